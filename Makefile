@@ -1,0 +1,50 @@
+# Every target sets up what it needs. The default is the help.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.PHONY: help install demo demo-words test test-all check format bench clean
+
+help:
+	@echo "make demo        install, then train, evaluate and predict on bundled data"
+	@echo "make demo-words  the reverse dictionary: definition -> one of 128,000 words"
+	@echo "make test        the tests (a few minutes)"
+	@echo "make test-all    the tests, slow ones included"
+	@echo "make check       format, lint and types"
+	@echo "make bench       every benchmark, with its table"
+
+install: $(STAMP)
+
+$(STAMP): pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt torch
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[dev]"
+	@touch $@
+
+demo: $(STAMP)
+	$(BIN)/widemax demo
+
+demo-words: $(STAMP)
+	$(BIN)/widemax demo words
+
+test: $(STAMP)
+	$(BIN)/python -m pytest -m "not slow" --cov --cov-report=term
+
+test-all: $(STAMP)
+	$(BIN)/python -m pytest --cov --cov-report=term
+
+check: $(STAMP)
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+format: $(STAMP)
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: $(STAMP)
+	$(BIN)/python -m benchmarks
+
+clean:
+	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache

@@ -1,0 +1,1 @@
+"""Softmax classification at any width."""

@@ -1,0 +1,69 @@
+"""Every error widemax raises on purpose.
+
+::
+
+    WidemaxError
+    ├── UsageError (ValueError)           exit 2   the call is wrong
+    │   ├── ConfigError                            a key or value of a config
+    │   ├── UnknownNameError (LookupError)         a name no registry knows
+    │   └── ShapeError                             an array of the wrong shape
+    ├── DataError (ValueError)            exit 3   the data are wrong
+    │   ├── BadRowError                            one row, named by file and line
+    │   └── LabelError                             a label outside the classes
+    ├── ResourceError (OSError)           exit 4   memory, disk or time ran out
+    └── CorruptError (OSError)            exit 5   a saved file is damaged or unsafe
+
+Each message is one plain sentence that says which thing, what it must be, what it was, and the way out.
+"""
+
+from typing import ClassVar
+
+
+class WidemaxError(Exception):
+    """Base of all errors raised on purpose; ``exit_code`` is what the command line returns."""
+
+    exit_code: ClassVar[int] = 1
+
+
+class UsageError(WidemaxError, ValueError):
+    """The call or the command line is wrong."""
+
+    exit_code = 2
+
+
+class ConfigError(UsageError):
+    """A key or value of a config is wrong."""
+
+
+class UnknownNameError(UsageError, LookupError):
+    """A name that no registry knows."""
+
+
+class ShapeError(UsageError):
+    """An array has the wrong shape."""
+
+
+class DataError(WidemaxError, ValueError):
+    """The data cannot be used as they are."""
+
+    exit_code = 3
+
+
+class BadRowError(DataError):
+    """One row is unusable; the message names its file and line."""
+
+
+class LabelError(DataError):
+    """A label lies outside the classes."""
+
+
+class ResourceError(WidemaxError, OSError):
+    """Memory, disk or time does not suffice."""
+
+    exit_code = 4
+
+
+class CorruptError(WidemaxError, OSError):
+    """A saved file is damaged, incomplete or unsafe to load."""
+
+    exit_code = 5

@@ -1,0 +1,115 @@
+"""Strings to members, for the command line and config; Python code imports the member instead."""
+
+import importlib
+import inspect
+import pkgutil
+from collections.abc import Callable, Iterator
+from difflib import get_close_matches
+from importlib.metadata import entry_points
+from typing import Any, Generic, TypeVar
+
+from pydantic import BaseModel, ConfigDict, ValidationError, create_model
+
+from widemax.errors import ConfigError, UnknownNameError
+
+T = TypeVar("T", bound=Callable[..., Any])
+
+
+def did_you_mean(word: str, known: list[str]) -> str:
+    """The end of an error sentence: the nearest known word, or all of them."""
+    near = get_close_matches(word, known, n=1)
+    return f"did you mean {near[0]!r}?" if near else f"choose one of {known}."
+
+
+class Registry(Generic[T]):
+    """The members of one room by name. The file is the registration.
+
+    Every module of ``package`` is imported at the first look-up, and then every entry point of the group
+    named after the package (``widemax.samplers``), so that other distributions can add members.
+
+    Args:
+        noun: what a member is called in messages, such as "sampler".
+        package: the package whose modules register members.
+
+    Example:
+        >>> samplers = Registry("sampler", "widemax.samplers")
+        >>> @samplers.register("everything")
+        ... class Everything: ...
+    """
+
+    def __init__(self, noun: str, package: str) -> None:
+        self.noun = noun
+        self.package = package
+        self._members: dict[str, T] = {}
+        self._walked = False
+
+    def register(self, name: str) -> Callable[[T], T]:
+        """Decorator that enters a member under ``name``."""
+
+        def enter(member: T) -> T:
+            if self._members.get(name, member) is not member:
+                raise ConfigError(f"{self.noun} {name!r} is already registered; give this one another name.")
+            self._members[name] = member
+            return member
+
+        return enter
+
+    def _walk(self) -> None:
+        if self._walked:
+            return
+        self._walked = True
+        package = importlib.import_module(self.package)
+        for module in pkgutil.iter_modules(package.__path__, self.package + "."):
+            importlib.import_module(module.name)
+        for entry_point in entry_points(group=self.package):
+            entry_point.load()
+
+    def names(self) -> list[str]:
+        """All names, sorted."""
+        self._walk()
+        return sorted(self._members)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.names())
+
+    def __getitem__(self, name: str) -> T:
+        self._walk()
+        try:
+            return self._members[name]
+        except KeyError:
+            raise UnknownNameError(
+                f"unknown {self.noun} {name!r}; {did_you_mean(name, self.names())}"
+            ) from None
+
+    def options(self, name: str) -> type[BaseModel]:
+        """The keyword-only arguments of a member's signature as a strict pydantic model."""
+        fields: dict[str, Any] = {
+            parameter.name: (
+                parameter.annotation,
+                ... if parameter.default is parameter.empty else parameter.default,
+            )
+            for parameter in inspect.signature(self[name], eval_str=True).parameters.values()
+            if parameter.kind is parameter.KEYWORD_ONLY
+        }
+        config = ConfigDict(extra="forbid", frozen=True, arbitrary_types_allowed=True)
+        return create_model(f"{name}_options", __config__=config, **fields)
+
+    def check_options(self, name: str, options: dict[str, Any]) -> dict[str, Any]:
+        """The options completed with their defaults.
+
+        Raises:
+            ConfigError: an option the member does not have, or of the wrong type.
+        """
+        model = self.options(name)
+        for key in options:
+            if key not in model.model_fields:
+                hint = did_you_mean(key, list(model.model_fields))
+                raise ConfigError(f"{self.noun} {name!r} has no option {key!r}; {hint}")
+        try:
+            return model(**options).model_dump()
+        except ValidationError as error:
+            first = error.errors()[0]
+            place = ".".join(map(str, first["loc"]))
+            raise ConfigError(
+                f"option {place!r} of {self.noun} {name!r}: {first['msg']}, got {first.get('input')!r}."
+            ) from None
