@@ -16,6 +16,7 @@
 Each message is one plain sentence that says which thing, what it must be, what it was, and the way out.
 """
 
+from difflib import get_close_matches
 from typing import ClassVar
 
 
@@ -67,3 +68,9 @@ class CorruptError(WidemaxError, OSError):
     """A saved file is damaged, incomplete or unsafe to load."""
 
     exit_code = 5
+
+
+def did_you_mean(word: str, known: list[str]) -> str:
+    """The end of an error sentence: the nearest known word, or all of them."""
+    near = get_close_matches(word, known, n=1)
+    return f"did you mean {near[0]!r}?" if near else f"choose one of {known}."

@@ -4,21 +4,14 @@ import importlib
 import inspect
 import pkgutil
 from collections.abc import Callable, Iterator
-from difflib import get_close_matches
 from importlib.metadata import entry_points
 from typing import Any, Generic, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 
-from widemax.errors import ConfigError, UnknownNameError
+from widemax.errors import ConfigError, UnknownNameError, did_you_mean
 
 T = TypeVar("T", bound=Callable[..., Any])
-
-
-def did_you_mean(word: str, known: list[str]) -> str:
-    """The end of an error sentence: the nearest known word, or all of them."""
-    near = get_close_matches(word, known, n=1)
-    return f"did you mean {near[0]!r}?" if near else f"choose one of {known}."
 
 
 class Registry(Generic[T]):

@@ -1,0 +1,182 @@
+"""The frozen, strict description of a run: TOML in, TOML out, unknown keys refused.
+
+A config file holds only differences from the defaults; the run folder holds the completed config.
+``[encoder]`` and ``[head]`` carry the options of the member that their ``kind`` names, checked against that
+member's own signature when it is built.
+"""
+
+import tomllib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal, Self
+
+import tomli_w
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from widemax.errors import ConfigError, did_you_mean
+
+Task = Literal["auto", "one", "several", "next"]
+
+
+class Section(BaseModel):
+    """One table of the TOML file."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class OpenSection(Section):
+    """A table whose further keys belong to the member that ``kind`` names."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+    kind: str = "auto"
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """The member's own keys."""
+        return dict(self.__pydantic_extra__ or {})
+
+    def completed(self, kind: str, options: Mapping[str, Any]) -> Self:
+        """The same section with its kind decided and its options filled in."""
+        return type(self)(kind=kind, **options)
+
+
+class DataConfig(Section):
+    """``[data]``: what is read, and which columns mean what."""
+
+    train: tuple[str, ...]
+    valid: tuple[str, ...] = ()
+    test: tuple[str, ...] = ()
+    input: tuple[str, ...] = ()
+    target: str | None = None
+    format: str | None = None
+    kinds: dict[str, str] = Field(default_factory=dict)
+    task: Task = "auto"
+    drop_bad: bool = False
+    valid_fraction: float = Field(default=0.1, ge=0.0, lt=1.0)
+    max_valid_rows: int = Field(default=10_000, ge=1)
+
+    @field_validator("train", "valid", "test", "input", mode="before")
+    @classmethod
+    def _one_is_a_list(cls, value: Any) -> Any:
+        return (value,) if isinstance(value, str) else value
+
+
+class EncoderConfig(OpenSection):
+    """``[encoder]``: kind, dim and the encoder's own options."""
+
+
+class HeadConfig(OpenSection):
+    """``[head]``: kind, loss, num_sampled, sampler, correction, temperature and so on."""
+
+
+class TrainConfig(Section):
+    """``[train]``: how long, how fast, on what."""
+
+    epochs: int = Field(default=8, ge=1)
+    batch_size: int | Literal["auto"] = "auto"
+    optimizer: str = "auto"
+    learning_rate: float | Literal["auto"] = "auto"
+    weight_decay: float = Field(default=0.0, ge=0.0)
+    time_limit_s: float | None = Field(default=None, gt=0.0)
+    metric: str = "auto"
+    patience: int = Field(default=3, ge=1)
+    checkpoint_every_s: float = Field(default=60.0, gt=0.0)
+    precision: Literal["float32"] = "float32"
+    device: str = "cpu"
+    seed: int = Field(default=0, ge=0)
+
+
+class OutputConfig(Section):
+    """``[output]``: where the run goes."""
+
+    dir: str = "run"
+
+
+class Config(Section):
+    """A whole run.
+
+    Example:
+        >>> config = Config.from_dict({"data": {"train": "clinc150", "target": "intent"}})
+        >>> config.train.seed
+        0
+    """
+
+    data: DataConfig
+    encoder: EncoderConfig = EncoderConfig()
+    head: HeadConfig = HeadConfig()
+    train: TrainConfig = TrainConfig()
+    output: OutputConfig = OutputConfig()
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> "Config":
+        """A checked config.
+
+        Raises:
+            ConfigError: an unknown key (with the nearest known one) or a value out of range.
+        """
+        try:
+            return cls.model_validate(values)
+        except ValidationError as error:
+            raise ConfigError(_sentence(error)) from None
+
+    @classmethod
+    def load(cls, path: Path, assignments: Sequence[str] = ()) -> "Config":
+        """Read a TOML file; ``assignments`` such as ``"train.epochs=3"`` override it.
+
+        Data paths in the file are relative to the current directory, as on the command line.
+        """
+        try:
+            values = tomllib.loads(path.read_text(encoding="utf-8"))
+        except OSError as error:
+            raise ConfigError(f"cannot read config {str(path)!r}: {error.strerror}.") from None
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            raise ConfigError(f"{path} is not valid TOML: {error}.") from None
+        return cls.from_dict(assign(values, assignments))
+
+    def to_toml(self) -> str:
+        """The complete config as TOML; what is None is left out."""
+        return tomli_w.dumps(self.model_dump(mode="json", exclude_none=True))
+
+
+def assign(values: Mapping[str, Any], assignments: Sequence[str]) -> dict[str, Any]:
+    """Apply ``--set a.b=value`` texts; a value is read as TOML, and as a plain string where it is not.
+
+    Example:
+        >>> assign({}, ["train.epochs=3", "head.kind=sampled"])
+        {'train': {'epochs': 3}, 'head': {'kind': 'sampled'}}
+    """
+    result = {key: dict(value) if isinstance(value, Mapping) else value for key, value in values.items()}
+    for assignment in assignments:
+        path, equals, text = assignment.partition("=")
+        *sections, key = path.strip().split(".")
+        if not equals or not sections or not key:
+            raise ConfigError(f"--set takes section.key=value, such as train.epochs=3; got {assignment!r}.")
+        try:
+            value = tomllib.loads(f"value = {text}")["value"]
+        except tomllib.TOMLDecodeError:
+            value = text
+        target = result
+        for section in sections:
+            target = target.setdefault(section, {})
+            if not isinstance(target, dict):
+                raise ConfigError(f"--set {assignment!r}: {section!r} is a value, not a section.")
+        target[key] = value
+    return result
+
+
+def _sentence(error: ValidationError) -> str:
+    """The first problem of a config as one sentence."""
+    first = error.errors()[0]
+    *sections, key = first["loc"]
+    place = f"[{'.'.join(map(str, sections))}]" if sections else "the config"
+    if first["type"] == "extra_forbidden":
+        section: type[BaseModel] = Config
+        for name in sections:
+            annotation = section.model_fields[str(name)].annotation
+            assert isinstance(annotation, type)
+            section = annotation
+        return f"unknown key {key!r} in {place}; {did_you_mean(str(key), list(section.model_fields))}"
+    if first["type"] == "missing":
+        return f"{place} lacks {key!r}."
+    return f"{key!r} in {place}: {first['msg']}, got {first['input']!r}."

@@ -1,0 +1,76 @@
+"""Configs: only differences are given, unknown keys are refused with the nearest known one."""
+
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from widemax.config import Config, assign
+from widemax.errors import ConfigError
+
+LEAST = {"data": {"train": "rows.csv"}}
+
+
+def test_one_path_is_a_list_of_one() -> None:
+    assert Config.from_dict(LEAST).data.train == ("rows.csv",)
+
+
+@pytest.mark.parametrize(
+    ("values", "sentence"),
+    [
+        ({"data": {"train": "x", "traget": "y"}}, "unknown key 'traget' in [data]; did you mean 'target'?"),
+        ({**LEAST, "trian": {}}, "unknown key 'trian' in the config; did you mean 'train'?"),
+        ({"data": {}}, "[data] lacks 'train'"),
+        (
+            {**LEAST, "train": {"epochs": 0}},
+            "'epochs' in [train]: Input should be greater than or equal to 1, got 0",
+        ),
+        ({**LEAST, "train": {"device": 3}}, "'device' in [train]"),
+    ],
+)
+def test_what_is_wrong_is_named(values: dict[str, object], sentence: str) -> None:
+    with pytest.raises(ConfigError) as raised:
+        Config.from_dict(values)
+    assert sentence in str(raised.value)
+
+
+def test_the_complete_config_reads_back_the_same(tmp_path: Path) -> None:
+    config = Config.from_dict({**LEAST, "head": {"kind": "sampled", "num_sampled": 64}, "train": {"seed": 3}})
+    path = tmp_path / "config.toml"
+    path.write_text(config.to_toml(), encoding="utf-8")
+    assert Config.load(path) == config
+    assert config.head.options == {"num_sampled": 64}
+
+
+def test_assignments_are_toml_and_else_text() -> None:
+    values = assign(
+        LEAST, ["train.epochs=3", "head.kind=sampled", "data.kinds.age=number", "encoder.hidden=[8,4]"]
+    )
+    assert values == {
+        "data": {"train": "rows.csv", "kinds": {"age": "number"}},
+        "train": {"epochs": 3},
+        "head": {"kind": "sampled"},
+        "encoder": {"hidden": [8, 4]},
+    }
+    assert LEAST == {"data": {"train": "rows.csv"}}
+
+
+@pytest.mark.parametrize("assignment", ["epochs=3", "train.epochs", "train.=3", "data.train.x=1"])
+def test_a_wrong_assignment_says_how(assignment: str) -> None:
+    with pytest.raises(ConfigError, match="--set"):
+        assign(LEAST, [assignment])
+
+
+def test_a_file_that_is_no_toml(tmp_path: Path) -> None:
+    path = tmp_path / "config.toml"
+    path.write_text("[data\n", encoding="utf-8")
+    with pytest.raises(ConfigError, match="not valid TOML"):
+        Config.load(path)
+    with pytest.raises(ConfigError, match="cannot read"):
+        Config.load(tmp_path / "absent.toml")
+
+
+def test_what_is_unset_is_not_written() -> None:
+    written = tomllib.loads(Config.from_dict(LEAST).to_toml())
+    assert "time_limit_s" not in written["train"]
+    assert written["train"]["seed"] == 0
