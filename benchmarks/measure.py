@@ -1,0 +1,110 @@
+"""What every benchmark shares: the machine it ran on, fresh processes, peak memory, and where results go.
+
+A benchmark is a module of this folder with ``main(argv) -> dict``. It measures, calls ``report`` (rows for
+the CSV) and returns a summary with a "ratio", which ``script`` prints as one JSON line. This module imports
+no torch, so that a process that only starts others stays small.
+"""
+
+import csv
+import json
+import os
+import platform
+import resource
+import subprocess
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+ROOT = Path(__file__).parents[1]
+RESULTS = Path(__file__).parent / "results"
+
+
+def machine() -> dict[str, Any]:
+    """Columns that every result row carries: date, machine and versions."""
+    return {
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "cpu": _cpu_name(),
+        "cores": psutil.cpu_count(),
+        "threads": os.environ.get("OMP_NUM_THREADS", "default"),
+        "load": round(os.getloadavg()[0], 2),
+        "memory_bytes": psutil.virtual_memory().total,
+        "system": f"{platform.system()} {platform.release()}",
+        "python": platform.python_version(),
+        "torch": version("torch"),
+        "numpy": version("numpy"),
+        "widemax": version("widemax"),
+    }
+
+
+def _cpu_name() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except FileNotFoundError:
+        return platform.processor()
+    return next(
+        (line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.machine()
+    )
+
+
+def peak_memory_bytes() -> int:
+    """The largest resident memory of this process so far.
+
+    Linux hands a child the ``ru_maxrss`` of the process that started it; ``VmHWM`` begins anew at exec.
+    """
+    try:
+        lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
+    except FileNotFoundError:
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        return peak if sys.platform == "darwin" else peak * 1024
+    return 1024 * int(next(line.split()[1] for line in lines if line.startswith("VmHWM:")))
+
+
+def run_fresh(module: str, *arguments: str) -> dict[str, Any]:
+    """Runs ``python -m module arguments`` and returns the JSON object of its last line.
+
+    Raises:
+        RuntimeError: the process failed; the message holds the end of its error output.
+    """
+    command = [sys.executable, "-m", module, *arguments]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise RuntimeError(f"{' '.join(command[1:])} exited with {done.returncode}: {done.stderr[-2000:]}")
+    result: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return result
+
+
+def report(name: str, rows: Sequence[Mapping[str, Any]], *, seed: int) -> Path:
+    """Appends rows to ``benchmarks/results/<name>.csv``, each with machine, versions, date and seed.
+
+    Raises:
+        ValueError: the file has other columns; move it away to begin a new one.
+    """
+    path = RESULTS / f"{name}.csv"
+    path.parent.mkdir(exist_ok=True)
+    complete = [machine() | {"seed": seed} | dict(row) for row in rows]
+    columns = list(complete[0])
+    if new := not path.exists():
+        known = columns
+    else:
+        with path.open(newline="", encoding="utf-8") as file:
+            known = next(csv.reader(file))
+    if known != columns:
+        raise ValueError(
+            f"{path} has the columns {known}, the new rows have {columns}; move the old file away."
+        )
+    with path.open("a", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, columns)
+        if new:
+            writer.writeheader()
+        writer.writerows(complete)
+    return path
+
+
+def script(main: Callable[[Sequence[str]], dict[str, Any]]) -> None:
+    """What a benchmark does when run: its summary as one JSON line."""
+    print(json.dumps(main(sys.argv[1:])))

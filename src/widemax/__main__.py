@@ -1,0 +1,5 @@
+"""``python -m widemax``."""
+
+from widemax.cli import main
+
+main()

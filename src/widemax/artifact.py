@@ -1,0 +1,262 @@
+"""The saved model: safetensors shards, labels and a manifest with hashes; loading runs no code from it.
+
+::
+
+    config.toml  manifest.json  labels.parquet  metrics.jsonl  report.html
+    weights/encoder.safetensors  weights/head-00000-of-0000N.safetensors
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from widemax.config import Config
+from widemax.data import LabelVocabulary, Schema, columns_of
+from widemax.encoders import Encoder, encoders, to_tensors
+from widemax.errors import ConfigError, CorruptError
+from widemax.heads import Head, SeveralLabels, TopK, heads
+from widemax.storage import check_folder, saving
+
+SHARD_BYTES = 2**31
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """One ranked answer: the label as it was given in the data, its probability and its logit."""
+
+    label: Any
+    probability: float
+    logit: float
+
+
+@dataclass(frozen=True)
+class Model:
+    """A trained encoder and head with the labels they speak of.
+
+    Example:
+        >>> model = Model.load(Path("run"))  # doctest: +SKIP
+        >>> model.predict([{"text": "what is my balance"}], k=1)  # doctest: +SKIP
+        [[Prediction(label='balance', probability=0.98, logit=9.1)]]
+    """
+
+    config: Config
+    schema: Schema
+    task: str
+    num_train_rows: int
+    vocabulary: LabelVocabulary
+    encoder: Encoder
+    head: Head
+
+    @torch.no_grad()
+    def hidden(self, columns: Mapping[str, pa.Array]) -> Tensor:
+        """Hidden vectors [B, D] of raw columns in their canonical Arrow types."""
+        self.encoder.eval()
+        hidden_BD: Tensor = self.encoder(to_tensors(self.encoder.encode(columns)))
+        return hidden_BD
+
+    def seen_items(self, columns: Mapping[str, pa.Array]) -> SeveralLabels | None:
+        """The classes that already stand in each row's histories; None when they may be predicted again."""
+        histories = [columns[column.name] for column in self.schema.inputs if column.kind == "ids"]
+        if self.task != "next" or not histories:
+            return None
+        return seen_labels(self.vocabulary, histories)
+
+    def topk(self, columns: Mapping[str, pa.Array], k: int) -> TopK:
+        """The exact k most probable classes of each row, already seen items left out."""
+        return self.head.topk(self.hidden(columns), k, exclude=self.seen_items(columns))
+
+    def predict(self, rows: Sequence[Mapping[str, Any]], *, k: int = 5) -> list[list[Prediction]]:
+        """The k most probable labels of each row, most probable first.
+
+        Args:
+            rows: one mapping of column name to value a row; other keys are ignored.
+            k: how many labels; all of them when there are fewer.
+
+        Raises:
+            DataError: a row lacks an input column or holds a value of the wrong kind.
+        """
+        return self.decode(self.topk(columns_of(self.schema, rows), k))
+
+    def decode(self, topk: TopK) -> list[list[Prediction]]:
+        """Class ids as labels; excluded classes (log-probability −inf) are left out."""
+        ids_BK = topk.class_ids_BK.numpy()
+        labels = iter(self.vocabulary.decode(ids_BK.reshape(-1)))
+        log_probs_BK = topk.log_probs_BK.tolist()
+        logits_BK = topk.logits_BK.tolist()
+        return [
+            [
+                prediction
+                for prediction in (
+                    Prediction(next(labels), math.exp(log_prob), logit)
+                    for log_prob, logit in zip(log_probs_K, logits_K, strict=True)
+                )
+                if prediction.logit > -math.inf
+            ]
+            for log_probs_K, logits_K in zip(log_probs_BK, logits_BK, strict=True)
+        ]
+
+    @classmethod
+    def load(cls, folder: Path | str) -> "Model":
+        """Load a run after checking every hash and shape.
+
+        Raises:
+            CorruptError: a file is missing, altered, unsafe or disagrees with another.
+        """
+        folder = Path(folder)
+        manifest = check_folder(folder)
+        config = Config.load(folder / "config.toml")
+        schema = Schema.from_dict(manifest["schema"])
+        vocabulary = LabelVocabulary.from_table(pq.read_table(folder / "labels.parquet"))
+        if len(vocabulary) != manifest["num_classes"]:
+            raise CorruptError(
+                f"{folder / 'labels.parquet'} has {len(vocabulary)} labels; "
+                f"the manifest says {manifest['num_classes']}. Restore it from a copy."
+            )
+        encoder = build_encoder(config, schema)
+        encoder.restore(read_tensors(folder / "weights" / "encoder.safetensors"))
+        head = build_head(config, vocabulary)
+        read_head(folder / "weights", head)
+        return cls(
+            config,
+            schema,
+            manifest["task"],
+            manifest["num_train_rows"],
+            vocabulary,
+            encoder.eval(),
+            head.eval(),
+        )
+
+
+def seen_labels(vocabulary: LabelVocabulary, histories: Sequence[pa.Array]) -> SeveralLabels:
+    """Each row's history items that are classes, over all history columns."""
+    encoded = [vocabulary.encode_lists(history) for history in histories]
+    num_rows = len(encoded[0][1]) - 1
+    rows_P = np.concatenate([np.repeat(np.arange(num_rows), np.diff(offsets)) for _, offsets in encoded])
+    ids_P = np.concatenate([ids for ids, _ in encoded])
+    known_P = ids_P >= 0
+    rows_P, ids_P = rows_P[known_P], ids_P[known_P]
+    order_P = np.argsort(rows_P, kind="stable")
+    offsets_B1 = np.zeros(num_rows + 1, dtype=np.int64)
+    np.cumsum(np.bincount(rows_P, minlength=num_rows), out=offsets_B1[1:])
+    return SeveralLabels(torch.from_numpy(ids_P[order_P]), torch.from_numpy(offsets_B1))
+
+
+def build_encoder(config: Config, schema: Schema) -> Encoder:
+    """The encoder a completed config names, nothing learned yet."""
+    columns = [(column.name, column.kind) for column in schema.inputs]
+    return encoders[config.encoder.kind](columns, **config.encoder.options)
+
+
+def build_head(config: Config, vocabulary: LabelVocabulary, *, num_rows: int | None = None) -> Head:
+    """The head a completed config names, freshly initialized."""
+    options = config.head.options
+    dim = options.pop("dim")
+    return heads[config.head.kind](
+        len(vocabulary), dim, class_counts=torch.from_numpy(vocabulary.counts), num_rows=num_rows, **options
+    )
+
+
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """All tensors of a safetensors file."""
+    try:
+        return load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise CorruptError(f"{path} is not a readable safetensors file: {error}.") from None
+
+
+def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
+    """Save tensors, refusing values that are not finite: a model holding them answers nothing.
+
+    Raises:
+        ConfigError: training has diverged.
+    """
+    for name, tensor in tensors.items():
+        if tensor.is_floating_point() and not torch.isfinite(tensor).all():
+            raise ConfigError(
+                f"{name!r} holds values that are not finite: training has diverged. "
+                "Lower train.learning_rate and train again."
+            )
+    save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, path)
+
+
+def write_head(folder: Path, head: Head) -> None:
+    """Save a head in shards of whole class rows, each at most 2 GiB."""
+    state = head.state_dict()
+    per_class = {name: t for name, t in state.items() if t.ndim and t.shape[0] == head.num_classes}
+    whole = {name: t for name, t in state.items() if name not in per_class}
+    row_bytes = sum(t.element_size() * t[0].numel() for t in per_class.values())
+    rows = max(1, SHARD_BYTES // row_bytes)
+    num_shards = -(-head.num_classes // rows)
+    for shard in range(num_shards):
+        part = {name: t[shard * rows : (shard + 1) * rows] for name, t in per_class.items()}
+        path = folder / f"head-{shard:05d}-of-{num_shards:05d}.safetensors"
+        write_tensors(path, part | (whole if shard == 0 else {}))
+
+
+@torch.no_grad()
+def read_head(folder: Path, head: Head) -> None:
+    """Fill a head from its shards, one shard in memory at a time.
+
+    Raises:
+        CorruptError: shards are missing or their shapes disagree with the head.
+    """
+    state = head.state_dict()
+    paths = sorted(folder.glob("head-*-of-*.safetensors"))
+    names = {f"head-{shard:05d}-of-{len(paths):05d}.safetensors" for shard in range(len(paths))}
+    if not paths or {path.name for path in paths} != names:
+        raise CorruptError(f"{folder} lacks some of the head's shards; it holds {[p.name for p in paths]}.")
+    filled = dict.fromkeys(state, 0)
+    for path in paths:
+        with safe_open(path, framework="pt") as file:
+            if not set(file.keys()) <= set(state):
+                raise CorruptError(f"{path} holds tensors this head does not have: {sorted(file.keys())}.")
+            for name in file.keys():  # noqa: SIM118 (not a mapping: it cannot be iterated)
+                part = file.get_tensor(name)
+                whole = state[name]
+                start = filled[name]
+                stop = start + (part.shape[0] if part.ndim else 1)
+                target = whole[start:stop] if part.ndim else whole
+                if target.shape != part.shape or target.dtype != part.dtype:
+                    raise CorruptError(
+                        f"{path}: {name!r} has shape {tuple(part.shape)}, {tuple(target.shape)} was expected."
+                    )
+                target.copy_(part)
+                filled[name] = stop
+    for name, tensor in state.items():
+        if filled[name] != (tensor.shape[0] if tensor.ndim else 1):
+            raise CorruptError(f"{folder}: the shards end before row {tensor.shape[0]} of {name!r}.")
+
+
+def write_model(folder: Path, model: Model) -> None:
+    """Write a model's files, without the manifest, into an existing folder."""
+    with saving(str(folder)):
+        (folder / "weights").mkdir()
+        write_tensors(folder / "weights" / "encoder.safetensors", model.encoder.state_dict())
+        write_head(folder / "weights", model.head)
+        pq.write_table(model.vocabulary.to_table(), folder / "labels.parquet")
+        (folder / "config.toml").write_text(model.config.to_toml(), encoding="utf-8")
+
+
+def facts(model: Model, metrics: Mapping[str, float | None]) -> dict[str, Any]:
+    """What the manifest says of a model beside its files."""
+    return {
+        "widemax_version": version("widemax"),
+        "num_classes": model.head.num_classes,
+        "dim": model.head.dim,
+        "dtype": str(model.head.state_dict()["weight"].dtype).removeprefix("torch."),
+        "task": model.task,
+        "num_train_rows": model.num_train_rows,
+        "schema": model.schema.to_dict(),
+        "metrics": dict(metrics),
+    }

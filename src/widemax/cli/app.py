@@ -1,0 +1,62 @@
+"""The verbs put together, and what happens when one fails."""
+
+import sys
+import traceback
+
+import typer
+
+from widemax.cli import (
+    check,
+    data,
+    demo,
+    doctor,
+    evaluate,
+    init,
+    plan,
+    predict,
+    resume,
+    train,
+    verify,
+)
+from widemax.errors import WidemaxError
+
+INTERRUPTED = 130
+
+app = typer.Typer(
+    name="widemax",
+    help="Softmax classification at any width: train, evaluate exactly, predict.",
+    epilog="Add --debug to any verb for the traceback of an error.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+for verb in (init, check, plan, train, resume, evaluate, predict, verify, doctor, demo):
+    app.command(verb.__name__.rpartition(".")[2])(verb.command)
+app.add_typer(data.app, name="data")
+
+
+def main() -> None:
+    """Run the command line; the exit code says what went wrong: see ``widemax.errors``."""
+    arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
+    debug = len(arguments) < len(sys.argv) - 1
+    try:
+        app(arguments)
+    except WidemaxError as error:
+        _fail(str(error), error.exit_code, debug=debug)
+    except MemoryError:
+        _fail("memory ran out. Lower train.batch_size or encoder.dim.", 4, debug=debug)
+    except KeyboardInterrupt:
+        _fail("interrupted.", INTERRUPTED, debug=debug)
+    except BrokenPipeError:
+        # The reader of our output, such as head, has seen enough. Python would complain at exit while
+        # flushing the closed pipe.
+        sys.stderr.close()
+        sys.exit(0)
+
+
+def _fail(sentence: str, exit_code: int, *, debug: bool) -> None:
+    if debug:
+        traceback.print_exc()
+    typer.echo(f"error: {sentence}", err=True)
+    sys.exit(exit_code)

@@ -1,0 +1,47 @@
+"""``widemax check``: what is in the data, before anything is trained."""
+
+from typing import Annotated
+
+import typer
+
+from widemax.cli.options import (
+    DataOrConfig,
+    DropBad,
+    Input,
+    Json,
+    Kind,
+    Set,
+    Target,
+    print_json,
+    print_lines,
+    read_config,
+)
+
+
+def command(
+    data: DataOrConfig,
+    input: Input = None,  # noqa: A002 - the name users type
+    target: Target = None,
+    kind: Kind = None,
+    valid: Annotated[list[str] | None, typer.Option(help="Data to hold against the first.")] = None,
+    set_: Set = None,
+    drop_bad: DropBad = False,
+    json: Json = False,
+) -> None:
+    """Report rows, classes, bad rows with line numbers, unseen labels, overlap with validation data."""
+    config = read_config(
+        data, input=input, target=target, kind=kind, valid=valid, drop_bad=drop_bad, assignments=set_ or ()
+    ).data
+    from widemax.data import check, infer_schema, resolve
+
+    sources = resolve(config.train)
+    schema = infer_schema(
+        sources, inputs=config.input, target=config.target, kinds=config.kinds, format=config.format
+    )
+    report = check(sources, schema=schema, valid=resolve(config.valid), format=config.format)
+    if json:
+        print_json(report.to_dict())
+    else:
+        print_lines(report.lines())
+    if report.num_bad_rows and not config.drop_bad:
+        raise typer.Exit(3)

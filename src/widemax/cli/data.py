@@ -1,0 +1,53 @@
+"""``widemax data``: the data sets by name, with licence and sha256."""
+
+from typing import Annotated
+
+import typer
+
+from widemax.cli.options import Json, print_json, print_lines
+
+app = typer.Typer(
+    help="Data sets by name, with licence and sha256.", no_args_is_help=True, rich_markup_mode=None
+)
+
+
+@app.command("list")
+def list_sets(json: Json = False) -> None:
+    """The data sets, their licences, and whether they are at hand."""
+    from widemax.data import sets
+
+    entries = [
+        {
+            "name": entry.name,
+            "title": entry.title,
+            "splits": list(entry.splits),
+            "inputs": list(entry.inputs),
+            "target": entry.target,
+            "licence": entry.licence,
+            "attribution": entry.attribution,
+            "url": entry.url,
+            "bundled": entry.bundled,
+            "sha256": {file.name: file.sha256 for file in entry.files},
+        }
+        for entry in map(sets.__getitem__, sets)
+    ]
+    if json:
+        print_json({"sets": entries})
+    else:
+        width = max(len(name) for name in sets)
+        print_lines(f"{entry['name']:<{width}}  {entry['title']}  [{entry['licence']}]" for entry in entries)
+
+
+@app.command("get")
+def get_set(
+    name: Annotated[str, typer.Argument(help="A name from `widemax data list`.")], json: Json = False
+) -> None:
+    """Prepare a data set: check the sha256 of its originals and write one tidy file a split."""
+    from widemax.data import get, sets
+
+    folder = get(name)
+    files = [sets[name]().path(folder, split).name for split in sets[name].splits]
+    if json:
+        print_json({"name": name, "folder": str(folder), "files": files})
+    else:
+        print_lines([f"{name} is in {folder}: {', '.join(files)}", f"use it as data: widemax check {name}"])

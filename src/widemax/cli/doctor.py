@@ -1,0 +1,58 @@
+"""``widemax doctor``: versions, devices, threads, and what is missing."""
+
+import os
+import platform
+import shutil
+from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
+from typing import Any
+
+from widemax.cli.options import Json, print_json, print_lines
+
+PACKAGES = ("widemax", "torch", "numpy", "scipy", "scikit-learn", "pyarrow", "pydantic", "safetensors")
+EXTRAS = {"serve": "fastapi", "index": "faiss", "export": "onnx", "gpu": "triton"}
+
+
+def command(json: Json = False) -> None:
+    """Versions, devices, threads, and what is missing."""
+    facts = examine()
+    if json:
+        print_json(facts)
+        return
+    width = max(map(len, facts))
+    for name, value in facts.items():
+        shown = (
+            ", ".join(f"{key} {entry}" for key, entry in value.items()) if isinstance(value, dict) else value
+        )
+        print_lines([f"{name:<{width}}  {shown}"])
+
+
+def examine() -> dict[str, Any]:
+    """What this machine has."""
+    import psutil
+    import torch
+
+    return {
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "packages": {name: installed_version(name) for name in PACKAGES},
+        "threads": torch.get_num_threads(),
+        "cpu": torch.backends.cpu.get_cpu_capability(),
+        "cuda_devices": torch.cuda.device_count(),
+        "memory_bytes": psutil.virtual_memory().total,
+        "memory_available_bytes": psutil.virtual_memory().available,
+        "disk_free_bytes": shutil.disk_usage(".").free,
+        "widemax_data": os.environ.get("WIDEMAX_DATA", "not set"),
+        "missing_extras": {
+            extra: f"pip install widemax[{extra}]"
+            for extra, module in EXTRAS.items()
+            if not find_spec(module)
+        },
+    }
+
+
+def installed_version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "missing"

@@ -1,0 +1,20 @@
+"""``widemax evaluate``: exact metrics over every row and every class."""
+
+from widemax.cli.options import Data, DropBad, Json, Run, print_json, print_lines
+
+
+def command(run: Run, data: Data, drop_bad: DropBad = False, json: Json = False) -> None:
+    """Exact metrics over every row; a label never seen in training is a miss."""
+    from widemax.artifact import Model
+    from widemax.data import resolve
+    from widemax.training.evaluate import evaluate
+
+    values = evaluate(Model.load(run), resolve(data), drop_bad=drop_bad)
+    if json:
+        print_json(values)
+    else:
+        width = max(map(len, values))
+        print_lines(
+            f"{name:<{width}}  {f'{value:.4f}' if isinstance(value, float) else value}"
+            for name, value in values.items()
+        )

@@ -1,0 +1,85 @@
+"""``widemax init``: guess the columns and write a commented config."""
+
+from collections.abc import Iterator
+from json import dumps as json_text
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from widemax.cli.options import Data, Input, Json, Kind, Target, parse_kinds, print_json, print_lines
+from widemax.errors import UsageError
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel
+
+
+def command(
+    data: Data,
+    out: Annotated[Path, typer.Option("-o", "--out", help="The config to write.")] = Path("widemax.toml"),
+    input: Input = None,  # noqa: A002 - the name users type
+    target: Target = None,
+    kind: Kind = None,
+    json: Json = False,
+) -> None:
+    """Guess the columns, write a commented config, and print the next command."""
+    if out.exists():
+        raise UsageError(f"{out} already exists; choose another file with -o.")
+    from widemax.data import infer_schema, resolve
+    from widemax.encoders import default_encoder, encoders
+    from widemax.heads import heads
+    from widemax.storage import saving
+
+    schema = infer_schema(resolve(data), inputs=input or (), target=target, kinds=parse_kinds(kind or ()))
+    encoder = default_encoder([column.kind for column in schema.inputs])
+    text = "\n".join(
+        [
+            "# Written by widemax init. What is commented out is the default.",
+            "[data]",
+            f"train = {toml(data)}",
+            "# valid = []            # a tenth of the training rows is held out without",
+            f"input = {toml([column.name for column in schema.inputs])}",
+            f"target = {toml(schema.target)}  # {'several labels' if schema.several else 'one label'} a row",
+            "",
+            "[data.kinds]",
+            *(f"{toml(column.name)} = {toml(column.kind)}" for column in schema.inputs),
+            "",
+            "[encoder]",
+            f"kind = {toml(encoder)}  # one of {', '.join(encoders)}",
+            *option_lines(encoders.options(encoder)),
+            "",
+            "[head]",
+            f'kind = "auto"  # one of {", ".join(heads)}; auto asks the planner',
+            "",
+            "[train]",
+            "# epochs = 8",
+            '# batch_size = "auto"',
+            "# time_limit_s = 600",
+            "# seed = 0",
+            "",
+            "[output]",
+            'dir = "run"',
+            "",
+        ]
+    )
+    with saving(str(out)):
+        out.write_text(text, encoding="utf-8")
+    columns = {column.name: column.kind for column in schema.inputs}
+    if json:
+        print_json(
+            {"config": str(out), "inputs": columns, "target": schema.target, "several": schema.several}
+        )
+    else:
+        print_lines([f"wrote {out}", f"next: widemax train {out}"])
+
+
+def option_lines(options: "type[BaseModel]") -> Iterator[str]:
+    """Each option with its default, commented out."""
+    for name, field in options.model_fields.items():
+        default = field.get_default(call_default_factory=False)
+        yield f"# {name} = {toml(default)}" if default is not None else f"# {name} is unset by default"
+
+
+def toml(value: Any) -> str:
+    """A value as TOML writes it; JSON agrees on texts, numbers, booleans and lists."""
+    return json_text(value, ensure_ascii=False)

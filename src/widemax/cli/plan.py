@@ -1,0 +1,54 @@
+"""``widemax plan``: memory and time of each head on this machine, and the choice."""
+
+from typing import Annotated
+
+import typer
+
+from widemax.cli.options import Json, print_json, print_lines
+from widemax.errors import UsageError
+
+
+def command(
+    config: Annotated[str | None, typer.Argument(help="FILE.toml; reads its data to count classes.")] = None,
+    classes: Annotated[int | None, typer.Option(min=1, help="Number of classes C.")] = None,
+    dim: Annotated[int | None, typer.Option(min=1, help="Hidden size D.")] = None,
+    batch: Annotated[int, typer.Option(min=1, help="Rows a step B.")] = 256,
+    rows: Annotated[int | None, typer.Option(min=1, help="Rows an epoch.")] = None,
+    json: Json = False,
+) -> None:
+    """Predict peak memory and time of each head, and say which one is chosen and why."""
+    if config is not None:
+        classes, dim, batch, rows = sizes_of(config, dim, batch)
+    if classes is None or dim is None:
+        raise UsageError("give FILE.toml, or both --classes and --dim.")
+    from widemax.planner import plan
+
+    result = plan(num_classes=classes, dim=dim, batch_size=batch, num_rows=rows)
+    if json:
+        print_json(result.to_dict())
+    else:
+        print_lines(result.lines())
+
+
+def sizes_of(path: str, dim: int | None, batch: int) -> tuple[int, int, int, int]:
+    """Classes, hidden size, batch size and rows of a config, counted in one pass over its data."""
+    from pathlib import Path
+
+    from widemax.artifact import build_encoder
+    from widemax.config import Config
+    from widemax.data import Dataset, LabelCounter, infer_schema, resolve
+    from widemax.training.defaults import complete_encoder, decide_batch_size
+
+    config = Config.load(Path(path))
+    data = config.data
+    sources = resolve(data.train)
+    schema = infer_schema(
+        sources, inputs=data.input, target=data.target, kinds=data.kinds, format=data.format
+    )
+    counter, num_rows = LabelCounter(), 0
+    for chunk in Dataset(sources, schema, format=data.format, drop_bad=data.drop_bad).batches():
+        assert chunk.labels is not None
+        counter.update(chunk.labels)
+        num_rows += len(chunk)
+    dim = dim or build_encoder(complete_encoder(config, schema), schema).dim
+    return len(counter.finish()), dim, decide_batch_size(config.train.batch_size, num_rows), num_rows

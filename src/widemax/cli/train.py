@@ -1,0 +1,91 @@
+"""``widemax train``: from data to a saved, calibrated model."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from widemax.cli.options import (
+    DataOrConfig,
+    DropBad,
+    Input,
+    Json,
+    Kind,
+    Set,
+    Target,
+    parse_seconds,
+    print_json,
+    print_lines,
+    read_config,
+)
+
+if TYPE_CHECKING:
+    from widemax.training.loop import Outcome
+
+INTERRUPTED = 130
+
+
+def command(
+    data: DataOrConfig,
+    input: Input = None,  # noqa: A002 - the name users type
+    target: Target = None,
+    kind: Kind = None,
+    valid: Annotated[
+        list[str] | None, typer.Option(help="Validation data; a tenth is held out without.")
+    ] = None,
+    set_: Set = None,
+    out: Annotated[Path | None, typer.Option("--out", help="The run folder; default: run.")] = None,
+    time_limit: Annotated[str | None, typer.Option(help="Stop after this long, such as 60s or 10m.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Same seed, same result.")] = None,
+    drop_bad: DropBad = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the run in --out.")] = False,
+    json: Json = False,
+) -> None:
+    """Train a classifier; Ctrl-C saves and stops."""
+    train: dict[str, Any] = {"seed": seed, "time_limit_s": parse_seconds(time_limit) if time_limit else None}
+    config = read_config(
+        data,
+        input=input,
+        target=target,
+        kind=kind,
+        valid=valid,
+        drop_bad=drop_bad,
+        assignments=set_ or (),
+        train=train,
+        out=out,
+    )
+    from widemax.training.loop import train as train_model
+    from widemax.training.progress import reporter_for_terminal
+
+    finish(train_model(config, reporter=reporter_for_terminal(), overwrite=overwrite), json=json)
+
+
+def finish(outcome: "Outcome", *, json: bool) -> None:
+    """Print what training gave; exit with 130 after Ctrl-C."""
+    summary = {
+        "run": str(outcome.run),
+        "task": outcome.model.task,
+        "num_classes": outcome.model.head.num_classes,
+        "head": outcome.model.config.head.kind,
+        "encoder": outcome.model.config.encoder.kind,
+        "steps": outcome.steps,
+        "seconds": round(outcome.seconds, 3),
+        "interrupted": outcome.interrupted,
+        "metrics": outcome.metrics,
+    }
+    if json:
+        print_json(summary)
+    else:
+        shown = "  ".join(
+            f"{name} {value:.4g}" for name, value in outcome.metrics.items() if value is not None
+        )
+        next_verb = "resume" if outcome.interrupted else "predict"
+        print_lines(
+            [
+                f"saved {outcome.run} after {outcome.steps} steps, {outcome.seconds:.1f} s",
+                *([f"held out: {shown}"] if shown else []),
+                f"next: widemax {next_verb} {outcome.run}{' DATA' if next_verb == 'predict' else ''}",
+            ]
+        )
+    if outcome.interrupted:
+        raise typer.Exit(INTERRUPTED)

@@ -1,0 +1,32 @@
+"""``widemax verify``: every hash and shape of a run."""
+
+from widemax.cli.options import Json, Run, print_json, print_lines
+
+
+def command(run: Run, json: Json = False) -> None:
+    """Check every hash and shape of a run and of its checkpoints."""
+    from widemax.artifact import Model
+    from widemax.storage import check_folder, read_manifest
+
+    model = Model.load(run)
+    files = read_manifest(run)["files"]
+    checkpoints = sorted(folder.name for folder in (run / "checkpoints").glob("step-*"))
+    for name in checkpoints:
+        check_folder(run / "checkpoints" / name)
+    facts = {
+        "run": str(run),
+        "files": len(files),
+        "bytes": sum(entry["bytes"] for entry in files.values()),
+        "num_classes": model.head.num_classes,
+        "dim": model.head.dim,
+        "checkpoints": checkpoints,
+    }
+    if json:
+        print_json(facts)
+    else:
+        print_lines(
+            [
+                f"{run} is whole: {facts['files']} files, {facts['bytes'] / 1e6:.1f} MB, "
+                f"{model.head.num_classes:,} classes × {model.head.dim}, {len(checkpoints)} checkpoints"
+            ]
+        )

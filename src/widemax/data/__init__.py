@@ -1,0 +1,29 @@
+"""Files in, batches out: formats, kinds of columns, label vocabularies, checks, and data sets by name."""
+
+from widemax.data.catalog import get, resolve
+from widemax.data.checks import check
+from widemax.data.dataset import Batch, Dataset
+from widemax.data.formats import formats
+from widemax.data.labels import LabelCounter, LabelVocabulary
+from widemax.data.records import columns_of
+from widemax.data.report import DataReport
+from widemax.data.schema import KINDS, Column, Schema, infer_schema
+from widemax.data.sets import sets
+
+__all__ = [
+    "KINDS",
+    "Batch",
+    "Column",
+    "DataReport",
+    "Dataset",
+    "LabelCounter",
+    "LabelVocabulary",
+    "Schema",
+    "check",
+    "columns_of",
+    "formats",
+    "get",
+    "infer_schema",
+    "resolve",
+    "sets",
+]

@@ -1,0 +1,143 @@
+"""Data sets by name: checked against their hashes, prepared once, and found again."""
+
+import os
+import tempfile
+from collections.abc import Iterator, Sequence
+from difflib import get_close_matches
+from glob import glob, has_magic
+from pathlib import Path
+
+from widemax.data.sets import DataSet, sets
+from widemax.errors import DataError, UnknownNameError, did_you_mean
+from widemax.storage import saving, sha256
+
+_BUNDLED = Path(__file__).parent / "bundled"
+
+
+def get(name: str, into: Path | None = None) -> Path:
+    """The folder with the prepared files of a data set; prepares them first where needed.
+
+    The original files are looked for in ``$WIDEMAX_DATA/NAME``, checked against their sha256, and converted
+    into ``$WIDEMAX_CACHE/NAME`` (``~/.cache/widemax/NAME`` by default). Bundled sets need neither.
+
+    Args:
+        name: as ``widemax data list`` shows it.
+        into: another folder to prepare into.
+
+    Raises:
+        UnknownNameError: there is no such data set.
+        DataError: the original files are absent or differ; says where they come from and where they belong.
+
+    Example:
+        >>> sorted(path.name for path in get("clinc150").glob("*-t*.parquet"))
+        ['clinc150-test.parquet', 'clinc150-train.parquet']
+    """
+    data_set = sets[name]()
+    if data_set.bundled and into is None:
+        return _BUNDLED
+    folder = _cache() / name if into is None else Path(into)
+    if not _complete(data_set, folder):
+        _prepare(data_set, _originals(data_set), folder)
+    return folder
+
+
+def resolve(data: Sequence[str]) -> list[Path]:
+    """Files for paths, globs and names of data sets; ``clinc150:test`` names a split, "train" by default.
+
+    Raises:
+        DataError: a path that does not exist, a folder, a glob that matches nothing, or a split a set lacks.
+        UnknownNameError: neither a file nor a data set.
+
+    Example:
+        >>> [path.name for path in resolve(["clinc150:test"])]
+        ['clinc150-test.parquet']
+    """
+    if isinstance(data, str):
+        data = [data]
+    return [path for item in data for path in _resolve_one(str(item))]
+
+
+def _resolve_one(item: str) -> Iterator[Path]:
+    path = Path(item).expanduser()
+    if path.is_dir():
+        raise DataError(f"{item} is a folder, but must be a file; name its files, as in {path / '*.csv'}.")
+    if path.exists():
+        yield path
+    elif has_magic(item):
+        matches = sorted(match for match in map(Path, glob(str(path), recursive=True)) if match.is_file())
+        if not matches:
+            raise DataError(f"no file matches {item!r}; check the pattern and the folder.")
+        yield from matches
+    else:
+        yield _named(item, path)
+
+
+def _named(item: str, path: Path) -> Path:
+    name, _, split = item.partition(":")
+    if name in sets.names():
+        data_set = sets[name]()
+        split = split or "train"
+        if split not in data_set.splits:
+            raise DataError(
+                f"data set {name!r} has no split {split!r}; {did_you_mean(split, list(data_set.splits))}"
+            )
+        return data_set.path(get(name), split)
+    if path.suffix or path.parent != Path():
+        siblings = [entry.name for entry in path.parent.iterdir()] if path.parent.is_dir() else []
+        near = get_close_matches(path.name, siblings, n=1)
+        hint = f"did you mean {path.parent / near[0]}?" if near else "check the path."
+        raise DataError(f"there is no file {item}; {hint}")
+    raise UnknownNameError(f"{item!r} is neither a file nor a data set; {did_you_mean(name, sets.names())}")
+
+
+def _cache() -> Path:
+    return Path(os.environ.get("WIDEMAX_CACHE") or Path.home() / ".cache" / "widemax")
+
+
+def _complete(data_set: DataSet, folder: Path) -> bool:
+    return all(data_set.path(folder, split).is_file() for split in data_set.splits)
+
+
+def _originals(data_set: DataSet) -> Path:
+    """The folder with the original files, each checked against its sha256."""
+    root = os.environ.get("WIDEMAX_DATA")
+    folder = Path(root or "$WIDEMAX_DATA") / data_set.name
+    for file in data_set.files:
+        path = folder / file.name
+        if not path.is_file():
+            wanted = "; ".join(f"{other.name} (sha256 {other.sha256})" for other in data_set.files)
+            first = "" if root else "set the environment variable WIDEMAX_DATA to a folder, and "
+            raise DataError(
+                f"the original files of {data_set.name!r} are not here; {first}put into {folder} from "
+                f"{data_set.url}: {wanted}."
+            )
+        found = sha256(path)
+        if found != file.sha256:
+            raise DataError(
+                f"{path} must have sha256 {file.sha256}, got {found}; fetch it again from {data_set.url}."
+            )
+    return folder
+
+
+def _prepare(data_set: DataSet, originals: Path, folder: Path) -> None:
+    """Prepares beside the target folder and renames, so that a folder is never half prepared."""
+    notice = f"{data_set.title}\n{data_set.attribution}\nLicence: {data_set.licence}\n{data_set.url}\n"
+    with saving(str(folder)):
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=f".{data_set.name}-", dir=folder.parent) as temporary:
+            made = Path(temporary) / data_set.name
+            made.mkdir()
+            data_set.prepare(originals, made)
+            (made / f"{data_set.name}-LICENCE.txt").write_text(notice, encoding="utf-8")
+            _move(data_set, made, folder)
+
+
+def _move(data_set: DataSet, made: Path, folder: Path) -> None:
+    try:
+        made.rename(folder)
+    except OSError as error:
+        if not _complete(data_set, folder):  # unless another process was faster
+            raise DataError(
+                f"{folder} exists and does not hold all of {data_set.name!r}; "
+                "remove it or choose another folder."
+            ) from error

@@ -1,0 +1,191 @@
+"""What is in the data, and what may be wrong with them, before anything is trained.
+
+Letters: B rows of a batch, N rows of all batches, C classes.
+"""
+
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from widemax.data.convert import is_list, ragged
+from widemax.data.dataset import Batch, Dataset
+from widemax.data.labels import LabelCounter, LabelVocabulary, distinct
+from widemax.data.report import ColumnReport, DataReport, ValidReport
+from widemax.data.schema import Schema
+from widemax.errors import DataError
+
+_EXAMPLES = 10
+_SAMPLE_ROWS = 10_000
+_ENOUGH_ROWS = 20  # fewer rows than this prove nothing about a column
+
+
+def check(
+    sources: Sequence[Path],
+    *,
+    schema: Schema,
+    valid: Sequence[Path] = (),
+    format: str | None = None,  # noqa: A002 - the name of the config key
+) -> DataReport:
+    """Reads the training and validation files once and reports on them; bad rows are counted, not raised.
+
+    Args:
+        sources: the training files.
+        schema: as :func:`~widemax.data.schema.infer_schema` gives it, with a target.
+        valid: the files for validation or test.
+        format: name of a format, to overrule the files' endings.
+
+    Raises:
+        DataError: a file is damaged, or no row is good.
+    """
+    if schema.target is None:
+        raise DataError("a report needs a target; name the column that holds the labels.")
+    train = Dataset(sources, schema, format=format, drop_bad=True)
+    counter = LabelCounter()
+    missing = {column.name: 0 for column in schema.inputs}
+    sample: list[Batch] = []
+    keys: list[np.ndarray] = []
+    lengths: list[np.ndarray] = []
+    num_rows = 0
+    for batch in train.batches():
+        labels, counts_B = _flat(batch)
+        counter.update(labels.drop_null())
+        lengths.append(counts_B)
+        for name, values in batch.columns.items():
+            missing[name] += values.null_count
+        if num_rows < _SAMPLE_ROWS:
+            sample.append(batch)
+        if valid:
+            keys.append(row_keys(batch))
+        num_rows += len(batch)
+    if not num_rows:
+        first = f"; the first bad one is {train.bad_rows[0]}" if train.bad_rows else ""
+        raise DataError(f"the training files have no good row{first}.")
+    vocabulary = counter.finish()
+    labels_N = np.concatenate(lengths)
+    columns = tuple(
+        _column_report(
+            column.name, column.kind, missing[column.name], [b.columns[column.name] for b in sample]
+        )
+        for column in schema.inputs
+    )
+    compared = (
+        _compare(Dataset(valid, schema, format=format, drop_bad=True), vocabulary, keys) if valid else None
+    )
+    return DataReport(
+        rows=num_rows,
+        columns=columns,
+        target=schema.target,
+        several=schema.several,
+        num_classes=len(vocabulary),
+        rows_per_class=(
+            int(vocabulary.counts.min()),
+            float(np.median(vocabulary.counts)),
+            int(vocabulary.counts.max()),
+        ),
+        classes_seen_once=int((vocabulary.counts == 1).sum()),
+        labels_per_row=(int(labels_N.min()), float(labels_N.mean()), int(labels_N.max())),
+        num_bad_rows=train.num_bad_rows,
+        bad_rows=tuple(train.bad_rows),
+        valid=compared,
+        warnings=tuple(_warnings(columns, len(vocabulary), int((labels_N == 0).sum()), compared)),
+    )
+
+
+def _column_report(name: str, kind: str, missing: int, arrays: list[Any]) -> ColumnReport:
+    values = pa.chunked_array(arrays)
+    if kind in ("text", "category", "number"):
+        num_distinct = pc.count_distinct(values, mode="all").as_py()
+    else:
+        num_distinct = len(np.unique(np.concatenate([_column_keys(array) for array in arrays])))
+    enough = len(values) >= _ENOUGH_ROWS
+    single = kind == "category" or (kind == "text" and not pc.any(pc.match_substring(values, " ")).as_py())
+    whole = kind == "number" and _is_counter(values)
+    return ColumnReport(
+        name,
+        kind,
+        missing,
+        constant=enough and num_distinct == 1,
+        id_like=enough and num_distinct == len(values) and (single or whole),
+    )
+
+
+def _is_counter(values: Any) -> bool:
+    """Whether the numbers are whole and rise by one: a row number."""
+    floats = values.to_numpy()
+    return bool(len(floats) > 1 and (np.diff(floats) == 1).all())
+
+
+def _warnings(
+    columns: Sequence[ColumnReport], num_classes: int, unlabeled: int, valid: ValidReport | None
+) -> Iterator[str]:
+    if num_classes == 1:
+        yield "all rows have the same label; there is nothing to learn."
+    if unlabeled:
+        yield f"{unlabeled:,} rows have an empty list of labels."
+    for column in columns:
+        if column.constant:
+            yield f"column {column.name!r} has the same value in every row; leave it out."
+        if column.id_like:
+            yield f"column {column.name!r} has another value in every row, like an identifier; leave it out."
+    if valid is not None and valid.overlap_rows:
+        yield (
+            f"{valid.overlap_rows:,} validation rows have the inputs of a training row; "
+            "results will look too good."
+        )
+    if valid is not None and not valid.rows:
+        yield "the validation files have no good row."
+
+
+def _flat(batch: Batch) -> tuple[Any, np.ndarray]:
+    """The labels of all rows, and how many each row has."""
+    labels: Any = batch.labels
+    if not is_list(labels.type):
+        return labels, np.ones(len(batch), np.int64)
+    flat, offsets_B1 = distinct(labels)
+    return flat, np.diff(offsets_B1)
+
+
+def _compare(dataset: Dataset, vocabulary: LabelVocabulary, keys: list[np.ndarray]) -> ValidReport:
+    keys_N = np.unique(np.concatenate(keys))
+    num_rows = unseen = overlap = 0
+    examples: dict[str, None] = {}
+    for batch in dataset.batches():
+        labels = _flat(batch)[0]
+        unknown = labels.take(pa.array(np.flatnonzero(vocabulary.encode(labels) < 0)))
+        unseen += len(unknown)
+        if len(examples) < _EXAMPLES:
+            examples.update(dict.fromkeys(map(str, unknown.drop_null()[:1000].to_pylist())))
+        keys_B = row_keys(batch)
+        found_B = np.searchsorted(keys_N, keys_B).clip(max=len(keys_N) - 1)
+        overlap += int((keys_N[found_B] == keys_B).sum())
+        num_rows += len(batch)
+    return ValidReport(
+        num_rows, dataset.num_bad_rows, tuple(dataset.bad_rows), unseen, tuple(examples)[:_EXAMPLES], overlap
+    )
+
+
+def row_keys(batch: Batch) -> np.ndarray:
+    """A 64-bit hash [B] of the inputs of each row; equal inputs have equal hashes within one process."""
+    columns = [_column_keys(values).tolist() for values in batch.columns.values()]
+    return np.fromiter(map(hash, zip(*columns, strict=True)), np.int64, len(batch))
+
+
+def _column_keys(values: Any) -> np.ndarray:
+    if not is_list(values.type):
+        return np.fromiter(map(hash, values.to_pylist()), np.int64, len(values))
+    lengths_B, items = ragged(values)
+    ends = [0, *np.cumsum(lengths_B).tolist()]
+    if pa.types.is_struct(items.type):
+        parts = [items.field("index").to_numpy(), items.field("value").to_numpy()]
+    else:
+        parts = [items.to_numpy(zero_copy_only=False)]
+    rows = [
+        tuple(part[start:end].tobytes() if part.dtype != object else tuple(part[start:end]) for part in parts)
+        for start, end in pairwise(ends)
+    ]
+    return np.fromiter(map(hash, rows), np.int64, len(rows))

@@ -1,0 +1,265 @@
+"""Raw columns of any file to the one Arrow type of their kind, with a reason for each value that cannot be.
+
+=========  ==============================================  =======================================
+kind       canonical type                                  missing values
+=========  ==============================================  =======================================
+text       large_string                                    bad
+number     float64 (dates: days, times: seconds, UTC)      allowed; NaN and infinity are bad
+category   large_string                                    allowed
+ids        large_list<int64> or large_list<large_string>   an empty history
+vector     fixed_size_list<float32>                        bad
+sparse     large_list<struct<index: int64, value: float32>>  bad
+=========  ==============================================  =======================================
+"""
+
+import json
+import math
+import re
+from collections.abc import Callable, Mapping
+from datetime import UTC, date, datetime
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from widemax.errors import DataError
+
+SPARSE_ITEM = pa.struct([("index", pa.int64()), ("value", pa.float32())])
+Reasons = dict[int, str]  # row → what is wrong with it
+Converted = tuple[Any, Reasons]
+
+
+def plain(values: Any) -> Any:
+    """The array without dictionary encoding, chunks or extension types."""
+    if isinstance(values, pa.ChunkedArray):
+        values = values.combine_chunks()
+    if isinstance(values, pa.ExtensionArray):
+        values = values.storage
+    return values.dictionary_decode() if pa.types.is_dictionary(values.type) else values
+
+
+def is_string(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind))
+
+
+def is_list(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind))
+
+
+def ragged(values: Any) -> tuple[np.ndarray, Any]:
+    """Lengths [B] (0 for a null) and the concatenated items [P] of a list array."""
+    lengths_B = pc.fill_null(pc.list_value_length(values), 0).to_numpy(zero_copy_only=False)
+    return lengths_B.astype(np.int64), plain(pc.list_flatten(values))
+
+
+def lists(lengths_B: np.ndarray, items: Any, *, large: bool = True) -> Any:
+    """The inverse of :func:`ragged`."""
+    array, offset = (pa.LargeListArray, pa.int64()) if large else (pa.ListArray, pa.int32())
+    return array.from_arrays(pa.array(np.append(0, np.cumsum(lengths_B)), offset), items)
+
+
+def split_cells(texts: Any) -> Any:
+    """Cells such as ``[1, 2]``, ``1 2`` or ``1,2`` as lists of strings; a broken JSON list is null."""
+    rows = [None if text is None else _split(text) for text in texts.to_pylist()]
+    return pa.array(rows, pa.large_list(pa.large_string()))
+
+
+def _split(text: str) -> list[str | None] | None:
+    if not text.lstrip().startswith("["):
+        return re.split(r"[\s,]+", text.strip(" ,\t\r\n")) if text.strip(" ,\t\r\n") else []
+    try:
+        items = json.loads(text)
+    except ValueError:
+        return None
+    return [item if item is None or isinstance(item, str) else json.dumps(item) for item in items]
+
+
+def parse_number(text: str) -> float | None:
+    """A number, ``true``/``false``, a date (days since 1970) or a time (seconds since 1970, UTC); or None.
+
+    Example:
+        >>> parse_number("2.5"), parse_number("1970-01-03"), parse_number("abc")
+        (2.5, 2.0, None)
+    """
+    text = text.strip()
+    word = {"true": 1.0, "false": 0.0}.get(text.lower())
+    if word is not None or "_" in text:
+        return word
+    try:
+        return float(text)
+    except ValueError:
+        pass
+    try:
+        if len(text) == len("1970-01-01"):
+            return float((date.fromisoformat(text) - date(1970, 1, 1)).days)
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        return None
+    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+
+
+def numbers(values: Any) -> Any:
+    """Numbers, booleans, dates, times and strings as float64; what is not a number becomes null."""
+    kind = values.type
+    if is_string(kind):
+        try:
+            return pc.utf8_trim_whitespace(values).cast(pa.float64())
+        except pa.ArrowInvalid:
+            parsed = [None if text is None else parse_number(text) for text in values.to_pylist()]
+            return pa.array(parsed, pa.float64())
+    if pa.types.is_date(kind):
+        return values.cast(pa.date32()).cast(pa.int32()).cast(pa.float64())
+    if pa.types.is_timestamp(kind):
+        ticks = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}[kind.unit]
+        return pc.divide(values.cast(pa.int64()).cast(pa.float64(), safe=False), float(ticks))
+    return values.cast(pa.float64(), safe=False)
+
+
+def _text(values: Any, **_: Any) -> Converted:
+    texts = values.cast(pa.large_string())
+    return texts, {int(row): "is missing" for row in np.flatnonzero(_nulls(texts))}
+
+
+def _category(values: Any, **_: Any) -> Converted:
+    return values.cast(pa.large_string()), {}
+
+
+def _number(values: Any, **_: Any) -> Converted:
+    floats = numbers(values)
+    unread_B = _nulls(floats) & ~_nulls(values)
+    reasons = {
+        int(row): f"must be a number, got {values[row].as_py()!r} (or give the column the kind category)"
+        for row in np.flatnonzero(unread_B)
+    }
+    return floats, reasons | _not_finite(floats)
+
+
+def _ids(values: Any, *, item: str | None, **_: Any) -> Converted:
+    values, reasons = _as_lists(values)
+    reasons = {row: reason for row, reason in reasons.items() if reason != "is missing"}
+    lengths_B, items = ragged(values)
+    rows_P = np.repeat(np.arange(len(values)), lengths_B)
+    reasons |= {int(row): "holds a missing id" for row in rows_P[_nulls(items)]}
+    target = pa.int64() if item == "int64" else pa.large_string()
+    try:
+        items = items.cast(target)
+    except pa.ArrowInvalid:
+        whole = [_integer(value) for value in items.to_pylist()]
+        reasons |= {
+            int(row): f"must hold whole numbers, got {got!r}"
+            for row, value, got in zip(rows_P, whole, items.to_pylist(), strict=True)
+            if value is None and got is not None
+        }
+        items = pa.array(whole, target)
+    return lists(lengths_B, items), reasons
+
+
+def _integer(value: Any) -> int | None:
+    try:
+        return int(value) if float(value) == int(value) and abs(int(value)) < 2**63 else None
+    except (ValueError, TypeError, OverflowError):
+        return None
+
+
+def _vector(values: Any, *, width: int | None, **_: Any) -> Converted:
+    values, reasons = _as_lists(values)
+    lengths_B, items = ragged(values)
+    floats = numbers(items)
+    rows_P = np.repeat(np.arange(len(values)), lengths_B)
+    reasons |= {int(row): "must hold finite numbers" for row in rows_P[~_finite(floats)]}
+    reasons |= {
+        int(row): f"must hold {width} numbers, got {lengths_B[row]}"
+        for row in np.flatnonzero(lengths_B != width)
+        if int(row) not in reasons
+    }
+    dense = np.zeros((len(values), width or 0), np.float32)
+    with np.errstate(over="ignore"):
+        dense[lengths_B == width] = (
+            floats.to_numpy(zero_copy_only=False)[(lengths_B == width)[rows_P]]
+            .astype(np.float32)
+            .reshape(-1, width or 0)
+        )
+    for row in np.flatnonzero(~np.isfinite(dense).all(axis=1)):
+        reasons.setdefault(int(row), "must hold numbers of at most 3e38 in size")
+    return pa.FixedSizeListArray.from_arrays(pa.array(dense.reshape(-1)), width or 0), reasons
+
+
+def _sparse(values: Any, **_: Any) -> Converted:
+    if is_string(values.type):  # a block of JSON lines whose rows do not fit one Arrow type
+        values = pa.array([_sparse_row(text) for text in values.to_pylist()], pa.large_list(SPARSE_ITEM))
+    reasons = {int(row): "is missing" for row in np.flatnonzero(_nulls(values))}
+    lengths_B, items = ragged(values)
+    index = pc.struct_field(items, "index").cast(pa.int64())
+    value = numbers(pc.struct_field(items, "value")).cast(pa.float32(), safe=False)
+    rows_P = np.repeat(np.arange(len(values)), lengths_B)
+    wrong_P = ~pc.fill_null(pc.greater_equal(index, 0), False).to_numpy(zero_copy_only=False)
+    reasons |= {int(row): "must hold indices of 0 or more" for row in rows_P[wrong_P]}
+    reasons |= {int(row): "must hold finite values" for row in rows_P[~_finite(value)]}
+    structs = pa.StructArray.from_arrays([index, value], fields=list(SPARSE_ITEM))
+    return lists(lengths_B, structs), reasons
+
+
+def _sparse_row(text: str | None) -> Any:
+    try:
+        row = json.loads(text or "null")
+        return [{"index": int(pair["index"]), "value": float(pair["value"])} for pair in row]
+    except (ValueError, TypeError, KeyError):
+        return None
+
+
+def _as_lists(values: Any) -> Converted:
+    missing_B = _nulls(values)
+    if is_string(values.type):
+        values = split_cells(values)
+    reasons = {int(row): "must be a list" for row in np.flatnonzero(_nulls(values))}
+    return values, reasons | {int(row): "is missing" for row in np.flatnonzero(missing_B)}
+
+
+def _nulls(values: Any) -> np.ndarray:
+    return np.asarray(values.is_null().to_numpy(zero_copy_only=False), bool)
+
+
+def _finite(floats: Any) -> np.ndarray:
+    return np.asarray(np.isfinite(pc.fill_null(floats, math.nan).to_numpy(zero_copy_only=False)))
+
+
+def _not_finite(floats: Any) -> Reasons:
+    wrong_B = ~_finite(floats) & ~_nulls(floats)
+    return {int(row): f"must be finite, got {floats[row].as_py()}" for row in np.flatnonzero(wrong_B)}
+
+
+CONVERTERS: Mapping[str, Callable[..., Converted]] = {
+    "text": _text,
+    "number": _number,
+    "category": _category,
+    "ids": _ids,
+    "vector": _vector,
+    "sparse": _sparse,
+}
+
+
+def convert(values: Any, *, kind: str, width: int | None = None, item: str | None = None) -> Converted:
+    """A raw column in the canonical type of its kind, and what is wrong with which row.
+
+    Args:
+        values: an Arrow array [B] of any type.
+        kind: "text", "number", "category", "ids", "vector" or "sparse".
+        width: how many numbers a vector holds.
+        item: "int64" or "string", the type of the ids.
+
+    Returns:
+        The converted array [B], whose bad rows hold anything, and row → reason.
+
+    Raises:
+        DataError: the type of the whole column cannot be of this kind.
+
+    Example:
+        >>> convert(pa.array([1.0, None, math.inf]), kind="number")[1]
+        {2: 'must be finite, got inf'}
+    """
+    values = plain(values)
+    try:
+        return CONVERTERS[kind](values, width=width, item=item)
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError, pa.ArrowTypeError, pa.ArrowKeyError) as error:
+        raise DataError(f"a column of type {values.type} cannot be of kind {kind!r}: {error}") from error

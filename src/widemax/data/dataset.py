@@ -1,0 +1,157 @@
+"""One or several files as a stream of batches in canonical Arrow types."""
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from widemax.data.convert import Reasons, convert
+from widemax.data.formats import Chunk, Format, format_of
+from widemax.data.schema import Schema
+from widemax.data.target import convert_labels
+from widemax.errors import BadRowError, DataError, UsageError, did_you_mean
+from widemax.storage import sha256
+
+SHOWN_BAD_ROWS = 20
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Rows of a data set.
+
+    Args:
+        columns: input name → Arrow array [B] in the canonical type of its kind.
+        labels: Arrow array [B] of labels or lists of labels (null: a label that training cannot have seen);
+            None without a target.
+    """
+
+    columns: dict[str, Any]
+    labels: Any | None
+
+    def __len__(self) -> int:
+        return len(next(iter(self.columns.values())))
+
+
+class Dataset:
+    """Files read as a stream of batches, in their order, in bounded memory.
+
+    Args:
+        sources: the files, one after the other.
+        schema: the columns to read.
+        format: name of a format, to overrule the files' endings.
+        drop_bad: count and drop bad rows instead of raising at the first.
+
+    ``num_bad_rows`` and ``bad_rows`` ("file:line: reason", the first 20) tell of the latest complete pass.
+
+    Example:
+        >>> path = Path(tempfile.mkdtemp()) / "tea.csv"
+        >>> _ = path.write_text("text,label\\nGreen tea,drink\\n")
+        >>> [batch.labels.to_pylist() for batch in Dataset([path], infer_schema([path])).batches()]
+        [['drink']]
+    """
+
+    def __init__(
+        self,
+        sources: Sequence[Path],
+        schema: Schema,
+        *,
+        format: str | None = None,  # noqa: A002 - the name of the config key
+        drop_bad: bool = False,
+    ) -> None:
+        self.sources = [Path(source) for source in sources]
+        self.schema = schema
+        self.format = format
+        self.drop_bad = drop_bad
+        self.num_bad_rows = 0
+        self.bad_rows: list[str] = []
+
+    def batches(self, max_rows: int = 8192) -> Iterator[Batch]:
+        """Batches of at most ``max_rows`` rows.
+
+        Raises:
+            BadRowError: the first bad row, by file and line, unless ``drop_bad``.
+            DataError: a file is damaged, or lacks a column.
+        """
+        if max_rows < 1:
+            raise UsageError(f"max_rows must be at least 1, got {max_rows}.")
+        num_bad = 0
+        shown: list[str] = []
+        for source in self.sources:
+            form = format_of(source, self.format)
+            for chunk in form.chunks(source, self._names(source, form)):
+                batch, bad = self._convert(source, chunk)
+                if bad and not self.drop_bad:
+                    position, reason = bad[0]
+                    raise BadRowError(
+                        f"{form.place(source, position)}: {reason}. Use --drop-bad to drop such rows."
+                    )
+                num_bad += len(bad)
+                shown += [
+                    f"{form.place(source, at)}: {why}" for at, why in bad[: SHOWN_BAD_ROWS - len(shown)]
+                ]
+                for start in range(0, len(batch), max_rows):
+                    yield _rows(batch, slice(start, start + max_rows))
+        self.num_bad_rows, self.bad_rows = num_bad, shown
+
+    def fingerprint(self) -> str:
+        """A sha256 over the sizes and contents of the files, in their order; their names do not matter."""
+        total = hashlib.sha256()
+        for source in self.sources:
+            total.update(f"{source.stat().st_size} {sha256(source)}\n".encode())
+        return total.hexdigest()
+
+    def _names(self, source: Path, form: Format) -> list[str]:
+        known = form.columns(source)
+        names = [column.name for column in self.schema.inputs]
+        names += [] if self.schema.target is None else [self.schema.target]
+        for name in names:
+            if name not in known:
+                raise DataError(f"{source} has no column {name!r}; {did_you_mean(name, known)}")
+        return names
+
+    def _convert(self, source: Path, chunk: Chunk) -> tuple[Batch, list[tuple[int, str]]]:
+        """The good rows of a chunk in canonical types, and the (position, reason) of the bad ones."""
+        columns: dict[str, Any] = {}
+        reasons: Reasons = {}
+        labels = None
+        for column in self.schema.inputs:
+            raw = chunk.columns[column.name]
+            try:
+                columns[column.name], wrong = convert(
+                    raw, kind=column.kind, width=column.width, item=column.item
+                )
+            except DataError as error:
+                raise DataError(f"column {column.name!r} of {source}: {error}") from error
+            reasons = {row: f"column {column.name!r} {reason}" for row, reason in wrong.items()} | reasons
+        if self.schema.target is not None:
+            try:
+                labels, wrong = convert_labels(
+                    chunk.columns[self.schema.target],
+                    type_name=self.schema.target_type,
+                    several=self.schema.several,
+                )
+            except DataError as error:
+                raise DataError(f"target {self.schema.target!r} of {source}: {error}") from error
+            reasons = {
+                row: f"{reason} in column {self.schema.target!r}" for row, reason in wrong.items()
+            } | reasons
+        batch = Batch(columns, labels)
+        if reasons:
+            good = pa.array(np.delete(np.arange(len(batch)), list(reasons)))
+            batch = Batch(
+                {name: values.take(good) for name, values in columns.items()},
+                None if labels is None else labels.take(good),
+            )
+        bad = [*chunk.bad, *((int(chunk.positions_B[row]), reason) for row, reason in reasons.items())]
+        return batch, sorted(bad)
+
+
+def _rows(batch: Batch, rows: slice) -> Batch:
+    return Batch(
+        {name: values[rows] for name, values in batch.columns.items()},
+        None if batch.labels is None else batch.labels[rows],
+    )

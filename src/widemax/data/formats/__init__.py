@@ -1,0 +1,33 @@
+"""File formats; one file a format. A format is found by the ending of the file's name."""
+
+from pathlib import Path
+
+from widemax.data.formats.base import BLOCK_BYTES, CHUNK_ROWS, Chunk, Format
+from widemax.errors import UsageError
+from widemax.registry import Registry
+
+__all__ = ["BLOCK_BYTES", "CHUNK_ROWS", "Chunk", "Format", "format_of", "formats"]
+
+formats: Registry[type[Format]] = Registry("format", "widemax.data.formats")
+
+
+def format_of(path: Path, name: str | None = None) -> Format:
+    """The format called ``name``, or the one that the file's ending belongs to.
+
+    Raises:
+        UsageError: no format has this ending.
+
+    Example:
+        >>> type(format_of(Path("train.csv.gz"))).__name__
+        'Csv'
+    """
+    if name is not None:
+        return formats[name]()
+    known = {suffix: member for member in formats for suffix in formats[member].suffixes}
+    for suffix, member in known.items():
+        if path.name.lower().endswith(suffix):
+            return formats[member]()
+    raise UsageError(
+        f"{path} has an ending of no known format; it must be one of {sorted(known)}, "
+        f"or name the format: one of {formats.names()}."
+    )

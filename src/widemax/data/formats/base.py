@@ -1,0 +1,81 @@
+"""What a format promises: a file as a stream of chunks whose rows know where they stand in the file."""
+
+import zipfile
+import zlib
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import pyarrow as pa
+
+from widemax.errors import DataError, WidemaxError
+
+CHUNK_ROWS = 65_536
+BLOCK_BYTES = 1 << 22
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """Some rows of a file, as the file gives them.
+
+    Args:
+        columns: name → Arrow array of the readable rows.
+        positions_B: int64, the line (text formats) or row (binary formats) of each row, counted from 1.
+        bad: (position, reason) of the rows that cannot be read.
+    """
+
+    columns: dict[str, Any]
+    positions_B: np.ndarray
+    bad: tuple[tuple[int, str], ...] = ()
+
+
+class Format(ABC):
+    """A way to store rows in a file.
+
+    ``suffixes`` are the file endings it answers to, ``unit`` is what a position counts, and ``untyped`` says
+    that every cell is a string whose type has to be guessed (CSV).
+    """
+
+    suffixes: ClassVar[tuple[str, ...]]
+    unit: ClassVar[str] = "row"
+    untyped: ClassVar[bool] = False
+
+    @abstractmethod
+    def columns(self, path: Path) -> list[str]:
+        """The names of the columns, in the order of the file."""
+
+    @abstractmethod
+    def chunks(self, path: Path, columns: Sequence[str]) -> Iterator[Chunk]:
+        """The named columns, in chunks of bounded size."""
+
+    def place(self, path: Path, position: int) -> str:
+        """How a message names a row: ``file:line``, or ``file:row N`` where the file has no lines."""
+        return f"{path}:{position}" if self.unit == "line" else f"{path}:{self.unit} {position}"
+
+
+def slices(columns: dict[str, Any], num_rows: int, first: int) -> Iterator[Chunk]:
+    """Cuts columns already in memory (or mapped) into chunks; ``first`` is the position of the first row."""
+    for start in range(0, num_rows, CHUNK_ROWS):
+        stop = min(start + CHUNK_ROWS, num_rows)
+        yield Chunk(
+            {name: values[start:stop] for name, values in columns.items()},
+            np.arange(first + start, first + stop),
+        )
+
+
+@contextmanager
+def readable(path: Path, noun: str) -> Iterator[None]:
+    """Turns what a library says about a damaged file into a sentence that names the file."""
+    try:
+        yield
+    except WidemaxError:
+        raise
+    except (pa.ArrowException, OSError, EOFError, ValueError, zipfile.BadZipFile, zlib.error) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise DataError(
+            f"{path} cannot be read as {noun}: {reason}. Check that the file is complete and of this format."
+        ) from error

@@ -1,0 +1,104 @@
+"""NumPy files: .npz holds arrays named by their keys, .npy one table or matrix. Pickles are never read."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from widemax.data.formats import formats
+from widemax.data.formats.base import CHUNK_ROWS, Chunk, Format, readable
+from widemax.errors import DataError
+
+_CSR_KEYS = {"data", "indices", "indptr", "shape"}
+
+
+@formats.register("npz")
+class Npz(Format):
+    """Every array of equal length is a column; a matrix gives vectors; the parts of a CSR matrix give "X"."""
+
+    suffixes = (".npz",)
+
+    def columns(self, path: Path) -> list[str]:
+        with readable(path, "npz"), np.load(path, allow_pickle=False) as file:
+            keys = [key for key in file.files if key not in _CSR_KEYS | {"format"}]
+            return ["X", *keys] if set(file.files) >= _CSR_KEYS else list(file.files)
+
+    def chunks(self, path: Path, columns: Sequence[str]) -> Iterator[Chunk]:
+        with readable(path, "npz"), np.load(path, allow_pickle=False) as file:
+            csr = set(file.files) >= _CSR_KEYS
+            if csr and "format" in file.files and bytes(file["format"].item()) != b"csr":
+                raise DataError(f"{path} holds a sparse matrix that is not CSR; save matrix.tocsr() instead.")
+            arrays = {name: file[name] for name in columns if not (csr and name == "X")}
+            lengths = {name: _length(path, name, array) for name, array in arrays.items()}
+            parts = {key: file[key] for key in _CSR_KEYS} if csr and "X" in columns else None
+        if parts is not None:
+            lengths["X"] = len(parts["indptr"]) - 1
+        if len(set(lengths.values())) > 1:
+            raise DataError(f"the arrays of {path} must have equal lengths, got {lengths}.")
+        num_rows = next(iter(lengths.values()), 0)
+        for start in range(0, num_rows, CHUNK_ROWS):
+            stop = min(start + CHUNK_ROWS, num_rows)
+            rows = {name: _column(path, name, array[start:stop]) for name, array in arrays.items()}
+            if parts is not None:
+                rows["X"] = _csr_rows(parts, start, stop)
+            yield Chunk(rows, np.arange(start + 1, stop + 1))
+
+
+@formats.register("npy")
+class Npy(Format):
+    """A structured array gives one column a field; a matrix gives the vectors "X". Memory-mapped."""
+
+    suffixes = (".npy",)
+
+    def columns(self, path: Path) -> list[str]:
+        return list(self._load(path).dtype.names or ["X"])
+
+    def chunks(self, path: Path, columns: Sequence[str]) -> Iterator[Chunk]:
+        array = self._load(path)
+        num_rows = _length(path, "X", array)
+        for start in range(0, num_rows, CHUNK_ROWS):
+            rows = array[start : start + CHUNK_ROWS]
+            fields = {name: rows[name] if array.dtype.names else rows for name in columns}
+            yield Chunk(
+                {name: _column(path, name, field) for name, field in fields.items()},
+                np.arange(start + 1, start + 1 + len(rows)),
+            )
+
+    def _load(self, path: Path) -> Any:
+        with readable(path, "npy"):
+            return np.load(path, mmap_mode="r", allow_pickle=False)
+
+
+def _length(path: Path, name: str, array: Any) -> int:
+    if array.ndim == 0:
+        raise DataError(f"array {name!r} of {path} is a single number, but it must have one entry a row.")
+    return len(array)
+
+
+def _column(path: Path, name: str, array: np.ndarray) -> Any:
+    """An Arrow column; everything past the first axis is flattened to a vector."""
+    with readable(path, f"array {name!r}"):
+        if array.dtype == np.float16 or not array.dtype.isnative:
+            array = array.astype(np.float32 if array.dtype == np.float16 else array.dtype.newbyteorder("="))
+        flat = np.ascontiguousarray(array).reshape(-1)
+        values = pa.array(flat.tolist() if array.dtype.kind in "SU" else flat)
+        if array.dtype.kind == "S":
+            values = values.cast(pa.large_string())
+        return (
+            values if array.ndim == 1 else pa.FixedSizeListArray.from_arrays(values, flat.size // len(array))
+        )
+
+
+def _csr_rows(parts: dict[str, np.ndarray], start: int, stop: int) -> Any:
+    first, last = int(parts["indptr"][start]), int(parts["indptr"][stop])
+    structs = pa.StructArray.from_arrays(
+        [
+            pa.array(parts["indices"][first:last].astype(np.int64)),
+            pa.array(parts["data"][first:last].astype(np.float64)),
+        ],
+        names=["index", "value"],
+    )
+    offsets = parts["indptr"][start : stop + 1].astype(np.int64) - first
+    return pa.LargeListArray.from_arrays(pa.array(offsets), structs)

@@ -1,0 +1,211 @@
+"""The label vocabulary: class id ↔ label, in one pass, for labels of any type.
+
+Letters: B rows, P labels of all rows, C classes.
+"""
+
+from collections.abc import Iterable
+from typing import Any, Self
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from widemax.data.convert import is_list, plain, ragged
+from widemax.errors import DataError, LabelError
+
+_KEYS_AT_ONCE = 1 << 20
+
+
+class LabelCounter:
+    """Counts in how many rows each label occurs, in memory that grows with the classes and not with the rows.
+
+    Example:
+        >>> counter = LabelCounter()
+        >>> counter.update(pa.array(["tea", "ink", "tea"]))
+        >>> counter.finish().labels.to_pylist()
+        ['tea', 'ink']
+    """
+
+    def __init__(self) -> None:
+        self._pending: list[Any] = []
+        self._pending_rows = 0
+        self._num_classes = 0
+
+    def update(self, labels: Any) -> None:
+        """Counts one batch: an array of labels [B], or of lists of labels.
+
+        Raises:
+            LabelError: a label is null, or of another type than before.
+        """
+        labels = plain(labels)
+        flat = distinct(labels)[0] if is_list(labels.type) else labels
+        if flat.null_count:
+            raise LabelError("a label is missing (null), but every row must have its label; drop such rows.")
+        if self._pending and len(flat) and flat.type != self._pending[0].schema.field("label").type:
+            known = self._pending[0].schema.field("label").type
+            raise LabelError(f"labels must stay of one type; got {flat.type} after {known}.")
+        counts = pc.value_counts(flat)
+        if len(counts):
+            self._append(pa.table({"label": counts.field("values"), "count": counts.field("counts")}))
+
+    def _append(self, counts: Any) -> None:
+        self._pending.append(counts)
+        self._pending_rows += len(counts)
+        # Merging only when the pending rows have doubled keeps the total cost linear.
+        if self._pending_rows > 2 * self._num_classes + _KEYS_AT_ONCE:
+            merged = self._merge()
+            self._pending, self._pending_rows, self._num_classes = [merged], len(merged), len(merged)
+
+    def _merge(self) -> Any:
+        merged = pa.concat_tables(self._pending).group_by("label").aggregate([("count", "sum")])
+        return merged.rename_columns({"count_sum": "count"}).select(["label", "count"])
+
+    def finish(self) -> "LabelVocabulary":
+        """The vocabulary: most frequent class first, ties in the order of the labels.
+
+        Raises:
+            LabelError: no label was counted.
+        """
+        if not self._pending:
+            raise LabelError(
+                "there is no label to count; the data must have at least one row with its label."
+            )
+        table = self._merge().sort_by([("count", "descending"), ("label", "ascending")])
+        return LabelVocabulary(table["label"].combine_chunks(), table["count"].to_numpy().astype(np.int64))
+
+
+class LabelVocabulary:
+    """The classes of a model: class id 0 is the most frequent label.
+
+    Labels are compared as they are: no case folding and no Unicode normalization.
+
+    Args:
+        labels: Arrow array [C], one distinct label a class.
+        counts: int64 [C], in how many training rows the label occurs.
+
+    Example:
+        >>> vocabulary = LabelVocabulary.build([pa.array([7, 9, 9])])
+        >>> vocabulary.encode(pa.array([7, 9, 8])), vocabulary.decode(np.array([0, 1]))
+        (array([ 1,  0, -1]), [9, 7])
+    """
+
+    def __init__(self, labels: Any, counts: np.ndarray) -> None:
+        self.labels = labels
+        self.counts = counts
+        self._lookup: tuple[np.ndarray, np.ndarray] | None = None
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @classmethod
+    def build(cls, arrays: Iterable[Any]) -> "LabelVocabulary":
+        """The vocabulary of a stream of label arrays, or of Batches."""
+        counter = LabelCounter()
+        for array in arrays:
+            counter.update(getattr(array, "labels", array))
+        return counter.finish()
+
+    def encode(self, labels: Any) -> np.ndarray:
+        """The class ids [B], int64; −1 for a null or a label never seen.
+
+        Labels are found by binary search among sorted 64-bit keys (16 bytes a class), then compared, because
+        ``pyarrow.compute.index_in`` would hash all C labels again for every batch.
+
+        Raises:
+            LabelError: the labels are of a type that cannot be compared with the vocabulary's.
+        """
+        labels = plain(labels)
+        try:
+            labels = labels.cast(self.labels.type)
+        except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+            raise LabelError(
+                f"labels must be of type {self.labels.type} as in training, got {labels.type}: {error}"
+            ) from error
+        keys_C, class_ids_C = self._sorted_keys()
+        keys_B = _keys(labels)
+        positions_B = np.searchsorted(keys_C, keys_B)
+        found_B = np.full(len(labels), -1, np.int64)
+        pending = np.arange(len(labels))
+        while len(pending):  # a second round happens only where two labels share a key
+            pending = pending[positions_B[pending] < len(keys_C)]
+            pending = pending[keys_C[positions_B[pending]] == keys_B[pending]]
+            candidates = class_ids_C[positions_B[pending]]
+            same = pc.equal(self.labels.take(pa.array(candidates)), labels.take(pa.array(pending)))
+            same_B = pc.fill_null(same, False).to_numpy(zero_copy_only=False)
+            found_B[pending[same_B]] = candidates[same_B]
+            pending = pending[~same_B]
+            positions_B[pending] += 1
+        return found_B
+
+    def encode_lists(self, labels: Any) -> tuple[np.ndarray, np.ndarray]:
+        """The class ids of rows with several labels, a label repeated within a row taken once.
+
+        Returns:
+            ids_P int64, −1 for a label never seen, and offsets_B1 int64: row b holds
+            ``ids_P[offsets_B1[b]:offsets_B1[b + 1]]``.
+        """
+        flat, offsets_B1 = distinct(plain(labels))
+        return self.encode(flat), offsets_B1
+
+    def decode(self, class_ids: np.ndarray) -> list[Any]:
+        """The labels of class ids, as they were given.
+
+        Raises:
+            LabelError: an id lies outside the classes.
+        """
+        class_ids = np.asarray(class_ids, np.int64).reshape(-1)
+        wrong = class_ids[(class_ids < 0) | (class_ids >= len(self))]
+        if len(wrong):
+            raise LabelError(f"class ids must lie in [0, {len(self)}); got {wrong[0]}.")
+        decoded: list[Any] = self.labels.take(pa.array(class_ids)).to_pylist()
+        return decoded
+
+    def to_table(self) -> Any:
+        """A pyarrow table (class_id int64, label, count int64)."""
+        return pa.table(
+            {"class_id": np.arange(len(self)), "label": self.labels, "count": self.counts.astype(np.int64)}
+        )
+
+    @classmethod
+    def from_table(cls, table: Any) -> Self:
+        """The inverse of :meth:`to_table`.
+
+        Raises:
+            DataError: the class ids are not 0 … C − 1 in order, or a label is missing or occurs twice.
+        """
+        if not np.array_equal(table["class_id"].to_numpy(), np.arange(len(table))):
+            raise DataError(
+                "the class ids of a label table must be 0, 1, 2, … in order; the file is damaged."
+            )
+        labels = plain(table["label"])
+        if labels.null_count or pc.count_distinct(labels).as_py() != len(labels):
+            raise DataError("every label of a label table must be there once; the file is damaged.")
+        return cls(labels, table["count"].to_numpy().astype(np.int64))
+
+    def _sorted_keys(self) -> tuple[np.ndarray, np.ndarray]:
+        if self._lookup is None:
+            parts = [_keys(self.labels[at : at + _KEYS_AT_ONCE]) for at in range(0, len(self), _KEYS_AT_ONCE)]
+            keys_C = np.concatenate(parts)
+            class_ids_C = np.argsort(keys_C, kind="stable")
+            self._lookup = keys_C[class_ids_C], class_ids_C
+        return self._lookup
+
+
+def distinct(labels: Any) -> tuple[Any, np.ndarray]:
+    """The labels [P] of rows of lists, each once a row in its order, and the offsets [B + 1]."""
+    lengths_B, flat = ragged(labels)
+    rows_P = np.repeat(np.arange(len(lengths_B)), lengths_B)
+    encoded = flat.dictionary_encode()
+    codes_P = pc.fill_null(encoded.indices, len(encoded.dictionary)).to_numpy(zero_copy_only=False)
+    pair_P = rows_P * (len(encoded.dictionary) + 1) + codes_P
+    first = np.sort(np.unique(pair_P, return_index=True)[1])
+    counts_B = np.bincount(rows_P[first], minlength=len(lengths_B))
+    return flat.take(pa.array(first)), np.append(0, np.cumsum(counts_B)).astype(np.int64)
+
+
+def _keys(labels: Any) -> np.ndarray:
+    """A 64-bit key a label; equal labels have equal keys, and integers are their own."""
+    if pa.types.is_signed_integer(labels.type):
+        filled = pc.fill_null(labels, 0)
+        return np.asarray(filled.to_numpy(zero_copy_only=False), np.int64)
+    return np.fromiter(map(hash, labels.to_pylist()), np.int64, len(labels))

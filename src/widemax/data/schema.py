@@ -1,0 +1,216 @@
+"""Which columns go in, which one comes out, and of what kind each is."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from widemax.data.convert import is_list, is_string, numbers, plain, ragged, split_cells
+from widemax.data.formats import format_of
+from widemax.data.target import common_type
+from widemax.errors import DataError, UsageError, did_you_mean
+
+KINDS = ("text", "number", "category", "ids", "vector", "sparse")
+USUAL_TARGETS = ("label", "target", "class", "y", "intent", "category")
+_SAMPLE_ROWS = 10_000
+_WHOLE_NUMBER = "^-?[0-9]{1,18}$"
+_TEXT_WORDS = 2.0  # more words than this on average: text, not names
+_MOSTLY = 0.5  # more distinct values a row than this: text, not categories
+_NUMERIC = 0.9  # this share of the cells of a CSV column are numbers: the others are mistakes
+
+
+@dataclass(frozen=True)
+class Column:
+    """An input column.
+
+    Args:
+        name: as in the files.
+        kind: one of ``KINDS``.
+        width: how many numbers a vector holds.
+        item: "int64" or "string", the type of the ids.
+    """
+
+    name: str
+    kind: str
+    width: int | None = None
+    item: str | None = None
+
+
+@dataclass(frozen=True)
+class Schema:
+    """The columns of a data set.
+
+    Args:
+        inputs: the columns that go in.
+        target: the column that comes out; None to predict.
+        several: whether the target is a list of labels.
+        target_type: the name of the Arrow type of a label.
+    """
+
+    inputs: tuple[Column, ...]
+    target: str | None
+    several: bool = False
+    target_type: str = "large_string"
+
+    def to_dict(self) -> dict[str, Any]:
+        """The schema in types that JSON has."""
+        return asdict(self) | {"inputs": [asdict(column) for column in self.inputs]}
+
+    @classmethod
+    def from_dict(cls, fields: Mapping[str, Any]) -> Self:
+        """The inverse of :meth:`to_dict`."""
+        return cls(**{**fields, "inputs": tuple(Column(**column) for column in fields["inputs"])})
+
+
+def infer_schema(
+    sources: Sequence[Path],
+    *,
+    inputs: Sequence[str] = (),
+    target: str | None = None,
+    kinds: Mapping[str, str] | None = None,
+    format: str | None = None,  # noqa: A002 - the name of the config key
+) -> Schema:
+    """The schema of some files: kinds from the first 10,000 rows, the type of the target from every row.
+
+    Args:
+        sources: the training files.
+        inputs: names of the input columns; all but the target when empty.
+        target: name of the target column; a usual name such as "label" is found when None.
+        kinds: column → kind, to overrule what would be guessed.
+        format: name of a format, to overrule the files' endings.
+
+    Raises:
+        UsageError: a name or kind that does not exist, or no target can be found.
+        DataError: the files have no rows.
+    """
+    kinds = dict(kinds or {})
+    if not sources:
+        raise UsageError("sources must name at least one file.")
+    path = Path(sources[0])
+    known = format_of(path, format).columns(path)
+    target = _usual_target(path, known) if target is None else target
+    names = list(dict.fromkeys(inputs)) or [name for name in known if name != target]
+    for name in [target, *names, *kinds]:
+        if name not in known:
+            raise UsageError(f"{path} has no column {name!r}; {did_you_mean(name, known)}")
+    for name, kind in kinds.items():
+        if kind not in KINDS:
+            raise UsageError(
+                f"kind {kind!r} of column {name!r} does not exist; {did_you_mean(kind, list(KINDS))}"
+            )
+    if target in names:
+        raise UsageError(
+            f"column {target!r} is the target and cannot be an input; leave it out of the inputs."
+        )
+    if not names:
+        raise UsageError(f"{path} has no column but the target {target!r}; at least one input is needed.")
+    untyped = format_of(path, format).untyped
+    sample = _sample(path, names, format)
+    columns = tuple(_column(name, sample[name], kinds.get(name), untyped) for name in names)
+    target_type, several = common_type(_labels(sources, target, kinds.get(target) == "ids", format))
+    return Schema(columns, target, several, target_type)
+
+
+def _usual_target(path: Path, known: Sequence[str]) -> str:
+    by_lower_case = {name.lower(): name for name in reversed(known)}
+    for usual in USUAL_TARGETS:
+        if usual in by_lower_case:
+            return by_lower_case[usual]
+    raise UsageError(f"name the target: one of the columns {list(known)} of {path}.")
+
+
+def _sample(path: Path, names: Sequence[str], format_name: str | None) -> dict[str, Any]:
+    """The first rows of each column; blocks of different types become text."""
+    parts: dict[str, list[Any]] = {name: [] for name in names}
+    num_rows = 0
+    for chunk in format_of(path, format_name).chunks(path, names):
+        for name in names:
+            parts[name].append(plain(chunk.columns[name]))
+        num_rows += len(chunk.positions_B)
+        if num_rows >= _SAMPLE_ROWS:
+            break
+    if not num_rows:
+        raise DataError(
+            f"{path} has no readable rows; at least one is needed to learn what the columns hold."
+        )
+    return {name: _join(arrays)[:_SAMPLE_ROWS] for name, arrays in parts.items()}
+
+
+def _join(arrays: list[Any]) -> Any:
+    """One array; where blocks are of types that do not mix, those of the type that most rows have."""
+    try:
+        tables = [pa.table({"column": array}) for array in arrays]
+        table = pa.concat_tables(tables, promote_options="permissive")
+    except (pa.ArrowInvalid, pa.ArrowTypeError):
+        types = [array.type for array in arrays for _ in range(len(array))]
+        usual = max(set(types), key=types.count)
+        table = pa.table({"column": pa.chunked_array([array for array in arrays if array.type == usual])})
+    return plain(table["column"])
+
+
+def _column(name: str, values: Any, kind: str | None, untyped: bool) -> Column:
+    kind = kind or guess_kind(name, values, untyped=untyped)
+    cells = is_string(values.type)
+    if kind in ("ids", "vector") and cells:
+        values = split_cells(values)
+    if kind in ("ids", "vector") and not is_list(values.type):
+        raise DataError(f"column {name!r} of kind {kind!r} must hold lists, got {values.type}.")
+    if kind == "vector":
+        lengths, counts = np.unique(ragged(values.drop_null())[0], return_counts=True)
+        return Column(name, kind, width=int(lengths[counts.argmax()]) if len(lengths) else 0)
+    if kind == "ids":
+        items = ragged(values)[1]
+        spelled = cells and pc.all(pc.match_substring_regex(items, _WHOLE_NUMBER)).as_py()
+        return Column(name, kind, item="int64" if spelled or pa.types.is_integer(items.type) else "string")
+    return Column(name, kind)
+
+
+def guess_kind(name: str, values: Any, *, untyped: bool) -> str:
+    """The kind of a column by its type, and of strings by what they look like.
+
+    Example:
+        >>> guess_kind("color", pa.array(["red", "red", "blue", "red"]), untyped=False)
+        'category'
+    """
+    kind = values.type
+    if is_string(kind):
+        return _guess_string_kind(values.drop_null(), untyped)
+    if pa.types.is_fixed_size_list(kind):
+        return "vector"
+    if is_list(kind):
+        if pa.types.is_struct(kind.value_type):
+            return "sparse"
+        return "vector" if pa.types.is_floating(kind.value_type) else "ids"
+    if pa.types.is_struct(kind) or pa.types.is_map(kind) or pa.types.is_binary(kind):
+        raise DataError(
+            f"column {name!r} is of type {kind}, which cannot be an input; leave it out of the inputs."
+        )
+    return "number"
+
+
+def _guess_string_kind(texts: Any, untyped: bool) -> str:
+    if not len(texts):
+        return "number" if untyped else "text"
+    if untyped and 1 - numbers(texts).null_count / len(texts) >= _NUMERIC:
+        return "number"
+    words = pc.mean(pc.count_substring_regex(texts, r"\S+")).as_py()
+    distinct = pc.count_distinct(texts).as_py() / len(texts)
+    return "text" if words > _TEXT_WORDS or distinct > _MOSTLY else "category"
+
+
+def _labels(
+    sources: Iterable[Path], target: str, split: bool, format_name: str | None
+) -> Iterator[tuple[Any, bool]]:
+    for source in map(Path, sources):
+        form = format_of(source, format_name)
+        if target not in form.columns(source):
+            raise DataError(
+                f"{source} has no column {target!r}; {did_you_mean(target, form.columns(source))}"
+            )
+        for chunk in form.chunks(source, [target]):
+            labels = plain(chunk.columns[target])
+            yield (split_cells(labels) if split and is_string(labels.type) else labels), form.untyped or split

@@ -1,0 +1,56 @@
+"""What a data set says about itself, and how its original files become tidy ones."""
+
+import hashlib
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+
+@dataclass(frozen=True)
+class SourceFile:
+    """An original file of a data set."""
+
+    name: str
+    sha256: str
+
+
+class DataSet(ABC):
+    """A public data set.
+
+    ``splits`` names the prepared splits, ``inputs`` and ``target`` the columns of interest. ``bundled`` says
+    that the prepared files are part of the package.
+    """
+
+    name: ClassVar[str]
+    title: ClassVar[str]
+    description: ClassVar[str]
+    licence: ClassVar[str]
+    attribution: ClassVar[str]
+    url: ClassVar[str]
+    files: ClassVar[tuple[SourceFile, ...]]
+    splits: ClassVar[tuple[str, ...]] = ("train", "test")
+    inputs: ClassVar[tuple[str, ...]]
+    target: ClassVar[str]
+    bundled: ClassVar[bool] = False
+
+    @abstractmethod
+    def prepare(self, source: Path, into: Path) -> None:
+        """Converts the original files in ``source`` to one Parquet file a split in ``into``."""
+
+    def path(self, folder: Path, split: str) -> Path:
+        """Where a split is stored in a folder of prepared files."""
+        return folder / f"{self.name}-{split}.parquet"
+
+    def write(self, into: Path, split: str, columns: dict[str, Any]) -> None:
+        """Writes the columns of a split."""
+        level = 19 if self.bundled else 3  # the package should be small, other files soon made
+        pq.write_table(pa.table(columns), self.path(into, split), compression="zstd", compression_level=level)
+
+
+def ordered_by_hash(texts: list[str], *, salt: str) -> list[str]:
+    """The texts in an order that looks random and is the same on every machine."""
+    return sorted(texts, key=lambda text: hashlib.sha256(f"{salt}\0{text}".encode()).digest())

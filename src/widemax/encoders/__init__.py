@@ -1,0 +1,42 @@
+"""Features to hidden vectors; one file an encoder."""
+
+from widemax.encoders.bag import bag_sum
+from widemax.encoders.base import Encoder, encoders
+from widemax.encoders.features import (
+    Features,
+    Ragged,
+    RaggedTensor,
+    concatenate,
+    num_rows,
+    take,
+    to_tensors,
+)
+from widemax.encoders.history import HistoryEncoder
+from widemax.encoders.mixed import MixedEncoder, default_encoder
+from widemax.encoders.sparse import SparseEncoder
+from widemax.encoders.store import FeatureStore, FeatureWriter
+from widemax.encoders.table import TableEncoder
+from widemax.encoders.text import TextEncoder
+from widemax.encoders.vector import VectorEncoder
+
+__all__ = [
+    "Encoder",
+    "FeatureStore",
+    "FeatureWriter",
+    "Features",
+    "HistoryEncoder",
+    "MixedEncoder",
+    "Ragged",
+    "RaggedTensor",
+    "SparseEncoder",
+    "TableEncoder",
+    "TextEncoder",
+    "VectorEncoder",
+    "bag_sum",
+    "concatenate",
+    "default_encoder",
+    "encoders",
+    "num_rows",
+    "take",
+    "to_tensors",
+]

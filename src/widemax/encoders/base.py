@@ -1,0 +1,143 @@
+"""What every encoder does: raw columns to features, features to a hidden vector."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping, Sequence
+from typing import ClassVar
+
+import pyarrow as pa
+import torch
+from torch import Tensor, nn
+
+from widemax.encoders.features import Features, Tensors
+from widemax.errors import ConfigError, CorruptError, DataError
+from widemax.registry import Registry
+
+
+class Encoder(nn.Module, ABC):
+    """Turns raw columns into hidden vectors: ``forward(index(featurize(columns)))``.
+
+    `featurize` looks at the raw values and at nothing learned, so its result can be stored. `fit` learns once
+    what to look up (vocabularies, means) and creates the parameters. `index` maps features to what `forward`
+    looks up. Everything learned lives in parameters and buffers: ``state_dict()`` is the whole state.
+
+    Args:
+        columns: (name, kind) of each input column.
+        dim: width D of the hidden vector.
+
+    Attributes:
+        kinds: the column kinds it takes.
+        optimizer: the optimizer that suits it, with its ``learning_rate``, where a config names none.
+    """
+
+    kinds: ClassVar[frozenset[str]]
+    optimizer: ClassVar[str] = "rowwise_adagrad"
+    learning_rate: ClassVar[float] = 0.05
+
+    def __init__(self, columns: Sequence[tuple[str, str]], *, dim: int) -> None:
+        super().__init__()
+        for name, kind in columns:
+            if kind not in self.kinds:
+                raise ConfigError(
+                    f"{type(self).__name__} reads columns of kind {sorted(self.kinds)}; got column {name!r} "
+                    f"of kind {kind!r}. Choose another encoder, or 'mixed' for columns of several kinds."
+                )
+        self.columns = tuple(columns)
+        self.dim = dim
+
+    @abstractmethod
+    def featurize(self, columns: Mapping[str, pa.Array]) -> Features:
+        """The features of each row, as a pure function of the raw values.
+
+        Args:
+            columns: arrays of equal length in the canonical Arrow type of their kind.
+
+        Raises:
+            DataError: a column is missing or holds what the encoder cannot use.
+        """
+
+    def fit(self, chunks: Iterable[Features], *, generator: torch.Generator) -> None:
+        """Learns from the featurized training rows in one pass, and creates parameters and buffers.
+
+        Args:
+            chunks: results of `featurize`.
+            generator: source of the initial weights: the same seed gives the same bits.
+        """
+        self.begin()
+        for features in chunks:
+            self.observe(features)
+        self.finish(generator=generator)
+        self.prepare()
+
+    @abstractmethod
+    def begin(self) -> None:
+        """Clears the statistics that `observe` gathers."""
+
+    @abstractmethod
+    def observe(self, features: Features) -> None:
+        """Gathers statistics of some featurized training rows."""
+
+    @abstractmethod
+    def finish(self, *, generator: torch.Generator) -> None:
+        """Turns the statistics into buffers, and draws the parameters."""
+
+    @abstractmethod
+    def index(self, features: Features) -> Features:
+        """Features with ids replaced by table rows and numbers scaled; needs `fit` or `restore`."""
+
+    @abstractmethod
+    def forward(self, features: Tensors) -> Tensor:
+        """Indexed features as tensors (see `to_tensors`) to hidden [B, D]."""
+
+    def encode(self, columns: Mapping[str, pa.Array]) -> Features:
+        """Raw columns to indexed features."""
+        return self.index(self.featurize(columns))
+
+    @abstractmethod
+    def prepare(self) -> None:
+        """Builds the look-ups of `index` from the buffers; `fit` and `restore` end with it."""
+
+    def restore(self, state: Mapping[str, Tensor]) -> None:
+        """Takes over a whole learned state; afterwards the encoder is as good as fitted.
+
+        Args:
+            state: what ``state_dict()`` of an encoder with the same columns and options returned.
+
+        Raises:
+            CorruptError: a tensor is missing, unknown, or of a shape or type the encoder cannot have.
+        """
+        # A dimension of size zero in a fresh encoder is learned; the others follow from its options.
+        own = self.state_dict(keep_vars=True)
+        if own.keys() != state.keys():
+            raise CorruptError(
+                f"the encoder's state must hold {sorted(own)}; got {sorted(state)}. "
+                "Use the config that the state was saved with."
+            )
+        for name, tensor in state.items():
+            shape, dtype = tuple(own[name].shape), own[name].dtype
+            sizes_fit = len(shape) == tensor.dim() and all(
+                size in (0, given) for size, given in zip(shape, tensor.shape, strict=True)
+            )
+            if not sizes_fit or tensor.dtype != dtype:
+                raise CorruptError(
+                    f"{name!r} in the encoder's state must be {dtype} of shape {shape}, 0 for any size; "
+                    f"got {tensor.dtype} of shape {tuple(tensor.shape)}. "
+                    "Use the config that the state was saved with."
+                )
+            module, _, leaf = name.rpartition(".")
+            copy = tensor.detach().clone()
+            is_parameter = isinstance(own[name], nn.Parameter)
+            setattr(self.get_submodule(module), leaf, nn.Parameter(copy) if is_parameter else copy)
+        self.prepare()
+
+    def column(self, columns: Mapping[str, pa.Array], name: str) -> pa.Array:
+        """One column by name.
+
+        Raises:
+            DataError: it is not there.
+        """
+        if name not in columns:
+            raise DataError(f"column {name!r} is missing; the columns are {sorted(columns)}.")
+        return columns[name]
+
+
+encoders: Registry[type[Encoder]] = Registry("encoder", "widemax.encoders")

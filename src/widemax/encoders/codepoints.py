@@ -1,0 +1,96 @@
+"""Texts as one array of code points, and where its words are."""
+
+import unicodedata
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+SEPARATOR = "\0"
+_WORD, _ALONE, _MARK = 1, 2, 4
+
+# Scripts written without spaces: each character is a word of its own.
+_UNSPACED = (
+    (0x0E00, 0x0EFF),  # Thai, Lao
+    (0x1000, 0x109F),  # Myanmar
+    (0x1780, 0x17FF),  # Khmer
+    (0x3040, 0x30FF),  # Hiragana, Katakana
+    (0x31F0, 0x31FF),  # Katakana extensions
+    (0x3400, 0x4DBF),  # Han
+    (0x4E00, 0x9FFF),
+    (0xF900, 0xFAFF),
+    (0x20000, 0x3FFFF),
+)
+
+
+class Words(NamedTuple):
+    """The words of several texts, in order.
+
+    Attributes:
+        codes_N: code points of all texts; a separator (0) stands before, between and after them.
+        is_word_N: whether the position belongs to a word.
+        starts_W: first position of each word.
+        ends_W: position after the last of each word.
+    """
+
+    codes_N: npt.NDArray[np.uint32]
+    is_word_N: npt.NDArray[np.bool_]
+    starts_W: npt.NDArray[np.int64]
+    ends_W: npt.NDArray[np.int64]
+
+
+def fold(text: str) -> str:
+    """Compatibility normalisation without case: what a reader takes for the same text becomes the same.
+
+    Example:
+        >>> fold("ＳＴＲＡẞＥ ﬁn")
+        'strasse fin'
+    """
+    return unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
+
+
+def classify(code: int) -> int:
+    """A code point's bits: part of a word (1), a word by itself (2), attached to the one before (4)."""
+    character = chr(code)
+    category = unicodedata.category(character)
+    if category == "So":  # emoji and other pictures
+        return _WORD | _ALONE
+    if category[0] not in "LMN" and character != "_":
+        return 0
+    alone = _ALONE if any(first <= code <= last for first, last in _UNSPACED) else 0
+    return _WORD | alone | (_MARK if category[0] == "M" else 0)
+
+
+def find_words(joined: str) -> Words:
+    """Finds the words in texts joined by separators.
+
+    A word is a longest run of letters, marks, digits and underscores. In scripts without spaces every
+    character with its marks is a word, and so is every emoji.
+
+    Args:
+        joined: folded texts, a separator between any two of them.
+
+    Example:
+        >>> words = find_words("don't\\0東京x")
+        >>> ["".join(map(chr, words.codes_N[a:b])) for a, b in zip(words.starts_W, words.ends_W)]
+        ['don', 't', '東', '京', 'x']
+    """
+    codes = np.frombuffer(f"{SEPARATOR}{joined}{SEPARATOR}".encode("utf-32-le"), dtype=np.uint32)
+    is_present = np.zeros(codes.max() + 1, dtype=np.bool_)
+    is_present[codes] = True
+    present = np.flatnonzero(is_present)
+    kinds = np.zeros(len(is_present), dtype=np.uint8)
+    kinds[present] = [classify(code) for code in present.tolist()]
+    kind = kinds[codes]
+    is_word = (kind & _WORD).astype(np.bool_)
+    starts = is_word.copy()
+    starts[1:] &= ~is_word[:-1]
+    alone = (kind & _ALONE).astype(np.bool_)
+    if alone.any():
+        is_mark = (kind & _MARK).astype(np.bool_)
+        # Marks belong to what they stand on: the heart before a variation selector stays a word of its own.
+        alone = alone[np.maximum.accumulate(np.where(is_mark, 0, np.arange(len(kind))))]
+        starts[1:] |= (is_word & ~is_mark)[1:] & is_word[:-1] & (alone[1:] | alone[:-1])
+    ends = is_word.copy()
+    ends[:-1] &= ~is_word[1:] | starts[1:]
+    return Words(codes, is_word, np.flatnonzero(starts), np.flatnonzero(ends) + 1)

@@ -1,0 +1,132 @@
+"""Columns of several kinds: one encoder for each kind, their hidden vectors added up."""
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from functools import reduce
+from typing import Annotated, Any, ClassVar, TypeVar
+
+import pyarrow as pa
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from widemax.encoders.base import Encoder, encoders
+from widemax.encoders.features import Features, Tensors
+from widemax.errors import ConfigError, UsageError, did_you_mean
+
+T = TypeVar("T")
+
+_DEFAULT = {
+    "text": "text",
+    "number": "table",
+    "category": "table",
+    "ids": "history",
+    "sparse": "sparse",
+    "vector": "vector",
+}
+
+
+def default_encoder(kinds: Collection[str]) -> str:
+    """The name of the encoder for columns of the given kinds.
+
+    Raises:
+        UsageError: no kind, or one that no encoder reads.
+
+    Example:
+        >>> default_encoder(["number", "category"]), default_encoder(["text", "number"])
+        ('table', 'mixed')
+    """
+    if not kinds:
+        raise UsageError("an encoder needs at least one input column; got none. Name them with --input.")
+    for kind in kinds:
+        if kind not in _DEFAULT:
+            raise UsageError(
+                f"no encoder reads columns of kind {kind!r}; {did_you_mean(kind, list(_DEFAULT))}"
+            )
+    names = {_DEFAULT[kind] for kind in kinds}
+    return names.pop() if len(names) == 1 else "mixed"
+
+
+def _below(features: Mapping[str, T], name: str) -> dict[str, T]:
+    prefix = f"{name}/"
+    return {key.removeprefix(prefix): found for key, found in features.items() if key.startswith(prefix)}
+
+
+@encoders.register("mixed")
+class MixedEncoder(Encoder):
+    """Columns of several kinds: hidden = Σ_k encoder_k(columns of kind k).
+
+    Numbers and categories share one "table" encoder; see `default_encoder` for the others.
+
+    Args:
+        columns: (name, kind) of columns of any kinds.
+        dim: width D of the hidden vector of every part.
+        parts: options of the parts by the name of their encoder, such as ``{"text": {"word_ngrams": 1}}``.
+
+    Raises:
+        ConfigError: options for an encoder that reads none of the columns, or options it does not have.
+
+    Example:
+        >>> columns = [("title", "text"), ("price", "number")]
+        >>> encoder = MixedEncoder(columns, parts={"text": {"word_ngrams": 1}})
+        >>> sorted(encoder.parts)
+        ['table', 'text']
+    """
+
+    kinds: ClassVar[frozenset[str]] = frozenset(_DEFAULT)
+
+    def __init__(
+        self,
+        columns: Sequence[tuple[str, str]],
+        *,
+        dim: Annotated[int, Field(ge=1)] = 256,
+        parts: dict[str, dict[str, Any]] = {},  # noqa: B006 - read only; the registry shows it as the default
+    ) -> None:
+        super().__init__(columns, dim=dim)
+        names = sorted({default_encoder([kind]) for _, kind in self.columns})
+        for name in parts:
+            if name not in names:
+                raise ConfigError(f"these columns have no part {name!r}; {did_you_mean(name, names)}")
+        self.parts = nn.ModuleDict()
+        for name in names:
+            own = [column for column in self.columns if default_encoder([column[1]]) == name]
+            options = encoders.check_options(name, {**parts.get(name, {}), "dim": dim})
+            self.parts[name] = encoders[name](own, **options)
+
+    def _parts(self) -> Iterator[tuple[str, Encoder]]:
+        for name, part in self.parts.items():
+            assert isinstance(part, Encoder)
+            yield name, part
+
+    def featurize(self, columns: Mapping[str, pa.Array]) -> Features:
+        return {
+            f"{name}/{key}": found
+            for name, part in self._parts()
+            for key, found in part.featurize(columns).items()
+        }
+
+    def begin(self) -> None:
+        for _, part in self._parts():
+            part.begin()
+
+    def observe(self, features: Features) -> None:
+        for name, part in self._parts():
+            part.observe(_below(features, name))
+
+    def finish(self, *, generator: torch.Generator) -> None:
+        for _, part in self._parts():
+            part.finish(generator=generator)
+
+    def prepare(self) -> None:
+        for _, part in self._parts():
+            part.prepare()
+
+    def index(self, features: Features) -> Features:
+        return {
+            f"{name}/{key}": found
+            for name, part in self._parts()
+            for key, found in part.index(_below(features, name)).items()
+        }
+
+    def forward(self, features: Tensors) -> Tensor:
+        hidden_parts: list[Tensor] = [part(_below(features, name)) for name, part in self._parts()]
+        return reduce(torch.add, hidden_parts)

@@ -1,0 +1,109 @@
+"""Sparse feature vectors as a bag of rows, never made dense."""
+
+from collections.abc import Mapping, Sequence
+from typing import Annotated, ClassVar
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from widemax.encoders.bag import bag_sum
+from widemax.encoders.base import Encoder, encoders
+from widemax.encoders.features import (
+    Features,
+    Ragged,
+    RaggedTensor,
+    Tensors,
+    beside,
+    entry,
+    list_offsets,
+)
+from widemax.encoders.keys import KeyIndex, KeySet
+from widemax.errors import DataError
+
+# Several columns share one table: the column's number stands above the bits of its indices.
+_INDEX_BITS = 40
+
+
+def _pairs(values: pa.Array, *, column: str, number: int) -> Ragged:
+    pairs = values.flatten()
+    indices, numbers = (
+        pc.struct_field(pairs, field).to_numpy(zero_copy_only=False) for field in ("index", "value")
+    )
+    if pairs.null_count or not np.isfinite(numbers).all():
+        raise DataError(
+            f"values must be finite; column {column!r} has a null, NaN or infinite one. Remove it."
+        )
+    if len(indices) and not 0 <= indices.min() <= indices.max() < 1 << _INDEX_BITS:
+        raise DataError(
+            f"indices must lie in [0, 2^{_INDEX_BITS}); column {column!r} has them from {indices.min()} to "
+            f"{indices.max()}. Number the features anew."
+        )
+    return Ragged(
+        list_offsets(values), indices.astype(np.int64) + (number << _INDEX_BITS), numbers.astype(np.float32)
+    )
+
+
+@encoders.register("sparse")
+class SparseEncoder(Encoder):
+    """Sparse vectors through a linear map: hidden = Σ_i x_i · embedding_i over indices seen in training.
+
+    Args:
+        columns: (name, kind) of sparse columns.
+        dim: width D of the hidden vector.
+        normalize: divide each row by its Euclidean length.
+
+    Example:
+        >>> rows = pa.array([[{"index": 3, "value": 3.0}, {"index": 9, "value": 4.0}]])
+        >>> encoder = SparseEncoder([("x", "sparse")], dim=8)
+        >>> encoder.fit([encoder.featurize({"x": rows})], generator=torch.Generator())
+        >>> encoder.encode({"x": rows})["bag"].values_P.tolist()
+        [0.6000000238418579, 0.800000011920929]
+    """
+
+    kinds: ClassVar[frozenset[str]] = frozenset({"sparse"})
+
+    keys_F: Tensor
+
+    def __init__(
+        self,
+        columns: Sequence[tuple[str, str]],
+        *,
+        dim: Annotated[int, Field(ge=1)] = 256,
+        normalize: bool = True,
+    ) -> None:
+        super().__init__(columns, dim=dim)
+        self.normalize = normalize
+        self.weight_FD = nn.Parameter(torch.empty(0, dim))
+        self.register_buffer("keys_F", torch.empty(0, dtype=torch.int64))
+
+    def featurize(self, columns: Mapping[str, pa.Array]) -> Features:
+        parts = [
+            _pairs(self.column(columns, name), column=name, number=number)
+            for number, (name, _) in enumerate(self.columns)
+        ]
+        return {"bag": beside(parts)}
+
+    def begin(self) -> None:
+        self._seen = KeySet()
+
+    def observe(self, features: Features) -> None:
+        self._seen.update(entry(features, "bag", Ragged).ids_P)
+
+    def finish(self, *, generator: torch.Generator) -> None:
+        self.keys_F = torch.from_numpy(self._seen.sorted())
+        # Zeros: the head starts random, so gradients flow, and features not yet met say nothing.
+        self.weight_FD = nn.Parameter(torch.zeros(len(self.keys_F), self.dim))
+
+    def prepare(self) -> None:
+        self._known = KeyIndex(self.keys_F.cpu().numpy())
+
+    def index(self, features: Features) -> Features:
+        bag = self._known.look_up(entry(features, "bag", Ragged))
+        return {"bag": bag.normalized() if self.normalize else bag}
+
+    def forward(self, features: Tensors) -> Tensor:
+        return bag_sum(self.weight_FD, entry(features, "bag", RaggedTensor))

@@ -1,0 +1,174 @@
+"""Features on disk, appended chunk by chunk and read back in any order."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import numpy.typing as npt
+
+from widemax.encoders.features import Array, Features, Ragged, num_rows, take
+from widemax.errors import ResourceError, ShapeError
+
+_LAYOUT = "layout.json"
+
+
+def _narrow(ids_P: Array) -> Array:
+    bounds = np.iinfo(np.int32)
+    fits = not len(ids_P) or (bounds.min <= ids_P.min() and ids_P.max() <= bounds.max)
+    return ids_P.astype(np.int32 if fits else np.int64, copy=False)
+
+
+class _GrowingArray:
+    """One array on disk that grows along its first axis and widens its type when it must."""
+
+    def __init__(self, path: Path, first: Array) -> None:
+        self.path = path
+        self.dtype = first.dtype
+        self.shape = (0, *first.shape[1:])
+        path.write_bytes(b"")
+
+    def append(self, array: Array) -> None:
+        if array.shape[1:] != self.shape[1:]:
+            raise ShapeError(f"rows must have shape {self.shape[1:]} as those before; got {array.shape[1:]}.")
+        dtype = np.promote_types(self.dtype, array.dtype)
+        if dtype != self.dtype:
+            self._widen(dtype)
+        self._write(array)
+        self.shape = (self.shape[0] + len(array), *self.shape[1:])
+
+    def _write(self, array: Array) -> None:
+        try:
+            with self.path.open("ab") as file:
+                np.ascontiguousarray(array, dtype=self.dtype).tofile(file)
+        except OSError as error:
+            raise ResourceError(
+                f"could not write features to {self.path}: {error}. Free disk space or choose another folder."
+            ) from error
+
+    def _widen(self, dtype: np.dtype[Any]) -> None:
+        narrow = self.path.rename(self.path.with_suffix(".narrow"))
+        old = _read(narrow, self.dtype, self.shape)
+        self.dtype = dtype
+        self.path.write_bytes(b"")
+        for start in range(0, len(old), 1 << 20):
+            self._write(old[start : start + (1 << 20)])
+        del old
+        narrow.unlink()
+
+    def layout(self) -> dict[str, Any]:
+        return {"file": self.path.name, "dtype": self.dtype.str, "shape": self.shape}
+
+
+def _read(path: Path, dtype: npt.DTypeLike, shape: tuple[int, ...]) -> Array:
+    if 0 in shape:  # an empty file cannot be mapped
+        return np.empty(shape, dtype)
+    return np.asarray(np.memmap(path, dtype=dtype, mode="r", shape=shape))
+
+
+class FeatureWriter:
+    """Appends features to files in a folder; see `FeatureStore.create`."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._rows = 0
+        self._entries: dict[str, dict[str, _GrowingArray]] | None = None
+
+    def _parts(self, entry: Array | Ragged) -> dict[str, Array]:
+        if not isinstance(entry, Ragged):
+            return {"dense": entry}
+        return {"lengths": entry.lengths, "ids": _narrow(entry.ids_P), "values": entry.values_P}
+
+    def append(self, features: Features) -> None:
+        """Adds rows after those already there.
+
+        Raises:
+            ShapeError: the entries differ in name or row shape from those before.
+            ResourceError: the disk is full.
+        """
+        rows = num_rows(features)
+        chunk = {name: self._parts(entry) for name, entry in features.items()}
+        if self._entries is None:
+            self._entries = {
+                name: {
+                    part: _GrowingArray(self.folder / f"{number}.{part}", array)
+                    for part, array in parts.items()
+                }
+                for number, (name, parts) in enumerate(chunk.items())
+            }
+        if {name: set(parts) for name, parts in chunk.items()} != {
+            name: set(files) for name, files in self._entries.items()
+        }:
+            raise ShapeError(
+                f"every chunk must have the entries {sorted(self._entries)}; got {sorted(chunk)}."
+            )
+        for name, parts in chunk.items():
+            for part, array in parts.items():
+                self._entries[name][part].append(array)
+        self._rows += rows
+
+    def finish(self) -> "FeatureStore":
+        """Describes the files for `FeatureStore.open`, and opens them for reading."""
+        entries = self._entries or {}
+        layout = {
+            "rows": self._rows,
+            "entries": {
+                name: {part: f.layout() for part, f in files.items()} for name, files in entries.items()
+            },
+        }
+        (self.folder / _LAYOUT).write_text(json.dumps(layout))
+        return FeatureStore.open(self.folder)
+
+
+class FeatureStore:
+    """Features larger than memory: read by row numbers in any order, or in sequence.
+
+    Example:
+        >>> from tempfile import mkdtemp
+        >>> writer = FeatureStore.create(Path(mkdtemp()))
+        >>> writer.append({"x": np.array([[1.0], [2.0]])})
+        >>> writer.append({"x": np.array([[3.0]])})
+        >>> store = writer.finish()
+        >>> len(store), store.take(np.array([2, 0]))["x"].ravel().tolist()
+        (3, [3.0, 1.0])
+    """
+
+    def __init__(self, features: Features, rows: int) -> None:
+        self._features = features
+        self._rows = rows
+
+    @staticmethod
+    def create(folder: Path) -> FeatureWriter:
+        """Starts a new store in ``folder``, which is made if need be."""
+        folder.mkdir(parents=True, exist_ok=True)
+        return FeatureWriter(folder)
+
+    @classmethod
+    def open(cls, folder: Path) -> Self:
+        """Opens a finished store."""
+        layout = json.loads((folder / _LAYOUT).read_text())
+        features: Features = {}
+        for name, files in layout["entries"].items():
+            parts = {
+                part: _read(folder / file["file"], file["dtype"], tuple(file["shape"]))
+                for part, file in files.items()
+            }
+            if "dense" in parts:
+                features[name] = parts["dense"]
+            else:
+                offsets_B1 = np.concatenate(([0], np.cumsum(parts["lengths"])))
+                features[name] = Ragged(offsets_B1, parts["ids"], parts["values"])
+        return cls(features, layout["rows"])
+
+    def __len__(self) -> int:
+        return self._rows
+
+    def take(self, rows: npt.ArrayLike) -> Features:
+        """The given rows in the given order, copied into memory."""
+        return take(self._features, rows)
+
+    def chunks(self, max_rows: int = 8192) -> Iterator[Features]:
+        """All rows in order, at most ``max_rows`` at a time."""
+        for start in range(0, self._rows, max_rows):
+            yield self.take(np.arange(start, min(start + max_rows, self._rows)))

@@ -1,0 +1,138 @@
+"""Numbers and categories through a multilayer perceptron."""
+
+from collections.abc import Mapping, Sequence
+from math import sqrt
+from typing import Annotated, ClassVar
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from widemax.encoders.bag import bag_sum
+from widemax.encoders.base import Encoder, encoders
+from widemax.encoders.features import Features, RaggedTensor, Tensors, entry, num_rows
+from widemax.encoders.hashing import salt, stable_keys
+from widemax.encoders.keys import KeyIndex, KeySet
+from widemax.encoders.mlp import MLP
+from widemax.encoders.moments import RunningMoments
+from widemax.errors import DataError
+
+
+def _numbers(values: pa.Array, *, column: str) -> npt.NDArray[np.float64]:
+    numbers: npt.NDArray[np.float64] = (
+        values.cast(pa.float64()).fill_null(np.nan).to_numpy(zero_copy_only=False)
+    )
+    if np.isinf(numbers).any():
+        row = int(np.flatnonzero(np.isinf(numbers))[0])
+        raise DataError(
+            f"numbers must be finite; column {column!r} has {numbers[row]} at row {row}. Use null instead."
+        )
+    return numbers
+
+
+@encoders.register("table")
+class TableEncoder(Encoder):
+    """Numbers and categories through a multilayer perceptron.
+
+    first layer = W [z; missing] + b + Σ_c embedding[category_c], with z = (x − mean) / standard deviation.
+    A missing number has z = 0 and, where the column lacked numbers in training, an indicator of its own. A
+    category (null is one) not seen in training adds nothing.
+
+    Args:
+        columns: (name, kind) of number and category columns.
+        dim: width D of the hidden vector.
+        hidden: widths of the hidden layers; none makes the encoder linear.
+        dropout: probability of dropping a hidden unit in training.
+    """
+
+    kinds: ClassVar[frozenset[str]] = frozenset({"number", "category"})
+    optimizer = "lazy_adam"
+    learning_rate = 2e-3
+
+    mean_N: Tensor
+    scale_N: Tensor
+    had_missing_N: Tensor
+    keys_F: Tensor
+
+    def __init__(
+        self,
+        columns: Sequence[tuple[str, str]],
+        *,
+        dim: Annotated[int, Field(ge=1)] = 256,
+        hidden: tuple[Annotated[int, Field(ge=1)], ...] = (512, 512),
+        dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0,
+    ) -> None:
+        super().__init__(columns, dim=dim)
+        self.hidden = hidden
+        self.dropout = dropout
+        self.number_names = tuple(name for name, kind in self.columns if kind == "number")
+        self.category_names = tuple(name for name, kind in self.columns if kind == "category")
+        self.mlp = MLP((*hidden, dim), dropout=dropout)
+        self.weight_FH = nn.Parameter(torch.empty(0, self.mlp.widths[0]))
+        num_numbers = len(self.number_names)
+        self.register_buffer("keys_F", torch.empty(0, dtype=torch.int64))
+        self.register_buffer("mean_N", torch.zeros(num_numbers, dtype=torch.float64))
+        self.register_buffer("scale_N", torch.ones(num_numbers, dtype=torch.float64))
+        self.register_buffer("had_missing_N", torch.zeros(num_numbers, dtype=torch.bool))
+
+    def featurize(self, columns: Mapping[str, pa.Array]) -> Features:
+        numbers = [_numbers(self.column(columns, name), column=name) for name in self.number_names]
+        keys = [
+            stable_keys(self.column(columns, name), salt=salt(name, "category"))
+            for name in self.category_names
+        ]
+        rows = len((numbers + keys)[0])
+        return {
+            "numbers": np.array(numbers, dtype=np.float64).reshape(len(numbers), rows).T,
+            "categories": np.array(keys, dtype=np.int64).reshape(len(keys), rows).T,
+        }
+
+    def begin(self) -> None:
+        self._moments, self._seen, self._rows = RunningMoments(), KeySet(), 0
+
+    def observe(self, features: Features) -> None:
+        self._rows += num_rows(features)
+        self._moments.update(entry(features, "numbers", np.ndarray))
+        self._seen.update(entry(features, "categories", np.ndarray))
+
+    def finish(self, *, generator: torch.Generator) -> None:
+        self.mean_N = torch.from_numpy(self._moments.mean_N)
+        self.scale_N = torch.from_numpy(self._moments.scale)
+        self.had_missing_N = torch.from_numpy(self._moments.count_N < self._rows)
+        self.keys_F = torch.from_numpy(self._seen.sorted())
+        self.mlp.initialize(2 * len(self.number_names), generator=generator)
+        num_hidden = self.mlp.widths[0]
+        known_FH = torch.randn(len(self.keys_F), num_hidden, generator=generator) / sqrt(len(self.columns))
+        self.weight_FH = nn.Parameter(torch.cat([torch.zeros(1, num_hidden), known_FH]))
+
+    def prepare(self) -> None:
+        self._known = KeyIndex(self.keys_F.cpu().numpy())
+        self._mean_N = self.mean_N.cpu().numpy()
+        self._scale_N = self.scale_N.cpu().numpy()
+        self._had_missing_N = self.had_missing_N.cpu().numpy()
+
+    def index(self, features: Features) -> Features:
+        numbers_BN = entry(features, "numbers", np.ndarray)
+        missing_BN = np.isnan(numbers_BN)
+        standard_BN = np.where(missing_BN, 0, (numbers_BN - self._mean_N) / self._scale_N)
+        inputs = (standard_BN, missing_BN & self._had_missing_N)
+        return {
+            "numbers": np.concatenate(inputs, axis=1, dtype=np.float32),
+            # Row 0 is for categories not seen in training: it is zero and stays so.
+            "categories": self._known.find(entry(features, "categories", np.ndarray)) + 1,
+        }
+
+    def _embed(self, rows_BA: Tensor) -> Tensor:
+        num_rows, num_columns = rows_BA.shape
+        offsets_B1 = torch.arange(num_rows + 1, device=rows_BA.device) * num_columns
+        ones_P = self.weight_FH.new_ones(rows_BA.numel())
+        return bag_sum(self.weight_FH, RaggedTensor(offsets_B1, rows_BA.flatten(), ones_P))
+
+    def forward(self, features: Tensors) -> Tensor:
+        # Numbers alone stay clear of the sparse gradient, which not every optimizer takes.
+        embedded_BH = self._embed(entry(features, "categories", Tensor)) if self.category_names else None
+        hidden_BD: Tensor = self.mlp(entry(features, "numbers", Tensor), embedded_BH)
+        return hidden_BD

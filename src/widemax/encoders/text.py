@@ -1,0 +1,128 @@
+"""Text as a bag of hashed word and character n-grams with TF-IDF weights."""
+
+from collections.abc import Mapping, Sequence
+from typing import Annotated, ClassVar
+
+import numpy as np
+import pyarrow as pa
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from widemax.encoders.bag import bag_sum
+from widemax.encoders.base import Encoder, encoders
+from widemax.encoders.features import Features, Ragged, RaggedTensor, Tensors, beside, entry, num_rows
+from widemax.encoders.keys import KeyIndex
+from widemax.encoders.ngrams import count_ngrams
+
+Positive = Annotated[int, Field(ge=1)]
+
+
+@encoders.register("text")
+class TextEncoder(Encoder):
+    """Text as a weighted bag of n-grams: hidden = Σ_g w_g · embedding_g over its n-grams g.
+
+    Within each view (the words of a column, the characters of a column) w_g = (1 + ln tf_g) · idf_g, with
+    idf_g = 1 + ln((1 + rows) / (1 + df_g)), divided by the Euclidean length of the view; then the whole is
+    divided by its own. n-grams are hashed into buckets; those not kept from training are left out.
+
+    Args:
+        columns: (name, kind) of text columns.
+        dim: width D of the hidden vector.
+        word_ngrams: longest word n-gram.
+        char_ngrams: shortest and longest character n-gram inside words, or None for words only.
+        buckets: number of hash values, at most 2^31; the statistics of `fit` take 8 bytes for each.
+        min_df: training rows that a bucket must occur in to be kept.
+        max_features: buckets kept at most, those of most rows first; the table takes 4 · D bytes for each.
+
+    Source: Joulin et al., "Bag of tricks for efficient text classification", 2017; the weights are those of
+    scikit-learn's TfidfVectorizer(sublinear_tf=True).
+
+    Example:
+        >>> texts = pa.array(["good film", "bad film"])
+        >>> encoder = TextEncoder([("review", "text")], dim=8, word_ngrams=1, char_ngrams=None)
+        >>> encoder.fit([encoder.featurize({"review": texts})], generator=torch.Generator())
+        >>> encoder.encode({"review": texts})["bag"].lengths.tolist()
+        [2, 2]
+    """
+
+    kinds: ClassVar[frozenset[str]] = frozenset({"text"})
+
+    buckets_F: Tensor
+    idf_F: Tensor
+
+    def __init__(
+        self,
+        columns: Sequence[tuple[str, str]],
+        *,
+        dim: Positive = 256,
+        word_ngrams: Positive = 2,
+        char_ngrams: tuple[Positive, Positive] | None = (2, 4),
+        buckets: Annotated[int, Field(ge=1, le=1 << 31)] = 1 << 22,
+        min_df: Positive = 1,
+        max_features: Positive = 1 << 19,
+    ) -> None:
+        super().__init__(columns, dim=dim)
+        self.word_ngrams = word_ngrams
+        self.char_ngrams = char_ngrams
+        self.buckets = buckets
+        self.min_df = min_df
+        self.max_features = max_features
+        self.weight_FD = nn.Parameter(torch.empty(0, dim))
+        self.register_buffer("buckets_F", torch.empty(0, dtype=torch.int64))
+        self.register_buffer("idf_F", torch.empty(0))
+
+    @property
+    def _views(self) -> list[str]:
+        kinds = ("words",) if self.char_ngrams is None else ("words", "chars")
+        return [f"{name}:{kind}" for name, _ in self.columns for kind in kinds]
+
+    def featurize(self, columns: Mapping[str, pa.Array]) -> Features:
+        features: Features = {}
+        for name, _ in self.columns:
+            views = count_ngrams(
+                self.column(columns, name),
+                column=name,
+                word_ngrams=self.word_ngrams,
+                char_ngrams=self.char_ngrams,
+                buckets=self.buckets,
+            )
+            features |= {f"{name}:{view}": counts for view, counts in views.items()}
+        return features
+
+    def begin(self) -> None:
+        self._rows, self._document_frequency = 0, np.zeros(self.buckets, dtype=np.int64)
+
+    def observe(self, features: Features) -> None:
+        self._rows += num_rows(features)
+        for view in self._views:
+            np.add.at(self._document_frequency, entry(features, view, Ragged).ids_P, 1)
+
+    def finish(self, *, generator: torch.Generator) -> None:
+        frequency, self._document_frequency = self._document_frequency, np.zeros(0, dtype=np.int64)
+        kept = np.flatnonzero(frequency >= self.min_df)
+        if len(kept) > self.max_features:
+            most_frequent = np.argsort(-frequency[kept], kind="stable")[: self.max_features]
+            kept = np.sort(kept[most_frequent])
+        idf_F = np.log((1 + self._rows) / (1 + frequency[kept])) + 1
+        self.buckets_F = torch.from_numpy(kept)
+        self.idf_F = torch.from_numpy(idf_F.astype(np.float32))
+        # Zeros: the head starts random, so gradients flow, and n-grams not yet met say nothing.
+        self.weight_FD = nn.Parameter(torch.zeros(len(kept), self.dim))
+
+    def prepare(self) -> None:
+        self._known = KeyIndex(self.buckets_F.cpu().numpy())
+        self._idf_F = self.idf_F.cpu().numpy()
+
+    def _weigh(self, counts: Ragged) -> Ragged:
+        known = self._known.look_up(counts)
+        values_P = (1 + np.log(known.values_P)) * self._idf_F[known.ids_P]
+        return Ragged(known.offsets_B1, known.ids_P, values_P).normalized()
+
+    def index(self, features: Features) -> Features:
+        return {
+            "bag": beside([self._weigh(entry(features, view, Ragged)) for view in self._views]).normalized()
+        }
+
+    def forward(self, features: Tensors) -> Tensor:
+        return bag_sum(self.weight_FD, entry(features, "bag", RaggedTensor))

@@ -1,0 +1,109 @@
+"""Vectors of a fixed size, such as pixels or embeddings, through a multilayer perceptron."""
+
+from collections.abc import Mapping, Sequence
+from typing import Annotated, ClassVar
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from widemax.encoders.base import Encoder, encoders
+from widemax.encoders.features import Features, Tensors, entry
+from widemax.encoders.mlp import MLP
+from widemax.encoders.moments import RunningMoments
+from widemax.errors import DataError
+
+
+def _matrix(vectors: pa.Array, *, column: str) -> npt.NDArray[np.float32]:
+    if vectors.null_count:
+        raise DataError(
+            f"vectors must be complete; column {column!r} has {vectors.null_count} nulls. Drop those rows."
+        )
+    flat = vectors.flatten().to_numpy(zero_copy_only=False).astype(np.float32, copy=False)
+    if not np.isfinite(flat).all():
+        raise DataError(
+            f"vectors must be finite; column {column!r} has a null, NaN or infinity. Drop those rows."
+        )
+    matrix: npt.NDArray[np.float32] = flat.reshape(len(vectors), vectors.type.list_size)
+    return matrix
+
+
+@encoders.register("vector")
+class VectorEncoder(Encoder):
+    """Fixed-size vectors through a multilayer perceptron: hidden = MLP((x − mean) / scale).
+
+    The mean is of each component, the scale one for the whole column: the root mean square distance from the
+    mean. Components that hardly ever vary, such as the pixels of a margin, thus stay small.
+
+    Args:
+        columns: (name, kind) of vector columns, which are laid side by side.
+        dim: width D of the hidden vector.
+        hidden: widths of the hidden layers; none makes the encoder linear.
+        dropout: probability of dropping a hidden unit in training.
+
+    Example:
+        >>> pixels = pa.FixedSizeListArray.from_arrays(pa.array([0.0, 1.0, 2.0, 1.0], pa.float32()), 2)
+        >>> encoder = VectorEncoder([("pixels", "vector")], dim=8)
+        >>> encoder.fit([encoder.featurize({"pixels": pixels})], generator=torch.Generator())
+        >>> encoder.encode({"pixels": pixels})["vector"].round(4)
+        array([[-1.4142,  0.    ],
+               [ 1.4142,  0.    ]], dtype=float32)
+    """
+
+    kinds: ClassVar[frozenset[str]] = frozenset({"vector"})
+    optimizer = "lazy_adam"
+    learning_rate = 2e-3
+
+    mean_N: Tensor
+    scale_N: Tensor
+
+    def __init__(
+        self,
+        columns: Sequence[tuple[str, str]],
+        *,
+        dim: Annotated[int, Field(ge=1)] = 256,
+        hidden: tuple[Annotated[int, Field(ge=1)], ...] = (512, 512),
+        dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0,
+    ) -> None:
+        super().__init__(columns, dim=dim)
+        self.hidden = hidden
+        self.dropout = dropout
+        self.mlp = MLP((*hidden, dim), dropout=dropout)
+        self.register_buffer("mean_N", torch.empty(0, dtype=torch.float64))
+        self.register_buffer("scale_N", torch.empty(0, dtype=torch.float64))
+
+    def featurize(self, columns: Mapping[str, pa.Array]) -> Features:
+        return {name: _matrix(self.column(columns, name), column=name) for name, _ in self.columns}
+
+    def begin(self) -> None:
+        self._moments = {name: RunningMoments() for name, _ in self.columns}
+
+    def observe(self, features: Features) -> None:
+        for name, moments in self._moments.items():
+            moments.update(entry(features, name, np.ndarray))
+
+    def finish(self, *, generator: torch.Generator) -> None:
+        moments = self._moments.values()
+        scales = [np.full_like(each.mean_N, each.common_scale) for each in moments]
+        self.mean_N = torch.from_numpy(np.concatenate([each.mean_N for each in moments]))
+        self.scale_N = torch.from_numpy(np.concatenate(scales))
+        self.mlp.initialize(len(self.mean_N), generator=generator)
+
+    def prepare(self) -> None:
+        self._mean_N = self.mean_N.cpu().numpy()
+        self._scale_N = self.scale_N.cpu().numpy()
+
+    def index(self, features: Features) -> Features:
+        vector_BN = np.concatenate([entry(features, name, np.ndarray) for name, _ in self.columns], axis=1)
+        if vector_BN.shape[1] != len(self._mean_N):
+            raise DataError(
+                f"vectors must have {len(self._mean_N)} numbers as in training; got {vector_BN.shape[1]}."
+            )
+        return {"vector": ((vector_BN - self._mean_N) / self._scale_N).astype(np.float32)}
+
+    def forward(self, features: Tensors) -> Tensor:
+        hidden_BD: Tensor = self.mlp(entry(features, "vector", Tensor))
+        return hidden_BD

@@ -1,0 +1,49 @@
+"""All metrics of a task in one pass over the rows."""
+
+from collections.abc import Iterable
+
+from widemax.errors import UsageError, did_you_mean
+from widemax.evaluation.metrics import TrainingCounts, metrics
+from widemax.evaluation.rows import IntArray, OneLabelRows, SeveralLabelRows
+
+ROWS_OF_TASK = {"one": OneLabelRows, "several": SeveralLabelRows, "next": SeveralLabelRows}
+
+
+def evaluate_rows(
+    task: str,
+    chunks: Iterable[OneLabelRows] | Iterable[SeveralLabelRows],
+    *,
+    class_counts: IntArray,
+    num_rows_train: int,
+) -> dict[str, float]:
+    """Every registered metric of a task over a stream of rows, in memory O(classes).
+
+    Args:
+        task: "one", "several" or "next".
+        chunks: the rows, in chunks of any sizes; ``OneLabelRows`` for "one", else ``SeveralLabelRows``.
+        class_counts: training rows of each class, [C].
+        num_rows_train: rows of the training data.
+
+    Returns:
+        Metric name → value; nan where no row counts.
+
+    Raises:
+        UsageError: an unknown task, or rows of the other kind.
+
+    Example:
+        >>> import numpy as np
+        >>> rows = SeveralLabelRows(np.array([1]), np.array([0, 1]), np.array([1]), np.array([[1, 0]]))
+        >>> evaluate_rows("several", [rows], class_counts=np.array([5, 3]), num_rows_train=8)["p@1"]
+        1.0
+    """
+    if task not in ROWS_OF_TASK:
+        raise UsageError(f"unknown task {task!r}; {did_you_mean(task, list(ROWS_OF_TASK))}")
+    training = TrainingCounts(class_counts, num_rows_train)
+    members = {name: metrics[name](training) for name in metrics if task in metrics[name].tasks}
+    for rows in chunks:
+        if not isinstance(rows, ROWS_OF_TASK[task]):
+            kind = ROWS_OF_TASK[task].__name__
+            raise UsageError(f"chunks of task {task!r} must be {kind}; got {type(rows).__name__}.")
+        for metric in members.values():
+            metric.update(rows)
+    return {name: metric.compute() for name, metric in members.items()}

@@ -1,0 +1,17 @@
+"""Negative log-likelihood."""
+
+from typing import ClassVar
+
+from widemax.evaluation.metrics import MeanMetric, metrics
+from widemax.evaluation.rows import FloatArray, OneLabelRows
+
+
+@metrics.register("nll")
+class NegativeLogLikelihood(MeanMetric):
+    """Mean of −log p(label), in nats; rows with an unseen label have none and are left out."""
+
+    tasks: ClassVar[frozenset[str]] = frozenset({"one"})
+    larger_is_better: ClassVar[bool] = False
+
+    def values(self, rows: OneLabelRows) -> FloatArray:
+        return -rows.log_probs_B[rows.labels_B >= 0]

@@ -1,0 +1,73 @@
+"""Propensity-scored precision at k."""
+
+from abc import ABC
+from typing import ClassVar
+
+import numpy as np
+
+from widemax.evaluation.metrics import Metric, TrainingCounts, metrics
+from widemax.evaluation.rows import FloatArray, IntArray, SeveralLabelRows
+
+A, B = 0.55, 1.5
+
+
+def inverse_propensity(counts: IntArray, num_rows: int) -> FloatArray:
+    """How much a hit on a class seen ``counts`` times is worth.
+
+    1/p = 1 + c·(count + B)^−A, c = (log N − 1)·(B + 1)^A, A = 0.55, B = 1.5, N training rows. A label that
+    training never saw has count 0. For N < e, where the formula would give p > 1, p is 1.
+
+    Source: Jain et al., Extreme Multi-label Loss Functions (KDD 2016), section 4.
+
+    Example:
+        >>> inverse_propensity(np.array([0, 1000]), 100_000).round(3).tolist()
+        [14.923, 1.389]
+    """
+    c = max(np.log(num_rows) - 1, 0.0) * (B + 1) ** A if num_rows else 0.0
+    return np.asarray(1 + c * (counts + B) ** -A, np.float64)
+
+
+class PropensityScoredPrecisionAtK(Metric, ABC):
+    """Σ over hits among the first k of 1/p, divided by the most that any predictions could have reached.
+
+    The numerator and the denominator (the k largest 1/p of each row's labels, unseen ones included) are
+    summed over all rows before dividing, as in PECOS and napkinXC.
+
+    Source: Jain et al., Extreme Multi-label Loss Functions (KDD 2016), section 3.
+    """
+
+    tasks: ClassVar[frozenset[str]] = frozenset({"several"})
+    k: ClassVar[int]
+
+    def __init__(self, training: TrainingCounts) -> None:
+        super().__init__(training)
+        self._reached = 0.0
+        self._attainable = 0.0
+
+    def update(self, rows: SeveralLabelRows) -> None:
+        seen_P = rows.label_ids_P >= 0
+        counts_P = np.zeros_like(rows.label_ids_P)
+        counts_P[seen_P] = self.training.class_counts_C[rows.label_ids_P[seen_P]]
+        worth_P = inverse_propensity(counts_P, self.training.num_rows)
+        self._reached += float(worth_P[rows.hits_P(self.k)].sum())
+
+        by_row_then_worth_P = np.lexsort((-worth_P, rows.row_of_label_P))
+        place_in_row_P = np.arange(worth_P.size) - np.repeat(rows.offsets_B1[:-1], rows.num_labels_B)
+        self._attainable += float(worth_P[by_row_then_worth_P][place_in_row_P < self.k].sum())
+
+    def compute(self) -> float:
+        return self._reached / self._attainable if self._attainable else float("nan")
+
+
+@metrics.register("psp@1")
+class PropensityScoredPrecisionAt1(PropensityScoredPrecisionAtK):
+    """Propensity-scored precision of the first prediction."""
+
+    k = 1
+
+
+@metrics.register("psp@5")
+class PropensityScoredPrecisionAt5(PropensityScoredPrecisionAtK):
+    """Propensity-scored precision of the first 5 predictions."""
+
+    k = 5

@@ -1,0 +1,170 @@
+"""Collects what the report shows while the rows stream by; memory O(classes)."""
+
+import heapq
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from widemax.errors import UsageError
+from widemax.evaluation.calibration.bins import ConfidenceBins
+from widemax.evaluation.report.confusions import ConfusionCounter
+from widemax.evaluation.report.findings import (
+    ClassResult,
+    Confusion,
+    Findings,
+    Group,
+    Mistake,
+    Reliability,
+)
+from widemax.evaluation.rows import IntArray, OneLabelRows, SeveralLabelRows
+
+NUM_GROUPS = 8
+NUM_LISTED = 20
+# A class met once is either 0 % or 100 % found: it says nothing about the class.
+FEWEST_LABELS = 3
+FOUND_WITHIN, RIGHT_WITHIN = 10, 5
+
+
+class ReportCollector:
+    """Sees the rows that ``evaluate_rows`` sees, and remembers what a reader would want to look at.
+
+    Args:
+        task: "one", "several" or "next".
+        class_counts: training rows of each class, [C].
+
+    Example:
+        >>> collector = ReportCollector("several", class_counts=np.array([5, 3]))
+        >>> collector.update(
+        ...     SeveralLabelRows(np.array([1]), np.array([0, 1]), np.array([1]), np.array([[1, 0]]))
+        ... )
+        >>> collector.findings(decode=lambda ids: [f"class {i}" for i in ids]).groups[0].num_found
+        1
+    """
+
+    def __init__(self, task: str, *, class_counts: IntArray) -> None:
+        self.task = task
+        self.class_counts = class_counts
+        num_classes = len(class_counts)
+        self._num_labels_C = np.zeros(num_classes, np.int64)
+        self._num_found_C = np.zeros(num_classes, np.int64)
+        self._num_predicted_C = np.zeros(num_classes, np.int64)
+        self._num_right_C = np.zeros(num_classes, np.int64)
+        self._bins = ConfidenceBins()
+        self._confusions = ConfusionCounter(num_classes)
+        self._mistakes: list[tuple[float, int, str, int, int]] = []
+        self._num_rows = 0
+
+    def update(self, rows: OneLabelRows | SeveralLabelRows, *, texts: Sequence[str] | None = None) -> None:
+        """Take one chunk into account.
+
+        Args:
+            rows: the rows.
+            texts: what to show of each row among the mistakes, [B].
+
+        Raises:
+            UsageError: not one text a row.
+        """
+        if texts is not None and len(texts) != len(rows):
+            raise UsageError(f"texts must hold one text for each of the {len(rows)} rows; got {len(texts)}.")
+        if isinstance(rows, OneLabelRows):
+            self._count(rows.labels_B, found=rows.ranks_B == 1, right=rows.ranks_B == 1)
+            np.add.at(self._num_predicted_C, rows.predicted_B, 1)
+            self._bins.update(rows.confidence_B, rows.ranks_B == 1)
+            self._take_mistakes(rows, texts)
+        else:
+            self._count(rows.label_ids_P, found=rows.hits_P(FOUND_WITHIN), right=rows.hits_P(RIGHT_WITHIN))
+            np.add.at(self._num_predicted_C, rows.topk_ids_BK[:, :RIGHT_WITHIN].ravel(), 1)
+        self._num_rows += len(rows)
+
+    def _count(self, labels: IntArray, *, found: np.ndarray, right: np.ndarray) -> None:
+        np.add.at(self._num_labels_C, labels[labels >= 0], 1)
+        np.add.at(self._num_found_C, labels[found], 1)
+        np.add.at(self._num_right_C, labels[right], 1)
+
+    def _take_mistakes(self, rows: OneLabelRows, texts: Sequence[str] | None) -> None:
+        # A label that training never saw cannot be got right, so it tells nothing about the model.
+        wrong = np.flatnonzero(rows.ranks_B > 1)
+        self._confusions.update(rows.labels_B[wrong], rows.predicted_B[wrong])
+        surest = wrong[np.argsort(-rows.confidence_B[wrong], kind="stable")[:NUM_LISTED]]
+        for b in surest.tolist():
+            text = texts[b] if texts is not None else ""
+            ids = int(rows.labels_B[b]), int(rows.predicted_B[b])
+            # The negated row number prefers, among equals, the row that came first.
+            heapq.heappush(self._mistakes, (float(rows.confidence_B[b]), -(self._num_rows + b), text, *ids))
+            if len(self._mistakes) > NUM_LISTED:
+                heapq.heappop(self._mistakes)
+
+    def findings(self, *, decode: Callable[[IntArray], Sequence[Any]]) -> Findings:
+        """What was found, with labels in words.
+
+        Args:
+            decode: class ids [N] → their N labels, of any type.
+        """
+
+        def names(ids: Sequence[int]) -> list[str]:
+            return [str(label) for label in decode(np.array(ids, np.int64))]
+
+        pairs = self._confusions.most_common(NUM_LISTED)
+        from_to = zip(
+            names([pair[0] for pair in pairs]), names([pair[1] for pair in pairs]), pairs, strict=True
+        )
+        mistakes = sorted(self._mistakes, reverse=True)
+        labels, predicted = names([entry[3] for entry in mistakes]), names([entry[4] for entry in mistakes])
+        worst = self._worst_ids()
+        return Findings(
+            task=self.task,
+            groups=self._groups(),
+            worst_classes=tuple(
+                ClassResult(
+                    name, int(self.class_counts[c]), int(self._num_labels_C[c]), int(self._num_found_C[c])
+                )
+                for name, c in zip(names(worst), worst, strict=True)
+            ),
+            reliability=self._reliability() if self.task == "one" else (),
+            confusions=tuple(Confusion(label, other, pair[2]) for label, other, pair in from_to),
+            confusions_are_lower_bounds=self._confusions.is_pruned,
+            mistakes=tuple(
+                Mistake(-entry[1], entry[2], label, other, entry[0])
+                for entry, label, other in zip(mistakes, labels, predicted, strict=True)
+            ),
+        )
+
+    def _groups(self) -> tuple[Group, ...]:
+        """Classes by training count: at most 8 groups, equally wide in log(count + 1)."""
+        low, high = int(self.class_counts.min()), int(self.class_counts.max())
+        edges = np.unique(np.geomspace(low + 1, high + 2, NUM_GROUPS + 1).round().astype(np.int64)) - 1
+        group_C = np.searchsorted(edges, self.class_counts, side="right") - 1
+
+        def total(values_C: IntArray) -> list[int]:
+            return [int(values) for values in np.bincount(group_C, values_C, minlength=edges.size - 1)]
+
+        num_classes = np.bincount(group_C, minlength=edges.size - 1).tolist()
+        columns = (self._num_labels_C, self._num_found_C, self._num_predicted_C, self._num_right_C)
+        fields = zip(
+            edges[:-1].tolist(), (edges[1:] - 1).tolist(), num_classes, *map(total, columns), strict=True
+        )
+        return tuple(Group(*values) for values in fields if values[2])
+
+    def _worst_ids(self) -> list[int]:
+        """Classes with the lowest share found; among equals those with more labels, then the lower id."""
+        met = np.flatnonzero(self._num_labels_C >= FEWEST_LABELS)
+        num_labels = self._num_labels_C[met]
+        share_found = self._num_found_C[met] / num_labels
+        order = np.lexsort((met, -num_labels, share_found))[:NUM_LISTED]
+        return [int(c) for c in met[order[share_found[order] < 1]]]
+
+    def _reliability(self) -> tuple[Reliability, ...]:
+        bins = self._bins
+        return tuple(
+            Reliability(m / bins.num_bins, (m + 1) / bins.num_bins, n, confidence / n, right / n)
+            for m, (n, right, confidence) in enumerate(
+                zip(
+                    bins.num_rows_M.tolist(),
+                    bins.num_right_M.tolist(),
+                    bins.confidence_sum_M.tolist(),
+                    strict=True,
+                )
+            )
+            if n
+        )

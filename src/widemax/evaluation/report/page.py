@@ -1,0 +1,213 @@
+"""report.html: one file without scripts that loads nothing, so that it opens anywhere and forever."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from html import escape
+from pathlib import Path
+from typing import Any
+
+from widemax.evaluation.report.charts import curves, reliability_diagram, series_of, share_by_frequency
+from widemax.evaluation.report.findings import Findings
+from widemax.evaluation.report.style import STYLE
+from widemax.evaluation.report.svg import percent
+from widemax.evaluation.report.tables import table
+
+NAMES = {
+    "nll": "negative log-likelihood",
+    "mean_reciprocal_rank": "mean reciprocal rank",
+    "mrr": "mean reciprocal rank",
+    "macro_f1": "macro F1",
+    "ece": "calibration error",
+    "unseen_labels": "labels never seen",
+    "top5": "top 5",
+    "top10": "top 10",
+}
+HEADLINES = {
+    "one": ("accuracy", "top5", "top10", "macro_f1", "mean_reciprocal_rank", "nll", "ece", "unseen_labels"),
+    "several": ("p@1", "p@3", "p@5", "psp@1", "psp@5", "ndcg@5", "r@10", "unseen_labels"),
+    "next": ("hr@10", "ndcg@10", "recall@20", "ndcg@20", "mrr", "unseen_labels"),
+}
+SHARES = {name for names in HEADLINES.values() for name in names} - {"nll", "unseen_labels"}
+CURVES = {
+    "one": ("accuracy", "top5", "macro_f1"),
+    "several": ("p@1", "p@5", "psp@1", "r@10"),
+    "next": ("hr@10", "ndcg@10", "recall@20"),
+}
+POLICY = "default-src 'none'; style-src 'unsafe-inline'"
+CONTEXT = ("rows", "skipped", "num_classes", "task", "seconds", "rows_per_s")
+
+
+@dataclass(frozen=True)
+class ReportData:
+    """What a report is made of.
+
+    Args:
+        title: what the run is called.
+        task: "one", "several" or "next".
+        metrics: the object of ``evaluate --json``; fields about the evaluation itself go into the subtitle.
+        config: the run's config, sections of keys and values.
+        history: the records of metrics.jsonl: step, epoch, seconds, train_loss, and ``valid_`` + metric.
+        findings: what a ``ReportCollector`` found, if rows were evaluated.
+    """
+
+    title: str
+    task: str
+    metrics: Mapping[str, Any]
+    config: Mapping[str, Any] = field(default_factory=dict)
+    history: Sequence[Mapping[str, Any]] = ()
+    findings: Findings | None = None
+
+
+def write_report(path: Path, run: ReportData) -> None:
+    """Write ``render_report(run)`` to a file.
+
+    Example:
+        >>> from tempfile import mkdtemp
+        >>> write_report(Path(mkdtemp()) / "report.html", ReportData("run", "one", {"accuracy": 0.9}))
+    """
+    # A label may hold half of a surrogate pair, which UTF-8 cannot write.
+    path.write_text(render_report(run), encoding="utf-8", errors="replace")
+
+
+def render_report(run: ReportData) -> str:
+    """The page; the same run gives the same bytes."""
+    body = f"<header><h1>{escape(run.title)}</h1><p>{escape(_subtitle(run.metrics))}</p></header>"
+    body += _tiles(run)
+    charts = _learning_curves(run) + (_finding_charts(run.findings) if run.findings else "")
+    body += f'<div class="charts">{charts}</div>' if charts else ""
+    body += _finding_tables(run.findings) if run.findings else ""
+    body += _config(run.config)
+    return (
+        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
+        f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        f"<title>{escape(run.title)}</title><style>{STYLE}</style></head>"
+        f"<body><main>{body}<footer>Made by widemax. Metrics are exact over all classes.</footer>"
+        "</main></body></html>\n"
+    )
+
+
+def _subtitle(metrics: Mapping[str, Any]) -> str:
+    parts = []
+    if "rows" in metrics:
+        parts.append(f"{metrics['rows']:,} rows")
+    if metrics.get("skipped"):
+        parts.append(f"{metrics['skipped']:,} skipped")
+    if "num_classes" in metrics:
+        parts.append(f"{metrics['num_classes']:,} classes")
+    if "seconds" in metrics:
+        parts.append(f"evaluated in {metrics['seconds']:.1f} s")
+    return " · ".join(parts)
+
+
+def _tiles(run: ReportData) -> str:
+    ordered = [name for name in HEADLINES[run.task] if name in run.metrics]
+    others = [name for name in run.metrics if name not in {*ordered, *CONTEXT}]
+    tiles = "".join(
+        f'<div title="{escape(name)}"><dt>{escape(NAMES.get(name, name))}</dt>'
+        f"<dd>{_value(name, run.metrics[name])}</dd></div>"
+        for name in ordered + others
+    )
+    return f'<dl class="tiles">{tiles}</dl>'
+
+
+def _value(name: str, value: Any) -> str:
+    if not isinstance(value, int | float) or value != value:
+        return "–"
+    if name in SHARES:
+        return f"{100 * value:.2f}<small>%</small>"
+    if name == "nll":
+        return f"{value:.4f} <small>nats</small>"
+    return f"{value:,.0f}" if float(value).is_integer() else f"{value:.4g}"
+
+
+def _learning_curves(run: ReportData) -> str:
+    loss = [
+        series_of(run.history, "train_loss", "training loss"),
+        series_of(run.history, "valid_nll", "validation nll"),
+    ]
+    shares = [series_of(run.history, f"valid_{name}", NAMES.get(name, name)) for name in CURVES[run.task]]
+    return curves(
+        "Loss", "The training loss is the one being optimized; the nll is exact.", loss, unit="nats"
+    ) + curves(
+        "Validation", "Measured on the held-out rows during training.", shares, unit="share", show=percent
+    )
+
+
+def _finding_charts(findings: Findings) -> str:
+    one = findings.task == "one"
+    charts = reliability_diagram(findings.reliability)
+    if len(findings.groups) < 2:
+        return charts
+    charts += share_by_frequency(
+        "Accuracy by class frequency" if one else "Found by class frequency",
+        "How rare classes fare against common ones."
+        if one
+        else "The share of labels among the first 10 predictions, rare classes against common ones.",
+        findings.groups,
+        hits=lambda group: group.num_found,
+        of=lambda group: group.num_labels,
+        noun="labels",
+    )
+    if one:
+        return charts
+    return charts + share_by_frequency(
+        "Precision by class frequency",
+        "The share of the first 5 predictions that are right, by the class predicted.",
+        findings.groups,
+        hits=lambda group: group.num_right,
+        of=lambda group: group.num_predicted,
+        noun="predictions",
+    )
+
+
+def _finding_tables(findings: Findings) -> str:
+    bound = " There were too many different pairs to keep: counts are lower bounds."
+    pair = table(
+        "Most confused",
+        "The label, and what was predicted instead."
+        + (bound if findings.confusions_are_lower_bounds else ""),
+        ("label", "predicted", "rows"),
+        [(one.label, one.predicted, one.num_rows) for one in findings.confusions],
+    ) + table(
+        "Hardest classes",
+        "Least often found, among the classes with at least 3 labels here.",
+        ("class", "found", "labels", "training rows"),
+        [
+            (one.label, one.num_found / one.num_labels, one.num_labels, one.num_train)
+            for one in findings.worst_classes
+        ],
+    )
+    mistakes = table(
+        "Surest mistakes",
+        "The wrong rows on which the model was most confident. Often it is the label that is wrong.",
+        ("row", "text", "label", "predicted", "confidence"),
+        [(one.row, one.text, one.label, one.predicted, one.confidence) for one in findings.mistakes],
+    )
+    return f'<div class="pair">{pair}</div>{mistakes}'
+
+
+def _config(config: Mapping[str, Any]) -> str:
+    sections = {name: keys for name, keys in config.items() if isinstance(keys, Mapping)}
+    loose = {name: value for name, value in config.items() if name not in sections}
+    cards = "".join(
+        f'<div class="card"><h3>{escape(name)}</h3><table><tbody>'
+        + "".join(
+            f"<tr><th>{escape(str(key))}</th><td>{escape(_setting(value))}</td></tr>"
+            for key, value in keys.items()
+        )
+        + "</tbody></table></div>"
+        for name, keys in {**({"run": loose} if loose else {}), **sections}.items()
+        if keys
+    )
+    return f'<section><h2>Config</h2><div class="config">{cards}</div></section>' if cards else ""
+
+
+def _setting(value: Any) -> str:
+    if value is None:
+        return "–"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, list | tuple):
+        return ", ".join(map(str, value)) or "–"
+    return str(value)

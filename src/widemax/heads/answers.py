@@ -1,0 +1,39 @@
+"""What a head says about a batch. Shapes: B rows, K kept, P labels (B of them when each row has one)."""
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class TopK:
+    """The k best classes of each row, best first, equal logits by ascending class id.
+
+    Attributes:
+        class_ids_BK: int64 class ids.
+        logits_BK: their logits; −inf marks an excluded class, listed only when nothing else is left.
+        log_probs_BK: their log-probabilities among all classes, in nats.
+    """
+
+    class_ids_BK: Tensor
+    logits_BK: Tensor
+    log_probs_BK: Tensor
+
+
+@dataclass(frozen=True)
+class Answers:
+    """All that evaluation asks of a batch, from one pass over the classes.
+
+    Attributes:
+        topk: the best classes of each row.
+        log_partition_B: log Σ_j exp(s_bj) over all classes, in nats.
+        label_logits_P: the logit of each label; NaN for label −1 (a class never seen in training).
+        label_log_probs_P: its log-probability in nats; NaN for label −1.
+        label_ranks_P: int64 rank from 1 among the classes that are not excluded; 0 for label −1.
+    """
+
+    topk: TopK
+    log_partition_B: Tensor
+    label_logits_P: Tensor
+    label_log_probs_P: Tensor
+    label_ranks_P: Tensor

@@ -1,0 +1,104 @@
+"""What every head answers, and the registry of heads. Shapes: B rows, D hidden, C classes, N asked."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from widemax.heads.answers import Answers, TopK
+from widemax.heads.labels import Labels, SeveralLabels
+from widemax.losses.base import Reduction
+from widemax.registry import Registry
+
+
+class Head(nn.Module, ABC):
+    """Turns hidden vectors into a training loss, and into exact answers about all classes.
+
+    The buffer ``calibration_temperature`` (1 until fitted) divides the logits of every answer, never those
+    of the loss.
+
+    Args:
+        num_classes: C.
+        dim: D, the length of a hidden vector.
+
+    Attributes:
+        generator: the randomness of training; ``generator.get_state()`` belongs into a checkpoint.
+    """
+
+    loss: str
+    calibration_temperature: Tensor
+
+    def __init__(self, num_classes: int, dim: int) -> None:
+        super().__init__()
+        self.num_classes = num_classes
+        self.dim = dim
+        self.register_buffer("calibration_temperature", torch.ones(()))
+        self.generator = torch.Generator(device="cpu")
+        self.seed(int(torch.randint(2**62, (), device="cpu")))
+
+    def seed(self, seed: int) -> None:
+        """Start the randomness of training anew."""
+        self.generator.manual_seed(seed)
+
+    @abstractmethod
+    def forward(
+        self,
+        hidden: Tensor,
+        labels: Labels,
+        *,
+        sample_weight: Tensor | None = None,
+        reduction: Reduction = "mean",
+    ) -> Tensor:
+        """The training loss in nats.
+
+        Args:
+            hidden: [B, D] hidden vectors.
+            labels: [B] class ids, or several a row.
+            sample_weight: [B] weight of each row.
+            reduction: "mean", "sum" or "none", as in :func:`widemax.losses.reduce_loss`.
+
+        Raises:
+            LabelError: a class id outside [0, C); checked on CPU only, as it would stall an accelerator.
+            ShapeError: not one label, or list of labels, a row.
+        """
+
+    @abstractmethod
+    def logits(self, hidden: Tensor, class_ids: Tensor | None = None) -> Tensor:
+        """Logits of all classes [B, C], of the classes ``class_ids`` [N] for every row [B, N], or of each
+        row's own classes ``class_ids`` [B, N]."""
+
+    @abstractmethod
+    def log_partition(self, hidden: Tensor) -> Tensor:
+        """[B] log Σ_j exp(s_bj) over all classes."""
+
+    @abstractmethod
+    def log_probs(self, hidden: Tensor, class_ids: Tensor) -> Tensor:
+        """Log-probabilities in nats of ``class_ids``, [N] or [B, N] as in :meth:`logits`."""
+
+    @abstractmethod
+    def topk(self, hidden: Tensor, k: int, *, exclude: SeveralLabels | None = None) -> TopK:
+        """The k best classes of each row (all classes if k is larger), equal logits by ascending class id.
+
+        Args:
+            hidden: [B, D] hidden vectors.
+            k: how many classes.
+            exclude: classes of each row that may not be ranked; ids below 0 are passed over. Probabilities
+                are still taken among all classes.
+        """
+
+    @abstractmethod
+    def answer(
+        self, hidden: Tensor, labels: Labels, *, k: int, exclude: SeveralLabels | None = None
+    ) -> Answers:
+        """Top k, log-partition, and every label's logit, log-probability and rank, in one pass.
+
+        Args:
+            hidden: [B, D] hidden vectors.
+            labels: [B] class ids or several a row; −1 stands for a class never seen in training.
+            k: how many classes to list.
+            exclude: as in :meth:`topk`; a label of the row is ranked even if it is excluded.
+        """
+
+
+heads: Registry[Callable[..., Head]] = Registry("head", "widemax.heads")

@@ -1,0 +1,81 @@
+"""The right classes of a batch. Shapes: B rows, P labels of all rows together."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import torch
+from torch import Tensor, nn
+
+from widemax.errors import ShapeError
+from widemax.kernels import Pairs
+
+
+@dataclass(frozen=True)
+class SeveralLabels:
+    """Any number of class ids a row: row b has ``ids_P[offsets_B1[b] : offsets_B1[b + 1]]``.
+
+    Attributes:
+        ids_P: int64 class ids, distinct within a row.
+        offsets_B1: int64 [B + 1] where each row starts, and the end.
+
+    Example:
+        >>> SeveralLabels(torch.tensor([4, 7, 1]), torch.tensor([0, 2, 2, 3])).pairs().rows_P
+        tensor([0, 0, 2])
+    """
+
+    ids_P: Tensor
+    offsets_B1: Tensor
+
+    def __len__(self) -> int:
+        return len(self.offsets_B1) - 1
+
+    def to(self, device: torch.device | str) -> "SeveralLabels":
+        """The same labels on another device."""
+        return SeveralLabels(self.ids_P.to(device), self.offsets_B1.to(device))
+
+    def take(self, rows_N: Tensor) -> "SeveralLabels":
+        """The labels of the given rows, in the given order."""
+        lengths_N = self.offsets_B1.diff()[rows_N]
+        offsets_N1 = nn.functional.pad(lengths_N.cumsum(0), (1, 0))
+        shift_N = self.offsets_B1[rows_N] - offsets_N1[:-1]
+        places_P = torch.arange(int(offsets_N1[-1])) + shift_N.repeat_interleave(lengths_N)
+        return SeveralLabels(self.ids_P[places_P], offsets_N1)
+
+    @staticmethod
+    def concatenate(parts: Sequence["SeveralLabels"]) -> "SeveralLabels":
+        """The rows of all parts, one part after the other."""
+        lengths_B = torch.cat([part.offsets_B1.diff() for part in parts])
+        offsets_B1 = nn.functional.pad(lengths_B.cumsum(0), (1, 0))
+        return SeveralLabels(torch.cat([part.ids_P for part in parts]), offsets_B1)
+
+    def pairs(self) -> Pairs:
+        """The labels as flat (row, class) pairs."""
+        rows_B = torch.arange(len(self), device=self.ids_P.device)
+        return Pairs(rows_B.repeat_interleave(self.offsets_B1.diff()), self.ids_P.long())
+
+
+Labels: TypeAlias = Tensor | SeveralLabels
+"""One class id a row as an int64 tensor [B], or several as :class:`SeveralLabels`."""
+
+
+def label_pairs(labels: Labels, hidden: Tensor) -> Pairs:
+    """The labels of the rows of ``hidden`` as (row, class) pairs on its device.
+
+    Raises:
+        ShapeError: not one label, or list of labels, a row.
+    """
+    if len(labels) != len(hidden) or (isinstance(labels, Tensor) and labels.ndim != 1):
+        got = f"shape {tuple(labels.shape)}" if isinstance(labels, Tensor) else f"{len(labels)} rows"
+        raise ShapeError(
+            f"labels must be [B] class ids or SeveralLabels for the {len(hidden)} rows of hidden; got {got}."
+        )
+    if isinstance(labels, SeveralLabels):
+        return labels.to(hidden.device).pairs()
+    return Pairs(torch.arange(len(hidden), device=hidden.device), labels.to(hidden.device).long())
+
+
+def no_pairs(device: torch.device) -> Pairs:
+    """No labels at all."""
+    nothing = torch.empty(0, dtype=torch.int64, device=device)
+    return Pairs(nothing, nothing)

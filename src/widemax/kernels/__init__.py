@@ -1,0 +1,20 @@
+"""Fast twins of plain functions; a twin has the same signature as the plain form."""
+
+from widemax.kernels.pairs import Pairs
+from widemax.kernels.plain import plain_binary_cross_entropy, plain_cross_entropy
+from widemax.kernels.ranking import topk_by_id
+from widemax.kernels.rows import gather_rows
+from widemax.kernels.stream import Found, stream_classes
+from widemax.kernels.tiled import tiled_binary_cross_entropy, tiled_cross_entropy
+
+__all__ = [
+    "Found",
+    "Pairs",
+    "gather_rows",
+    "plain_binary_cross_entropy",
+    "plain_cross_entropy",
+    "stream_classes",
+    "tiled_binary_cross_entropy",
+    "tiled_cross_entropy",
+    "topk_by_id",
+]

@@ -1,0 +1,81 @@
+"""The losses of a wide linear layer as the formulas read, with the [B, C] matrix in memory.
+
+Shapes: B rows, C classes, D hidden, P targets.
+"""
+
+import torch
+from torch import Tensor
+
+from widemax.kernels.pairs import Pairs
+from widemax.numerics import log_sigmoid, log_softmax
+
+
+def plain_cross_entropy(
+    hidden: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    targets: Pairs,
+    target_weights: Tensor,
+    *,
+    temperature: float = 1.0,
+    label_smoothing: float = 0.0,
+) -> Tensor:
+    """Softmax cross-entropy of a linear layer with sparse targets, one number a row.
+
+    ℓ_b = −Σ_j t_bj log softmax(s_b)_j with s = (h Wᵀ + bias) / temperature. Smoothing replaces a row's target
+    t by (1 − ε) t + ε/C · Σ_j t_j. A row without targets has loss 0.
+
+    Args:
+        hidden: [B, D] hidden vectors.
+        weight: [C, D] class weights.
+        bias: [C] class biases, or None.
+        targets: P distinct (row, class) pairs with target mass.
+        target_weights: [P] mass of each pair.
+        temperature: divides the logits.
+        label_smoothing: ε, the part of the target spread evenly over all classes.
+
+    Returns:
+        [B] losses in nats, in float32 at least.
+    """
+    log_probs_BC = log_softmax(_logits(hidden, weight, bias, temperature))
+    weights_P = target_weights.to(log_probs_BC.dtype)
+    terms_P = -(1 - label_smoothing) * weights_P * log_probs_BC[targets.rows_P, targets.ids_P]
+    loss_B = log_probs_BC.new_zeros(len(hidden)).index_add(0, targets.rows_P, terms_P)
+    if label_smoothing:
+        mass_B = torch.zeros_like(loss_B).index_add_(0, targets.rows_P, weights_P)
+        loss_B = loss_B - label_smoothing * mass_B * log_probs_BC.mean(1)
+    return loss_B
+
+
+def plain_binary_cross_entropy(
+    hidden: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    targets: Pairs,
+    target_weights: Tensor,
+    *,
+    temperature: float = 1.0,
+) -> Tensor:
+    """Sigmoid cross-entropy of a linear layer with sparse targets, summed over classes.
+
+    ℓ_b = Σ_j softplus(s_bj) − Σ_j t_bj s_bj with s = (h Wᵀ + bias) / temperature.
+
+    Args:
+        hidden: [B, D] hidden vectors.
+        weight: [C, D] class weights.
+        bias: [C] class biases, or None.
+        targets: P distinct (row, class) pairs that are positive.
+        target_weights: [P] how positive each pair is, 1 as a rule.
+        temperature: divides the logits.
+
+    Returns:
+        [B] losses in nats, in float32 at least.
+    """
+    logits_BC = _logits(hidden, weight, bias, temperature)
+    terms_P = target_weights.to(logits_BC.dtype) * logits_BC[targets.rows_P, targets.ids_P]
+    return (-log_sigmoid(-logits_BC)).sum(1).index_add(0, targets.rows_P, -terms_P)
+
+
+def _logits(hidden: Tensor, weight: Tensor, bias: Tensor | None, temperature: float) -> Tensor:
+    logits_BC = torch.nn.functional.linear(hidden, weight, bias) / temperature
+    return logits_BC.to(torch.promote_types(logits_BC.dtype, torch.float32))

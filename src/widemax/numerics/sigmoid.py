@@ -1,0 +1,49 @@
+"""The sigmoid and its logarithm, which never overflow."""
+
+import numpy as np
+import torch
+
+from widemax.numerics.arrays import Array, floating_array, floating_tensor
+
+
+def sigmoid(x: Array) -> Array:
+    """Probability of a yes whose log odds are ``x``.
+
+    sigmoid(x) = 1 / (1 + exp(−x)).
+
+    Args:
+        x: array or tensor of any shape, in nats; integers are promoted to floating point.
+
+    Returns:
+        An array of the same kind and shape, between 0 and 1.
+
+    Example:
+        >>> sigmoid(np.array([-0.5, 1.2, -0.1, 2.4])).round(2)
+        array([0.38, 0.77, 0.48, 0.92])
+    """
+    if isinstance(x, torch.Tensor):
+        return torch.sigmoid(floating_tensor(x))
+    x = floating_array(x)
+    small = np.exp(-np.abs(x))
+    return np.asarray(np.where(x >= 0, 1, small) / (1 + small))
+
+
+def log_sigmoid(x: Array) -> Array:
+    """Logarithm of the sigmoid, computed without forming the probability.
+
+    log_sigmoid(x) = min(x, 0) − log1p(exp(−|x|)).
+
+    Args:
+        x: array or tensor of any shape, in nats; integers are promoted to floating point.
+
+    Returns:
+        An array of the same kind and shape, at most 0.
+
+    Example:
+        >>> log_sigmoid(np.array([-1000.0, 0.0])).round(4)
+        array([-1.000e+03, -6.931e-01])
+    """
+    if isinstance(x, torch.Tensor):
+        return torch.nn.functional.logsigmoid(floating_tensor(x))
+    x = floating_array(x)
+    return np.minimum(x, 0) - np.log1p(np.exp(-np.abs(x)))

@@ -1,0 +1,9 @@
+"""Optimizers whose cost follows the rows touched, and learning-rate schedules."""
+
+from widemax.optim.lazy_adam import LazyAdam
+from widemax.optim.momentum import Momentum
+from widemax.optim.row_optimizer import RowOptimizer, optimizers
+from widemax.optim.rowwise_adagrad import RowwiseAdagrad
+from widemax.optim.schedules import linear_decay
+
+__all__ = ["LazyAdam", "Momentum", "RowOptimizer", "RowwiseAdagrad", "linear_decay", "optimizers"]

@@ -1,0 +1,66 @@
+"""Stochastic gradient descent with momentum whose rows sleep between the steps that touch them."""
+
+import torch
+from torch import Tensor
+from torch.optim.optimizer import ParamsT
+
+from widemax.optim.row_optimizer import Group, RowOptimizer, State, check_range, optimizers, per_row
+
+
+@optimizers.register("momentum")
+class Momentum(RowOptimizer):
+    """SGD with momentum; a sleeping row glides on, and the glide is applied in closed form on waking.
+
+    Every row follows ``u ← momentum·u + lr·g``, ``w ← w − u`` at every step. Over k steps without a gradient
+    that is a geometric series::
+
+        w ← w − u · momentum·(1 − momentumᵏ)/(1 − momentum),    u ← momentumᵏ·u
+
+    so the result is that of dense SGD, at the cost of the rows touched. The learning rate enters the velocity
+    when the gradient does; at a constant rate this is ``torch.optim.SGD``. Rows at rest owe their glide until
+    ``catch_up()``.
+
+    Args:
+        params: parameters or groups, as for any torch optimizer; a group may set any option below.
+        lr: learning rate.
+        momentum: factor of the velocity a step, in [0, 1).
+
+    Raises:
+        ConfigError: a number out of its range.
+
+    Example:
+        >>> weight = torch.nn.Parameter(torch.zeros(2, 1))
+        >>> optimizer = Momentum([weight], lr=1.0, momentum=0.5)
+        >>> for row in (0, 1):
+        ...     weight.grad = torch.sparse_coo_tensor([[row]], [[1.0]], (2, 1), check_invariants=True)
+        ...     optimizer.step()
+        >>> optimizer.catch_up()
+        >>> weight.data.flatten()
+        tensor([-1.5000, -1.0000])
+
+    Source:
+        Polyak (1964); in the form of Sutskever et al., "On the importance of initialization and momentum in
+        deep learning" (ICML 2013), equations 1 and 2.
+    """
+
+    def __init__(self, params: ParamsT, *, lr: float = 0.1, momentum: float = 0.9) -> None:
+        check_range("momentum", momentum, 0.0, 1.0)
+        super().__init__(params, {"lr": lr, "momentum": momentum})
+
+    def new_state(self, parameter: Tensor, group: Group) -> State:
+        last_step_R = torch.zeros(len(parameter), dtype=torch.int64, device=parameter.device)
+        return {"velocity": torch.zeros_like(parameter), "step": 0, "last_step": last_step_R}
+
+    def update(self, weight: Tensor, grad: Tensor, state: State, group: Group) -> None:
+        self.settle(weight, state, group)
+        state["step"] += 1
+        state["last_step"].fill_(state["step"])
+        weight.sub_(state["velocity"].mul_(group["momentum"]).add_(grad, alpha=group["lr"]))
+
+    def settle(self, weight: Tensor, state: State, group: Group) -> None:
+        momentum = group["momentum"]
+        left_R = momentum ** (state["step"] - state["last_step"]).double()
+        glide_R = (1 - left_R) * (momentum / (1 - momentum))
+        weight.addcmul_(state["velocity"], per_row(glide_R, weight), value=-1)
+        state["velocity"].mul_(per_row(left_R, weight))
+        state["last_step"].fill_(state["step"])

@@ -1,0 +1,67 @@
+"""Classes as often as the training data have them, flattened by a power. Shapes: S sampled, C classes."""
+
+import torch
+from torch import Tensor
+
+from widemax.errors import ConfigError, ShapeError
+from widemax.samplers.base import samplers
+from widemax.samplers.replacement import ReplacementSampler
+
+
+@samplers.register("frequency")
+class Frequency(ReplacementSampler):
+    """Draws class y with probability q(y) ∝ max(count(y), 1)^α; a class without a row counts as one.
+
+    A draw inverts the cumulative distribution in float64 by binary search, so its cost does not follow the
+    number of classes, which may exceed the 2^24 of ``torch.multinomial``.
+
+    Args:
+        num_classes: candidates come from [0, num_classes).
+        class_counts: [C] how often each class occurs in the training data.
+        alpha: the power: 0 is uniform, 1 follows the data.
+        unique: whether a class drawn several times stands once.
+
+    Raises:
+        ConfigError: no class counts.
+        ShapeError: not one count a class.
+
+    Example:
+        >>> Frequency(2, torch.tensor([16, 0])).probs(torch.tensor([0, 1])).numpy().round(4)
+        array([0.8889, 0.1111])
+
+    Source: Mikolov et al. 2013, "Distributed Representations of Words and Phrases", §2.2 (α = 3/4).
+    """
+
+    def __init__(
+        self,
+        num_classes: int,
+        class_counts: Tensor | None = None,
+        *,
+        alpha: float = 0.75,
+        unique: bool = True,
+    ) -> None:
+        super().__init__(num_classes, class_counts, unique=unique)
+        if class_counts is None:
+            raise ConfigError(
+                "the sampler 'frequency' needs class_counts; pass them, or use the sampler 'uniform' "
+                "(or 'log_uniform' when class ids are sorted by frequency)."
+            )
+        if class_counts.shape != (num_classes,):
+            raise ShapeError(
+                f"class_counts must hold one count for each of {num_classes} classes; "
+                f"got shape {tuple(class_counts.shape)}."
+            )
+        self.alpha = alpha
+        weights_C = class_counts.cpu().clamp(min=1).double().pow_(alpha)
+        self._cumulative_C = weights_C.cumsum_(0)
+
+    def draw_ids(self, num_sampled: int, *, generator: torch.Generator) -> Tensor:
+        uniform_S = torch.rand(num_sampled, dtype=torch.float64, generator=generator)
+        ids_S = torch.searchsorted(self._cumulative_C, uniform_S * self._cumulative_C[-1], right=True)
+        # Rounding can lift the largest draw to the total itself.
+        return ids_S.clamp_(max=self.num_classes - 1)
+
+    def probs(self, class_ids: Tensor) -> Tensor:
+        # The width of the interval a class is drawn from: by construction what draw_ids does.
+        below = self._cumulative_C[(class_ids - 1).clamp(min=0)].masked_fill(class_ids == 0, 0.0)
+        return (self._cumulative_C[class_ids] - below) / self._cumulative_C[-1]

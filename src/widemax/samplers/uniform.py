@@ -1,0 +1,24 @@
+"""Every class alike. Shapes: S sampled."""
+
+import torch
+from torch import Tensor
+
+from widemax.samplers.base import samplers
+from widemax.samplers.replacement import ReplacementSampler
+
+
+@samplers.register("uniform")
+class Uniform(ReplacementSampler):
+    """Draws every class with probability q = 1 / C.
+
+    Example:
+        >>> generator = torch.Generator().manual_seed(0)
+        >>> Uniform(10).draw(torch.tensor([3]), 4, generator=generator).ids_S
+        tensor([0, 3, 4, 9])
+    """
+
+    def draw_ids(self, num_sampled: int, *, generator: torch.Generator) -> Tensor:
+        return torch.randint(self.num_classes, (num_sampled,), generator=generator)
+
+    def probs(self, class_ids: Tensor) -> Tensor:
+        return torch.full(class_ids.shape, 1 / self.num_classes, dtype=torch.float64)

@@ -1,0 +1,1 @@
+"""Training: from a config to a saved model, and the exact evaluation of one."""

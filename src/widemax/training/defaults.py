@@ -1,0 +1,119 @@
+"""What "auto" means: the config is completed from the data before the first step, and saved complete."""
+
+from pathlib import Path
+from typing import Any, Literal
+
+from widemax.config import Config
+from widemax.data import LabelVocabulary, Schema
+from widemax.encoders import default_encoder, encoders
+from widemax.errors import ConfigError, did_you_mean
+from widemax.evaluation.metrics import metrics
+from widemax.heads import heads
+from widemax.optim import optimizers
+from widemax.planner import Plan, plan
+
+VALIDATION_METRIC = {"one": "accuracy", "several": "ndcg@5", "next": "ndcg@20"}
+LOSS = {"one": "cross_entropy", "several": "binary_cross_entropy", "next": "cross_entropy"}
+MIN_BATCH, MAX_BATCH = 64, 512
+STEPS_PER_EPOCH = 256
+
+
+def complete_encoder(config: Config, schema: Schema) -> Config:
+    """Decide the encoder and fill in its options."""
+    kinds = tuple(column.kind for column in schema.inputs)
+    kind = default_encoder(kinds) if config.encoder.kind == "auto" else config.encoder.kind
+    allowed = encoders[kind].kinds
+    for column in schema.inputs:
+        if column.kind not in allowed:
+            raise ConfigError(
+                f"encoder {kind!r} takes {sorted(allowed)} columns; {column.name!r} is {column.kind}. "
+                f"Set encoder.kind = {default_encoder(kinds)!r} or name other input columns."
+            )
+    section = config.encoder.completed(kind, encoders.check_options(kind, config.encoder.options))
+    return config.model_copy(update={"encoder": section})
+
+
+def decide_task(config: Config, schema: Schema, *, labels_in_histories: float) -> str:
+    """One right class, several, or the next item of a history.
+
+    Args:
+        labels_in_histories: the share of classes that also occur in the input histories; half or more means
+            that labels and history items are the same things.
+    """
+    if config.data.task != "auto":
+        if config.data.task == "one" and schema.several:
+            raise ConfigError(f"data.task is 'one', but target {schema.target!r} holds lists of labels.")
+        return config.data.task
+    if labels_in_histories >= 0.5:
+        return "next"
+    return "several" if schema.several else "one"
+
+
+def complete_rest(
+    config: Config, vocabulary: LabelVocabulary, *, task: str, dim: int, num_rows: int
+) -> tuple[Config, Plan | None]:
+    """Decide batch size, head, optimizer and metric; the plan is None where the head was named."""
+    train = config.train
+    batch_size = decide_batch_size(train.batch_size, num_rows)
+    head_plan = None
+    kind = config.head.kind
+    if kind == "auto":
+        head_plan = plan(
+            num_classes=len(vocabulary),
+            dim=dim,
+            batch_size=batch_size,
+            num_rows=num_rows,
+            num_labels_per_row=float(vocabulary.counts.sum()) / num_rows,
+            time_limit_s=train.time_limit_s,
+        )
+        kind = head_plan.choice
+    options = {"loss": LOSS[task], **config.head.options}
+    if options.pop("dim", dim) != dim:
+        raise ConfigError(f"head.dim must equal the encoder's dim {dim}; leave it out.")
+    encoder = encoders[config.encoder.kind]
+    values: dict[str, Any] = {
+        "batch_size": batch_size,
+        "optimizer": encoder.optimizer if train.optimizer == "auto" else train.optimizer,
+        "learning_rate": encoder.learning_rate if train.learning_rate == "auto" else train.learning_rate,
+        "metric": VALIDATION_METRIC[task] if train.metric == "auto" else train.metric,
+    }
+    optimizers[values["optimizer"]]
+    known = [name for name in metrics.names() if task in metrics[name].tasks]
+    if values["metric"] not in known:
+        raise ConfigError(
+            f"train.metric {values['metric']!r} is not a metric of task {task!r}; "
+            f"{did_you_mean(values['metric'], known)}"
+        )
+    section = config.head.completed(kind, {"dim": dim, **heads.check_options(kind, options)})
+    updates = {"head": section, "train": train.model_copy(update=values)}
+    return config.model_copy(update=updates), head_plan
+
+
+def decide_batch_size(batch_size: int | Literal["auto"], num_rows: int) -> int:
+    """A power of two that gives about ``STEPS_PER_EPOCH`` steps, within limits."""
+    if batch_size != "auto":
+        return batch_size
+    return min(max(1 << max(0, (num_rows // STEPS_PER_EPOCH).bit_length() - 1), MIN_BATCH), MAX_BATCH)
+
+
+def complete_data(config: Config, schema: Schema, run: Path) -> Config:
+    """Name the columns and kinds that were inferred, and where the run lies."""
+    data = {
+        "train": absolute(config.data.train),
+        "valid": absolute(config.data.valid),
+        "test": absolute(config.data.test),
+        "input": tuple(column.name for column in schema.inputs),
+        "target": schema.target,
+        "kinds": {column.name: column.kind for column in schema.inputs},
+    }
+    return config.model_copy(
+        update={
+            "data": config.data.model_copy(update=data),
+            "output": config.output.model_copy(update={"dir": str(run.resolve())}),
+        }
+    )
+
+
+def absolute(data: tuple[str, ...]) -> tuple[str, ...]:
+    """Paths from the root, so that a run can be resumed from any directory; catalog names as they are."""
+    return tuple(str(Path(name).resolve()) if Path(name).exists() or "/" in name else name for name in data)

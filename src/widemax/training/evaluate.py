@@ -1,0 +1,144 @@
+"""Exact metrics of a model: every row, every class, streamed."""
+
+import math
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from widemax.artifact import Model
+from widemax.data import Dataset
+from widemax.encoders import to_tensors
+from widemax.errors import DataError
+from widemax.evaluation import OneLabelRows, SeveralLabelRows, evaluate_rows, fit_temperature
+from widemax.evaluation.report import ReportCollector
+from widemax.heads import Answers, SeveralLabels
+from widemax.training.feed import Feed, Rows, encode_labels
+
+ROWS_AT_ONCE = 512
+TOP_K = {"one": 10, "several": 20, "next": 20}
+CALIBRATION_LOGITS = 2**26
+"""At most this many held-out logits are kept to fit the temperature: 256 MiB."""
+
+EvaluationRows = OneLabelRows | SeveralLabelRows
+Metrics = dict[str, float | None]
+
+
+def answered_rows(model: Model, rows: Iterable[Rows]) -> Iterator[EvaluationRows]:
+    """The head's exact answers for each batch, as evaluation takes them."""
+    model.encoder.eval()
+    for batch in rows:
+        with torch.no_grad():
+            hidden_BD = model.encoder(batch.features)
+        seen, labels = None, batch.labels
+        if model.task == "next":
+            seen = batch.seen
+            if isinstance(labels, Tensor):
+                labels = SeveralLabels(labels, torch.arange(len(labels) + 1))
+        answers = model.head.answer(hidden_BD, labels, k=TOP_K[model.task], exclude=seen)
+        yield evaluation_rows(answers, labels)
+
+
+def evaluation_rows(answers: Answers, labels: Tensor | SeveralLabels) -> EvaluationRows:
+    """Tensors of the heads room as the arrays of the evaluation room."""
+    topk_ids_BK = answers.topk.class_ids_BK.numpy()
+    if isinstance(labels, SeveralLabels):
+        return SeveralLabelRows(
+            label_ids_P=labels.ids_P.numpy(),
+            offsets_B1=labels.offsets_B1.numpy(),
+            ranks_P=answers.label_ranks_P.numpy(),
+            topk_ids_BK=topk_ids_BK,
+        )
+    return OneLabelRows(
+        labels_B=labels.numpy(),
+        ranks_B=answers.label_ranks_P.numpy(),
+        log_probs_B=answers.label_log_probs_P.double().numpy(),
+        topk_ids_BK=topk_ids_BK,
+        topk_log_probs_BK=answers.topk.log_probs_BK.double().numpy(),
+    )
+
+
+def collect_metrics(model: Model, rows: Iterable[Rows], collector: ReportCollector | None = None) -> Metrics:
+    """Every metric of the model's task over all rows and all classes; None where no row counts."""
+
+    def watched() -> Iterator[Any]:
+        for answered in answered_rows(model, rows):
+            if collector is not None:
+                collector.update(answered)
+            yield answered
+
+    values = evaluate_rows(
+        model.task, watched(), class_counts=model.vocabulary.counts, num_rows_train=model.num_train_rows
+    )
+    return {name: None if math.isnan(value) else value for name, value in values.items()}
+
+
+def dataset_rows(model: Model, dataset: Dataset) -> Iterator[Rows]:
+    """Stream a dataset's batches through the encoder's featurizer."""
+    for batch in dataset.batches(ROWS_AT_ONCE):
+        assert batch.labels is not None
+        labels = encode_labels(model.vocabulary, batch.labels, several=dataset.schema.several)
+        features = to_tensors(model.encoder.encode(batch.columns))
+        yield Rows(features, labels, model.seen_items(batch.columns))
+
+
+def evaluate(model: Model, sources: Sequence[Path], *, drop_bad: bool = False) -> dict[str, Any]:
+    """All metrics of a model on data files, exact over every row and class.
+
+    Returns:
+        the fields of ``widemax evaluate --json``; nll is in nats, seconds is wall time.
+
+    Raises:
+        DataError: no usable row, or a bad row without ``drop_bad``.
+    """
+    started = time.perf_counter()
+    dataset = Dataset(sources, model.schema, format=model.config.data.format, drop_bad=drop_bad)
+    num_rows = 0
+
+    def counted() -> Iterator[Rows]:
+        nonlocal num_rows
+        for rows in dataset_rows(model, dataset):
+            num_rows += len(rows.labels)
+            yield rows
+
+    metrics = collect_metrics(model, counted())
+    if num_rows == 0:
+        raise DataError(f"{', '.join(map(str, sources))}: no usable rows to evaluate.")
+    seconds = time.perf_counter() - started
+    return {
+        "rows": num_rows,
+        "skipped": dataset.num_bad_rows,
+        "num_classes": model.head.num_classes,
+        "task": model.task,
+        "seconds": round(seconds, 3),
+        "rows_per_s": round(num_rows / seconds, 1),
+        **metrics,
+    }
+
+
+def calibrate_temperature(model: Model, feed: Feed) -> float:
+    """Fit the head's calibration temperature on held-out rows with one label each.
+
+    Rows are used as long as their logits fit in ``CALIBRATION_LOGITS``; held-out rows are in random order, so
+    the first ones are a fair sample.
+    """
+    encoder, head = model.encoder.eval(), model.head
+    num_rows = min(len(feed), max(1, CALIBRATION_LOGITS // head.num_classes))
+    rows = feed.take(np.arange(num_rows))
+    assert isinstance(rows.labels, Tensor)
+    known_B = rows.labels >= 0
+    head.calibration_temperature.fill_(1.0)
+    with torch.no_grad():
+        logits_BC = head.logits(encoder(rows.features))[known_B]
+    labels_B = rows.labels[known_B]
+
+    def nll(temperature: float) -> float:
+        return float(torch.nn.functional.cross_entropy(logits_BC / temperature, labels_B))
+
+    temperature = fit_temperature(nll) if len(labels_B) else 1.0
+    head.calibration_temperature.fill_(temperature)
+    return temperature

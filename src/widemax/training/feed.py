@@ -1,0 +1,179 @@
+"""Files become encoded rows on disk once; training then reads them in any order, however large they are."""
+
+import shutil
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import torch
+from torch import Tensor
+
+from widemax.artifact import seen_labels
+from widemax.data import Batch, Dataset, LabelCounter, LabelVocabulary
+from widemax.encoders import Encoder, FeatureStore, RaggedTensor, to_tensors
+from widemax.errors import DataError
+from widemax.heads import Labels, SeveralLabels
+
+CHUNK_ROWS = 8192
+
+
+@dataclass(frozen=True)
+class Rows:
+    """B encoded rows with their labels (−1: never seen in training) and the classes already seen by each."""
+
+    features: dict[str, Tensor | RaggedTensor]
+    labels: Labels
+    seen: SeveralLabels | None
+
+
+@dataclass(frozen=True)
+class Feed:
+    """Encoded rows of which ``rows_N`` are used, with their labels.
+
+    Args:
+        store: features of all rows read.
+        labels: of all rows: int64 [rows], or several a row.
+        seen: classes already in each row's history, or None.
+        rows_N: the rows of the store that belong to this feed.
+    """
+
+    store: FeatureStore
+    labels: Labels
+    seen: SeveralLabels | None
+    rows_N: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.rows_N)
+
+    def labels_in_histories(self, num_classes: int) -> float:
+        """The share of classes that occur in the histories."""
+        return 0.0 if self.seen is None else len(np.unique(self.seen.ids_P.numpy())) / num_classes
+
+    def take(self, positions_B: np.ndarray) -> Rows:
+        """The rows at these positions of the feed."""
+        rows_B = self.rows_N[positions_B]
+        ids_B = torch.from_numpy(rows_B)
+        labels = self.labels.take(ids_B) if isinstance(self.labels, SeveralLabels) else self.labels[ids_B]
+        seen = None if self.seen is None else self.seen.take(ids_B)
+        return Rows(to_tensors(self.store.take(rows_B)), labels, seen)
+
+    def batches(self, batch_size: int) -> Iterator[Rows]:
+        """All rows in order."""
+        for start in range(0, len(self), batch_size):
+            yield self.take(np.arange(start, min(start + batch_size, len(self))))
+
+
+class TargetSpool:
+    """The target and history columns of a dataset, kept on disk until the label vocabulary is known."""
+
+    def __init__(self, path: Path, columns: tuple[str, ...]) -> None:
+        self.path = path
+        self.columns = columns
+        self._writer: pa.RecordBatchFileWriter | None = None
+
+    def append(self, batch: Batch) -> None:
+        arrays = [batch.labels, *(batch.columns[name] for name in self.columns)]
+        record = pa.record_batch(arrays, names=["label", *self.columns])
+        if self._writer is None:
+            self._writer = pa.ipc.new_file(self.path, record.schema)
+        self._writer.write_batch(record)
+
+    def encode(self, vocabulary: LabelVocabulary, *, several: bool) -> tuple[Labels, SeveralLabels | None]:
+        """Class ids of every row's labels, and of its histories when there are any."""
+        assert self._writer is not None
+        self._writer.close()
+        labels, seen = [], []
+        with pa.memory_map(str(self.path)) as source:
+            reader = pa.ipc.open_file(source)
+            for index in range(reader.num_record_batches):
+                record = reader.get_batch(index)
+                labels.append(encode_labels(vocabulary, record["label"], several=several))
+                if self.columns:
+                    seen.append(seen_labels(vocabulary, [record[name] for name in self.columns]))
+        self.path.unlink()
+        return join_labels(labels), SeveralLabels.concatenate(seen) if seen else None
+
+
+def join_labels(parts: Sequence[Labels]) -> Labels:
+    """The labels of all parts, which are all of one form."""
+    several = [part for part in parts if isinstance(part, SeveralLabels)]
+    return (
+        SeveralLabels.concatenate(several)
+        if several
+        else torch.cat([p for p in parts if isinstance(p, Tensor)])
+    )
+
+
+def encode_labels(vocabulary: LabelVocabulary, labels: pa.Array, *, several: bool) -> Labels:
+    """Class ids of raw labels, −1 where the vocabulary does not hold the label."""
+    if several:
+        ids_P, offsets_B1 = vocabulary.encode_lists(labels)
+        return SeveralLabels(torch.from_numpy(ids_P), torch.from_numpy(offsets_B1))
+    return torch.from_numpy(vocabulary.encode(labels))
+
+
+def history_columns(dataset: Dataset) -> tuple[str, ...]:
+    """The inputs that are histories of ids."""
+    return tuple(column.name for column in dataset.schema.inputs if column.kind == "ids")
+
+
+def read_training(
+    dataset: Dataset, encoder: Encoder, folder: Path, *, seed: int, fitted: bool
+) -> tuple[Feed, LabelVocabulary]:
+    """Read the training files once: count labels, hash features, let the encoder learn, encode.
+
+    Args:
+        encoder: not yet fitted, or with ``fitted=True`` restored from a checkpoint.
+        folder: scratch space; grows with the encoded rows.
+
+    Raises:
+        DataError: no usable rows.
+    """
+    raw_writer = FeatureStore.create(folder / "raw")
+    spool = TargetSpool(folder / "targets.arrow", history_columns(dataset))
+    counter = LabelCounter()
+    for batch in dataset.batches(CHUNK_ROWS):
+        assert batch.labels is not None
+        raw_writer.append(encoder.featurize(batch.columns))
+        counter.update(batch.labels)
+        spool.append(batch)
+    vocabulary = counter.finish()
+    if len(vocabulary) == 0:
+        raise DataError("the training data hold no labels; give files with at least one usable row.")
+    raw = raw_writer.finish()
+    if not fitted:
+        encoder.fit(raw.chunks(CHUNK_ROWS), generator=torch.Generator().manual_seed(seed))
+    writer = FeatureStore.create(folder / "train")
+    for chunk in raw.chunks(CHUNK_ROWS):
+        writer.append(encoder.index(chunk))
+    store = writer.finish()
+    shutil.rmtree(folder / "raw")
+    labels, seen = spool.encode(vocabulary, several=dataset.schema.several)
+    return Feed(store, labels, seen, np.arange(len(store))), vocabulary
+
+
+def read_encoded(dataset: Dataset, encoder: Encoder, vocabulary: LabelVocabulary, folder: Path) -> Feed:
+    """Read files with an encoder and a vocabulary that are already there."""
+    writer = FeatureStore.create(folder)
+    spool = TargetSpool(folder.with_suffix(".arrow"), history_columns(dataset))
+    for batch in dataset.batches(CHUNK_ROWS):
+        writer.append(encoder.encode(batch.columns))
+        spool.append(batch)
+    store = writer.finish()
+    labels, seen = spool.encode(vocabulary, several=dataset.schema.several)
+    return Feed(store, labels, seen, np.arange(len(store)))
+
+
+def hold_out(feed: Feed, fraction: float, max_rows: int, *, seed: int) -> tuple[Feed, Feed]:
+    """Split off a seeded random part for validation, at most ``max_rows`` rows of it."""
+    num_valid = min(max_rows, round(fraction * len(feed)))
+    shuffled_N = np.random.default_rng(seed).permutation(feed.rows_N)
+    valid_N, train_N = shuffled_N[:num_valid], np.sort(shuffled_N[num_valid:])
+    if not len(train_N):
+        raise DataError("no rows are left for training; lower data.valid_fraction or give more data.")
+    return (
+        Feed(feed.store, feed.labels, feed.seen, train_N),
+        Feed(feed.store, feed.labels, feed.seen, valid_N),
+    )

@@ -1,0 +1,264 @@
+"""A training run from a config to a saved model; reads from top to bottom."""
+
+import json
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from widemax.artifact import Model, facts, write_model
+from widemax.config import Config
+from widemax.errors import ConfigError, UsageError
+from widemax.evaluation.metrics import metrics
+from widemax.evaluation.report import ReportCollector, ReportData, write_report
+from widemax.optim import RowOptimizer, linear_decay
+from widemax.storage import MANIFEST, saving, write_file, write_manifest
+from widemax.training.checkpoint import (
+    folder_of,
+    latest_checkpoint,
+    load_encoder,
+    load_head,
+    save_checkpoint,
+)
+from widemax.training.evaluate import Metrics, calibrate_temperature, collect_metrics
+from widemax.training.feed import Feed
+from widemax.training.interrupt import stop_requested
+from widemax.training.prepare import Session, prepare
+from widemax.training.progress import PlainReporter, Reporter
+
+EVALUATION_ROWS = 512
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A finished or interrupted run.
+
+    Attributes:
+        metrics: exact metrics on the held-out rows; empty where none were held out.
+        seconds: from the first file read to the last step, over all sessions.
+        interrupted: a signal stopped it; ``resume`` continues.
+    """
+
+    run: Path
+    model: Model
+    metrics: Metrics
+    steps: int
+    seconds: float
+    interrupted: bool
+
+
+def train(config: Config, *, reporter: Reporter | None = None, overwrite: bool = False) -> Outcome:
+    """Train a model as configured and save it in ``config.output.dir``.
+
+    Args:
+        config: what differs from the defaults is enough; the completed config is saved in the run.
+        reporter: where progress is told; nowhere by default.
+        overwrite: replace a run that is already there instead of refusing.
+
+    Raises:
+        UsageError: the folder already holds something.
+        DataError: the data cannot be used.
+
+    Example:
+        >>> config = Config.from_dict({"data": {"train": "clinc150", "target": "intent"}})
+        >>> outcome = train(config)  # doctest: +SKIP
+    """
+    run = Path(config.output.dir)
+    if run.exists() and any(run.iterdir()):
+        if not overwrite:
+            raise UsageError(
+                f"{run} is not empty. Choose another folder with --out, replace the run with --overwrite, "
+                f"or continue an unfinished one with `widemax resume {run}`."
+            )
+        if not (run / "config.toml").is_file():
+            raise UsageError(f"{run} is not a run folder, so it is not replaced; choose another with --out.")
+        shutil.rmtree(run)
+    with saving(str(run)):
+        run.mkdir(parents=True, exist_ok=True)
+    return _train(config, run, None, reporter or PlainReporter(quiet=True))
+
+
+def resume(run: Path, *, reporter: Reporter | None = None) -> Outcome:
+    """Continue a run from its latest checkpoint to bitwise the result it would have had.
+
+    Holds on the same machine with the same data. Under a time limit the learning rate follows the clock, and
+    that cannot be repeated.
+
+    Raises:
+        UsageError: the folder is no run.
+        DataError: the data files have changed since.
+    """
+    if not (run / "config.toml").is_file():
+        raise UsageError(f"{run} is not a run folder: it has no config.toml. Start one with `widemax train`.")
+    config = Config.load(run / "config.toml")
+    return _train(config, run, latest_checkpoint(run), reporter or PlainReporter(quiet=True))
+
+
+def _train(config: Config, run: Path, checkpoint: Path | None, reporter: Reporter) -> Outcome:
+    started = time.perf_counter()
+    with (
+        _scratch_folder(run) as scratch,
+        torch.random.fork_rng(devices=[]),
+        reporter,
+        stop_requested() as stop,
+    ):
+        torch.manual_seed(config.train.seed)
+        session = prepare(config, run, scratch, checkpoint, reporter)
+        interrupted = _loop(session, reporter, stop, started - session.progress.seconds)
+        return _finish(session, reporter, interrupted)
+
+
+@contextmanager
+def _scratch_folder(run: Path) -> Iterator[Path]:
+    """Room for encoded rows, gone afterwards; what a killed run left there is removed first."""
+    folder = run / "scratch"
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder)
+
+
+def _loop(session: Session, reporter: Reporter, stop: Callable[[], bool], started: float) -> bool:
+    """Take steps until the last one, the time limit, patience or a signal; says whether it was a signal."""
+    config, progress = session.model.config.train, session.progress
+    assert isinstance(config.batch_size, int)
+    steps_per_epoch = -(-len(session.train) // config.batch_size)
+    total_steps = config.epochs * steps_per_epoch
+    last_save = time.perf_counter()
+    shuffled_epoch = -1
+    while progress.step < total_steps and not progress.stopped_early:
+        epoch, step_in_epoch = divmod(progress.step, steps_per_epoch)
+        if epoch != shuffled_epoch:
+            shuffled_epoch = epoch
+            order_N = np.random.default_rng([config.seed, epoch]).permutation(len(session.train))
+        spent = progress.seconds / config.time_limit_s if config.time_limit_s else 0.0
+        factor = linear_decay(max(progress.step, spent * total_steps), total_steps)
+        _step(session, order_N[step_in_epoch * config.batch_size :][: config.batch_size], factor)
+        progress.seconds = time.perf_counter() - started
+        rows_per_s = progress.step * config.batch_size / progress.seconds
+        reporter.step(progress.step, total_steps, progress.mean_loss, rows_per_s)
+
+        interrupted = stop()
+        stopping = interrupted or (config.time_limit_s or float("inf")) <= progress.seconds
+        epoch_ends = step_in_epoch + 1 == steps_per_epoch
+        if epoch_ends or (stopping and not interrupted):
+            _evaluate(session, progress.step / steps_per_epoch, reporter)
+        if epoch_ends or stopping or time.perf_counter() - last_save >= config.checkpoint_every_s:
+            save_checkpoint(session.run, progress, session.model, session.optimizer)
+            last_save = time.perf_counter()
+        if stopping:
+            return interrupted
+    return False
+
+
+def _step(session: Session, positions_B: np.ndarray, learning_rate_factor: float) -> None:
+    """One optimizer step on these rows of the training feed."""
+    model, optimizer, progress = session.model, session.optimizer, session.progress
+    learning_rate = model.config.train.learning_rate
+    assert isinstance(learning_rate, float)
+    rows = session.train.take(positions_B)
+    model.encoder.train()
+    model.head.train()
+    for group in optimizer.param_groups:
+        group["lr"] = learning_rate * learning_rate_factor
+    optimizer.zero_grad(set_to_none=True)
+    loss = model.head(model.encoder(rows.features), rows.labels)
+    loss.backward()
+    optimizer.step()
+    if not np.isfinite(loss.item()):
+        raise ConfigError(
+            f"the loss is {loss.item()} after {progress.step} steps: training has diverged. "
+            f"Lower train.learning_rate (now {learning_rate}) and train again."
+        )
+    progress.step += 1
+    progress.loss_sum += loss.item() * len(positions_B)
+    progress.loss_rows += len(positions_B)
+
+
+def _evaluate(session: Session, epoch: float, reporter: Reporter) -> None:
+    """Exact metrics on the held-out rows; note whether they are the best so far."""
+    model, progress, config = session.model, session.progress, session.model.config.train
+    if isinstance(session.optimizer, RowOptimizer):
+        session.optimizer.catch_up()
+    record: dict[str, float | None] = {
+        "step": progress.step,
+        "epoch": round(epoch, 4),
+        "seconds": round(progress.seconds, 3),
+        "train_loss": progress.mean_loss,
+    }
+    progress.loss_sum, progress.loss_rows = 0.0, 0
+    sentence = f"epoch {epoch:g}  loss {record['train_loss']:.4f}"
+    if session.valid is None:
+        progress.best_step = progress.step
+    else:
+        values = _metrics(model, session.valid)
+        record |= {f"valid_{name}": value for name, value in values.items()}
+        value = values[config.metric]
+        if _is_better(value, progress.best_value, config.metric):
+            progress.best_value, progress.best_step, progress.bad_evaluations = value, progress.step, 0
+        else:
+            progress.bad_evaluations += 1
+            progress.stopped_early = progress.bad_evaluations >= config.patience
+        sentence += f"  held-out {config.metric} " + ("undefined" if value is None else f"{value:.4f}")
+    progress.history.append(record)
+    lines = "".join(json.dumps(line) + "\n" for line in progress.history)
+    write_file(session.run / "metrics.jsonl", lines)
+    reporter.say(f"{sentence}  {progress.seconds:.1f} s")
+
+
+def _is_better(value: float | None, best: float | None, metric: str) -> bool:
+    """Whether a metric has improved; one that is undefined has not, except at first."""
+    if value is None or best is None:
+        return best is None
+    return value > best if metrics[metric].larger_is_better else value < best
+
+
+def _metrics(model: Model, feed: Feed, collector: ReportCollector | None = None) -> Metrics:
+    return collect_metrics(model, feed.batches(EVALUATION_ROWS), collector)
+
+
+def _finish(session: Session, reporter: Reporter, interrupted: bool) -> Outcome:
+    """Go back to the best weights, calibrate, evaluate, and write the model; the manifest comes last."""
+    model, progress, run = session.model, session.progress, session.run
+    if progress.best_step not in (0, progress.step):
+        load_encoder(folder_of(run, progress.best_step), model.encoder)
+        load_head(folder_of(run, progress.best_step), model.head)
+        reporter.say(f"best weights were those after step {progress.best_step}")
+    values: Metrics = {}
+    collector = ReportCollector(model.task, class_counts=model.vocabulary.counts)
+    if session.valid is not None:
+        if model.task == "one" and model.head.loss == "cross_entropy":
+            temperature = calibrate_temperature(model, session.valid)
+            reporter.say(f"calibrated: temperature {temperature:.3f}")
+        values = _metrics(model, session.valid, collector)
+    with tempfile.TemporaryDirectory(dir=run, prefix=".saving-") as name, saving(str(run)):
+        folder = Path(name)
+        write_model(folder, model)
+        write_report(
+            folder / "report.html",
+            ReportData(
+                title=run.resolve().name,
+                task=model.task,
+                metrics={"rows": len(session.valid or ()), "num_classes": model.head.num_classes, **values},
+                config=model.config.model_dump(mode="json", exclude_none=True),
+                history=progress.history,
+                findings=collector.findings(decode=model.vocabulary.decode) if session.valid else None,
+            ),
+        )
+        (run / MANIFEST).unlink(missing_ok=True)
+        shutil.rmtree(run / "weights", ignore_errors=True)
+        for path in folder.iterdir():
+            path.rename(run / path.name)
+    files = [*(run / "weights").iterdir()]
+    files += [run / name for name in ("config.toml", "labels.parquet", "metrics.jsonl", "report.html")]
+    with saving(str(run)):
+        write_manifest(run, (path for path in files if path.is_file()), facts(model, values))
+    return Outcome(run, model, values, progress.step, progress.seconds, interrupted)

@@ -1,0 +1,136 @@
+"""From a config to everything the loop works on: data read, encoder fitted, head chosen and built."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import nn
+from torch.optim import Optimizer
+
+from widemax.artifact import Model, build_encoder, build_head
+from widemax.config import Config
+from widemax.data import Dataset, infer_schema, resolve
+from widemax.errors import DataError
+from widemax.optim import RowOptimizer, optimizers
+from widemax.storage import write_file
+from widemax.training.checkpoint import Progress, load_encoder, load_rest, read_progress
+from widemax.training.defaults import complete_data, complete_encoder, complete_rest, decide_task
+from widemax.training.feed import Feed, hold_out, read_encoded, read_training
+from widemax.training.progress import Reporter
+
+ELEMENTWISE_NUMEL = 2**22
+"""Matrices up to this size get one Adagrad accumulator an entry; larger ones one a row."""
+
+
+@dataclass(frozen=True)
+class Session:
+    """What the loop works on.
+
+    Attributes:
+        model: the encoder and head in training, with the completed config.
+        train, valid: encoded rows; valid is None where nothing is held out.
+        progress: where the run stands.
+    """
+
+    run: Path
+    model: Model
+    optimizer: Optimizer
+    train: Feed
+    valid: Feed | None
+    progress: Progress
+
+
+def prepare(config: Config, run: Path, scratch: Path, checkpoint: Path | None, reporter: Reporter) -> Session:
+    """Read the data, complete the config, build the model, and go back to the checkpoint if there is one.
+
+    Raises:
+        DataError: the data cannot be used, or are not those the checkpoint was trained on.
+        ConfigError: the config does not fit the data.
+    """
+    data = config.data
+    sources = resolve(data.train)
+    reporter.say(f"reading {', '.join(path.name for path in sources)}")
+    schema = infer_schema(
+        sources, inputs=data.input, target=data.target, kinds=data.kinds, format=data.format
+    )
+    dataset = Dataset(sources, schema, format=data.format, drop_bad=data.drop_bad)
+    config = complete_encoder(complete_data(config, schema, run), schema)
+    progress = first_progress(dataset) if checkpoint is None else continued_progress(checkpoint, dataset)
+    encoder = build_encoder(config, schema)
+    if checkpoint is not None:
+        load_encoder(checkpoint, encoder)
+    feed, vocabulary = read_training(
+        dataset, encoder, scratch, seed=config.train.seed, fitted=checkpoint is not None
+    )
+    if dataset.num_bad_rows:
+        reporter.say(f"dropped {dataset.num_bad_rows} bad rows; `widemax check` lists them")
+    task = decide_task(config, schema, labels_in_histories=feed.labels_in_histories(len(vocabulary)))
+    config, head_plan = complete_rest(config, vocabulary, task=task, dim=encoder.dim, num_rows=len(feed))
+    if head_plan is not None:
+        reporter.say(f"{config.head.kind} head: {head_plan.reason}")
+    write_file(run / "config.toml", config.to_toml())
+    head = build_head(config, vocabulary, num_rows=len(feed))
+    head.seed(config.train.seed)
+    model = Model(config, schema, task, len(feed), vocabulary, encoder, head)
+    optimizer = build_optimizer(model)
+    if checkpoint is not None:
+        load_rest(checkpoint, head, optimizer)
+        reporter.say(f"continuing after step {progress.step}")
+    train, valid = split(model, feed, scratch)
+    inputs = ", ".join(f"{column.name} ({column.kind})" for column in schema.inputs)
+    reporter.say(
+        f"{len(train):,} rows and {len(valid) if valid else 0:,} held out, "
+        f"{len(vocabulary):,} classes; {inputs} → {schema.target}"
+    )
+    return Session(run, model, optimizer, train, valid, progress)
+
+
+def first_progress(dataset: Dataset) -> Progress:
+    """The start of a new run."""
+    return Progress(data_fingerprint=dataset.fingerprint(), num_threads=torch.get_num_threads())
+
+
+def continued_progress(checkpoint: Path, dataset: Dataset) -> Progress:
+    """The progress of a checkpoint, with its number of threads put back.
+
+    Raises:
+        DataError: the data files have changed since.
+    """
+    progress = read_progress(checkpoint)
+    if progress.data_fingerprint != dataset.fingerprint():
+        raise DataError(
+            f"the training data have changed since {checkpoint} was saved. "
+            "Put the files back, or start a new run with `widemax train`."
+        )
+    torch.set_num_threads(progress.num_threads)
+    return progress
+
+
+def split(model: Model, feed: Feed, scratch: Path) -> tuple[Feed, Feed | None]:
+    """Training rows, and the validation rows given or held out."""
+    data, seed = model.config.data, model.config.train.seed
+    if data.valid:
+        dataset = Dataset(resolve(data.valid), model.schema, format=data.format, drop_bad=data.drop_bad)
+        return feed, read_encoded(dataset, model.encoder, model.vocabulary, scratch / "valid")
+    if data.valid_fraction == 0.0:
+        return feed, None
+    train, valid = hold_out(feed, data.valid_fraction, data.max_valid_rows, seed=seed)
+    return train, valid if len(valid) else None
+
+
+def build_optimizer(model: Model) -> RowOptimizer:
+    """The optimizer the completed config names, over the encoder's and the head's parameters."""
+    train = model.config.train
+    options = optimizers.check_options(train.optimizer, {"lr": train.learning_rate})
+    if "weight_decay" in options:
+        options["weight_decay"] = train.weight_decay
+    parameters = [*model.encoder.parameters(), *model.head.parameters()]
+    if "rowwise" not in options:
+        return optimizers[train.optimizer](parameters, **options)
+    small = [p for p in parameters if p.numel() <= ELEMENTWISE_NUMEL]
+    large = [p for p in parameters if p.numel() > ELEMENTWISE_NUMEL]
+    groups: list[dict[str, list[nn.Parameter] | bool]] = [
+        {"params": small, "rowwise": False},
+        {"params": large, "rowwise": True},
+    ]
+    return optimizers[train.optimizer]([group for group in groups if group["params"]], **options)

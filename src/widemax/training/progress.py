@@ -1,0 +1,98 @@
+"""What a person sees while a model trains: a live line on a terminal, elsewhere a plain one now and then."""
+
+import sys
+import time
+from types import TracebackType
+from typing import Protocol, Self, TextIO
+
+PLAIN_EVERY_S = 5.0
+
+
+class Reporter(Protocol):
+    """Where training tells how it goes; everything is written to stderr."""
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+
+    def say(self, sentence: str) -> None:
+        """A lasting line."""
+        ...
+
+    def step(self, step: int, total_steps: int, loss: float, rows_per_s: float) -> None:
+        """The state after a step; shown now and then."""
+        ...
+
+
+class PlainReporter:
+    """One plain line every few seconds.
+
+    Args:
+        stream: where to write; stderr by default.
+        quiet: say nothing at all.
+    """
+
+    def __init__(self, stream: TextIO | None = None, *, quiet: bool = False) -> None:
+        self.stream = stream or sys.stderr
+        self.quiet = quiet
+        self._last = time.monotonic()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stream.flush()
+
+    def say(self, sentence: str) -> None:
+        if not self.quiet:
+            self.stream.write(sentence + "\n")
+            self.stream.flush()
+
+    def step(self, step: int, total_steps: int, loss: float, rows_per_s: float) -> None:
+        if time.monotonic() - self._last >= PLAIN_EVERY_S:
+            self._last = time.monotonic()
+            self.say(f"step {step}/{total_steps}  loss {loss:.4f}  {rows_per_s:,.0f} rows/s")
+
+
+class RichReporter:
+    """A live progress bar on a terminal."""
+
+    def __init__(self) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+        self._progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TextColumn("{task.completed}/{task.total}"),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[note]}"),
+            console=Console(stderr=True),
+            transient=True,
+        )
+        self._task = self._progress.add_task("training", total=None, visible=False, note="")
+
+    def __enter__(self) -> Self:
+        self._progress.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._progress.stop()
+
+    def say(self, sentence: str) -> None:
+        self._progress.console.print(sentence, markup=False, highlight=False)
+
+    def step(self, step: int, total_steps: int, loss: float, rows_per_s: float) -> None:
+        note = f"loss {loss:.4f}  {rows_per_s:,.0f} rows/s"
+        self._progress.update(self._task, completed=step, total=total_steps, note=note, visible=True)
+
+
+def reporter_for_terminal() -> Reporter:
+    """The live reporter on a terminal, the plain one anywhere else."""
+    return RichReporter() if sys.stderr.isatty() else PlainReporter()

@@ -1,0 +1,177 @@
+"""Every verb, its exit codes, and its JSON."""
+
+import io
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+
+class Result(NamedTuple):
+    code: int
+    out: str
+    err: str
+
+
+Widemax = Callable[..., Result]
+
+
+def test_check_reports(widemax: Widemax, fruit_csv: Path) -> None:
+    result = widemax("check", fruit_csv, "--target", "fruit", "--json")
+    assert result.code == 0
+    report = json.loads(result.out)
+    assert report["rows"] == 300
+    assert report["num_classes"] == 3
+    assert widemax("check", fruit_csv, "--target", "fruit").out.count("\n") > 3
+
+
+def test_init_writes_a_config_that_trains(widemax: Widemax, fruit_csv: Path, tmp_path: Path) -> None:
+    config = tmp_path / "fruit.toml"
+    result = widemax("init", fruit_csv, "-o", config, "--target", "fruit")
+    assert result.code == 0
+    assert f"widemax train {config}" in result.out
+    trained = widemax("train", config, "--out", tmp_path / "run", "--set", "train.epochs=2", "--json")
+    assert trained.code == 0, trained.err
+    assert json.loads(trained.out)["num_classes"] == 3
+    assert widemax("init", fruit_csv, "-o", config).code == 2
+
+
+def test_train_evaluate_predict_verify(widemax: Widemax, fruit_csv: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    trained = widemax("train", fruit_csv, "--input", "color,weight_g", "--target", "fruit", "--out", run)
+    assert trained.code == 0, trained.err
+    assert "next: widemax predict" in trained.out
+    assert "held-out accuracy" in trained.err
+    values = json.loads(widemax("evaluate", run, fruit_csv, "--json").out)
+    assert values["rows"] == 300
+    assert values["accuracy"] > 0.95
+    contract = "rows skipped num_classes task seconds rows_per_s nll accuracy top5 top10 mean_reciprocal_rank"
+    assert set(contract.split()) | {"macro_f1", "ece", "unseen_labels"} <= values.keys()
+    lines = [json.loads(line) for line in widemax("predict", run, fruit_csv, "-k", 2).out.splitlines()]
+    assert [line["row"] for line in lines] == list(range(300))
+    assert {len(line["predictions"]) for line in lines} == {2}
+    assert lines[0]["search"] == lines[0]["normalizer"] == "exact"
+    assert widemax("verify", run).code == 0
+
+
+def test_predict_reads_stdin(widemax: Widemax, fruit_run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = '{"color": "green", "weight_g": 950}\n{"color": "blue", "weight_g": 41.5}\n'
+    monkeypatch.setattr(sys, "stdin", io.StringIO(rows))
+    lines = [json.loads(line) for line in widemax("predict", fruit_run, "-", "-k", 1).out.splitlines()]
+    assert [line["predictions"][0]["label"] for line in lines] == ["melon", "plum"]
+    monkeypatch.setattr(sys, "stdin", io.StringIO(rows))
+    tsv = widemax("predict", fruit_run, "-", "-k", 1, "--format", "tsv").out.splitlines()
+    assert [line.split("\t")[:2] for line in tsv] == [["0", "melon"], ["1", "plum"]]
+
+
+@pytest.mark.parametrize(
+    ("line", "sentence"),
+    [("{", "stdin:1"), ('{"color": "green"}', "'weight_g' is missing"), ("green", "one JSON object a line")],
+)
+def test_predict_refuses_bad_lines(
+    widemax: Widemax, fruit_run: Path, monkeypatch: pytest.MonkeyPatch, line: str, sentence: str
+) -> None:
+    monkeypatch.setattr(sys, "stdin", io.StringIO(line + "\n"))
+    result = widemax("predict", fruit_run, "-")
+    assert result.code in (2, 3)
+    assert sentence in result.err
+    assert result.out == ""
+
+
+def test_resume_of_a_finished_run_gives_the_same(widemax: Widemax, fruit_run: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(fruit_run, copy)
+    result = widemax("resume", copy, "--json")
+    assert result.code == 0, result.err
+    assert (
+        json.loads(result.out)["steps"]
+        == json.loads((copy / "metrics.jsonl").read_text().splitlines()[-1])["step"]
+    )
+
+
+def test_plan_doctor_and_data_list(widemax: Widemax) -> None:
+    plan = json.loads(widemax("plan", "--classes", 1000, "--dim", 32, "--batch", 64, "--json").out)
+    assert plan["choice"] in {"exact", "sampled"}
+    assert json.loads(widemax("doctor", "--json").out)["threads"] >= 1
+    assert "clinc150" in [
+        entry["name"] for entry in json.loads(widemax("data", "list", "--json").out)["sets"]
+    ]
+
+
+USAGE, DATA, CORRUPT = 2, 3, 5
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "sentence"),
+    [
+        (("train", "absent.csv", "--target", "y"), DATA, "absent.csv"),
+        (("train", "{csv}", "--target", "friut"), USAGE, "did you mean 'fruit'"),
+        (("train", "{csv}", "--target", "fruit", "--set", "train.epoch=3"), USAGE, "did you mean 'epochs'"),
+        (("train", "{csv}", "--target", "fruit", "--set", "encoder.dmi=3"), USAGE, "did you mean 'dim'"),
+        (("train", "{csv}", "--target", "fruit", "--time-limit", "soon"), USAGE, "60s"),
+        (("train", "{csv}", "--target", "fruit", "--out", "{csv}"), 4, "cannot write"),
+        (("evaluate", "{tmp}", "{csv}"), CORRUPT, "manifest.json"),
+        (("resume", "{tmp}"), USAGE, "not a run folder"),
+        (("plan",), USAGE, "--classes"),
+        (("data", "get", "clinc15"), USAGE, "did you mean 'clinc150'"),
+        (("demo", "wrods"), USAGE, "did you mean 'words'"),
+        (("train",), USAGE, "Missing argument"),
+        (("fly",), USAGE, "No such command"),
+    ],
+)
+def test_exit_codes_and_ways_out(
+    widemax: Widemax, fruit_csv: Path, tmp_path: Path, arguments: tuple[str, ...], code: int, sentence: str
+) -> None:
+    filled = [argument.format(csv=fruit_csv, tmp=tmp_path) for argument in arguments]
+    if "--out" not in filled and filled[0] == "train":
+        filled += ["--out", str(tmp_path / "run")]
+    result = widemax(*filled)
+    assert (result.code, result.out) == (code, ""), result.err
+    assert sentence in result.err
+    assert "Traceback" not in result.err
+
+
+def test_bad_rows_stop_or_are_dropped(widemax: Widemax, fruit_csv: Path, tmp_path: Path) -> None:
+    path = tmp_path / "bad.csv"
+    lines = fruit_csv.read_text().splitlines()
+    path.write_text("\n".join([*lines[:10], "green,heavy,lime", *lines[10:], "blue,40,"]) + "\n")
+    arguments = ("train", path, "--target", "fruit", "--set", "train.epochs=1", "--out", tmp_path / "run")
+    refused = widemax(*arguments)
+    assert refused.code == DATA
+    assert "bad.csv:11" in refused.err
+    assert "--drop-bad" in refused.err
+    kept = widemax(*arguments, "--drop-bad", "--overwrite")
+    assert kept.code == 0, kept.err
+    assert "dropped 2 bad rows" in kept.err
+    evaluated = json.loads(widemax("evaluate", tmp_path / "run", path, "--drop-bad", "--json").out)
+    assert (evaluated["rows"], evaluated["skipped"]) == (300, 2)
+
+
+@pytest.mark.parametrize("name", ["weights/encoder.safetensors", "labels.parquet", "config.toml"])
+def test_tampering_is_refused(widemax: Widemax, fruit_run: Path, tmp_path: Path, name: str) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(fruit_run, copy)
+    content = bytearray((copy / name).read_bytes())
+    content[len(content) // 2] ^= 1
+    (copy / name).write_bytes(content)
+    for verb in (("verify", copy), ("predict", copy, "-")):
+        result = widemax(*verb)
+        assert result.code == CORRUPT
+        assert name in result.err
+
+
+def test_debug_shows_the_traceback(widemax: Widemax, tmp_path: Path) -> None:
+    assert "Traceback" in widemax("verify", tmp_path, "--debug").err
+
+
+def test_help_needs_no_torch() -> None:
+    code = "import sys; sys.argv[1:] = ['--help']\ntry:\n import widemax.__main__\nexcept SystemExit: pass\n"
+    code += "sys.exit(any(name in sys.modules for name in ('torch', 'pyarrow', 'sklearn', 'numpy')))"
+    assert (
+        subprocess.run([sys.executable, "-c", code], stdout=subprocess.DEVNULL, check=False).returncode == 0
+    )

@@ -1,0 +1,124 @@
+"""Parquet, Arrow and NumPy files give back the rows that were written, with their row numbers."""
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.feather
+import pyarrow.parquet as pq
+import pytest
+import scipy.sparse
+
+from widemax.data.formats import base, format_of, numpy_arrays, parquet
+from widemax.errors import DataError
+
+
+def read(path, columns):
+    chunks = list(format_of(path).chunks(path, columns))
+    rows = {name: [v for chunk in chunks for v in chunk.columns[name].to_pylist()] for name in columns}
+    return rows, [int(row) for chunk in chunks for row in chunk.positions_B]
+
+
+def write_stream(table, path):
+    with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_stream(sink, table.schema) as writer:
+        writer.write_table(table, max_chunksize=7)
+
+
+def write_file(table, path):
+    with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, table.schema) as writer:
+        writer.write_table(table, max_chunksize=7)
+
+
+WRITERS = {
+    "a.parquet": lambda table, path: pq.write_table(table, path, row_group_size=7),
+    "a.arrow": write_file,
+    "a.arrows": write_stream,
+    "a.feather": lambda table, path: pyarrow.feather.write_feather(table, str(path)),
+}
+
+
+@pytest.mark.parametrize("name", WRITERS)
+def test_round_trip_in_any_number_of_chunks(tmp_path, name, monkeypatch):
+    for module in (base, parquet):  # imported before, or the first look-up would keep the 3 for good
+        monkeypatch.setattr(module, "CHUNK_ROWS", 3)
+    table = pa.table(
+        {
+            "a": list(range(20)),
+            "ids": [[n] * (n % 3) for n in range(20)],
+            "when.day": [f"é{n}" for n in range(20)],
+        }
+    )
+    WRITERS[name](table, tmp_path / name)
+    rows, positions = read(tmp_path / name, ["when.day", "ids", "a"])
+    assert rows == {key: table[key].to_pylist() for key in rows}
+    assert positions == list(range(1, 21))
+    assert format_of(tmp_path / name).columns(tmp_path / name) == ["a", "ids", "when.day"]
+
+
+@pytest.mark.parametrize("name", ["a.parquet", "a.arrow", "a.npz", "a.npy"])
+@pytest.mark.parametrize("content", [b"", b"ARROW1 and then nothing of the sort", b"PAR1"])
+def test_a_file_of_another_kind_is_named(tmp_path, name, content):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(DataError, match=f"{name} cannot be read as"):
+        format_of(tmp_path / name).columns(tmp_path / name)
+
+
+@pytest.mark.parametrize("chunk_rows", [1, 2, 100])
+def test_npz_arrays_are_columns_and_matrices_vectors(tmp_path, monkeypatch, chunk_rows):
+    monkeypatch.setattr(numpy_arrays, "CHUNK_ROWS", chunk_rows)
+    path = tmp_path / "a.npz"
+    X = np.arange(6, dtype=np.float32).reshape(3, 2)
+    np.savez(
+        path,
+        X=X,
+        image=np.arange(12, dtype=np.uint8).reshape(3, 2, 2),
+        y=np.array(["tea", "ink", "é"]),
+        half=np.array([1, 2, 3], np.float16),
+        big=np.array([1, 2, 3], ">i4"),
+        day=np.array(["2024-01-01"] * 3, "datetime64[D]"),
+    )
+    rows, positions = read(path, ["X", "image", "y", "half", "big"])
+    assert rows["X"] == X.tolist()
+    assert rows["image"] == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9, 10, 11]]
+    assert rows["y"] == ["tea", "ink", "é"]
+    assert rows["half"] == [1.0, 2.0, 3.0]
+    assert rows["big"] == [1, 2, 3]
+    assert positions == [1, 2, 3]
+
+
+def test_npz_parts_of_a_csr_matrix_are_one_sparse_column(tmp_path, monkeypatch):
+    monkeypatch.setattr(numpy_arrays, "CHUNK_ROWS", 7)
+    path = tmp_path / "a.npz"
+    matrix = scipy.sparse.random(50, 9, density=0.2, format="csr", random_state=0)
+    scipy.sparse.save_npz(path, matrix)
+    assert format_of(path).columns(path) == ["X"]
+    rows, _ = read(path, ["X"])
+    dense = np.zeros((50, 9))
+    for row, pairs in enumerate(rows["X"]):
+        for pair in pairs:
+            dense[row, pair["index"]] = pair["value"]
+    np.testing.assert_array_equal(dense, matrix.toarray())
+    scipy.sparse.save_npz(path, matrix.tocsc())
+    with pytest.raises(DataError, match="not CSR"):
+        read(path, ["X"])
+
+
+def test_npz_refuses_unequal_lengths_scalars_and_pickles(tmp_path):
+    path = tmp_path / "a.npz"
+    np.savez(path, a=np.arange(3), b=np.arange(4))
+    with pytest.raises(DataError, match="must have equal lengths, got"):
+        read(path, ["a", "b"])
+    np.savez(path, a=np.float64(1.0))
+    with pytest.raises(DataError, match="is a single number"):
+        read(path, ["a"])
+    np.savez(path, a=np.array([{}], object))
+    with pytest.raises(DataError, match="allow_pickle"):
+        read(path, ["a"])
+
+
+def test_npy_matrix_and_structured_array(tmp_path, monkeypatch):
+    monkeypatch.setattr(numpy_arrays, "CHUNK_ROWS", 2)
+    path = tmp_path / "a.npy"
+    np.save(path, np.asfortranarray(np.arange(6.0).reshape(3, 2)))
+    assert read(path, ["X"])[0] == {"X": [[0.0, 1.0], [2.0, 3.0], [4.0, 5.0]]}
+    np.save(path, np.array([(1, "a", (1.5, 2.5))], [("n", "i4"), ("s", "U3"), ("v", "f4", (2,))]))
+    assert format_of(path).columns(path) == ["n", "s", "v"]
+    assert read(path, ["n", "s", "v"])[0] == {"n": [1], "s": ["a"], "v": [[1.5, 2.5]]}

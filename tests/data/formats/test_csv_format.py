@@ -1,0 +1,167 @@
+"""CSV and TSV: typed by nobody, cut anywhere, and every bad row by its line."""
+
+import csv
+import gzip
+import io
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from widemax.data.formats.csv import Csv, _record_ends
+from widemax.errors import DataError
+
+
+def read(path: Path, columns: list[str], *, block_bytes: int = 1 << 22):
+    """All rows as tuples, their lines, and the bad rows."""
+    rows, lines, bad = [], [], []
+    for chunk in Csv(block_bytes=block_bytes).chunks(path, columns):
+        rows += list(zip(*(chunk.columns[name].to_pylist() for name in columns), strict=True))
+        lines += chunk.positions_B.tolist()
+        bad += chunk.bad
+    return rows, lines, bad
+
+
+def write(folder: Path, content: bytes, name: str = "a.csv") -> Path:
+    path = folder / name
+    path.write_bytes(content)
+    return path
+
+
+def test_cells_are_strings_and_an_empty_cell_is_null_but_a_quoted_one_is_not(tmp_path):
+    path = write(tmp_path, b'a,b\n007,\n"",x\n')
+    assert read(path, ["a", "b"])[0] == [("007", None), ("", "x")]
+
+
+@pytest.mark.parametrize("block_bytes", [1, 2, 3, 5, 8, 13, 21, 1000])
+def test_lines_stay_right_with_quoted_newlines_blank_lines_and_any_block(tmp_path, block_bytes):
+    content = b'a,b\n1,2\n"x\ny",3\n\n4\n"p ""q""\n\nr",5\n6,7,8\n9,10'
+    rows, lines, bad = read(write(tmp_path, content), ["a", "b"], block_bytes=block_bytes)
+    assert rows == [("1", "2"), ("x\ny", "3"), ('p "q"\n\nr', "5"), ("9", "10")]
+    assert lines == [2, 3, 7, 11]
+    assert bad == [
+        (6, "the row has 1 columns where the header has 2"),
+        (10, "the row has 3 columns where the header has 2"),
+    ]
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    cells=st.lists(
+        st.tuples(st.text('ab",\n \r\té', max_size=5), st.text('ab",\n é', max_size=5)),
+        min_size=1,
+        max_size=8,
+    ),
+    block_bytes=st.integers(1, 40),
+    line_end=st.sampled_from(["\n", "\r\n"]),
+    delimiter=st.sampled_from([",", "\t"]),
+)
+def test_agrees_with_the_csv_module_in_blocks_of_any_size(
+    tmp_path_factory, cells, block_bytes, line_end, delimiter
+):
+    text = io.StringIO()
+    writer = csv.writer(text, delimiter=delimiter, lineterminator=line_end, quoting=csv.QUOTE_ALL)
+    writer.writerows([("a", "b"), *cells])
+    name = "a.tsv" if delimiter == "\t" else "a.csv"
+    path = write(tmp_path_factory.mktemp("csv"), text.getvalue().encode(), name)
+    rows, _, bad = read(path, ["a", "b"], block_bytes=block_bytes)
+    assert rows == cells
+    assert not bad
+
+
+@settings(deadline=None, max_examples=300)
+@given(st.text('ab",\n', max_size=30))
+def test_any_text_has_the_record_ends_of_a_reader_of_single_characters(text):
+    ends, inside, field_start = [], False, True
+    position = 0
+    while position < len(text):
+        letter = text[position]
+        if inside:
+            if text[position : position + 2] == '""':
+                position += 1
+            elif letter == '"':
+                inside = False
+        elif letter == '"' and field_start:
+            inside = True
+        elif letter == "\n":
+            ends.append(position + 1)
+        field_start = not inside and letter in ",\n"
+        position += 1
+    assert _record_ends(text.encode(), ",").tolist() == ends
+
+
+def test_a_quote_inside_an_unquoted_cell_is_a_letter(tmp_path):
+    assert read(write(tmp_path, b'a,b\n5" pipe,x\ny,6"\n'), ["a", "b"])[0] == [('5" pipe', "x"), ("y", '6"')]
+
+
+def test_a_quote_never_closed_costs_its_line_only(tmp_path):
+    rows, lines, bad = read(write(tmp_path, b'a,b\n1,2\n"cut,3\n4,5\n6,7\n'), ["a", "b"], block_bytes=4)
+    assert rows == [("1", "2"), ("4", "5"), ("6", "7")]
+    assert lines == [2, 4, 5]
+    assert bad == [(3, "a quote is never closed")]
+
+
+def test_undecodable_bytes_and_nul_are_bad_rows_even_in_rows_of_a_wrong_width(tmp_path):
+    path = write(tmp_path, b"a,b\n1,2\ncaf\xe9,3\n4,5,\xff\n6,\x007\n8,9\n")
+    rows, lines, bad = read(path, ["a"])
+    assert rows == [("1",), ("8",)]
+    assert lines == [2, 6]
+    assert bad == [
+        (3, "byte 0xe9 after 3 bytes is not UTF-8"),
+        (4, "byte 0xff after 4 bytes is not UTF-8"),
+        (5, "a NUL byte stands after 2 bytes"),
+    ]
+
+
+def test_byte_order_mark_crlf_and_lone_returns(tmp_path):
+    path = write(tmp_path, b"\xef\xbb\xbfa,b\r\n1,2\r\n\r\n3,4\r5,6\r\n7\r\n")
+    rows, lines, bad = read(path, ["a", "b"])
+    assert Csv().columns(path) == ["a", "b"]
+    assert rows == [("1", "2"), ("3", "4"), ("5", "6")]
+    assert lines == [2, 4, 5]
+    assert [line for line, _ in bad] == [6]
+
+
+def test_a_line_far_longer_than_the_block(tmp_path):
+    path = write(tmp_path, b"a,b\n" + b"x" * 10_000_000 + b",1\ny,2\n")
+    rows, lines, _ = read(path, ["a", "b"], block_bytes=1 << 16)
+    assert [len(row[0]) for row in rows] == [10_000_000, 1]
+    assert lines == [2, 3]
+
+
+def test_only_the_asked_columns_in_the_asked_order(tmp_path):
+    assert read(write(tmp_path, b"a,b,c\n1,2,3\n"), ["c", "a"])[0] == [("3", "1")]
+
+
+def test_gzip_by_content_and_a_truncated_one_by_name(tmp_path):
+    zipped = gzip.compress(b"a,b\n" + b"".join(b"%d,x\n" % number for number in range(10_000)))
+    assert len(read(write(tmp_path, zipped, "a.csv.gz"), ["a", "b"])[0]) == 10_000
+    cut = write(tmp_path, zipped[: len(zipped) // 2], "cut.csv.gz")
+    with pytest.raises(DataError, match=r"cut\.csv\.gz cannot be read as text: Compressed file ended"):
+        read(cut, ["a", "b"])
+
+
+def test_header_only_has_no_rows(tmp_path):
+    assert read(write(tmp_path, b"a,b\n"), ["a", "b"]) == ([], [], [])
+    assert read(write(tmp_path, b"a,b"), ["a", "b"]) == ([], [], [])
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "is empty, but its first line must name the columns"),
+        (b"\n1,2\n", "the first line is blank"),
+        (b"a,b,a\n", r"names \['a'\] more than once"),
+        (b"a,\xff\n", "byte 0xff after 2 bytes is not UTF-8"),
+        (b'"a,b\n1,2\n', "a quote in the header is never closed"),
+        ("a,b\n".encode("utf-16"), "is UTF-16, but text files must be UTF-8"),
+    ],
+)
+def test_a_header_that_names_no_columns(tmp_path, content, message):
+    with pytest.raises(DataError, match=message):
+        Csv().columns(write(tmp_path, content))
+
+
+def test_a_column_without_a_name_gets_its_number(tmp_path):
+    assert Csv().columns(write(tmp_path, b",b\n0,x\n")) == ["column1", "b"]

@@ -1,0 +1,195 @@
+"""Names, paths and globs to files; original files to prepared ones, checked and at once."""
+
+import re
+import shutil
+
+import pyarrow.parquet as pq
+import pytest
+
+from widemax.data import Dataset, LabelVocabulary, get, infer_schema, resolve, sets
+from widemax.errors import DataError, UnknownNameError
+
+
+@pytest.fixture
+def cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("WIDEMAX_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+def test_paths_globs_and_names(tmp_path):
+    for name in ("b.csv", "a.csv", "c.txt"):
+        (tmp_path / name).write_text("x\n", encoding="utf-8")
+    a, b = tmp_path / "a.csv", tmp_path / "b.csv"
+    assert resolve([str(b), str(a)]) == [b, a]
+    assert resolve([str(tmp_path / "*.csv")]) == [a, b]
+    odd = tmp_path / "[1].csv"
+    odd.write_text("x\n", encoding="utf-8")
+    assert resolve([str(odd)]) == [odd]
+    assert resolve(["clinc150"]) == resolve(["clinc150:train"]) == resolve("clinc150")
+
+
+@pytest.mark.parametrize(
+    ("item", "error", "message"),
+    [
+        ("{}/x*.csv", DataError, "no file matches"),
+        ("{}/train.cvs", DataError, "did you mean {}/train.csv?"),
+        ("{}/nowhere/train.csv", DataError, "check the path"),
+        ("{}", DataError, "is a folder, but must be a file"),
+        ("clinc", UnknownNameError, "is neither a file nor a data set; did you mean 'clinc150'?"),
+        ("clinc150:tset", DataError, "has no split 'tset'; did you mean 'test'?"),
+    ],
+)
+def test_what_cannot_be_resolved(tmp_path, item, error, message):
+    (tmp_path / "train.csv").write_text("x\n", encoding="utf-8")
+    with pytest.raises(error, match=re.escape(message.format(tmp_path))):
+        resolve([item.format(tmp_path)])
+
+
+def test_the_bundled_set(monkeypatch):
+    monkeypatch.delenv("WIDEMAX_DATA", raising=False)
+    rows = {split: pq.read_table(resolve([f"clinc150:{split}"])[0]) for split in sets["clinc150"].splits}
+    assert {split: len(table) for split, table in rows.items()} == {
+        "train": 18_000,
+        "test": 4_500,
+        "oos_test": 1_000,
+    }
+    train, test = (set(rows[split]["intent"].to_pylist()) for split in ("train", "test"))
+    assert train == test
+    assert len(train) == 150
+    assert set(rows["oos_test"]["intent"].to_pylist()) == {"oos"}
+    notice = (get("clinc150") / "clinc150-LICENCE.txt").read_text(encoding="utf-8")
+    assert "CC BY 3.0" in notice
+    assert "Larson" in notice
+    assert sum(file.stat().st_size for file in get("clinc150").iterdir()) < 300_000
+
+
+def test_the_bundled_files_are_what_prepare_makes(widemax_data, tmp_path):
+    made = get("clinc150", tmp_path / "clinc150")
+    for split in sets["clinc150"].splits:
+        name = f"clinc150-{split}.parquet"
+        assert pq.read_table(made / name).equals(pq.read_table(get("clinc150") / name))
+
+
+def test_absent_originals_say_what_to_put_where(tmp_path, cache, monkeypatch):
+    monkeypatch.delenv("WIDEMAX_DATA", raising=False)
+    with pytest.raises(DataError, match="set the environment variable WIDEMAX_DATA") as failure:
+        get("gowalla")
+    assert failure.value.exit_code == 3
+    for part in (
+        "https://github.com/gusye1234",
+        "train.txt.gz (sha256 71a2faab",
+        "test.txt.gz (sha256 9db44143",
+    ):
+        assert part in str(failure.value)
+    monkeypatch.setenv("WIDEMAX_DATA", str(tmp_path))
+    with pytest.raises(DataError, match=re.escape(f"put into {tmp_path / 'gowalla'} from https://")):
+        get("gowalla")
+    (tmp_path / "gowalla").mkdir()
+    (tmp_path / "gowalla" / "train.txt.gz").write_bytes(b"other")
+    with pytest.raises(DataError, match="must have sha256 71a2faab"):
+        get("gowalla")
+    assert not cache.exists()
+
+
+def test_preparing_is_atomic_and_done_once(widemax_data, cache, monkeypatch):
+    name = "reverse_dictionary_eval"
+    prepare = sets[name].prepare
+
+    def fail_at_the_end(self, source, into):
+        prepare(self, source, into)
+        raise DataError("cut short")
+
+    monkeypatch.setattr(sets[name], "prepare", fail_at_the_end)
+    with pytest.raises(DataError, match="cut short"):
+        get(name)
+    assert list(cache.iterdir()) == []
+    monkeypatch.setattr(sets[name], "prepare", prepare)
+    folder = get(name)
+    assert folder == cache / name
+    monkeypatch.delenv("WIDEMAX_DATA")
+    assert get(name) == folder  # without the originals
+    assert resolve([f"{name}:unseen"]) == [folder / f"{name}-unseen.parquet"]
+    with pytest.raises(DataError, match="has no split 'train'"):
+        resolve([name])
+
+
+def test_a_folder_in_use_is_left_alone(widemax_data, tmp_path):
+    (tmp_path / "mine.txt").write_text("precious", encoding="utf-8")
+    with pytest.raises(DataError, match="exists and does not hold all of 'letter_recognition'"):
+        get("letter_recognition", tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
+
+
+ROWS = {
+    "letter_recognition": {"train": 16_000, "test": 4_000},
+    "reverse_dictionary_eval": {"seen": 500, "unseen": 500},
+    "amazon_beauty": {"train": 353_962 - 3 * 40_226, "valid": 40_226, "test": 40_226},
+    "finna_en": {"train": 570_330, "test": 64_355},
+    "gowalla": {"train": 29_858, "test": 29_858},
+    "newsgroups20": {"train": 11_314, "test": 7_532},
+    "open_english_wordnet": {"train": 180_152, "test": 5_000},
+}
+CLASSES = {
+    "letter_recognition": 26,
+    "amazon_beauty": 46_300,
+    "finna_en": 24_931,
+    "gowalla": 40_981,
+    "newsgroups20": 20,
+    "open_english_wordnet": 128_044,
+}
+
+
+@pytest.fixture(scope="module")
+def prepared(widemax_data, tmp_path_factory):
+    """Prepares each set once for the module."""
+    folder = tmp_path_factory.mktemp("prepared")
+    yield lambda name: get(name, folder / name)
+    shutil.rmtree(folder)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ROWS)
+def test_prepared_sets_have_the_counts_of_the_manifest(prepared, name):
+    data_set = sets[name]()
+    folder = prepared(name)
+    for split, rows in ROWS[name].items():
+        assert pq.read_metadata(data_set.path(folder, split)).num_rows == rows
+    if name in CLASSES:
+        path = data_set.path(folder, "train")
+        schema = infer_schema([path], inputs=data_set.inputs, target=data_set.target)
+        assert len(LabelVocabulary.build(Dataset([path], schema).batches())) == CLASSES[name]
+
+
+@pytest.mark.slow
+def test_wordnet_holds_out_definitions_whose_words_can_be_learned(prepared):
+    folder = prepared("open_english_wordnet")
+    train, test = (
+        pq.read_table(folder / f"open_english_wordnet-{split}.parquet") for split in ("train", "test")
+    )
+    assert not set(train["definition"].to_pylist()) & set(test["definition"].to_pylist())
+    assert set(test["word"].to_pylist()) <= set(train["word"].to_pylist())
+
+
+@pytest.mark.slow
+def test_gowalla_and_beauty_hide_what_is_to_be_found(prepared):
+    folder = prepared("gowalla")
+    test = pq.read_table(folder / "gowalla-test.parquet").to_pylist()
+    assert sum(len(row["items"]) for row in test) == 217_242
+    assert sum(len(row["history"]) for row in test) == 810_128
+    assert not any(set(row["items"]) & set(row["history"]) for row in test)
+    folder = prepared("amazon_beauty")
+    valid, test = (pq.read_table(folder / f"amazon_beauty-{split}.parquet") for split in ("valid", "test"))
+    for before, after in zip(valid.to_pylist()[:1000], test.to_pylist()[:1000], strict=True):
+        assert after["history"] == [*before["history"], before["item"]]
+
+
+def test_every_set_says_where_it_comes_from_and_under_which_licence():
+    for name in sets:
+        data_set = sets[name]()
+        assert data_set.name == name
+        assert data_set.title
+        assert data_set.description
+        assert data_set.licence
+        assert data_set.attribution
+        assert data_set.url.startswith("http")
+        assert all(re.fullmatch("[0-9a-f]{64}", file.sha256) for file in data_set.files)

@@ -1,0 +1,142 @@
+"""The vocabulary against collections.Counter, for labels of any type."""
+
+from collections import Counter
+from datetime import date
+from itertools import pairwise
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from widemax.data import labels as labels_module
+from widemax.data.labels import LabelCounter, LabelVocabulary, distinct
+from widemax.errors import DataError, LabelError
+
+LABELS = {
+    "string": st.text(max_size=3),
+    "int": st.integers(-(2**63), 2**63 - 1),
+    "small int": st.integers(-3, 3),  # hash(-1) == hash(-2)
+    "bool": st.booleans(),
+    "date": st.dates(),
+    "float": st.floats(allow_nan=False, allow_infinity=False).map(lambda x: x + 0.0),  # no -0.0
+}
+
+
+@settings(deadline=None, max_examples=40)
+@pytest.mark.parametrize("kind", LABELS)
+@given(data=st.data())
+def test_frequent_first_ties_by_value_and_round_trip(kind, data):
+    batches = data.draw(st.lists(st.lists(LABELS[kind], min_size=1, max_size=10), min_size=1, max_size=4))
+    arrays = [pa.array(batch) for batch in batches]
+    vocabulary = LabelVocabulary.build(arrays)
+    counts = Counter(label for batch in batches for label in batch)
+    by_value = sorted(counts, key=lambda label: label.encode() if isinstance(label, str) else label)
+    expected = sorted(by_value, key=lambda label: -counts[label])
+    assert vocabulary.decode(np.arange(len(vocabulary))) == expected
+    assert vocabulary.counts.tolist() == [counts[label] for label in expected]
+    for batch, array in zip(batches, arrays, strict=True):
+        ids = vocabulary.encode(array)
+        assert ids.dtype == np.int64
+        assert vocabulary.decode(ids) == batch
+    restored = LabelVocabulary.from_table(vocabulary.to_table())
+    assert restored.labels.equals(vocabulary.labels)
+    np.testing.assert_array_equal(restored.counts, vocabulary.counts)
+    assert LabelVocabulary.build(arrays[::-1]).labels.equals(vocabulary.labels)
+
+
+def test_the_table_has_the_columns_of_the_contract():
+    table = LabelVocabulary.build([pa.array(["a", "b", "b"])]).to_table()
+    assert table.schema == pa.schema(
+        [("class_id", pa.int64()), ("label", pa.string()), ("count", pa.int64())]
+    )
+    assert table.to_pylist()[0] == {"class_id": 0, "label": "b", "count": 2}
+
+
+def test_labels_are_compared_as_they_are():
+    vocabulary = LabelVocabulary.build([pa.array(["\u00e9", "e\u0301", "E\u0301"])])
+    assert len(vocabulary) == 3
+    assert sorted(vocabulary.encode(pa.array(["\u00e9", "e\u0301", "E\u0301"]))) == [0, 1, 2]
+
+
+def test_unseen_and_null_labels_are_minus_one():
+    vocabulary = LabelVocabulary.build([pa.array([5, 0, 5])])
+    assert vocabulary.encode(pa.array([5, None, 0, 7, -(2**63)])).tolist() == [0, -1, 1, -1, -1]
+    assert vocabulary.encode(pa.array([0, 5], pa.int8())).tolist() == [1, 0]
+    assert vocabulary.encode(pa.array([], pa.int64())).tolist() == []
+    with pytest.raises(LabelError, match="must be of type int64 as in training, got string"):
+        vocabulary.encode(pa.array(["x"]))
+
+
+def test_labels_that_share_a_key_are_told_apart(monkeypatch):
+    monkeypatch.setattr(labels_module, "_keys", lambda labels: np.zeros(len(labels), np.int64))
+    vocabulary = LabelVocabulary.build([pa.array(["a", "b", "c"])])
+    assert vocabulary.encode(pa.array(["c", "x", "a", None, "b"])).tolist() == [2, -1, 0, -1, 1]
+
+
+def test_a_missing_label_or_a_change_of_type_is_refused():
+    counter = LabelCounter()
+    with pytest.raises(LabelError, match="a label is missing"):
+        counter.update(pa.array(["a", None]))
+    with pytest.raises(LabelError, match="there is no label to count"):
+        counter.finish()
+    counter.update(pa.array(["a"]))
+    with pytest.raises(LabelError, match="labels must stay of one type; got int64 after string"):
+        counter.update(pa.array([1]))
+
+
+def test_merging_now_and_then_changes_nothing(monkeypatch):
+    monkeypatch.setattr(labels_module, "_KEYS_AT_ONCE", 3)
+    draws = np.random.default_rng(0).zipf(1.3, 5000) % 1000
+    counter = LabelCounter()
+    for start in range(0, 5000, 7):
+        counter.update(pa.array(draws[start : start + 7]))
+    vocabulary = counter.finish()
+    assert dict(zip(vocabulary.labels.to_pylist(), vocabulary.counts.tolist(), strict=True)) == Counter(
+        draws.tolist()
+    )
+    np.testing.assert_array_equal(vocabulary.labels.to_numpy()[vocabulary.encode(pa.array(draws))], draws)
+
+
+@settings(deadline=None)
+@given(st.lists(st.lists(st.sampled_from("abcdxy"), max_size=6), min_size=1, max_size=8), st.booleans())
+def test_several_labels_a_row_count_once_a_row(rows, sliced):
+    array = pa.array(rows, pa.list_(pa.string()))
+    if sliced:
+        array = pa.array([["a", "d"], *rows], pa.list_(pa.string()))[1:]
+    unique = [list(dict.fromkeys(row)) for row in rows]
+    flat, offsets = distinct(array)
+    assert [flat.to_pylist()[a:b] for a, b in pairwise(offsets)] == unique
+    vocabulary = LabelVocabulary.build([pa.array([["a", "b"], ["c", "c", "d", "a"]])])
+    assert dict(zip(vocabulary.labels.to_pylist(), vocabulary.counts.tolist(), strict=True)) == {
+        **dict.fromkeys("bcd", 1),
+        "a": 2,
+    }
+    ids, offsets = vocabulary.encode_lists(array)
+    known = {label: class_id for class_id, label in enumerate(vocabulary.labels.to_pylist())}
+    assert ids.tolist() == [known.get(label, -1) for row in unique for label in row]
+    assert offsets.tolist() == np.cumsum([0, *map(len, unique)]).tolist()
+
+
+def test_decode_refuses_ids_outside_the_classes():
+    vocabulary = LabelVocabulary.build([pa.array([date(2024, 1, 1)])])
+    assert vocabulary.decode(np.array([0, 0])) == [date(2024, 1, 1)] * 2
+    with pytest.raises(LabelError, match=r"class ids must lie in \[0, 1\); got -1"):
+        vocabulary.decode(np.array([0, -1]))
+
+
+@pytest.mark.parametrize(
+    ("class_ids", "labels"), [([1, 0], ["a", "b"]), ([0, 1], ["a", "a"]), ([0, 1], ["a", None])]
+)
+def test_a_damaged_table_is_refused(class_ids, labels):
+    table = pa.table({"class_id": class_ids, "label": labels, "count": [1, 1]})
+    with pytest.raises(DataError, match="the file is damaged"):
+        LabelVocabulary.from_table(table)
+
+
+@pytest.mark.slow
+def test_a_million_string_labels():
+    labels = pa.array([f"label {n:07d}" for n in range(1_000_000)])
+    vocabulary = LabelVocabulary.build([labels])
+    np.testing.assert_array_equal(vocabulary.encode(labels), np.arange(1_000_000))

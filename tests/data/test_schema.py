@@ -1,0 +1,146 @@
+"""Kinds and targets are guessed from the data, and can be forced."""
+
+import json
+import re
+from itertools import cycle
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from widemax.data.schema import Column, Schema, infer_schema
+from widemax.errors import DataError, UsageError
+
+
+def kinds(schema):
+    return {column.name: column.kind for column in schema.inputs}
+
+
+@pytest.fixture
+def csv(tmp_path):
+    path = tmp_path / "a.csv"
+    lines = ["note,color,age,born,on,empty,ids,label"]
+    lines += [
+        f"a longer remark {n},{color},{n % 3},2024-01-0{n},{flag},,{n} {n},{n % 2}"
+        for n, color, flag in zip(
+            range(1, 10), cycle(["red", "blue"]), cycle(["true", "false"]), strict=False
+        )
+    ]
+    path.write_text("\n".join(lines), encoding="utf-8")
+    return path
+
+
+def test_kinds_of_csv_columns(csv):
+    schema = infer_schema([csv])
+    assert kinds(schema) == {
+        "note": "text",
+        "color": "category",
+        "age": "number",
+        "born": "number",
+        "on": "number",
+        "empty": "number",
+        "ids": "text",
+    }
+    assert (schema.target, schema.several, schema.target_type) == ("label", False, "int64")
+
+
+def test_kinds_can_be_forced_and_columns_chosen(csv):
+    schema = infer_schema(
+        [csv], inputs=["ids", "age"], target="color", kinds={"ids": "ids", "age": "category"}
+    )
+    assert schema.inputs == (Column("ids", "ids", item="int64"), Column("age", "category"))
+    assert schema.target == "color"
+    assert infer_schema([csv], inputs=["ids"], kinds={"ids": "vector"}).inputs[0].width == 2
+    several = infer_schema([csv], inputs=["age"], target="ids", kinds={"ids": "ids"})
+    assert (several.several, several.target_type) == (True, "int64")
+
+
+def test_most_cells_decide_whether_a_csv_column_is_numeric(tmp_path):
+    path = tmp_path / "a.csv"
+    path.write_text("x,y\n" + "1,a\n" * 19 + "abc,b\n", encoding="utf-8")
+    assert kinds(infer_schema([path])) == {"x": "number"}
+    path.write_text("x,y\n" + "1,a\n" * 5 + "abc,b\n", encoding="utf-8")
+    assert kinds(infer_schema([path])) == {"x": "category"}
+
+
+def test_nested_types_map_to_kinds(tmp_path):
+    columns = {
+        "ids": pa.array([["a"], []]),
+        "history": pa.array([[1, 2], None], pa.list_(pa.int32())),
+        "vector": pa.array([[1.0, 2.0], [3.0, 4.0]]),
+        "fixed": pa.FixedSizeListArray.from_arrays(pa.array([1, 2, 3, 4], pa.uint8()), 2),
+        "sparse": pa.array([[{"index": 1, "value": 0.5}], []]),
+        "flag": pa.array([True, None]),
+        "labels": pa.array([["x", "y"], ["x"]]),
+    }
+    pq.write_table(pa.table(columns), tmp_path / "a.parquet")
+    schema = infer_schema([tmp_path / "a.parquet"], target="labels")
+    assert schema.inputs == (
+        Column("ids", "ids", item="string"),
+        Column("history", "ids", item="int64"),
+        Column("vector", "vector", width=2),
+        Column("fixed", "vector", width=2),
+        Column("sparse", "sparse"),
+        Column("flag", "number"),
+    )
+    assert schema.several
+    assert schema.target_type == "large_string"
+    assert Schema.from_dict(json.loads(json.dumps(schema.to_dict()))) == schema
+
+
+def test_the_width_of_a_vector_is_that_of_most_rows(tmp_path):
+    path = tmp_path / "a.jsonl"
+    rows = [{"v": [0.5] * (3 if n else 2), "y": n} for n in range(5)]
+    path.write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+    assert infer_schema([path]).inputs == (Column("v", "vector", width=3),)
+
+
+def test_the_target_is_typed_over_every_row_of_every_file(tmp_path):
+    first, second = tmp_path / "a.csv", tmp_path / "b.csv"
+    first.write_text("x,label\n" + "1,2\n" * 12_000, encoding="utf-8")
+    second.write_text("x,label\n1,x\n", encoding="utf-8")
+    assert infer_schema([first]).target_type == "int64"
+    assert infer_schema([first, second]).target_type == "large_string"
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"target": "lable"}, "has no column 'lable'; did you mean 'label'?"),
+        ({"inputs": ["nota"]}, "has no column 'nota'; did you mean 'note'?"),
+        ({"kinds": {"agee": "number"}}, "has no column 'agee'; did you mean 'age'?"),
+        (
+            {"kinds": {"age": "numbers"}},
+            "kind 'numbers' of column 'age' does not exist; did you mean 'number'?",
+        ),
+        ({"inputs": ["label"]}, "column 'label' is the target and cannot be an input"),
+    ],
+)
+def test_names_that_do_not_exist(csv, options, message):
+    with pytest.raises(UsageError, match=re.escape(message)):
+        infer_schema([csv], **options)
+
+
+def test_no_usual_target_lists_the_columns(tmp_path):
+    path = tmp_path / "a.npz"
+    np.savez(path, X=np.zeros((3, 2)), Y=np.arange(3))
+    assert infer_schema([path]).target == "Y"  # upper or lower case
+    np.savez(path, X=np.zeros((3, 2)), group=np.arange(3))
+    with pytest.raises(UsageError, match=re.escape("name the target: one of the columns ['X', 'group']")):
+        infer_schema([path])
+
+
+def test_only_a_target_or_no_rows(tmp_path):
+    path = tmp_path / "a.csv"
+    path.write_text("label\n1\n", encoding="utf-8")
+    with pytest.raises(UsageError, match="no column but the target"):
+        infer_schema([path])
+    path.write_text("x,label\n", encoding="utf-8")
+    with pytest.raises(DataError, match="has no readable rows"):
+        infer_schema([path])
+    path = tmp_path / "a.xyz"
+    path.write_text("x,label\n1,2\n", encoding="utf-8")
+    with pytest.raises(UsageError, match="ending of no known format"):
+        infer_schema([path])
+    assert infer_schema([path], format="csv").target == "label"

@@ -1,0 +1,107 @@
+"""Gathering, joining and scaling ragged rows against Python lists."""
+
+import functools
+import itertools
+import operator
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from widemax.encoders.features import (
+    Ragged,
+    RaggedTensor,
+    beside,
+    concatenate,
+    list_offsets,
+    num_rows,
+    take,
+    to_tensors,
+)
+from widemax.errors import ShapeError
+
+Rows = list[list[int]]
+rows_strategy = st.lists(st.lists(st.integers(0, 99), max_size=5), max_size=8)
+
+
+def ragged(rows: Rows) -> Ragged:
+    flat = [number for row in rows for number in row]
+    offsets = np.cumsum([0, *map(len, rows)])
+    return Ragged(offsets, np.array(flat, dtype=np.int32), np.array(flat, dtype=np.float32) / 2)
+
+
+def rows(bag: Ragged) -> Rows:
+    bounds = bag.offsets_B1.tolist()
+    np.testing.assert_array_equal(bag.values_P * 2, bag.ids_P)
+    return [bag.ids_P[a:b].tolist() for a, b in itertools.pairwise(bounds)]
+
+
+@settings(deadline=None)
+@given(rows_strategy.filter(bool), st.data())
+def test_take(lists, data):
+    picked = data.draw(st.lists(st.integers(0, len(lists) - 1), max_size=10))
+    taken = take({"bag": ragged(lists), "x": np.arange(len(lists))}, np.array(picked, dtype=np.int64))
+    assert rows(taken["bag"]) == [lists[row] for row in picked]
+    assert taken["x"].tolist() == picked
+
+
+@settings(deadline=None)
+@given(st.lists(rows_strategy, min_size=1, max_size=4))
+def test_concatenate(pieces):
+    joined = concatenate([{"bag": ragged(piece), "x": np.arange(len(piece))} for piece in pieces])
+    assert rows(joined["bag"]) == [row for piece in pieces for row in piece]
+    assert joined["x"].tolist() == [number for piece in pieces for number in range(len(piece))]
+
+
+@settings(deadline=None)
+@given(
+    st.lists(
+        st.lists(st.lists(st.integers(0, 9), max_size=4), min_size=5, max_size=5), min_size=1, max_size=3
+    )
+)
+def test_beside(parts):
+    assert rows(beside([ragged(part) for part in parts])) == [
+        functools.reduce(operator.iadd, row, []) for row in zip(*parts, strict=True)
+    ]
+
+
+@settings(deadline=None)
+@given(rows_strategy)
+def test_where_keeps_pairs_in_place(lists):
+    bag = ragged(lists)
+    expected = [[number for number in row if number % 2] for row in lists]
+    assert rows(bag.where(bag.ids_P % 2 == 1)) == expected
+    tensor = to_tensors({"bag": bag})["bag"]
+    kept = tensor.where(tensor.ids % 2 == 1)
+    assert rows(Ragged(*(part.numpy() for part in kept))) == expected
+
+
+def test_normalized():
+    bag = Ragged(np.array([0, 2, 2, 3]), np.array([1, 2, 3]), np.array([3, 4, 0], dtype=np.float32))
+    np.testing.assert_allclose(bag.normalized().values_P, [0.6, 0.8, 0.0], rtol=1e-6)
+
+
+def test_num_rows_refuses_different_lengths():
+    assert num_rows({"bag": ragged([[1], []]), "x": np.zeros((2, 3))}) == 2
+    with pytest.raises(ShapeError, match="same number of rows"):
+        num_rows({"bag": ragged([[1]]), "x": np.zeros((2, 3))})
+    with pytest.raises(ShapeError):
+        num_rows({})
+
+
+def test_tensors_share_memory_and_index_in_64_bits():
+    dense = np.zeros((2, 3), dtype=np.float32)
+    tensors = to_tensors({"bag": ragged([[1], [2, 3]]), "x": dense})
+    assert isinstance(tensors["bag"], RaggedTensor)
+    assert tensors["bag"].ids.dtype == tensors["bag"].offsets.dtype == torch.int64
+    tensors["x"][0, 0] = 5
+    assert dense[0, 0] == 5
+
+
+def test_list_offsets_of_slices_and_nulls():
+    lists = pa.array([[1, 2], None, [], [3]], pa.large_list(pa.int64()))
+    assert list_offsets(lists).tolist() == [0, 2, 2, 2, 3]
+    assert list_offsets(lists.slice(1)).tolist() == [0, 0, 0, 1]

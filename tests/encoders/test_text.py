@@ -1,0 +1,94 @@
+"""TF-IDF weights against scikit-learn, and what is kept from training."""
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import scipy.sparse as sp
+import torch
+from sklearn.feature_extraction.text import TfidfVectorizer
+from sklearn.preprocessing import normalize
+
+from widemax.encoders.features import Features, Ragged
+from widemax.encoders.text import TextEncoder
+
+TEXTS = ["the cat sat on the mat", "the dog sat", "", "a cat and a dog and a cat", "mat 42", "Über dem Café"]
+UNSEEN = ["the bird sat on a cat", "nothing known here", "cat cat cat"]
+
+
+def fitted(texts: list[str], **options: object) -> TextEncoder:
+    encoder = TextEncoder([("text", "text")], dim=4, **options)
+    encoder.fit([encoder.featurize({"text": pa.array(texts)})], generator=torch.Generator())
+    return encoder
+
+
+def matrix(bag: Ragged, columns: int) -> sp.csr_array:
+    return sp.csr_array((bag.values_P, bag.ids_P, bag.offsets_B1), shape=(len(bag), columns))
+
+
+def encode(encoder: TextEncoder, texts: list[str]) -> sp.csr_array:
+    return matrix(encoder.encode({"text": pa.array(texts)})["bag"], len(encoder.buckets_F))
+
+
+def assert_same_geometry(ours: sp.csr_array, theirs: sp.csr_array) -> None:
+    """Columns are in another order, so the columns are compared as a sorted list."""
+    assert ours.shape == theirs.shape
+    ours_sorted, theirs_sorted = (np.array(sorted(m.toarray().T.tolist())) for m in (ours, theirs))
+    np.testing.assert_allclose(ours_sorted, theirs_sorted, atol=1e-6)
+
+
+@pytest.mark.parametrize("longest", [1, 2])
+@pytest.mark.parametrize("min_df", [1, 2])
+def test_words_equal_scikit_learn(longest, min_df):
+    vectorizer = TfidfVectorizer(
+        ngram_range=(1, longest), sublinear_tf=True, token_pattern=r"\w+", min_df=min_df
+    ).fit(TEXTS)
+    encoder = fitted(TEXTS, word_ngrams=longest, char_ngrams=None, min_df=min_df, buckets=1 << 31 >> 6)
+    both = TEXTS + UNSEEN
+    assert_same_geometry(encode(encoder, both), sp.csr_array(vectorizer.transform(both)))
+
+
+def test_characters_equal_scikit_learn_and_views_weigh_alike():
+    # scikit-learn counts a word shorter than n once more; all of these are longer.
+    texts = ["hello world", "help the world", "yellow"]
+    words = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True).fit(texts)
+    chars = TfidfVectorizer(analyzer="char_wb", ngram_range=(2, 4), sublinear_tf=True).fit(texts)
+    theirs = normalize(sp.hstack([words.transform(texts), chars.transform(texts)]))
+    assert_same_geometry(encode(fitted(texts), texts), sp.csr_array(theirs))
+
+
+def test_rows_have_unit_length_or_none():
+    encoder = fitted(TEXTS)
+    lengths = np.sqrt(encode(encoder, [*TEXTS, "☃☃☃", "東"]).power(2).sum(axis=1))
+    np.testing.assert_allclose(lengths, [1, 1, 0, 1, 1, 1, 0, 0], atol=1e-6)
+
+
+def test_the_most_frequent_features_are_kept():
+    encoder = fitted(["a b c", "a b", "a", "d"], word_ngrams=1, char_ngrams=None, max_features=2)
+    assert len(encoder.buckets_F) == 2
+    assert np.diff(encode(encoder, ["a", "b", "c", "d"]).indptr).tolist() == [1, 1, 0, 0]
+
+
+def test_chunks_equal_the_whole():
+    whole = fitted(TEXTS)
+    cut = TextEncoder([("text", "text")], dim=4)
+    cut.fit(
+        (cut.featurize({"text": pa.array(TEXTS[part])}) for part in (slice(0, 2), slice(2, 6))),
+        generator=torch.Generator(),
+    )
+    assert torch.equal(whole.buckets_F, cut.buckets_F)
+    assert torch.equal(whole.idf_F, cut.idf_F)
+
+
+def test_several_columns_are_views_of_their_own():
+    encoder = TextEncoder([("title", "text"), ("body", "text")], dim=4, char_ngrams=None)
+    columns = {"title": pa.array(["cat"]), "body": pa.array(["cat " + " ".join(f"w{n}" for n in range(200))])}
+    features: Features = encoder.featurize(columns)
+    assert set(features) == {"title:words", "body:words"}
+    encoder.fit([features], generator=torch.Generator())
+    bag = encoder.index(features)["bag"]
+    # One title word carries as much as the whole body: 1/√2 of the unit length.
+    assert bag.values_P.max() == pytest.approx(0.5**0.5, rel=1e-5)
+
+
+def test_table_starts_at_zero():
+    assert fitted(TEXTS).weight_FD.abs().sum() == 0

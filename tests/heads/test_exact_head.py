@@ -1,0 +1,104 @@
+"""The loss over all classes."""
+
+import numpy as np
+import pytest
+import torch
+from scipy import special
+from torch.nn import functional as F
+
+from widemax.errors import ConfigError
+from widemax.heads import ExactHead, SeveralLabels, exact
+from widemax.losses import binary_cross_entropy, cross_entropy
+
+B, C, D = 5, 12, 3
+
+
+@pytest.fixture(params=["plain", "tiled"])
+def path(request, monkeypatch):
+    if request.param == "tiled":
+        monkeypatch.setattr(exact, "PLAIN_ELEMENTS", 0)
+    return request.param
+
+
+def build(**options):
+    torch.manual_seed(0)
+    head = ExactHead(C, D, **options).double()
+    torch.nn.init.normal_(head.bias)
+    return head
+
+
+def some_hidden():
+    return torch.randn(B, D, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+
+
+SEVERAL = SeveralLabels(torch.tensor([4, 11, 0, 0, 5, 6]), torch.tensor([0, 2, 3, 3, 6, 6]))
+
+
+def target_rows(*, share):
+    rows_BC = torch.zeros(B, C, dtype=torch.float64)
+    rows_BC[SEVERAL.pairs()] = 1
+    return rows_BC / rows_BC.sum(1, keepdim=True).clamp(min=1) if share else rows_BC
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.2])
+def test_one_label_agrees_with_torch(path, smoothing):
+    head, hidden = build(temperature=0.5, label_smoothing=smoothing), some_hidden()
+    labels = torch.tensor([0, 11, 3, 3, 7])
+    logits = (hidden @ head.weight.T + head.bias) / 0.5
+    expected = F.cross_entropy(logits, labels, reduction="none", label_smoothing=smoothing)
+    torch.testing.assert_close(head(hidden, labels, reduction="none"), expected, rtol=1e-12, atol=1e-12)
+
+
+def test_several_labels_share_the_target(path):
+    head, hidden = build(), some_hidden()
+    logits = hidden @ head.weight.T + head.bias
+    loss_B = head(hidden, SEVERAL, reduction="none")
+    torch.testing.assert_close(loss_B, cross_entropy(logits, target_rows(share=True)))
+    assert loss_B[[2, 4]].tolist() == [0, 0]
+    assert build(label_smoothing=0.3)(hidden, SEVERAL, reduction="none")[[2, 4]].tolist() == [0, 0]
+
+
+def test_yes_or_no_a_class(path):
+    head, hidden = build(loss="binary_cross_entropy"), some_hidden()
+    logits = hidden @ head.weight.T + head.bias
+    loss_B = head(hidden, SEVERAL, reduction="none")
+    torch.testing.assert_close(loss_B, binary_cross_entropy(logits, target_rows(share=False)))
+    one = head(hidden, torch.tensor([1, 2, 3, 4, 5]), reduction="none")
+    torch.testing.assert_close(
+        one, binary_cross_entropy(logits, torch.eye(B, C, dtype=torch.float64).roll(1, 1))
+    )
+
+
+def test_sample_weights_and_reduction(path):
+    head, hidden = build(), some_hidden()
+    weight = torch.tensor([1.0, 0.0, 2.0, 0.5, 0.0])
+    loss_B = head(hidden, SEVERAL, reduction="none")
+    expected = (loss_B * weight).sum() / weight.sum()
+    torch.testing.assert_close(head(hidden, SEVERAL, sample_weight=weight), expected)
+    torch.testing.assert_close(head(hidden, SEVERAL, reduction="sum"), loss_B.sum())
+
+
+@pytest.mark.parametrize("options", [{"label_smoothing": 0.1}, {"loss": "binary_cross_entropy"}])
+def test_gradcheck(path, options):
+    head = build(temperature=0.7, **options)
+    hidden = some_hidden().requires_grad_()
+
+    def loss(hidden, weight, bias):
+        parameters = {"weight": weight, "bias": bias}
+        return torch.func.functional_call(head, parameters, (hidden, SEVERAL), {"reduction": "none"})
+
+    assert torch.autograd.gradcheck(loss, (hidden, head.weight, head.bias))
+
+
+def test_loss_is_what_the_answers_say(path):
+    head, hidden = build(temperature=0.5), some_hidden()
+    labels = torch.tensor([0, 11, 3, 3, 7])
+    answers = head.answer(hidden, labels, k=1)
+    torch.testing.assert_close(-answers.label_log_probs_P, head(hidden, labels, reduction="none"))
+    exact_logits = ((hidden @ head.weight.T + head.bias) / 0.5).detach().numpy()
+    np.testing.assert_allclose(answers.log_partition_B, special.logsumexp(exact_logits, 1), rtol=1e-12)
+
+
+def test_smoothing_of_yes_or_no_is_refused():
+    with pytest.raises(ConfigError, match=r"label_smoothing must be 0 .* got 0\.1"):
+        ExactHead(C, D, loss="binary_cross_entropy", label_smoothing=0.1)

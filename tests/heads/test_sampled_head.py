@@ -1,0 +1,254 @@
+"""The laws of sampled softmax (1, 3 to 6 of the mathematics), each with a wrong twin that it catches."""
+
+import math
+from itertools import chain, pairwise
+
+import numpy as np
+import pytest
+import torch
+from scipy import special
+
+from widemax.heads import ExactHead, SampledHead, SeveralLabels
+from widemax.samplers import Candidates, Frequency, LogUniform, Sampler, Uniform
+
+B, C, D = 6, 30, 4
+COUNTS = (300 / torch.arange(1, C + 1)).long()
+ONE = torch.tensor([0, 29, 3, 3, 7, 11])
+SEVERAL = SeveralLabels(torch.tensor([0, 4, 29, 3, 3, 2, 9]), torch.tensor([0, 3, 4, 4, 5, 7, 7]))
+LABELS = {"one": ONE, "several": SEVERAL}
+SAMPLERS = {
+    f"{member.__name__} {'unique' if unique else 'repeated'}": member(C, COUNTS, unique=unique)
+    for member in (Uniform, LogUniform, Frequency)
+    for unique in (True, False)
+}
+
+
+class Everything(Sampler):
+    """Every class exactly once."""
+
+    def draw(self, labels, num_sampled, *, generator):
+        ids = torch.arange(self.num_classes)
+        return Candidates(ids, self.log_expected_count(ids, 1), self.log_expected_count(labels, 1))
+
+    def log_expected_count(self, class_ids, num_sampled):
+        return torch.zeros(class_ids.shape, dtype=torch.float64)
+
+
+def build(sampler, *, num_sampled=12, **options):
+    torch.manual_seed(0)
+    head = SampledHead(C, D, sampler=sampler, num_sampled=num_sampled, **options).double()
+    torch.nn.init.normal_(head.bias)
+    return head
+
+
+def some_hidden():
+    return torch.randn(B, D, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+
+
+def labels_of_rows(labels):
+    pairs = SeveralLabels(labels, torch.arange(B + 1)).pairs() if labels is ONE else labels.pairs()
+    return [pairs.ids_P[pairs.rows_P == row].tolist() for row in range(B)]
+
+
+def reference(head, hidden, labels, *, late_temperature=False, keep_hits=False):
+    """The formulas row by row and class by class; the switches are known mistakes."""
+    candidates = head.sampler.draw(
+        torch.tensor(list(chain.from_iterable(labels_of_rows(labels)))),
+        head.num_sampled,
+        generator=torch.Generator().manual_seed(5),
+    )
+    logits_BC = (hidden @ head.weight.T + head.bias).detach().numpy() / head.temperature
+    log_count_C = head.sampler.log_expected_count(torch.arange(C), head.num_sampled).numpy()
+    losses = []
+    for logits_C, own in zip(logits_BC, labels_of_rows(labels), strict=True):
+        others = [j for j in candidates.ids_S.tolist() if keep_hits or j not in own]
+        if head.loss == "binary_cross_entropy":
+            weight_C = np.exp(-log_count_C) if head.correction == "conditional" else np.ones(C)
+            loss = -special.log_expit(logits_C[own]).sum()
+            loss -= sum(weight_C[j] * special.log_expit(-logits_C[j]) for j in others)
+        elif not own:
+            loss = 0.0
+        else:
+            shift_C = log_count_C if head.correction == "conditional" else np.zeros(C)
+            training_C = logits_C - shift_C / (head.temperature if late_temperature else 1)
+            loss = special.logsumexp(training_C[own + others]) - training_C[own].mean()
+        losses.append(loss)
+    return np.array(losses)
+
+
+@pytest.mark.parametrize("labels", LABELS.values(), ids=LABELS)
+@pytest.mark.parametrize("loss", ["cross_entropy", "binary_cross_entropy"])
+@pytest.mark.parametrize("correction", ["conditional", "none"])
+@pytest.mark.parametrize("sampler", SAMPLERS.values(), ids=SAMPLERS)
+def test_equals_the_formula(sampler, correction, loss, labels):
+    head = build(sampler, correction=correction, loss=loss, temperature=0.5)
+    hidden = some_hidden()
+    head.seed(5)
+    actual = head(hidden, labels, reduction="none").detach().numpy()
+    np.testing.assert_allclose(actual, reference(head, hidden, labels), rtol=1e-10, atol=1e-10)
+    assert not np.allclose(actual, reference(head, hidden, labels, keep_hits=True), rtol=1e-6)
+    if loss == "cross_entropy" and correction == "conditional" and not isinstance(sampler, Uniform):
+        assert not np.allclose(actual, reference(head, hidden, labels, late_temperature=True), rtol=1e-6)
+
+
+@pytest.mark.parametrize("labels", LABELS.values(), ids=LABELS)
+@pytest.mark.parametrize("loss", ["cross_entropy", "binary_cross_entropy"])
+@pytest.mark.parametrize("correction", ["conditional", "none"])
+def test_drawing_every_class_gives_the_full_loss_and_gradient(correction, loss, labels):
+    sampled = build(Everything(C), correction=correction, loss=loss, temperature=0.7)
+    full = ExactHead(C, D, loss=loss, temperature=0.7).double()
+    full.load_state_dict(sampled.state_dict())
+    results = []
+    for head in (sampled, full):
+        hidden = some_hidden().requires_grad_()
+        value = head(hidden, labels)
+        value.backward()
+        results.append((value, hidden.grad, head.weight.grad.to_dense(), head.bias.grad.to_dense()))
+    for one, other in zip(*results, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("sampler", [Uniform, LogUniform, Frequency])
+@pytest.mark.parametrize("unique", [True, False])
+def test_the_mean_gradient_vanishes_at_the_optimum(sampler, unique):
+    num_classes, batch, num_steps = 2000, 128, 200
+    probs = 1 / torch.arange(1, num_classes + 1, dtype=torch.float64)
+    probs /= probs.sum()
+    ends = [0, 20, 200, num_classes]
+
+    def bias_gradients(member, correction):
+        """Mean gradient of head, middle and tail classes in standard errors, at logits = log probs."""
+        head = SampledHead(num_classes, 1, num_sampled=300, sampler=member, correction=correction).double()
+        head.bias.data = probs.log()
+        head.seed(0)
+        generator = torch.Generator().manual_seed(1)
+        sums = np.zeros((num_steps, 3))
+        for step in range(num_steps):
+            labels = torch.multinomial(probs, batch, replacement=True, generator=generator)
+            head.bias.grad = None
+            head(torch.zeros(batch, 1, dtype=torch.float64), labels).backward()
+            gradient = head.bias.grad.to_dense()
+            sums[step] = [gradient[start:stop].sum() for start, stop in pairwise(ends)]
+        return np.abs(sums.mean(0)) / (sums.std(0, ddof=1) / math.sqrt(num_steps))
+
+    counts = (probs * 1e6).long()
+    member = sampler(num_classes, counts, unique=unique)
+    assert bias_gradients(member, "conditional").max() < 4
+    if sampler is Uniform:
+        # The same count for every class is no correction, so leaving it out does no harm here.
+        return
+    assert bias_gradients(member, "none").max() > 8
+    if unique:
+        unigram = sampler(num_classes, counts, unique=False)
+        member.log_expected_count = unigram.log_expected_count
+        assert bias_gradients(member, "conditional").max() > 8
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS.values(), ids=SAMPLERS)
+def test_yes_or_no_loss_and_gradient_are_unbiased(sampler):
+    def estimates(correction):
+        head = build(sampler, correction=correction, loss="binary_cross_entropy")
+        head.seed(2)
+        rows = []
+        for _ in range(800):
+            head.bias.grad = None
+            value = head(some_hidden(), SEVERAL)
+            value.backward()
+            rows.append(np.append(head.bias.grad.to_dense().numpy(), value.item()))
+        return np.array(rows)
+
+    full = ExactHead(C, D, loss="binary_cross_entropy").double()
+    full.load_state_dict(build(sampler).state_dict())
+    value = full(some_hidden(), SEVERAL)
+    value.backward()
+    expected = np.append(full.bias.grad.numpy(), value.item())
+
+    def z_scores(values):
+        return np.abs(values.mean(0) - expected) / (values.std(0, ddof=1) / math.sqrt(len(values)) + 1e-12)
+
+    assert z_scores(estimates("conditional")).max() < 4
+    assert z_scores(estimates("none")).max() > 8
+
+
+@pytest.mark.parametrize("loss", ["cross_entropy", "binary_cross_entropy"])
+def test_temperature_divides_logits_only(loss):
+    warm = build(SAMPLERS["LogUniform unique"], temperature=0.25, loss=loss)
+    plain = build(SAMPLERS["LogUniform unique"], loss=loss)
+    with torch.no_grad():
+        plain.weight.copy_(warm.weight / 0.25)
+        plain.bias.copy_(warm.bias / 0.25)
+    for head in (warm, plain):
+        head.seed(0)
+    torch.testing.assert_close(warm(some_hidden(), ONE), plain(some_hidden(), ONE), rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
+@pytest.mark.parametrize("loss", ["cross_entropy", "binary_cross_entropy"])
+def test_rows_whose_every_candidate_is_a_hit(dtype, loss):
+    class OnlyClass3(Everything):
+        def draw(self, labels, num_sampled, *, generator):
+            ids = torch.tensor([3, 3])
+            return Candidates(ids, self.log_expected_count(ids, 1), self.log_expected_count(labels, 1))
+
+    torch.manual_seed(0)
+    head = SampledHead(C, D, sampler=OnlyClass3(C), loss=loss).to(dtype)
+    hidden = some_hidden()[:2].to(dtype).requires_grad_()
+    loss_B = head(hidden, torch.tensor([3, 5]), reduction="none")
+    loss_B.sum().backward()
+    assert loss_B.isfinite().all()
+    assert hidden.grad.isfinite().all()
+    assert head.weight.grad.to_dense().isfinite().all()
+    if loss == "cross_entropy":
+        # A mask of 1e-40, or any that leaves the hits in, would give log 3.
+        assert loss_B[0] == 0
+        assert hidden.grad[0].tolist() == [0] * D
+        assert loss_B[1] > 0
+
+
+def test_gradients_are_sparse_coalesced_and_equal_to_the_dense_ones():
+    head = build(SAMPLERS["Frequency unique"])
+    head.seed(5)
+    head(some_hidden(), ONE).backward()
+    candidates = head.sampler.draw(ONE, head.num_sampled, generator=torch.Generator().manual_seed(5))
+    touched = torch.cat([candidates.ids_S, ONE]).unique()
+    assert len(touched) < C
+    for gradient in (head.weight.grad, head.bias.grad):
+        assert gradient.is_sparse
+        assert gradient.is_coalesced()
+        assert torch.equal(gradient.indices()[0], touched)
+
+    weight, bias = (p.detach().clone().requires_grad_() for p in (head.weight, head.bias))
+    training = (
+        some_hidden() @ weight.T + bias - head.sampler.log_expected_count(torch.arange(C), head.num_sampled)
+    )
+    present_BC = torch.zeros(B, C, dtype=torch.bool)
+    present_BC[:, candidates.ids_S] = True
+    present_BC[torch.arange(B), ONE] = True
+    dense = torch.nn.functional.cross_entropy(training.masked_fill(~present_BC, -torch.inf), ONE)
+    dense.backward()
+    torch.testing.assert_close(head.weight.grad.to_dense(), weight.grad)
+    torch.testing.assert_close(head.bias.grad.to_dense(), bias.grad)
+
+
+@pytest.mark.parametrize("loss", ["cross_entropy", "binary_cross_entropy"])
+def test_gradcheck_of_hidden(loss):
+    head = build(SAMPLERS["Frequency repeated"], loss=loss)
+
+    def value(hidden):
+        head.seed(5)
+        return head(hidden, SEVERAL, reduction="none")
+
+    assert torch.autograd.gradcheck(value, some_hidden().requires_grad_())
+
+
+def test_the_seed_decides_the_draw():
+    head, hidden = build(SAMPLERS["Uniform unique"]), some_hidden()
+    head.seed(1)
+    first = head(hidden, ONE)
+    state = head.generator.get_state()
+    second = head(hidden, ONE)
+    assert first != second
+    head.generator.set_state(state)
+    assert head(hidden, ONE) == second
+    head.seed(1)
+    assert head(hidden, ONE) == first

@@ -1,0 +1,125 @@
+"""Questions about all classes against brute force, whatever the tiling."""
+
+import numpy as np
+import pytest
+import torch
+from scipy import special
+
+from widemax.kernels import Pairs, stream, stream_classes
+
+B, C, D = 37, 1300, 5
+
+# held elements, tile elements: everything in one tile; several tiles held; tiles computed twice.
+PLANS = {"one": (2**26, 2**21), "held": (2**26, 1), "twice": (1000, 1), "single rows": (20, 1)}
+
+
+@pytest.fixture(params=PLANS, ids=str)
+def plan(request, monkeypatch):
+    held, tile = PLANS[request.param]
+    monkeypatch.setattr(stream, "HELD_ELEMENTS", held)
+    monkeypatch.setattr(stream, "TILE_ELEMENTS", tile)
+    return request.param
+
+
+def example(*, levels):
+    """Small whole numbers, whose products are exact in float32: brute force sees the very same ties."""
+    generator = np.random.default_rng(0)
+    hidden, weight = (generator.integers(-levels, levels + 1, shape) for shape in ((B, D), (C, D)))
+    return hidden, weight, generator.integers(-levels, levels + 1, C)
+
+
+def random_pairs(num_pairs, *, seed):
+    chosen = np.random.default_rng(seed).choice(B * C, num_pairs, replace=False)
+    return Pairs(*(torch.from_numpy(part) for part in np.divmod(np.sort(chosen), C)))
+
+
+def brute_force(logits_BC, labels, excluded, k):
+    ranked_BC = logits_BC.astype(np.float64)
+    ranked_BC[excluded.rows_P, excluded.ids_P] = -np.inf
+    order_BC = np.argsort(-ranked_BC, axis=1, kind="stable")
+    ranks = [
+        0 if label < 0 else 1 + order_BC[row].tolist().index(label)
+        for row, label in zip(labels.rows_P.tolist(), labels.ids_P.tolist(), strict=True)
+    ]
+    ids_BK = order_BC[:, :k]
+    return np.take_along_axis(ranked_BC, ids_BK, 1), ids_BK, special.logsumexp(logits_BC, axis=1), ranks
+
+
+def run(hidden, weight, bias, labels, excluded, k):
+    tensors = [torch.from_numpy(x).float() for x in (hidden, weight, bias)]
+    return stream_classes(*tensors, labels, excluded, k=k)
+
+
+@pytest.mark.parametrize("levels", [0, 1, 50], ids=["all equal", "many ties", "few ties"])
+@pytest.mark.parametrize("k", [0, 1, 10, 200, C])
+def test_equals_brute_force(plan, levels, k):
+    hidden, weight, bias = example(levels=levels)
+    labels = random_pairs(90, seed=1)
+    labels.ids_P[::11] = -1
+    excluded = random_pairs(2000, seed=2)
+    keep = ~np.isin(excluded.rows_P * C + excluded.ids_P, labels.rows_P * C + labels.ids_P)
+    excluded = Pairs(excluded.rows_P[keep], excluded.ids_P[keep])
+    logits_BC = hidden @ weight.T + bias
+    found = run(hidden, weight, bias, labels, excluded, k)
+    values_BK, ids_BK, log_partition_B, ranks_P = brute_force(logits_BC, labels, excluded, k)
+    np.testing.assert_array_equal(found.topk_ids_BK, ids_BK)
+    np.testing.assert_array_equal(found.topk_logits_BK, values_BK)
+    np.testing.assert_allclose(found.log_partition_B, log_partition_B, rtol=3e-7)
+    np.testing.assert_array_equal(found.label_ranks_P, ranks_P)
+    known = labels.ids_P >= 0
+    np.testing.assert_array_equal(
+        found.label_logits_P[known], logits_BC[labels.rows_P[known], labels.ids_P[known]]
+    )
+    assert found.label_logits_P[~known].isnan().all()
+
+
+def test_one_label_a_row_and_rounded_products(plan):
+    generator = torch.Generator().manual_seed(3)
+    hidden, weight = torch.randn(B, 64, generator=generator), torch.randn(C, 64, generator=generator)
+    # Twins of equal weights far apart: only equal products let the smaller id win.
+    weight[C - 200 :] = weight[:200]
+    labels = Pairs(torch.arange(B), torch.randint(C - 200, C, (B,), generator=generator))
+    nothing = Pairs(torch.arange(0), torch.arange(0))
+    found = stream_classes(hidden, weight, None, labels, nothing, k=5)
+    first = stream_classes(hidden, weight, None, Pairs(labels.rows_P, labels.ids_P - (C - 200)), nothing, k=0)
+    assert torch.equal(found.label_ranks_P, first.label_ranks_P + 1)
+    exact_BC = hidden.double() @ weight.double().T
+    torch.testing.assert_close(found.log_partition_B.double(), exact_BC.logsumexp(1), rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("num_classes", [1, 2, 64, 65])
+def test_few_classes(plan, num_classes):
+    hidden, weight, bias = example(levels=2)
+    labels = Pairs(torch.arange(B), torch.arange(B) % num_classes)
+    nothing = Pairs(torch.arange(0), torch.arange(0))
+    found = run(hidden, weight[:num_classes], bias[:num_classes], labels, nothing, num_classes)
+    logits_BC = hidden @ weight[:num_classes].T + bias[:num_classes]
+    _, ids_BK, _, ranks = brute_force(logits_BC, labels, nothing, num_classes)
+    np.testing.assert_array_equal(found.topk_ids_BK, ids_BK)
+    np.testing.assert_array_equal(found.label_ranks_P, ranks)
+
+
+def test_empty_batch(plan):
+    nothing = Pairs(torch.arange(0), torch.arange(0))
+    found = stream_classes(torch.zeros(0, D), torch.zeros(C, D), None, nothing, nothing, k=3)
+    assert [tuple(part.shape) for part in found] == [(0, 3), (0, 3), (0,), (0,), (0,)]
+
+
+def test_bfloat16_weights(plan):
+    hidden, weight, _ = example(levels=1)
+    nothing = Pairs(torch.arange(0), torch.arange(0))
+    tensors = [torch.from_numpy(x).bfloat16() for x in (hidden, weight)]
+    found = stream_classes(*tensors, None, nothing, nothing, k=4)
+    assert found.topk_logits_BK.dtype == torch.float32
+    np.testing.assert_array_equal(
+        found.topk_ids_BK, np.argsort(-(hidden @ weight.T), axis=1, kind="stable")[:, :4]
+    )
+
+
+@pytest.mark.parametrize(("rows", "classes"), [(1, 10), (5000, 128_000), (5000, 10**7), (3, 10**8), (0, 5)])
+def test_plans_bound_memory(rows, classes):
+    rows_per_chunk, held_tiles, width = stream._plan(rows, classes)
+    assert width % stream.BLOCK == 0
+    assert rows_per_chunk >= 1
+    assert rows_per_chunk * held_tiles * width <= 2 * stream.HELD_ELEMENTS or rows_per_chunk == 1
+    assert rows_per_chunk * classes // stream.BLOCK <= stream.HELD_ELEMENTS

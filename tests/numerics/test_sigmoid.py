@@ -1,0 +1,31 @@
+"""The sigmoid and its logarithm, for NumPy and torch alike."""
+
+import numpy as np
+import pytest
+import torch
+from scipy import special
+
+from widemax.numerics import log_sigmoid, sigmoid
+
+KINDS = {"numpy": np.array, "torch": lambda x: torch.tensor(x, dtype=torch.float64)}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_worked_values(kind):
+    probs = np.asarray(sigmoid(KINDS[kind]([-0.5, 1.2, -0.1, 2.4])))
+    np.testing.assert_allclose(probs, [0.37, 0.77, 0.48, 0.91], atol=0.0099)
+    assert probs.sum() == pytest.approx(2.53, abs=0.01)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_agree_with_scipy_and_never_overflow(kind):
+    logits = [-1e4, -800.0, -30.0, -1.0, 0.0, 2.0, 40.0, 1e4]
+    x = KINDS[kind](logits)
+    np.testing.assert_allclose(np.asarray(sigmoid(x)), special.expit(logits), rtol=1e-12)
+    np.testing.assert_allclose(np.asarray(log_sigmoid(x)), special.log_expit(logits), rtol=1e-12)
+
+
+def test_integers_are_promoted():
+    assert sigmoid(np.array([0])).tolist() == [0.5]
+    assert sigmoid(torch.tensor([0])).tolist() == [0.5]
+    assert log_sigmoid(torch.tensor([0])).dtype == torch.float32

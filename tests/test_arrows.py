@@ -1,0 +1,83 @@
+"""The rooms import one another only along the arrows of docs/architecture.md."""
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).resolve().parents[1] / "src" / "widemax"
+
+GROUND = {"errors", "registry"}
+ARROWS = {
+    "__init__": None,
+    "__main__": {"cli"},
+    "errors": set(),
+    "registry": {"errors"},
+    "config": {"errors"},
+    "storage": {"errors"},
+    "numerics": GROUND,
+    "optim": GROUND,
+    "evaluation": GROUND,
+    "data": {*GROUND, "storage"},
+    "losses": {*GROUND, "numerics"},
+    "samplers": {*GROUND, "numerics"},
+    "encoders": {*GROUND, "numerics"},
+    "kernels": {*GROUND, "numerics"},
+    "heads": {*GROUND, "losses", "samplers", "kernels", "numerics"},
+    "planner": {*GROUND, "heads", "config"},
+    "artifact": {*GROUND, "heads", "encoders", "data", "config", "storage"},
+    "training": {
+        *GROUND,
+        *("heads", "encoders", "optim", "data", "evaluation", "artifact", "planner", "config", "storage"),
+    },
+    "cli": None,
+}
+"""Room to the rooms it may import; None is any room."""
+
+
+def room_of(path: Path) -> str:
+    parts = path.relative_to(PACKAGE).parts
+    return parts[0].removesuffix(".py")
+
+
+def imports(source: str) -> Iterator[str]:
+    """Rooms that a module imports, inside functions too."""
+    for node in ast.walk(ast.parse(source)):
+        modules = []
+        if isinstance(node, ast.ImportFrom):
+            modules = [node.module or ""]
+            if node.module == "widemax":
+                modules = [f"widemax.{alias.name}" for alias in node.names]
+        elif isinstance(node, ast.Import):
+            modules = [alias.name for alias in node.names]
+        for module in modules:
+            if module.startswith("widemax."):
+                yield module.split(".")[1]
+
+
+def violations(room: str, source: str) -> list[str]:
+    allowed = ARROWS[room]
+    return (
+        [] if allowed is None else sorted({to for to in imports(source) if to != room and to not in allowed})
+    )
+
+
+@pytest.mark.parametrize("path", sorted(PACKAGE.rglob("*.py")), ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_module_follows_the_arrows(path: Path) -> None:
+    assert violations(room_of(path), path.read_text(encoding="utf-8")) == []
+
+
+def test_a_wrong_arrow_is_found() -> None:
+    assert violations("evaluation", "def f():\n    from widemax.training.loop import train\n") == ["training"]
+    assert violations("losses", "from widemax import heads\n") == ["heads"]
+
+
+@pytest.mark.parametrize("word", ["pickle", "joblib", "torch.load", "torch.save", "allow_pickle=True"])
+def test_nothing_can_unpickle(word: str) -> None:
+    for path in PACKAGE.rglob("*.py"):
+        code = ast.unparse(ast.parse(path.read_text(encoding="utf-8")))
+        names = {node.id for node in ast.walk(ast.parse(code)) if isinstance(node, ast.Name)}
+        assert word not in names, path
+        assert f"import {word}" not in code, path
+        assert f"{word}(" not in code, path

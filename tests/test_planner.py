@@ -1,0 +1,211 @@
+"""The planner: a cost model checked against bytes counted from real heads, and the choices it leads to."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import psutil
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from widemax import planner
+from widemax.errors import ConfigError, ResourceError
+from widemax.heads import heads
+from widemax.optim import RowwiseAdagrad
+from widemax.planner import Calibration, HeadCost, Plan, available_memory, calibrate, plan
+
+MACHINE = Calibration(flops_per_s=5e10, bytes_per_s=1e10, base_bytes=300_000_000)
+ROOMY = 1 << 50
+
+
+def make_plan(
+    num_classes: int,
+    *,
+    dim: int = 128,
+    batch_size: int = 256,
+    num_rows: int | None = 1_000_000,
+    num_sampled: int = 8192,
+    num_labels_per_row: float = 1.0,
+    available_bytes: int = ROOMY,
+    time_limit_s: float | None = None,
+) -> Plan:
+    return plan(
+        num_classes=num_classes,
+        dim=dim,
+        batch_size=batch_size,
+        num_rows=num_rows,
+        num_sampled=num_sampled,
+        num_labels_per_row=num_labels_per_row,
+        calibration=MACHINE,
+        available_bytes=available_bytes,
+        time_limit_s=time_limit_s,
+    )
+
+
+def cost_of(kind: str, result: Plan) -> HeadCost:
+    return next(cost for cost in result.costs if cost.kind == kind)
+
+
+@pytest.mark.parametrize("kind", ["exact", "sampled"])
+def test_parameters_and_accumulators_are_counted_as_the_real_ones(kind: str) -> None:
+    num_classes, dim = 5000, 16
+    head = heads[kind](num_classes, dim, torch.ones(num_classes, dtype=torch.int64))
+    optimizer = RowwiseAdagrad(head.parameters())
+    head(torch.randn(8, dim), torch.arange(8)).backward()
+    optimizer.step()
+    assert planner.parameter_bytes(num_classes, dim) == sum(weight.nbytes for weight in head.parameters())
+    accumulators = [state["sum"].nbytes for state in optimizer.state.values()]
+    assert planner.optimizer_bytes(num_classes) == sum(accumulators)
+
+
+def test_a_further_class_costs_its_row_and_for_the_exact_head_its_gradient() -> None:
+    dim, more = 64, 10_000_000
+    one, two = make_plan(more, dim=dim), make_plan(2 * more, dim=dim)
+    row_bytes = 4 * (dim + 1) + 8  # weight, bias and their accumulators
+
+    def growth(kind: str) -> float:
+        return (cost_of(kind, two).peak_memory_bytes - cost_of(kind, one).peak_memory_bytes) / more
+
+    assert growth("exact") == pytest.approx(row_bytes + 4 * (dim + 1))
+    # The sampler's float64; a few more distinct classes are drawn, too.
+    assert growth("sampled") == pytest.approx(row_bytes + 8, rel=1e-3)
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    num_classes=st.integers(2, 10**7),
+    dim=st.integers(1, 1024),
+    batch_size=st.integers(1, 4096),
+    grown=st.sampled_from(["dim", "batch_size", "num_sampled", "num_labels_per_row", "num_classes"]),
+)
+def test_more_of_anything_never_costs_less(num_classes: int, dim: int, batch_size: int, grown: str) -> None:
+    sizes = {"dim": dim, "batch_size": batch_size, "num_sampled": 100, "num_labels_per_row": 1}
+    small = make_plan(num_classes, **sizes, num_rows=None)
+    sizes["num_classes"] = num_classes
+    sizes[grown] *= 3
+    large = make_plan(sizes.pop("num_classes"), **sizes, num_rows=None)
+    for before, after in zip(small.costs, large.costs, strict=True):
+        if (
+            before.kind == "exact"
+            and plain(num_classes, batch_size)
+            and grown in ("num_classes", "batch_size")
+        ):
+            continue  # leaving the plain form for tiles saves memory
+        assert after.peak_memory_bytes >= before.peak_memory_bytes
+        assert after.step_s >= before.step_s
+
+
+def plain(num_classes: int, batch_size: int) -> bool:
+    return num_classes * batch_size <= planner.PLAIN_ELEMENTS
+
+
+def test_the_choice_turns_once_from_exact_to_sampled_as_classes_grow() -> None:
+    choices = [make_plan(2**power).choice for power in range(1, 25)]
+    turn = choices.index("sampled")
+    assert choices == ["exact"] * turn + ["sampled"] * (24 - turn)
+    assert 2**turn > 1000
+
+
+def test_few_rows_make_the_exact_head_affordable() -> None:
+    assert make_plan(200_000, num_rows=1_000_000).choice == "sampled"
+    assert make_plan(200_000, num_rows=2_000).choice == "exact"
+
+
+def test_a_time_limit_decides_against_the_exact_head() -> None:
+    relaxed = make_plan(200_000, num_rows=2_000)
+    exact = cost_of("exact", relaxed)
+    assert exact.epoch_s is not None
+    hurried = make_plan(200_000, num_rows=2_000, time_limit_s=exact.epoch_s * 3.9)
+    patient = make_plan(200_000, num_rows=2_000, time_limit_s=exact.epoch_s * 4.1)
+    assert (hurried.choice, patient.choice) == ("sampled", "exact")
+    assert "more than the" in hurried.reason
+
+
+def test_memory_decides_where_only_one_head_fits() -> None:
+    roomy = make_plan(5_000_000, num_rows=100)
+    assert roomy.choice == "exact"
+    exact_bytes, sampled_bytes = (cost.peak_memory_bytes for cost in roomy.costs)
+    assert sampled_bytes < exact_bytes
+    tight = make_plan(5_000_000, num_rows=100, available_bytes=round(exact_bytes * planner.MEMORY_MARGIN) - 1)
+    assert (tight.choice, [cost.fits for cost in tight.costs]) == ("sampled", [False, True])
+    assert f"{exact_bytes / 1e9:,.2f} GB" in tight.reason
+
+    few_large = {"num_classes": 1000, "dim": 8, "batch_size": 200_000, "num_labels_per_row": 1.0}
+    wide_batch = make_plan(**few_large)
+    exact_bytes, sampled_bytes = (cost.peak_memory_bytes for cost in wide_batch.costs)
+    only_exact = make_plan(**few_large, available_bytes=round(exact_bytes * planner.MEMORY_MARGIN))
+    assert (only_exact.choice, cost_of("sampled", only_exact).fits) == ("exact", False)
+
+
+def test_nothing_fits() -> None:
+    with pytest.raises(
+        ResourceError, match=r"about .* GB .*sampled head.* of the 1\.00 GB available.*batch_size"
+    ):
+        make_plan(100_000_000, available_bytes=1_000_000_000)
+
+
+def test_without_rows_there_is_no_epoch() -> None:
+    result = make_plan(1_000_000, num_rows=None)
+    assert result.choice == "sampled"
+    assert all(cost.epoch_s is None for cost in result.costs)
+    assert any("unknown" in line for line in result.lines())
+
+
+def test_an_epoch_is_its_steps_the_last_short_one_included() -> None:
+    for cost in make_plan(1000, num_rows=257, batch_size=256).costs:
+        assert cost.epoch_s == 2 * cost.step_s
+
+
+def test_the_plan_as_json_and_as_lines() -> None:
+    result = make_plan(50_000)
+    shown = json.loads(json.dumps(result.to_dict()))
+    assert list(shown) == ["costs", "choice", "reason"]
+    assert [list(cost) for cost in shown["costs"]] == [
+        ["kind", "peak_memory_bytes", "step_s", "epoch_s", "fits"]
+    ] * 2
+    header, exact, sampled, verdict = result.lines()
+    assert (header[:4], exact[:5], sampled[:7]) == ("head", "exact", "sampled")
+    assert verdict == f"{result.choice}: {result.reason}"
+    assert result.reason.endswith(".")
+
+
+def test_a_faster_machine_is_predicted_to_be_faster() -> None:
+    fast = replace(MACHINE, flops_per_s=10 * MACHINE.flops_per_s, bytes_per_s=10 * MACHINE.bytes_per_s)
+    sizes = {"num_classes": 100_000, "dim": 128, "batch_size": 256, "num_rows": None}
+    slow_plan, fast_plan = (
+        plan(**sizes, calibration=machine, available_bytes=ROOMY) for machine in (MACHINE, fast)
+    )
+    for slow, quick in zip(slow_plan.costs, fast_plan.costs, strict=True):
+        work = slow.step_s - planner.STEP_OVERHEAD_S
+        assert quick.step_s - planner.STEP_OVERHEAD_S == pytest.approx(work / 10)
+
+
+@pytest.mark.parametrize("name", ["num_classes", "dim", "batch_size", "num_sampled"])
+def test_sizes_below_one_are_refused(name: str) -> None:
+    sizes = {"num_classes": 10, "dim": 4, "batch_size": 8, "num_sampled": 2} | {name: 0}
+    with pytest.raises(ConfigError, match=f"{name} must be at least 1; got 0"):
+        plan(**sizes, num_rows=None, calibration=MACHINE, available_bytes=ROOMY)
+
+
+def test_calibration_is_of_a_plausible_machine() -> None:
+    calibration = calibrate(0.05)
+    assert 1e8 < calibration.flops_per_s < 1e15
+    assert 1e7 < calibration.bytes_per_s < 1e13
+    assert 50e6 < calibration.base_bytes < psutil.virtual_memory().total
+
+
+def test_a_plan_measures_what_it_is_not_given() -> None:
+    result = plan(num_classes=10, dim=4, batch_size=8, num_rows=100)
+    assert result.choice == "exact"
+
+
+def test_a_container_limits_the_memory_available(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    limited, unlimited = tmp_path / "limited", tmp_path / "unlimited"
+    limited.write_text("123456\n")
+    unlimited.write_text("max\n")
+    monkeypatch.setattr(planner, "CGROUP_LIMITS", (str(tmp_path / "absent"), str(unlimited)))
+    assert psutil.Process().memory_info().rss < available_memory() <= psutil.virtual_memory().total * 1.1
+    monkeypatch.setattr(planner, "CGROUP_LIMITS", (str(limited), str(unlimited)))
+    assert available_memory() == 123456
