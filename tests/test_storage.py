@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from widemax.errors import CorruptError, ResourceError
-from widemax.storage import MANIFEST, check_folder, new_folder
+from widemax.storage import MANIFEST, check_folder, new_folder, signed
 
 
 def save(folder: Path, text: str = "hello") -> None:
@@ -107,12 +107,12 @@ def damage(folder: Path, kind: str) -> str:
         path.symlink_to(folder.parent / "secret")
     elif kind == "future format":
         manifest = json.loads((folder / MANIFEST).read_text())
-        (folder / MANIFEST).write_text(json.dumps(manifest | {"format_version": 99}))
+        (folder / MANIFEST).write_text(json.dumps(signed(manifest | {"format_version": 99})))
         return MANIFEST
     elif kind == "path out":
         manifest = json.loads((folder / MANIFEST).read_text())
         manifest["files"]["../secret"] = manifest["files"].pop("b.txt")
-        (folder / MANIFEST).write_text(json.dumps(manifest))
+        (folder / MANIFEST).write_text(json.dumps(signed(manifest)))
         return "../secret"
     elif kind == "no manifest":
         (folder / MANIFEST).unlink()

@@ -248,8 +248,8 @@ def write_model(folder: Path, model: Model) -> None:
         (folder / "config.toml").write_text(model.config.to_toml(), encoding="utf-8")
 
 
-def facts(model: Model, metrics: Mapping[str, float | None]) -> dict[str, Any]:
-    """What the manifest says of a model beside its files."""
+def facts(model: Model, metrics: Mapping[str, float | None], *, complete: bool) -> dict[str, Any]:
+    """What the manifest says of a model beside its files; ``complete`` unless training was interrupted."""
     return {
         "widemax_version": version("widemax"),
         "num_classes": model.head.num_classes,
@@ -259,4 +259,5 @@ def facts(model: Model, metrics: Mapping[str, float | None]) -> dict[str, Any]:
         "num_train_rows": model.num_train_rows,
         "schema": model.schema.to_dict(),
         "metrics": dict(metrics),
+        "complete": complete,
     }

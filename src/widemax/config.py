@@ -54,7 +54,7 @@ class DataConfig(Section):
     task: Task = "auto"
     drop_bad: bool = False
     valid_fraction: float = Field(default=0.1, ge=0.0, lt=1.0)
-    max_valid_rows: int = Field(default=10_000, ge=1)
+    max_valid_rows: int = Field(default=5_000, ge=1)
 
     @field_validator("train", "valid", "test", "input", mode="before")
     @classmethod
@@ -81,6 +81,7 @@ class TrainConfig(Section):
     time_limit_s: float | None = Field(default=None, gt=0.0)
     metric: str = "auto"
     patience: int = Field(default=3, ge=1)
+    refit: bool | Literal["auto"] = "auto"
     checkpoint_every_s: float = Field(default=60.0, gt=0.0)
     precision: Literal["float32"] = "float32"
     device: str = "cpu"

@@ -67,8 +67,15 @@ def write_manifest(folder: Path, files: Iterable[Path], facts: Mapping[str, Any]
         entries[name] = {"sha256": sha256(path), "bytes": path.stat().st_size}
     for directory in sorted({path.parent for path in map(folder.joinpath, entries)} | {folder}):
         fsync(directory)
-    manifest = {"format_version": FORMAT_VERSION, **facts, "files": entries}
+    manifest = signed({"format_version": FORMAT_VERSION, **facts, "files": entries})
     write_file(folder / MANIFEST, json.dumps(manifest, indent=1, ensure_ascii=False, allow_nan=False))
+
+
+def signed(manifest: Mapping[str, Any]) -> dict[str, Any]:
+    """The manifest with its own SHA-256, so that damage to it is found as well."""
+    unsigned = {key: value for key, value in manifest.items() if key != "sha256"}
+    text = json.dumps(unsigned, sort_keys=True, allow_nan=False)
+    return unsigned | {"sha256": hashlib.sha256(text.encode("utf-8")).hexdigest()}
 
 
 @contextmanager
@@ -113,8 +120,8 @@ def read_manifest(folder: Path) -> dict[str, Any]:
             f"{path} has format version {version!r}; this widemax reads version {FORMAT_VERSION}. "
             "Read it with the widemax version it names."
         )
-    if not isinstance(manifest.get("files"), dict):
-        raise CorruptError(f"{path} lists no files. Restore the file from a copy.")
+    if manifest != signed(manifest):
+        raise CorruptError(f"{path} is not the file that was saved. Restore it from a copy or train again.")
     return dict(manifest)
 
 

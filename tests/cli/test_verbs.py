@@ -46,7 +46,7 @@ def test_train_evaluate_predict_verify(widemax: Widemax, fruit_csv: Path, tmp_pa
     trained = widemax("train", fruit_csv, "--input", "color,weight_g", "--target", "fruit", "--out", run)
     assert trained.code == 0, trained.err
     assert "next: widemax predict" in trained.out
-    assert "held-out accuracy" in trained.err
+    assert "held-out mean_reciprocal_rank" in trained.err
     values = json.loads(widemax("evaluate", run, fruit_csv, "--json").out)
     assert values["rows"] == 300
     assert values["accuracy"] > 0.95

@@ -29,7 +29,7 @@ def hidden(encoder):
 
 
 def test_hidden_is_the_sum_of_the_parts():
-    mixed = fitted(MixedEncoder(KINDS, dim=5))
+    mixed = fitted(MixedEncoder(KINDS, dim=5)).eval()
     assert sorted(mixed.parts) == ["history", "table", "text"]
     with torch.no_grad():
         for part in ("history", "text"):
@@ -39,7 +39,7 @@ def test_hidden_is_the_sum_of_the_parts():
     # Each part is the encoder of its columns alone.
     alone = TextEncoder([("title", "text")], dim=5)
     alone.restore(mixed.parts["text"].state_dict())
-    torch.testing.assert_close(hidden(alone), hidden(mixed.parts["text"]))
+    torch.testing.assert_close(hidden(alone.eval()), hidden(mixed.parts["text"]))
 
 
 def test_numbers_and_categories_share_a_table():

@@ -47,7 +47,7 @@ DEMOS = {
         train="open_english_wordnet",
         test="open_english_wordnet:test",
         input="definition",
-        target="lemma",
+        target="word",
         run=Path("demo-words-run"),
         questions=(
             "a large body of salt water",

@@ -48,7 +48,9 @@ class Dataset:
     ``num_bad_rows`` and ``bad_rows`` ("file:line: reason", the first 20) tell of the latest complete pass.
 
     Example:
-        >>> path = Path(tempfile.mkdtemp()) / "tea.csv"
+        >>> from tempfile import mkdtemp
+        >>> from widemax.data import infer_schema
+        >>> path = Path(mkdtemp()) / "tea.csv"
         >>> _ = path.write_text("text,label\\nGreen tea,drink\\n")
         >>> [batch.labels.to_pylist() for batch in Dataset([path], infer_schema([path])).batches()]
         [['drink']]

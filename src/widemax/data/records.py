@@ -21,6 +21,7 @@ def columns_of(schema: Schema, rows: Sequence[Mapping[str, Any]]) -> dict[str, A
         DataError: a row lacks an input, or has a value its kind cannot hold.
 
     Example:
+        >>> from widemax.data import Column
         >>> schema = Schema((Column("text", "text"),), target=None)
         >>> columns_of(schema, [{"text": "Green tea"}])["text"].to_pylist()
         ['Green tea']

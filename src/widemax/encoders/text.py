@@ -34,6 +34,8 @@ class TextEncoder(Encoder):
         buckets: number of hash values, at most 2^31; the statistics of `fit` take 8 bytes for each.
         min_df: training rows that a bucket must occur in to be kept.
         max_features: buckets kept at most, those of most rows first; the table takes 4 · D bytes for each.
+        dropout: probability of leaving an n-gram out in training, so that n-grams do not rely
+            on one another.
 
     Source: Joulin et al., "Bag of tricks for efficient text classification", 2017; the weights are those of
     scikit-learn's TfidfVectorizer(sublinear_tf=True).
@@ -61,6 +63,7 @@ class TextEncoder(Encoder):
         buckets: Annotated[int, Field(ge=1, le=1 << 31)] = 1 << 22,
         min_df: Positive = 1,
         max_features: Positive = 1 << 19,
+        dropout: Annotated[float, Field(ge=0, lt=1)] = 0.5,
     ) -> None:
         super().__init__(columns, dim=dim)
         self.word_ngrams = word_ngrams
@@ -68,6 +71,7 @@ class TextEncoder(Encoder):
         self.buckets = buckets
         self.min_df = min_df
         self.max_features = max_features
+        self.dropout = dropout
         self.weight_FD = nn.Parameter(torch.empty(0, dim))
         self.register_buffer("buckets_F", torch.empty(0, dtype=torch.int64))
         self.register_buffer("idf_F", torch.empty(0))
@@ -125,4 +129,8 @@ class TextEncoder(Encoder):
         }
 
     def forward(self, features: Tensors) -> Tensor:
-        return bag_sum(self.weight_FD, entry(features, "bag", RaggedTensor))
+        bag = entry(features, "bag", RaggedTensor)
+        if self.training and self.dropout:
+            bag = bag.where(torch.rand(len(bag.ids), device=bag.ids.device) >= self.dropout)
+            bag = bag._replace(values=bag.values / (1 - self.dropout))
+        return bag_sum(self.weight_FD, bag)

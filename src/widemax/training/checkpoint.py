@@ -27,7 +27,7 @@ class Progress:
         loss_sum, loss_rows: of the running epoch, for the reported training loss (nats a row).
         best_value, best_step: of the validation metric, larger is better.
         bad_evaluations: evaluations since the best one.
-        stopped_early: patience ran out.
+        refit_from: the step at which the second fit, on all rows, began; None before.
         history: the records of metrics.jsonl.
     """
 
@@ -40,7 +40,7 @@ class Progress:
     best_value: float | None = None
     best_step: int = 0
     bad_evaluations: int = 0
-    stopped_early: bool = False
+    refit_from: int | None = None
     history: list[dict[str, Any]] = field(default_factory=list)
 
     @property
@@ -55,7 +55,7 @@ def folder_of(run: Path, step: int) -> Path:
 
 
 def save_checkpoint(run: Path, progress: Progress, model: Model, optimizer: Optimizer) -> None:
-    """Save the state after ``progress.step`` steps, then drop all but the latest and the best."""
+    """Save the state after ``progress.step`` steps, then drop all but the first, the latest and the best."""
     with new_folder(folder_of(run, progress.step), {"step": progress.step}) as folder:
         write_tensors(folder / "encoder.safetensors", model.encoder.state_dict())
         write_head(folder, model.head)
@@ -65,7 +65,12 @@ def save_checkpoint(run: Path, progress: Progress, model: Model, optimizer: Opti
         write_tensors(folder / "random.safetensors", random)
         state = {"progress": asdict(progress), "optimizer": numbers}
         (folder / "state.json").write_text(json.dumps(state, allow_nan=False), encoding="utf-8")
-    kept = {folder_of(run, progress.step), folder_of(run, progress.best_step)}
+    keep_checkpoints(run, {0, progress.step, progress.best_step})
+
+
+def keep_checkpoints(run: Path, steps: set[int]) -> None:
+    """Remove the checkpoints of all other steps."""
+    kept = {folder_of(run, step) for step in steps}
     for folder in (run / "checkpoints").iterdir():
         if folder not in kept:
             shutil.rmtree(folder)
@@ -92,14 +97,20 @@ def load_encoder(folder: Path, encoder: Encoder) -> None:
     encoder.restore(read_tensors(folder / "encoder.safetensors"))
 
 
-def load_head(folder: Path, head: Head) -> None:
-    """Put a checkpoint's weights into a head."""
-    read_head(folder, head)
+def load_weights(folder: Path, model: Model) -> None:
+    """Put a checkpoint's weights into a model, all its files checked.
+
+    Raises:
+        CorruptError: a file of the checkpoint is missing or altered.
+    """
+    check_folder(folder)
+    load_encoder(folder, model.encoder)
+    read_head(folder, model.head)
 
 
 def load_rest(folder: Path, head: Head, optimizer: Optimizer) -> None:
     """Put a checkpoint's head, optimizer state and random states in place."""
-    load_head(folder, head)
+    read_head(folder, head)
     numbers = json.loads((folder / "state.json").read_text(encoding="utf-8"))["optimizer"]
     join_optimizer_state(optimizer, read_tensors(folder / "optimizer.safetensors"), numbers)
     random = read_tensors(folder / "random.safetensors")

@@ -12,8 +12,10 @@ from widemax.heads import heads
 from widemax.optim import optimizers
 from widemax.planner import Plan, plan
 
-VALIDATION_METRIC = {"one": "accuracy", "several": "ndcg@5", "next": "ndcg@20"}
+VALIDATION_METRIC = {"one": "mean_reciprocal_rank", "several": "ndcg@5", "next": "ndcg@20"}
 LOSS = {"one": "cross_entropy", "several": "binary_cross_entropy", "next": "cross_entropy"}
+LABEL_SMOOTHING = 0.1
+"""Keeps the exact head from growing sure of its training rows; calibration then puts probabilities right."""
 MIN_BATCH, MAX_BATCH = 64, 512
 STEPS_PER_EPOCH = 256
 
@@ -68,6 +70,8 @@ def complete_rest(
         )
         kind = head_plan.choice
     options = {"loss": LOSS[task], **config.head.options}
+    if options["loss"] == "cross_entropy" and "label_smoothing" in heads.options(kind).model_fields:
+        options.setdefault("label_smoothing", LABEL_SMOOTHING)
     if options.pop("dim", dim) != dim:
         raise ConfigError(f"head.dim must equal the encoder's dim {dim}; leave it out.")
     encoder = encoders[config.encoder.kind]

@@ -18,18 +18,19 @@ from widemax.errors import ConfigError, UsageError
 from widemax.evaluation.metrics import metrics
 from widemax.evaluation.report import ReportCollector, ReportData, write_report
 from widemax.optim import RowOptimizer, linear_decay
-from widemax.storage import MANIFEST, saving, write_file, write_manifest
+from widemax.storage import MANIFEST, read_manifest, saving, write_file, write_manifest
 from widemax.training.checkpoint import (
     folder_of,
+    keep_checkpoints,
     latest_checkpoint,
-    load_encoder,
-    load_head,
+    load_weights,
+    read_progress,
     save_checkpoint,
 )
 from widemax.training.evaluate import Metrics, calibrate_temperature, collect_metrics
 from widemax.training.feed import Feed
 from widemax.training.interrupt import stop_requested
-from widemax.training.prepare import Session, prepare
+from widemax.training.prepare import Session, prepare, restart
 from widemax.training.progress import PlainReporter, Reporter
 
 EVALUATION_ROWS = 512
@@ -70,7 +71,7 @@ def train(config: Config, *, reporter: Reporter | None = None, overwrite: bool =
         >>> outcome = train(config)  # doctest: +SKIP
     """
     run = Path(config.output.dir)
-    if run.exists() and any(run.iterdir()):
+    if run.is_dir() and any(run.iterdir()):
         if not overwrite:
             raise UsageError(
                 f"{run} is not empty. Choose another folder with --out, replace the run with --overwrite, "
@@ -96,8 +97,14 @@ def resume(run: Path, *, reporter: Reporter | None = None) -> Outcome:
     """
     if not (run / "config.toml").is_file():
         raise UsageError(f"{run} is not a run folder: it has no config.toml. Start one with `widemax train`.")
+    checkpoint = latest_checkpoint(run)
+    if checkpoint and (run / MANIFEST).is_file() and (manifest := read_manifest(run))["complete"]:
+        progress = read_progress(checkpoint)
+        return Outcome(
+            run, Model.load(run), manifest["metrics"], progress.step, progress.seconds, interrupted=False
+        )
     config = Config.load(run / "config.toml")
-    return _train(config, run, latest_checkpoint(run), reporter or PlainReporter(quiet=True))
+    return _train(config, run, checkpoint, reporter or PlainReporter(quiet=True))
 
 
 def _train(config: Config, run: Path, checkpoint: Path | None, reporter: Reporter) -> Outcome:
@@ -110,8 +117,29 @@ def _train(config: Config, run: Path, checkpoint: Path | None, reporter: Reporte
     ):
         torch.manual_seed(config.train.seed)
         session = prepare(config, run, scratch, checkpoint, reporter)
-        interrupted = _loop(session, reporter, stop, started - session.progress.seconds)
+        progress, clock = session.progress, _Clock(started - session.progress.seconds)
+        interrupted = False
+        if progress.refit_from is None:
+            if progress.step == 0 and session.refits:
+                save_checkpoint(run, progress, session.model, session.optimizer)
+            epochs = session.model.config.train.epochs
+            interrupted = _loop(session, session.train, session.valid, epochs, reporter, stop, clock)
+            if session.refits and not interrupted:
+                session = restart(session)
+                reporter.say(f"fitting again on all {len(session.everything):,} rows")
+        if progress.refit_from is not None and not interrupted:
+            interrupted = _loop(session, session.everything, None, session.best_epochs, reporter, stop, clock)
         return _finish(session, reporter, interrupted)
+
+
+@dataclass(frozen=True)
+class _Clock:
+    """Seconds of a run over all its sessions."""
+
+    started: float
+
+    def seconds(self) -> float:
+        return time.perf_counter() - self.started
 
 
 @contextmanager
@@ -126,31 +154,45 @@ def _scratch_folder(run: Path) -> Iterator[Path]:
         shutil.rmtree(folder)
 
 
-def _loop(session: Session, reporter: Reporter, stop: Callable[[], bool], started: float) -> bool:
-    """Take steps until the last one, the time limit, patience or a signal; says whether it was a signal."""
+def _loop(
+    session: Session,
+    feed: Feed,
+    valid: Feed | None,
+    epochs: int,
+    reporter: Reporter,
+    stop: Callable[[], bool],
+    clock: _Clock,
+) -> bool:
+    """Take steps on ``feed`` until the last epoch, the time limit, patience or a signal.
+
+    The learning rate falls as if all the configured epochs were to come. Returns whether a signal stopped it.
+    """
     config, progress = session.model.config.train, session.progress
     assert isinstance(config.batch_size, int)
-    steps_per_epoch = -(-len(session.train) // config.batch_size)
+    steps_per_epoch = -(-len(feed) // config.batch_size)
     total_steps = config.epochs * steps_per_epoch
+    first_step = progress.refit_from or 0
     last_save = time.perf_counter()
     shuffled_epoch = -1
-    while progress.step < total_steps and not progress.stopped_early:
-        epoch, step_in_epoch = divmod(progress.step, steps_per_epoch)
+    while progress.step - first_step < epochs * steps_per_epoch:
+        if valid is not None and progress.bad_evaluations >= config.patience:
+            break
+        epoch, step_in_epoch = divmod(progress.step - first_step, steps_per_epoch)
         if epoch != shuffled_epoch:
             shuffled_epoch = epoch
-            order_N = np.random.default_rng([config.seed, epoch]).permutation(len(session.train))
+            order_N = np.random.default_rng([config.seed, epoch]).permutation(len(feed))
         spent = progress.seconds / config.time_limit_s if config.time_limit_s else 0.0
-        factor = linear_decay(max(progress.step, spent * total_steps), total_steps)
-        _step(session, order_N[step_in_epoch * config.batch_size :][: config.batch_size], factor)
-        progress.seconds = time.perf_counter() - started
+        factor = linear_decay(max(progress.step - first_step, spent * total_steps), total_steps)
+        _step(session, feed, order_N[step_in_epoch * config.batch_size :][: config.batch_size], factor)
+        progress.seconds = clock.seconds()
         rows_per_s = progress.step * config.batch_size / progress.seconds
-        reporter.step(progress.step, total_steps, progress.mean_loss, rows_per_s)
+        reporter.step(progress.step - first_step, total_steps, progress.mean_loss, rows_per_s)
 
         interrupted = stop()
         stopping = interrupted or (config.time_limit_s or float("inf")) <= progress.seconds
         epoch_ends = step_in_epoch + 1 == steps_per_epoch
         if epoch_ends or (stopping and not interrupted):
-            _evaluate(session, progress.step / steps_per_epoch, reporter)
+            _evaluate(session, valid, (progress.step - first_step) / steps_per_epoch, reporter)
         if epoch_ends or stopping or time.perf_counter() - last_save >= config.checkpoint_every_s:
             save_checkpoint(session.run, progress, session.model, session.optimizer)
             last_save = time.perf_counter()
@@ -159,12 +201,12 @@ def _loop(session: Session, reporter: Reporter, stop: Callable[[], bool], starte
     return False
 
 
-def _step(session: Session, positions_B: np.ndarray, learning_rate_factor: float) -> None:
-    """One optimizer step on these rows of the training feed."""
+def _step(session: Session, feed: Feed, positions_B: np.ndarray, learning_rate_factor: float) -> None:
+    """One optimizer step on these rows of a feed."""
     model, optimizer, progress = session.model, session.optimizer, session.progress
     learning_rate = model.config.train.learning_rate
     assert isinstance(learning_rate, float)
-    rows = session.train.take(positions_B)
+    rows = feed.take(positions_B)
     model.encoder.train()
     model.head.train()
     for group in optimizer.param_groups:
@@ -183,8 +225,8 @@ def _step(session: Session, positions_B: np.ndarray, learning_rate_factor: float
     progress.loss_rows += len(positions_B)
 
 
-def _evaluate(session: Session, epoch: float, reporter: Reporter) -> None:
-    """Exact metrics on the held-out rows; note whether they are the best so far."""
+def _evaluate(session: Session, valid: Feed | None, epoch: float, reporter: Reporter) -> None:
+    """Record an epoch, with exact metrics on the held-out rows if there are any; note the best so far."""
     model, progress, config = session.model, session.progress, session.model.config.train
     if isinstance(session.optimizer, RowOptimizer):
         session.optimizer.catch_up()
@@ -196,17 +238,14 @@ def _evaluate(session: Session, epoch: float, reporter: Reporter) -> None:
     }
     progress.loss_sum, progress.loss_rows = 0.0, 0
     sentence = f"epoch {epoch:g}  loss {record['train_loss']:.4f}"
-    if session.valid is None:
-        progress.best_step = progress.step
-    else:
-        values = _metrics(model, session.valid)
+    if valid is not None:
+        values = _metrics(model, valid)
         record |= {f"valid_{name}": value for name, value in values.items()}
         value = values[config.metric]
         if _is_better(value, progress.best_value, config.metric):
             progress.best_value, progress.best_step, progress.bad_evaluations = value, progress.step, 0
         else:
             progress.bad_evaluations += 1
-            progress.stopped_early = progress.bad_evaluations >= config.patience
         sentence += f"  held-out {config.metric} " + ("undefined" if value is None else f"{value:.4f}")
     progress.history.append(record)
     lines = "".join(json.dumps(line) + "\n" for line in progress.history)
@@ -226,20 +265,26 @@ def _metrics(model: Model, feed: Feed, collector: ReportCollector | None = None)
 
 
 def _finish(session: Session, reporter: Reporter, interrupted: bool) -> Outcome:
-    """Go back to the best weights, calibrate, evaluate, and write the model; the manifest comes last."""
+    """Calibrate and evaluate the best weights on the held-out rows, and write the model.
+
+    After a second fit on all rows those weights are saved, with the temperature of the held-out rows.
+    """
     model, progress, run = session.model, session.progress, session.run
-    if progress.best_step not in (0, progress.step):
-        load_encoder(folder_of(run, progress.best_step), model.encoder)
-        load_head(folder_of(run, progress.best_step), model.head)
-        reporter.say(f"best weights were those after step {progress.best_step}")
     values: Metrics = {}
     collector = ReportCollector(model.task, class_counts=model.vocabulary.counts)
     if session.valid is not None:
+        if progress.best_step not in (0, progress.step):
+            load_weights(folder_of(run, progress.best_step), model)
+            reporter.say(f"best on the held-out rows: step {progress.best_step}")
+        temperature = 1.0
         if model.task == "one" and model.head.loss == "cross_entropy":
             temperature = calibrate_temperature(model, session.valid)
             reporter.say(f"calibrated: temperature {temperature:.3f}")
         values = _metrics(model, session.valid, collector)
-    with tempfile.TemporaryDirectory(dir=run, prefix=".saving-") as name, saving(str(run)):
+        if progress.refit_from is not None and not interrupted:
+            load_weights(folder_of(run, progress.step), model)
+            model.head.calibration_temperature.fill_(temperature)
+    with tempfile.TemporaryDirectory(dir=run / "scratch") as name, saving(str(run)):
         folder = Path(name)
         write_model(folder, model)
         write_report(
@@ -260,5 +305,9 @@ def _finish(session: Session, reporter: Reporter, interrupted: bool) -> Outcome:
     files = [*(run / "weights").iterdir()]
     files += [run / name for name in ("config.toml", "labels.parquet", "metrics.jsonl", "report.html")]
     with saving(str(run)):
-        write_manifest(run, (path for path in files if path.is_file()), facts(model, values))
+        write_manifest(
+            run, (path for path in files if path.is_file()), facts(model, values, complete=not interrupted)
+        )
+    if not interrupted:
+        keep_checkpoints(run, {progress.step})
     return Outcome(run, model, values, progress.step, progress.seconds, interrupted)

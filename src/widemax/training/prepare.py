@@ -1,8 +1,9 @@
 """From a config to everything the loop works on: data read, encoder fitted, head chosen and built."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import nn
 from torch.optim import Optimizer
@@ -12,14 +13,17 @@ from widemax.config import Config
 from widemax.data import Dataset, infer_schema, resolve
 from widemax.errors import DataError
 from widemax.optim import RowOptimizer, optimizers
-from widemax.storage import write_file
-from widemax.training.checkpoint import Progress, load_encoder, load_rest, read_progress
+from widemax.storage import check_folder, write_file
+from widemax.training.checkpoint import Progress, folder_of, load_encoder, load_rest, read_progress
 from widemax.training.defaults import complete_data, complete_encoder, complete_rest, decide_task
 from widemax.training.feed import Feed, hold_out, read_encoded, read_training
 from widemax.training.progress import Reporter
 
 ELEMENTWISE_NUMEL = 2**22
 """Matrices up to this size get one Adagrad accumulator an entry; larger ones one a row."""
+
+REFIT_SHARE = 0.05
+"""Fit again on all rows where at least this share of them was held out."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +42,33 @@ class Session:
     train: Feed
     valid: Feed | None
     progress: Progress
+
+    @property
+    def everything(self) -> Feed:
+        """The training rows and those held out of them."""
+        if self.valid is None or self.model.config.data.valid:
+            return self.train
+        return replace(self.train, rows_N=np.sort(np.concatenate([self.train.rows_N, self.valid.rows_N])))
+
+    @property
+    def refits(self) -> bool:
+        """Whether a second fit on all rows follows the choice of the best epoch.
+
+        It costs as much again, so by default it is made where a real share of the rows was held out. A time
+        limit leaves no time for it.
+        """
+        train = self.model.config.train
+        held_out = len(self.everything) - len(self.train)
+        if train.time_limit_s is not None or not held_out:
+            return False
+        return held_out >= REFIT_SHARE * len(self.train) if train.refit == "auto" else train.refit
+
+    @property
+    def best_epochs(self) -> int:
+        """After how many epochs the held-out rows were predicted best."""
+        batch_size = self.model.config.train.batch_size
+        assert isinstance(batch_size, int)
+        return self.progress.best_step // -(-len(self.train) // batch_size)
 
 
 def prepare(config: Config, run: Path, scratch: Path, checkpoint: Path | None, reporter: Reporter) -> Session:
@@ -83,6 +114,17 @@ def prepare(config: Config, run: Path, scratch: Path, checkpoint: Path | None, r
         f"{len(vocabulary):,} classes; {inputs} → {schema.target}"
     )
     return Session(run, model, optimizer, train, valid, progress)
+
+
+def restart(session: Session) -> Session:
+    """Back to the first weights, for the second fit; what was learned about the best epoch stays."""
+    start = folder_of(session.run, 0)
+    check_folder(start)
+    load_encoder(start, session.model.encoder)
+    optimizer = build_optimizer(session.model)
+    load_rest(start, session.model.head, optimizer)
+    session.progress.refit_from = session.progress.step
+    return replace(session, optimizer=optimizer)
 
 
 def first_progress(dataset: Dataset) -> Progress:

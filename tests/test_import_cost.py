@@ -1,0 +1,23 @@
+"""What a room's import may not pull in: some answer before torch has been read from the disk."""
+
+import subprocess
+import sys
+
+import pytest
+
+HEAVY = ("torch", "scipy", "sklearn")
+
+
+@pytest.mark.parametrize(
+    ("statement", "unwanted"),
+    [
+        ("import widemax.errors, widemax.registry, widemax.storage", (*HEAVY, "numpy", "pyarrow")),
+        ("import widemax.config", (*HEAVY, "numpy", "pyarrow")),
+        ("import widemax.evaluation.report", HEAVY),
+        ("from widemax.data import formats, sets; formats.names(); sets.names()", HEAVY),
+        ("import widemax.cli", (*HEAVY, "numpy", "pyarrow")),
+    ],
+)
+def test_import_stays_light(statement: str, unwanted: tuple[str, ...]) -> None:
+    code = f"import sys\n{statement}\nprint(sorted({set(unwanted)} & set(sys.modules)))"
+    assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == "[]"
