@@ -23,9 +23,18 @@ def test_one_path_is_a_list_of_one() -> None:
         ({"data": {}}, "[data] lacks 'train'"),
         (
             {**LEAST, "train": {"epochs": 0}},
-            "'epochs' in [train]: Input should be greater than or equal to 1, got 0",
+            "'epochs' in [train]: must be greater than or equal to 1, got 0",
         ),
-        ({**LEAST, "train": {"device": 3}}, "'device' in [train]"),
+        ({**LEAST, "train": {"device": "cuda"}}, "'device' in [train]: must be 'cpu', got 'cuda'."),
+        (
+            {**LEAST, "train": {"batch_size": 0}},
+            "'batch_size' in [train]: must be greater than or equal to 1 or must be 'auto', got 0.",
+        ),
+        ({**LEAST, "train": {"learning_rate": -1}}, "'learning_rate' in [train]: must be greater than 0 or"),
+        ({**LEAST, "train": {"learning_rate": float("nan")}}, "must be a finite number or must be 'auto'"),
+        ({**LEAST, "train": {"seed": 2**63}}, "'seed' in [train]"),
+        ({**LEAST, "train": 3}, "'train' in the config must be a table, got 3."),
+        ({"data": {"train": ["a", 3]}}, "'train' in [data]: must be a valid string, got 3."),
     ],
 )
 def test_what_is_wrong_is_named(values: dict[str, object], sentence: str) -> None:

@@ -23,7 +23,8 @@ def room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Registry[Any]:
     )
     for name in ("stool", "bench"):
         (package / f"{name}.py").write_text(
-            f"from roomy import chairs\n@chairs.register('{name}')\ndef {name}(*, legs: int = 4): return legs\n"
+            "from roomy import chairs\n"
+            f"@chairs.register('{name}')\ndef {name}(*, legs: int = 4): return legs\n"
         )
     monkeypatch.syspath_prepend(str(tmp_path))
     registry: Registry[Any] = importlib.import_module("roomy").chairs

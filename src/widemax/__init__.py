@@ -1,1 +1,33 @@
-"""Softmax classification at any width."""
+"""Softmax classification at any width.
+
+Importing widemax is cheap; torch is imported by the first name that needs it.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from widemax.artifact import Model, Prediction
+    from widemax.config import Config
+    from widemax.errors import WidemaxError
+    from widemax.training.evaluate import evaluate
+    from widemax.training.loop import Outcome, resume, train
+
+__all__ = ["Config", "Model", "Outcome", "Prediction", "WidemaxError", "evaluate", "resume", "train"]
+
+_HOMES = {
+    "Config": "widemax.config",
+    "Model": "widemax.artifact",
+    "Outcome": "widemax.training.loop",
+    "Prediction": "widemax.artifact",
+    "WidemaxError": "widemax.errors",
+    "evaluate": "widemax.training.evaluate",
+    "resume": "widemax.training.loop",
+    "train": "widemax.training.loop",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'widemax' has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name]), name)

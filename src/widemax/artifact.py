@@ -7,7 +7,8 @@
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -169,8 +170,17 @@ def build_head(config: Config, vocabulary: LabelVocabulary, *, num_rows: int | N
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
     """All tensors of a safetensors file."""
-    try:
+    with _readable(path):
         return load_file(path)
+
+
+@contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    """Turn what safetensors says of a damaged file into a sentence that names it."""
+    try:
+        yield
+    except CorruptError:
+        raise
     except (SafetensorError, OSError) as error:
         raise CorruptError(f"{path} is not a readable safetensors file: {error}.") from None
 
@@ -218,7 +228,7 @@ def read_head(folder: Path, head: Head) -> None:
         raise CorruptError(f"{folder} lacks some of the head's shards; it holds {[p.name for p in paths]}.")
     filled = dict.fromkeys(state, 0)
     for path in paths:
-        with safe_open(path, framework="pt") as file:
+        with _readable(path), safe_open(path, framework="pt") as file:
             if not set(file.keys()) <= set(state):
                 raise CorruptError(f"{path} holds tensors this head does not have: {sorted(file.keys())}.")
             for name in file.keys():  # noqa: SIM118 (not a mapping: it cannot be iterated)
@@ -229,7 +239,8 @@ def read_head(folder: Path, head: Head) -> None:
                 target = whole[start:stop] if part.ndim else whole
                 if target.shape != part.shape or target.dtype != part.dtype:
                     raise CorruptError(
-                        f"{path}: {name!r} has shape {tuple(part.shape)}, {tuple(target.shape)} was expected."
+                        f"{path}: {name!r} has shape {tuple(part.shape)} of {part.dtype}; "
+                        f"{tuple(target.shape)} of {target.dtype} was expected."
                     )
                 target.copy_(part)
                 filled[name] = stop

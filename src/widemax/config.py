@@ -8,7 +8,7 @@ member's own signature when it is built.
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 import tomli_w
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
@@ -21,7 +21,7 @@ Task = Literal["auto", "one", "several", "next"]
 class Section(BaseModel):
     """One table of the TOML file."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class OpenSection(Section):
@@ -74,9 +74,9 @@ class TrainConfig(Section):
     """``[train]``: how long, how fast, on what."""
 
     epochs: int = Field(default=8, ge=1)
-    batch_size: int | Literal["auto"] = "auto"
+    batch_size: Annotated[int, Field(ge=1)] | Literal["auto"] = "auto"
     optimizer: str = "auto"
-    learning_rate: float | Literal["auto"] = "auto"
+    learning_rate: Annotated[float, Field(gt=0.0)] | Literal["auto"] = "auto"
     weight_decay: float = Field(default=0.0, ge=0.0)
     time_limit_s: float | None = Field(default=None, gt=0.0)
     metric: str = "auto"
@@ -84,8 +84,8 @@ class TrainConfig(Section):
     refit: bool | Literal["auto"] = "auto"
     checkpoint_every_s: float = Field(default=60.0, gt=0.0)
     precision: Literal["float32"] = "float32"
-    device: str = "cpu"
-    seed: int = Field(default=0, ge=0)
+    device: Literal["cpu"] = "cpu"
+    seed: int = Field(default=0, ge=0, lt=2**63)
 
 
 class OutputConfig(Section):
@@ -122,22 +122,27 @@ class Config(Section):
             raise ConfigError(_sentence(error)) from None
 
     @classmethod
-    def load(cls, path: Path, assignments: Sequence[str] = ()) -> "Config":
-        """Read a TOML file; ``assignments`` such as ``"train.epochs=3"`` override it.
-
-        Data paths in the file are relative to the current directory, as on the command line.
-        """
-        try:
-            values = tomllib.loads(path.read_text(encoding="utf-8"))
-        except OSError as error:
-            raise ConfigError(f"cannot read config {str(path)!r}: {error.strerror}.") from None
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-            raise ConfigError(f"{path} is not valid TOML: {error}.") from None
-        return cls.from_dict(assign(values, assignments))
+    def load(cls, path: Path) -> "Config":
+        """Read a TOML file; its data paths are relative to the current directory."""
+        return cls.from_dict(read_toml(path))
 
     def to_toml(self) -> str:
         """The complete config as TOML; what is None is left out."""
         return tomli_w.dumps(self.model_dump(mode="json", exclude_none=True))
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """The tables of a TOML file.
+
+    Raises:
+        ConfigError: the file cannot be read, or is no TOML.
+    """
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"cannot read config {str(path)!r}: {error.strerror}.") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} is not valid TOML: {error}.") from None
 
 
 def assign(values: Mapping[str, Any], assignments: Sequence[str]) -> dict[str, Any]:
@@ -168,16 +173,17 @@ def assign(values: Mapping[str, Any], assignments: Sequence[str]) -> dict[str, A
 
 def _sentence(error: ValidationError) -> str:
     """The first problem of a config as one sentence."""
-    first = error.errors()[0]
-    *sections, key = first["loc"]
-    place = f"[{'.'.join(map(str, sections))}]" if sections else "the config"
+    first, *others = error.errors()
+    *sections, key = first["loc"][:2]
+    place = f"[{sections[0]}]" if sections else "the config"
     if first["type"] == "extra_forbidden":
-        section: type[BaseModel] = Config
-        for name in sections:
-            annotation = section.model_fields[str(name)].annotation
-            assert isinstance(annotation, type)
-            section = annotation
+        section: Any = Config.model_fields[str(sections[0])].annotation if sections else Config
         return f"unknown key {key!r} in {place}; {did_you_mean(str(key), list(section.model_fields))}"
     if first["type"] == "missing":
         return f"{place} lacks {key!r}."
-    return f"{key!r} in {place}: {first['msg']}, got {first['input']!r}."
+    if first["type"] == "model_type":
+        return f"{key!r} in {place} must be a table, got {first['input']!r}."
+    # A key that may be of several types has one error for each.
+    reasons = [first["msg"], *(other["msg"] for other in others if other["loc"][:2] == first["loc"][:2])]
+    wanted = " or ".join(dict.fromkeys(reasons)).replace("Input should be", "must be")
+    return f"{key!r} in {place}: {wanted}, got {first['input']!r}."

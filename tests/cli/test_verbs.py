@@ -6,10 +6,14 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+
+from widemax.cli import demo
+from widemax.training import loop
 
 
 class Result(NamedTuple):
@@ -59,24 +63,32 @@ def test_train_evaluate_predict_verify(widemax: Widemax, fruit_csv: Path, tmp_pa
     assert widemax("verify", run).code == 0
 
 
+def give_stdin(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(text.encode())))
+
+
 def test_predict_reads_stdin(widemax: Widemax, fruit_run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     rows = '{"color": "green", "weight_g": 950}\n{"color": "blue", "weight_g": 41.5}\n'
-    monkeypatch.setattr(sys, "stdin", io.StringIO(rows))
+    give_stdin(monkeypatch, rows)
     lines = [json.loads(line) for line in widemax("predict", fruit_run, "-", "-k", 1).out.splitlines()]
     assert [line["predictions"][0]["label"] for line in lines] == ["melon", "plum"]
-    monkeypatch.setattr(sys, "stdin", io.StringIO(rows))
+    give_stdin(monkeypatch, rows)
     tsv = widemax("predict", fruit_run, "-", "-k", 1, "--format", "tsv").out.splitlines()
     assert [line.split("\t")[:2] for line in tsv] == [["0", "melon"], ["1", "plum"]]
 
 
 @pytest.mark.parametrize(
     ("line", "sentence"),
-    [("{", "stdin:1"), ('{"color": "green"}', "'weight_g' is missing"), ("green", "one JSON object a line")],
+    [
+        ("{", "stdin:1"),
+        ('{"color": "green"}', "lacks the input 'weight_g'"),
+        ("green", "one JSON object a line"),
+    ],
 )
 def test_predict_refuses_bad_lines(
     widemax: Widemax, fruit_run: Path, monkeypatch: pytest.MonkeyPatch, line: str, sentence: str
 ) -> None:
-    monkeypatch.setattr(sys, "stdin", io.StringIO(line + "\n"))
+    give_stdin(monkeypatch, line + "\n")
     result = widemax("predict", fruit_run, "-")
     assert result.code in (2, 3)
     assert sentence in result.err
@@ -175,3 +187,113 @@ def test_help_needs_no_torch() -> None:
     assert (
         subprocess.run([sys.executable, "-c", code], stdout=subprocess.DEVNULL, check=False).returncode == 0
     )
+
+
+@pytest.fixture
+def tiny_demo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A demo on five sentences, twelve times each."""
+    path = tmp_path / "fruit.jsonl"
+    rows = [{"text": f"the {color} one", "fruit": fruit} for color, fruit in COLORS.items()] * 12
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    example = demo.Demo(
+        title="colors",
+        train=str(path),
+        test=str(path),
+        input="text",
+        target="fruit",
+        run=tmp_path / "demo-run",
+        questions=("the blue one", "the yellow one"),
+        settings={"encoder": {"kind": "text", "dim": 8}, "train": {"epochs": 5}},
+    )
+    monkeypatch.setitem(demo.DEMOS, "colors", example)
+    return example.run
+
+
+COLORS = {"blue": "plum", "green": "lime", "yellow": "banana", "red": "cherry", "brown": "kiwi"}
+
+
+def test_demo_trains_once_and_answers(widemax: Widemax, tiny_demo: Path) -> None:
+    first = widemax("demo", "colors", "--json")
+    assert first.code == 0, first.err
+    result = json.loads(first.out)
+    assert result["metrics"]["rows"] == 60
+    assert [best[0]["label"] for best in result["answers"].values()] == ["plum", "banana"]
+    again = widemax("demo", "colors", "--json")
+    assert json.loads(again.out)["answers"] == result["answers"]
+    assert "using the run" in again.err
+    assert "widemax train" not in again.err
+
+
+def test_an_interrupted_demo_goes_on(
+    widemax: Widemax, tiny_demo: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patched:
+        patched.setattr(loop, "stop_requested", lambda: nullcontext(lambda: True))
+        stopped = widemax("demo", "colors")
+    assert (stopped.code, stopped.out) == (130, "")
+    assert "goes on from there" in stopped.err
+    assert widemax("demo", "colors").code == 0
+    assert widemax("verify", tiny_demo).code == 0
+
+
+def test_an_interrupted_run_says_how_to_go_on(
+    widemax: Widemax, fruit_csv: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = tmp_path / "run"
+    with monkeypatch.context() as patched:
+        patched.setattr(loop, "stop_requested", lambda: nullcontext(lambda: True))
+        stopped = widemax("train", fruit_csv, "--target", "fruit", "--out", run)
+    assert stopped.code == 130
+    assert f"next: widemax resume {run}" in stopped.out
+    assert json.loads(widemax("verify", run, "--json").out)["checkpoints"]
+    assert widemax("resume", run).code == 0
+
+
+def test_verbs_speak_to_people_too(widemax: Widemax, fruit_csv: Path, fruit_run: Path) -> None:
+    assert "accuracy" in widemax("evaluate", fruit_run, fruit_csv).out
+    assert "is whole" in widemax("verify", fruit_run).out
+    assert "torch" in widemax("doctor").out
+    assert "clinc150" in widemax("data", "list").out
+    assert "exact" in widemax("plan", "--classes", 10, "--dim", 8).out
+    everything = json.loads(widemax("predict", fruit_run, fruit_csv, "-k", 1, "--json").out)
+    assert len(everything["rows"]) == 300
+
+
+def test_plan_counts_the_classes_of_a_config(widemax: Widemax, fruit_csv: Path, tmp_path: Path) -> None:
+    config = tmp_path / "fruit.toml"
+    assert widemax("init", fruit_csv, "-o", config, "--target", "fruit", "--json").code == 0
+    plan = json.loads(widemax("plan", config, "--json").out)
+    assert plan["choice"] == "exact"
+    assert "3" in widemax("plan", config).out
+
+
+def test_data_get_prepares(widemax: Widemax) -> None:
+    got = json.loads(widemax("data", "get", "clinc150", "--json").out)
+    assert all((Path(got["folder"]) / name).is_file() for name in got["files"])
+    assert "widemax check clinc150" in widemax("data", "get", "clinc150").out
+
+
+def test_check_fails_on_bad_rows_unless_they_are_dropped(widemax: Widemax, tmp_path: Path) -> None:
+    path = tmp_path / "rows.csv"
+    path.write_text("text,label\n" + "a b,x\nb c,y\n" * 9 + "c d,\n")
+    refused = widemax("check", path, "--json")
+    assert refused.code == DATA
+    assert json.loads(refused.out)["num_bad_rows"] == 1
+    assert widemax("check", path, "--drop-bad").code == 0
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "sentence"),
+    [(MemoryError, 4, "memory ran out"), (KeyboardInterrupt, 130, "")],
+)
+def test_what_python_raises_shows_no_traceback(
+    widemax: Widemax, monkeypatch: pytest.MonkeyPatch, error: type[BaseException], code: int, sentence: str
+) -> None:
+    def fail() -> None:
+        raise error
+
+    monkeypatch.setattr("widemax.cli.doctor.examine", fail)
+    result = widemax("doctor")
+    assert (result.code, result.out) == (code, "")
+    assert sentence in result.err
+    assert "Traceback" not in result.err

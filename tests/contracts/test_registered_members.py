@@ -145,7 +145,7 @@ SEVERAL = np.argsort(-random_probs(0, B * C, C), axis=1)[:, :6]
 
 
 def rows_for(task: str, *, perfect: bool) -> tuple[Any, Callable[..., Any]]:
-    """Rows of perfect predictions, or of random ones; every class is the label of some row."""
+    """Rows of perfect predictions, or of random ones."""
     one_B = np.arange(B * C) % C
     if task == "one":
         right_BC = np.where(one_B[:, None] == np.arange(C), 1.0, 1e-300)

@@ -125,7 +125,7 @@ ROWS = {
     "reverse_dictionary_eval": {"seen": 500, "unseen": 500},
     "amazon_beauty": {"train": 353_962 - 3 * 40_226, "valid": 40_226, "test": 40_226},
     "finna_en": {"train": 570_330, "test": 64_355},
-    "gowalla": {"train": 29_858, "test": 29_858},
+    "gowalla": {"train": 149_290, "test": 29_858},
     "newsgroups20": {"train": 11_314, "test": 7_532},
     "open_english_wordnet": {"train": 180_152, "test": 5_000},
 }
@@ -176,7 +176,9 @@ def test_gowalla_and_beauty_hide_what_is_to_be_found(prepared):
     test = pq.read_table(folder / "gowalla-test.parquet").to_pylist()
     assert sum(len(row["items"]) for row in test) == 217_242
     assert sum(len(row["history"]) for row in test) == 810_128
-    assert not any(set(row["items"]) & set(row["history"]) for row in test)
+    train = pq.read_table(folder / "gowalla-train.parquet").to_pylist()
+    assert sum(len(row["items"]) for row in train) == 810_128
+    assert not any(set(row["items"]) & set(row["history"]) for row in [*train, *test])
     folder = prepared("amazon_beauty")
     valid, test = (pq.read_table(folder / f"amazon_beauty-{split}.parquet") for split in ("valid", "test"))
     for before, after in zip(valid.to_pylist()[:1000], test.to_pylist()[:1000], strict=True):

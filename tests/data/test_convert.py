@@ -40,7 +40,7 @@ def test_bad_numbers():
 
 
 def test_text_and_category_are_strings_and_only_text_must_be_there():
-    for kind, missing in (("text", {1: "is missing"}), ("category", {})):
+    for kind, missing in (("text", {1: "has no value"}), ("category", {})):
         texts, reasons = convert(pa.array(["e\u0301", None, "\u00e9"]), kind=kind)
         assert texts.type == pa.large_string()
         assert texts.to_pylist() == ["e\u0301", None, "\u00e9"]
@@ -69,7 +69,7 @@ def test_vectors_have_their_width_and_finite_numbers():
         assert [vectors.to_pylist()[row] for row in (0, 5)] == [[1.0, 2.0], [3.0, 4.0]]
         assert reasons == {
             1: "must hold 2 numbers, got 1",
-            2: "is missing",
+            2: "has no value",
             3: "must hold finite numbers",
             4: "must hold finite numbers",
             6: "must hold numbers of at most 3e38 in size",
@@ -95,7 +95,7 @@ def test_sparse_rows():
     pairs, reasons = convert(pa.array(rows), kind="sparse")
     assert pairs.type == pa.large_list(pa.struct([("index", pa.int64()), ("value", pa.float32())]))
     assert pairs.to_pylist()[:2] == rows[:2]
-    assert reasons == {2: "must hold indices of 0 or more", 3: "must hold finite values", 4: "is missing"}
+    assert reasons == {2: "must hold indices of 0 or more", 3: "must hold finite values", 4: "has no value"}
     texts = pa.array(['[{"index": 5, "value": 0.5}]', "oops"])
     assert convert(texts, kind="sparse")[0].to_pylist()[0] == rows[0]
     assert list(convert(texts, kind="sparse")[1]) == [1]

@@ -83,7 +83,7 @@ BAD_FILES = {
         {
             4: "the label is missing in column 'label'",
             5: "the row has 2 columns where the header has 3",
-            6: "column 'text' is missing",
+            6: "column 'text' has no value",
             7: "column 'x' must be finite, got nan",
             8: "column 'x' must be finite, got inf",
             9: "column 'x' must be a number, got 'abc' (or give the column the kind category)",
@@ -99,7 +99,7 @@ BAD_FILES = {
             2: "the label is missing in column 'label'",
             3: "broken JSON: Expecting ',' delimiter at column 13",
             4: "the label is missing in column 'label'",
-            5: "column 'text' is missing",
+            5: "column 'text' has no value",
             6: "column 'x' must be finite, got nan",
         },
         ["a", "b"],
@@ -122,6 +122,18 @@ def test_bad_rows_are_errors_with_file_and_line_or_counted(tmp_path, name):
         assert labels(dataset) == good
         assert dataset.num_bad_rows == len(reasons)
         assert dataset.bad_rows == [f"{path}:{line}: {reason}" for line, reason in reasons.items()]
+
+
+def test_every_batch_knows_where_its_rows_stand(tmp_path):
+    (tmp_path / "a.csv").write_text("text,label\nt,a\nt,\nt,b,c\nt,d\n", encoding="utf-8")
+    (tmp_path / "b.csv").write_bytes(b"text,label\n\xff,a\n\nt,e\n")
+    sources = [tmp_path / "a.csv", tmp_path / "b.csv"]
+    batches = list(Dataset(sources, TEXT, drop_bad=True).batches(max_rows=1))
+    assert [(batch.labels.to_pylist(), batch.rows_B.tolist()) for batch in batches] == [
+        (["a"], [0]),
+        (["d"], [3]),
+        (["e"], [5]),
+    ]
 
 
 def test_bad_rows_of_binary_formats_are_named_by_row(tmp_path):

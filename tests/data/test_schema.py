@@ -127,7 +127,7 @@ def test_no_usual_target_lists_the_columns(tmp_path):
     np.savez(path, X=np.zeros((3, 2)), Y=np.arange(3))
     assert infer_schema([path]).target == "Y"  # upper or lower case
     np.savez(path, X=np.zeros((3, 2)), group=np.arange(3))
-    with pytest.raises(UsageError, match=re.escape("name the target: one of the columns ['X', 'group']")):
+    with pytest.raises(UsageError, match=re.escape("none of the columns ['X', 'group']")):
         infer_schema([path])
 
 

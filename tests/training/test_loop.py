@@ -7,15 +7,22 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from safetensors.torch import load_file
 
 from widemax.artifact import Model
 from widemax.config import Config
-from widemax.errors import ConfigError, DataError, UsageError
+from widemax.data.formats.jsonl import JsonLines
+from widemax.errors import ConfigError, CorruptError, DataError, ResourceError, UsageError
+from widemax.storage import read_manifest
+from widemax.training import feed, loop
+from widemax.training.checkpoint import latest_checkpoint, read_progress
 from widemax.training.loop import resume, train
 
 MakeConfig = Callable[..., Config]
@@ -50,13 +57,78 @@ def test_the_same_seed_gives_the_same_bits(make_config: MakeConfig) -> None:
     assert weights(first.run) != weights(other.run)
 
 
+def records_of(run: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+
+
+def timeless(run: Path) -> list[dict[str, Any]]:
+    """The records without what differs from run to run."""
+    return [{key: value for key, value in record.items() if key != "seconds"} for record in records_of(run)]
+
+
 def test_metrics_lines_are_a_record_an_epoch(make_config: MakeConfig) -> None:
-    outcome = train(make_config())
-    records = [json.loads(line) for line in (outcome.run / "metrics.jsonl").read_text().splitlines()]
+    outcome = train(make_config(train={"refit": False}))
+    records = records_of(outcome.run)
     assert [record["epoch"] for record in records] == [1, 2, 3]
     assert records[-1]["step"] == outcome.steps
     assert records[0]["train_loss"] > records[-1]["train_loss"]
     assert {"valid_accuracy", "valid_nll", "seconds"} <= records[0].keys()
+
+
+# A second fit on all rows.
+
+
+@pytest.mark.parametrize("head", [{"kind": "exact"}, SAMPLED])
+def test_the_second_fit_takes_all_rows_and_keeps_what_was_measured(
+    make_config: MakeConfig, monkeypatch: pytest.MonkeyPatch, head: dict[str, object]
+) -> None:
+    rows: list[np.ndarray] = []
+    step = loop._step
+
+    def watched(session: Any, feed: Any, positions_B: np.ndarray, factor: float) -> None:
+        rows.append(feed.rows_N[positions_B])
+        step(session, feed, positions_B, factor)
+
+    once = train(make_config("once", head=head, train={"refit": False}))
+    monkeypatch.setattr(loop, "_step", watched)
+    twice = train(make_config("twice", head=head, train={"refit": True}))
+
+    best = max(records_of(once.run), key=lambda record: record["valid_mean_reciprocal_rank"])
+    epochs = int(best["epoch"])  # the first of equal ones
+    first, second = rows[: 3 * 17], rows[3 * 17 :]
+    assert len(second) == epochs * 19
+    for epoch in range(3):
+        assert len(set(np.concatenate(first[17 * epoch : 17 * (epoch + 1)]))) == 540
+    for epoch in range(epochs):
+        assert sorted(np.concatenate(second[19 * epoch : 19 * (epoch + 1)])) == list(range(600))
+
+    assert twice.metrics == once.metrics
+    assert twice.steps == once.steps + len(second)
+    temperatures = [outcome.model.head.calibration_temperature for outcome in (once, twice)]
+    assert torch.equal(*temperatures)
+    assert temperatures[0] != 1.0
+    assert torch.equal(Model.load(twice.run).head.calibration_temperature, temperatures[0])
+    assert weights(twice.run).keys() == weights(once.run).keys()
+    assert weights(twice.run) != weights(once.run)
+
+    assert timeless(twice.run)[:3] == timeless(once.run)
+    assert [record["epoch"] for record in records_of(twice.run)[3:]] == list(range(1, epochs + 1))
+    assert not any("valid_nll" in record for record in records_of(twice.run)[3:])
+
+
+def test_a_finished_run_keeps_one_checkpoint_and_resumes_to_itself(make_config: MakeConfig) -> None:
+    outcome = train(make_config())
+    assert len(os.listdir(outcome.run / "checkpoints")) == 1
+    before = {path: path.stat().st_mtime_ns for path in outcome.run.rglob("*")}
+    again = resume(outcome.run)
+    assert {path: path.stat().st_mtime_ns for path in outcome.run.rglob("*")} == before
+    assert (again.metrics, again.steps, again.interrupted) == (outcome.metrics, outcome.steps, False)
+    assert again.seconds == pytest.approx(outcome.seconds)
+    question = [{"text": "the old fox"}]
+    assert again.model.predict(question) == outcome.model.predict(question)
+
+
+# Stopped and continued.
 
 
 def test_a_run_is_not_overwritten_unasked(make_config: MakeConfig, tmp_path: Path) -> None:
@@ -87,11 +159,24 @@ loop.train(Config.load(Path(sys.argv[1])))
 """
 
 
-@pytest.mark.parametrize("head", [{"kind": "exact"}, SAMPLED])
-def test_killed_in_mid_epoch_and_resumed_to_the_same_bits(
-    make_config: MakeConfig, tmp_path: Path, head: dict[str, object]
+# One checkpoint before the first step, then one a step: 3 epochs of 17 steps, and the second fit after them.
+IN_THE_SECOND_EPOCH, AFTER_THE_FIRST_FIT, IN_THE_SECOND_FIT = 24, 1 + 3 * 17, 1 + 3 * 17 + 8
+
+
+@pytest.mark.parametrize(
+    ("head", "checkpoints"),
+    [
+        ({"kind": "exact"}, IN_THE_SECOND_EPOCH),
+        (SAMPLED, IN_THE_SECOND_EPOCH),
+        (SAMPLED, AFTER_THE_FIRST_FIT),
+        (SAMPLED, IN_THE_SECOND_FIT),
+        ({"kind": "exact"}, IN_THE_SECOND_FIT),
+    ],
+)
+def test_killed_and_resumed_to_the_same_bits(
+    make_config: MakeConfig, tmp_path: Path, head: dict[str, object], checkpoints: int
 ) -> None:
-    """A checkpoint a step; the process is killed with SIGKILL in the middle of the second epoch."""
+    """The process is killed with SIGKILL after this number of checkpoints."""
     whole = train(make_config("whole", head=head))
     config = make_config("killed", head=head, train={"checkpoint_every_s": 1e-9})
     path = tmp_path / "config.toml"
@@ -104,17 +189,92 @@ def test_killed_in_mid_epoch_and_resumed_to_the_same_bits(
     ) as process:
         assert process.stdin
         assert process.stdout
-        for _ in range(24):
+        for _ in range(checkpoints):
             assert process.stdout.readline() == "saved\n"
             process.stdin.write("\n")
             process.stdin.flush()
         process.send_signal(signal.SIGKILL)
     assert process.returncode == -signal.SIGKILL
     assert not (tmp_path / "killed" / "manifest.json").exists()
+    latest = read_progress(latest_checkpoint(tmp_path / "killed"))
+    assert (latest.refit_from is not None) == (checkpoints == IN_THE_SECOND_FIT)
     resumed = resume(tmp_path / "killed")
     assert resumed.steps == whole.steps
     assert weights(resumed.run) == weights(whole.run)
     assert resumed.metrics == whole.metrics
+    assert timeless(resumed.run) == timeless(whole.run)
+
+
+@pytest.mark.parametrize("name", ["write_model", "write_report", "write_manifest", "keep_checkpoints"])
+def test_a_crash_while_saving_is_resumed_to_the_same_bits(
+    make_config: MakeConfig, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    whole = train(make_config("whole"))
+
+    def crash(*arguments: object, **keywords: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(loop, name, crash)
+        config = make_config("crashed")
+        with pytest.raises(KeyboardInterrupt):
+            train(config)
+    resumed = resume(Path(config.output.dir))
+    assert weights(resumed.run) == weights(whole.run)
+    assert resumed.metrics == whole.metrics
+    assert {path.name for path in resumed.run.iterdir()} == {path.name for path in whole.run.iterdir()}
+
+
+def test_ctrl_c_stops_and_resume_goes_on_to_the_same_bits(
+    make_config: MakeConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Once in the first fit, and once more in the second."""
+    whole = train(make_config("whole", head=SAMPLED))
+    config = make_config("stopped", head=SAMPLED)
+    run = Path(config.output.dir)
+    step = loop._step
+    left = 0
+
+    def interrupting(*arguments: Any) -> None:
+        nonlocal left
+        step(*arguments)
+        left -= 1
+        if left == 0:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.setattr(loop, "_step", interrupting)
+    for steps, start in [(20, train), (36, None)]:
+        left = steps
+        outcome = start(config) if start else resume(run)
+        assert outcome.interrupted
+        assert not read_manifest(run)["complete"]
+        assert Model.load(run).predict([{"text": "the old fox"}], k=1)[0][0].label == "fox"
+    assert outcome.steps == 56
+    assert outcome.metrics == whole.metrics
+    resumed = resume(run)
+    assert not resumed.interrupted
+    assert resumed.steps == whole.steps
+    assert weights(run) == weights(whole.run)
+    assert timeless(run) == timeless(whole.run)
+
+
+def test_a_damaged_checkpoint_is_not_continued(make_config: MakeConfig, tmp_path: Path) -> None:
+    config = stopped(make_config)
+    folder = latest_checkpoint(Path(config.output.dir))
+    content = bytearray((folder / "optimizer.safetensors").read_bytes())
+    content[-1] ^= 1
+    (folder / "optimizer.safetensors").write_bytes(content)
+    with pytest.raises(CorruptError, match=r"optimizer\.safetensors"):
+        resume(Path(config.output.dir))
+
+
+def stopped(make_config: MakeConfig) -> Config:
+    """A run that was stopped after its first step."""
+    config = make_config(train={"epochs": 100_000})
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(loop, "stop_requested", lambda: nullcontext(lambda: True))
+        assert train(config).interrupted
+    return config
 
 
 def test_interrupted_saves_and_stops(make_config: MakeConfig, tmp_path: Path) -> None:
@@ -145,23 +305,52 @@ def test_time_limit_ends_the_run(make_config: MakeConfig) -> None:
 
 
 def test_patience_ends_the_run_and_the_best_weights_stay(make_config: MakeConfig) -> None:
-    outcome = train(make_config(train={"epochs": 1000, "patience": 2}))
-    records = [json.loads(line) for line in (outcome.run / "metrics.jsonl").read_text().splitlines()]
+    outcome = train(make_config(train={"epochs": 1000, "patience": 2, "refit": False}))
+    records = records_of(outcome.run)
     assert len(records) < 100
-    assert outcome.metrics["accuracy"] == max(record["valid_accuracy"] for record in records)
+    best = max(record["valid_mean_reciprocal_rank"] for record in records)
+    assert outcome.metrics["mean_reciprocal_rank"] == best
 
 
 def test_changed_data_are_not_resumed(make_config: MakeConfig, rows_file: Path) -> None:
-    outcome = train(make_config())
+    config = stopped(make_config)
     with rows_file.open("a", encoding="utf-8") as file:
         file.write('{"text": "a new cat", "animal": "cat"}\n')
     with pytest.raises(DataError, match="have changed"):
-        resume(outcome.run)
+        resume(Path(config.output.dir))
 
 
 def test_a_diverging_run_says_so(make_config: MakeConfig) -> None:
     with pytest.raises(ConfigError, match="diverged"):
         train(make_config(train={"learning_rate": 1e38}))
+
+
+@pytest.mark.parametrize("block_bytes", [300, 7000])
+def test_files_of_many_blocks_train_to_the_same_bits(
+    make_config: MakeConfig, monkeypatch: pytest.MonkeyPatch, block_bytes: int
+) -> None:
+    whole = train(make_config("whole"))
+    monkeypatch.setattr(JsonLines.__init__, "__kwdefaults__", {"block_bytes": block_bytes})
+    monkeypatch.setattr(feed, "CHUNK_ROWS", 11)
+    blocks = train(make_config("blocks"))
+    assert weights(blocks.run) == weights(whole.run)
+    assert blocks.metrics == whole.metrics
+
+
+def test_nothing_held_out(make_config: MakeConfig) -> None:
+    outcome = train(make_config(data={"valid_fraction": 0.0}))
+    assert outcome.metrics == {}
+    assert outcome.steps == 3 * 19
+    assert Model.load(outcome.run).head.calibration_temperature == 1.0
+    assert (outcome.run / "report.html").is_file()
+    assert weights(resume(outcome.run).run) == weights(outcome.run)
+
+
+def test_a_file_is_no_run_folder(make_config: MakeConfig, rows_file: Path) -> None:
+    with pytest.raises(ResourceError, match=r"cannot write .*rows\.jsonl"):
+        train(make_config(output={"dir": str(rows_file)}))
+    with pytest.raises(UsageError, match="not a run folder"):
+        resume(rows_file)
 
 
 def test_validation_data_given(make_config: MakeConfig, tmp_path: Path) -> None:

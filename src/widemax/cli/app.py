@@ -2,6 +2,8 @@
 
 import sys
 import traceback
+from importlib.metadata import version
+from typing import Annotated
 
 import typer
 
@@ -22,6 +24,14 @@ from widemax.errors import WidemaxError
 
 INTERRUPTED = 130
 
+
+def show_version(wanted: bool) -> None:
+    """Answer ``widemax --version``."""
+    if wanted:
+        typer.echo(f"widemax {version('widemax')}")
+        raise typer.Exit
+
+
 app = typer.Typer(
     name="widemax",
     help="Softmax classification at any width: train, evaluate exactly, predict.",
@@ -31,6 +41,18 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool,
+        typer.Option("--version", help="Show the version and exit.", callback=show_version, is_eager=True),
+    ] = False,
+) -> None:
+    """Options before a verb; help is given to ``app``."""
+
+
 for verb in (init, check, plan, train, resume, evaluate, predict, verify, doctor, demo):
     app.command(verb.__name__.rpartition(".")[2])(verb.command)
 app.add_typer(data.app, name="data")
@@ -48,11 +70,9 @@ def main() -> None:
         _fail("memory ran out. Lower train.batch_size or encoder.dim.", 4, debug=debug)
     except KeyboardInterrupt:
         _fail("interrupted.", INTERRUPTED, debug=debug)
-    except BrokenPipeError:
-        # The reader of our output, such as head, has seen enough. Python would complain at exit while
-        # flushing the closed pipe.
-        sys.stderr.close()
-        sys.exit(0)
+    except SystemExit as stop:
+        # The reader of our output, such as head, has seen enough, which typer takes for a failure.
+        sys.exit(0 if isinstance(stop.__context__, BrokenPipeError) else stop.code)
 
 
 def _fail(sentence: str, exit_code: int, *, debug: bool) -> None:

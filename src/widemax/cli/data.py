@@ -14,7 +14,7 @@ app = typer.Typer(
 @app.command("list")
 def list_sets(json: Json = False) -> None:
     """The data sets, their licences, and whether they are at hand."""
-    from widemax.data import sets
+    from widemax.data import at_hand, sets
 
     entries = [
         {
@@ -27,6 +27,7 @@ def list_sets(json: Json = False) -> None:
             "attribution": entry.attribution,
             "url": entry.url,
             "bundled": entry.bundled,
+            "at_hand": at_hand(entry.name),
             "sha256": {file.name: file.sha256 for file in entry.files},
         }
         for entry in map(sets.__getitem__, sets)
@@ -35,7 +36,11 @@ def list_sets(json: Json = False) -> None:
         print_json({"sets": entries})
     else:
         width = max(len(name) for name in sets)
-        print_lines(f"{entry['name']:<{width}}  {entry['title']}  [{entry['licence']}]" for entry in entries)
+        print_lines(
+            f"{entry['name']:<{width}}  {'at hand' if entry['at_hand'] else 'absent':<7}  "
+            f"{entry['title']}  [{entry['licence']}]"
+            for entry in entries
+        )
 
 
 @app.command("get")

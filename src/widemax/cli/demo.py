@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from widemax.cli.options import Json, print_json
+from widemax.cli.options import Json, fact_lines, print_json
+from widemax.cli.train import INTERRUPTED
 from widemax.errors import UnknownNameError, did_you_mean
 
 if TYPE_CHECKING:
     from widemax.artifact import Model
+    from widemax.training.loop import Outcome
 
 
 @dataclass(frozen=True)
@@ -76,8 +78,8 @@ def command(
 
     tell(f"\nwidemax evaluate {run} {demo.test}")
     metrics = evaluate(model, resolve([demo.test]))
-    for key, value in metrics.items():
-        tell(f"  {key:<20} {f'{value:.4f}' if isinstance(value, float) else value}")
+    for line in fact_lines(metrics):
+        tell(f"  {line}")
     tell(f"\nwidemax predict {run} - -k 3")
     answers = {question: answer(model, demo, question) for question in demo.questions}
     if json:
@@ -89,17 +91,15 @@ def command(
 
 
 def trained(demo: Demo, run: Path) -> "Model":
-    """The demo's finished run if there is one, or a new one."""
-    from widemax.artifact import Model
+    """The demo's finished run if there is one, an unfinished one continued, or a new one."""
     from widemax.config import Config
-    from widemax.storage import MANIFEST
-    from widemax.training.loop import train
+    from widemax.training.loop import resume, train
     from widemax.training.progress import reporter_for_terminal
 
     tell(demo.title)
-    if (run / MANIFEST).is_file():
+    if (run / "config.toml").is_file():
         tell(f"using the run in {run}; remove that folder to train anew")
-        return Model.load(run)
+        return finished(resume(run, reporter=reporter_for_terminal()))
     tell(f"\nwidemax train {demo.train} --input {demo.input} --target {demo.target} --out {run}")
     config = Config.from_dict(
         {
@@ -108,7 +108,15 @@ def trained(demo: Demo, run: Path) -> "Model":
             **demo.settings,
         }
     )
-    return train(config, reporter=reporter_for_terminal(), overwrite=run.exists()).model
+    return finished(train(config, reporter=reporter_for_terminal()))
+
+
+def finished(outcome: "Outcome") -> "Model":
+    """The model of a run, unless Ctrl-C has stopped it."""
+    if outcome.interrupted:
+        tell(f"stopped; `widemax resume {outcome.run}` or the same demo goes on from there")
+        raise typer.Exit(INTERRUPTED)
+    return outcome.model
 
 
 def answer(model: "Model", demo: Demo, question: str) -> list[dict[str, Any]]:

@@ -20,11 +20,16 @@ def command(json: Json = False) -> None:
         print_json(facts)
         return
     width = max(map(len, facts))
-    for name, value in facts.items():
-        shown = (
-            ", ".join(f"{key} {entry}" for key, entry in value.items()) if isinstance(value, dict) else value
-        )
-        print_lines([f"{name:<{width}}  {shown}"])
+    print_lines(
+        f"{name.removesuffix('_bytes'):<{width}}  {shown(name, value)}" for name, value in facts.items()
+    )
+
+
+def shown(name: str, value: Any) -> str:
+    """A fact for people."""
+    if isinstance(value, dict):
+        return ", ".join(f"{key}: {entry}" for key, entry in value.items())
+    return f"{value / 1e9:.1f} GB" if name.endswith("_bytes") else str(value)
 
 
 def examine() -> dict[str, Any]:
@@ -44,7 +49,7 @@ def examine() -> dict[str, Any]:
         "disk_free_bytes": shutil.disk_usage(".").free,
         "widemax_data": os.environ.get("WIDEMAX_DATA", "not set"),
         "missing_extras": {
-            extra: f"pip install widemax[{extra}]"
+            extra: f"pip install 'widemax[{extra}]'"
             for extra, module in EXTRAS.items()
             if not find_spec(module)
         },

@@ -1,6 +1,6 @@
 """``widemax evaluate``: exact metrics over every row and every class."""
 
-from widemax.cli.options import Data, DropBad, Json, Run, print_json, print_lines
+from widemax.cli.options import Data, DropBad, Json, Run, fact_lines, print_json, print_lines
 
 
 def command(run: Run, data: Data, drop_bad: DropBad = False, json: Json = False) -> None:
@@ -13,8 +13,4 @@ def command(run: Run, data: Data, drop_bad: DropBad = False, json: Json = False)
     if json:
         print_json(values)
     else:
-        width = max(map(len, values))
-        print_lines(
-            f"{name:<{width}}  {f'{value:.4f}' if isinstance(value, float) else value}"
-            for name, value in values.items()
-        )
+        print_lines(fact_lines(values))

@@ -7,7 +7,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from widemax.cli.options import Data, Input, Json, Kind, Target, parse_kinds, print_json, print_lines
+from widemax.cli.options import (
+    Data,
+    Input,
+    Json,
+    Kind,
+    Target,
+    parse_columns,
+    parse_kinds,
+    print_json,
+    print_lines,
+)
 from widemax.errors import UsageError
 
 if TYPE_CHECKING:
@@ -30,7 +40,9 @@ def command(
     from widemax.heads import heads
     from widemax.storage import saving
 
-    schema = infer_schema(resolve(data), inputs=input or (), target=target, kinds=parse_kinds(kind or ()))
+    schema = infer_schema(
+        resolve(data), inputs=parse_columns(input), target=target, kinds=parse_kinds(kind or ())
+    )
     encoder = default_encoder([column.kind for column in schema.inputs])
     text = "\n".join(
         [

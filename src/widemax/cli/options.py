@@ -1,7 +1,8 @@
 """Arguments and output that several verbs share."""
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from operator import methodcaller
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -16,7 +17,9 @@ DataOrConfig = Annotated[
     list[str], typer.Argument(help="FILE.toml, or data: paths, globs or a name from `widemax data list`.")
 ]
 Data = Annotated[list[str], typer.Argument(help="Paths, globs or a name from `widemax data list`.")]
-Run = Annotated[Path, typer.Argument(help="A run folder made by `widemax train`.")]
+Run = Annotated[
+    Path, typer.Argument(help="A run folder made by `widemax train`.", exists=True, file_okay=False)
+]
 Json = Annotated[bool, typer.Option("--json", help="One JSON object on stdout and nothing else there.")]
 Input = Annotated[
     list[str] | None,
@@ -32,12 +35,36 @@ Set = Annotated[list[str] | None, typer.Option("--set", help="Override a config 
 
 def print_json(values: Any) -> None:
     """The one JSON object of a verb."""
-    typer.echo(json.dumps(values, ensure_ascii=False, allow_nan=False, default=str))
+    typer.echo(to_json(values))
+
+
+def to_json(values: Any) -> str:
+    """Strict JSON; dates and times are ISO 8601 text.
+
+    Example:
+        >>> from datetime import date
+        >>> to_json([date(2024, 2, 29), "tea", 7])
+        '["2024-02-29", "tea", 7]'
+    """
+    return json.dumps(values, ensure_ascii=False, allow_nan=False, default=methodcaller("isoformat"))
 
 
 def print_lines(lines: Iterable[str]) -> None:
     for line in lines:
         typer.echo(line)
+
+
+def fact_lines(facts: Mapping[str, Any]) -> Iterator[str]:
+    """Names and values in two columns.
+
+    Example:
+        >>> list(fact_lines({"rows": 3, "accuracy": 2 / 3, "nll": None}))
+        ['rows      3', 'accuracy  0.6667', 'nll       undefined']
+    """
+    width = max(map(len, facts))
+    for name, value in facts.items():
+        shown = round(value, 4) if isinstance(value, float) else value
+        yield f"{name:<{width}}  {'undefined' if value is None else shown}"
 
 
 def read_config(
@@ -53,33 +80,44 @@ def read_config(
     out: Path | None = None,
 ) -> "Config":
     """A config from FILE.toml or from data and options; options win over the file, --set over both."""
-    import tomllib
+    from widemax.config import Config, assign, read_toml
 
-    from widemax.config import Config, assign
-    from widemax.errors import ConfigError
-
-    values: dict[str, Any] = {"data": {"train": list(data)}}
-    if len(data) == 1 and data[0].endswith(".toml"):
-        try:
-            values = tomllib.loads(Path(data[0]).read_text(encoding="utf-8"))
-        except OSError as error:
-            raise ConfigError(f"cannot read config {data[0]!r}: {error.strerror}.") from None
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-            raise ConfigError(f"{data[0]} is not valid TOML: {error}.") from None
-    if input:
-        input = [column for entry in input for column in entry.split(",")]  # noqa: A001
+    is_config = len(data) == 1 and data[0].endswith(".toml")
+    values: dict[str, Any] = read_toml(Path(data[0])) if is_config else {"data": {"train": list(data)}}
     given: dict[str, dict[str, Any]] = {
-        "data": {"input": input, "target": target, "valid": valid, "drop_bad": drop_bad or None},
+        "data": {
+            "input": parse_columns(input),
+            "target": target,
+            "valid": valid,
+            "drop_bad": drop_bad or None,
+        },
         "train": train or {},
         "output": {"dir": str(out) if out else None},
     }
     for section, keys in given.items():
         for key, value in keys.items():
-            if value:
-                values.setdefault(section, {})[key] = value
+            if value is not None and value != []:
+                table(values, section)[key] = value
     if kind:
-        values.setdefault("data", {}).setdefault("kinds", {}).update(parse_kinds(kind))
+        table(table(values, "data"), "kinds").update(parse_kinds(kind))
     return Config.from_dict(assign(values, assignments))
+
+
+def table(values: dict[str, Any], section: str) -> dict[str, Any]:
+    """A table of a config, made where it is absent.
+
+    Raises:
+        UsageError: it is something else.
+    """
+    found = values.setdefault(section, {})
+    if not isinstance(found, dict):
+        raise UsageError(f"{section!r} in the config must be a table, got {found!r}.")
+    return found
+
+
+def parse_columns(entries: Sequence[str] | None) -> list[str]:
+    """``["a,b", "c"]`` as ``["a", "b", "c"]``."""
+    return [column for entry in entries or () for column in entry.split(",")]
 
 
 def parse_kinds(kinds: Sequence[str]) -> dict[str, str]:

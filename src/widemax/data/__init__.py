@@ -1,6 +1,6 @@
 """Files in, batches out: formats, kinds of columns, label vocabularies, checks, and data sets by name."""
 
-from widemax.data.catalog import get, resolve
+from widemax.data.catalog import at_hand, get, resolve
 from widemax.data.checks import check
 from widemax.data.dataset import Batch, Dataset
 from widemax.data.formats import formats
@@ -19,6 +19,7 @@ __all__ = [
     "LabelCounter",
     "LabelVocabulary",
     "Schema",
+    "at_hand",
     "check",
     "columns_of",
     "formats",

@@ -41,6 +41,25 @@ def get(name: str, into: Path | None = None) -> Path:
     return folder
 
 
+def at_hand(name: str) -> bool:
+    """Whether :func:`get` finds the data set, or at least its original files, on this machine.
+
+    Raises:
+        UnknownNameError: there is no such data set.
+
+    Example:
+        >>> at_hand("clinc150")
+        True
+    """
+    data_set = sets[name]()
+    originals = Path(os.environ.get("WIDEMAX_DATA", "")) / name
+    return (
+        data_set.bundled
+        or _complete(data_set, _cache() / name)
+        or all((originals / file.name).is_file() for file in data_set.files)
+    )
+
+
 def resolve(data: Sequence[str]) -> list[Path]:
     """Files for paths, globs and names of data sets; ``clinc150:test`` names a split, "train" by default.
 

@@ -15,7 +15,7 @@ sparse     large_list<struct<index: int64, value: float32>>  bad
 import json
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, date, datetime
 from typing import Any
 
@@ -37,6 +37,20 @@ def plain(values: Any) -> Any:
     if isinstance(values, pa.ExtensionArray):
         values = values.storage
     return values.dictionary_decode() if pa.types.is_dictionary(values.type) else values
+
+
+def array_of(values: Sequence[Any]) -> Any:
+    """One Arrow array of Python values; values of types that do not mix become their JSON text.
+
+    Example:
+        >>> array_of([7, "x", None]).to_pylist()
+        ['7', 'x', None]
+    """
+    try:
+        return pa.array(values)
+    except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError):
+        texts = [value if value is None or isinstance(value, str) else json.dumps(value) for value in values]
+        return pa.array(texts, pa.large_string())
 
 
 def is_string(kind: pa.DataType) -> bool:
@@ -118,7 +132,7 @@ def numbers(values: Any) -> Any:
 
 def _text(values: Any, **_: Any) -> Converted:
     texts = values.cast(pa.large_string())
-    return texts, {int(row): "is missing" for row in np.flatnonzero(_nulls(texts))}
+    return texts, {int(row): "has no value" for row in np.flatnonzero(_nulls(texts))}
 
 
 def _category(values: Any, **_: Any) -> Converted:
@@ -137,7 +151,7 @@ def _number(values: Any, **_: Any) -> Converted:
 
 def _ids(values: Any, *, item: str | None, **_: Any) -> Converted:
     values, reasons = _as_lists(values)
-    reasons = {row: reason for row, reason in reasons.items() if reason != "is missing"}
+    reasons = {row: reason for row, reason in reasons.items() if reason != "has no value"}
     lengths_B, items = ragged(values)
     rows_P = np.repeat(np.arange(len(values)), lengths_B)
     reasons |= {int(row): "holds a missing id" for row in rows_P[_nulls(items)]}
@@ -188,8 +202,11 @@ def _vector(values: Any, *, width: int | None, **_: Any) -> Converted:
 def _sparse(values: Any, **_: Any) -> Converted:
     if is_string(values.type):  # a block of JSON lines whose rows do not fit one Arrow type
         values = pa.array([_sparse_row(text) for text in values.to_pylist()], pa.large_list(SPARSE_ITEM))
-    reasons = {int(row): "is missing" for row in np.flatnonzero(_nulls(values))}
+    values = _typed(values)
+    reasons = {int(row): "has no value" for row in np.flatnonzero(_nulls(values))}
     lengths_B, items = ragged(values)
+    if pa.types.is_null(items.type):
+        items = items.cast(SPARSE_ITEM)
     index = pc.struct_field(items, "index").cast(pa.int64())
     value = numbers(pc.struct_field(items, "value")).cast(pa.float32(), safe=False)
     rows_P = np.repeat(np.arange(len(values)), lengths_B)
@@ -212,8 +229,14 @@ def _as_lists(values: Any) -> Converted:
     missing_B = _nulls(values)
     if is_string(values.type):
         values = split_cells(values)
+    values = _typed(values)
     reasons = {int(row): "must be a list" for row in np.flatnonzero(_nulls(values))}
-    return values, reasons | {int(row): "is missing" for row in np.flatnonzero(missing_B)}
+    return values, reasons | {int(row): "has no value" for row in np.flatnonzero(missing_B)}
+
+
+def _typed(values: Any) -> Any:
+    """A block without any value has no type: lists that are all null."""
+    return values.cast(pa.large_list(pa.null())) if pa.types.is_null(values.type) else values
 
 
 def _nulls(values: Any) -> np.ndarray:
@@ -262,4 +285,7 @@ def convert(values: Any, *, kind: str, width: int | None = None, item: str | Non
     try:
         return CONVERTERS[kind](values, width=width, item=item)
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError, pa.ArrowTypeError, pa.ArrowKeyError) as error:
-        raise DataError(f"a column of type {values.type} cannot be of kind {kind!r}: {error}") from error
+        raise DataError(
+            f"values of type {values.type} cannot be of kind {kind!r}; "
+            "give another kind or leave the column out."
+        ) from error

@@ -27,10 +27,12 @@ class Batch:
         columns: input name → Arrow array [B] in the canonical type of its kind.
         labels: Arrow array [B] of labels or lists of labels (null: a label that training cannot have seen);
             None without a target.
+        rows_B: int64, where each row stands in the data set, from 0; bad rows are counted.
     """
 
     columns: dict[str, Any]
     labels: Any | None
+    rows_B: np.ndarray
 
     def __len__(self) -> int:
         return len(next(iter(self.columns.values())))
@@ -80,12 +82,13 @@ class Dataset:
         """
         if max_rows < 1:
             raise UsageError(f"max_rows must be at least 1, got {max_rows}.")
-        num_bad = 0
+        num_rows = num_bad = 0
         shown: list[str] = []
         for source in self.sources:
             form = format_of(source, self.format)
             for chunk in form.chunks(source, self._names(source, form)):
-                batch, bad = self._convert(source, chunk)
+                batch, bad = self._convert(source, chunk, num_rows)
+                num_rows += len(chunk.positions_B) + len(chunk.bad)
                 if bad and not self.drop_bad:
                     position, reason = bad[0]
                     raise BadRowError(
@@ -115,8 +118,10 @@ class Dataset:
                 raise DataError(f"{source} has no column {name!r}; {did_you_mean(name, known)}")
         return names
 
-    def _convert(self, source: Path, chunk: Chunk) -> tuple[Batch, list[tuple[int, str]]]:
+    def _convert(self, source: Path, chunk: Chunk, first: int) -> tuple[Batch, list[tuple[int, str]]]:
         """The good rows of a chunk in canonical types, and the (position, reason) of the bad ones."""
+        num_before_B = np.searchsorted([at for at, _ in chunk.bad], chunk.positions_B)
+        rows_B = first + np.arange(len(chunk.positions_B)) + num_before_B
         columns: dict[str, Any] = {}
         reasons: Reasons = {}
         labels = None
@@ -141,12 +146,14 @@ class Dataset:
             reasons = {
                 row: f"{reason} in column {self.schema.target!r}" for row, reason in wrong.items()
             } | reasons
-        batch = Batch(columns, labels)
+        batch = Batch(columns, labels, rows_B)
         if reasons:
-            good = pa.array(np.delete(np.arange(len(batch)), list(reasons)))
+            good_B = np.delete(np.arange(len(batch)), list(reasons))
+            good = pa.array(good_B)
             batch = Batch(
                 {name: values.take(good) for name, values in columns.items()},
                 None if labels is None else labels.take(good),
+                rows_B[good_B],
             )
         bad = [*chunk.bad, *((int(chunk.positions_B[row]), reason) for row, reason in reasons.items())]
         return batch, sorted(bad)
@@ -156,4 +163,5 @@ def _rows(batch: Batch, rows: slice) -> Batch:
     return Batch(
         {name: values[rows] for name, values in batch.columns.items()},
         None if batch.labels is None else batch.labels[rows],
+        batch.rows_B[rows],
     )

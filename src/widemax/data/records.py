@@ -3,19 +3,20 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import pyarrow as pa
-
-from widemax.data.convert import convert
+from widemax.data.convert import array_of, convert
 from widemax.data.schema import Schema
 from widemax.errors import DataError
 
 
-def columns_of(schema: Schema, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def columns_of(
+    schema: Schema, rows: Sequence[Mapping[str, Any]], *, places: Sequence[str] | None = None
+) -> dict[str, Any]:
     """The input columns of some rows in the canonical Arrow type of their kinds.
 
     Args:
         schema: which columns are inputs; other keys of a row are ignored.
         rows: column name → value.
+        places: what messages call each row; "row 0", "row 1" and so on by default.
 
     Raises:
         DataError: a row lacks an input, or has a value its kind cannot hold.
@@ -26,20 +27,23 @@ def columns_of(schema: Schema, rows: Sequence[Mapping[str, Any]]) -> dict[str, A
         >>> columns_of(schema, [{"text": "Green tea"}])["text"].to_pylist()
         ['Green tea']
     """
+    places = [f"row {number}" for number in range(len(rows))] if places is None else places
     columns = {}
     for column in schema.inputs:
-        for number, row in enumerate(rows):
+        for place, row in zip(places, rows, strict=True):
             if column.name not in row:
-                raise DataError(f"row {number} lacks the input {column.name!r}; it has {sorted(row)}.")
+                raise DataError(f"{place} lacks the input {column.name!r}; it has {sorted(row)}.")
         try:
-            values = pa.array([row[column.name] for row in rows])
-        except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
+            values = array_of([row[column.name] for row in rows])
+            columns[column.name], reasons = convert(
+                values, kind=column.kind, width=column.width, item=column.item
+            )
+        except UnicodeEncodeError:
             raise DataError(
-                f"the values of {column.name!r} cannot be read as {column.kind}: {error}."
+                f"column {column.name!r} holds half of a surrogate pair, which is no character."
             ) from None
-        columns[column.name], reasons = convert(
-            values, kind=column.kind, width=column.width, item=column.item
-        )
+        except DataError as error:
+            raise DataError(f"column {column.name!r}: {error}") from error
         for number, reason in sorted(reasons.items()):
-            raise DataError(f"row {number}: {reason} in {column.name!r}.")
+            raise DataError(f"{places[number]}: column {column.name!r} {reason}.")
     return columns

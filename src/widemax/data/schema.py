@@ -120,7 +120,10 @@ def _usual_target(path: Path, known: Sequence[str]) -> str:
     for usual in USUAL_TARGETS:
         if usual in by_lower_case:
             return by_lower_case[usual]
-    raise UsageError(f"name the target: one of the columns {list(known)} of {path}.")
+    raise UsageError(
+        f"none of the columns {list(known)} of {path} has a usual name for labels; "
+        "name the target (--target)."
+    )
 
 
 def _sample(path: Path, names: Sequence[str], format_name: str | None) -> dict[str, Any]:

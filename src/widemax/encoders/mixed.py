@@ -73,6 +73,9 @@ class MixedEncoder(Encoder):
     """
 
     kinds: ClassVar[frozenset[str]] = frozenset(_DEFAULT)
+    # One optimizer for bags and perceptrons alike: Adagrad's first steps throw perceptrons far off.
+    optimizer = "lazy_adam"
+    learning_rate = 5e-3
 
     def __init__(
         self,

@@ -34,11 +34,10 @@ def answered_rows(model: Model, rows: Iterable[Rows]) -> Iterator[EvaluationRows
     for batch in rows:
         with torch.no_grad():
             hidden_BD = model.encoder(batch.features)
-        seen, labels = None, batch.labels
-        if model.task == "next":
-            seen = batch.seen
-            if isinstance(labels, Tensor):
-                labels = SeveralLabels(labels, torch.arange(len(labels) + 1))
+        seen = batch.seen if model.task == "next" else None
+        labels = batch.labels
+        if model.task != "one" and isinstance(labels, Tensor):
+            labels = SeveralLabels(labels, torch.arange(len(labels) + 1))
         answers = model.head.answer(hidden_BD, labels, k=TOP_K[model.task], exclude=seen)
         yield evaluation_rows(answers, labels)
 

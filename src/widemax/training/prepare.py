@@ -11,7 +11,7 @@ from torch.optim import Optimizer
 from widemax.artifact import Model, build_encoder, build_head
 from widemax.config import Config
 from widemax.data import Dataset, infer_schema, resolve
-from widemax.errors import DataError
+from widemax.errors import ConfigError, DataError
 from widemax.optim import RowOptimizer, optimizers
 from widemax.storage import check_folder, write_file
 from widemax.training.checkpoint import Progress, folder_of, load_encoder, load_rest, read_progress
@@ -161,11 +161,20 @@ def split(model: Model, feed: Feed, scratch: Path) -> tuple[Feed, Feed | None]:
 
 
 def build_optimizer(model: Model) -> RowOptimizer:
-    """The optimizer the completed config names, over the encoder's and the head's parameters."""
+    """The optimizer the completed config names, over the encoder's and the head's parameters.
+
+    Raises:
+        ConfigError: weight decay is asked of an optimizer that has none.
+    """
     train = model.config.train
     options = optimizers.check_options(train.optimizer, {"lr": train.learning_rate})
     if "weight_decay" in options:
         options["weight_decay"] = train.weight_decay
+    elif train.weight_decay:
+        raise ConfigError(
+            f"train.weight_decay is {train.weight_decay}, but optimizer {train.optimizer!r} has none. "
+            "Leave it out, or choose another train.optimizer."
+        )
     parameters = [*model.encoder.parameters(), *model.head.parameters()]
     if "rowwise" not in options:
         return optimizers[train.optimizer](parameters, **options)

@@ -114,6 +114,14 @@ def test_undecodable_bytes_and_nul_are_bad_rows_even_in_rows_of_a_wrong_width(tm
     ]
 
 
+@pytest.mark.parametrize("block_bytes", [1, 1000])
+def test_a_file_of_bad_rows_only(tmp_path, block_bytes):
+    path = write(tmp_path, b'a,b\n"1,2\n\n3,\xff\n')
+    rows, _, bad = read(path, ["a", "b"], block_bytes=block_bytes)
+    assert rows == []
+    assert bad == [(2, "a quote is never closed"), (4, "byte 0xff after 2 bytes is not UTF-8")]
+
+
 def test_byte_order_mark_crlf_and_lone_returns(tmp_path):
     path = write(tmp_path, b"\xef\xbb\xbfa,b\r\n1,2\r\n\r\n3,4\r5,6\r\n7\r\n")
     rows, lines, bad = read(path, ["a", "b"])

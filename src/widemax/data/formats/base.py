@@ -75,7 +75,8 @@ def readable(path: Path, noun: str) -> Iterator[None]:
     except WidemaxError:
         raise
     except (pa.ArrowException, OSError, EOFError, ValueError, zipfile.BadZipFile, zlib.error) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        first_line = (str(error).splitlines() or [type(error).__name__])[0]
+        reason = first_line.split(". ")[0].rstrip(".")  # numpy goes on to advise unpickling
         raise DataError(
             f"{path} cannot be read as {noun}: {reason}. Check that the file is complete and of this format."
         ) from error

@@ -51,7 +51,7 @@ class Csv(Format):
                     yield _parse(block[:consumed], ends_R, line, names, columns, delimiter)
                 else:  # a quote swallows the rest: give up its line only, the next may be sound
                     consumed = int(_line_ends(block)[0])
-                    yield _unreadable(line, "a quote is never closed", columns)
+                    yield _rejected([(line, "a quote is never closed")], columns)
                 line += len(_line_ends(block[:consumed]))
                 block = block[consumed:]
 
@@ -125,9 +125,10 @@ def _header(path: Path, record: bytes, delimiter: str) -> list[str]:
     return names
 
 
-def _unreadable(line: int, reason: str, columns: Sequence[str]) -> Chunk:
+def _rejected(bad: Sequence[tuple[int, str]], columns: Sequence[str]) -> Chunk:
+    """A chunk without a readable row."""
     nothing = pa.array([], pa.large_string())
-    return Chunk(dict.fromkeys(columns, nothing), np.empty(0, np.int64), ((line, reason),))
+    return Chunk(dict.fromkeys(columns, nothing), np.empty(0, np.int64), tuple(bad))
 
 
 def _parse(
@@ -146,6 +147,8 @@ def _parse(
         text = b"".join(record for record, reason in zip(records, reasons, strict=True) if not reason)
         blank_R |= np.array([reason is not None for reason in reasons])
     lines_B = lines_R[~blank_R]
+    if not len(lines_B):  # arrow refuses a text without a record
+        return _rejected(bad, columns)
     wrong_width: dict[int, int] = {}
 
     def skip(row: pa_csv.InvalidRow) -> str:

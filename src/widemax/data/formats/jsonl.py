@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 
+from widemax.data.convert import array_of
 from widemax.data.formats import formats
 from widemax.data.formats.base import BLOCK_BYTES, Chunk, Format
 from widemax.data.formats.text import numbered_lines
@@ -32,7 +32,7 @@ class JsonLines(Format):
         lines = (pair for block in numbered_lines(path, block_bytes=self.block_bytes) for pair in block)
         names: dict[str, None] = {}
         for _, line in islice(lines, _LINES_WITH_ALL_KEYS):
-            row, _ = _parse(line)
+            row, _ = parse_object(line)
             names.update(dict.fromkeys(row))
         if not names:
             raise DataError(f"{path} holds no JSON object, but every line must be one.")
@@ -44,20 +44,20 @@ class JsonLines(Format):
             positions: list[int] = []
             bad: list[tuple[int, str]] = []
             for number, line in block:
-                row, reason = _parse(line)
+                row, reason = parse_object(line)
                 if reason:
                     bad.append((number, reason))
                 else:
                     rows.append(row)
                     positions.append(number)
             yield Chunk(
-                {name: _array([row.get(name) for row in rows]) for name in columns},
+                {name: array_of([row.get(name) for row in rows]) for name in columns},
                 np.array(positions, np.int64),
                 tuple(bad),
             )
 
 
-def _parse(line: bytes) -> tuple[dict[str, Any], str]:
+def parse_object(line: bytes) -> tuple[dict[str, Any], str]:
     """The object on a line and "", or {} and what is wrong with the line."""
     try:
         row = json.loads(line.decode())
@@ -74,12 +74,3 @@ def _parse(line: bytes) -> tuple[dict[str, Any], str]:
     if not isinstance(row, dict):
         return {}, f"the line must hold a JSON object, got {type(row).__name__}"
     return row, ""
-
-
-def _array(values: list[Any]) -> Any:
-    """One Arrow array; values of types that do not mix become their JSON text."""
-    try:
-        return pa.array(values)
-    except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError):
-        texts = [value if value is None or isinstance(value, str) else json.dumps(value) for value in values]
-        return pa.array(texts, pa.large_string())

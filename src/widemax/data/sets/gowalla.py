@@ -1,12 +1,16 @@
 """Gowalla check-ins: the places a user went to, and those held out."""
 
 import gzip
+from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 
 from widemax.data.sets import sets
 from widemax.data.sets.base import DataSet, SourceFile
+
+FOLDS = 5
 
 
 @sets.register("gowalla")
@@ -16,8 +20,10 @@ class Gowalla(DataSet):
     name = "gowalla"
     title = "Gowalla check-ins, the split of LightGCN"
     description = (
-        "One row a user: history holds the training places, items what is to be found: the same places in "
-        "train, the held-out ones in test. Places are in the order of their ids, not of time."
+        "test has one row a user: history holds the training places, items the held-out ones. train asks the "
+        "same question of the training places alone: five rows a user, each hiding another random fifth of "
+        "them, so that every training place is to be found once. Places come in the order of their ids, not "
+        "of time."
     )
     licence = "none stated (SNAP Gowalla check-ins)"
     attribution = (
@@ -33,14 +39,25 @@ class Gowalla(DataSet):
     target = "items"
 
     def prepare(self, source: Path, into: Path) -> None:
-        history = _items_of_users(source / "train.txt.gz")
-        for split, items in (("train", history), ("test", _items_of_users(source / "test.txt.gz"))):
-            columns = {
-                "user": list(items),
-                "history": pa.array([history[user] for user in items], pa.list_(pa.int64())),
-                "items": pa.array(list(items.values()), pa.list_(pa.int64())),
+        known = _items_of_users(source / "train.txt.gz")
+        held_out = _items_of_users(source / "test.txt.gz")
+        test = [(user, known[user], items) for user, items in held_out.items()]
+        train = [row for user, items in known.items() for row in _hide_fifths(user, items)]
+        for split, rows in (("train", train), ("test", test)):
+            users, histories, items = zip(*rows, strict=True)
+            lists = {
+                name: pa.array(values, pa.list_(pa.int64()))
+                for name, values in (("history", histories), ("items", items))
             }
-            self.write(into, split, columns)
+            self.write(into, split, {"user": list(users), **lists})
+
+
+def _hide_fifths(user: int, items: list[int]) -> Iterator[tuple[int, list[int], list[int]]]:
+    """Rows (user, history, hidden items); the user's number seeds the split."""
+    fold_P = np.random.default_rng(user).permutation(len(items)) % FOLDS
+    for fold in range(min(FOLDS, len(items))):
+        hidden = [item for item, number in zip(items, fold_P, strict=True) if number == fold]
+        yield user, [item for item, number in zip(items, fold_P, strict=True) if number != fold], hidden
 
 
 def _items_of_users(path: Path) -> dict[int, list[int]]:

@@ -1,0 +1,354 @@
+"""A saved model answers as the trained one did, whatever its labels; a damaged one is refused by name."""
+
+import datetime
+import json
+import random
+import shutil
+import subprocess
+import sys
+import unicodedata
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from widemax import artifact
+from widemax.artifact import Model, read_head, seen_labels, write_head, write_tensors
+from widemax.config import Config
+from widemax.data import LabelVocabulary
+from widemax.errors import ConfigError, CorruptError, DataError
+from widemax.heads import heads
+from widemax.storage import MANIFEST, read_manifest, write_manifest
+from widemax.training.loop import Outcome, train
+
+WORDS = ("red", "green", "blue", "gold", "gray", "pink", "teal", "plum")
+
+
+def train_on(table: dict[str, Any] | pa.Table, folder: Path, **data: Any) -> Outcome:
+    """A short run on a table."""
+    pq.write_table(table if isinstance(table, pa.Table) else pa.table(table), folder / "rows.parquet")
+    values = {
+        "data": {"train": str(folder / "rows.parquet"), "target": "label", **data},
+        "encoder": {"dim": 8},
+        "train": {"epochs": 2, "batch_size": 16},
+        "output": {"dir": str(folder / "run")},
+    }
+    return train(Config.from_dict(values))
+
+
+def rows_of(task: str) -> dict[str, Any]:
+    """120 rows of one label, of several, or of a history and what came next."""
+    words = random.Random(1)
+    names = [words.choice(WORDS) for _ in range(120)]
+    if task == "one":
+        return {"text": [f"a {name} thing" for name in names], "label": names}
+    if task == "several":
+        pairs = [words.sample(WORDS, 2) for _ in range(120)]
+        return {"text": [" and ".join(pair) for pair in pairs], "label": pairs}
+    histories = [words.sample(WORDS, 3) for _ in range(120)]
+    following = [words.choice([word for word in WORDS if word not in history]) for history in histories]
+    return {"history": histories, "label": following}
+
+
+@pytest.fixture(scope="module")
+def outcome(tmp_path_factory: pytest.TempPathFactory) -> Outcome:
+    """A finished run of one label a row."""
+    return train_on(rows_of("one"), tmp_path_factory.mktemp("one"))
+
+
+@pytest.fixture
+def run(outcome: Outcome, tmp_path: Path) -> Path:
+    """A copy of it to damage."""
+    shutil.copytree(outcome.run, tmp_path / "run")
+    return tmp_path / "run"
+
+
+@pytest.mark.parametrize("task", ["one", "several", "next"])
+def test_loaded_model_gives_the_same_bits(task: str, tmp_path: Path) -> None:
+    table = rows_of(task)
+    outcome = train_on(table, tmp_path)
+    model, loaded = outcome.model, Model.load(outcome.run)
+    assert model.task == loaded.task == task
+    assert (loaded.schema, loaded.num_train_rows) == (model.schema, 120)
+    rows = [dict(zip(table, values, strict=True)) for values in zip(*table.values(), strict=True)][:30]
+    assert loaded.predict(rows, k=8) == model.predict(rows, k=8)
+    if task == "next":  # what stands in the history is not predicted again
+        for row, predictions in zip(rows, loaded.predict(rows, k=8), strict=True):
+            assert {p.label for p in predictions} == set(WORDS) - set(row["history"])
+    else:
+        assert {len(predictions) for predictions in loaded.predict(rows, k=99)} == {len(WORDS)}
+
+
+def test_predictions_are_ranked_probabilities(outcome: Outcome) -> None:
+    (predictions,) = outcome.model.predict([{"text": "a red thing", "other": 1}], k=8)
+    probabilities = [prediction.probability for prediction in predictions]
+    assert sum(probabilities) == pytest.approx(1, abs=1e-5)
+    assert probabilities == sorted(probabilities, reverse=True)
+    logits = torch.tensor([prediction.logit for prediction in predictions])
+    np.testing.assert_allclose(probabilities, logits.softmax(0), rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("row", "message"), [({}, "row 0 lacks the input 'text'"), ({"text": {"a": 1}}, "text")]
+)
+def test_rows_of_the_wrong_shape_are_refused(outcome: Outcome, row: dict[str, Any], message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        outcome.model.predict([row])
+
+
+TYPED_LABELS = {
+    "unicode": [
+        *(unicodedata.normalize(form, "crème brûlée") for form in ("NFC", "NFD")),
+        *("東京", "Straße", "STRASSE", "a\tb", "  ", "👩‍👩‍👧", '"', "null"),
+    ],
+    "integer": [0, -1, 7, 2**53 + 1, 2**53 + 2, -(2**62)],
+    "bool": [True, False],
+    "date": [datetime.date(2024, 2, 29), datetime.date(1969, 12, 31), datetime.date(1, 1, 1)],
+}
+
+
+@pytest.mark.parametrize("kind", TYPED_LABELS)
+def test_labels_come_back_as_they_were_given(kind: str, tmp_path: Path) -> None:
+    labels = TYPED_LABELS[kind] * 12
+    outcome = train_on({"text": [f"w{n % 5}" for n in range(len(labels))], "label": labels}, tmp_path)
+    loaded = Model.load(outcome.run)
+    predicted = [p.label for p in loaded.predict([{"text": "w1"}], k=99)[0]]
+    assert sorted(map(repr, predicted)) == sorted(map(repr, TYPED_LABELS[kind]))
+    table = pq.read_table(outcome.run / "labels.parquet")
+    assert table.column_names == ["class_id", "label", "count"]
+    assert sorted(map(repr, table["label"].to_pylist())) == sorted(map(repr, TYPED_LABELS[kind]))
+    assert table["count"].to_pylist() == [12] * len(TYPED_LABELS[kind])
+
+
+@pytest.mark.parametrize("labels", [["a", None, "b"] * 9, [1, None, 2] * 9])
+def test_a_missing_label_is_refused_by_its_row(labels: list[Any], tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"rows\.parquet:row 2: the label is missing"):
+        train_on({"text": ["w"] * 27, "label": labels}, tmp_path)
+
+
+def test_a_missing_label_in_the_vocabulary_is_refused() -> None:
+    damaged = pa.table({"class_id": [0, 1], "label": ["a", None], "count": [2, 1]})
+    with pytest.raises(DataError, match="every label of a label table must be there once"):
+        LabelVocabulary.from_table(damaged)
+
+
+# Damage to the files of a run.
+
+
+def resign(run: Path) -> None:
+    """Give altered files a manifest that agrees with them, as an attacker or a broken tool would."""
+    manifest = read_manifest(run)
+    paths = [run / name for name in manifest.pop("files") if (run / name).exists()]
+    write_manifest(run, {*paths, *(run / "weights").iterdir()}, manifest)
+
+
+FILES = [
+    *("weights/encoder.safetensors", "weights/head-00000-of-00001.safetensors"),
+    *("labels.parquet", "config.toml", "metrics.jsonl", "report.html"),
+]
+
+
+@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize("where", [0, 0.5, -1], ids=["first", "middle", "last"])
+def test_a_flipped_bit_is_found(run: Path, name: str, where: float) -> None:
+    content = bytearray((run / name).read_bytes())
+    content[where if isinstance(where, int) else int(where * len(content))] ^= 1
+    (run / name).write_bytes(content)
+    with pytest.raises(CorruptError, match=name):
+        Model.load(run)
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_truncated_or_absent_file_is_found(run: Path, name: str) -> None:
+    content = (run / name).read_bytes()
+    for part in (content[:-1], content[: len(content) // 2], b""):
+        (run / name).write_bytes(part)
+        with pytest.raises(CorruptError, match=name):
+            Model.load(run)
+    (run / name).unlink()
+    with pytest.raises(CorruptError, match=f"{name} is missing"):
+        Model.load(run)
+
+
+def test_a_flipped_bit_anywhere_in_the_manifest_is_found(run: Path) -> None:
+    content = (run / MANIFEST).read_bytes()
+    manifest = json.loads(content)
+    for place in range(0, len(content), 7):
+        damaged = bytearray(content)
+        damaged[place] ^= 1
+        (run / MANIFEST).write_bytes(damaged)
+        try:
+            same = json.loads(damaged) == manifest  # space for another space
+        except ValueError:
+            same = False
+        if not same:
+            with pytest.raises(CorruptError, match=MANIFEST):
+                Model.load(run)
+
+
+@pytest.mark.parametrize("name", ["encoder.safetensors", "head-00000-of-00001.safetensors"])
+def test_a_truncated_tensor_file_is_found_without_its_hash(run: Path, name: str) -> None:
+    path = run / "weights" / name
+    path.write_bytes(path.read_bytes()[:-8])
+    resign(run)
+    with pytest.raises(CorruptError, match=name):
+        Model.load(run)
+
+
+def test_labels_and_classes_must_agree(run: Path) -> None:
+    table = pq.read_table(run / "labels.parquet")
+    pq.write_table(table.slice(0, 7), run / "labels.parquet")
+    resign(run)
+    with pytest.raises(CorruptError, match=r"labels\.parquet has 7 labels; the manifest says 8"):
+        Model.load(run)
+
+
+# Shards of the head.
+
+
+@pytest.fixture
+def small_shards(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Three of the eight classes a shard: 8 weights and a bias of 4 bytes each."""
+    monkeypatch.setattr(artifact, "SHARD_BYTES", 3 * 36 + 10)
+
+
+@pytest.fixture
+def sharded(small_shards: None, tmp_path: Path) -> Outcome:
+    return train_on(rows_of("one"), tmp_path)
+
+
+SHARDS = [f"head-0000{shard}-of-00003.safetensors" for shard in range(3)]
+
+
+def test_a_head_in_shards_is_the_same_head(sharded: Outcome, outcome: Outcome) -> None:
+    weights = sharded.run / "weights"
+    assert sorted(path.name for path in weights.glob("head-*")) == SHARDS
+    assert [len(load_file(weights / name)["weight"]) for name in SHARDS] == [3, 3, 2]
+    rows = [{"text": "a teal thing"}, {"text": "plum"}]
+    assert Model.load(sharded.run).predict(rows) == sharded.model.predict(rows)
+    assert sharded.model.predict(rows) == outcome.model.predict(rows)
+
+
+def test_a_missing_shard_is_named(sharded: Outcome) -> None:
+    (sharded.run / "weights" / SHARDS[1]).unlink()
+    with pytest.raises(CorruptError, match=f"{SHARDS[1]} is missing"):
+        Model.load(sharded.run)
+    resign(sharded.run)
+    with pytest.raises(CorruptError, match=r"weights lacks some of the head's shards; it holds .*00002-of"):
+        Model.load(sharded.run)
+
+
+def test_swapped_shards_are_found(sharded: Outcome) -> None:
+    first, second = (sharded.run / "weights" / name for name in SHARDS[:2])
+    first.rename(first.with_suffix(".swap"))
+    second.rename(first)
+    first.with_suffix(".swap").rename(second)
+    with pytest.raises(CorruptError, match=f"{SHARDS[0]} is not the file that was saved"):
+        Model.load(sharded.run)
+
+
+def test_a_shard_of_another_run_is_found(sharded: Outcome) -> None:
+    path = sharded.run / "weights" / SHARDS[2]
+    tensors = load_file(path)
+    save_file({name: tensor + 1 for name, tensor in tensors.items()}, path)
+    with pytest.raises(CorruptError, match=f"{SHARDS[2]} is not the file that was saved"):
+        Model.load(sharded.run)
+
+
+def broken_shards() -> Iterator[tuple[str, Any, str]]:
+    """What is done to the tensors of a shard, and what the message says beside the file's name."""
+    yield "narrow", lambda t: t | {"weight": t["weight"][:, 1:].clone()}, "'weight' has shape"
+    yield "short", lambda t: t | {"bias": t["bias"][:-1].clone()}, "'bias'"
+    yield "long", lambda t: t | {"weight": torch.cat([t["weight"], t["weight"]])}, "'weight' has shape"
+    yield "half", lambda t: t | {"weight": t["weight"].half()}, "float16"
+    yield "foreign", lambda t: t | {"code": torch.zeros(1)}, "tensors this head does not have"
+    yield "scalar", lambda t: t | {"weight": torch.zeros(())}, "'weight' has shape"
+
+
+@pytest.mark.parametrize(("change", "message"), [pytest.param(c, m, id=n) for n, c, m in broken_shards()])
+def test_a_shard_of_the_wrong_shape_is_named(sharded: Outcome, change: Any, message: str) -> None:
+    path = sharded.run / "weights" / SHARDS[2]
+    save_file(change(load_file(path)), path)
+    resign(sharded.run)
+    with pytest.raises(CorruptError, match=message) as raised:
+        Model.load(sharded.run)
+    assert SHARDS[2] in str(raised.value) or "end before row" in str(raised.value)
+
+
+@pytest.mark.parametrize("rows_a_shard", [1, 2, 5, 6, 100])
+def test_any_number_of_shards(rows_a_shard: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(artifact, "SHARD_BYTES", rows_a_shard * 4 * (3 + 1))
+    torch.manual_seed(0)
+    head, other = heads["exact"](6, 3), heads["exact"](6, 3)
+    head.calibration_temperature.fill_(2.5)
+    write_head(tmp_path, head)
+    assert len(list(tmp_path.iterdir())) == -(-6 // rows_a_shard)
+    read_head(tmp_path, other)
+    state: Mapping[str, torch.Tensor] = other.state_dict()
+    assert all(torch.equal(state[name], tensor) for name, tensor in head.state_dict().items())
+
+
+def test_weights_that_are_not_finite_are_not_saved(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="'w' holds values that are not finite"):
+        write_tensors(tmp_path / "w.safetensors", {"w": torch.tensor([1.0, torch.nan])})
+
+
+def test_seen_items_are_joined_over_the_histories() -> None:
+    vocabulary = LabelVocabulary(pa.array(["a", "b", "c"]), np.array([3, 2, 1]))
+    histories = [pa.array([["b", "x"], [], ["a"]]), pa.array([["c"], ["c"], None], pa.list_(pa.string()))]
+    seen = seen_labels(vocabulary, histories)
+    assert [sorted(seen.take(torch.tensor([row])).ids_P.tolist()) for row in range(3)] == [[1, 2], [2], [0]]
+
+
+LOADS_UNDER_WATCH = """
+import sys
+
+FORBIDDEN = ("pickle.find_class", "os.system", "os.exec", "os.posix_spawn", "os.fork", "subprocess.Popen")
+
+def watch(event, arguments):
+    if event.startswith(FORBIDDEN) or (watching and event in ("exec", "compile")):
+        print("forbidden:", event, arguments)
+        sys.stdout.flush()
+        import os
+        os._exit(1)
+
+watching = False
+sys.addaudithook(watch)
+if sys.argv[2:] == ["violate"]:
+    import pickle
+    pickle.loads(pickle.dumps(print))
+from pathlib import Path
+from widemax.artifact import Model
+from widemax.encoders import encoders
+from widemax.heads import heads
+encoders.names(), heads.names()  # members are imported, which executes their files, before the watch begins
+from widemax import samplers
+Model.load(Path(sys.argv[1]))  # what torch and pyarrow import late is imported now
+watching = True
+model = Model.load(Path(sys.argv[1]))
+watching = False
+print([p.label for p in model.predict([{"text": "a red thing"}], k=1)[0]])
+"""
+
+
+def load_under_watch(run: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-c", LOADS_UNDER_WATCH, str(run), *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_loading_runs_no_code(run: Path) -> None:
+    done = load_under_watch(run)
+    assert (done.returncode, done.stdout) == (0, "['red']\n"), done.stdout + done.stderr
+    caught = load_under_watch(run, "violate")
+    assert caught.returncode == 1
+    assert "forbidden: pickle.find_class" in caught.stdout

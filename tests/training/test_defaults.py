@@ -1,0 +1,159 @@
+"""What "auto" becomes, and which configs do not fit the data."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from widemax.config import Config
+from widemax.data import Column, LabelVocabulary, Schema
+from widemax.errors import ConfigError, UnknownNameError
+from widemax.training.defaults import (
+    absolute,
+    complete_data,
+    complete_encoder,
+    complete_rest,
+    decide_batch_size,
+    decide_task,
+)
+
+TEXT = Column("title", "text")
+NUMBER = Column("price", "number")
+HISTORY = Column("bought", "ids", item="string")
+VOCABULARY = LabelVocabulary(pa.array(list("abcd")), np.array([4, 3, 2, 1]))
+
+
+def config_of(**sections: Any) -> Config:
+    return Config.from_dict({"data": {"train": "rows.csv"}, **sections})
+
+
+def completed(task: str = "one", **sections: Any) -> Config:
+    schema = Schema((TEXT,), "y")
+    config = complete_encoder(config_of(**sections), schema)
+    return complete_rest(config, VOCABULARY, task=task, dim=config.encoder.options["dim"], num_rows=10)[0]
+
+
+@pytest.mark.parametrize(
+    ("columns", "kind"),
+    [((TEXT,), "text"), ((NUMBER,), "table"), ((HISTORY,), "history"), ((TEXT, NUMBER), "mixed")],
+)
+def test_the_encoder_follows_from_the_columns(columns: tuple[Column, ...], kind: str) -> None:
+    section = complete_encoder(config_of(), Schema(columns, "y")).encoder
+    assert section.kind == kind
+    assert section.options["dim"] > 0
+
+
+def test_an_encoder_that_cannot_take_a_column_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"'price' is number\. Set encoder\.kind = 'mixed'"):
+        complete_encoder(config_of(encoder={"kind": "text"}), Schema((TEXT, NUMBER), "y"))
+    with pytest.raises(ConfigError, match="did you mean 'dim'"):
+        complete_encoder(config_of(encoder={"dmi": 3}), Schema((TEXT,), "y"))
+    with pytest.raises(UnknownNameError, match="did you mean 'text'"):
+        complete_encoder(config_of(encoder={"kind": "txt"}), Schema((TEXT,), "y"))
+
+
+@pytest.mark.parametrize(
+    ("several", "share", "asked", "task"),
+    [
+        (False, 0.0, "auto", "one"),
+        (True, 0.0, "auto", "several"),
+        (False, 0.5, "auto", "next"),
+        (True, 0.9, "auto", "next"),
+        (False, 0.49, "auto", "one"),
+        (False, 0.9, "one", "one"),
+        (True, 0.9, "several", "several"),
+    ],
+)
+def test_the_task_follows_from_the_labels(several: bool, share: float, asked: str, task: str) -> None:
+    schema = Schema((HISTORY,), "y", several=several)
+    config = config_of(data={"train": "x", "task": asked})
+    assert decide_task(config, schema, labels_in_histories=share) == task
+
+
+def test_one_label_cannot_be_read_out_of_lists() -> None:
+    config = config_of(data={"train": "x", "task": "one"})
+    with pytest.raises(ConfigError, match="target 'y' holds lists"):
+        decide_task(config, Schema((TEXT,), "y", several=True), labels_in_histories=0.0)
+
+
+@pytest.mark.parametrize(
+    ("rows", "batch_size"), [(1, 64), (10_000, 64), (18_000, 64), (40_000, 128), (70_000, 256), (10**8, 512)]
+)
+def test_the_batch_size_gives_some_hundred_steps(rows: int, batch_size: int) -> None:
+    assert decide_batch_size("auto", rows) == batch_size
+    assert decide_batch_size(17, rows) == 17
+
+
+@pytest.mark.parametrize(
+    ("task", "loss", "metric"),
+    [
+        ("one", "cross_entropy", "mean_reciprocal_rank"),
+        ("several", "binary_cross_entropy", "ndcg@5"),
+        ("next", "cross_entropy", "ndcg@20"),
+    ],
+)
+def test_loss_and_metric_follow_from_the_task(task: str, loss: str, metric: str) -> None:
+    config = completed(task)
+    assert (config.head.options["loss"], config.train.metric) == (loss, metric)
+    assert (config.head.options.get("label_smoothing", 0.0) > 0) == (loss == "cross_entropy")
+
+
+def test_the_planner_chooses_the_head() -> None:
+    config = complete_encoder(config_of(), Schema((TEXT,), "y"))
+    chosen, plan = complete_rest(config, VOCABULARY, task="one", dim=64, num_rows=10)
+    assert plan is not None
+    assert chosen.head.kind == plan.choice == "exact"
+    named = config_of(head={"kind": "sampled", "num_sampled": 2})
+    named = complete_encoder(named, Schema((TEXT,), "y"))
+    chosen, plan = complete_rest(named, VOCABULARY, task="one", dim=64, num_rows=10)
+    assert plan is None
+    assert (chosen.head.kind, chosen.head.options["num_sampled"]) == ("sampled", 2)
+
+
+def test_what_is_given_is_kept() -> None:
+    head = {"kind": "exact", "loss": "cross_entropy", "label_smoothing": 0.0, "temperature": 0.5}
+    train = {"learning_rate": 0.25, "optimizer": "momentum", "metric": "nll", "batch_size": 9}
+    config = completed(head=head, train=train)
+    assert head.items() <= {"kind": config.head.kind, **config.head.options}.items()
+    assert train.items() <= config.train.model_dump().items()
+
+
+def test_a_completed_config_is_its_own_completion() -> None:
+    once = completed(encoder={"dim": 24}, head={"kind": "sampled"})
+    assert Config.from_dict(once.model_dump()) == once
+    again = complete_encoder(once, Schema((TEXT,), "y"))
+    again, plan = complete_rest(again, VOCABULARY, task="one", dim=24, num_rows=10)
+    assert (again, plan) == (once, None)
+
+
+@pytest.mark.parametrize(
+    ("sections", "error", "message"),
+    [
+        ({"head": {"dim": 3}}, ConfigError, r"head\.dim must equal the encoder's dim"),
+        ({"head": {"kind": "exakt"}}, UnknownNameError, "did you mean 'exact'"),
+        ({"head": {"kind": "exact", "num_sampled": 3}}, ConfigError, "no option 'num_sampled'"),
+        ({"train": {"optimizer": "momentun"}}, UnknownNameError, "did you mean 'momentum'"),
+        ({"train": {"metric": "acuracy"}}, ConfigError, "did you mean 'accuracy'"),
+        ({"train": {"metric": "ndcg@20"}}, ConfigError, "not a metric of task 'one'"),
+    ],
+)
+def test_what_does_not_fit_is_refused(sections: dict[str, Any], error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
+        completed(**sections)
+
+
+def test_data_are_named_from_the_root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "rows.csv").touch()
+    assert absolute(("rows.csv", "sub/*.csv", "clinc150:test")) == (
+        str(tmp_path / "rows.csv"),
+        str(tmp_path / "sub/*.csv"),
+        "clinc150:test",
+    )
+    config = complete_data(config_of(), Schema((TEXT, NUMBER), "y"), Path("run"))
+    assert config.data.train == (str(tmp_path / "rows.csv"),)
+    assert config.data.input == ("title", "price")
+    assert (config.data.target, config.data.kinds) == ("y", {"title": "text", "price": "number"})
+    assert config.output.dir == str(tmp_path / "run")

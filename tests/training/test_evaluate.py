@@ -1,0 +1,171 @@
+"""Metrics of a model on files equal those worked out by hand from its full table of probabilities."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from widemax.artifact import Model
+from widemax.config import Config
+from widemax.data import Dataset
+from widemax.errors import BadRowError, DataError
+from widemax.training import evaluate as evaluate_module
+from widemax.training.evaluate import calibrate_temperature, evaluate
+from widemax.training.feed import read_encoded
+from widemax.training.loop import train
+
+MakeConfig = Callable[..., Config]
+
+WORDS = ("red", "green", "blue", "gold", "gray", "pink", "teal", "plum")
+
+
+def write_rows(path: Path, rows: list[dict[str, Any]]) -> Path:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return path
+
+
+def trained(folder: Path, rows: list[dict[str, Any]], **data: Any) -> Model:
+    path = write_rows(folder / "train.jsonl", rows)
+    values = {
+        "data": {"train": str(path), "target": "y", "valid_fraction": 0.0, **data},
+        "encoder": {"dim": 8},
+        "train": {"epochs": 1, "batch_size": 16},
+        "output": {"dir": str(folder / "run")},
+    }
+    return train(Config.from_dict(values)).model
+
+
+@pytest.fixture
+def one(tmp_path: Path) -> Model:
+    rows = [{"x": f"a {word} thing", "y": word} for word in WORDS for _ in range(8)]
+    return trained(tmp_path, rows, kinds={"x": "text"})
+
+
+@pytest.mark.parametrize("rows_at_once", [1, 4, 512])
+def test_one_label_by_hand(
+    one: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rows_at_once: int
+) -> None:
+    monkeypatch.setattr(evaluate_module, "ROWS_AT_ONCE", rows_at_once)
+    questions = ["red", "green green", "", "teal or pink", "emu", "blue"]
+    answers = ["red", "gold", "gray", "pink", "emu", "blue"]
+    path = write_rows(
+        tmp_path / "test.jsonl", [{"x": x, "y": y} for x, y in zip(questions, answers, strict=True)]
+    )
+    got = evaluate(one, [path])
+
+    log_losses, ranks = [], []
+    for question, answer in zip(questions, answers, strict=True):
+        probabilities = {p.label: p.probability for p in one.predict([{"x": question}], k=8)[0]}
+        if answer in probabilities:
+            log_losses.append(-np.log(probabilities[answer]))
+            ranks.append(list(probabilities).index(answer) + 1)
+        else:
+            ranks.append(np.inf)
+    assert (got["rows"], got["skipped"], got["num_classes"], got["task"]) == (6, 0, 8, "one")
+    assert got["unseen_labels"] == 1
+    assert got["nll"] == pytest.approx(np.mean(log_losses), rel=1e-5)
+    assert got["accuracy"] == pytest.approx(np.mean(np.array(ranks) == 1))
+    assert got["top5"] == pytest.approx(np.mean(np.array(ranks) <= 5))
+    assert got["mean_reciprocal_rank"] == pytest.approx(np.mean(1 / np.array(ranks)))
+    assert got["rows_per_s"] > 0
+    json.dumps(got, allow_nan=False)
+
+
+def test_several_labels_by_hand(tmp_path: Path) -> None:
+    generator = np.random.default_rng(0)
+    pairs = [generator.choice(WORDS, 2, replace=False).tolist() for _ in range(96)]
+    model = trained(tmp_path, [{"x": " ".join(pair), "y": pair} for pair in pairs], kinds={"x": "text"})
+    assert model.task == "several"
+    tests = [("red green", ["red", "green"]), ("teal", ["plum", "emu", "teal"]), ("x", ["gold"])]
+    path = write_rows(tmp_path / "test.jsonl", [{"x": x, "y": y} for x, y in tests])
+    got = evaluate(model, [path])
+    ranked = [[p.label for p in model.predict([{"x": x}], k=8)[0]] for x, _ in tests]
+    hits = [[label in y for label in order] for order, (_, y) in zip(ranked, tests, strict=True)]
+    assert got["p@1"] == pytest.approx(np.mean([row[0] for row in hits]))
+    assert got["p@3"] == pytest.approx(np.mean([sum(row[:3]) / 3 for row in hits]))
+    assert got["unseen_labels"] == 1
+
+
+def histories(count: int, *, words: tuple[str, ...] = WORDS) -> list[dict[str, Any]]:
+    generator = np.random.default_rng(1)
+    drawn = [generator.choice(words, 4, replace=False).tolist() for _ in range(count)]
+    return [{"x": items[:3], "y": items[3]} for items in drawn]
+
+
+def test_next_items_leave_out_the_history(tmp_path: Path) -> None:
+    model = trained(tmp_path, histories(96), kinds={"x": "ids"})
+    assert model.task == "next"
+    tests = histories(10)
+    got = evaluate(model, [write_rows(tmp_path / "test.jsonl", tests)])
+    ranked = [[p.label for p in model.predict([{"x": row["x"]}], k=8)[0]] for row in tests]
+    assert all(len(order) == 5 for order in ranked)
+    ranks = [order.index(row["y"]) + 1 for order, row in zip(ranked, tests, strict=True)]
+    assert got["mrr"] == pytest.approx(np.mean([1 / rank for rank in ranks]))
+    assert got["hr@10"] == got["recall@20"] == 1.0
+
+
+def test_a_task_of_several_takes_single_labels_too(tmp_path: Path) -> None:
+    rows = [{"x": word, "y": word} for word in WORDS for _ in range(8)]
+    model = trained(tmp_path, rows, kinds={"x": "text"}, task="several")
+    assert model.head.loss == "binary_cross_entropy"
+    assert evaluate(model, [tmp_path / "train.jsonl"])["p@1"] > 0.5
+
+
+def test_no_rows_and_bad_rows_are_refused(one: Model, tmp_path: Path) -> None:
+    empty = write_rows(tmp_path / "empty.jsonl", [])
+    with pytest.raises(DataError):
+        evaluate(one, [empty])
+    bad = write_rows(tmp_path / "bad.jsonl", [{"x": "red", "y": "red"}, {"x": "blue", "y": None}])
+    with pytest.raises(BadRowError, match=r"bad\.jsonl:2"):
+        evaluate(one, [bad])
+    got = evaluate(one, [bad], drop_bad=True)
+    assert (got["rows"], got["skipped"]) == (1, 1)
+
+
+def test_the_calibration_temperature_is_the_best_one(one: Model, tmp_path: Path) -> None:
+    generator = np.random.default_rng(2)
+    rows = [{"x": word, "y": word} for word in generator.choice(WORDS, 60)]
+    rows += [{"x": word, "y": generator.choice(WORDS)} for word in generator.choice(WORDS, 40)]
+    path = write_rows(tmp_path / "valid.jsonl", [*rows, {"x": "red", "y": "emu"}])
+    feed = read_encoded(Dataset([path], one.schema), one.encoder, one.vocabulary, tmp_path / "scratch")
+    temperature = calibrate_temperature(one, feed)
+    assert float(one.head.calibration_temperature) == pytest.approx(temperature)
+
+    def nll() -> float:
+        return float(evaluate(one, [path])["nll"])
+
+    best = nll()
+    for factor in (0.8, 0.95, 1.05, 1.25):
+        one.head.calibration_temperature.fill_(temperature * factor)
+        assert nll() > best
+    # Fitting again starts from the training's own logits, so it finds the same.
+    assert calibrate_temperature(one, feed) == pytest.approx(temperature, rel=1e-3)
+
+
+def test_calibration_reads_no_more_logits_than_allowed(
+    one: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(evaluate_module, "CALIBRATION_LOGITS", 8 * 10)
+    sizes: list[int] = []
+    logits = type(one.head).logits
+    monkeypatch.setattr(
+        type(one.head),
+        "logits",
+        lambda head, hidden: sizes.append(len(hidden)) or logits(head, hidden),
+    )
+    path = tmp_path / "train.jsonl"
+    feed = read_encoded(Dataset([path], one.schema), one.encoder, one.vocabulary, tmp_path / "scratch")
+    calibrate_temperature(one, feed)
+    assert sizes == [10]
+
+
+def test_labels_that_were_never_seen_leave_the_temperature_at_one(one: Model, tmp_path: Path) -> None:
+    path = write_rows(tmp_path / "valid.jsonl", [{"x": "red", "y": "emu"}])
+    feed = read_encoded(Dataset([path], one.schema), one.encoder, one.vocabulary, tmp_path / "scratch")
+    assert calibrate_temperature(one, feed) == 1.0
+    assert torch.equal(one.head.calibration_temperature, torch.tensor(1.0))
+    assert evaluate(one, [path])["nll"] is None

@@ -1,0 +1,184 @@
+"""Rows on disk are the rows of the files, in any order and whatever the sizes of blocks and chunks."""
+
+import json
+import random
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+
+from widemax.data import Dataset, LabelVocabulary, infer_schema
+from widemax.data.formats.jsonl import JsonLines
+from widemax.encoders import RaggedTensor, encoders, to_tensors
+from widemax.errors import DataError
+from widemax.heads import SeveralLabels
+from widemax.training import feed as feed_module
+from widemax.training.feed import Feed, Rows, encode_labels, hold_out, read_encoded, read_training
+
+WORDS = ("ash", "elm", "fir", "oak", "yew", "box", "gum")
+ROWS = 57
+
+
+def table() -> dict[str, list[Any]]:
+    """A text, a number, a history, one label and several labels a row; some rows lack a part."""
+    words = random.Random(3)
+    return {
+        "text": [" ".join(words.choices(WORDS, k=words.randint(0, 6))) for _ in range(ROWS)],
+        "number": [words.choice([None, words.random()]) for _ in range(ROWS)],
+        "history": [words.sample(WORDS, words.randint(0, 4)) for _ in range(ROWS)],
+        "one": [words.choice(WORDS) for _ in range(ROWS)],
+        "several": [words.sample(WORDS, words.randint(1, 3)) for _ in range(ROWS)],
+    }
+
+
+def dataset_of(
+    tmp_path: Path, target: str, inputs: tuple[str, ...] = ("text", "number", "history")
+) -> Dataset:
+    path = tmp_path / "rows.parquet"
+    pq.write_table(pa.table(table()), path)
+    kinds = {"text": "text", "number": "number", "history": "ids"}
+    schema = infer_schema([path], inputs=inputs, target=target, kinds={name: kinds[name] for name in inputs})
+    return Dataset([path], schema)
+
+
+def read(
+    tmp_path: Path, target: str, inputs: tuple[str, ...] = ("text", "number", "history")
+) -> tuple[Feed, LabelVocabulary, Any, Dataset]:
+    dataset = dataset_of(tmp_path, target, inputs)
+    encoder = encoders["mixed"]([(column.name, column.kind) for column in dataset.schema.inputs], dim=4)
+    feed, vocabulary = read_training(dataset, encoder, tmp_path / "scratch", seed=0, fitted=False)
+    return feed, vocabulary, encoder, dataset
+
+
+def label_lists(vocabulary: LabelVocabulary, labels: Any) -> list[list[Any]]:
+    """Labels of each row, decoded, by slicing offsets; None for -1."""
+    decoded = [None if i < 0 else vocabulary.decode(np.array([i]))[0] for i in labels.ids_P.tolist()]
+    offsets = labels.offsets_B1.tolist()
+    return [decoded[start:stop] for start, stop in pairwise(offsets)]
+
+
+def assert_same_features(ours: dict[str, Any], theirs: dict[str, Any]) -> None:
+    assert ours.keys() == theirs.keys()
+    for name, entry in ours.items():
+        other = theirs[name]
+        pairs = zip(entry, other, strict=True) if isinstance(entry, RaggedTensor) else [(entry, other)]
+        assert all(torch.equal(one, two) for one, two in pairs), name
+
+
+@pytest.mark.parametrize("chunk_rows", [1, 10, 8192])
+def test_rows_taken_in_any_order_are_the_rows_of_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, chunk_rows: int
+) -> None:
+    monkeypatch.setattr(feed_module, "CHUNK_ROWS", chunk_rows)
+    feed, vocabulary, encoder, dataset = read(tmp_path, "one")
+    order = np.random.default_rng(0).permutation(ROWS)[:20]
+    order[3] = order[4]  # a row may be asked for twice
+    rows = feed.take(order)
+    raw = table()
+    assert vocabulary.decode(rows.labels.numpy()) == [raw["one"][row] for row in order]
+    assert rows.seen is not None
+    seen = label_lists(vocabulary, rows.seen)
+    assert [sorted(items) for items in seen] == [sorted(raw["history"][row]) for row in order]
+    (batch,) = dataset.batches(ROWS)
+    alone = {name: column.take(pa.array(order)) for name, column in batch.columns.items()}
+    assert_same_features(rows.features, to_tensors(encoder.encode(alone)))
+
+
+def test_several_labels_are_those_of_the_file(tmp_path: Path) -> None:
+    feed, vocabulary, _, _ = read(tmp_path, "several")
+    order = np.array([56, 0, 31, 31])
+    labels = feed.take(order).labels
+    assert isinstance(labels, SeveralLabels)
+    expected = [sorted(table()["several"][row]) for row in order]
+    assert [sorted(row) for row in label_lists(vocabulary, labels)] == expected
+
+
+def test_batches_are_all_rows_in_order(tmp_path: Path) -> None:
+    feed, vocabulary, _, _ = read(tmp_path, "one", ("text",))
+    batches: list[Rows] = list(feed.batches(20))
+    assert [len(batch.labels) for batch in batches] == [20, 20, 17]
+    labels = np.concatenate([batch.labels.numpy() for batch in batches])
+    assert vocabulary.decode(labels) == table()["one"]
+    assert all(batch.seen is None for batch in batches)
+
+
+def test_other_files_are_read_with_what_training_learned(tmp_path: Path) -> None:
+    _, vocabulary, encoder, dataset = read(tmp_path, "one")
+    other = tmp_path / "other.parquet"
+    rows = {"text": ["oak baobab"], "number": [1.0], "history": [["oak", "baobab"]], "one": ["baobab"]}
+    pq.write_table(pa.table(rows), other)
+    valid = read_encoded(Dataset([other], dataset.schema), encoder, vocabulary, tmp_path / "valid")
+    row = valid.take(np.array([0]))
+    assert row.labels.tolist() == [-1]
+    assert label_lists(vocabulary, row.seen) == [["oak"]]
+    assert list(tmp_path.glob("*.arrow")) == []
+
+
+def test_scratch_holds_only_what_training_reads(tmp_path: Path) -> None:
+    read(tmp_path, "one")
+    assert [path.name for path in (tmp_path / "scratch").iterdir()] == ["train"]
+
+
+def test_labels_in_histories_is_a_share_of_classes(tmp_path: Path) -> None:
+    feed, vocabulary, _, _ = read(tmp_path, "one")
+    assert feed.labels_in_histories(len(vocabulary)) == 1.0
+    assert feed.labels_in_histories(2 * len(vocabulary)) == 0.5
+
+
+def test_without_histories_no_label_is_in_them(tmp_path: Path) -> None:
+    feed, vocabulary, _, _ = read(tmp_path, "one", ("text",))
+    assert feed.labels_in_histories(len(vocabulary)) == 0.0
+
+
+def test_unseen_labels_are_minus_one() -> None:
+    vocabulary = LabelVocabulary(pa.array(["a", "b"]), np.array([2, 1]))
+    assert encode_labels(vocabulary, pa.array(["b", "z", "a"]), several=False).tolist() == [1, -1, 0]
+    several = encode_labels(vocabulary, pa.array([["z", "b"], []]), several=True)
+    assert label_lists(vocabulary, several) == [[None, "b"], []]
+
+
+@pytest.mark.parametrize("block_bytes", [64, 500, 1 << 22])
+def test_the_size_of_a_block_changes_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, block_bytes: int
+) -> None:
+    path = tmp_path / "rows.jsonl"
+    columns = table()
+    with path.open("w", encoding="utf-8") as file:
+        for values in zip(*columns.values(), strict=True):
+            file.write(json.dumps(dict(zip(columns, values, strict=True))) + "\n")
+    feeds = []
+    for size in (1 << 22, block_bytes):
+        monkeypatch.setattr(JsonLines.__init__, "__kwdefaults__", {"block_bytes": size})
+        schema = infer_schema([path], inputs=["text"], target="one", kinds={"text": "text"})
+        encoder = encoders["text"]([("text", "text")], dim=4)
+        scratch = tmp_path / f"scratch-{len(feeds)}"
+        feeds.append(read_training(Dataset([path], schema), encoder, scratch, seed=0, fitted=False)[0])
+    whole, blocks = (feed.take(np.arange(ROWS)) for feed in feeds)
+    assert_same_features(whole.features, blocks.features)
+    assert torch.equal(whole.labels, blocks.labels)
+
+
+@pytest.mark.parametrize(("fraction", "max_rows", "num_valid"), [(0.2, 99, 11), (0.2, 5, 5), (0.001, 9, 0)])
+def test_held_out_rows_are_disjoint_and_seeded(
+    tmp_path: Path, fraction: float, max_rows: int, num_valid: int
+) -> None:
+    feed, _, _, _ = read(tmp_path, "one", ("text",))
+    train, valid = hold_out(feed, fraction, max_rows, seed=4)
+    assert (len(train), len(valid)) == (ROWS - num_valid, num_valid)
+    assert sorted([*train.rows_N, *valid.rows_N]) == list(range(ROWS))
+    again = hold_out(feed, fraction, max_rows, seed=4)
+    np.testing.assert_array_equal(again[0].rows_N, train.rows_N)
+    np.testing.assert_array_equal(again[1].rows_N, valid.rows_N)
+    if num_valid:
+        assert set(hold_out(feed, fraction, max_rows, seed=5)[1].rows_N) != set(valid.rows_N)
+
+
+def test_something_must_be_left_to_train_on(tmp_path: Path) -> None:
+    feed, _, _, _ = read(tmp_path, "one", ("text",))
+    with pytest.raises(DataError, match="no rows are left for training"):
+        hold_out(feed, 0.999, 10_000, seed=0)
