@@ -9,6 +9,7 @@ from benchmarks.measure import report, script
 from benchmarks.runs import rounded, train_and_evaluate
 
 K = 20
+OPTIONS = ("--input", "history", "--set", "head.kind=sampled")
 
 
 def most_popular() -> dict[str, float]:
@@ -33,7 +34,7 @@ def most_popular() -> dict[str, float]:
 
 def main(argv: Sequence[str]) -> dict[str, Any]:
     peer = most_popular()
-    result = train_and_evaluate("gowalla", "gowalla:test", "items", "--input", "history", seed=0)
+    result = train_and_evaluate("gowalla", "gowalla:test", "items", *OPTIONS, seed=0)
     result |= {f"peer_{name}": value for name, value in peer.items()}
     report("gowalla", [result], seed=0)
     names = ("recall@20", "ndcg@20", "train_s", "evaluate_s", "peer_recall@20", "peer_ndcg@20")

@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 import pytest
 
+from widemax import planner
 from widemax.cli import demo
 from widemax.training import loop
 
@@ -259,12 +260,18 @@ def test_verbs_speak_to_people_too(widemax: Widemax, fruit_csv: Path, fruit_run:
     assert len(everything["rows"]) == 300
 
 
-def test_plan_counts_the_classes_of_a_config(widemax: Widemax, fruit_csv: Path, tmp_path: Path) -> None:
+def test_plan_counts_the_classes_of_a_config(
+    widemax: Widemax, fruit_csv: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     config = tmp_path / "fruit.toml"
     assert widemax("init", fruit_csv, "-o", config, "--target", "fruit", "--json").code == 0
-    plan = json.loads(widemax("plan", config, "--json").out)
-    assert plan["choice"] == "exact"
-    assert "3" in widemax("plan", config).out
+    asked: list[dict[str, int]] = []
+    plan = planner.plan
+    monkeypatch.setattr(planner, "plan", lambda **sizes: asked.append(sizes) or plan(**sizes))
+    assert json.loads(widemax("plan", config, "--json").out)["choice"] == "exact"
+    assert (asked[0]["num_classes"], asked[0]["num_rows"], asked[0]["batch_size"]) == (3, 300, 64)
+    assert widemax("plan", config, "--dim", 17).code == 0
+    assert asked[1]["dim"] == 17
 
 
 def test_data_get_prepares(widemax: Widemax) -> None:

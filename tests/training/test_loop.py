@@ -66,6 +66,11 @@ def timeless(run: Path) -> list[dict[str, Any]]:
     return [{key: value for key, value in record.items() if key != "seconds"} for record in records_of(run)]
 
 
+def test_a_run_killed_while_reading_is_begun_anew(make_config: MakeConfig, tmp_path: Path) -> None:
+    (tmp_path / "run" / "scratch" / "raw").mkdir(parents=True)
+    assert train(make_config(train={"epochs": 1})).steps > 0
+
+
 def test_metrics_lines_are_a_record_an_epoch(make_config: MakeConfig) -> None:
     outcome = train(make_config(train={"refit": False}))
     records = records_of(outcome.run)
@@ -359,6 +364,22 @@ def test_validation_data_given(make_config: MakeConfig, tmp_path: Path) -> None:
     outcome = train(make_config(data={"valid": str(valid)}))
     assert outcome.metrics["unseen_labels"] == 1
     assert outcome.metrics["accuracy"] == 0.5
+
+
+def test_validation_data_without_rows_are_named(make_config: MakeConfig, tmp_path: Path) -> None:
+    valid = tmp_path / "valid.jsonl"
+    valid.write_text("")
+    with pytest.raises(DataError, match=r"valid\.jsonl"):
+        train(make_config(data={"valid": str(valid)}))
+
+
+@pytest.mark.parametrize(
+    "head",
+    [{"kind": "sampled", "num_sampled": 0}, {"kind": "exact", "temperature": 0.0}, {"temperature": -1.0}],
+)
+def test_options_out_of_range_are_refused(make_config: MakeConfig, head: dict[str, object]) -> None:
+    with pytest.raises(ConfigError, match="greater than"):
+        train(make_config(head=head))
 
 
 def test_scratch_is_gone_and_threads_are_kept(make_config: MakeConfig) -> None:

@@ -20,9 +20,10 @@ from widemax.cli import (
     train,
     verify,
 )
-from widemax.errors import WidemaxError
+from widemax.errors import ResourceError, WidemaxError
 
 INTERRUPTED = 130
+OUT_OF_MEMORY = "memory ran out. Lower encoder.dim or train.batch_size."
 
 
 def show_version(wanted: bool) -> None:
@@ -67,7 +68,12 @@ def main() -> None:
     except WidemaxError as error:
         _fail(str(error), error.exit_code, debug=debug)
     except MemoryError:
-        _fail("memory ran out. Lower train.batch_size or encoder.dim.", 4, debug=debug)
+        _fail(OUT_OF_MEMORY, ResourceError.exit_code, debug=debug)
+    except RuntimeError as error:
+        # torch has no exception of its own for this.
+        if "can't allocate memory" not in str(error):
+            raise
+        _fail(OUT_OF_MEMORY, ResourceError.exit_code, debug=debug)
     except KeyboardInterrupt:
         _fail("interrupted.", INTERRUPTED, debug=debug)
     except SystemExit as stop:

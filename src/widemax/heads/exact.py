@@ -1,7 +1,8 @@
 """The head that trains on all classes. Shapes: B rows, D hidden, C classes."""
 
-from typing import final
+from typing import Annotated, final
 
+from pydantic import Field
 from torch import Tensor
 
 from widemax.errors import ConfigError
@@ -57,8 +58,8 @@ class ExactHead(LinearHead):
         num_rows: int | None = None,
         *,
         loss: LossName = "cross_entropy",
-        temperature: float = 1.0,
-        label_smoothing: float = 0.0,
+        temperature: Annotated[float, Field(gt=0.0)] = 1.0,
+        label_smoothing: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0,
         bias: bool = True,
     ) -> None:
         super().__init__(

@@ -1,8 +1,9 @@
 """The head that trains on sampled classes. Shapes: B rows, D hidden, S sampled, P labels, U distinct rows."""
 
-from typing import Literal, final
+from typing import Annotated, Literal, final
 
 import torch
+from pydantic import Field
 from torch import Tensor
 
 from widemax.heads.base import heads
@@ -60,9 +61,9 @@ class SampledHead(LinearHead):
         num_rows: int | None = None,
         *,
         loss: LossName = "cross_entropy",
-        temperature: float = 1.0,
+        temperature: Annotated[float, Field(gt=0.0)] = 1.0,
         bias: bool = True,
-        num_sampled: int = 8192,
+        num_sampled: Annotated[int, Field(ge=1)] = 8192,
         sampler: str | Sampler = "frequency",
         correction: Correction = "conditional",
     ) -> None:

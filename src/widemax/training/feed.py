@@ -155,13 +155,21 @@ def read_training(
 
 
 def read_encoded(dataset: Dataset, encoder: Encoder, vocabulary: LabelVocabulary, folder: Path) -> Feed:
-    """Read files with an encoder and a vocabulary that are already there."""
+    """Read files with an encoder and a vocabulary that are already there.
+
+    Raises:
+        DataError: no usable rows.
+    """
     writer = FeatureStore.create(folder)
     spool = TargetSpool(folder.with_suffix(".arrow"), history_columns(dataset))
     for batch in dataset.batches(CHUNK_ROWS):
         writer.append(encoder.encode(batch.columns))
         spool.append(batch)
     store = writer.finish()
+    if not len(store):
+        raise DataError(
+            f"{', '.join(map(str, dataset.sources))}: no usable rows to validate on; leave --valid out."
+        )
     labels, seen = spool.encode(vocabulary, several=dataset.schema.several)
     return Feed(store, labels, seen, np.arange(len(store)))
 

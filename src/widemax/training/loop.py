@@ -34,6 +34,7 @@ from widemax.training.prepare import Session, prepare, restart
 from widemax.training.progress import PlainReporter, Reporter
 
 EVALUATION_ROWS = 512
+SCRATCH = "scratch"
 
 
 @dataclass(frozen=True)
@@ -71,7 +72,8 @@ def train(config: Config, *, reporter: Reporter | None = None, overwrite: bool =
         >>> outcome = train(config)  # doctest: +SKIP
     """
     run = Path(config.output.dir)
-    if run.is_dir() and any(run.iterdir()):
+    # A run killed while it read its data leaves nothing but scratch.
+    if run.is_dir() and any(path.name != SCRATCH for path in run.iterdir()):
         if not overwrite:
             raise UsageError(
                 f"{run} is not empty. Choose another folder with --out, replace the run with --overwrite, "
@@ -145,7 +147,7 @@ class _Clock:
 @contextmanager
 def _scratch_folder(run: Path) -> Iterator[Path]:
     """Room for encoded rows, gone afterwards; what a killed run left there is removed first."""
-    folder = run / "scratch"
+    folder = run / SCRATCH
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
     try:
@@ -284,7 +286,7 @@ def _finish(session: Session, reporter: Reporter, interrupted: bool) -> Outcome:
         if progress.refit_from is not None and not interrupted:
             load_weights(folder_of(run, progress.step), model)
             model.head.calibration_temperature.fill_(temperature)
-    with tempfile.TemporaryDirectory(dir=run / "scratch") as name, saving(str(run)):
+    with tempfile.TemporaryDirectory(dir=run / SCRATCH) as name, saving(str(run)):
         folder = Path(name)
         write_model(folder, model)
         write_report(

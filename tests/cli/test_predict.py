@@ -1,0 +1,120 @@
+"""Predictions give labels back as they were given, in order, in a format that nothing breaks."""
+
+import io
+import json
+import subprocess
+import sys
+from datetime import date, datetime
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+WORDS = ("cat", "dog", "owl")
+LABELS: dict[str, tuple[Any, ...]] = {
+    "integers": (-5, 0, 70),
+    "booleans": (True, False, True),
+    "floats": (0.5, 1.25, -2.0),
+    "strings that look like numbers": ("007", "7", "07"),
+    "any script": ("猫", "狗🐶", "e\u0301"),
+    "control characters": ("a\tb", "c\nd\\n", "e\rf"),
+    "dates": (date(2024, 2, 28), date(2024, 2, 29), date(1969, 1, 1)),
+    "times": (datetime(2024, 2, 29, 12), datetime(2024, 2, 29, 13, 30), datetime(1999, 1, 1)),
+}
+
+
+def train(widemax, tmp_path: Path, labels: tuple[Any, ...]) -> Path:
+    """A run that has learned which of three words stands for which label; its data lie beside it."""
+    rows = [(f"we saw a {word} there", label) for word, label in zip(WORDS, labels, strict=True)] * 30
+    texts, targets = zip(*rows, strict=True)
+    pq.write_table(pa.table({"text": texts, "label": targets}), tmp_path / "rows.parquet")
+    result = widemax(
+        "train", tmp_path / "rows.parquet", "--kind", "text=text", "--out", tmp_path / "run", "--json"
+    )
+    assert result.code == 0, result.err
+    return tmp_path / "run"
+
+
+@pytest.mark.parametrize("kind", LABELS)
+def test_labels_come_back_as_they_were_given(widemax, tmp_path: Path, kind: str) -> None:
+    labels = LABELS[kind]
+    run = train(widemax, tmp_path, labels)
+    in_json = [label.isoformat() if isinstance(label, date) else label for label in labels]
+    lines = widemax("predict", run, tmp_path / "rows.parquet", "-k", 9).out.splitlines()
+    found = [[p["label"] for p in json.loads(line)["predictions"]] for line in lines]
+    assert [labels[0] for labels in found[:3]] == in_json
+    assert {len(labels) for labels in found} == {len(set(labels))}
+    whole = json.loads(widemax("predict", run, tmp_path / "rows.parquet", "-k", 9, "--json").out)
+    assert whole == {"rows": [json.loads(line) for line in lines]}
+    tsv = widemax("predict", run, tmp_path / "rows.parquet", "-k", 1, "--format", "tsv").out
+    cells = [line.split("\t") for line in tsv.removesuffix("\n").split("\n")]
+    assert [len(cell) for cell in cells] == [4] * 90
+    unescaped = [cell[1].replace(r"\t", "\t").replace(r"\r", "\r") for cell in cells[:3]]
+    if kind == "control characters":
+        assert [cell[1] for cell in cells[:3]] == [r"a\tb", r"c\nd\\n", r"e\rf"]
+    else:
+        assert unescaped == [label if isinstance(label, str) else json.dumps(label) for label in in_json]
+
+
+def test_rows_are_numbered_as_in_the_files(widemax, fruit_run: Path, tmp_path: Path) -> None:
+    path = tmp_path / "some.csv"
+    path.write_text("id,weight_g,color\n7,950,green\n8,heavy,green\n9,41,blue\n", encoding="utf-8")
+    refused = widemax("predict", fruit_run, path)
+    assert (refused.code, refused.out) == (3, "")
+    assert f"{path}:3: column 'weight_g' must be a number, got 'heavy'" in refused.err
+    result = widemax("predict", fruit_run, path, "-k", 1, "--drop-bad")
+    lines = [json.loads(line) for line in result.out.splitlines()]
+    assert [(line["row"], line["predictions"][0]["label"]) for line in lines] == [(0, "melon"), (2, "plum")]
+    assert result.err == "dropped 1 bad rows\n"
+
+
+def give_stdin(monkeypatch: pytest.MonkeyPatch, content: bytes) -> None:
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(content)))
+
+
+def test_text_on_stdin_is_a_row_a_line(widemax, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = train(widemax, tmp_path, WORDS)
+    give_stdin(monkeypatch, b'\xef\xbb\xbfthe cat\r\n\n{"text": "the dog"}\nthe owl')
+    lines = [json.loads(line) for line in widemax("predict", run, "-", "-k", 1).out.splitlines()]
+    assert [line["row"] for line in lines] == [0, 1, 2, 3]
+    assert [lines[row]["predictions"][0]["label"] for row in (0, 2, 3)] == ["cat", "dog", "owl"]
+    give_stdin(monkeypatch, b"")
+    assert widemax("predict", run, "-") == (0, "", "")
+    give_stdin(monkeypatch, b"the cat\n\xff\n")
+    result = widemax("predict", run, "-")
+    assert (result.code, result.err) == (3, "error: stdin:2: byte 0xff after 0 bytes is not UTF-8.\n")
+
+
+def test_json_lines_on_stdin_may_have_blank_lines(
+    widemax, fruit_run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    row = b'{"weight_g": "950", "color": null, "other": [1]}\n'
+    give_stdin(monkeypatch, b"\n" + row + b"\n\n" + row.replace(b"950", b"heavy"))
+    result = widemax("predict", fruit_run, "-")
+    assert result.code == 3
+    assert "stdin:5: column 'weight_g' must be a number, got 'heavy'" in result.err
+    give_stdin(monkeypatch, b"\n" + row * 1000 + b"\n")
+    lines = widemax("predict", fruit_run, "-", "-k", 1).out.splitlines()
+    assert [json.loads(line)["row"] for line in lines] == list(range(1000))
+
+
+def test_drop_bad_is_for_files(widemax, fruit_run: Path) -> None:
+    result = widemax("predict", fruit_run, "-", "--drop-bad")
+    assert result.code == 2
+    assert "--drop-bad is for files" in result.err
+
+
+def test_an_open_pipe_gets_its_answers_at_once(fruit_run: Path) -> None:
+    command = [sys.executable, "-m", "widemax", "predict", str(fruit_run), "-", "-k", "1"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        for weight, fruit in ((40, "plum"), (950, "melon")):
+            color = "blue" if fruit == "plum" else "green"
+            process.stdin.write(json.dumps({"weight_g": weight, "color": color}).encode() + b"\n")
+            process.stdin.flush()
+            assert json.loads(process.stdout.readline())["predictions"][0]["label"] == fruit
+        process.stdin.close()
+    assert process.returncode == 0
