@@ -119,29 +119,22 @@ def _train(config: Config, run: Path, checkpoint: Path | None, reporter: Reporte
     ):
         torch.manual_seed(config.train.seed)
         session = prepare(config, run, scratch, checkpoint, reporter)
-        progress, clock = session.progress, _Clock(started - session.progress.seconds)
+        progress = session.progress
+        started -= progress.seconds
         interrupted = False
         if progress.refit_from is None:
             if progress.step == 0 and session.refits:
                 save_checkpoint(run, progress, session.model, session.optimizer)
             epochs = session.model.config.train.epochs
-            interrupted = _loop(session, session.train, session.valid, epochs, reporter, stop, clock)
+            interrupted = _loop(session, session.train, session.valid, epochs, reporter, stop, started)
             if session.refits and not interrupted:
                 session = restart(session)
                 reporter.say(f"fitting again on all {len(session.everything):,} rows")
         if progress.refit_from is not None and not interrupted:
-            interrupted = _loop(session, session.everything, None, session.best_epochs, reporter, stop, clock)
+            interrupted = _loop(
+                session, session.everything, None, session.best_epochs, reporter, stop, started
+            )
         return _finish(session, reporter, interrupted)
-
-
-@dataclass(frozen=True)
-class _Clock:
-    """Seconds of a run over all its sessions."""
-
-    started: float
-
-    def seconds(self) -> float:
-        return time.perf_counter() - self.started
 
 
 @contextmanager
@@ -163,7 +156,7 @@ def _loop(
     epochs: int,
     reporter: Reporter,
     stop: Callable[[], bool],
-    clock: _Clock,
+    started: float,
 ) -> bool:
     """Take steps on ``feed`` until the last epoch, the time limit, patience or a signal.
 
@@ -186,7 +179,7 @@ def _loop(
         spent = progress.seconds / config.time_limit_s if config.time_limit_s else 0.0
         factor = linear_decay(max(progress.step - first_step, spent * total_steps), total_steps)
         _step(session, feed, order_N[step_in_epoch * config.batch_size :][: config.batch_size], factor)
-        progress.seconds = clock.seconds()
+        progress.seconds = time.perf_counter() - started
         rows_per_s = progress.step * config.batch_size / progress.seconds
         reporter.step(progress.step - first_step, total_steps, progress.mean_loss, rows_per_s)
 
