@@ -22,7 +22,6 @@ from widemax.cli import (
 )
 from widemax.errors import ResourceError, WidemaxError
 
-INTERRUPTED = 130
 OUT_OF_MEMORY = "memory ran out. Lower encoder.dim or train.batch_size."
 
 
@@ -75,7 +74,7 @@ def main() -> None:
             raise
         _fail(OUT_OF_MEMORY, ResourceError.exit_code, debug=debug)
     except KeyboardInterrupt:
-        _fail("interrupted.", INTERRUPTED, debug=debug)
+        _fail("interrupted.", train.INTERRUPTED, debug=debug)
     except SystemExit as stop:
         # The reader of our output, such as head, has seen enough, which typer takes for a failure.
         sys.exit(0 if isinstance(stop.__context__, BrokenPipeError) else stop.code)
