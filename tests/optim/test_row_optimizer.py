@@ -6,13 +6,10 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from torch import Tensor
 
 from widemax.errors import ConfigError, ShapeError
 from widemax.optim import RowOptimizer, linear_decay, optimizers
-from widemax.optim.row_optimizer import touched_rows
 
 C, D = 7, 3
 MEMBERS = {
@@ -23,7 +20,7 @@ MEMBERS = {
 
 
 def parameter(*shape: int, seed: int = 0) -> torch.nn.Parameter:
-    return torch.nn.Parameter(torch.randn(*shape, generator=torch.Generator().manual_seed(seed)))
+    return torch.nn.Parameter(torch.randn(shape, generator=torch.Generator().manual_seed(seed)))
 
 
 def rows_grad(rows: list[int], values: Tensor, *, coalesced: bool = False) -> Tensor:
@@ -33,7 +30,7 @@ def rows_grad(rows: list[int], values: Tensor, *, coalesced: bool = False) -> Te
 
 def gradients(steps: int, *shape: int, seed: int = 1) -> list[Tensor]:
     generator = torch.Generator().manual_seed(seed)
-    return [torch.randn(*shape, generator=generator) for _ in range(steps)]
+    return [torch.randn(shape, generator=generator) for _ in range(steps)]
 
 
 def test_every_member_is_tested_here() -> None:
@@ -84,6 +81,13 @@ def test_duplicates_are_summed_before_the_update(name: str) -> None:
     for weight in (twice, once):
         optimizers[name]([weight], **MEMBERS[name]).step()
     assert torch.equal(twice, once)
+
+    one_after_another = parameter(C, D)
+    optimizer = optimizers[name]([one_after_another], **MEMBERS[name])
+    for row, value in zip([4, 1, 4], values, strict=True):
+        one_after_another.grad = rows_grad([row], value[None])
+        optimizer.step()
+    assert not torch.allclose(one_after_another[4], once[4])
 
 
 def run(optimizer: RowOptimizer, weights: list[torch.nn.Parameter], first: int, last: int) -> None:
@@ -161,19 +165,78 @@ def test_scalars_closures_and_missing_gradients(name: str) -> None:
     assert torch.equal(idle, before)
 
 
-def test_a_gradient_sparse_in_both_dimensions_is_refused() -> None:
-    with pytest.raises(ShapeError, match="1 sparse dimension"):
-        touched_rows(torch.eye(C).to_sparse())
+@pytest.mark.parametrize("name", MEMBERS)
+def test_a_first_gradient_without_rows_moves_nothing(name: str) -> None:
+    weight = parameter(C, D)
+    optimizer = optimizers[name]([weight], **MEMBERS[name])
+    weight.grad = rows_grad([], torch.zeros(0, D))
+    optimizer.step()
+    assert torch.equal(weight, parameter(C, D))
+    weight.grad = rows_grad([4], torch.ones(1, D))
+    optimizer.step()
+    assert (weight != parameter(C, D)).any(1).nonzero().flatten().tolist() == [4]
 
 
-@settings(deadline=None, max_examples=50)
-@given(rows=st.lists(st.integers(0, C - 1), max_size=20))
-def test_touched_rows_agree_with_coalesce(rows: list[int]) -> None:
-    grad = rows_grad(rows, torch.arange(len(rows) * D, dtype=torch.float32).view(-1, D))
-    expected = grad.coalesce()
-    rows_R, grad_RD = touched_rows(grad)
-    assert torch.equal(rows_R, expected.indices()[0])
-    assert torch.equal(grad_RD, expected.values())
+LIKE_DENSE_ZEROS: dict[str, dict[str, float]] = {
+    "momentum": {"lr": 0.1, "momentum": 0.8},
+    "rowwise_adagrad": {"lr": 0.5, "weight_decay": 0.0},
+}
+"""Members, and options, for which a row without gradient and one with gradient 0 are the same."""
+
+
+def dense_zeros_agree(name: str, options: dict[str, float]) -> bool:
+    sparse, dense = (torch.nn.Parameter(parameter(C, D).detach().double()) for _ in range(2))
+    optimizer_sparse, optimizer_dense = (optimizers[name]([w], **options) for w in (sparse, dense))
+    for step, grad in enumerate(gradients(12, 2, D)):
+        rows = [step % C, (3 * step + 1) % C]
+        sparse.grad = rows_grad(rows, grad.double())
+        dense.grad = sparse.grad.to_dense()
+        optimizer_sparse.step()
+        optimizer_dense.step()
+    optimizer_sparse.catch_up()
+    return torch.allclose(sparse, dense, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", LIKE_DENSE_ZEROS)
+def test_a_sparse_step_is_a_dense_one_with_zeros_elsewhere(name: str) -> None:
+    assert dense_zeros_agree(name, LIKE_DENSE_ZEROS[name])
+
+
+@pytest.mark.parametrize("name", ["lazy_adam", "rowwise_adagrad"])
+def test_a_gradient_of_zero_is_a_touch_where_that_is_what_is_said(name: str) -> None:
+    assert not dense_zeros_agree(name, MEMBERS[name])
+
+
+@pytest.mark.parametrize("name", MEMBERS)
+@pytest.mark.parametrize("shape", [(), (C,), (C, D)])
+def test_float64_stays_float64_and_finite(name: str, shape: tuple[int, ...]) -> None:
+    weight = torch.nn.Parameter(parameter(*shape).detach().double())
+    optimizer = optimizers[name]([weight], **MEMBERS[name])
+    for grad in [
+        torch.zeros(shape),
+        *gradients(3, *shape),
+        torch.full(shape, 1e-30),
+        torch.full(shape, 1e30),
+    ]:
+        weight.grad = grad.double()
+        optimizer.step()
+        optimizer.catch_up()
+        assert weight.isfinite().all()
+    floats = [v for v in optimizer.state[weight].values() if isinstance(v, Tensor) and v.is_floating_point()]
+    assert {value.dtype for value in floats} == {torch.float64}
+
+
+@pytest.mark.parametrize("name", MEMBERS)
+def test_a_scalar_a_row_and_a_column_move_alike(name: str) -> None:
+    weights = [torch.nn.Parameter(torch.full(shape, 2.0)) for shape in [(), (1,), (1, 1)]]
+    optimizer = optimizers[name](weights, **MEMBERS[name])
+    for value in (0.5, -0.25, 3.0):
+        for weight in weights:
+            weight.grad = torch.full_like(weight, value)
+        optimizer.step()
+    scalar, row, column = (weight.item() for weight in weights)
+    assert scalar == row == pytest.approx(column, rel=1e-6)
+    assert scalar != 2.0
 
 
 @pytest.mark.parametrize(
@@ -187,6 +250,7 @@ def test_touched_rows_agree_with_coalesce(rows: list[int]) -> None:
         ("lazy_adam", {"lr": 1.0, "weight_decay": 1.0}),
         ("momentum", {"momentum": 1.0}),
         ("momentum", {"lr": float("nan")}),
+        ("momentum", {"seed": -1}),
     ],
 )
 def test_numbers_out_of_range_are_refused(name: str, options: dict[str, float]) -> None:

@@ -5,5 +5,14 @@ from widemax.optim.momentum import Momentum
 from widemax.optim.row_optimizer import RowOptimizer, optimizers
 from widemax.optim.rowwise_adagrad import RowwiseAdagrad
 from widemax.optim.schedules import linear_decay
+from widemax.optim.stochastic_rounding import stochastic_round
 
-__all__ = ["LazyAdam", "Momentum", "RowOptimizer", "RowwiseAdagrad", "linear_decay", "optimizers"]
+__all__ = [
+    "LazyAdam",
+    "Momentum",
+    "RowOptimizer",
+    "RowwiseAdagrad",
+    "linear_decay",
+    "optimizers",
+    "stochastic_round",
+]

@@ -6,7 +6,8 @@ import torch
 from torch import Tensor
 from torch.optim.optimizer import ParamsT
 
-from widemax.optim.row_optimizer import Group, RowOptimizer, State, check_range, optimizers, per_row
+from widemax.optim.row_optimizer import Group, RowOptimizer, State, check_range, optimizers
+from widemax.optim.rows import per_row
 
 
 @optimizers.register("lazy_adam")
@@ -31,6 +32,7 @@ class LazyAdam(RowOptimizer):
         beta2: decay of the second moment.
         eps: added to the root of the second moment.
         weight_decay: decoupled weight decay.
+        seed: of the stochastic rounding of bfloat16 parameters.
 
     Raises:
         ConfigError: a number out of its range.
@@ -61,13 +63,22 @@ class LazyAdam(RowOptimizer):
         beta2: float = 0.999,
         eps: float = 1e-8,
         weight_decay: float = 0.0,
+        seed: int = 0,
     ) -> None:
         check_range("beta1", beta1, 0.0, 1.0)
         check_range("beta2", beta2, 0.0, 1.0)
         check_range("eps", eps, 0.0, float("inf"))
         check_range("lr * weight_decay", lr * weight_decay, 0.0, 1.0)
         super().__init__(
-            params, {"lr": lr, "beta1": beta1, "beta2": beta2, "eps": eps, "weight_decay": weight_decay}
+            params,
+            {
+                "lr": lr,
+                "beta1": beta1,
+                "beta2": beta2,
+                "eps": eps,
+                "weight_decay": weight_decay,
+                "seed": seed,
+            },
         )
 
     def new_state(self, parameter: Tensor, group: Group) -> State:
@@ -94,7 +105,7 @@ class LazyAdam(RowOptimizer):
 
     def settle(self, weight: Tensor, state: State, group: Group) -> None:
         owed_R = state["log_decay"] - state["paid_log_decay"]
-        if group["weight_decay"]:
+        if state["log_decay"]:
             weight.mul_(per_row(owed_R.exp_(), weight))
         state["paid_log_decay"].fill_(state["log_decay"])
 

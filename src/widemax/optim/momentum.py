@@ -4,7 +4,8 @@ import torch
 from torch import Tensor
 from torch.optim.optimizer import ParamsT
 
-from widemax.optim.row_optimizer import Group, RowOptimizer, State, check_range, optimizers, per_row
+from widemax.optim.row_optimizer import Group, RowOptimizer, State, check_range, optimizers
+from widemax.optim.rows import per_row
 
 
 @optimizers.register("momentum")
@@ -24,6 +25,7 @@ class Momentum(RowOptimizer):
         params: parameters or groups, as for any torch optimizer; a group may set any option below.
         lr: learning rate.
         momentum: factor of the velocity a step, in [0, 1).
+        seed: of the stochastic rounding of bfloat16 parameters.
 
     Raises:
         ConfigError: a number out of its range.
@@ -43,9 +45,9 @@ class Momentum(RowOptimizer):
         deep learning" (ICML 2013), equations 1 and 2.
     """
 
-    def __init__(self, params: ParamsT, *, lr: float = 0.1, momentum: float = 0.9) -> None:
+    def __init__(self, params: ParamsT, *, lr: float = 0.1, momentum: float = 0.9, seed: int = 0) -> None:
         check_range("momentum", momentum, 0.0, 1.0)
-        super().__init__(params, {"lr": lr, "momentum": momentum})
+        super().__init__(params, {"lr": lr, "momentum": momentum, "seed": seed})
 
     def new_state(self, parameter: Tensor, group: Group) -> State:
         last_step_R = torch.zeros(len(parameter), dtype=torch.int64, device=parameter.device)

@@ -1,6 +1,6 @@
 """What every optimizer here shares: a step that costs O(rows touched).
 
-Shape letters: C rows of a parameter (classes), R rows touched by a step, D row width.
+Shape letters: R rows of a block: those touched by a step, or all C rows of a parameter (classes).
 """
 
 from abc import ABC, abstractmethod
@@ -12,52 +12,22 @@ import torch
 from torch import Tensor
 from torch.optim.optimizer import ParamsT, StateDict
 
-from widemax.errors import ConfigError, ShapeError
+from widemax.errors import ConfigError, ShapeError, UsageError
+from widemax.optim.rows import as_rows, touched_rows, widened
+from widemax.optim.stochastic_rounding import mixed_seed, stochastic_round
 from widemax.registry import Registry
 
 Group: TypeAlias = dict[str, Any]
 State: TypeAlias = dict[str, Any]
+
+SETTLED_ROWS = 2**16
+"""Rows brought to the present at a time, so that bfloat16 is never held in float32 as a whole."""
 
 
 def check_range(name: str, value: float, low: float, high: float) -> None:
     """Raises ConfigError unless ``low <= value < high``."""
     if not low <= value < high:
         raise ConfigError(f"{name} must lie in [{low}, {high}); got {value}.")
-
-
-def touched_rows(grad: Tensor) -> tuple[Tensor, Tensor]:
-    """The rows of a sparse gradient, each once, duplicates summed.
-
-    Args:
-        grad: sparse COO tensor of shape [C, ...] with one sparse dimension, coalesced or not.
-
-    Returns:
-        (rows_R ascending, grad_R of shape [R, ...]).
-
-    Raises:
-        ShapeError: when more than the first dimension is sparse.
-
-    Example:
-        >>> grad = torch.sparse_coo_tensor([[3, 1, 3]], [1.0, 2.0, 4.0], (5,), check_invariants=True)
-        >>> touched_rows(grad)
-        (tensor([1, 3]), tensor([2., 5.]))
-    """
-    if grad.sparse_dim() != 1:
-        raise ShapeError(
-            f"a sparse gradient must have 1 sparse dimension, the rows; got {grad.sparse_dim()}. "
-            "Build it with indices of shape [1, R] and values of shape [R, ...]."
-        )
-    if grad.is_coalesced():
-        return grad.indices()[0], grad.values()
-    # unique + index_add_ takes a third of the time of Tensor.coalesce() on a CPU.
-    rows_R, position = torch.unique(grad._indices()[0], return_inverse=True)
-    values = grad._values()
-    return rows_R, values.new_zeros(len(rows_R), *values.shape[1:]).index_add_(0, position, values)
-
-
-def per_row(factor_R: Tensor, like: Tensor) -> Tensor:
-    """A number a row, shaped and typed to multiply a tensor of rows."""
-    return factor_R.to(like.dtype).view(-1, *[1] * (like.dim() - 1))
 
 
 optimizers: Registry[type["RowOptimizer"]] = Registry("optimizer", "widemax.optim")
@@ -69,22 +39,37 @@ class RowOptimizer(torch.optim.Optimizer, ABC):
     A member states what a parameter remembers (``new_state``: a tensor has one entry a row, a number belongs
     to the whole parameter) and how a block of rows moves (``update``, in place). This class gathers the rows
     a sparse gradient touches, calls ``update``, and writes them back; other rows stay bitwise as they were.
+
+    Parameters in bfloat16 are moved in float32, with their state in float32, and rounded stochastically when
+    written back. The random bits of a step follow from one number of the parameter's state, so a resumed run
+    rounds as an uninterrupted one does.
+
+    Args:
+        params: parameters or groups, as for any torch optimizer.
+        defaults: the options of a group that sets none; ``lr`` and ``seed`` are needed.
     """
 
     def __init__(self, params: ParamsT, defaults: Group) -> None:
         check_range("lr", defaults["lr"], 0.0, float("inf"))
+        check_range("seed", defaults["seed"], 0, 2**64)
         super().__init__(params, defaults)
 
     @abstractmethod
     def new_state(self, parameter: Tensor, group: Group) -> State:
-        """The state before the first step: tensors of one entry a row, and numbers."""
+        """The state before the first step: tensors of one entry a row, and numbers.
+
+        ``parameter`` shows shape, dtype and device only; its values mean nothing.
+        """
 
     @abstractmethod
     def update(self, weight: Tensor, grad: Tensor, state: State, group: Group) -> None:
         """Moves a block of rows in place; ``state`` holds the same rows of the state's tensors."""
 
     def settle(self, weight: Tensor, state: State, group: Group) -> None:
-        """Applies to every row what skipped steps still owe it; nothing unless a member is lazy."""
+        """Applies to a block of rows, in place, what skipped steps still owe it, and notes it as paid.
+
+        Numbers of the state stay. Nothing to do unless a member is lazy.
+        """
 
     @overload
     def step(self, closure: None = None) -> None: ...
@@ -106,31 +91,115 @@ class RowOptimizer(torch.optim.Optimizer, ABC):
         return loss
 
     def _step_parameter(self, parameter: Tensor, grad: Tensor, group: Group) -> None:
-        weight = _as_rows(parameter)
+        weight, grad = as_rows(parameter), widened(as_rows(grad))
         state = self.state[parameter]
         if not state:
-            state.update(self.new_state(weight, group))
+            state.update(self.new_state(_template(parameter, len(weight)), group))
         if not grad.is_sparse:
-            self.update(weight, _as_rows(grad), state, group)
+            moved = widened(weight)
+            self.update(moved, grad, state, group)
+            weight.copy_(self._rounded(moved, parameter))
             return
         rows_R, grad_R = touched_rows(grad)
-        weight_R = weight.index_select(0, rows_R)
+        weight_R = widened(weight.index_select(0, rows_R))
         state_R = {k: v.index_select(0, rows_R) if isinstance(v, Tensor) else v for k, v in state.items()}
         self.update(weight_R, grad_R, state_R, group)
-        weight.index_copy_(0, rows_R, weight_R)
         for key, value in state_R.items():
             if isinstance(value, Tensor):
                 state[key].index_copy_(0, rows_R, value)
             else:
                 state[key] = value
+        weight.index_copy_(0, rows_R, self._rounded(weight_R, parameter))
+
+    def _rounded(self, weight_R: Tensor, parameter: Tensor) -> Tensor:
+        """Moved rows in the parameter's own dtype."""
+        if parameter.dtype != torch.bfloat16:
+            return weight_R
+        state = self.state[parameter]
+        if "rounding_seed" not in state:
+            index, group = self._place(parameter)
+            state["rounding_seed"] = mixed_seed(group["seed"], index)
+        generator = torch.Generator(weight_R.device).manual_seed(mixed_seed(state["rounding_seed"]))
+        state["rounding_seed"] += 1
+        return stochastic_round(weight_R, generator)
+
+    def _place(self, parameter: Tensor) -> tuple[int, Group]:
+        """A parameter's position among all of the optimizer, and its group."""
+        places = ((member, group) for group in self.param_groups for member in group["params"])
+        for index, (member, group) in enumerate(places):
+            if member is parameter:
+                return index, group
+        raise UsageError(
+            f"the parameter must be one of this optimizer; got another of shape {list(parameter.shape)}. "
+            "Pass the Parameter object the optimizer was built with."
+        )
 
     @torch.no_grad()
     def catch_up(self) -> None:
         """Brings every row to the present step. Call it before evaluating or saving the parameters."""
+        if type(self).settle is RowOptimizer.settle:
+            return
         for group in self.param_groups:
             for parameter in group["params"]:
                 if self.state[parameter]:
-                    self.settle(_as_rows(parameter), self.state[parameter], group)
+                    self._settle_parameter(parameter, group)
+
+    def _settle_parameter(self, parameter: Tensor, group: Group) -> None:
+        weight, state = as_rows(parameter), self.state[parameter]
+        for start in range(0, len(weight), SETTLED_ROWS):
+            block = slice(start, start + SETTLED_ROWS)
+            weight_R = weight[block]
+            state_R = {k: v[block] if isinstance(v, Tensor) else v for k, v in state.items()}
+            settled_R = widened(weight_R)
+            self.settle(settled_R, state_R, group)
+            weight_R.copy_(self._rounded(settled_R, parameter))
+
+    @torch.no_grad()
+    def resize(self, parameter: Tensor, kept_rows: Tensor, num_new: int) -> None:
+        """Follows a parameter whose data were replaced by a tensor of old rows, then new ones.
+
+        Kept rows keep their state bitwise, also what they owe for skipped steps. New rows have the state from
+        before a first step and owe nothing. The gradient, which was one of the old rows, is dropped.
+
+        Args:
+            parameter: one of this optimizer, its data replaced already.
+            kept_rows: [K] for each of its first K rows, the row it was before.
+            num_new: rows added after those.
+
+        Raises:
+            ShapeError: when the parameter does not have K + num_new rows.
+            UsageError: when ``kept_rows`` names a row that was not there, or the parameter is not one of this
+                optimizer.
+
+        Example:
+            >>> from widemax.optim import RowwiseAdagrad
+            >>> weight = torch.nn.Parameter(torch.zeros(3))
+            >>> weight.grad = torch.tensor([1.0, 2.0, 3.0])
+            >>> optimizer = RowwiseAdagrad([weight])
+            >>> optimizer.step()
+            >>> weight.data = torch.cat([weight.data[[0, 2]], torch.zeros(1)])
+            >>> optimizer.resize(weight, torch.tensor([0, 2]), 1)
+            >>> optimizer.state[weight]["sum"]
+            tensor([1., 9., 0.])
+        """
+        _, group = self._place(parameter)
+        if len(parameter) != len(kept_rows) + num_new:
+            raise ShapeError(
+                f"the parameter must have {len(kept_rows)} kept rows and {num_new} new ones; "
+                f"got {len(parameter)}. Replace its data before calling resize."
+            )
+        state = self.state[parameter]
+        numbers = {key: value for key, value in state.items() if not isinstance(value, Tensor)}
+        template = _template(parameter, num_new)
+        fresh = self.new_state(template, group) | numbers
+        # Settling pays, on weights nobody sees, for the steps from before these rows were there.
+        self.settle(torch.zeros_like(template), fresh, group)
+        for key, rows_C in state.items():
+            if isinstance(rows_C, Tensor):
+                _check_rows(kept_rows, len(rows_C))
+                kept = rows_C.index_select(0, kept_rows.to(rows_C.device))
+                state[key] = torch.cat([kept, fresh[key]])
+        parameter.grad = None
 
     def load_state_dict(self, state_dict: StateDict) -> None:
         """Takes over a saved state bitwise.
@@ -149,7 +218,7 @@ class RowOptimizer(torch.optim.Optimizer, ABC):
                 if not isinstance(value, Tensor):
                     self.state[parameter][key] = value
                     continue
-                num_rows = len(_as_rows(parameter))
+                num_rows = len(as_rows(parameter))
                 if len(value) != num_rows:
                     raise ShapeError(
                         f"state {key!r} of parameter {saved_id} must have {num_rows} rows; got {len(value)}. "
@@ -158,6 +227,14 @@ class RowOptimizer(torch.optim.Optimizer, ABC):
                 self.state[parameter][key] = value.to(parameter.device, copy=True)
 
 
-def _as_rows(tensor: Tensor) -> Tensor:
-    """A scalar seen as one row; anything else as it is."""
-    return tensor.unsqueeze(0) if tensor.dim() == 0 else tensor
+def _template(parameter: Tensor, num_rows: int) -> Tensor:
+    """What a state is shaped after: so many rows in the dtype of computation, without their memory."""
+    return widened(parameter.new_zeros(())).expand(num_rows, *parameter.shape[1:])
+
+
+def _check_rows(rows: Tensor, num_rows: int) -> None:
+    if len(rows) and not 0 <= int(rows.min()) <= int(rows.max()) < num_rows:
+        raise UsageError(
+            f"kept_rows must lie in [0, {num_rows}); got {int(rows.min())} to {int(rows.max())}. "
+            "Name each kept row by where it was before."
+        )

@@ -4,7 +4,8 @@ import torch
 from torch import Tensor
 from torch.optim.optimizer import ParamsT
 
-from widemax.optim.row_optimizer import Group, RowOptimizer, State, check_range, optimizers, per_row
+from widemax.optim.row_optimizer import Group, RowOptimizer, State, check_range, optimizers
+from widemax.optim.rows import per_row
 
 
 @optimizers.register("rowwise_adagrad")
@@ -26,6 +27,7 @@ class RowwiseAdagrad(RowOptimizer):
         eps: added to the root of the accumulator.
         weight_decay: decoupled weight decay of the touched rows.
         rowwise: one accumulator a row for matrices.
+        seed: of the stochastic rounding of bfloat16 parameters.
 
     Raises:
         ConfigError: a number out of its range.
@@ -51,10 +53,13 @@ class RowwiseAdagrad(RowOptimizer):
         eps: float = 1e-10,
         weight_decay: float = 0.0,
         rowwise: bool = True,
+        seed: int = 0,
     ) -> None:
         check_range("eps", eps, 0.0, float("inf"))
         check_range("lr * weight_decay", lr * weight_decay, 0.0, 1.0)
-        super().__init__(params, {"lr": lr, "eps": eps, "weight_decay": weight_decay, "rowwise": rowwise})
+        super().__init__(
+            params, {"lr": lr, "eps": eps, "weight_decay": weight_decay, "rowwise": rowwise, "seed": seed}
+        )
 
     def new_state(self, parameter: Tensor, group: Group) -> State:
         rowwise = group["rowwise"] and parameter.dim() == 2

@@ -1,0 +1,54 @@
+"""Rounding to bfloat16 that is right on average, so that steps smaller than a bfloat16 can show add up."""
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from widemax.errors import UsageError
+
+
+def stochastic_round(values: Tensor, generator: torch.Generator) -> Tensor:
+    """Rounds each number to one of its two bfloat16 neighbors, with probabilities that keep its mean.
+
+    ::
+
+        low ≤ x ≤ high,    P(high) = (x − low) / (high − low),    E[rounded] = x exactly
+
+    A bfloat16 is a float32 without its last 16 bits: adding 16 random bits and cutting them off carries into
+    the kept ones just so often. What bfloat16 can show stays as it is, infinities and NaN too. Finite numbers
+    beyond the largest bfloat16 become that one, never infinite.
+
+    Args:
+        values: float32, any shape.
+        generator: of the random bits, on the device of ``values``.
+
+    Returns:
+        bfloat16 tensor of the same shape.
+
+    Raises:
+        UsageError: values of another dtype.
+
+    Example:
+        >>> eighth_of_the_way = torch.full((8000,), 1 + 2**-10)
+        >>> rounded = stochastic_round(eighth_of_the_way, torch.Generator().manual_seed(0))
+        >>> rounded.unique()
+        tensor([1.0000, 1.0078], dtype=torch.bfloat16)
+        >>> 900 < (rounded > 1).sum().item() < 1100
+        True
+
+    Source:
+        Gupta et al., "Deep Learning with Limited Numerical Precision" (ICML 2015), section 3, equation 1.
+    """
+    if values.dtype != torch.float32:
+        raise UsageError(
+            f"values to round must be float32; got {values.dtype}. Convert them with values.float()."
+        )
+    bits = torch.randint(2**16, values.shape, dtype=torch.int32, device=values.device, generator=generator)
+    rounded = bits.add_(values.view(torch.int32)).bitwise_and_(-(2**16)).view(torch.float32)
+    largest = torch.finfo(torch.bfloat16).max
+    return torch.where(values.isfinite(), rounded.clamp_(-largest, largest), values).to(torch.bfloat16)
+
+
+def mixed_seed(*numbers: int) -> int:
+    """Numbers ≥ 0 as 64 well-mixed bits: what neighboring seeds give is unrelated, as generators require."""
+    return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0])
