@@ -3,15 +3,19 @@
 import importlib
 import inspect
 import pkgutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from importlib.metadata import entry_points
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeAlias, TypeVar, cast
 
 from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 
 from widemax.errors import ConfigError, UnknownNameError, did_you_mean
 
 T = TypeVar("T", bound=Callable[..., Any])
+Member = TypeVar("Member", bound=Callable[..., Any])
+
+Spec: TypeAlias = str | dict[str, Any]
+"""A member as a config names it: its name, or a table with its ``kind`` and its options."""
 
 
 class Registry(Generic[T]):
@@ -34,15 +38,22 @@ class Registry(Generic[T]):
         self.noun = noun
         self.package = package
         self._members: dict[str, T] = {}
+        self._traits: dict[str, dict[str, Any]] = {}
         self._walked = False
 
-    def register(self, name: str) -> Callable[[T], T]:
-        """Decorator that enters a member under ``name``."""
+    def register(self, name: str, **traits: Any) -> Callable[[Member], Member]:
+        """Decorator that enters a member under ``name``.
 
-        def enter(member: T) -> T:
+        Args:
+            name: how the command line and configs call the member.
+            traits: what the room wants to know of a member that is a function and has no attributes for it.
+        """
+
+        def enter(member: Member) -> Member:
             if self._members.get(name, member) is not member:
                 raise ConfigError(f"{self.noun} {name!r} is already registered; give this one another name.")
-            self._members[name] = member
+            self._members[name] = cast(T, member)
+            self._traits[name] = traits
             return member
 
         return enter
@@ -74,6 +85,11 @@ class Registry(Generic[T]):
                 f"unknown {self.noun} {name!r}; {did_you_mean(name, self.names())}"
             ) from None
 
+    def traits(self, name: str) -> Mapping[str, Any]:
+        """What a member was registered with beside its name."""
+        self[name]
+        return self._traits[name]
+
     def options(self, name: str) -> type[BaseModel]:
         """The keyword-only arguments of a member's signature as a strict pydantic model."""
         fields: dict[str, Any] = {
@@ -86,6 +102,23 @@ class Registry(Generic[T]):
         }
         config = ConfigDict(extra="forbid", frozen=True, arbitrary_types_allowed=True)
         return create_model(f"{name}_options", __config__=config, **fields)
+
+    def choose(self, spec: Spec) -> tuple[str, dict[str, Any]]:
+        """Name and completed options of what a config names, plainly or as a table with its ``kind``.
+
+        Raises:
+            ConfigError: a table without a kind, or options the member does not have.
+            UnknownNameError: no such member.
+        """
+        if isinstance(spec, str):
+            return spec, self.check_options(spec, {})
+        if "kind" not in spec:
+            raise ConfigError(
+                f"the table of a {self.noun} must have a 'kind', one of {self.names()}; got {spec!r}."
+            )
+        options = dict(spec)
+        name = options.pop("kind")
+        return name, self.check_options(name, options)
 
     def check_options(self, name: str, options: dict[str, Any]) -> dict[str, Any]:
         """The options completed with their defaults.

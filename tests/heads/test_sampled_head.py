@@ -1,7 +1,7 @@
 """The laws of sampled softmax (1, 3 to 6 of the mathematics), each with a wrong twin that it catches."""
 
 import math
-from itertools import chain, pairwise
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -9,7 +9,7 @@ import torch
 from scipy import special
 
 from widemax.heads import ExactHead, SampledHead, SeveralLabels
-from widemax.samplers import Candidates, Frequency, LogUniform, Sampler, Uniform
+from widemax.samplers import Frequency, LogUniform, Poisson, Proposal, Sampler, Uniform
 
 B, C, D = 6, 30, 4
 COUNTS = (300 / torch.arange(1, C + 1)).long()
@@ -17,21 +17,26 @@ ONE = torch.tensor([0, 29, 3, 3, 7, 11])
 SEVERAL = SeveralLabels(torch.tensor([0, 4, 29, 3, 3, 2, 9]), torch.tensor([0, 3, 4, 4, 5, 7, 7]))
 LABELS = {"one": ONE, "several": SEVERAL}
 SAMPLERS = {
-    f"{member.__name__} {'unique' if unique else 'repeated'}": member(C, COUNTS, unique=unique)
+    f"{member.__name__} {duplicates}": member(C, COUNTS, duplicates=duplicates)
     for member in (Uniform, LogUniform, Frequency)
-    for unique in (True, False)
-}
+    for duplicates in ("drop", "keep", "redraw")
+} | {"Poisson": Poisson(C, COUNTS)}
+CORRECTIONS = ["none", "conditional", "importance", "refined"]
 
 
-class Everything(Sampler):
-    """Every class exactly once."""
+class These(Sampler):
+    """The given classes, stated as drawn once each."""
 
-    def draw(self, labels, num_sampled, *, generator):
-        ids = torch.arange(self.num_classes)
-        return Candidates(ids, self.log_expected_count(ids, 1), self.log_expected_count(labels, 1))
+    def __init__(self, ids):
+        super().__init__(C)
+        self.ids = ids
 
-    def log_expected_count(self, class_ids, num_sampled):
-        return torch.zeros(class_ids.shape, dtype=torch.float64)
+    def propose(self, labels, num_sampled, *, generator, query=None):
+        return Proposal(self.ids, lambda ids: torch.zeros(ids.shape, dtype=torch.float64))
+
+
+def everything():
+    return These(torch.arange(C))
 
 
 def build(sampler, *, num_sampled=12, **options):
@@ -52,33 +57,39 @@ def labels_of_rows(labels):
 
 def reference(head, hidden, labels, *, late_temperature=False, keep_hits=False):
     """The formulas row by row and class by class; the switches are known mistakes."""
-    candidates = head.sampler.draw(
-        torch.tensor(list(chain.from_iterable(labels_of_rows(labels)))),
-        head.num_sampled,
-        generator=torch.Generator().manual_seed(5),
-    )
+    generator = torch.Generator().manual_seed(5)
+    candidates = head.sampler.draw(torch.arange(C), head.num_sampled, generator=generator)
     logits_BC = (hidden @ head.weight.T + head.bias).detach().numpy() / head.temperature
-    log_count_C = head.sampler.log_expected_count(torch.arange(C), head.num_sampled).numpy()
+    log_count_C = candidates.log_expected_count_labels_B.numpy()
     losses = []
     for logits_C, own in zip(logits_BC, labels_of_rows(labels), strict=True):
         others = [j for j in candidates.ids_S.tolist() if keep_hits or j not in own]
-        if head.loss == "binary_cross_entropy":
-            weight_C = np.exp(-log_count_C) if head.correction == "conditional" else np.ones(C)
-            loss = -special.log_expit(logits_C[own]).sum()
-            loss -= sum(weight_C[j] * special.log_expit(-logits_C[j]) for j in others)
+        shift_C = log_count_C / (head.temperature if late_temperature else 1)
+        label_C, other_C = logits_C.copy(), logits_C.copy()
+        if head.correction == "conditional":
+            label_C, other_C = label_C - shift_C, other_C - shift_C
+        elif head.normalizer == "softmax" and head.correction != "none":
+            other_C = other_C - shift_C
+        if head.normalizer == "sigmoid":
+            weight_C = np.exp(-log_count_C) if head.correction in ("importance", "refined") else np.ones(C)
+            loss = -special.log_expit(label_C[own]).sum()
+            loss -= sum(weight_C[j] * special.log_expit(-other_C[j]) for j in others)
         elif not own:
             loss = 0.0
         else:
-            shift_C = log_count_C if head.correction == "conditional" else np.zeros(C)
-            training_C = logits_C - shift_C / (head.temperature if late_temperature else 1)
-            loss = special.logsumexp(training_C[own + others]) - training_C[own].mean()
+            log_others = special.logsumexp(other_C[others])
+            log_total = special.logsumexp([*label_C[own], log_others])
+            loss = log_total - label_C[own].mean()
+            if head.correction == "refined":
+                loss = np.exp(log_others - log_total) * log_others
+                loss += sum((np.exp(label_C[p] - log_total) - 1 / len(own)) * label_C[p] for p in own)
         losses.append(loss)
     return np.array(losses)
 
 
 @pytest.mark.parametrize("labels", LABELS.values(), ids=LABELS)
 @pytest.mark.parametrize("loss", ["cross_entropy", "binary_cross_entropy"])
-@pytest.mark.parametrize("correction", ["conditional", "none"])
+@pytest.mark.parametrize("correction", CORRECTIONS)
 @pytest.mark.parametrize("sampler", SAMPLERS.values(), ids=SAMPLERS)
 def test_equals_the_formula(sampler, correction, loss, labels):
     head = build(sampler, correction=correction, loss=loss, temperature=0.5)
@@ -87,16 +98,18 @@ def test_equals_the_formula(sampler, correction, loss, labels):
     actual = head(hidden, labels, reduction="none").detach().numpy()
     np.testing.assert_allclose(actual, reference(head, hidden, labels), rtol=1e-10, atol=1e-10)
     assert not np.allclose(actual, reference(head, hidden, labels, keep_hits=True), rtol=1e-6)
-    if loss == "cross_entropy" and correction == "conditional" and not isinstance(sampler, Uniform):
+    if loss == "cross_entropy" and correction != "none" and not isinstance(sampler, Uniform):
         assert not np.allclose(actual, reference(head, hidden, labels, late_temperature=True), rtol=1e-6)
 
 
 @pytest.mark.parametrize("labels", LABELS.values(), ids=LABELS)
 @pytest.mark.parametrize("loss", ["cross_entropy", "binary_cross_entropy"])
-@pytest.mark.parametrize("correction", ["conditional", "none"])
-def test_drawing_every_class_gives_the_full_loss_and_gradient(correction, loss, labels):
-    sampled = build(Everything(C), correction=correction, loss=loss, temperature=0.7)
-    full = ExactHead(C, D, loss=loss, temperature=0.7).double()
+@pytest.mark.parametrize("correction", CORRECTIONS)
+@pytest.mark.parametrize("score", ["dot", "cosine"])
+def test_drawing_every_class_gives_the_full_loss_and_gradient(score, correction, loss, labels):
+    options = {"loss": loss, "temperature": 0.7, "score": score}
+    sampled = build(everything(), correction=correction, **options)
+    full = ExactHead(C, D, **options).double()
     full.load_state_dict(sampled.state_dict())
     results = []
     for head in (sampled, full):
@@ -104,13 +117,43 @@ def test_drawing_every_class_gives_the_full_loss_and_gradient(correction, loss, 
         value = head(hidden, labels)
         value.backward()
         results.append((value, hidden.grad, head.weight.grad.to_dense(), head.bias.grad.to_dense()))
-    for one, other in zip(*results, strict=True):
+    # The value of "refined" is no likelihood; its gradient is.
+    skipped = int(correction == "refined" and loss == "cross_entropy")
+    for one, other in list(zip(*results, strict=True))[skipped:]:
         torch.testing.assert_close(one, other, rtol=1e-12, atol=1e-12)
 
 
+@pytest.mark.parametrize("labels", LABELS.values(), ids=LABELS)
+@pytest.mark.parametrize("sampler", SAMPLERS.values(), ids=SAMPLERS)
+def test_refined_has_the_gradient_of_importance(sampler, labels):
+    gradients = []
+    for correction in ("refined", "importance", "conditional"):
+        head, hidden = build(sampler, correction=correction), some_hidden().requires_grad_()
+        head.seed(5)
+        head(hidden, labels).backward()
+        gradients.append(hidden.grad)
+    torch.testing.assert_close(gradients[0], gradients[1], rtol=1e-12, atol=1e-12)
+    assert not torch.allclose(gradients[0], gradients[2])
+
+
+@pytest.mark.parametrize("sampler", [SAMPLERS[name] for name in ("LogUniform keep", "Frequency keep")])
+def test_the_bias_of_importance_falls_with_the_number_of_samples(sampler):
+    """Self-normalized estimates of the full gradient are biased by O(1/S)."""
+    hidden, biases = some_hidden(), []
+    full = ExactHead(C, D).double()
+    full.load_state_dict(build(sampler).state_dict())
+    full(hidden, ONE).backward()
+    for num_sampled in (16, 64):
+        head = build(sampler, correction="importance", num_sampled=num_sampled)
+        for _ in range(1500):
+            head(hidden, ONE).backward()
+        biases.append((head.bias.grad.to_dense() / 1500 - full.bias.grad).abs().sum().item())
+    assert biases[0] > 2 * biases[1]
+
+
 @pytest.mark.parametrize("sampler", [Uniform, LogUniform, Frequency])
-@pytest.mark.parametrize("unique", [True, False])
-def test_the_mean_gradient_vanishes_at_the_optimum(sampler, unique):
+@pytest.mark.parametrize("duplicates", ["drop", "keep", "redraw"])
+def test_the_mean_gradient_vanishes_at_the_optimum(sampler, duplicates):
     num_classes, batch, num_steps = 2000, 128, 200
     probs = 1 / torch.arange(1, num_classes + 1, dtype=torch.float64)
     probs /= probs.sum()
@@ -132,16 +175,20 @@ def test_the_mean_gradient_vanishes_at_the_optimum(sampler, unique):
         return np.abs(sums.mean(0)) / (sums.std(0, ddof=1) / math.sqrt(num_steps))
 
     counts = (probs * 1e6).long()
-    member = sampler(num_classes, counts, unique=unique)
+    member = sampler(num_classes, counts, duplicates=duplicates)
     assert bias_gradients(member, "conditional").max() < 4
     if sampler is Uniform:
         # The same count for every class is no correction, so leaving it out does no harm here.
         return
     assert bias_gradients(member, "none").max() > 8
-    if unique:
-        unigram = sampler(num_classes, counts, unique=False)
-        member.log_expected_count = unigram.log_expected_count
-        assert bias_gradients(member, "conditional").max() > 8
+    if duplicates == "drop":
+
+        class UnigramCounts(sampler):
+            def propose(self, labels, num_sampled, **options):
+                ids_S, _ = super().propose(labels, num_sampled, **options)
+                return Proposal(ids_S, lambda ids: math.log(num_sampled) + self.probs(ids).log())
+
+        assert bias_gradients(UnigramCounts(num_classes, counts), "conditional").max() > 8
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS.values(), ids=SAMPLERS)
@@ -150,7 +197,7 @@ def test_yes_or_no_loss_and_gradient_are_unbiased(sampler):
         head = build(sampler, correction=correction, loss="binary_cross_entropy")
         head.seed(2)
         rows = []
-        for _ in range(800):
+        for _ in range(600):
             head.bias.grad = None
             value = head(some_hidden(), SEVERAL)
             value.backward()
@@ -166,14 +213,14 @@ def test_yes_or_no_loss_and_gradient_are_unbiased(sampler):
     def z_scores(values):
         return np.abs(values.mean(0) - expected) / (values.std(0, ddof=1) / math.sqrt(len(values)) + 1e-12)
 
-    assert z_scores(estimates("conditional")).max() < 4
+    assert z_scores(estimates("importance")).max() < 4
     assert z_scores(estimates("none")).max() > 8
 
 
 @pytest.mark.parametrize("loss", ["cross_entropy", "binary_cross_entropy"])
 def test_temperature_divides_logits_only(loss):
-    warm = build(SAMPLERS["LogUniform unique"], temperature=0.25, loss=loss)
-    plain = build(SAMPLERS["LogUniform unique"], loss=loss)
+    warm = build(SAMPLERS["LogUniform drop"], temperature=0.25, loss=loss)
+    plain = build(SAMPLERS["LogUniform drop"], loss=loss)
     with torch.no_grad():
         plain.weight.copy_(warm.weight / 0.25)
         plain.bias.copy_(warm.bias / 0.25)
@@ -184,14 +231,11 @@ def test_temperature_divides_logits_only(loss):
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
 @pytest.mark.parametrize("loss", ["cross_entropy", "binary_cross_entropy"])
-def test_rows_whose_every_candidate_is_a_hit(dtype, loss):
-    class OnlyClass3(Everything):
-        def draw(self, labels, num_sampled, *, generator):
-            ids = torch.tensor([3, 3])
-            return Candidates(ids, self.log_expected_count(ids, 1), self.log_expected_count(labels, 1))
-
+@pytest.mark.parametrize("correction", CORRECTIONS)
+def test_rows_whose_every_candidate_is_a_hit(correction, dtype, loss):
     torch.manual_seed(0)
-    head = SampledHead(C, D, sampler=OnlyClass3(C), loss=loss).to(dtype)
+    head = SampledHead(C, D, sampler=These(torch.tensor([3, 3])), loss=loss, correction=correction)
+    head.to(dtype)
     hidden = some_hidden()[:2].to(dtype).requires_grad_()
     loss_B = head(hidden, torch.tensor([3, 5]), reduction="none")
     loss_B.sum().backward()
@@ -202,14 +246,15 @@ def test_rows_whose_every_candidate_is_a_hit(dtype, loss):
         # A mask of 1e-40, or any that leaves the hits in, would give log 3.
         assert loss_B[0] == 0
         assert hidden.grad[0].tolist() == [0] * D
-        assert loss_B[1] > 0
+        assert correction == "refined" or loss_B[1] > 0
 
 
 def test_gradients_are_sparse_coalesced_and_equal_to_the_dense_ones():
-    head = build(SAMPLERS["Frequency unique"])
+    head = build(SAMPLERS["Frequency drop"])
     head.seed(5)
     head(some_hidden(), ONE).backward()
-    candidates = head.sampler.draw(ONE, head.num_sampled, generator=torch.Generator().manual_seed(5))
+    generator = torch.Generator().manual_seed(5)
+    candidates = head.sampler.draw(torch.arange(C), head.num_sampled, generator=generator)
     touched = torch.cat([candidates.ids_S, ONE]).unique()
     assert len(touched) < C
     for gradient in (head.weight.grad, head.bias.grad):
@@ -218,9 +263,7 @@ def test_gradients_are_sparse_coalesced_and_equal_to_the_dense_ones():
         assert torch.equal(gradient.indices()[0], touched)
 
     weight, bias = (p.detach().clone().requires_grad_() for p in (head.weight, head.bias))
-    training = (
-        some_hidden() @ weight.T + bias - head.sampler.log_expected_count(torch.arange(C), head.num_sampled)
-    )
+    training = some_hidden() @ weight.T + bias - candidates.log_expected_count_labels_B
     present_BC = torch.zeros(B, C, dtype=torch.bool)
     present_BC[:, candidates.ids_S] = True
     present_BC[torch.arange(B), ONE] = True
@@ -232,7 +275,7 @@ def test_gradients_are_sparse_coalesced_and_equal_to_the_dense_ones():
 
 @pytest.mark.parametrize("loss", ["cross_entropy", "binary_cross_entropy"])
 def test_gradcheck_of_hidden(loss):
-    head = build(SAMPLERS["Frequency repeated"], loss=loss)
+    head = build(SAMPLERS["Frequency keep"], loss=loss)
 
     def value(hidden):
         head.seed(5)
@@ -242,13 +285,13 @@ def test_gradcheck_of_hidden(loss):
 
 
 def test_the_seed_decides_the_draw():
-    head, hidden = build(SAMPLERS["Uniform unique"]), some_hidden()
+    head, hidden = build(SAMPLERS["Uniform drop"]), some_hidden()
     head.seed(1)
     first = head(hidden, ONE)
-    state = head.generator.get_state()
+    state = head.training_state()
     second = head(hidden, ONE)
     assert first != second
-    head.generator.set_state(state)
+    head.load_training_state(state)
     assert head(hidden, ONE) == second
     head.seed(1)
     assert head(hidden, ONE) == first

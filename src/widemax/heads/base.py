@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -10,6 +11,8 @@ from widemax.heads.answers import Answers, TopK
 from widemax.heads.labels import Labels, SeveralLabels
 from widemax.losses.base import Reduction
 from widemax.registry import Registry
+
+Normalizer = Literal["softmax", "sigmoid"]
 
 
 class Head(nn.Module, ABC):
@@ -23,10 +26,11 @@ class Head(nn.Module, ABC):
         dim: D, the length of a hidden vector.
 
     Attributes:
-        generator: the randomness of training; ``generator.get_state()`` belongs into a checkpoint.
+        normalizer: what makes logits probabilities: "softmax" over all classes, or a "sigmoid" a class.
+        generator: the randomness of training.
     """
 
-    loss: str
+    normalizer: Normalizer
     calibration_temperature: Tensor
 
     def __init__(self, num_classes: int, dim: int) -> None:
@@ -40,6 +44,14 @@ class Head(nn.Module, ABC):
     def seed(self, seed: int) -> None:
         """Start the randomness of training anew."""
         self.generator.manual_seed(seed)
+
+    def training_state(self) -> dict[str, Tensor]:
+        """What training goes on from beside the parameters, for a checkpoint."""
+        return {"generator": self.generator.get_state()}
+
+    def load_training_state(self, state: dict[str, Tensor]) -> None:
+        """The inverse of :meth:`training_state`."""
+        self.generator.set_state(state["generator"])
 
     @abstractmethod
     def forward(

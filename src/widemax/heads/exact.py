@@ -1,50 +1,67 @@
-"""The head that trains on all classes. Shapes: B rows, D hidden, C classes."""
+"""The head that trains on all classes. Shapes: B rows, b rows of one chunk, D hidden, C classes, P labels."""
 
+import inspect
+from collections.abc import Callable
 from typing import Annotated, final
 
+import torch
 from pydantic import Field
-from torch import Tensor
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from widemax.errors import ConfigError
 from widemax.heads.base import heads
 from widemax.heads.labels import Labels
-from widemax.heads.linear import LinearHead, LossName
+from widemax.heads.linear import LinearHead
+from widemax.heads.scores import Score
 from widemax.kernels import (
+    Pairs,
     plain_binary_cross_entropy,
     plain_cross_entropy,
     tiled_binary_cross_entropy,
     tiled_cross_entropy,
 )
-from widemax.losses import reduce_loss
-from widemax.losses.base import Reduction
+from widemax.losses import losses, reduce_loss
+from widemax.losses.base import Reduction, takes_several
+from widemax.registry import Spec
 
 # Up to here the whole matrix of logits is cheaper to keep than to compute twice.
 PLAIN_ELEMENTS = 2**22
+
+WideLoss = Callable[..., Tensor]
+# Losses that can be computed without the matrix of logits: in memory, and streamed.
+WIDE_LOSSES: dict[str, tuple[WideLoss, WideLoss]] = {
+    "cross_entropy": (plain_cross_entropy, tiled_cross_entropy),
+    "binary_cross_entropy": (plain_binary_cross_entropy, tiled_binary_cross_entropy),
+}
 
 
 @final
 @heads.register("exact")
 class ExactHead(LinearHead):
-    """The exact loss over all classes, streamed over tiles of classes when [B, C] logits would be large.
+    """The exact loss over all classes.
 
     Cross-entropy: ℓ_b = log Z_b − Σ_p s_bp / P_b over the row's P_b labels (0 without labels). Binary
-    cross-entropy: ℓ_b = Σ_j softplus(s_bj) − Σ_p s_bp.
+    cross-entropy: ℓ_b = Σ_j softplus(s_bj) − Σ_p s_bp. Both are streamed over tiles of classes when [B, C]
+    logits would be large. Any other loss of the registry, an option beside these, or a score with a margin
+    takes the logits of a few rows at a time, and computes them again in the backward pass.
 
     Args:
         num_classes: C.
         dim: D, the length of a hidden vector.
         class_counts: [C] how often each class occurs in the training data; sets the first biases.
-        num_rows: rows of the training data, for the first biases of binary cross-entropy.
-        loss: "cross_entropy" for exactly one right class, "binary_cross_entropy" for any number.
+        num_rows: rows of the training data, for the first biases of yes-or-no questions.
+        weight: [C, D] a parameter to share, such as an embedding's; a new one without.
+        loss: the name of a loss, or a table with its kind and options.
         temperature: divides the logits.
-        label_smoothing: ε, the part of the target spread evenly over all classes; cross-entropy only.
+        label_smoothing: ε, the part of the target spread evenly over all classes; loss "cross_entropy" only.
         bias: whether classes have biases.
+        score: how hidden vectors and class weights are compared: "dot", "cosine", or one with a margin.
 
     Raises:
-        ConfigError: label smoothing with binary cross-entropy.
+        ConfigError: label smoothing with another loss, or with a margin; a loss of cosines.
 
     Example:
-        >>> import torch
         >>> head = ExactHead(1000, 16)
         >>> head(torch.zeros(2, 16), torch.tensor([3, 999])).detach()  # log 1000
         tensor(6.9078)
@@ -56,21 +73,42 @@ class ExactHead(LinearHead):
         dim: int,
         class_counts: Tensor | None = None,
         num_rows: int | None = None,
+        weight: nn.Parameter | None = None,
         *,
-        loss: LossName = "cross_entropy",
+        loss: Spec = "cross_entropy",
         temperature: Annotated[float, Field(gt=0.0)] = 1.0,
         label_smoothing: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0,
         bias: bool = True,
+        score: Spec | Score = "dot",
     ) -> None:
-        super().__init__(
-            num_classes, dim, class_counts, num_rows, loss=loss, temperature=temperature, bias=bias
+        name, self.loss_options = losses.choose(loss)
+        self.loss = losses[name]
+        normalizer = losses.traits(name).get(
+            "normalizer", "sigmoid" if takes_several(self.loss) else "softmax"
         )
-        if label_smoothing and loss == "binary_cross_entropy":
+        super().__init__(
+            num_classes,
+            dim,
+            class_counts,
+            num_rows,
+            weight,
+            normalizer=normalizer,
+            temperature=temperature,
+            bias=bias,
+            score=score,
+        )
+        if next(iter(inspect.signature(self.loss).parameters)) == "cosines":
             raise ConfigError(
-                f"label_smoothing must be 0 with loss 'binary_cross_entropy'; got {label_smoothing}. "
-                "Remove it, or use loss 'cross_entropy'."
+                f"the loss {name!r} is of cosines, which a head gets from its score: set score = 'cosine', "
+                "'cosface', 'arcface' or 'adaface' and a temperature such as 0.0156, and leave out loss."
             )
         self.label_smoothing = label_smoothing
+        self.wide_loss = None if self.score.has_margin or isinstance(loss, dict) else WIDE_LOSSES.get(name)
+        if label_smoothing and not (name == "cross_entropy" and self.wide_loss):
+            raise ConfigError(
+                f"label_smoothing must be 0 unless loss is 'cross_entropy' without a margin; got "
+                f"{label_smoothing}. Remove it, or set it in the loss's own table if the loss has it."
+            )
 
     def forward(
         self,
@@ -81,12 +119,47 @@ class ExactHead(LinearHead):
         reduction: Reduction = "mean",
     ) -> Tensor:
         pairs = self._training_pairs(hidden, labels)
-        layer = hidden, self.weight, self.bias, pairs, self._target_weights(pairs, len(hidden))
-        is_small = len(hidden) * self.num_classes <= PLAIN_ELEMENTS
-        if self.loss == "cross_entropy":
-            cross_entropy = plain_cross_entropy if is_small else tiled_cross_entropy
-            loss_B = cross_entropy(*layer, temperature=self.temperature, label_smoothing=self.label_smoothing)
+        if self.wide_loss is None:
+            loss_B = self._by_chunks(hidden, pairs, isinstance(labels, Tensor))
         else:
-            binary = plain_binary_cross_entropy if is_small else tiled_binary_cross_entropy
-            loss_B = binary(*layer, temperature=self.temperature)
+            plain, tiled = self.wide_loss
+            wide = plain if len(hidden) * self.num_classes <= PLAIN_ELEMENTS else tiled
+            smoothing = {"label_smoothing": self.label_smoothing} if self.label_smoothing else {}
+            weight = self.score.scaled(self.weight)
+            target_weights = self._target_weights(pairs, len(hidden))
+            loss_B = wide(
+                *(self.score.scaled(hidden), weight, self.bias, pairs, target_weights),
+                temperature=self.temperature,
+                **smoothing,
+            )
         return reduce_loss(loss_B, sample_weight=sample_weight, reduction=reduction)
+
+    def _by_chunks(self, hidden_BD: Tensor, pairs: Pairs, one_label: bool) -> Tensor:
+        weight_CD = self.score.scaled(self.weight)
+        size = max(1, PLAIN_ELEMENTS // self.num_classes)
+        if len(hidden_BD) <= size:
+            return self._chunk_loss(hidden_BD, weight_CD, pairs, one_label)
+        parts = []
+        for start in range(0, len(hidden_BD), size):
+            chunk_bD = hidden_BD[start : start + size]
+            chunk_pairs = pairs.of_rows(start, start + size)[1]
+            parts.append(
+                checkpoint(self._chunk_loss, chunk_bD, weight_CD, chunk_pairs, one_label, use_reentrant=False)
+            )
+        return torch.cat(parts)
+
+    def _chunk_loss(self, hidden_bD: Tensor, weight_CD: Tensor, pairs: Pairs, one_label: bool) -> Tensor:
+        scores_bC = self.score.scaled(hidden_bD) @ weight_CD.T
+        scores_bC = scores_bC.to(torch.promote_types(scores_bC.dtype, torch.float32))
+        if self.score.has_margin:
+            norms_P = torch.linalg.vector_norm(hidden_bD, dim=1)[pairs.rows_P]
+            scores_P = self.score.of_labels(scores_bC[pairs.rows_P, pairs.ids_P], norms_P)
+            scores_bC = scores_bC.index_put((pairs.rows_P, pairs.ids_P), scores_P)
+        logits_bC = (scores_bC if self.bias is None else scores_bC + self.bias) / self.temperature
+        if one_label and not takes_several(self.loss):
+            return self.loss(logits_bC, pairs.ids_P, **self.loss_options)
+        shares_P = self._target_weights(pairs, len(hidden_bD)).to(logits_bC.dtype)
+        if takes_several(self.loss):
+            shares_P = torch.ones_like(shares_P)
+        target_bC = torch.zeros_like(logits_bC).index_put((pairs.rows_P, pairs.ids_P), shares_P)
+        return self.loss(logits_bC, target_bC, **self.loss_options)

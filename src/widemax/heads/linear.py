@@ -1,23 +1,24 @@
 """Heads with one weight row a class. Shapes: B rows, D hidden, C classes, K kept, N asked, P labels."""
 
 import math
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
+from widemax.errors import ConfigError, ShapeError
 from widemax.heads.answers import Answers, TopK
-from widemax.heads.base import Head
+from widemax.heads.base import Head, Normalizer
 from widemax.heads.labels import Labels, SeveralLabels, label_pairs, no_pairs
+from widemax.heads.resize import FollowsRows, NewRows, new_weight_rows, replace_rows
+from widemax.heads.scores import Score, build_score
 from widemax.kernels import Found, Pairs, stream_classes
 from widemax.losses import check_labels
 from widemax.numerics import log_sigmoid
-
-LossName = Literal["cross_entropy", "binary_cross_entropy"]
+from widemax.registry import Spec
 
 
 class LinearHead(Head):
-    """Logits are (h Wᵀ + bias) / temperature; the questions are answered exactly, whatever the training.
+    """Logits are (score(h, W) + bias) / temperature; questions are answered exactly, whatever the training.
 
     Weights start normal with variance 1/D. Biases start where they alone predict the frequencies of the
     classes, if these are given, so that training does not begin by learning them.
@@ -28,9 +29,14 @@ class LinearHead(Head):
         class_counts: [C] how often each class occurs in the training data.
         num_rows: rows of the training data; with counts it gives the marginal frequencies of yes-or-no
             questions, where counts need not sum to it.
-        loss: "cross_entropy" for exactly one right class, "binary_cross_entropy" for any number.
+        weight: [C, D] a parameter to share, such as an embedding's ("tied weights"); a new one without.
+        normalizer: what makes logits probabilities: "softmax" over all classes, or a "sigmoid" a class.
         temperature: divides the logits.
         bias: whether classes have biases.
+        score: how hidden vectors and class weights are compared: "dot", "cosine", or one with a margin.
+
+    Raises:
+        ShapeError: a shared weight of another shape.
     """
 
     def __init__(
@@ -39,30 +45,41 @@ class LinearHead(Head):
         dim: int,
         class_counts: Tensor | None = None,
         num_rows: int | None = None,
+        weight: nn.Parameter | None = None,
         *,
-        loss: LossName,
+        normalizer: Normalizer,
         temperature: float,
         bias: bool,
+        score: Spec | Score,
     ) -> None:
         super().__init__(num_classes, dim)
-        self.loss = loss
+        self.normalizer = normalizer
         self.temperature = temperature
-        self.weight = nn.Parameter(torch.empty(num_classes, dim))
-        nn.init.normal_(self.weight, std=1 / math.sqrt(dim))
+        self.score = build_score(score)
+        if weight is None:
+            weight = nn.Parameter(torch.empty(num_classes, dim))
+            nn.init.normal_(weight, std=1 / math.sqrt(dim))
+        elif weight.shape != (num_classes, dim):
+            raise ShapeError(
+                f"weight must be [{num_classes}, {dim}], one row a class; got shape {tuple(weight.shape)}. "
+                "Make num_classes and dim those of the weight to share."
+            )
+        self.weight = weight
         self.bias = nn.Parameter(torch.zeros(num_classes)) if bias else None
         if self.bias is not None and class_counts is not None:
             with torch.no_grad():
-                self.bias.copy_(temperature * _prior_logits(class_counts, num_rows, loss))
+                self.bias.copy_(temperature * _prior_logits(class_counts, num_rows, normalizer))
 
     @torch.no_grad()
     def logits(self, hidden: Tensor, class_ids: Tensor | None = None) -> Tensor:
         scaled_BD, bias_C = self._answering(hidden)
         if class_ids is None:
-            return nn.functional.linear(scaled_BD, self.weight, bias_C)
+            return nn.functional.linear(scaled_BD, self.score.scaled(self.weight), bias_C)
         bias_N = 0.0 if bias_C is None else bias_C[class_ids]
+        weight_ND = self.score.scaled(self.weight[class_ids.flatten()])
         if class_ids.ndim == 1:
-            return scaled_BD @ self.weight[class_ids].T + bias_N
-        return torch.einsum("bd,bnd->bn", scaled_BD, self.weight[class_ids]) + bias_N
+            return scaled_BD @ weight_ND.T + bias_N
+        return torch.einsum("bd,bnd->bn", scaled_BD, weight_ND.view(*class_ids.shape, self.dim)) + bias_N
 
     @torch.no_grad()
     def log_partition(self, hidden: Tensor) -> Tensor:
@@ -71,7 +88,7 @@ class LinearHead(Head):
     @torch.no_grad()
     def log_probs(self, hidden: Tensor, class_ids: Tensor) -> Tensor:
         logits_BN = self.logits(hidden, class_ids)
-        if self.loss == "binary_cross_entropy":
+        if self.normalizer == "sigmoid":
             return log_sigmoid(logits_BN)
         return logits_BN - self.log_partition(hidden)[:, None]
 
@@ -94,15 +111,120 @@ class LinearHead(Head):
             found.label_ranks_P,
         )
 
+    @torch.no_grad()
+    def scored_rows(self, class_ids: Tensor) -> tuple[Tensor, Tensor]:
+        """Class weights [N, D] and biases [N] as training scores them: for samplers that follow the model."""
+        class_ids = class_ids.to(self.weight.device)
+        weight_ND = self.score.scaled(self.weight[class_ids])
+        if self.bias is None:
+            return weight_ND, weight_ND.new_zeros(len(class_ids))
+        return weight_ND, self.bias[class_ids] / self.temperature
+
+    @torch.no_grad()
+    def mean_logits(self, hidden: Tensor, shares: Tensor) -> Tensor:
+        """[B] Σ_j q_j s_bj over all classes, for ``shares`` q [C] that sum to 1."""
+        scaled_BD, bias_C = self._answering(hidden)
+        shares_C = shares.to(self.weight.dtype)
+        mean_B = scaled_BD @ (self.score.scaled(self.weight).T @ shares_C)
+        return mean_B if bias_C is None else mean_B + bias_C @ shares_C
+
+    @torch.no_grad()
+    def extend(
+        self,
+        num_new: int,
+        *,
+        init: NewRows | Tensor = "normal",
+        class_counts: Tensor | None = None,
+        optimizer: FollowsRows | None = None,
+    ) -> None:
+        """Add classes after the present ones, in the same parameters; all other rows stay as they are.
+
+        New biases are the smallest there is: a class without rows is at most as frequent as the rarest one.
+
+        Args:
+            num_new: how many classes.
+            init: weights of the new classes: "normal" as at the start of training, the "mean" of all classes,
+                "zeros", or [num_new, D] rows.
+            class_counts: [C + num_new] frequencies for the sampler, where it needs them.
+            optimizer: keeps its state of the old classes; pass the one that trains this head.
+
+        Raises:
+            ShapeError: rows of another shape.
+            ConfigError: class counts that the sampler needs are missing.
+
+        Example:
+            >>> from widemax.heads import ExactHead
+            >>> head = ExactHead(3, 2)
+            >>> head.extend(2, init="zeros")
+            >>> head.logits(torch.ones(1, 2)).shape
+            torch.Size([1, 5])
+        """
+        new_rows = new_weight_rows(self.weight.data, num_new, init)
+        self._replace_classes(torch.arange(self.num_classes), new_rows, class_counts, optimizer)
+
+    @torch.no_grad()
+    def remove(
+        self,
+        class_ids: Tensor,
+        *,
+        class_counts: Tensor | None = None,
+        optimizer: FollowsRows | None = None,
+    ) -> Tensor:
+        """Remove classes; the others close up, in their order.
+
+        Args:
+            class_ids: [N] the classes that go.
+            class_counts: [C − N] frequencies for the sampler, where it needs them.
+            optimizer: keeps its state of the other classes; pass the one that trains this head.
+
+        Returns:
+            [C − N] for each class that stays, the id it had.
+
+        Raises:
+            LabelError: a class id outside [0, C).
+            ConfigError: no class would stay, or class counts that the sampler needs are missing.
+
+        Example:
+            >>> from widemax.heads import ExactHead
+            >>> ExactHead(3, 2).remove(torch.tensor([1]))
+            tensor([0, 2])
+        """
+        check_labels(class_ids, self.num_classes)
+        stays_C = torch.ones(self.num_classes, dtype=torch.bool)
+        stays_C[class_ids] = False
+        kept_rows = stays_C.nonzero().squeeze(1)
+        if not len(kept_rows):
+            raise ConfigError("class_ids must leave a class; got all of them. Make a new head instead.")
+        self._replace_classes(kept_rows, self.weight.data[:0], class_counts, optimizer)
+        return kept_rows
+
+    def _replace_classes(
+        self,
+        kept_rows: Tensor,
+        new_rows: Tensor,
+        class_counts: Tensor | None,
+        optimizer: FollowsRows | None,
+    ) -> None:
+        num_classes = len(kept_rows) + len(new_rows)
+        self._follow_classes(num_classes, class_counts)
+        replace_rows(self.weight, kept_rows, new_rows, optimizer)
+        if self.bias is not None:
+            replace_rows(self.bias, kept_rows, self.bias.data.min().expand(len(new_rows)), optimizer)
+        self.num_classes = num_classes
+
+    def _follow_classes(self, num_classes: int, class_counts: Tensor | None) -> None:
+        """Change what beside the parameters depends on the classes; before anything else, as it may raise."""
+
     def _answering(self, hidden: Tensor) -> tuple[Tensor, Tensor | None]:
         """Hidden vectors and biases divided by the temperatures, which costs less than dividing logits."""
         temperature = self.temperature * float(self.calibration_temperature)
-        return hidden / temperature, None if self.bias is None else self.bias / temperature
+        return self.score.scaled(hidden) / temperature, None if self.bias is None else self.bias / temperature
 
     def _stream(self, hidden: Tensor, labels: Pairs, *, k: int, exclude: SeveralLabels | None) -> Found:
         scaled_BD, bias_C = self._answering(hidden)
         excluded = no_pairs(hidden.device) if exclude is None else self._excluded(exclude, hidden, labels)
-        return stream_classes(scaled_BD, self.weight, bias_C, labels, excluded, k=min(k, self.num_classes))
+        weight_CD = self.score.scaled(self.weight)
+        return stream_classes(scaled_BD, weight_CD, bias_C, labels, excluded, k=min(k, self.num_classes))
 
     def _excluded(self, exclude: SeveralLabels, hidden: Tensor, labels: Pairs) -> Pairs:
         rows_P, ids_P = label_pairs(exclude, hidden)
@@ -118,7 +240,7 @@ class LinearHead(Head):
         return TopK(found.topk_ids_BK, found.topk_logits_BK, log_probs_BK)
 
     def _normalized(self, logits: Tensor, log_partition: Tensor) -> Tensor:
-        return log_sigmoid(logits) if self.loss == "binary_cross_entropy" else logits - log_partition
+        return log_sigmoid(logits) if self.normalizer == "sigmoid" else logits - log_partition
 
     def _training_pairs(self, hidden: Tensor, labels: Labels) -> Pairs:
         pairs = label_pairs(labels, hidden)
@@ -128,15 +250,15 @@ class LinearHead(Head):
 
     def _target_weights(self, pairs: Pairs, num_rows: int) -> Tensor:
         """The target of a softmax is uniform over a row's labels; a yes-or-no question has no such share."""
-        if self.loss == "binary_cross_entropy":
+        if self.normalizer == "sigmoid":
             return torch.ones_like(pairs.ids_P, dtype=torch.float64)
         return 1 / pairs.rows_P.bincount(minlength=num_rows)[pairs.rows_P].double()
 
 
-def _prior_logits(class_counts: Tensor, num_rows: int | None, loss: LossName) -> Tensor:
+def _prior_logits(class_counts: Tensor, num_rows: int | None, normalizer: Normalizer) -> Tensor:
     """[C] log frequencies, or log odds for yes-or-no questions, with one more row a class than was seen."""
     counts_C = class_counts.double()
-    if loss == "cross_entropy":
+    if normalizer == "softmax":
         return torch.log1p(counts_C) - torch.log(counts_C.sum() + len(counts_C))
     total = counts_C.sum() if num_rows is None else torch.as_tensor(num_rows, dtype=torch.float64)
     return torch.log1p(counts_C) - torch.log1p(total - counts_C)

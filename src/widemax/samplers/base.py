@@ -1,12 +1,15 @@
-"""What a sampler promises, and the registry of samplers. Shapes: S sampled, P labels."""
+"""What a sampler promises, and the registry of samplers. Shapes: S sampled, P labels, B rows, D hidden."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from widemax.registry import Registry
+from widemax.errors import ConfigError, UsageError
+from widemax.registry import Registry, Spec
 
 
 @dataclass(frozen=True)
@@ -32,30 +35,133 @@ class Candidates:
         )
 
 
+class Proposal(NamedTuple):
+    """What a member drew, and its statement of how often any class was to be expected.
+
+    Attributes:
+        ids_S: int64 class ids in any order.
+        log_expected_count: class ids of any shape → float64 log expected counts of the same shape.
+    """
+
+    ids_S: Tensor
+    log_expected_count: Callable[[Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class Query:
+    """What a batch asks of the classes, for samplers that follow the model; no gradient flows through it.
+
+    Attributes:
+        hidden_BD: hidden vectors as the head scores them: divided by the temperature, of unit length where
+            scores are cosines.
+        rows: class ids [N] → weight rows [N, D] and biases [N]; a logit is hidden · row + bias.
+    """
+
+    hidden_BD: Tensor
+    rows: Callable[[Tensor], tuple[Tensor, Tensor]]
+
+
 class Sampler(ABC):
     """A proposal distribution over classes: one draw and one statement of what was drawn.
+
+    The statement decides whether training is right. For every class y that is not a label of the row,
+    E[times y stands in the draw / exp(log_expected_count(y))] = 1; where expected counts do not depend on the
+    draw, that says they are the mean counts.
 
     Args:
         num_classes: candidates come from [0, num_classes).
         class_counts: [C] how often each class occurs in the training data; needed by some members.
+
+    Attributes:
+        approximation: why expected counts are not exact, or None if they are.
+        uses_labels: whether candidates come from the labels of the batch. Expected counts are then those that
+            a row sees: its own label is there in any case, and only other labels are drawn.
     """
+
+    approximation: str | None = None
+    uses_labels: bool = False
 
     def __init__(self, num_classes: int, class_counts: Tensor | None = None) -> None:
         self.num_classes = num_classes
 
     @abstractmethod
-    def draw(self, labels: Tensor, num_sampled: int, *, generator: torch.Generator) -> Candidates:
+    def propose(
+        self, labels: Tensor, num_sampled: int, *, generator: torch.Generator, query: Query | None = None
+    ) -> Proposal:
+        """One draw for a batch; the arguments are those of :meth:`draw`."""
+
+    def draw(
+        self, labels: Tensor, num_sampled: int, *, generator: torch.Generator, query: Query | None = None
+    ) -> Candidates:
         """Candidates for a batch.
 
         Args:
-            labels: [P] the class ids of the batch's labels, on the CPU.
+            labels: [P] the class ids of the batch's labels, on the generator's device.
             num_sampled: the number of draws.
-            generator: the source of randomness.
+            generator: the source of randomness; its device is where the draw happens.
+            query: the hidden vectors and class weights, for members that follow the model.
         """
+        ids_S, log_expected_count = self.propose(labels, num_sampled, generator=generator, query=query)
+        ids_S = ids_S.sort().values
+        return Candidates(ids_S, log_expected_count(ids_S), log_expected_count(labels))
 
-    @abstractmethod
-    def log_expected_count(self, class_ids: Tensor, num_sampled: int) -> Tensor:
-        """float64 log E[times each class stands in a draw of ``num_sampled``], shaped like ``class_ids``."""
+    def state(self) -> dict[str, Tensor]:
+        """What the member has learned since it was made, for a checkpoint; nothing for most."""
+        return {}
+
+    def load_state(self, state: dict[str, Tensor]) -> None:
+        """Go back to a state; the inverse of :meth:`state`."""
+        assert not state
+
+
+def needed(query: Query | None, name: str) -> Query:
+    """The query, which a sampler that follows the model cannot do without.
+
+    Raises:
+        UsageError: there is none.
+    """
+    if query is None:
+        raise UsageError(
+            f"the sampler {name!r} follows the model, so draw() needs query=Query(hidden_BD, rows). "
+            "A sampled head passes it; pass it yourself, or use the sampler 'frequency'."
+        )
+    return query
+
+
+def needed_counts(class_counts: Tensor | None, num_classes: int, name: str) -> Tensor:
+    """The class counts, which a sampler that follows the data cannot do without.
+
+    Raises:
+        ConfigError: there are none, or not one for each class.
+    """
+    if class_counts is None:
+        raise ConfigError(
+            f"the sampler {name!r} needs class_counts; pass them, or use the sampler 'uniform' "
+            "(or 'log_uniform' when class ids are sorted by frequency)."
+        )
+    if class_counts.shape != (num_classes,):
+        raise ConfigError(
+            f"class_counts must hold one count for each of {num_classes} classes; "
+            f"got shape {tuple(class_counts.shape)}."
+        )
+    return class_counts
 
 
 samplers: Registry[type[Sampler]] = Registry("sampler", "widemax.samplers")
+
+
+def build_sampler(spec: Spec | Sampler, num_classes: int, class_counts: Tensor | None = None) -> Sampler:
+    """A sampler from its name, or from a table of its kind and options as a config holds it.
+
+    Raises:
+        ConfigError: a table without a kind, or options the member does not have.
+        UnknownNameError: no such sampler.
+
+    Example:
+        >>> build_sampler({"kind": "uniform", "duplicates": "keep"}, 10).duplicates
+        'keep'
+    """
+    if isinstance(spec, Sampler):
+        return spec
+    name, options = samplers.choose(spec)
+    return samplers[name](num_classes, class_counts, **options)

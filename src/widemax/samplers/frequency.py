@@ -3,9 +3,8 @@
 import torch
 from torch import Tensor
 
-from widemax.errors import ConfigError, ShapeError
-from widemax.samplers.base import samplers
-from widemax.samplers.replacement import ReplacementSampler
+from widemax.samplers.base import needed_counts, samplers
+from widemax.samplers.replacement import Duplicates, ReplacementSampler, uniform_float64
 
 
 @samplers.register("frequency")
@@ -19,11 +18,10 @@ class Frequency(ReplacementSampler):
         num_classes: candidates come from [0, num_classes).
         class_counts: [C] how often each class occurs in the training data.
         alpha: the power: 0 is uniform, 1 follows the data.
-        unique: whether a class drawn several times stands once.
+        duplicates: what happens to a class drawn several times.
 
     Raises:
-        ConfigError: no class counts.
-        ShapeError: not one count a class.
+        ConfigError: no class counts, or not one a class.
 
     Example:
         >>> Frequency(2, torch.tensor([16, 0])).probs(torch.tensor([0, 1])).numpy().round(4)
@@ -38,30 +36,23 @@ class Frequency(ReplacementSampler):
         class_counts: Tensor | None = None,
         *,
         alpha: float = 0.75,
-        unique: bool = True,
+        duplicates: Duplicates = "drop",
     ) -> None:
-        super().__init__(num_classes, class_counts, unique=unique)
-        if class_counts is None:
-            raise ConfigError(
-                "the sampler 'frequency' needs class_counts; pass them, or use the sampler 'uniform' "
-                "(or 'log_uniform' when class ids are sorted by frequency)."
-            )
-        if class_counts.shape != (num_classes,):
-            raise ShapeError(
-                f"class_counts must hold one count for each of {num_classes} classes; "
-                f"got shape {tuple(class_counts.shape)}."
-            )
+        super().__init__(num_classes, class_counts, duplicates=duplicates)
+        counts_C = needed_counts(class_counts, num_classes, "frequency")
         self.alpha = alpha
-        weights_C = class_counts.cpu().clamp(min=1).double().pow_(alpha)
+        weights_C = counts_C.clamp(min=1).double().pow_(alpha)
         self._cumulative_C = weights_C.cumsum_(0)
 
     def draw_ids(self, num_sampled: int, *, generator: torch.Generator) -> Tensor:
-        uniform_S = torch.rand(num_sampled, dtype=torch.float64, generator=generator)
+        self._cumulative_C = self._cumulative_C.to(generator.device)
+        uniform_S = uniform_float64(num_sampled, generator)
         ids_S = torch.searchsorted(self._cumulative_C, uniform_S * self._cumulative_C[-1], right=True)
         # Rounding can lift the largest draw to the total itself.
         return ids_S.clamp_(max=self.num_classes - 1)
 
     def probs(self, class_ids: Tensor) -> Tensor:
         # The width of the interval a class is drawn from: by construction what draw_ids does.
+        self._cumulative_C = self._cumulative_C.to(class_ids.device)
         below = self._cumulative_C[(class_ids - 1).clamp(min=0)].masked_fill(class_ids == 0, 0.0)
         return (self._cumulative_C[class_ids] - below) / self._cumulative_C[-1]

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from widemax.samplers.base import samplers
-from widemax.samplers.replacement import ReplacementSampler
+from widemax.samplers.replacement import ReplacementSampler, uniform_float64
 
 
 @samplers.register("log_uniform")
@@ -23,7 +23,7 @@ class LogUniform(ReplacementSampler):
     """
 
     def draw_ids(self, num_sampled: int, *, generator: torch.Generator) -> Tensor:
-        uniform_S = torch.rand(num_sampled, dtype=torch.float64, generator=generator)
+        uniform_S = uniform_float64(num_sampled, generator)
         ids_S = (uniform_S * math.log(self.num_classes + 1)).exp().long() - 1
         # Rounding can lift the largest draw to C.
         return ids_S.clamp_(max=self.num_classes - 1)

@@ -2,50 +2,113 @@
 
 import math
 from abc import abstractmethod
+from typing import Literal
 
 import torch
 from torch import Tensor
 
-from widemax.samplers.base import Candidates, Sampler
+from widemax.samplers.base import Proposal, Query, Sampler
+
+Duplicates = Literal["drop", "keep", "redraw"]
+
+# Among this many classes a distinct candidate, first arrivals are computed for all classes at once.
+_DENSE_RATIO = 16
 
 
 class ReplacementSampler(Sampler):
-    """Independent draws with replacement, de-duplicated unless told otherwise.
+    """Independent draws from q, with one of three rules for a class that is drawn again.
 
-    n draws from q, then E[times y stands in the draw] is n q(y) with duplicates kept, and the probability
-    1 − (1 − q(y))^n that it was drawn at all once de-duplicated.
+    ============  ==============================================  =================================
+    duplicates    candidates of n draws                           expected count of y
+    ============  ==============================================  =================================
+    ``"keep"``    n, a class may stand several times              n·q(y)
+    ``"drop"``    the distinct ones, at most n                    1 − (1 − q(y))^n
+    ``"redraw"``  n distinct ones (all classes, if there are      1 − exp(−q(y)·τ)
+                  fewer)
+    ============  ==============================================  =================================
+
+    For ``"redraw"``, draws arrive at unit rate until n + 1 distinct classes have been seen; the last of them
+    is left out, and τ is the time at which it came (for a label that was not drawn: the time of the one
+    before). Given everything but y, the class y is a candidate exactly if its first arrival, an
+    exponential variable of rate q(y), precedes τ; so E[1{y drawn} / expected count] = 1 without the
+    approximation that a fixed number of tries would need.
 
     Args:
         num_classes: candidates come from [0, num_classes).
         class_counts: [C] class frequencies, for members that use them.
-        unique: whether a class drawn several times stands once.
+        duplicates: what happens to a class drawn several times.
 
-    Source: Jean et al. 2015, "On Using Very Large Target Vocabulary for Neural Machine Translation", §3.
+    Source: Jean et al. 2015, "On Using Very Large Target Vocabulary for Neural Machine Translation", §3;
+    Duffield, Lund, Thorup 2007, "Priority sampling for estimation of arbitrary subset sums".
     """
 
-    def __init__(self, num_classes: int, class_counts: Tensor | None = None, *, unique: bool = True) -> None:
+    def __init__(
+        self, num_classes: int, class_counts: Tensor | None = None, *, duplicates: Duplicates = "drop"
+    ) -> None:
         super().__init__(num_classes, class_counts)
-        self.unique = unique
+        self.duplicates = duplicates
 
     @abstractmethod
     def draw_ids(self, num_sampled: int, *, generator: torch.Generator) -> Tensor:
-        """[S] independent draws from q, in any order."""
+        """[S] independent draws from q, in any order, on the generator's device."""
 
     @abstractmethod
     def probs(self, class_ids: Tensor) -> Tensor:
         """float64 q(y) of each class: the probability that a single draw gives it."""
 
-    def draw(self, labels: Tensor, num_sampled: int, *, generator: torch.Generator) -> Candidates:
+    def propose(
+        self, labels: Tensor, num_sampled: int, *, generator: torch.Generator, query: Query | None = None
+    ) -> Proposal:
+        if self.duplicates == "redraw":
+            return self._distinct(num_sampled, generator)
         ids_S = self.draw_ids(num_sampled, generator=generator)
-        ids_S = torch.unique(ids_S) if self.unique else ids_S.sort().values
-        return Candidates(
-            ids_S,
-            self.log_expected_count(ids_S, num_sampled),
-            self.log_expected_count(labels, num_sampled),
+        if self.duplicates == "keep":
+            return Proposal(ids_S, lambda ids: math.log(num_sampled) + self.probs(ids).log())
+        return Proposal(
+            torch.unique(ids_S), lambda ids: log_at_least_once(-num_sampled * torch.log1p(-self.probs(ids)))
         )
 
-    def log_expected_count(self, class_ids: Tensor, num_sampled: int) -> Tensor:
-        probs = self.probs(class_ids)
-        if self.unique:
-            return torch.log(-torch.expm1(num_sampled * torch.log1p(-probs)))
-        return math.log(num_sampled) + probs.log()
+    def _distinct(self, num_sampled: int, generator: torch.Generator) -> Proposal:
+        if num_sampled >= self.num_classes:
+            all_ids = torch.arange(self.num_classes, device=generator.device)
+            return Proposal(all_ids, lambda ids: torch.zeros_like(ids, dtype=torch.float64))
+        ids_N, times_N = self._first_arrivals(num_sampled + 1, generator)
+        times, places = times_N.topk(num_sampled + 1, largest=False)
+        drawn_S = ids_N[places[:-1]].sort().values
+
+        def log_expected_count(ids: Tensor) -> Tensor:
+            place = torch.searchsorted(drawn_S, ids).clamp_(max=num_sampled - 1)
+            limit = torch.where(drawn_S[place] == ids, times[-1], times[-2])
+            return log_at_least_once(self.probs(ids) * limit)
+
+        return Proposal(drawn_S, log_expected_count)
+
+    def _first_arrivals(self, num_distinct: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """At least ``num_distinct`` classes and when each was first drawn, the earliest ones among them."""
+        device = generator.device
+        if num_distinct * _DENSE_RATIO > self.num_classes:
+            ids_C = torch.arange(self.num_classes, device=device)
+            times_C = torch.empty(self.num_classes, dtype=torch.float64, device=device)
+            return ids_C, times_C.exponential_(generator=generator) / self.probs(ids_C)
+        seen_N = torch.empty(0, dtype=torch.int64, device=device)
+        first_N = torch.empty(0, dtype=torch.float64, device=device)
+        now = torch.zeros((), dtype=torch.float64, device=device)
+        while len(seen_N) < num_distinct:
+            ids_S = self.draw_ids(2 * num_distinct, generator=generator)
+            gaps_S = torch.empty(len(ids_S), dtype=torch.float64, device=device)
+            times_S = now + gaps_S.exponential_(generator=generator).cumsum(0)
+            now = times_S[-1]
+            seen_N, place = torch.unique(torch.cat([seen_N, ids_S]), return_inverse=True)
+            times = torch.cat([first_N, times_S])
+            first_N = times.new_full((len(seen_N),), torch.inf).scatter_reduce(0, place, times, "amin")
+        return seen_N, first_N
+
+
+def log_at_least_once(rate: Tensor) -> Tensor:
+    """log(1 − exp(−rate)): how probable an event of this expected number is at all, in nats."""
+    return torch.log(-torch.expm1(-rate))
+
+
+def uniform_float64(count: int, generator: torch.Generator) -> Tensor:
+    """Numbers from [0, 1) fine enough to tell more than 2^24 classes apart."""
+    return torch.rand(count, dtype=torch.float64, generator=generator, device=generator.device)

@@ -18,7 +18,7 @@ class Uniform(ReplacementSampler):
     """
 
     def draw_ids(self, num_sampled: int, *, generator: torch.Generator) -> Tensor:
-        return torch.randint(self.num_classes, (num_sampled,), generator=generator)
+        return torch.randint(self.num_classes, (num_sampled,), generator=generator, device=generator.device)
 
     def probs(self, class_ids: Tensor) -> Tensor:
-        return torch.full(class_ids.shape, 1 / self.num_classes, dtype=torch.float64)
+        return torch.full(class_ids.shape, 1 / self.num_classes, dtype=torch.float64, device=class_ids.device)

@@ -61,7 +61,8 @@ def save_checkpoint(run: Path, progress: Progress, model: Model, optimizer: Opti
         write_head(folder, model.head)
         tensors, numbers = split_optimizer_state(optimizer)
         write_tensors(folder / "optimizer.safetensors", tensors)
-        random = {"torch": torch.get_rng_state(), "head": model.head.generator.get_state()}
+        head_state = {f"head.{name}": value for name, value in model.head.training_state().items()}
+        random = {"torch": torch.get_rng_state(), **head_state}
         write_tensors(folder / "random.safetensors", random)
         state = {"progress": asdict(progress), "optimizer": numbers}
         (folder / "state.json").write_text(json.dumps(state, allow_nan=False), encoding="utf-8")
@@ -114,8 +115,8 @@ def load_rest(folder: Path, head: Head, optimizer: Optimizer) -> None:
     numbers = json.loads((folder / "state.json").read_text(encoding="utf-8"))["optimizer"]
     join_optimizer_state(optimizer, read_tensors(folder / "optimizer.safetensors"), numbers)
     random = read_tensors(folder / "random.safetensors")
-    torch.set_rng_state(random["torch"])
-    head.generator.set_state(random["head"])
+    torch.set_rng_state(random.pop("torch"))
+    head.load_training_state({name.removeprefix("head."): value for name, value in random.items()})
 
 
 def split_optimizer_state(optimizer: Optimizer) -> tuple[dict[str, Tensor], dict[str, Any]]:

@@ -1,0 +1,215 @@
+"""The loss over sampled classes, and how sampling is corrected for.
+
+Shapes: B rows, D hidden, C classes, S sampled, P labels, U distinct rows, H accidental hits.
+"""
+
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor
+
+from widemax.heads.labels import Labels, label_pairs
+from widemax.heads.scores import Score, build_score
+from widemax.kernels import Pairs, gather_rows
+from widemax.numerics import log_sigmoid, logsumexp
+from widemax.registry import Spec
+from widemax.samplers import Candidates
+
+Correction = Literal["none", "conditional", "importance", "refined"]
+CORRECTIONS: tuple[Correction, ...] = get_args(Correction)
+
+
+def sampled_softmax_loss(
+    hidden: Tensor,
+    weight: Tensor,
+    labels: Labels,
+    candidates: Candidates,
+    *,
+    bias: Tensor | None = None,
+    temperature: float = 1.0,
+    correction: Correction = "conditional",
+    score: Spec | Score = "dot",
+) -> Tensor:
+    """Softmax cross-entropy over a row's labels and a shared draw of classes, one number a row.
+
+    Logits are divided by the temperature first, then labels get their margin, then the correction shifts by
+    log E[count], then candidates that are labels of the row are masked with −inf. With Σ over the remaining
+    candidates j, and q_j = E[count of j]:
+
+    - ``"none"``: log(e^{s_t} + Σ e^{s_j}) − s_t. Biased, for comparison.
+    - ``"conditional"``: the same with s_y − log q_y in place of every s_y, the label's included: the
+      likelihood that t is the label, given which classes are candidates. Consistent for any sample size.
+    - ``"importance"``: log Ẑ − s_t with Ẑ = e^{s_t} + Σ e^{s_j}/q_j, an unbiased estimate of Z.
+    - ``"refined"``: sg(1 − P̂(t))·(log Σ e^{s_j}/q_j − s_t) with P̂(t) = e^{s_t}/Ẑ held constant (sg). Its
+      gradient is (1 − P̂(t))·(E_{j≠t} ∇s_j − ∇s_t), which is that of ``"importance"`` where P̂ comes from the
+      same draw, as it does here; its value is no likelihood.
+
+    A row with several labels has the mean over them as target, and each label stands once in the sum. A row
+    whose every candidate is its own label learns nothing from the draw.
+
+    Args:
+        hidden: [B, D] hidden vectors.
+        weight: [C, D] class weights; the gradient is sparse, over the rows used.
+        labels: [B] class ids, or several a row.
+        candidates: one draw with its expected counts, for the labels in the order of ``labels``.
+        bias: [C] class biases.
+        temperature: divides the logits, before any correction.
+        correction: as above.
+        score: how hidden vectors and weights are compared, with a margin perhaps.
+
+    Returns:
+        [B] losses in nats, in float32 at least.
+
+    Source: TensorFlow, "Candidate Sampling Algorithms" (conditional); Bengio and Senécal 2008, "Adaptive
+    Importance Sampling" (importance); Khrylchenko et al. 2025, "Correcting the LogQ Correction" (refined).
+
+    Example:
+        >>> every = Candidates(torch.arange(3), torch.zeros(3), torch.zeros(1))  # all classes, once each
+        >>> weight = torch.tensor([[2.0], [3.0], [4.0]])
+        >>> sampled_softmax_loss(torch.ones(1, 1), weight, torch.tensor([1]), every)
+        tensor([1.4076])
+    """
+    pairs = label_pairs(labels, hidden)
+    shifted = _Logits.of(
+        hidden, weight, bias, pairs, candidates, temperature, build_score(score), shift=correction
+    )
+    others_BS = shifted.mask_hits(pairs, candidates.ids_S)
+    others_B = logsumexp(others_BS)
+    if correction == "refined":
+        return _refined(others_B, shifted.labels_P, pairs)
+    # The sum is taken relative to a row's largest term, a constant to autograd since it cancels.
+    max_B = others_B.detach().scatter_reduce(0, pairs.rows_P, shifted.labels_P.detach(), "amax")
+    relative_P = shifted.labels_P - max_B[pairs.rows_P]
+    sum_B = (others_B - max_B).exp().index_add(0, pairs.rows_P, relative_P.exp())
+    terms_P = _target_weights(pairs, others_B) * (sum_B.log()[pairs.rows_P] - relative_P)
+    return torch.zeros_like(sum_B).index_add(0, pairs.rows_P, terms_P)
+
+
+def sampled_sigmoid_loss(
+    hidden: Tensor,
+    weight: Tensor,
+    labels: Labels,
+    candidates: Candidates,
+    *,
+    bias: Tensor | None = None,
+    temperature: float = 1.0,
+    correction: Correction = "importance",
+    score: Spec | Score = "dot",
+) -> Tensor:
+    """Sigmoid cross-entropy over a row's labels and a shared draw of negatives, one number a row.
+
+    ℓ_b = Σ_p softplus(−s_bp) + Σ_j w_j softplus(s_bj) over labels p and candidates j that are no label of the
+    row. With q_j = E[count of j]:
+
+    - ``"none"``: w_j = 1. Biased, for comparison.
+    - ``"importance"``: w_j = 1/q_j, so that value and gradient are unbiased estimates of the exact ones.
+      ``"refined"`` is the same here: a yes-or-no question has no partition function to refine.
+    - ``"conditional"``: w_j = 1 with s_y − log q_y in place of every s_y, the labels' included: the
+      likelihood that a class is a label, given that it is label or candidate ("sampled logistic").
+
+    Args:
+        hidden: [B, D] hidden vectors.
+        weight: [C, D] class weights; the gradient is sparse, over the rows used.
+        labels: [B] class ids, or several a row.
+        candidates: one draw with its expected counts, for the labels in the order of ``labels``.
+        bias: [C] class biases.
+        temperature: divides the logits, before any correction.
+        correction: as above.
+        score: how hidden vectors and weights are compared, with a margin perhaps.
+
+    Returns:
+        [B] losses in nats, in float32 at least.
+
+    Source: TensorFlow, "Candidate Sampling Algorithms", sampled logistic.
+
+    Example:
+        >>> every = Candidates(torch.arange(2), torch.zeros(2), torch.zeros(1))  # all classes, once each
+        >>> sampled_sigmoid_loss(torch.ones(1, 1), torch.zeros(2, 1), torch.tensor([1]), every)
+        tensor([1.3863])
+    """
+    pairs = label_pairs(labels, hidden)
+    shift: Correction = "conditional" if correction == "conditional" else "none"
+    shifted = _Logits.of(
+        hidden, weight, bias, pairs, candidates, temperature, build_score(score), shift=shift
+    )
+    negatives_BS = -log_sigmoid(-shifted.mask_hits(pairs, candidates.ids_S))
+    if correction in ("importance", "refined"):
+        negative_B = negatives_BS @ (-candidates.log_expected_count_S).exp().to(negatives_BS.dtype)
+    else:
+        negative_B = negatives_BS.sum(1)
+    return negative_B.index_add(0, pairs.rows_P, -log_sigmoid(shifted.labels_P))
+
+
+class _Logits:
+    """[B, S] logits of the candidates and [P] of the labels, shifted, in float32 at least."""
+
+    def __init__(self, candidates_BS: Tensor, labels_P: Tensor) -> None:
+        self.candidates_BS, self.labels_P = candidates_BS, labels_P
+
+    @classmethod
+    def of(
+        cls,
+        hidden_BD: Tensor,
+        weight_CD: Tensor,
+        bias_C: Tensor | None,
+        pairs: Pairs,
+        candidates: Candidates,
+        temperature: float,
+        score: Score,
+        *,
+        shift: Correction,
+    ) -> "_Logits":
+        # One gather for both, so that the gradient is one sparse tensor without repeated rows.
+        rows_U, place = torch.unique(torch.cat([candidates.ids_S, pairs.ids_P]), return_inverse=True)
+        candidate_U, label_U = torch.split(place, [len(candidates.ids_S), len(pairs.ids_P)])
+        weight_UD = score.scaled(gather_rows(weight_CD, rows_U))
+        scaled_BD = score.scaled(hidden_BD) / temperature
+        logits_BS = scaled_BD @ weight_UD[candidate_U].T
+        label_logits_P = torch.linalg.vecdot(scaled_BD[pairs.rows_P], weight_UD[label_U])
+        dtype = torch.promote_types(logits_BS.dtype, torch.float32)
+        logits_BS, label_logits_P = logits_BS.to(dtype), label_logits_P.to(dtype)
+        if score.has_margin:
+            norms_P = torch.linalg.vector_norm(hidden_BD, dim=1)[pairs.rows_P].to(dtype)
+            label_logits_P = score.of_labels(label_logits_P * temperature, norms_P) / temperature
+        # Per class shifts are summed first: then the large matrix is written once more, in place.
+        shift_S = torch.zeros(len(candidate_U), dtype=dtype, device=hidden_BD.device)
+        shift_P = torch.zeros(len(label_U), dtype=dtype, device=hidden_BD.device)
+        if bias_C is not None:
+            bias_U = gather_rows(bias_C, rows_U).to(dtype) / temperature
+            shift_S, shift_P = shift_S + bias_U[candidate_U], shift_P + bias_U[label_U]
+        if shift != "none":
+            shift_S = shift_S - candidates.log_expected_count_S.to(dtype)
+        if shift == "conditional":
+            shift_P = shift_P - candidates.log_expected_count_labels_B.to(dtype)
+        return cls(logits_BS.add_(shift_S), label_logits_P + shift_P)
+
+    def mask_hits(self, pairs: Pairs, ids_S: Tensor) -> Tensor:
+        """The candidates' logits, −inf wherever a candidate is a label of the row, however often drawn."""
+        first_P = torch.searchsorted(ids_S, pairs.ids_P)
+        times_P = torch.searchsorted(ids_S, pairs.ids_P, right=True) - first_P
+        rows_H = pairs.rows_P.repeat_interleave(times_P)
+        # A label's hits stand side by side from its first place on: a running number, less where its run
+        # began.
+        run_H = (times_P.cumsum(0) - times_P - first_P).repeat_interleave(times_P)
+        places_H = torch.arange(len(rows_H), device=rows_H.device) - run_H
+        return self.candidates_BS.index_put_((rows_H, places_H), self.candidates_BS.new_tensor(-torch.inf))
+
+
+def _refined(others_B: Tensor, label_logits_P: Tensor, pairs: Pairs) -> Tensor:
+    """For one label, sg(1 − P̂)·(log Σ − s_t); for several, the same gradient: Σ_p sg(P̂_p − w_p) s_p + …"""
+    with torch.no_grad():
+        max_B = others_B.scatter_reduce(0, pairs.rows_P, label_logits_P, "amax")
+        relative_P = (label_logits_P - max_B[pairs.rows_P]).exp()
+        others = (others_B - max_B).exp()
+        total_B = others.index_add(0, pairs.rows_P, relative_P)
+        others_share_B = others / total_B
+        slope_P = relative_P / total_B[pairs.rows_P] - _target_weights(pairs, others_B)
+        others_share_B[pairs.rows_P.bincount(minlength=len(others_B)) == 0] = 0
+    # Without a candidate left, the logarithm is −inf and its weight 0.
+    log_others_B = torch.where(others_share_B == 0, 0, others_share_B * others_B)
+    return log_others_B.index_add(0, pairs.rows_P, slope_P * label_logits_P)
+
+
+def _target_weights(pairs: Pairs, like_B: Tensor) -> Tensor:
+    """The target is uniform over a row's labels."""
+    return 1 / pairs.rows_P.bincount(minlength=len(like_B))[pairs.rows_P].to(like_B.dtype)

@@ -1,0 +1,39 @@
+"""Cosines with a margin that follows the length of the hidden vector. Shapes: P labels."""
+
+from typing import Annotated
+
+from pydantic import Field
+from torch import Tensor
+
+from widemax.heads.scores.base import scores
+from widemax.heads.scores.cosine import Cosine
+from widemax.losses import adaface_margin, adaface_quality
+
+
+@scores.register("adaface")
+class AdaFace(Cosine):
+    """Cosines; in training a row's own label gets the margin of :func:`~widemax.losses.adaface_margin`.
+
+    The lengths of hidden vectors are compared with those of the same batch, so batches should not be small.
+
+    Args:
+        margin: m.
+        spread: how far the quality moves for a length one standard deviation from the mean.
+
+    Source: Kim et al. 2022, "AdaFace: Quality Adaptive Margin for Face Recognition", equations 13 to 15.
+    """
+
+    has_margin = True
+
+    def __init__(
+        self,
+        *,
+        margin: Annotated[float, Field(ge=0.0)] = 0.4,
+        spread: Annotated[float, Field(gt=0.0)] = 0.333,
+    ) -> None:
+        self.margin = margin
+        self.spread = spread
+
+    def of_labels(self, scores_P: Tensor, hidden_norms_P: Tensor) -> Tensor:
+        quality_P = adaface_quality(hidden_norms_P, spread=self.spread)
+        return adaface_margin(scores_P, quality_P, margin=self.margin)

@@ -1,0 +1,57 @@
+"""What a score is, and the registry of scores. Shapes: B rows, D hidden, N classes, P labels."""
+
+from abc import ABC
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from widemax.registry import Registry, Spec
+
+
+class Score(ABC):
+    """How a hidden vector is compared with a class weight, before the temperature divides.
+
+    A member says whether vectors are scaled to unit length first, so that scores are cosines, and in training
+    what a row's own label scores.
+
+    Attributes:
+        is_cosine: whether hidden vectors and class weights are scaled to unit length.
+        has_margin: whether training lowers the scores of labels.
+    """
+
+    is_cosine: ClassVar[bool]
+    has_margin: ClassVar[bool] = False
+
+    def scaled(self, vectors: Tensor) -> Tensor:
+        """Hidden vectors or class weights [N, D] as they are multiplied."""
+        return torch.nn.functional.normalize(vectors, dim=1) if self.is_cosine else vectors
+
+    def of_labels(self, scores_P: Tensor, hidden_norms_P: Tensor) -> Tensor:
+        """The training scores of labels.
+
+        Args:
+            scores_P: [P] scores of labels.
+            hidden_norms_P: [P] lengths of their rows' hidden vectors before any scaling.
+        """
+        return scores_P
+
+
+scores: Registry[type[Score]] = Registry("score", "widemax.heads.scores")
+
+
+def build_score(spec: Spec | Score) -> Score:
+    """A score from its name, or from a table of its kind and options as a config holds it.
+
+    Raises:
+        ConfigError: a table without a kind, or options the member does not have.
+        UnknownNameError: no such score.
+
+    Example:
+        >>> build_score("cosine").is_cosine
+        True
+    """
+    if isinstance(spec, Score):
+        return spec
+    name, options = scores.choose(spec)
+    return scores[name](**options)

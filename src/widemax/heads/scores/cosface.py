@@ -1,0 +1,31 @@
+"""Cosines with a margin on the cosine. Shapes: P labels."""
+
+from typing import Annotated
+
+from pydantic import Field
+from torch import Tensor
+
+from widemax.heads.scores.base import scores
+from widemax.heads.scores.cosine import Cosine
+from widemax.losses import cosface_margin
+
+
+@scores.register("cosface")
+class CosFace(Cosine):
+    """Cosines; in training a row's own label scores cos θ − m (:func:`~widemax.losses.cosface_margin`).
+
+    Choose a temperature such as 1/64, the scale 64 of the paper.
+
+    Args:
+        margin: m.
+
+    Source: Wang et al. 2018, "CosFace: Large Margin Cosine Loss for Deep Face Recognition", equation 4.
+    """
+
+    has_margin = True
+
+    def __init__(self, *, margin: Annotated[float, Field(ge=0.0)] = 0.35) -> None:
+        self.margin = margin
+
+    def of_labels(self, scores_P: Tensor, hidden_norms_P: Tensor) -> Tensor:
+        return cosface_margin(scores_P, margin=self.margin)

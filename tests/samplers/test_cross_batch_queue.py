@@ -1,0 +1,168 @@
+"""The queue of former labels holds what was drawn, in order, and its declared counts are right at once."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from widemax.errors import ConfigError
+from widemax.samplers import build_sampler
+from widemax.samplers.cross_batch_queue import CrossBatchQueue
+
+C, N, P = 40, 12, 5
+COUNTS = (5 * C / torch.arange(1, C + 1)).long()
+
+
+def draw_labels(count, generator):
+    return torch.multinomial(COUNTS.double(), count, replacement=True, generator=generator)
+
+
+def steps(duplicates, num_steps, *, num_draws=2000, start=None):
+    """Candidates of the last of several steps, for many streams of labels."""
+    generator = torch.Generator().manual_seed(1)
+    for _ in range(num_draws):
+        sampler = CrossBatchQueue(C, COUNTS, duplicates=duplicates)
+        if start is not None:
+            sampler.load_state({"queue": torch.tensor(start)})
+        for _ in range(num_steps):
+            candidates = sampler.draw(draw_labels(P, generator), N, generator=generator)
+        yield candidates
+
+
+def z_scores(draws, log_expected_count=lambda candidates: candidates.log_expected_count_S):
+    """Mean of count / expected count of each class, minus 1, in standard errors."""
+    ratios_RC = []
+    for candidates in draws:
+        ratios_C = torch.zeros(C, dtype=torch.float64)
+        ratios_RC.append(ratios_C.index_add_(0, candidates.ids_S, (-log_expected_count(candidates)).exp()))
+    ratios_RC = torch.stack(ratios_RC)
+    return ((ratios_RC.mean(0) - 1) / (ratios_RC.std(0) / math.sqrt(len(ratios_RC)))).abs()
+
+
+# With 5 labels a batch and 12 places, step 1 sees no label, step 3 some, and step 4 labels only.
+@pytest.mark.parametrize("num_steps", [1, 3, 4])
+@pytest.mark.parametrize("duplicates", ["keep", "drop"])
+def test_counts_are_as_declared_from_the_first_step_on(duplicates, num_steps):
+    assert z_scores(steps(duplicates, num_steps)).max() < 5
+
+
+def test_unigram_counts_of_distinct_labels_are_caught():
+    """The wrong twin: n·p for labels from which repeated ones were taken out."""
+    probs = COUNTS.double() / COUNTS.sum()
+    wrong = z_scores(steps("drop", 1), lambda candidates: (N * probs[candidates.ids_S]).log())
+    assert wrong.max() > 15
+
+
+def test_a_queue_that_starts_with_one_class_is_caught():
+    """The wrong twin: places without a label yet that are filled with class 0 instead of draws."""
+    assert z_scores(steps("keep", 2, start=[0] * N, num_draws=500)).max() > 15
+
+
+@pytest.mark.parametrize("duplicates", ["keep", "drop"])
+def test_the_partition_is_estimated_without_bias(duplicates):
+    label = 1
+    logits = torch.randn(C, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    logits[label] = 3
+    values, twins = [], []
+    for candidates in steps(duplicates, 3):
+        others = candidates.ids_S != label
+        terms = logits[candidates.ids_S] - candidates.log_expected_count_S
+        values.append((logits[label].exp() + terms[others].exp().sum()).item())
+        twins.append((logits[label].exp() + terms.exp().sum()).item())
+
+    def bias(values):
+        return abs(np.mean(values) - logits.exp().sum().item()) / (np.std(values) / math.sqrt(len(values)))
+
+    assert bias(values) < 4
+    # Hits left in.
+    assert bias(twins) > 8
+
+
+def test_candidates_are_the_last_labels_and_never_those_of_this_batch():
+    generator = torch.Generator().manual_seed(2)
+    sampler = CrossBatchQueue(1000, torch.ones(1000), duplicates="keep")
+    stream = torch.randint(1000, (20, 7), generator=generator)
+    sampler.draw(stream[0], 17, generator=generator)
+    for step in range(1, 20):
+        ids = sampler.draw(stream[step], 17, generator=generator).ids_S
+        last = stream[:step].flatten()[-17:]
+        if len(last) == 17:
+            assert ids.tolist() == last.sort().values.tolist()
+        else:
+            assert len(ids) == 17
+            assert set(last.tolist()) <= set(ids.tolist())
+
+
+def test_batches_longer_than_the_queue_and_other_lengths_of_it():
+    generator = torch.Generator().manual_seed(3)
+    sampler = CrossBatchQueue(100, torch.tensor([*[0] * 99, 1]), duplicates="keep")
+
+    def ids(labels, num_sampled):
+        return sampler.draw(torch.tensor(labels).long(), num_sampled, generator=generator).ids_S.tolist()
+
+    assert ids([1, 2, 3, 4, 5], 3) == [99, 99, 99]
+    assert ids([], 3) == [3, 4, 5]
+    assert ids([6], 2) == [4, 5]
+    assert ids([], 4) == [5, 6, 99, 99]
+
+
+def test_draws_of_the_start_have_no_classes_without_a_row():
+    counts = torch.tensor([0, 3, 0, 1, 0])
+    sampler = CrossBatchQueue(5, counts, duplicates="keep")
+    candidates = sampler.draw(torch.tensor([0, 3]), 4000, generator=torch.Generator().manual_seed(4))
+    assert set(candidates.ids_S.tolist()) == {1, 3}
+    assert abs((candidates.ids_S == 1).double().mean() - 0.75) < 5 * math.sqrt(0.75 * 0.25 / 4000)
+    # As a label, such a class must not have an infinite correction.
+    np.testing.assert_allclose(candidates.log_expected_count_labels_B.exp(), [1000, 1000], rtol=1e-12)
+
+
+def test_rare_labels_are_not_clipped():
+    """The wrong twin: probabilities of 10^-6 at least."""
+    sampler = CrossBatchQueue(2, torch.tensor([10**9 - 1, 1]))
+    candidates = sampler.draw(torch.tensor([1]), 50, generator=torch.Generator().manual_seed(5))
+    assert candidates.log_expected_count_labels_B.exp().item() == pytest.approx(50e-9, rel=1e-6)
+
+
+@pytest.mark.parametrize("duplicates", ["keep", "drop"])
+@pytest.mark.parametrize("num_classes", [1, 2, 40])
+def test_draws_are_sorted_and_repeatable(num_classes, duplicates):
+    def run():
+        generator = torch.Generator().manual_seed(6)
+        sampler = CrossBatchQueue(num_classes, torch.ones(num_classes), duplicates=duplicates)
+        labels = torch.arange(30) % num_classes
+        return [sampler.draw(labels[:9], 20, generator=generator) for _ in range(3)]
+
+    for first, second in zip(run(), run(), strict=True):
+        assert torch.equal(first.ids_S, second.ids_S)
+        assert torch.equal(first.log_expected_count_S, second.log_expected_count_S)
+        assert first.log_expected_count_labels_B.isfinite().all()
+        steps_between = first.ids_S.diff()
+        assert (steps_between >= 0).all() if duplicates == "keep" else (steps_between > 0).all()
+
+
+def test_a_state_brings_the_queue_back():
+    generator = torch.Generator().manual_seed(7)
+    first, second = CrossBatchQueue(C, COUNTS), CrossBatchQueue(C, COUNTS)
+    for _ in range(3):
+        first.draw(draw_labels(P, generator), N, generator=generator)
+    second.load_state(first.state())
+    for _ in range(4):
+        labels = draw_labels(P, generator)
+        seed = int(torch.randint(99, (), generator=generator))
+        straight, resumed = (
+            sampler.draw(labels, N + 2, generator=torch.Generator().manual_seed(seed))
+            for sampler in (first, second)
+        )
+        assert torch.equal(straight.ids_S, resumed.ids_S)
+        assert torch.equal(straight.log_expected_count_S, resumed.log_expected_count_S)
+    fresh = CrossBatchQueue(C, COUNTS).draw(labels, N + 2, generator=torch.Generator().manual_seed(seed))
+    assert not torch.equal(fresh.ids_S, straight.ids_S)
+
+
+def test_the_config_knows_the_member():
+    assert isinstance(build_sampler("cross_batch_queue", 3, torch.ones(3)), CrossBatchQueue)
+    with pytest.raises(ConfigError, match="needs class_counts"):
+        CrossBatchQueue(3)
+    with pytest.raises(ConfigError, match="redraw"):
+        build_sampler({"kind": "cross_batch_queue", "duplicates": "redraw"}, 3, torch.ones(3))
