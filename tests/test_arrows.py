@@ -22,9 +22,11 @@ ARROWS = {
     "data": {*GROUND, "storage"},
     "losses": {*GROUND, "numerics"},
     "samplers": {*GROUND, "numerics"},
+    "auxiliaries": {*GROUND, "numerics"},
     "encoders": {*GROUND, "numerics"},
     "kernels": {*GROUND, "numerics"},
     "heads": {*GROUND, "losses", "samplers", "kernels", "numerics"},
+    "testing": {*GROUND, "losses", "samplers", "heads", "optim", "numerics"},
     "planner": {*GROUND, "heads", "config"},
     "artifact": {*GROUND, "heads", "encoders", "data", "config", "storage"},
     "training": {

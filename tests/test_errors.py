@@ -20,6 +20,7 @@ TREE = {
     "ConfigError": ("UsageError", ValueError, 2),
     "UnknownNameError": ("UsageError", LookupError, 2),
     "ShapeError": ("UsageError", ValueError, 2),
+    "ArgumentError": ("UsageError", TypeError, 2),
     "DataError": ("WidemaxError", ValueError, 3),
     "BadRowError": ("DataError", ValueError, 3),
     "LabelError": ("DataError", ValueError, 3),

@@ -6,7 +6,8 @@
     ├── UsageError (ValueError)           exit 2   the call is wrong
     │   ├── ConfigError                            a key or value of a config
     │   ├── UnknownNameError (LookupError)         a name no registry knows
-    │   └── ShapeError                             an array of the wrong shape
+    │   ├── ShapeError                             an array of the wrong shape
+    │   └── ArgumentError (TypeError)              an argument of the wrong kind
     ├── DataError (ValueError)            exit 3   the data are wrong
     │   ├── BadRowError                            one row, named by file and line
     │   └── LabelError                             a label outside the classes
@@ -42,6 +43,10 @@ class UnknownNameError(UsageError, LookupError):
 
 class ShapeError(UsageError):
     """An array has the wrong shape."""
+
+
+class ArgumentError(UsageError, TypeError):
+    """An argument is of the wrong kind, or unknown."""
 
 
 class DataError(WidemaxError, ValueError):

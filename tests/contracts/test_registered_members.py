@@ -1,7 +1,7 @@
 """Every registered member, built by name with its default options, obeys its room's law.
 
-Members that other distributions add are tested here too. The laws in full are in the rooms' own tests; those
-of encoders (tests/encoders/test_encoder_contract.py) run over the registry already.
+Members that other distributions add are tested here too. The laws of losses, samplers, heads and optimizers
+are those of widemax.testing (test_laws.py), those of encoders are in tests/encoders/test_encoder_contract.py.
 """
 
 from collections.abc import Callable
@@ -15,13 +15,14 @@ import pytest
 import torch
 from evaluation_rows import one_label_rows, random_probs, several_label_rows, slice_one, slice_several
 
+from widemax.auxiliaries import auxiliaries
 from widemax.data import formats, sets
 from widemax.data.formats import format_of
 from widemax.encoders import encoders
 from widemax.errors import ConfigError, DataError, UnknownNameError
 from widemax.evaluation.metrics import metrics
 from widemax.evaluation.metrics.base import TrainingCounts
-from widemax.heads import Head, heads
+from widemax.heads import Head, heads, scores
 from widemax.losses import losses
 from widemax.optim import optimizers
 from widemax.registry import Registry
@@ -32,7 +33,18 @@ COUNTS = (200 / torch.arange(1, C + 1)).long()
 
 REGISTRIES: dict[str, Registry[Any]] = {
     registry.noun: registry
-    for registry in (encoders, formats, heads, losses, metrics, optimizers, samplers, sets)
+    for registry in (
+        auxiliaries,
+        encoders,
+        formats,
+        heads,
+        losses,
+        metrics,
+        optimizers,
+        samplers,
+        scores,
+        sets,
+    )
 }
 MEMBERS = [(noun, name) for noun, registry in REGISTRIES.items() for name in registry]
 
@@ -91,48 +103,6 @@ def test_head_learns(name: str) -> None:
         head(hidden, labels).backward()
         optimizer.step()
     assert (head.answer(hidden, labels, k=1).label_log_probs_P > before + 0.5).all()
-
-
-# Samplers: classes are drawn as often as is declared.
-
-
-@pytest.mark.parametrize("name", samplers.names())
-def test_sampler_draws_what_it_declares(name: str) -> None:
-    sampler = samplers[name](C, COUNTS, **samplers.check_options(name, {}))
-    labels, generator, num_draws = torch.tensor([3, 39]), torch.Generator().manual_seed(0), 2000
-    counts_RC = np.zeros((num_draws, C))
-    for draw in range(num_draws):
-        candidates = sampler.draw(labels, 10, generator=generator)
-        counts_RC[draw] = candidates.ids_S.bincount(minlength=C)
-        expected_S = sampler.log_expected_count(candidates.ids_S, 10)
-        assert torch.equal(candidates.log_expected_count_S, expected_S)
-    expected_C = sampler.log_expected_count(torch.arange(C), 10).exp().numpy()
-    error_C = np.sqrt(np.maximum(counts_RC.var(0), 1 / num_draws) / num_draws)
-    assert (np.abs(counts_RC.mean(0) - expected_C) / error_C).max() < 5
-    assert not np.allclose(expected_C, 0)
-
-
-# Losses: one number a row, least at the truth, with the right gradient.
-
-
-@pytest.mark.parametrize("name", losses.names())
-def test_loss_is_least_at_the_truth(name: str) -> None:
-    loss = losses[name]
-    targets_BC = torch.nn.functional.one_hot(torch.arange(B), C).double()
-    right_BC, wrong_BC = 50 * (2 * targets_BC - 1), 50 * (1 - 2 * targets_BC)
-    options = losses.check_options(name, {})
-    assert loss(right_BC, targets_BC, **options).shape == (B,)
-    torch.testing.assert_close(loss(right_BC, targets_BC, **options), torch.zeros(B, dtype=torch.float64))
-    assert (loss(wrong_BC, targets_BC, **options) > 10).all()
-    assert loss(1e4 * right_BC.float(), targets_BC.float(), **options).isfinite().all()
-
-
-@pytest.mark.parametrize("name", losses.names())
-def test_loss_has_the_gradient_of_its_value(name: str) -> None:
-    generator = torch.Generator().manual_seed(0)
-    logits_BC = torch.randn(3, 4, dtype=torch.float64, generator=generator).requires_grad_()
-    targets_BC = torch.nn.functional.one_hot(torch.tensor([0, 2, 2]), 4).double()
-    assert torch.autograd.gradcheck(lambda logits: losses[name](logits, targets_BC), logits_BC)
 
 
 # Metrics: best for perfect predictions, worse for others, and the same however rows are cut into chunks.

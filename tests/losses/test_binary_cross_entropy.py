@@ -5,7 +5,7 @@ import torch
 from torch.nn import functional as F
 
 from widemax.errors import ShapeError
-from widemax.losses import binary_cross_entropy, losses
+from widemax.losses import binary_cross_entropy
 
 
 def test_agrees_with_torch():
@@ -25,11 +25,20 @@ def test_extreme_logits():
     assert logits.grad.tolist() == [[0, 0], [-1, 1]]
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_positive_weight_is_that_of_torch(dtype):
+    generator = torch.Generator().manual_seed(0)
+    logits = 5 * torch.randn(4, 6, generator=generator)
+    targets, weight = torch.rand(4, 6, generator=generator), torch.rand(6, generator=generator).to(dtype)
+    expected = F.binary_cross_entropy_with_logits(
+        logits, targets, pos_weight=weight.float(), reduction="none"
+    ).sum(1)
+    actual = binary_cross_entropy(logits, targets, positive_weight=weight)
+    torch.testing.assert_close(actual, expected)
+    plain = binary_cross_entropy(logits, targets)
+    assert not torch.allclose(actual, plain)
+
+
 def test_other_shapes_are_refused():
     with pytest.raises(ShapeError, match=r"\(2, 3\); got \(2,\)"):
         binary_cross_entropy(torch.zeros(2, 3), torch.zeros(2))
-
-
-def test_registry_knows_the_members():
-    assert losses.names() == ["binary_cross_entropy", "cross_entropy"]
-    assert losses["binary_cross_entropy"] is binary_cross_entropy

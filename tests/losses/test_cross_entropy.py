@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from widemax.errors import LabelError, ShapeError
+from widemax.errors import LabelError, ShapeError, UsageError
 from widemax.losses import cross_entropy
 
 
@@ -88,3 +88,75 @@ def test_shapes_that_fit_nothing_are_refused(logits):
 def test_empty_batch_and_single_class():
     assert cross_entropy(torch.zeros(0, 3), torch.zeros(0, dtype=torch.int64)).shape == (0,)
     assert cross_entropy(torch.tensor([[1e4]]), torch.tensor([0])).tolist() == [0]
+
+
+# Weights, the log-partition and caps.
+
+
+def class_weights():
+    return torch.rand(7, dtype=torch.float64, generator=torch.Generator().manual_seed(3)) + 0.1
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+@pytest.mark.parametrize("soft", [False, True])
+def test_class_weight_is_that_of_torch(logits, smoothing, soft):
+    labels = torch.softmax(logits.flip(0), 1) if soft else LABELS.masked_fill(LABELS == 6, -100)
+    options = {"label_smoothing": smoothing}
+    expected = F.cross_entropy(logits, labels, weight=class_weights(), reduction="none", **options)
+    actual = cross_entropy(logits, labels, class_weight=class_weights(), **options)
+    torch.testing.assert_close(actual, expected)
+    assert not torch.allclose(actual, cross_entropy(logits, labels, **options))
+    weighted = lambda x: cross_entropy(x, labels, class_weight=class_weights(), **options)  # noqa: E731
+    assert torch.autograd.gradcheck(weighted, logits.requires_grad_())
+
+
+def test_class_weight_of_another_precision_leaves_the_result_alone(logits):
+    actual = cross_entropy(logits.float(), LABELS, class_weight=class_weights())
+    assert actual.dtype == torch.float32
+
+
+def test_z_loss_adds_the_squared_log_partition(logits):
+    expected = cross_entropy(logits, LABELS) + 0.3 * torch.logsumexp(logits, 1) ** 2
+    torch.testing.assert_close(cross_entropy(logits, LABELS, z_loss=0.3), expected)
+    # Cross-entropy does not see a constant in the logits; the z-loss does.
+    torch.testing.assert_close(cross_entropy(logits + 5, LABELS), cross_entropy(logits, LABELS))
+    assert (cross_entropy(logits + 50, LABELS, z_loss=0.3) > expected).all()
+
+
+def test_softcap_bends_logits_but_not_masks(logits):
+    logits[:, 5] = -torch.inf
+    bent = 4 * torch.tanh(logits / 4)
+    bent[:, 5] = -torch.inf
+    actual = cross_entropy(logits, LABELS, softcap=4.0, z_loss=0.1)
+    torch.testing.assert_close(actual, cross_entropy(bent, LABELS, z_loss=0.1))
+    unmasked = 4 * torch.tanh(logits / 4)
+    assert not torch.allclose(actual, cross_entropy(unmasked, LABELS, z_loss=0.1))
+    logits.requires_grad_()
+    cross_entropy(logits, LABELS, softcap=4.0).sum().backward()
+    assert logits.grad.isfinite().all()
+    assert logits.grad[:, 5].tolist() == [0] * 5
+
+
+@pytest.mark.parametrize("options", [{"z_loss": 1e-4}, {"softcap": 30.0}])
+def test_probabilities_have_no_log_partition_and_no_cap(logits, options):
+    with pytest.raises(UsageError, match="need logits; got from_logits=False"):
+        cross_entropy(logits.softmax(1), LABELS, from_logits=False, **options)
+
+
+@pytest.mark.parametrize("soft", [False, True])
+def test_smoothing_leaves_masked_classes_out(logits, soft):
+    labels = torch.tensor([0, 1, 2, 3, 4])
+    masked = logits.clone()
+    masked[:, 5:] = -torch.inf
+    targets = F.one_hot(labels, 7) if soft else labels
+    fewer = F.one_hot(labels, 5) if soft else labels
+    actual = cross_entropy(masked, targets, label_smoothing=0.2)
+    torch.testing.assert_close(actual, cross_entropy(logits[:, :5], fewer, label_smoothing=0.2))
+    assert F.cross_entropy(masked, labels, label_smoothing=0.2).item() == math.inf
+
+
+def test_probabilities_of_zero_have_no_gradient():
+    probs = torch.tensor([[0.25, 0.75, 0.0]], requires_grad=True)
+    for labels in (torch.tensor([1]), torch.tensor([[0.0, 1.0, 0.0]])):
+        (gradient,) = torch.autograd.grad(cross_entropy(probs, labels, from_logits=False).sum(), probs)
+        torch.testing.assert_close(gradient, torch.tensor([[0.0, -4 / 3, 0.0]]))

@@ -111,7 +111,7 @@ def test_next_items_leave_out_the_history(tmp_path: Path) -> None:
 def test_a_task_of_several_takes_single_labels_too(tmp_path: Path) -> None:
     rows = [{"x": word, "y": word} for word in WORDS for _ in range(8)]
     model = trained(tmp_path, rows, kinds={"x": "text"}, task="several")
-    assert model.head.loss == "binary_cross_entropy"
+    assert model.head.normalizer == "sigmoid"
     assert evaluate(model, [tmp_path / "train.jsonl"])["p@1"] > 0.5
 
 

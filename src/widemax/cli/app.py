@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from widemax.cli import (
+    audit,
     check,
     data,
     demo,
@@ -53,8 +54,8 @@ def options(
     """Options before a verb; help is given to ``app``."""
 
 
-for verb in (init, check, plan, train, resume, evaluate, predict, verify, doctor, demo):
-    app.command(verb.__name__.rpartition(".")[2])(verb.command)
+for verb in (init, check, plan, train, resume, evaluate, predict, audit, verify, doctor, demo):
+    app.command(verb.__name__.rpartition(".")[2], cls=getattr(verb, "Command", None))(verb.command)
 app.add_typer(data.app, name="data")
 
 

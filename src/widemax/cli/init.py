@@ -1,11 +1,12 @@
 """``widemax init``: guess the columns and write a commented config."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from json import dumps as json_text
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+import typer.core
 
 from widemax.cli.options import (
     Data,
@@ -22,6 +23,31 @@ from widemax.errors import UsageError
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
+
+
+class Command(typer.core.TyperCommand):
+    """A verb whose help lists what a config can name, members of other distributions included."""
+
+    def format_epilog(self, ctx: Any, formatter: Any) -> None:
+        from widemax.encoders import encoders
+        from widemax.heads import CORRECTIONS, heads, scores
+        from widemax.losses import losses
+        from widemax.losses.base import takes_cosines
+        from widemax.optim import optimizers
+        from widemax.samplers import samplers
+
+        names: dict[str, Iterable[str]] = {
+            "encoder.kind": encoders,
+            "head.kind": heads,
+            "head.loss": (name for name in losses if not takes_cosines(losses[name])),
+            "head.score": scores,
+            "head.sampler": samplers,
+            "head.correction": CORRECTIONS,
+            "train.optimizer": optimizers,
+        }
+        with formatter.section("What a config can name"):
+            formatter.write_dl([(key, ", ".join(members)) for key, members in names.items()])
+        super().format_epilog(ctx, formatter)
 
 
 def command(

@@ -37,6 +37,25 @@ class Batch:
     def __len__(self) -> int:
         return len(next(iter(self.columns.values())))
 
+    def take(self, positions_N: np.ndarray) -> "Batch":
+        """The rows at these positions, in this order."""
+        positions = pa.array(positions_N)
+        return Batch(
+            {name: values.take(positions) for name, values in self.columns.items()},
+            None if self.labels is None else self.labels.take(positions),
+            self.rows_B[positions_N],
+        )
+
+    @staticmethod
+    def concatenate(parts: "Sequence[Batch]") -> "Batch":
+        """The rows of all parts, one part after the other."""
+        labels = [part.labels for part in parts if part.labels is not None]
+        return Batch(
+            {name: pa.concat_arrays([part.columns[name] for part in parts]) for name in parts[0].columns},
+            pa.concat_arrays(labels) if labels else None,
+            np.concatenate([part.rows_B for part in parts]),
+        )
+
 
 class Dataset:
     """Files read as a stream of batches, in their order, in bounded memory.
@@ -102,6 +121,25 @@ class Dataset:
                     yield _rows(batch, slice(start, start + max_rows))
         self.num_bad_rows, self.bad_rows = num_bad, shown
 
+    def sample(self, count: int, *, seed: int) -> Batch:
+        """``count`` rows drawn at random without replacement in one pass (all, if there are fewer), in order.
+
+        Raises:
+            DataError: no usable row, or what :meth:`batches` raises.
+        """
+        rng = np.random.default_rng(seed)
+        kept: Batch | None = None
+        keys_K = np.empty(0)
+        for batch in self.batches():
+            # The rows with the smallest random keys so far.
+            keys = np.concatenate([keys_K, rng.random(len(batch))])
+            smallest = np.sort(np.argsort(keys, kind="stable")[:count])
+            kept = (batch if kept is None else Batch.concatenate([kept, batch])).take(smallest)
+            keys_K = keys[smallest]
+        if kept is None or not len(kept):
+            raise DataError(f"{', '.join(map(str, self.sources))}: no usable rows.")
+        return kept
+
     def fingerprint(self) -> str:
         """A sha256 over the sizes and contents of the files, in their order; their names do not matter."""
         total = hashlib.sha256()
@@ -149,12 +187,7 @@ class Dataset:
         batch = Batch(columns, labels, rows_B)
         if reasons:
             good_B = np.delete(np.arange(len(batch)), list(reasons))
-            good = pa.array(good_B)
-            batch = Batch(
-                {name: values.take(good) for name, values in columns.items()},
-                None if labels is None else labels.take(good),
-                rows_B[good_B],
-            )
+            batch = batch.take(good_B)
         bad = [*chunk.bad, *((int(chunk.positions_B[row]), reason) for row, reason in reasons.items())]
         return batch, sorted(bad)
 

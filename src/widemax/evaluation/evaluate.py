@@ -16,7 +16,7 @@ def evaluate_rows(
     class_counts: IntArray,
     num_rows_train: int,
 ) -> dict[str, float]:
-    """Every registered metric of a task over a stream of rows, in memory O(classes).
+    """Every registered metric of a task over a stream of rows, in memory O(classes) and a few bytes a row.
 
     Args:
         task: "one", "several" or "next".

@@ -1,6 +1,5 @@
 """The head that trains on all classes. Shapes: B rows, b rows of one chunk, D hidden, C classes, P labels."""
 
-import inspect
 from collections.abc import Callable
 from typing import Annotated, final
 
@@ -22,7 +21,7 @@ from widemax.kernels import (
     tiled_cross_entropy,
 )
 from widemax.losses import losses, reduce_loss
-from widemax.losses.base import Reduction, takes_several
+from widemax.losses.base import Reduction, takes_cosines, takes_several
 from widemax.registry import Spec
 
 # Up to here the whole matrix of logits is cheaper to keep than to compute twice.
@@ -97,7 +96,7 @@ class ExactHead(LinearHead):
             bias=bias,
             score=score,
         )
-        if next(iter(inspect.signature(self.loss).parameters)) == "cosines":
+        if takes_cosines(self.loss):
             raise ConfigError(
                 f"the loss {name!r} is of cosines, which a head gets from its score: set score = 'cosine', "
                 "'cosface', 'arcface' or 'adaface' and a temperature such as 0.0156, and leave out loss."

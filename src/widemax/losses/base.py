@@ -1,17 +1,52 @@
-"""The registry of losses and what all of them share. Shapes: B rows, P labels."""
+"""The registry of losses and what all of them share. Shapes: B rows, C classes, P labels.
 
+A registered loss is a pure function ``name(logits, labels, *, options)`` that gives one loss a row [B] in
+nats, computed in float32 at least. The name of its second parameter says what it takes:
+
+- ``labels``: one right class a row, as class ids [B], or, where the formula allows, as a distribution [B, C].
+  Rows whose id is ``ignore_index`` have loss 0 and gradient 0.
+- ``targets``: [B, C] between 0 and 1, any number of right classes a row.
+
+A head answers with a softmax for the former and a sigmoid a class for the latter, unless the loss is registered
+with ``normalizer="softmax"`` or ``normalizer="sigmoid"``. A first parameter named ``cosines`` takes cosines.
+
+A logit of −inf masks its class: the class has no probability and no gradient; if it is the right class, the
+loss is inf. Keyword-only parameters are the options of the registry, so their annotations carry the ranges.
+"""
+
+import inspect
 from collections.abc import Callable
 from typing import Literal
 
 import torch
 from torch import Tensor
 
-from widemax.errors import LabelError, UsageError
+from widemax.errors import LabelError, ShapeError, UsageError
 from widemax.registry import Registry
 
 Reduction = Literal["mean", "sum", "none"]
 
 losses: Registry[Callable[..., Tensor]] = Registry("loss", "widemax.losses")
+
+
+def takes_several(loss: Callable[..., Tensor]) -> bool:
+    """Whether a loss takes any number of right classes a row, as its second parameter's name says.
+
+    Example:
+        >>> takes_several(losses["binary_cross_entropy"])
+        True
+    """
+    return list(inspect.signature(loss).parameters)[1] == "targets"
+
+
+def takes_cosines(loss: Callable[..., Tensor]) -> bool:
+    """Whether a loss takes cosines instead of logits, as its first parameter's name says.
+
+    Example:
+        >>> takes_cosines(losses["arcface"])
+        True
+    """
+    return next(iter(inspect.signature(loss).parameters)) == "cosines"
 
 
 def reduce_loss(
@@ -80,3 +115,78 @@ def check_labels(
     raise LabelError(
         f"labels must lie in [0, {num_classes}); got {value} at row {row}. Raise num_classes or {skip}."
     )
+
+
+def at_least_float32(x: Tensor) -> Tensor:
+    """The tensor itself in float32 or float64, anything narrower in float32."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))
+
+
+def prepare_ids(
+    logits: Tensor, labels: Tensor, *, ignore_index: int, also: str = ""
+) -> tuple[Tensor, Tensor, Tensor]:
+    """What a loss over class ids computes with, once both arguments are found fit.
+
+    Args:
+        logits: [B, C] logits.
+        labels: [B] class ids.
+        ignore_index: the id of rows to leave out.
+        also: what else the loss accepts as labels, for the message.
+
+    Returns:
+        [B, C] logits, all 0 in ignored rows, so that nothing in them reaches a value or a gradient; [B] ids,
+        0 in ignored rows; [B] whether a row is ignored.
+
+    Raises:
+        LabelError: a class id outside [0, C), with its row.
+        ShapeError: logits without two axes, or labels that are not one whole number a row.
+
+    Example:
+        >>> prepare_ids(torch.ones(2, 2), torch.tensor([1, -100]), ignore_index=-100)[1:]
+        (tensor([1, 0]), tensor([False,  True]))
+    """
+    _check_matrix(logits)
+    is_whole = not (labels.is_floating_point() or labels.is_complex() or labels.dtype == torch.bool)
+    if labels.shape != logits.shape[:1] or not is_whole:
+        shape = tuple(labels.shape)
+        raise ShapeError(
+            f"labels must be {len(logits)} class ids{also}; got {labels.dtype} of shape {shape}."
+        )
+    check_labels(labels, logits.shape[1], ignore_index=ignore_index)
+    ignored_B = labels == ignore_index
+    logits_BC = at_least_float32(logits).masked_fill(ignored_B[:, None], 0.0)
+    return logits_BC, labels.masked_fill(ignored_B, 0).long(), ignored_B
+
+
+def prepare_targets(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+    """Logits and targets of one shape, both in the precision of the computation.
+
+    Args:
+        logits: [B, C] logits.
+        targets: [B, C] numbers between 0 and 1.
+
+    Returns:
+        [B, C] logits and [B, C] targets.
+
+    Raises:
+        ShapeError: logits without two axes, or targets of another shape.
+
+    Example:
+        >>> prepare_targets(torch.zeros(1, 2), torch.tensor([[1, 0]]))
+        (tensor([[0., 0.]]), tensor([[1., 0.]]))
+    """
+    _check_matrix(logits)
+    if targets.shape != logits.shape:
+        raise ShapeError(
+            f"targets must have the shape of logits, {tuple(logits.shape)}; got {tuple(targets.shape)}."
+        )
+    logits_BC = at_least_float32(logits)
+    return logits_BC, targets.to(logits_BC.dtype)
+
+
+def _check_matrix(logits: Tensor) -> None:
+    if logits.ndim != 2:
+        raise ShapeError(
+            f"logits must have the shape [rows, classes]; got {tuple(logits.shape)}. "
+            "Flatten further axes into rows."
+        )

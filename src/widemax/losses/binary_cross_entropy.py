@@ -2,20 +2,22 @@
 
 from torch import Tensor
 
-from widemax.errors import ShapeError
-from widemax.losses.base import losses
+from widemax.losses.base import losses, prepare_targets
+from widemax.losses.terms import weigh
 from widemax.numerics import log_sigmoid
 
 
 @losses.register("binary_cross_entropy")
-def binary_cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
+def binary_cross_entropy(logits: Tensor, targets: Tensor, *, positive_weight: Tensor | None = None) -> Tensor:
     """A yes-or-no question a class, summed over the classes of a row.
 
-    ℓ_b = Σ_j max(s_bj, 0) − s_bj y_bj + log1p(exp(−|s_bj|)).
+    ℓ_b = Σ_j w_j y_bj softplus(−s_bj) + (1 − y_bj) softplus(s_bj), with softplus(x) = log(1 + eˣ) computed as
+    max(x, 0) + log1p(exp(−|x|)).
 
     Args:
         logits: [B, C] log odds.
         targets: [B, C] 0 or 1, or anything between.
+        positive_weight: [C] factor w_j of each class's positive term, 1 by default.
 
     Returns:
         [B] losses in nats.
@@ -28,8 +30,6 @@ def binary_cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
         >>> binary_cross_entropy(torch.zeros(1, 2), torch.tensor([[1.0, 0.0]]))
         tensor([1.3863])
     """
-    if targets.shape != logits.shape:
-        raise ShapeError(
-            f"targets must have the shape of logits, {tuple(logits.shape)}; got {tuple(targets.shape)}."
-        )
-    return -(targets * log_sigmoid(logits) + (1 - targets) * log_sigmoid(-logits)).sum(1)
+    logits_BC, targets_BC = prepare_targets(logits, targets)
+    yes_BC = targets_BC if positive_weight is None else targets_BC * positive_weight
+    return -(weigh(yes_BC, log_sigmoid(logits_BC)) + weigh(1 - targets_BC, log_sigmoid(-logits_BC))).sum(1)

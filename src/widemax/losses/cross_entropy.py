@@ -1,11 +1,15 @@
 """Softmax cross-entropy. Shapes: B rows, C classes."""
 
+from typing import Annotated
+
 import torch
+from pydantic import Field
 from torch import Tensor
 
-from widemax.errors import ShapeError
-from widemax.losses.base import check_labels, losses
-from widemax.numerics import log_softmax
+from widemax.errors import UsageError
+from widemax.losses.base import losses, prepare_ids, prepare_targets
+from widemax.losses.terms import weigh
+from widemax.numerics import log_softmax, logsumexp
 
 
 @losses.register("cross_entropy")
@@ -14,21 +18,27 @@ def cross_entropy(
     labels: Tensor,
     *,
     from_logits: bool = True,
-    label_smoothing: float = 0.0,
+    class_weight: Tensor | None = None,
+    label_smoothing: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0,
     ignore_index: int = -100,
+    z_loss: Annotated[float, Field(ge=0.0)] = 0.0,
+    softcap: Annotated[float, Field(gt=0.0)] | None = None,
 ) -> Tensor:
     """Negative log-likelihood of the right class among all classes, one number a row.
 
-    ℓ_b = −Σ_j t_bj log a_bj with a = softmax(logits); the gradient with respect to the logits is a − t. The
-    target t is the one-hot row of the label, or the given distribution; smoothing replaces it by
-    (1 − ε) t + ε/C.
+    ℓ_b = −Σ_j w_j t_bj log a_bj + z (log Z_b)² with a = softmax(s); without weights and z the gradient with
+    respect to the logits is a − t. The target t is the one-hot row of the label, or the given distribution;
+    smoothing replaces it by (1 − ε) t + ε/C.
 
     Args:
         logits: [B, C] logits, or probabilities when ``from_logits`` is false (logits are more accurate).
         labels: [B] class ids, or [B, C] target probabilities (one-hot rows included).
         from_logits: whether the first argument holds logits.
-        label_smoothing: ε, the part of the target spread evenly over all classes.
+        class_weight: [C] factor w_j of each class's term, 1 by default.
+        label_smoothing: ε, the part of the target spread evenly over all classes that are not masked.
         ignore_index: rows with this class id have loss 0.
+        z_loss: z, which holds the log-partition log Z near 0; 1e-4 is usual.
+        softcap: c; logits s are first bent to c tanh(s/c), which lies within ±c.
 
     Returns:
         [B] losses in nats.
@@ -36,30 +46,50 @@ def cross_entropy(
     Raises:
         LabelError: a class id outside [0, C), with its row.
         ShapeError: labels that fit neither form.
+        UsageError: ``z_loss`` or ``softcap`` with probabilities.
 
     Example:
         >>> cross_entropy(torch.tensor([[2.0, 3.0, 4.0]]), torch.tensor([1]))
         tensor([1.4076])
+
+    Source:
+        Smoothing: Szegedy et al. (CVPR 2016), §7. z-loss: Chowdhery et al., "PaLM" (2022), §5. Soft cap:
+        Gemma Team, "Gemma 2" (2024), §2.
     """
-    if labels.ndim == 2 and labels.shape == logits.shape:
-        targets_BC = labels.to(logits.dtype)
-        if label_smoothing:
-            targets_BC = (1 - label_smoothing) * targets_BC + label_smoothing / logits.shape[1]
-        if not from_logits:
-            terms_BC: Tensor = torch.special.xlogy(targets_BC, logits)
-            return -terms_BC.sum(1)
-        # A masked class (logit −inf) with no target mass costs nothing, but 0 · −inf would be NaN.
-        return -torch.where(targets_BC == 0, 0, targets_BC * log_softmax(logits)).sum(1)
-    if labels.shape != logits.shape[:1] or labels.is_floating_point():
-        raise ShapeError(
-            f"labels must be {logits.shape[0]} class ids or target probabilities of shape "
-            f"{tuple(logits.shape)}; got {labels.dtype} of shape {tuple(labels.shape)}."
+    if not from_logits and (z_loss or softcap is not None):
+        raise UsageError(
+            "z_loss and softcap need logits; got from_logits=False. Pass logits, or leave both out."
         )
-    check_labels(labels, logits.shape[1], ignore_index=ignore_index)
-    ignored_B = labels == ignore_index
-    log_probs_BC = log_softmax(logits) if from_logits else logits.log()
-    safe_labels_B = labels.masked_fill(ignored_B, 0).long()
-    loss_B = -log_probs_BC.gather(1, safe_labels_B[:, None]).squeeze(1)
+    is_distribution = labels.ndim == 2 and labels.shape == logits.shape
+    if is_distribution:
+        logits_BC, targets_BC = prepare_targets(logits, labels)
+    else:
+        also = f" or target probabilities of shape {tuple(logits.shape)}"
+        logits_BC, labels_B, ignored_B = prepare_ids(logits, labels, ignore_index=ignore_index, also=also)
+    if softcap is not None:
+        logits_BC = _softcap(logits_BC, softcap)
+    costs_BC = -(log_softmax(logits_BC) if from_logits else _log(logits_BC))
+    masked_BC = costs_BC == torch.inf
+    if class_weight is not None:
+        costs_BC = weigh(class_weight, costs_BC)
+    if is_distribution:
+        loss_B = weigh(targets_BC, costs_BC).sum(1)
+    else:
+        loss_B = costs_BC.gather(1, labels_B[:, None]).squeeze(1)
     if label_smoothing:
-        loss_B = (1 - label_smoothing) * loss_B - label_smoothing * log_probs_BC.mean(1)
-    return loss_B.masked_fill(ignored_B, 0.0)
+        spread_B = costs_BC.masked_fill(masked_BC, 0.0).sum(1) / (~masked_BC).sum(1).clamp(min=1)
+        loss_B = (1 - label_smoothing) * loss_B + label_smoothing * spread_B
+    if z_loss:
+        loss_B = loss_B + z_loss * logsumexp(logits_BC, axis=1).square()
+    return loss_B if is_distribution else loss_B.masked_fill(ignored_B, 0.0)
+
+
+def _softcap(logits_BC: Tensor, cap: float) -> Tensor:
+    """Logits bent into ±cap; a masked class stays masked."""
+    return torch.where(logits_BC == -torch.inf, logits_BC, cap * torch.tanh(logits_BC / cap))
+
+
+def _log(probs_BC: Tensor) -> Tensor:
+    """Logarithm whose gradient is 0, not inf, where it is −inf."""
+    is_zero_BC = probs_BC == 0
+    return probs_BC.masked_fill(is_zero_BC, 1.0).log().masked_fill(is_zero_BC, -torch.inf)

@@ -3,19 +3,24 @@
 import numpy as np
 import torch
 
-from widemax.numerics.arrays import Array, floating_array, floating_tensor
+from widemax.numerics.arrays import Array, explain_keywords, floating_array, floating_tensor, widened_array
 
 
+@explain_keywords
 def sigmoid(x: Array) -> Array:
     """Probability of a yes whose log odds are ``x``.
 
     sigmoid(x) = 1 / (1 + exp(−x)).
 
     Args:
-        x: array or tensor of any shape, in nats; integers are promoted to floating point.
+        x: array or tensor of any shape, in nats; integers are promoted to floating point, and 16-bit numbers
+            are computed with in float32.
 
     Returns:
         An array of the same kind and shape, between 0 and 1.
+
+    Raises:
+        ArgumentError: ``x`` does not hold real numbers.
 
     Example:
         >>> sigmoid(np.array([-0.5, 1.2, -0.1, 2.4])).round(2)
@@ -24,20 +29,26 @@ def sigmoid(x: Array) -> Array:
     if isinstance(x, torch.Tensor):
         return torch.sigmoid(floating_tensor(x))
     x = floating_array(x)
-    small = np.exp(-np.abs(x))
-    return np.asarray(np.where(x >= 0, 1, small) / (1 + small))
+    wide = widened_array(x)
+    small = np.exp(-np.abs(wide))
+    return np.asarray(np.where(wide >= 0, 1, small) / (1 + small)).astype(x.dtype, copy=False)
 
 
+@explain_keywords
 def log_sigmoid(x: Array) -> Array:
     """Logarithm of the sigmoid, computed without forming the probability.
 
     log_sigmoid(x) = min(x, 0) − log1p(exp(−|x|)).
 
     Args:
-        x: array or tensor of any shape, in nats; integers are promoted to floating point.
+        x: array or tensor of any shape, in nats; integers are promoted to floating point, and 16-bit numbers
+            are computed with in float32.
 
     Returns:
         An array of the same kind and shape, at most 0.
+
+    Raises:
+        ArgumentError: ``x`` does not hold real numbers.
 
     Example:
         >>> log_sigmoid(np.array([-1000.0, 0.0])).round(4)
@@ -46,4 +57,5 @@ def log_sigmoid(x: Array) -> Array:
     if isinstance(x, torch.Tensor):
         return torch.nn.functional.logsigmoid(floating_tensor(x))
     x = floating_array(x)
-    return np.minimum(x, 0) - np.log1p(np.exp(-np.abs(x)))
+    wide = widened_array(x)
+    return np.asarray(np.minimum(wide, 0) - np.log1p(np.exp(-np.abs(wide)))).astype(x.dtype, copy=False)

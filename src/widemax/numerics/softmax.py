@@ -3,47 +3,85 @@
 import numpy as np
 import torch
 
-from widemax.numerics.arrays import Array, NumpyArray, floating_array, floating_tensor
+from widemax.numerics.arrays import Array, explain_keywords, floating_array, floating_tensor
+from widemax.numerics.rows import array_rows, check_options, shifted_array, shifted_tensor, tensor_rows
 
 
-def softmax(x: Array, *, axis: int = -1) -> Array:
+@explain_keywords
+def softmax(x: Array, *, axis: int = -1, temperature: float = 1.0, where: Array | None = None) -> Array:
     """Probabilities of unnormalized log scores.
 
-    softmax(x)_j = exp(x_j − m) / Σ_i exp(x_i − m), with m = max_i x_i.
+    softmax(x)_j = exp(x_j/T − m) / Σ_i exp(x_i/T − m), with temperature T and m = max_i x_i/T; j and i run
+    over the entries that ``where`` admits.
 
     Args:
-        x: array or tensor of any shape, in nats; integers are promoted to floating point.
-        axis: the axis that is normalized.
+        x: array or tensor of any shape but (), in nats; integers are promoted to floating point, and 16-bit
+            numbers are computed with in float32.
+        axis: the axis that is normalized, in [−ndim, ndim).
+        temperature: divides ``x``; above 1 flattens the probabilities, below 1 sharpens them.
+        where: boolean mask that broadcasts to the shape of ``x``; an entry outside it has probability 0 and
+            gradient 0 whatever it holds.
 
     Returns:
-        An array of the same kind and shape. Each row sums to 1, except a row whose every entry is −inf: it
-        has nothing to share out, so it is all zeros (not NaN), and so is its gradient.
+        An array of the same kind, shape and type. Each row sums to 1, except a row whose every entry is −inf
+        or masked: it has nothing to share out, so it is all zeros (not NaN), and so is its gradient. Entries
+        of +inf share the mass equally, a constant whose gradient is zero. A row with NaN is NaN.
+
+    Raises:
+        ArgumentError: ``x``, ``axis``, ``temperature`` or ``where`` of the wrong kind, or an unknown keyword.
+        ShapeError: ``axis`` out of range, or ``where`` does not broadcast to ``x``.
+        UsageError: ``temperature`` is not finite or not above 0.
 
     Example:
         >>> softmax(np.array([1, 2, 3])).round(4)
         array([0.09  , 0.2447, 0.6652])
+        >>> softmax(np.array([1.0, 1.0, np.nan]), where=np.array([True, True, False]))
+        array([0.5, 0.5, 0. ])
     """
     if isinstance(x, torch.Tensor):
         x = floating_tensor(x)
-        empty = _empty_rows(x, axis)
-        return torch.softmax(x.masked_fill(empty, 0.0), axis).masked_fill(empty, 0.0)
+        check_options(x, axis, temperature)
+        rows = tensor_rows(x, axis, where)
+        if temperature == 1:
+            probs = torch.softmax(rows.scores, axis)
+        else:
+            probs = torch.softmax(shifted_tensor(rows, temperature), axis).to(x.dtype)
+        return probs if rows.absent is None else probs.masked_fill(rows.absent, 0.0)
     x = floating_array(x)
-    exps = np.exp(x - _shift(x, axis))
-    sums = exps.sum(axis=axis, keepdims=True)
-    return np.asarray(exps / np.where(sums == 0, 1, sums))
+    check_options(x, axis, temperature)
+    array = array_rows(x, axis, where)
+    exps = shifted_array(array, temperature)
+    np.exp(exps, out=exps)
+    exps /= exps.sum(axis=axis, keepdims=True)
+    if array.absent is not None:
+        np.copyto(exps, 0, where=array.absent)
+    return exps.astype(x.dtype, copy=False)
 
 
-def log_softmax(x: Array, *, axis: int = -1) -> Array:
+@explain_keywords
+def log_softmax(x: Array, *, axis: int = -1, temperature: float = 1.0, where: Array | None = None) -> Array:
     """Logarithm of the softmax, computed without forming probabilities.
 
-    log_softmax(x)_j = (x_j − m) − log Σ_i exp(x_i − m), with m = max_i x_i.
+    log_softmax(x)_j = (x_j/T − m) − log Σ_i exp(x_i/T − m), with temperature T and m = max_i x_i/T; i runs
+    over the entries that ``where`` admits.
 
     Args:
-        x: array or tensor of any shape, in nats; integers are promoted to floating point.
-        axis: the axis that is normalized.
+        x: array or tensor of any shape but (), in nats; integers are promoted to floating point, and 16-bit
+            numbers are computed with in float32 (by torch's own function where the temperature is 1).
+        axis: the axis that is normalized, in [−ndim, ndim).
+        temperature: divides ``x``.
+        where: boolean mask that broadcasts to the shape of ``x``; an entry outside it has log-probability
+            −inf and gradient 0 whatever it holds.
 
     Returns:
-        An array of the same kind and shape; a row whose every entry is −inf stays −inf.
+        An array of the same kind, shape and type. A row whose every entry is −inf or masked is −inf; in a row
+        with n entries of +inf each of them is −log n and the rest −inf. The gradient of both kinds of row is
+        zero. A row with NaN is NaN.
+
+    Raises:
+        ArgumentError: ``x``, ``axis``, ``temperature`` or ``where`` of the wrong kind, or an unknown keyword.
+        ShapeError: ``axis`` out of range, or ``where`` does not broadcast to ``x``.
+        UsageError: ``temperature`` is not finite or not above 0.
 
     Example:
         >>> log_softmax(np.array([0.0, 0.0])).round(4)
@@ -51,26 +89,48 @@ def log_softmax(x: Array, *, axis: int = -1) -> Array:
     """
     if isinstance(x, torch.Tensor):
         x = floating_tensor(x)
-        empty = _empty_rows(x, axis)
-        return torch.log_softmax(x.masked_fill(empty, 0.0), axis).masked_fill(empty, -torch.inf)
+        check_options(x, axis, temperature)
+        rows = tensor_rows(x, axis, where)
+        if temperature == 1:
+            log_probs = torch.log_softmax(rows.scores, axis)
+        else:
+            log_probs = torch.log_softmax(shifted_tensor(rows, temperature), axis).to(x.dtype)
+        return log_probs if rows.absent is None else log_probs.masked_fill(rows.absent, -torch.inf)
     x = floating_array(x)
-    shifted = x - _shift(x, axis)
-    sums = np.exp(shifted).sum(axis=axis, keepdims=True)
-    return shifted - np.log(np.where(sums == 0, 1, sums))
+    check_options(x, axis, temperature)
+    array = array_rows(x, axis, where)
+    shifted = shifted_array(array, temperature)
+    with np.errstate(divide="ignore"):  # log(0) arises where the axis has no entries
+        shifted -= np.log(np.exp(shifted).sum(axis=axis, keepdims=True))
+    if array.absent is not None:
+        np.copyto(shifted, -np.inf, where=array.absent)
+    return shifted.astype(x.dtype, copy=False)
 
 
-def logsumexp(x: Array, *, axis: int = -1) -> Array:
+@explain_keywords
+def logsumexp(x: Array, *, axis: int = -1, temperature: float = 1.0, where: Array | None = None) -> Array:
     """Logarithm of a sum of exponentials: log Z of a row of logits.
 
-    logsumexp(x) = m + log Σ_i exp(x_i − m), with m = max_i x_i.
+    logsumexp(x) = m + log Σ_i exp(x_i/T − m), with temperature T and m = max_i x_i/T; i runs over the entries
+    that ``where`` admits.
 
     Args:
-        x: array or tensor of any shape, in nats; integers are promoted to floating point.
-        axis: the axis that is summed away.
+        x: array or tensor of any shape but (), in nats; integers are promoted to floating point, and 16-bit
+            numbers are computed with in float32.
+        axis: the axis that is summed away, in [−ndim, ndim).
+        temperature: divides ``x``.
+        where: boolean mask that broadcasts to the shape of ``x``; an entry outside it has no share in the sum
+            and gradient 0 whatever it holds.
 
     Returns:
-        An array of the same kind without ``axis``; a row whose every entry is −inf gives −inf, and its
-        gradient is zero (not NaN).
+        An array of the same kind and type without ``axis``. A row whose every entry is −inf or masked, or
+        that has no entry, gives −inf; a row with an entry of +inf gives +inf; the gradient of both is zero
+        (not NaN). A row with NaN is NaN.
+
+    Raises:
+        ArgumentError: ``x``, ``axis``, ``temperature`` or ``where`` of the wrong kind, or an unknown keyword.
+        ShapeError: ``axis`` out of range, or ``where`` does not broadcast to ``x``.
+        UsageError: ``temperature`` is not finite or not above 0.
 
     Example:
         >>> float(logsumexp(np.array([1000.0, 1000.0])).round(4))
@@ -78,24 +138,15 @@ def logsumexp(x: Array, *, axis: int = -1) -> Array:
     """
     if isinstance(x, torch.Tensor):
         x = floating_tensor(x)
-        largest = x.amax(axis, keepdim=True).detach()
-        shift = largest.masked_fill(largest.isinf(), 0.0)
-        sums = (x - shift).exp().sum(axis, keepdim=True)
-        empty = sums == 0
-        # log is taken of 1 in empty rows, because the gradient of log at 0 would turn into NaN.
-        return (sums.masked_fill(empty, 1.0).log() + shift.masked_fill(empty, -torch.inf)).squeeze(axis)
+        check_options(x, axis, temperature)
+        rows = tensor_rows(x, axis, where)
+        sums = shifted_tensor(rows, temperature).exp().sum(axis, keepdim=True)
+        return (sums.log() + rows.largest / temperature).squeeze(axis).to(x.dtype)
     x = floating_array(x)
-    shift_array = _shift(x, axis)
-    sums_array = np.exp(x - shift_array).sum(axis=axis, keepdims=True)
-    is_empty = sums_array == 0
-    total = np.log(np.where(is_empty, 1, sums_array)) + np.where(is_empty, -np.inf, shift_array)
-    return np.asarray(total.squeeze(axis))
-
-
-def _empty_rows(x: torch.Tensor, axis: int) -> torch.Tensor:
-    return x.detach().amax(axis, keepdim=True) == -torch.inf
-
-
-def _shift(x: NumpyArray, axis: int) -> NumpyArray:
-    largest = np.max(x, axis=axis, keepdims=True)
-    return np.where(np.isinf(largest), 0, largest)
+    check_options(x, axis, temperature)
+    array = array_rows(x, axis, where)
+    exps = shifted_array(array, temperature)
+    np.exp(exps, out=exps)
+    with np.errstate(over="ignore", divide="ignore"):  # log(0) is right where the axis has no entries
+        total = np.log(exps.sum(axis=axis, keepdims=True)) + array.largest / temperature
+    return np.asarray(total.squeeze(axis)).astype(x.dtype, copy=False)

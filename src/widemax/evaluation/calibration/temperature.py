@@ -2,11 +2,19 @@
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
 
 from widemax.errors import UsageError
+from widemax.evaluation.calibration.calibrated import CalibratedTopK, Normalizer, normalized
+from widemax.evaluation.calibration.known_logits import KnownLogits
+from widemax.evaluation.rows import FloatArray
 
 LOWEST, HIGHEST = 0.05, 20.0
 MAX_EVALUATIONS = 25
+PENALTY = 100.0
+"""What each nat by which the nll might be worse than without scaling counts in a fit."""
 
 
 def fit_temperature(nll: Callable[[float], float]) -> float:
@@ -49,3 +57,64 @@ def fit_temperature(nll: Callable[[float], float]) -> float:
         options={"xatol": 1e-5, "maxiter": MAX_EVALUATIONS},
     )
     return math.exp(found.x)
+
+
+@dataclass(frozen=True)
+class Temperature:
+    """softmax(logits / T) from a few logits of each row, where the [B, C] matrix is too large to keep.
+
+    log Σ_j exp(s_j / T) is estimated as :meth:`KnownLogits.log_partition_at` says, and bounded by
+    :meth:`KnownLogits.log_partition_bounds`. Where the head can give the nll at any temperature,
+    :func:`fit_temperature` is exact and needs no estimate.
+
+    Args:
+        temperature: T.
+        normalizer: whether the fit was "exact" or rests on an "estimated" tail.
+
+    Source: Guo et al., On Calibration of Modern Neural Networks (ICML 2017), section 4.2.
+
+    Example:
+        >>> known = KnownLogits(np.array([[1, 0]]), np.array([[2.0, 0.0]]), np.log([np.e**2 + 1]), 2)
+        >>> np.exp(Temperature(2.0).apply(known).log_probs_BK).round(3).tolist()
+        [[0.731, 0.269]]
+    """
+
+    temperature: float
+    normalizer: Normalizer = "exact"
+
+    @classmethod
+    def fit(cls, known: KnownLogits) -> "Temperature":
+        """Minimize nll(T) = mean(log Σ_j exp(s_j / T) − s_y / T) over T in [0.05, 20].
+
+        Of the temperatures only those are considered whose nll cannot be worse than the known one at T = 1,
+        however the tail's mass is spread. Scaling so never raises the nll of the held-out rows, and lists too
+        short to tell a better temperature give one near 1.
+
+        Args:
+            known: held-out rows with labels; those with a label never seen are left out. A label outside the
+                K best counts with its own logit, not as part of the tail.
+
+        Raises:
+            UsageError: no row has a label that training saw.
+        """
+        rows = known.held_out()
+        assert rows.label_logits_B is not None
+        mean_label_logit = float(rows.label_logits_B.mean(dtype=np.float64))
+
+        def nll(log_partition_B: FloatArray, temperature: float) -> float:
+            return float(log_partition_B.mean()) - mean_label_logit / temperature
+
+        nll_at_1 = nll(rows.log_partition_at(1.0), 1.0)
+
+        def guarded(temperature: float) -> float:
+            _, upper_B = rows.log_partition_bounds(temperature)
+            excess = max(0.0, nll(upper_B, temperature) - nll_at_1)
+            return nll(rows.log_partition_at(temperature), temperature) + PENALTY * excess
+
+        return cls(fit_temperature(guarded), known.normalizer)
+
+    def apply(self, known: KnownLogits) -> CalibratedTopK:
+        """Scaled probabilities of the listed classes; labels are not looked at."""
+        rows = known.without_labels()
+        logits_BK = rows.atom_logits_BA / self.temperature
+        return normalized(logits_BK, rows.log_tail_at(self.temperature), rows.normalizer)

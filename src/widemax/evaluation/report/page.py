@@ -18,6 +18,8 @@ NAMES = {
     "mrr": "mean reciprocal rank",
     "macro_f1": "macro F1",
     "ece": "calibration error",
+    "adaptive_ece": "calibration error, bins of equal mass",
+    "top_label_brier": "Brier score of the best class",
     "unseen_labels": "labels never seen",
     "top5": "top 5",
     "top10": "top 10",

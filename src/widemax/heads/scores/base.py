@@ -23,6 +23,9 @@ class Score(ABC):
     is_cosine: ClassVar[bool]
     has_margin: ClassVar[bool] = False
 
+    def __init__(self) -> None:
+        """Most members have no options."""
+
     def scaled(self, vectors: Tensor) -> Tensor:
         """Hidden vectors or class weights [N, D] as they are multiplied."""
         return torch.nn.functional.normalize(vectors, dim=1) if self.is_cosine else vectors

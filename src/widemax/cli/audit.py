@@ -1,0 +1,161 @@
+"""``widemax audit``: each sampler's gradient beside the exact one, on a run's own data and model."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from widemax.cli.options import Json, Run, parse_columns, print_json, print_lines
+from widemax.errors import DataError, UsageError, did_you_mean
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from widemax.artifact import Model
+    from widemax.heads import Correction, Labels
+    from widemax.testing.audit import Audit
+
+
+def command(
+    run: Run,
+    data: Annotated[
+        list[str] | None, typer.Argument(help="Rows to measure on; the run's own training data without.")
+    ] = None,
+    num_sampled: Annotated[
+        int | None,
+        typer.Option(min=1, help="Draws a batch; a quarter of the classes, 8192 at most, without."),
+    ] = None,
+    batch: Annotated[int, typer.Option(min=2, help="Rows of the batch that is measured.")] = 128,
+    draws: Annotated[int, typer.Option(min=2, help="How often each sampler draws.")] = 64,
+    sampler: Annotated[
+        list[str] | None, typer.Option(help="Samplers: a,b or repeat the option. All of them without.")
+    ] = None,
+    correction: Annotated[
+        list[str] | None,
+        typer.Option(help="none, conditional, importance, refined. The second and third without."),
+    ] = None,
+    plot: Annotated[Path | None, typer.Option(help="Draw bias against cost into this SVG file.")] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Of the draws.")] = 0,
+    json: Json = False,
+) -> None:
+    """Measure each sampler's gradient bias, variance and cost against the exact softmax; recommend one."""
+    import torch
+
+    from widemax.artifact import Model
+    from widemax.heads import LinearHead
+    from widemax.samplers import samplers
+    from widemax.storage import saving, write_file
+    from widemax.testing.audit import audit_samplers
+
+    model = Model.load(run)
+    head = model.head
+    if not isinstance(head, LinearHead):
+        raise UsageError(
+            f"audit needs a head with one weight row a class; {run} has the head "
+            f"{model.config.head.kind!r}. Train one with --set head.kind=sampled or exact."
+        )
+    names = parse_columns(sampler) or samplers.names()
+    for name in names:
+        samplers[name]
+    hidden_BD, labels = random_rows(model, data, batch, seed)
+    audit = audit_samplers(
+        head,
+        hidden_BD,
+        labels,
+        torch.from_numpy(model.vocabulary.counts),
+        num_sampled=num_sampled or min(8192, max(1, head.num_classes // 4)),
+        specs=names,
+        corrections=checked(parse_columns(correction)),
+        num_draws=draws,
+        seed=seed,
+    )
+    if plot is not None:
+        with saving(str(plot)):
+            write_file(plot, picture(audit))
+    if json:
+        print_json(audit.to_dict())
+    else:
+        print_lines(lines(audit))
+
+
+def random_rows(model: "Model", data: Sequence[str] | None, count: int, seed: int) -> "tuple[Tensor, Labels]":
+    """Hidden vectors and labels of random rows whose labels the model knows.
+
+    Raises:
+        DataError: there are none.
+    """
+    import numpy as np
+
+    from widemax.data import Dataset, resolve
+    from widemax.heads import SeveralLabels
+    from widemax.training.feed import encode_labels
+
+    sources = resolve(data or model.config.data.train)
+    dataset = Dataset(sources, model.schema, format=model.config.data.format, drop_bad=True)
+    batch = dataset.sample(count, seed=seed)
+    labels = encode_labels(model.vocabulary, batch.labels, several=model.schema.several)
+    if isinstance(labels, SeveralLabels):
+        pairs = labels.pairs()
+        unknown = pairs.rows_P[pairs.ids_P < 0].numpy()
+        known = np.setdiff1d(np.arange(len(batch)), unknown)
+    else:
+        known = (labels >= 0).nonzero().flatten().numpy()
+    if not len(known):
+        raise DataError(f"{', '.join(map(str, sources))}: no row has labels that the run knows.")
+    batch = batch.take(known)
+    labels = encode_labels(model.vocabulary, batch.labels, several=model.schema.several)
+    return model.hidden(batch.columns), labels
+
+
+def checked(names: Sequence[str]) -> "list[Correction] | None":
+    """The corrections named, or None for the usual ones.
+
+    Raises:
+        UsageError: an unknown one.
+    """
+    from widemax.heads import CORRECTIONS
+
+    for name in names:
+        if name not in CORRECTIONS:
+            raise UsageError(f"unknown correction {name!r}; {did_you_mean(name, list(CORRECTIONS))}")
+    return [correction for correction in CORRECTIONS if correction in names] or None
+
+
+def lines(audit: "Audit") -> Iterator[str]:
+    """The audit as a table for people, then the recommendation."""
+    yield (
+        f"{audit.num_sampled:,} draws of {audit.num_classes:,} classes for {audit.batch_size} rows, "
+        f"{audit.num_draws} times; errors of the gradient relative to the exact one's norm"
+    )
+    yield (
+        f"{'sampler':<18} {'correction':<11} {'candidates':>10} {'bias':>7} {'spread':>7} {'KL(q‖p)':>8} "
+        f"{'effective':>9} {'a step':>9}  error at equal time"
+    )
+    for row in audit.rows:
+        divergence = "" if row.kl_nats is None else f"{row.kl_nats:.3f}"
+        yield (
+            f"{row.sampler:<18} {row.correction:<11} {row.num_candidates:>10,.0f} {row.bias:>7.4f} "
+            f"{row.deviation:>7.4f} {divergence:>8} {row.effective_samples:>9.1f} "
+            f"{row.step_s * 1e3:>6.2f} ms  {row.error_at_equal_time:.4f}"
+            + (" (expected counts approximate)" if row.approximation else "")
+        )
+    yield f"{'exact':<18} {'':<11} {audit.num_classes:>10,} {'':>35} {audit.exact_step_s * 1e3:>6.2f} ms"
+    yield f"recommended: {audit.recommended}: {audit.reason}"
+
+
+def picture(audit: "Audit") -> str:
+    """Bias against cost, each sampler with its better correction."""
+    from widemax.evaluation.report.scatter import Point, scatter
+
+    best = {row.sampler: row for row in reversed(audit.rows)}
+    points = [
+        Point(row.sampler, row.step_s / audit.exact_step_s, row.bias, is_best=row is audit.rows[0])
+        for row in best.values()
+    ]
+    return scatter(
+        points,
+        title="Bias of the gradient against the cost of a step",
+        x_label="time of a step, the exact loss = 1",
+        y_label="bias, exact gradient = 1",
+    )

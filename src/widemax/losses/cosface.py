@@ -1,0 +1,70 @@
+"""Softmax of cosines with an additive margin. Shapes: B rows, C classes."""
+
+from functools import partial
+from typing import Annotated
+
+from pydantic import Field
+from torch import Tensor
+
+from widemax.losses.base import losses
+from widemax.losses.cosine_softmax import margin_cross_entropy
+
+
+def cosface_margin(cosine: Tensor, *, margin: float) -> Tensor:
+    """The label's cosine made smaller by a constant.
+
+    f(cos θ) = cos θ − m.
+
+    Args:
+        cosine: cosines of labels, any shape.
+        margin: m.
+
+    Returns:
+        Smaller cosines, same shape.
+
+    Example:
+        >>> import torch
+        >>> cosface_margin(torch.tensor([0.5]), margin=0.25)
+        tensor([0.2500])
+    """
+    return cosine - margin
+
+
+@losses.register("cosface")
+def cosface(
+    cosines: Tensor,
+    labels: Tensor,
+    *,
+    scale: Annotated[float, Field(gt=0.0)] = 64.0,
+    margin: Annotated[float, Field(ge=0.0)] = 0.35,
+    ignore_index: int = -100,
+) -> Tensor:
+    """Softmax cross-entropy that is satisfied only when the right cosine leads by a margin.
+
+    ℓ_b = −log( exp(scale (cos_by − m)) / (exp(scale (cos_by − m)) + Σ_{j≠y} exp(scale cos_bj)) ).
+
+    Args:
+        cosines: [B, C] cosines between the hidden vectors and the class weights, in [−1, 1].
+        labels: [B] class ids.
+        scale: factor of the cosines.
+        margin: m, in units of the cosine.
+        ignore_index: rows with this class id have loss 0.
+
+    Returns:
+        [B] losses in nats.
+
+    Raises:
+        LabelError: a class id outside [0, C), with its row.
+        ShapeError: labels that are not one class id a row.
+
+    Example:
+        >>> import torch
+        >>> cosface(torch.tensor([[0.8, 0.45]]), torch.tensor([0]))  # a lead of just the margin: log 2
+        tensor([0.6931])
+
+    Source:
+        Wang et al., "CosFace: Large Margin Cosine Loss for Deep Face Recognition" (CVPR 2018), equation 4.
+    """
+    return margin_cross_entropy(
+        cosines, labels, partial(cosface_margin, margin=margin), scale=scale, ignore_index=ignore_index
+    )

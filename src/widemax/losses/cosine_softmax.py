@@ -1,0 +1,110 @@
+"""Softmax cross-entropy of cosines, with or without a margin at the label. Shapes: B rows, C classes."""
+
+from collections.abc import Callable
+from typing import Annotated
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from widemax.losses.base import losses, prepare_ids
+from widemax.numerics import log_softmax
+
+
+@losses.register("cosine_softmax")
+def cosine_softmax(
+    cosines: Tensor,
+    labels: Tensor,
+    *,
+    scale: Annotated[float, Field(gt=0.0)] = 64.0,
+    ignore_index: int = -100,
+) -> Tensor:
+    """Cross-entropy of cosine similarities, stretched so that a softmax of them can become sure.
+
+    ℓ_b = −log softmax(scale · cos_b)_y.
+
+    Args:
+        cosines: [B, C] cosines between the hidden vectors and the class weights, in [−1, 1].
+        labels: [B] class ids.
+        scale: factor of the cosines, one over a temperature.
+        ignore_index: rows with this class id have loss 0.
+
+    Returns:
+        [B] losses in nats.
+
+    Raises:
+        LabelError: a class id outside [0, C), with its row.
+        ShapeError: labels that are not one class id a row.
+
+    Example:
+        >>> cosine_softmax(torch.tensor([[0.9, 0.8]]), torch.tensor([0]), scale=10.0)
+        tensor([0.3133])
+
+    Source:
+        Wang et al., "NormFace: L2 Hypersphere Embedding for Face Verification" (2017).
+    """
+    return margin_cross_entropy(cosines, labels, _unchanged, scale=scale, ignore_index=ignore_index)
+
+
+def margin_cross_entropy(
+    cosines: Tensor,
+    labels: Tensor,
+    label_margin: Callable[[Tensor], Tensor],
+    *,
+    scale: float,
+    ignore_index: int,
+) -> Tensor:
+    """Cross-entropy of scaled cosines once a margin has made the label's own cosine smaller.
+
+    ℓ_b = −log( exp(scale · f(cos_by)) / (exp(scale · f(cos_by)) + Σ_{j≠y} exp(scale · cos_bj)) ).
+
+    Args:
+        cosines: [B, C] cosines.
+        labels: [B] class ids.
+        label_margin: f, maps the [B] cosines of the labels.
+        scale: factor of the cosines.
+        ignore_index: rows with this class id have loss 0.
+
+    Returns:
+        [B] losses in nats.
+
+    Raises:
+        LabelError: a class id outside [0, C), with its row.
+        ShapeError: labels that are not one class id a row.
+
+    Example:
+        >>> cosines, labels = torch.tensor([[0.5, -0.5]]), torch.tensor([0])
+        >>> margin_cross_entropy(cosines, labels, torch.neg, scale=1.0, ignore_index=-100)  # log 2
+        tensor([0.6931])
+    """
+    cosines_BC, labels_B, ignored_B = prepare_ids(cosines, labels, ignore_index=ignore_index)
+    labels_B1 = labels_B[:, None]
+    before_B1 = cosines_BC.gather(1, labels_B1)
+    after_B1 = label_margin(before_B1.squeeze(1))[:, None].masked_fill(before_B1 == -torch.inf, -torch.inf)
+    log_probs_BC: Tensor = log_softmax(scale * cosines_BC.scatter(1, labels_B1, after_B1))
+    return -log_probs_BC.gather(1, labels_B1).squeeze(1).masked_fill(ignored_B, 0.0)
+
+
+def sine(cosine: Tensor) -> Tensor:
+    """Sine of the angle, in [0, π], that has this cosine.
+
+    sin θ = √((1 − cos θ)(1 + cos θ)). Its slope is infinite at θ = 0 and θ = π, where a gradient of 0 stands
+    for it: there the cosine itself has no gradient with respect to the vectors.
+
+    Args:
+        cosine: cosines; those that rounding left outside [−1, 1] have sine 0.
+
+    Returns:
+        Sines of the same shape.
+
+    Example:
+        >>> sine(torch.tensor([0.6, 1.0]))
+        tensor([0.8000, 0.0000])
+    """
+    square = (1 - cosine) * (1 + cosine)
+    is_angle = square > 0
+    return square.masked_fill(~is_angle, 1.0).sqrt().masked_fill(~is_angle, 0.0)
+
+
+def _unchanged(cosine: Tensor) -> Tensor:
+    return cosine

@@ -1,0 +1,48 @@
+"""A hinge loss a class. Shapes: B rows, C classes."""
+
+from typing import Annotated
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from widemax.losses.base import losses, prepare_targets
+from widemax.losses.terms import weigh
+
+
+@losses.register("one_vs_rest_hinge")
+def one_vs_rest_hinge(
+    logits: Tensor,
+    targets: Tensor,
+    *,
+    margin: Annotated[float, Field(gt=0.0)] = 1.0,
+    squared: bool = False,
+) -> Tensor:
+    """A yes-or-no question a class, each to be answered with a margin, summed over the classes of a row.
+
+    ℓ_b = Σ_j y_bj h(m − s_bj) + (1 − y_bj) h(m + s_bj) with h(x) = max(0, x), or its square.
+
+    Args:
+        logits: [B, C] scores; above 0 means yes.
+        targets: [B, C] 0 or 1, or anything between.
+        margin: m.
+        squared: whether to square what an answer lacks.
+
+    Returns:
+        [B] losses.
+
+    Raises:
+        ShapeError: targets of another shape than the logits.
+
+    Example:
+        >>> one_vs_rest_hinge(torch.tensor([[0.5, -3.0]]), torch.tensor([[1.0, 0.0]]))
+        tensor([0.5000])
+
+    Source:
+        Rifkin and Klautau, "In Defense of One-Vs-All Classification" (JMLR 2004).
+    """
+    logits_BC, targets_BC = prepare_targets(logits, targets)
+    yes_BC, no_BC = torch.relu(margin - logits_BC), torch.relu(margin + logits_BC)
+    if squared:
+        yes_BC, no_BC = yes_BC.square(), no_BC.square()
+    return (weigh(targets_BC, yes_BC) + weigh(1 - targets_BC, no_BC)).sum(1)

@@ -1,0 +1,34 @@
+"""Several weights a class, of which the nearest counts. Shapes: B rows, D hidden, C classes, K weights."""
+
+import torch
+from torch import Tensor
+from torch.nn.functional import normalize
+
+from widemax.losses.base import at_least_float32
+
+
+def sub_center_cosines(hidden: Tensor, weight: Tensor) -> Tensor:
+    """Cosine between each hidden vector and the nearest sub-center of each class.
+
+    cos_bc = max_k ⟨h_b, w_ck⟩ / (‖h_b‖ ‖w_ck‖). Noisy examples of a class gather at sub-centers of their own;
+    the cosines go into any loss of cosines, such as :func:`widemax.losses.arcface`.
+
+    Args:
+        hidden: [B, D] hidden vectors; a zero vector has cosine 0 with everything.
+        weight: [C, K, D] sub-centers.
+
+    Returns:
+        [B, C] cosines, in float32 at least.
+
+    Example:
+        >>> weight = torch.tensor([[[1.0, 0.0], [0.0, 2.0]], [[-1.0, 0.0], [0.0, -1.0]]])
+        >>> sub_center_cosines(torch.tensor([[0.0, 3.0]]), weight)
+        tensor([[1., 0.]])
+
+    Source:
+        Deng et al., "Sub-center ArcFace: Boosting Face Recognition by Large-scale Noisy Web Faces"
+        (ECCV 2020).
+    """
+    hidden_BD = normalize(at_least_float32(hidden), dim=1)
+    weight_CKD = normalize(at_least_float32(weight), dim=2)
+    return torch.einsum("bd,ckd->bck", hidden_BD, weight_CKD).amax(2)

@@ -1,0 +1,50 @@
+"""Multi-class hinge loss against every wrong class. Shapes: B rows, C classes."""
+
+from typing import Annotated
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from widemax.losses.base import losses, prepare_ids
+from widemax.losses.terms import label_gaps
+
+
+@losses.register("weston_watkins")
+def weston_watkins(
+    logits: Tensor,
+    labels: Tensor,
+    *,
+    margin: Annotated[float, Field(gt=0.0)] = 1.0,
+    squared: bool = False,
+    ignore_index: int = -100,
+) -> Tensor:
+    """What the right class lacks to stand a margin above the wrong ones, summed over them.
+
+    ℓ_b = Σ_{j≠y} max(0, m + s_bj − s_by), or the sum of the squares. It is C times torch's
+    ``multi_margin_loss``, which divides by the number of classes.
+
+    Args:
+        logits: [B, C] scores.
+        labels: [B] class ids.
+        margin: m.
+        squared: whether to square what is lacking.
+        ignore_index: rows with this class id have loss 0.
+
+    Returns:
+        [B] losses.
+
+    Raises:
+        LabelError: a class id outside [0, C), with its row.
+        ShapeError: labels that are not one class id a row.
+
+    Example:
+        >>> weston_watkins(torch.tensor([[1.0, 0.5, 0.75]]), torch.tensor([0]))
+        tensor([1.2500])
+
+    Source:
+        Weston and Watkins, "Support Vector Machines for Multi-Class Pattern Recognition" (ESANN 1999).
+    """
+    logits_BC, labels_B, ignored_B = prepare_ids(logits, labels, ignore_index=ignore_index)
+    lacks_BC = torch.relu(margin + label_gaps(logits_BC, labels_B))
+    return (lacks_BC.square() if squared else lacks_BC).sum(1).masked_fill(ignored_B, 0.0)

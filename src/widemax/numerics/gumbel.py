@@ -1,0 +1,104 @@
+"""Samples of a categorical distribution as vectors that carry a gradient to the logits."""
+
+import numpy as np
+import torch
+
+from widemax.errors import ArgumentError
+from widemax.numerics.arrays import (
+    Array,
+    NumpyArray,
+    explain_keywords,
+    floating_array,
+    floating_tensor,
+)
+from widemax.numerics.rows import array_rows, check_options, shifted_array, shifted_tensor, tensor_rows
+from widemax.numerics.softmax import softmax
+
+
+@explain_keywords
+def gumbel_softmax(
+    x: Array,
+    *,
+    temperature: float = 1.0,
+    hard: bool = False,
+    axis: int = -1,
+    where: Array | None = None,
+    generator: torch.Generator | np.random.Generator | None = None,
+) -> Array:
+    """A random softmax whose largest entry is a class drawn from softmax(x).
+
+    y = softmax((x + G)/T) with independent standard Gumbel noise G_j = −log E_j, E_j exponential. Whatever
+    the temperature T, P(argmax y = j) = softmax(x)_j; as T falls, y approaches the one-hot row of the drawn
+    class.
+
+    Args:
+        x: array or tensor of any shape but (): logits in nats; integers are promoted to floating point.
+        temperature: divides the noisy logits.
+        hard: whether to return the exact one-hot row, with the gradient of the soft one (straight-through).
+        axis: the axis along which one class is drawn, in [−ndim, ndim).
+        where: boolean mask that broadcasts to the shape of ``x``; an entry outside it is never drawn.
+        generator: source of the noise: a torch.Generator for a tensor, a numpy.random.Generator for an array;
+            None is torch's own state, or a fresh one for an array.
+
+    Returns:
+        An array of the same kind, shape and type. A row whose every entry is −inf or masked is all zeros.
+
+    Raises:
+        ArgumentError: an argument of the wrong kind, or an unknown keyword.
+        ShapeError: ``axis`` out of range, or ``where`` does not broadcast to ``x``.
+        UsageError: ``temperature`` is not finite or not above 0.
+
+    Example:
+        >>> gumbel_softmax(np.zeros(3), hard=True, generator=np.random.default_rng(0))
+        array([0., 0., 1.])
+
+    Source: Jang, Gu and Poole, Categorical Reparameterization with Gumbel-Softmax, ICLR 2017, equation 2.
+    """
+    if isinstance(x, torch.Tensor):
+        x = floating_tensor(x)
+        check_options(x, axis, temperature)
+        rows = tensor_rows(x, axis, where)
+        noisy = shifted_tensor(rows, 1) + _tensor_noise(rows.scores, generator)
+        soft = softmax(noisy, axis=axis, temperature=temperature)
+        if hard:
+            hot = torch.zeros_like(noisy) if not x.shape[axis] else _one_hot(noisy, axis)
+            # The difference is exactly 0, so that the entries stay exactly 0 and 1.
+            soft = hot + (soft - soft.detach())
+        return (soft if rows.absent is None else soft.masked_fill(rows.absent, 0.0)).to(x.dtype)
+    x = floating_array(x)
+    check_options(x, axis, temperature)
+    array = array_rows(x, axis, where)
+    noisy_array = shifted_array(array, 1) + _array_noise(array.scores, generator)
+    y = softmax(noisy_array, axis=axis, temperature=temperature)
+    if hard and x.shape[axis]:
+        y = np.zeros_like(y)
+        np.put_along_axis(y, noisy_array.argmax(axis=axis, keepdims=True), 1, axis)
+    if array.absent is not None:
+        np.copyto(y, 0, where=array.absent)
+    return y.astype(x.dtype, copy=False)
+
+
+def _one_hot(scores: torch.Tensor, axis: int) -> torch.Tensor:
+    return torch.zeros_like(scores).scatter(axis, scores.argmax(axis, keepdim=True), 1.0)
+
+
+# Noise is drawn in float64: a GPU's float32 exponentials start at 6e-8, which would end the noise at 16.6,
+# where the largest of 10 million lies.
+
+
+def _tensor_noise(like: torch.Tensor, generator: object) -> torch.Tensor:
+    if not isinstance(generator, torch.Generator | None):
+        raise ArgumentError(
+            f"generator must be a torch.Generator for a tensor; got {type(generator).__name__}."
+        )
+    waits = torch.empty_like(like, dtype=torch.float64, requires_grad=False)
+    noise = waits.exponential_(generator=generator).log_().neg_()
+    return noise.to(torch.promote_types(like.dtype, torch.float32))
+
+
+def _array_noise(like: NumpyArray, generator: object) -> NumpyArray:
+    if not isinstance(generator, np.random.Generator | None):
+        raise ArgumentError(
+            f"generator must be a numpy.random.Generator for an array; got {type(generator).__name__}."
+        )
+    return (generator or np.random.default_rng()).gumbel(size=like.shape).astype(like.dtype)
