@@ -44,6 +44,7 @@ def answered(logits_BC: np.ndarray, labels: np.ndarray, k: int) -> OneLabelRows:
         log_probs_B=log_probs_BC[np.arange(len(labels)), labels],
         topk_ids_BK=ids_BC[:, :k],
         topk_log_probs_BK=np.take_along_axis(log_probs_BC, ids_BC[:, :k], 1),
+        square_sums_B=np.exp(2 * log_probs_BC).sum(1),
     )
 
 

@@ -27,6 +27,7 @@ def one_label_rows(probs_BC: np.ndarray, labels: list[int], k: int = 10) -> OneL
         log_probs_B=log_probs_B.reshape(len(labels)),
         topk_ids_BK=topk,
         topk_log_probs_BK=np.log(np.take_along_axis(probs_BC, topk, axis=1)),
+        square_sums_B=(probs_BC**2).sum(1),
     )
 
 
@@ -65,6 +66,7 @@ def slice_one(rows: OneLabelRows, start: int, stop: int) -> OneLabelRows:
         rows.log_probs_B[start:stop],
         rows.topk_ids_BK[start:stop],
         rows.topk_log_probs_BK[start:stop],
+        rows.square_sums_B[start:stop],
     )
 
 

@@ -168,6 +168,7 @@ def test_chunks_give_the_same_threshold_and_unseen_labels_lie_outside() -> None:
             rows.log_probs_B[part],
             rows.topk_ids_BK[part],
             rows.topk_log_probs_BK[part],
+            rows.square_sums_B[part],
         )
         for part in (slice(0, 7), slice(7, 300))
     ]
@@ -177,7 +178,12 @@ def test_chunks_give_the_same_threshold_and_unseen_labels_lie_outside() -> None:
     )
     assert whole.threshold == chunked.threshold
     unseen = OneLabelRows(
-        np.array([-1]), np.array([0]), np.array([np.nan]), rows.topk_ids_BK[:1], rows.topk_log_probs_BK[:1]
+        np.array([-1]),
+        np.array([0]),
+        np.array([np.nan]),
+        rows.topk_ids_BK[:1],
+        rows.topk_log_probs_BK[:1],
+        rows.square_sums_B[:1],
     )
     assert label_scores(LAC(), unseen, None).tolist() == [np.inf]
 

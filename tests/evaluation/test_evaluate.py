@@ -22,7 +22,7 @@ from widemax.evaluation.metrics import metrics
 
 CONTRACT = {
     "one": "nll accuracy top5 top10 mean_reciprocal_rank macro_f1 ece adaptive_ece "
-    "top_label_brier unseen_labels",
+    "brier top_label_brier unseen_labels",
     "several": "p@1 p@3 p@5 ndcg@5 r@10 psp@1 psp@5 unseen_labels",
     "next": "hr@10 ndcg@10 recall@20 ndcg@20 mrr unseen_labels",
 }

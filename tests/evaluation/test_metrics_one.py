@@ -103,5 +103,6 @@ def test_certainty_may_exceed_one_by_rounding() -> None:
         log_probs_B=np.array([1e-7, 0.0]),
         topk_ids_BK=np.array([[0], [0]]),
         topk_log_probs_BK=np.array([[1e-7], [-np.inf]]),
+        square_sums_B=np.array([1.0, 0.0]),
     )
     assert evaluate(rows, num_classes=1)["ece"] == pytest.approx(0.5, abs=1e-6)

@@ -12,6 +12,7 @@ ONE = {
     "log_probs_B": np.zeros(2),
     "topk_ids_BK": IDS,
     "topk_log_probs_BK": np.zeros((2, 3)),
+    "square_sums_B": np.ones(2),
 }
 SEVERAL = {
     "label_ids_P": np.array([0, 1, 2]),

@@ -118,6 +118,8 @@ def test_one_pass_answers_as_the_separate_questions(kind):
         assert torch.equal(one, other)
     torch.testing.assert_close(answers.topk.log_probs_BK, best.log_probs_BK)
     torch.testing.assert_close(answers.log_partition_B, head.log_partition(hidden))
+    square_sum_B = head.log_probs(hidden, torch.arange(C)).exp().square().sum(1)
+    torch.testing.assert_close(answers.square_sum_B, square_sum_B)
     torch.testing.assert_close(answers.label_logits_P, head.logits(hidden, labels[:, None])[:, 0])
     torch.testing.assert_close(answers.label_log_probs_P, head.log_probs(hidden, labels[:, None])[:, 0])
     rank_of = np.argsort(np.argsort(-exact_logits(head, hidden), axis=1), axis=1) + 1

@@ -65,6 +65,8 @@ def test_equals_brute_force(plan, levels, k):
     np.testing.assert_array_equal(found.topk_ids_BK, ids_BK)
     np.testing.assert_array_equal(found.topk_logits_BK, values_BK)
     np.testing.assert_allclose(found.log_partition_B, log_partition_B, rtol=3e-7)
+    log_square_sum_B = special.logsumexp(2 * logits_BC.astype(np.float64), 1)
+    np.testing.assert_allclose(found.log_square_sum_B, log_square_sum_B, rtol=1e-6, atol=1e-6)
     np.testing.assert_array_equal(found.label_ranks_P, ranks_P)
     known = labels.ids_P >= 0
     np.testing.assert_array_equal(
@@ -102,7 +104,7 @@ def test_few_classes(plan, num_classes):
 def test_empty_batch(plan):
     nothing = Pairs(torch.arange(0), torch.arange(0))
     found = stream_classes(torch.zeros(0, D), torch.zeros(C, D), None, nothing, nothing, k=3)
-    assert [tuple(part.shape) for part in found] == [(0, 3), (0, 3), (0,), (0,), (0,)]
+    assert [tuple(part.shape) for part in found] == [(0, 3), (0, 3), (0,), (0,), (0,), (0,)]
 
 
 def test_bfloat16_weights(plan):

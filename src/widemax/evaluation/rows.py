@@ -33,6 +33,7 @@ class OneLabelRows:
         log_probs_B: log-probability of the label in nats; nan where the label is -1.
         topk_ids_BK: the K best class ids, best first; K ≥ 10, or K = C when there are fewer classes.
         topk_log_probs_BK: their log-probabilities in nats.
+        square_sums_B: Σ_j p_bj² over all classes; nan where probabilities do not sum to 1.
 
     Raises:
         ShapeError: two arrays do not describe the same rows.
@@ -44,6 +45,7 @@ class OneLabelRows:
         ...     log_probs_B=np.log([0.4, np.nan]),
         ...     topk_ids_BK=np.array([[0, 1], [1, 0]]),
         ...     topk_log_probs_BK=np.log([[0.6, 0.4], [0.9, 0.1]]),
+        ...     square_sums_B=np.array([0.52, 0.82]),
         ... )
         >>> len(rows), rows.num_unseen
         (2, 1)
@@ -54,6 +56,7 @@ class OneLabelRows:
     log_probs_B: FloatArray
     topk_ids_BK: IntArray
     topk_log_probs_BK: FloatArray
+    square_sums_B: FloatArray
 
     def __post_init__(self) -> None:
         B = self.labels_B.shape[0] if self.labels_B.ndim else 0
@@ -64,6 +67,7 @@ class OneLabelRows:
         _require(len(topk_shape) == 2 and topk_shape[0] == B, "topk_ids_BK", f"({B}, K)", self.topk_ids_BK)
         same = self.topk_log_probs_BK.shape == topk_shape
         _require(same, "topk_log_probs_BK", f"of shape {topk_shape}", self.topk_log_probs_BK)
+        _require(self.square_sums_B.shape == (B,), "square_sums_B", f"of shape ({B},)", self.square_sums_B)
 
     def __len__(self) -> int:
         return len(self.labels_B)

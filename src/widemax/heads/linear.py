@@ -103,9 +103,13 @@ class LinearHead(Head):
         pairs = label_pairs(labels, hidden)
         check_labels(pairs.ids_P, self.num_classes, rows=pairs.rows_P, ignore_index=-1)
         found = self._stream(hidden, pairs, k=k, exclude=exclude)
+        square_sum_B = (found.log_square_sum_B - 2 * found.log_partition_B).exp()
+        if self.normalizer == "sigmoid":
+            square_sum_B = square_sum_B.fill_(torch.nan)
         return Answers(
             self._topk(found),
             found.log_partition_B,
+            square_sum_B,
             found.label_logits_P,
             self._normalized(found.label_logits_P, found.log_partition_B[pairs.rows_P]),
             found.label_ranks_P,

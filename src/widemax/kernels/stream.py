@@ -28,6 +28,7 @@ class Found(NamedTuple):
         topk_logits_BK: the largest logits, descending.
         topk_ids_BK: their class ids; equal logits by ascending id.
         log_partition_B: log Σ_j exp(s_bj) over all classes, in nats.
+        log_square_sum_B: log Σ_j exp(2 s_bj) over all classes, in nats.
         label_logits_P: the logit of each label; NaN for a label of −1.
         label_ranks_P: 1 + #{larger logits} + #{equal logits of smaller id}; 0 for a label of −1.
     """
@@ -35,6 +36,7 @@ class Found(NamedTuple):
     topk_logits_BK: Tensor
     topk_ids_BK: Tensor
     log_partition_B: Tensor
+    log_square_sum_B: Tensor
     label_logits_P: Tensor
     label_ranks_P: Tensor
 
@@ -141,14 +143,17 @@ def _answer_chunk(logits: _TileLogits, labels: Pairs, excluded: Pairs, k: int) -
 
     label_logits_P = scratch_bW.new_full(labels.ids_P.shape, torch.nan)
     tile_log_sums: list[Tensor] = []
+    tile_log_square_sums: list[Tensor] = []
     block_maxima: list[Tensor] = []
     for tile in range(num_tiles):
         logits_bW = logits.first(tile)
         places = known[known_places[tile]]
         label_logits_P[places] = logits_bW[labels.rows_P[places], labels.ids_P[places] - tile * width]
         max_b = logits_bW.amax(1)
-        sum_b = torch.sub(logits_bW, max_b[:, None], out=scratch_bW).exp_().sum(1)
-        tile_log_sums.append(max_b.double() + sum_b.double().log())
+        exps_bW = torch.sub(logits_bW, max_b[:, None], out=scratch_bW).exp_()
+        tile_log_sums.append(max_b.double() + exps_bW.sum(1).double().log())
+        square_sum_b = torch.linalg.vecdot(exps_bW, exps_bW)
+        tile_log_square_sums.append(2 * max_b.double() + square_sum_b.double().log())
         block_maxima.append(exclude(tile, logits_bW).view(by_block).amax(2))
 
     blocks_bG = topk_by_id(torch.cat(block_maxima, 1), min(k, num_tiles * by_block[1]))[1].sort(1).values
@@ -170,6 +175,7 @@ def _answer_chunk(logits: _TileLogits, labels: Pairs, excluded: Pairs, k: int) -
         topk_logits_bK,
         topk_ids_bK,
         logsumexp(torch.stack(tile_log_sums), axis=0).to(scratch_bW.dtype),
+        logsumexp(torch.stack(tile_log_square_sums), axis=0).to(scratch_bW.dtype),
         label_logits_P,
         torch.where(labels.ids_P < 0, 0, larger_P + 1),
     )

@@ -58,6 +58,7 @@ def evaluation_rows(answers: Answers, labels: Tensor | SeveralLabels) -> Evaluat
         log_probs_B=answers.label_log_probs_P.double().numpy(),
         topk_ids_BK=topk_ids_BK,
         topk_log_probs_BK=answers.topk.log_probs_BK.double().numpy(),
+        square_sums_B=answers.square_sum_B.double().numpy(),
     )
 
 

@@ -51,7 +51,8 @@ class ConformalSets:
         >>> from widemax.evaluation.calibration import LAC
         >>> log_probs = np.log([[0.7, 0.3], [0.6, 0.4], [0.9, 0.1]])
         >>> ids, labels, ranks = np.array([[0, 1]] * 3), np.array([0, 1, 0]), np.array([1, 2, 1])
-        >>> rows = OneLabelRows(labels, ranks, log_probs[np.arange(3), ranks - 1], ids, log_probs)
+        >>> squares = np.exp(2 * log_probs).sum(1)
+        >>> rows = OneLabelRows(labels, ranks, log_probs[np.arange(3), ranks - 1], ids, log_probs, squares)
         >>> sets = ConformalSets.fit([rows], score=LAC(), alpha=0.5, num_classes=2)
         >>> round(sets.threshold, 3), sets.predict(np.log([[0.8, 0.2], [0.5, 0.5]])).sizes_B.tolist()
         (0.3, [1, 0])

@@ -1,4 +1,4 @@
-"""Brier score of the best class."""
+"""Brier score over all classes."""
 
 from typing import ClassVar
 
@@ -8,20 +8,20 @@ from widemax.evaluation.metrics import MeanMetric, metrics
 from widemax.evaluation.rows import FloatArray, OneLabelRows
 
 
-@metrics.register("top_label_brier")
-class TopLabelBrier(MeanMetric):
-    """Mean of (p̂ − 1{best class is the label})², p̂ the probability of the best class; 0 is best, 1 worst.
+@metrics.register("brier")
+class Brier(MeanMetric):
+    """Mean of Σ_j (p_j − 1{j is the label})² = Σ_j p_j² − 2·p_y + 1 over all classes; 0 is best, 2 worst.
 
-    It is the Brier score of the statement "the best class is right". The score over all classes,
-    1 − 2·p_y + Σ_j p_j², needs every probability, which rows do not carry. A row with an unseen label counts
-    as wrong: its confidence was misplaced.
+    A row with an unseen label has p_y = 0. nan where probabilities do not sum to 1, as those of yes-or-no
+    questions.
 
-    Source: Brier, Verification of forecasts expressed in terms of probability (Monthly Weather Review 1950);
-        Gupta and Ramdas, Top-label calibration (ICLR 2022).
+    Source: Brier, Verification of forecasts expressed in terms of probability (Monthly Weather Review 1950).
     """
 
     tasks: ClassVar[frozenset[str]] = frozenset({"one"})
     larger_is_better: ClassVar[bool] = False
 
     def values(self, rows: OneLabelRows) -> FloatArray:
-        return np.asarray((rows.confidence_B - (rows.ranks_B == 1)) ** 2, np.float64)
+        label_probs_B = np.where(rows.labels_B < 0, 0.0, np.exp(rows.log_probs_B))
+        # Probabilities are rounded; a perfect prediction must not score below 0.
+        return np.maximum(rows.square_sums_B - 2 * label_probs_B + 1, 0.0)

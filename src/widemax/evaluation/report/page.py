@@ -19,6 +19,7 @@ NAMES = {
     "macro_f1": "macro F1",
     "ece": "calibration error",
     "adaptive_ece": "calibration error, bins of equal mass",
+    "brier": "Brier score",
     "top_label_brier": "Brier score of the best class",
     "unseen_labels": "labels never seen",
     "top5": "top 5",
