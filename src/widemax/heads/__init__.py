@@ -1,26 +1,36 @@
 """Class weights, their loss and the questions they answer: logits, probabilities, top k, ranks."""
 
+from widemax.heads.adaptive import AdaptiveHead
 from widemax.heads.answers import Answers, TopK
 from widemax.heads.base import Head, heads
 from widemax.heads.exact import ExactHead
 from widemax.heads.labels import Labels, SeveralLabels
 from widemax.heads.linear import LinearHead
+from widemax.heads.mixture_of_softmaxes import MixtureOfSoftmaxesHead
 from widemax.heads.sampled import SampledHead
 from widemax.heads.sampled_loss import CORRECTIONS, Correction, sampled_sigmoid_loss, sampled_softmax_loss
 from widemax.heads.scores import Score, build_score, scores
+from widemax.heads.sub_center import SubCenterHead
+from widemax.heads.tree import TreeHead
+from widemax.heads.two_level import TwoLevelHead
 
 __all__ = [
     "CORRECTIONS",
+    "AdaptiveHead",
     "Answers",
     "Correction",
     "ExactHead",
     "Head",
     "Labels",
     "LinearHead",
+    "MixtureOfSoftmaxesHead",
     "SampledHead",
     "Score",
     "SeveralLabels",
+    "SubCenterHead",
     "TopK",
+    "TreeHead",
+    "TwoLevelHead",
     "build_score",
     "heads",
     "sampled_sigmoid_loss",

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from widemax.errors import ConfigError, ShapeError
 from widemax.heads.answers import Answers, TopK
 from widemax.heads.base import Head, Normalizer
+from widemax.heads.dense import excluded_pairs
 from widemax.heads.labels import Labels, SeveralLabels, label_pairs, no_pairs
 from widemax.heads.resize import FollowsRows, NewRows, new_weight_rows, replace_rows
 from widemax.heads.scores import Score, build_score
@@ -226,18 +227,9 @@ class LinearHead(Head):
 
     def _stream(self, hidden: Tensor, labels: Pairs, *, k: int, exclude: SeveralLabels | None) -> Found:
         scaled_BD, bias_C = self._answering(hidden)
-        excluded = no_pairs(hidden.device) if exclude is None else self._excluded(exclude, hidden, labels)
+        excluded = excluded_pairs(exclude, hidden, labels, self.num_classes)
         weight_CD = self.score.scaled(self.weight)
         return stream_classes(scaled_BD, weight_CD, bias_C, labels, excluded, k=min(k, self.num_classes))
-
-    def _excluded(self, exclude: SeveralLabels, hidden: Tensor, labels: Pairs) -> Pairs:
-        rows_P, ids_P = label_pairs(exclude, hidden)
-        check_labels(ids_P.clamp(min=0), self.num_classes, rows=rows_P)
-        is_label_P = torch.isin(
-            rows_P * self.num_classes + ids_P, labels.rows_P * self.num_classes + labels.ids_P
-        )
-        kept_P = (ids_P >= 0) & ~is_label_P
-        return Pairs(rows_P[kept_P], ids_P[kept_P])
 
     def _topk(self, found: Found) -> TopK:
         log_probs_BK = self._normalized(found.topk_logits_BK, found.log_partition_B[:, None])

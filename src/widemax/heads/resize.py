@@ -1,4 +1,4 @@
-"""Classes come and go: rows of parameters added and removed under a running optimizer. Shapes: K kept rows."""
+"""Classes come and go: rows of parameters added and removed under an optimizer. Shapes: D hidden."""
 
 import math
 from typing import Literal, Protocol
@@ -12,10 +12,10 @@ NewRows = Literal["normal", "mean", "zeros"]
 
 
 class FollowsRows(Protocol):
-    """An optimizer whose state can follow the rows of a parameter, such as widemax's own."""
+    """An optimizer whose state can follow the rows of a parameter, as widemax's own."""
 
     def resize(self, parameter: Tensor, kept_rows: Tensor, num_new: int) -> None:
-        """Keep the state of ``kept_rows``, in this order, and give ``num_new`` rows after them a fresh one."""
+        """Keep the state of ``kept_rows``, in this order, and begin that of ``num_new`` rows after them."""
 
 
 def new_weight_rows(weight: Tensor, num_new: int, init: NewRows | Tensor) -> Tensor:

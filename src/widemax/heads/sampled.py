@@ -25,6 +25,10 @@ class SampledHead(LinearHead):
     Cross-entropy is :func:`~widemax.heads.sampled_softmax_loss`, binary cross-entropy
     :func:`~widemax.heads.sampled_sigmoid_loss`. Weight and bias receive sparse gradients over the rows used.
 
+    Use: for so many classes that a step over all of them is too slow or too large, which ``widemax plan``
+    tells. Where "exact" is affordable take that, since its gradient has no noise. Where training needs exact
+    probabilities of single classes take "two_level" or "tree".
+
     Args:
         num_classes: C.
         dim: D, the length of a hidden vector.

@@ -70,7 +70,8 @@ def complete_rest(
         )
         kind = head_plan.choice
     options = {"loss": LOSS[task], **config.head.options}
-    if options["loss"] == "cross_entropy" and "label_smoothing" in heads.options(kind).model_fields:
+    plain_softmax = options["loss"] == "cross_entropy" and "score" not in options
+    if plain_softmax and "label_smoothing" in heads.options(kind).model_fields:
         options.setdefault("label_smoothing", LABEL_SMOOTHING)
     if options.pop("dim", dim) != dim:
         raise ConfigError(f"head.dim must equal the encoder's dim {dim}; leave it out.")

@@ -16,7 +16,7 @@ from widemax.encoders import to_tensors
 from widemax.errors import DataError
 from widemax.evaluation import OneLabelRows, SeveralLabelRows, evaluate_rows, fit_temperature
 from widemax.evaluation.report import ReportCollector
-from widemax.heads import Answers, SeveralLabels
+from widemax.heads import Answers, LinearHead, SeveralLabels
 from widemax.training.feed import Feed, Rows, encode_labels
 
 ROWS_AT_ONCE = 512
@@ -133,11 +133,16 @@ def calibrate_temperature(model: Model, feed: Feed) -> float:
     known_B = rows.labels >= 0
     head.calibration_temperature.fill_(1.0)
     with torch.no_grad():
-        logits_BC = head.logits(encoder(rows.features))[known_B]
+        hidden_BD = encoder(rows.features)[known_B]
     labels_B = rows.labels[known_B]
+    logits_BC = head.logits(hidden_BD) if isinstance(head, LinearHead) else None
 
     def nll(temperature: float) -> float:
-        return float(torch.nn.functional.cross_entropy(logits_BC / temperature, labels_B))
+        if logits_BC is not None:
+            return float(torch.nn.functional.cross_entropy(logits_BC / temperature, labels_B))
+        # Each softmax inside such a head has the temperature, which no scaling of log-probabilities equals.
+        head.calibration_temperature.fill_(temperature)
+        return -float(head.log_probs(hidden_BD, labels_B[:, None]).mean())
 
     temperature = fit_temperature(nll) if len(labels_B) else 1.0
     head.calibration_temperature.fill_(temperature)

@@ -1,4 +1,4 @@
-"""What every metric is: chunks of rows in, one number out, memory O(classes) and a few bytes a row at most."""
+"""What every metric is: chunks of rows in, one number out, in memory O(classes) and a few bytes a row."""
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass

@@ -16,9 +16,18 @@ class AdaFace(Cosine):
 
     The lengths of hidden vectors are compared with those of the same batch, so batches should not be small.
 
+    Use: for open sets whose inputs are of mixed quality, such as blurred faces, which should not be pressed.
+    With small batches or even quality take "arcface" or "cosface"; for probabilities over the training
+    classes "cosine" or "dot".
+
     Args:
         margin: m.
         spread: how far the quality moves for a length one standard deviation from the mean.
+
+    Example:
+        >>> import torch
+        >>> AdaFace().of_labels(torch.tensor([0.5, 0.5, 0.5]), torch.tensor([20.0, 22.0, 24.0]))
+        tensor([])
 
     Source: Kim et al. 2022, "AdaFace: Quality Adaptive Margin for Face Recognition", equations 13 to 15.
     """

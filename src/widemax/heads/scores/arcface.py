@@ -17,8 +17,16 @@ class ArcFace(Cosine):
 
     Choose a temperature such as 1/64, the scale 64 of the paper.
 
+    Use: for open sets, as "cosface"; the margin is the same angle everywhere, where that of "cosface" asks
+    for most near the class weight. For probabilities over the training classes take "cosine" or "dot".
+
     Args:
         margin_radians: m.
+
+    Example:
+        >>> import torch
+        >>> ArcFace(margin_radians=math.pi / 6).of_labels(torch.tensor([0.5]), torch.tensor([20.0]))
+        tensor([0.])
 
     Source: Deng et al. 2019, "ArcFace: Additive Angular Margin Loss for Deep Face Recognition", equation 3.
     """

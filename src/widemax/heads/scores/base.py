@@ -1,6 +1,5 @@
 """What a score is, and the registry of scores. Shapes: B rows, D hidden, N classes, P labels."""
 
-from abc import ABC
 from typing import ClassVar
 
 import torch
@@ -9,7 +8,7 @@ from torch import Tensor
 from widemax.registry import Registry, Spec
 
 
-class Score(ABC):
+class Score:
     """How a hidden vector is compared with a class weight, before the temperature divides.
 
     A member says whether vectors are scaled to unit length first, so that scores are cosines, and in training

@@ -16,8 +16,17 @@ class CosFace(Cosine):
 
     Choose a temperature such as 1/64, the scale 64 of the paper.
 
+    Use: for open sets (faces, products), where vectors of classes that training never saw are compared by
+    cosine. Answers are given without the margin, so probabilities over the training classes come out too
+    sure: for those take "cosine" or "dot".
+
     Args:
         margin: m.
+
+    Example:
+        >>> import torch
+        >>> CosFace(margin=0.25).of_labels(torch.tensor([0.5]), torch.tensor([20.0]))
+        tensor([0.2500])
 
     Source: Wang et al. 2018, "CosFace: Large Margin Cosine Loss for Deep Face Recognition", equation 4.
     """

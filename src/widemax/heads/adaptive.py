@@ -1,0 +1,198 @@
+"""The adaptive softmax: rare classes live in clusters with narrow weights.
+
+Shapes: B rows, C classes, D hidden, P labels, k classes of the shortlist, J clusters, H = k + J, Q labels of
+one cluster.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import Annotated, Literal, final
+
+import numpy as np
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from widemax.errors import ConfigError
+from widemax.heads.base import heads
+from widemax.heads.cutoffs import best_cutoffs
+from widemax.heads.exact import PLAIN_ELEMENTS
+from widemax.heads.labels import Labels, label_pairs
+from widemax.heads.normalized import NormalizedHead, SoftmaxLoss
+from widemax.kernels import Pairs, plain_cross_entropy, tiled_cross_entropy
+from widemax.losses import reduce_loss
+from widemax.losses.base import Reduction
+
+Cutoffs = tuple[Annotated[int, Field(ge=1)], ...]
+
+
+@final
+@heads.register("adaptive")
+class AdaptiveHead(NormalizedHead):
+    """P(c | h) = softmax(h Wᵀ)_c on the shortlist, and P(cluster) · softmax(h V_iᵀ W_iᵀ)_c in cluster i.
+
+    The softmax over the shortlist has one more logit for each cluster. Cluster i holds rarer classes than
+    cluster i − 1, and projects hidden vectors to ⌊D / div_valueⁱ⁺¹⌋ numbers first, but at least to 1. A label
+    costs the shortlist and its own cluster only. Biases start where they alone predict the frequencies of the
+    classes, if these are given.
+
+    Use: for language models and other classes whose frequencies fall steeply, where the shortlist answers
+    most labels. Rare classes get narrow vectors, so with even frequencies, or where rare classes matter as
+    much, take "exact" or "sampled".
+
+    Args:
+        num_classes: C.
+        dim: D, the length of a hidden vector.
+        class_counts: [C] how often each class occurs in the training data; clusters follow it. Without, class
+            ids go from frequent to rare, by Zipf's law.
+        num_rows: not used.
+        loss: "cross_entropy", the only one.
+        cutoffs: how many of the most frequent classes stand before each cluster, ascending; "auto" takes
+            those of least expected cost.
+        div_value: how many times narrower each cluster is than the one before.
+        bias: whether the shortlist and the clusters have biases.
+        tail_bias: whether the classes of clusters have biases.
+        ignore_index: rows with this label have loss 0 and no weight in a mean.
+
+    Raises:
+        ConfigError: cutoffs that do not ascend or exceed C − 1.
+
+    Source: Grave et al. 2017, "Efficient softmax approximation for GPUs"; the same probabilities as
+    ``torch.nn.AdaptiveLogSoftmaxWithLoss``.
+
+    Example:
+        >>> head = AdaptiveHead(10_000, 16, cutoffs=(100, 1000))
+        >>> [tuple(weight.shape) for weight in head.tail_weights]
+        [(900, 4), (9000, 1)]
+    """
+
+    place_of_class: Tensor
+
+    def __init__(
+        self,
+        num_classes: int,
+        dim: int,
+        class_counts: Tensor | None = None,
+        num_rows: int | None = None,
+        *,
+        loss: SoftmaxLoss = "cross_entropy",
+        cutoffs: Cutoffs | Literal["auto"] = "auto",
+        div_value: Annotated[float, Field(gt=0.0)] = 4.0,
+        bias: bool = True,
+        tail_bias: bool = True,
+        ignore_index: int = -100,
+    ) -> None:
+        counts_C = torch.zeros(num_classes, dtype=torch.float64, device="cpu")
+        if class_counts is not None:
+            counts_C = class_counts.cpu().double()
+        order_C = counts_C.argsort(descending=True, stable=True)
+        if cutoffs == "auto":
+            zipf_C = 1 / np.arange(1.0, num_classes + 1)
+            by_place_C = zipf_C if class_counts is None else counts_C[order_C].numpy() + 1
+            cutoffs = best_cutoffs(by_place_C, dim)
+        starts, ends = (0, *cutoffs), (*cutoffs, num_classes)
+        if any(end <= start for start, end in zip(starts, ends, strict=True)):
+            raise ConfigError(
+                f"cutoffs must ascend within [1, {num_classes - 1}]; got {cutoffs}. Leave out those beyond "
+                "the classes, or use 'auto'."
+            )
+        super().__init__(num_classes, dim, loss=loss, classes_per_label=num_classes // len(ends))
+        self.cutoffs = cutoffs
+        self.ignore_index = ignore_index
+        # Within a cluster by class id, so that equal classes stand in the order they are ranked in.
+        class_of_place_C = self._cluster_of(order_C.argsort()).argsort(stable=True)
+        self.register_buffer("place_of_class", class_of_place_C.argsort())
+        sizes = [end - start for start, end in zip(starts, ends, strict=True)]
+        narrow = [max(1, int(dim // div_value ** (cluster + 1))) for cluster in range(len(cutoffs))]
+        self.weight = _normal(sizes[0] + len(cutoffs), dim)
+        self.bias = nn.Parameter(torch.zeros(len(self.weight))) if bias else None
+        self.tail_projections = nn.ParameterList(_normal(each, dim) for each in narrow)
+        self.tail_weights = nn.ParameterList(map(_normal, sizes[1:], narrow))
+        biases = [nn.Parameter(torch.zeros(size)) for size in sizes[1:]]
+        self.tail_biases = nn.ParameterList(biases) if tail_bias else None
+        if class_counts is not None:
+            self._start_at_frequencies(torch.split(counts_C[class_of_place_C] + 1, sizes))
+
+    @torch.no_grad()
+    def _start_at_frequencies(self, masses: Sequence[Tensor]) -> None:
+        """Set biases from the smoothed counts of the shortlist and of each cluster."""
+        shortlist_k, *tails = masses
+        if self.bias is not None:
+            masses_H = torch.cat([shortlist_k, *(mass.sum()[None] for mass in tails)])
+            self.bias.copy_((masses_H / masses_H.sum()).log())
+        for bias, mass in zip(self.tail_biases or (), tails, strict=bool(self.tail_biases)):
+            bias.copy_((mass / mass.sum()).log())
+
+    def forward(
+        self,
+        hidden: Tensor,
+        labels: Labels,
+        *,
+        sample_weight: Tensor | None = None,
+        reduction: Reduction = "mean",
+    ) -> Tensor:
+        pairs = label_pairs(labels, hidden)
+        kept_P = pairs.ids_P != self.ignore_index
+        loss_B = self._row_losses(hidden, Pairs(pairs.rows_P[kept_P], pairs.ids_P[kept_P]))
+        # A row is ignored when all its labels are; one that never had a label counts as in other heads.
+        counts_B = torch.ones_like(loss_B).index_fill(0, pairs.rows_P[~kept_P], 0.0)
+        counts_B = counts_B.index_fill(0, pairs.rows_P[kept_P], 1.0)
+        weight = counts_B if sample_weight is None else sample_weight * counts_B
+        return reduce_loss(loss_B, sample_weight=weight, reduction=reduction)
+
+    def label_log_probs(self, hidden: Tensor, pairs: Pairs, temperature: float) -> Tensor:
+        place_P = self.place_of_class[pairs.ids_P]
+        cluster_P = self._cluster_of(place_P)
+        # One sort and one look at the sizes serve all clusters; a mask for each would wait for the device.
+        order_P = cluster_P.argsort(stable=True)
+        sizes = cluster_P.bincount(minlength=len(self.cutoffs) + 1).tolist()
+        column_P = torch.where(cluster_P == 0, place_P, self.shortlist_size + cluster_P - 1)
+        log_probs_P = self._head_log_probs(hidden, temperature)[pairs.rows_P, column_P]
+        for cluster, places_Q in enumerate(torch.split(order_P, sizes)[1:]):
+            if len(places_Q):
+                relative_Q = place_P[places_Q] - self.cutoffs[cluster]
+                loss_Q = self._tail_loss(hidden[pairs.rows_P[places_Q]], relative_Q, cluster, temperature)
+                log_probs_P = log_probs_P.index_add(0, places_Q, -loss_Q)
+        return log_probs_P
+
+    def all_log_probs(self, hidden: Tensor, temperature: float) -> Tensor:
+        head_bH = self._head_log_probs(hidden, temperature)
+        parts = [head_bH[:, : self.shortlist_size]]
+        for cluster in range(len(self.cutoffs)):
+            narrow, weight, bias = self._tail(hidden, cluster)
+            logits = nn.functional.linear(narrow, weight, bias) / temperature
+            parts.append(logits.log_softmax(1) + head_bH[:, self.shortlist_size + cluster, None])
+        return torch.cat(parts, 1)[:, self.place_of_class]
+
+    @property
+    def shortlist_size(self) -> int:
+        """How many classes stand in no cluster."""
+        return len(self.weight) - len(self.cutoffs)
+
+    def _cluster_of(self, place_P: Tensor) -> Tensor:
+        """0 for the shortlist, i + 1 for cluster i."""
+        ends = torch.tensor(self.cutoffs, dtype=torch.int64, device=place_P.device)
+        return torch.bucketize(place_P, ends, right=True)
+
+    def _head_log_probs(self, hidden_BD: Tensor, temperature: float) -> Tensor:
+        logits_BH = nn.functional.linear(hidden_BD, self.weight, self.bias) / temperature
+        return logits_BH.log_softmax(1)
+
+    def _tail(self, hidden_BD: Tensor, cluster: int) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Narrow hidden vectors, weight and bias of a cluster."""
+        narrow = nn.functional.linear(hidden_BD, self.tail_projections[cluster])
+        bias = None if self.tail_biases is None else self.tail_biases[cluster]
+        return narrow, self.tail_weights[cluster], bias
+
+    def _tail_loss(self, hidden_QD: Tensor, relative_Q: Tensor, cluster: int, temperature: float) -> Tensor:
+        layer = self._tail(hidden_QD, cluster)
+        is_small = len(relative_Q) * len(layer[1]) <= PLAIN_ELEMENTS
+        cross_entropy = plain_cross_entropy if is_small else tiled_cross_entropy
+        targets = Pairs(torch.arange(len(relative_Q), device=relative_Q.device), relative_Q)
+        whole_Q = torch.ones_like(relative_Q, dtype=torch.float64)
+        return cross_entropy(*layer, targets, whole_Q, temperature=temperature)
+
+
+def _normal(num_rows: int, dim: int) -> nn.Parameter:
+    """A weight of variance 1 / dim."""
+    return nn.Parameter(torch.randn(num_rows, dim) / math.sqrt(dim))

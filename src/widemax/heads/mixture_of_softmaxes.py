@@ -1,0 +1,127 @@
+"""Several softmaxes over the same classes, mixed.
+
+Shapes: B rows, K components, C classes, D hidden, N asked, P labels, Q = P·K labels of all components.
+"""
+
+import math
+from typing import Annotated, final
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from widemax.heads.base import heads
+from widemax.heads.exact import PLAIN_ELEMENTS
+from widemax.heads.labels import no_pairs
+from widemax.heads.normalized import HELD_ELEMENTS, NormalizedHead, SoftmaxLoss
+from widemax.kernels import Pairs, plain_cross_entropy, stream_classes, tiled_cross_entropy
+from widemax.numerics import logsumexp
+
+
+@final
+@heads.register("mixture_of_softmaxes")
+class MixtureOfSoftmaxesHead(NormalizedHead):
+    """P(c | h) = Σ_k π_k(h) softmax(W tanh(V_k h + v_k) + bias)_c with π(h) = softmax(U h).
+
+    The log-probabilities of a linear head, as a matrix over contexts and classes, have rank D + 1 at most;
+    these have any. It costs K times a linear head. The loss streams over tiles of classes when [B·K, C]
+    logits would be large; several labels a row cost as much as several rows.
+
+    Use: for language models with short hidden vectors, where one softmax cannot express all contexts. It
+    costs K times "exact": try longer hidden vectors there first.
+
+    Args:
+        num_classes: C.
+        dim: D, the length of a hidden vector.
+        class_counts: [C] how often each class occurs in the training data; sets the first biases.
+        num_rows: not used.
+        loss: "cross_entropy", the only one.
+        num_components: K.
+        bias: whether classes have biases, the same in every component.
+
+    Source: Yang et al. 2018, "Breaking the Softmax Bottleneck: A High-Rank RNN Language Model", equation 3.
+
+    Example:
+        >>> head = MixtureOfSoftmaxesHead(1000, 16, num_components=3)
+        >>> hidden = torch.ones(1, 16)
+        >>> head.log_probs(hidden, torch.arange(1000)).exp().sum()
+        tensor(1.0000)
+    """
+
+    def __init__(
+        self,
+        num_classes: int,
+        dim: int,
+        class_counts: Tensor | None = None,
+        num_rows: int | None = None,
+        *,
+        loss: SoftmaxLoss = "cross_entropy",
+        num_components: Annotated[int, Field(ge=1)] = 4,
+        bias: bool = True,
+    ) -> None:
+        super().__init__(num_classes, dim, loss=loss, classes_per_label=num_classes)
+        self.num_components = num_components
+        self.weight = nn.Parameter(torch.empty(num_classes, dim))
+        self.bias = nn.Parameter(torch.zeros(num_classes)) if bias else None
+        self.mixture_weight = nn.Parameter(torch.empty(num_components, dim))
+        self.component_weight = nn.Parameter(torch.empty(num_components * dim, dim))
+        self.component_bias = nn.Parameter(torch.zeros(num_components * dim))
+        for weight in (self.weight, self.mixture_weight, self.component_weight):
+            nn.init.normal_(weight, std=1 / math.sqrt(dim))
+        if self.bias is not None and class_counts is not None:
+            with torch.no_grad():
+                self.bias.copy_((class_counts.double() + 1).log() - (class_counts.double() + 1).sum().log())
+
+    @property
+    def rows_at_once(self) -> int:
+        return max(1, HELD_ELEMENTS // (self.num_components * self.num_classes))
+
+    def label_log_probs(self, hidden: Tensor, pairs: Pairs, temperature: float) -> Tensor:
+        log_mixture_BK, components_BKD = self._components(hidden, temperature)
+        components_QD = components_BKD[pairs.rows_P].flatten(0, 1)
+        num_rows = len(components_QD)
+        targets = Pairs(
+            torch.arange(num_rows, device=hidden.device), pairs.ids_P.repeat_interleave(self.num_components)
+        )
+        is_small = num_rows * self.num_classes <= PLAIN_ELEMENTS
+        cross_entropy = plain_cross_entropy if is_small else tiled_cross_entropy
+        loss_Q = cross_entropy(
+            components_QD,
+            self.weight,
+            self.bias,
+            targets,
+            torch.ones_like(targets.ids_P, dtype=torch.float64),
+            temperature=temperature,
+        )
+        return logsumexp(log_mixture_BK[pairs.rows_P] - loss_Q.view(-1, self.num_components))
+
+    def all_log_probs(self, hidden: Tensor, temperature: float) -> Tensor:
+        log_mixture_BK, components_BKD = self._components(hidden, temperature)
+        bias_C = None if self.bias is None else self.bias / temperature
+        logits_BKC = nn.functional.linear(components_BKD / temperature, self.weight, bias_C)
+        return logsumexp(logits_BKC.log_softmax(2) + log_mixture_BK[..., None], axis=1)
+
+    @torch.no_grad()
+    def log_probs(self, hidden: Tensor, class_ids: Tensor) -> Tensor:
+        if class_ids.shape[-1] >= self.num_classes:
+            return super().log_probs(hidden, class_ids)
+        temperature = float(self.calibration_temperature)
+        log_mixture_BK, components_BKD = self._components(hidden, temperature)
+        scaled_BKD = components_BKD / temperature
+        bias_C = None if self.bias is None else self.bias / temperature
+        nothing = no_pairs(hidden.device)
+        found = stream_classes(scaled_BKD.flatten(0, 1), self.weight, bias_C, nothing, nothing, k=0)
+        shift_BK1 = (log_mixture_BK - found.log_partition_B.view_as(log_mixture_BK))[..., None]
+        if class_ids.ndim == 1:
+            logits_BKN = scaled_BKD @ self.weight[class_ids].T
+        else:
+            logits_BKN = torch.einsum("bkd,bnd->bkn", scaled_BKD, self.weight[class_ids])
+        if bias_C is not None:
+            logits_BKN = logits_BKN + bias_C[class_ids].view(-1, 1, class_ids.shape[-1])
+        return logsumexp(logits_BKN + shift_BK1, axis=1)
+
+    def _components(self, hidden_BD: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
+        """[B, K] log mixture weights and [B, K, D] hidden vectors of the components."""
+        log_mixture_BK = (hidden_BD @ self.mixture_weight.T / temperature).log_softmax(1)
+        components = nn.functional.linear(hidden_BD, self.component_weight, self.component_bias).tanh()
+        return log_mixture_BK, components.view(len(hidden_BD), self.num_components, self.dim)

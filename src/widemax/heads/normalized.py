@@ -1,0 +1,179 @@
+"""What heads share whose probabilities sum to 1 by the way they are made.
+
+Shapes: B rows, b rows of one chunk, C classes, D hidden, K kept, N asked, P labels, R rows given up.
+"""
+
+from abc import abstractmethod
+from collections.abc import Callable
+from typing import Literal, NamedTuple
+
+import torch
+from torch import Tensor
+
+from widemax.heads.answers import Answers, TopK
+from widemax.heads.base import Head
+from widemax.heads.dense import answer_rows, excluded_pairs
+from widemax.heads.labels import Labels, SeveralLabels, label_pairs, no_pairs
+from widemax.kernels import Pairs
+from widemax.losses import check_labels, reduce_loss
+from widemax.losses.base import Reduction
+
+# Log-probabilities held at a time.
+HELD_ELEMENTS = 2**24
+# Labels looked up at a time: a label may need many rows of weights.
+PAIRS_AT_ONCE = 2**12
+# Rows whose top k is searched together.
+SEARCHED_ROWS = 256
+
+SoftmaxLoss = Literal["cross_entropy"]
+
+
+class Searched(NamedTuple):
+    """What a best-first search for the top k found.
+
+    Attributes:
+        class_ids_BK: the best classes, best first, equal ones by ascending id.
+        log_probs_BK: their log-probabilities in nats; −inf for excluded classes.
+        num_expanded_B: how many parts of the head a row has looked into.
+        is_proven_B: whether the search ended before its limit; other rows hold the best classes seen.
+    """
+
+    class_ids_BK: Tensor
+    log_probs_BK: Tensor
+    num_expanded_B: Tensor
+    is_proven_B: Tensor
+
+    @staticmethod
+    def nothing(like: Tensor, k: int, num_classes: int) -> "Searched":
+        """Before a search over as many rows as ``like`` has, in its dtype; class id C stands for none."""
+        ids_BK = torch.full((len(like), k), num_classes, device=like.device)
+        numbers_B = torch.zeros(len(like), dtype=torch.int64, device=like.device)
+        return Searched(ids_BK, like.new_full((len(like), k), -torch.inf), numbers_B, numbers_B.bool())
+
+
+class NormalizedHead(Head):
+    """A head made of softmaxes whose product sums to 1 over the classes, so that log Z = 0.
+
+    Logits are log-probabilities. ``calibration_temperature`` divides the logits of every softmax inside.
+    A member states the log-probabilities of some labels and those of all classes; the rest follows.
+
+    Args:
+        num_classes: C.
+        dim: D, the length of a hidden vector.
+        loss: "cross_entropy", the only one: exactly one class is right.
+        classes_per_label: how many classes' worth of work the log-probability of one label takes; when all
+            that are asked for take more than C, all classes are computed together.
+    """
+
+    def __init__(self, num_classes: int, dim: int, *, loss: SoftmaxLoss, classes_per_label: int) -> None:
+        super().__init__(num_classes, dim)
+        self.loss = loss
+        self.normalizer = "softmax"
+        self.classes_per_label = classes_per_label
+
+    @abstractmethod
+    def label_log_probs(self, hidden: Tensor, pairs: Pairs, temperature: float) -> Tensor:
+        """[P] log-probabilities of (row, class) pairs, with gradients."""
+
+    @abstractmethod
+    def all_log_probs(self, hidden: Tensor, temperature: float) -> Tensor:
+        """[b, C] log-probabilities of all classes, in memory that belongs to the caller."""
+
+    @property
+    def rows_at_once(self) -> int:
+        """Rows whose log-probabilities over all classes are held together."""
+        return max(1, HELD_ELEMENTS // self.num_classes)
+
+    def forward(
+        self,
+        hidden: Tensor,
+        labels: Labels,
+        *,
+        sample_weight: Tensor | None = None,
+        reduction: Reduction = "mean",
+    ) -> Tensor:
+        pairs = label_pairs(labels, hidden)
+        return reduce_loss(self._row_losses(hidden, pairs), sample_weight=sample_weight, reduction=reduction)
+
+    def _row_losses(self, hidden_BD: Tensor, pairs: Pairs) -> Tensor:
+        """[B] cross-entropy with a target that is uniform over a row's labels; 0 without labels."""
+        if pairs.ids_P.device.type == "cpu":
+            check_labels(pairs.ids_P, self.num_classes, rows=pairs.rows_P)
+        log_probs_P = self.label_log_probs(hidden_BD, pairs, 1.0)
+        num_labels_P = pairs.rows_P.bincount(minlength=len(hidden_BD))[pairs.rows_P]
+        loss_B = log_probs_P.new_zeros(len(hidden_BD))
+        return loss_B.index_add(0, pairs.rows_P, -log_probs_P / num_labels_P)
+
+    def logits(self, hidden: Tensor, class_ids: Tensor | None = None) -> Tensor:
+        if class_ids is None:
+            class_ids = torch.arange(self.num_classes, device=hidden.device)
+        return self.log_probs(hidden, class_ids)
+
+    def log_partition(self, hidden: Tensor) -> Tensor:
+        return hidden.new_zeros(len(hidden))
+
+    @torch.no_grad()
+    def log_probs(self, hidden: Tensor, class_ids: Tensor) -> Tensor:
+        temperature = float(self.calibration_temperature)
+        ids_BN = class_ids.expand(len(hidden), class_ids.shape[-1])
+        if ids_BN.shape[1] * self.classes_per_label >= self.num_classes:
+            chunks = zip(
+                torch.split(hidden, self.rows_at_once), torch.split(ids_BN, self.rows_at_once), strict=True
+            )
+            parts = [self.all_log_probs(rows_bD, temperature).gather(1, ids_bN) for rows_bD, ids_bN in chunks]
+            return torch.cat(parts)
+        rows_BN = torch.arange(len(hidden), device=hidden.device)[:, None].expand_as(ids_BN)
+        pairs = zip(
+            torch.split(rows_BN.flatten(), PAIRS_AT_ONCE),
+            torch.split(ids_BN.flatten(), PAIRS_AT_ONCE),
+            strict=True,
+        )
+        parts = [self.label_log_probs(hidden, Pairs(*chunk), temperature) for chunk in pairs]
+        return torch.cat(parts).view(ids_BN.shape)
+
+    @torch.no_grad()
+    def topk(self, hidden: Tensor, k: int, *, exclude: SeveralLabels | None = None) -> TopK:
+        return self._answer(hidden, no_pairs(hidden.device), k, exclude).topk
+
+    @torch.no_grad()
+    def answer(
+        self, hidden: Tensor, labels: Labels, *, k: int, exclude: SeveralLabels | None = None
+    ) -> Answers:
+        pairs = label_pairs(labels, hidden)
+        check_labels(pairs.ids_P, self.num_classes, rows=pairs.rows_P, ignore_index=-1)
+        return self._answer(hidden, pairs, k, exclude)
+
+    def _topk_by_search(
+        self,
+        search: Callable[[Tensor, Pairs], Searched],
+        hidden_BD: Tensor,
+        k: int,
+        exclude: SeveralLabels | None,
+    ) -> TopK:
+        """Top k by a search for some rows at a time; rows it gives up are answered over all classes."""
+        excluded = excluded_pairs(exclude, hidden_BD, no_pairs(hidden_BD.device), self.num_classes)
+        starts = range(0, max(len(hidden_BD), 1), SEARCHED_ROWS)
+        parts = [
+            search(
+                hidden_BD[start : start + SEARCHED_ROWS], excluded.of_rows(start, start + SEARCHED_ROWS)[1]
+            )
+            for start in starts
+        ]
+        found = Searched(*(torch.cat(tensors) for tensors in zip(*parts, strict=True)))
+        rest_R = (~found.is_proven_B).nonzero().squeeze(1)
+        if len(rest_R):
+            exclude_R = None if exclude is None else exclude.take(rest_R)
+            best = NormalizedHead.topk(self, hidden_BD[rest_R], k, exclude=exclude_R)
+            found.class_ids_BK[rest_R], found.log_probs_BK[rest_R] = best.class_ids_BK, best.log_probs_BK
+        return TopK(found.class_ids_BK, found.log_probs_BK, found.log_probs_BK)
+
+    def _answer(self, hidden_BD: Tensor, labels: Pairs, k: int, exclude: SeveralLabels | None) -> Answers:
+        temperature = float(self.calibration_temperature)
+        return answer_rows(
+            lambda hidden_bD: self.all_log_probs(hidden_bD, temperature),
+            hidden_BD,
+            labels,
+            excluded_pairs(exclude, hidden_BD, labels, self.num_classes),
+            k=min(k, self.num_classes),
+            rows_at_once=self.rows_at_once,
+        )

@@ -1,0 +1,90 @@
+"""The head with several centers a class, of which the nearest counts.
+
+Shapes: B rows, b rows of one chunk, C classes, K centers a class, D hidden, P labels.
+"""
+
+import math
+from typing import Annotated, final
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from widemax.errors import ConfigError
+from widemax.heads.base import heads
+from widemax.heads.normalized import NormalizedHead, SoftmaxLoss
+from widemax.heads.scores import Score, build_score
+from widemax.kernels import Pairs
+from widemax.losses import sub_center_cosines
+from widemax.numerics import log_softmax
+from widemax.registry import Spec
+
+
+@final
+@heads.register("sub_center")
+class SubCenterHead(NormalizedHead):
+    """Softmax over the cosines to the nearest of K centers of each class, with a margin in training.
+
+    s_bc = max_k cos(h_b, w_ck) / temperature, and P = softmax(s). In training a row's own label scores with
+    the margin of ``score`` first. Noisy examples of a class gather at centers of their own.
+
+    Use: faces and other classes whose labels are noisy, or that come in several looks. Every step takes all
+    K·C centers and holds their cosines, so some hundred thousand classes are the limit. Classes of one look
+    each need only an exact or sampled head with the same score.
+
+    Args:
+        num_classes: C.
+        dim: D, the length of a hidden vector.
+        class_counts: not used; every head is given it.
+        num_rows: not used; every head is given it.
+        loss: "cross_entropy", the only one: exactly one class is right.
+        num_centers: K.
+        score: "cosine", or one with a margin.
+        temperature: divides the cosines.
+
+    Raises:
+        ConfigError: a score that is no cosine.
+
+    Example:
+        >>> head = SubCenterHead(10, 4, num_centers=2)
+        >>> head.log_probs(torch.ones(1, 4), torch.arange(10)).exp().sum().round(decimals=4)
+        tensor(1.)
+
+    Source: Deng et al. 2020, "Sub-center ArcFace: Boosting Face Recognition by Large-scale Noisy Web Faces",
+    §3.2.
+    """
+
+    def __init__(
+        self,
+        num_classes: int,
+        dim: int,
+        class_counts: Tensor | None = None,
+        num_rows: int | None = None,
+        *,
+        loss: SoftmaxLoss = "cross_entropy",
+        num_centers: Annotated[int, Field(ge=1)] = 3,
+        score: Spec | Score = "arcface",
+        temperature: Annotated[float, Field(gt=0.0)] = 1 / 64,
+    ) -> None:
+        # One label takes all classes, so label_log_probs is asked in training only.
+        super().__init__(num_classes, dim, loss=loss, classes_per_label=num_classes)
+        self.score = build_score(score)
+        if not self.score.is_cosine:
+            raise ConfigError(f"score must be a cosine, with a margin or without; got {score!r}.")
+        self.temperature = temperature
+        self.weight = nn.Parameter(torch.empty(num_classes, num_centers, dim))
+        nn.init.normal_(self.weight, std=1 / math.sqrt(dim))
+
+    def label_log_probs(self, hidden: Tensor, pairs: Pairs, temperature: float) -> Tensor:
+        cosines_BC = sub_center_cosines(hidden, self.weight)
+        if self.score.has_margin:
+            norms_P = torch.linalg.vector_norm(hidden, dim=1)[pairs.rows_P]
+            label_cosines_P = self.score.of_labels(cosines_BC[pairs.rows_P, pairs.ids_P], norms_P)
+            cosines_BC = cosines_BC.index_put((pairs.rows_P, pairs.ids_P), label_cosines_P)
+        log_probs_BC: Tensor = log_softmax(cosines_BC / (self.temperature * temperature))
+        return log_probs_BC[pairs.rows_P, pairs.ids_P]
+
+    def all_log_probs(self, hidden: Tensor, temperature: float) -> Tensor:
+        cosines_bC = sub_center_cosines(hidden, self.weight)
+        log_probs_bC: Tensor = log_softmax(cosines_bC / (self.temperature * temperature))
+        return log_probs_bC
