@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from widemax.errors import ConfigError, ShapeError
+from widemax.errors import ConfigError
 from widemax.samplers import Frequency
 
 
@@ -32,5 +32,5 @@ def test_classes_without_a_row_are_drawn():
 def test_what_is_missing_is_named():
     with pytest.raises(ConfigError, match="class_counts"):
         Frequency(3)
-    with pytest.raises(ShapeError, match=r"3 classes; got shape \(2,\)"):
+    with pytest.raises(ConfigError, match=r"3 classes; got shape \(2,\)"):
         Frequency(3, torch.tensor([1, 2]))

@@ -24,6 +24,11 @@ class CenterLoss(nn.Module):
     update cost O(B·D), whatever the number of classes. Centers start at 0, get no gradient and belong to the
     state dict.
 
+    Use:
+        Beside a softmax loss, where hidden vectors are compared by distance later and should gather by class.
+        It pulls together but pushes nothing apart, so never use it alone; for comparisons by cosine take a
+        score with a margin.
+
     Args:
         num_classes: C.
         dim: D, the length of a hidden vector.

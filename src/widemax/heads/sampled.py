@@ -22,6 +22,9 @@ from widemax.samplers import Query, Sampler, build_sampler
 class SampledHead(LinearHead):
     """The loss over the labels and a shared draw of classes; a step costs the classes drawn, not all of them.
 
+    ℓ_b = log Σ_y exp(s_y − log q_y) − (s_t − log q_t) over the label t and the candidates y, whose expected
+    counts are q_y: that is the correction "conditional"; the losses below have the others.
+
     Cross-entropy is :func:`~widemax.heads.sampled_softmax_loss`, binary cross-entropy
     :func:`~widemax.heads.sampled_sigmoid_loss`. Weight and bias receive sparse gradients over the rows used.
 
@@ -99,6 +102,9 @@ class SampledHead(LinearHead):
         reduction: Reduction = "mean",
     ) -> Tensor:
         pairs = self._training_pairs(hidden, labels)
+        if not len(hidden):
+            # There is nothing to draw for, and some samplers follow the rows.
+            return reduce_loss(hidden.sum(1), sample_weight=sample_weight, reduction=reduction)
         query = Query(self.score.scaled(hidden.detach()) / self.temperature, self.scored_rows)
         ids_P = pairs.ids_P.to(self.generator.device)
         candidates = self.sampler.draw(ids_P, self.num_sampled, generator=self.generator, query=query)

@@ -87,6 +87,11 @@ def adaface(
     ℓ_b = −log( exp(scale · f(cos_by)) / (exp(scale · f(cos_by)) + Σ_{j≠y} exp(scale · cos_bj)) ) with the
     margin f of :func:`adaface_margin` at the row's quality, :func:`adaface_quality`.
 
+    Use:
+        For vectors that are compared by cosine later (faces, products) and come from inputs of mixed quality.
+        Inside a head set the score "adaface" instead, which computes the cosines. With inputs of even quality
+        ``arcface`` has less to tune; for probabilities over fixed classes take ``cross_entropy``.
+
     Args:
         cosines: [B, C] cosines between the hidden vectors and the class weights, in [−1, 1].
         labels: [B] class ids.

@@ -51,6 +51,11 @@ def arcface(
     ℓ_b = −log( exp(scale · cos(θ_by + m)) / (exp(scale · cos(θ_by + m)) + Σ_{j≠y} exp(scale · cos θ_bj)) ),
     where :func:`arcface_margin` says how the cosine goes on for θ + m > π.
 
+    Use:
+        For vectors that are compared by cosine later, with classes that training never saw: faces, products.
+        Inside a head set the score "arcface" instead, which computes the cosines. For probabilities over
+        fixed classes take ``cross_entropy``.
+
     Args:
         cosines: [B, C] cosines between the hidden vectors and the class weights, in [−1, 1].
         labels: [B] class ids.

@@ -8,8 +8,8 @@ nats, computed in float32 at least. The name of its second parameter says what i
 - ``targets``: [B, C] between 0 and 1, any number of right classes a row.
 
 A head answers with a softmax for the former and a sigmoid a class for the latter, unless the loss is
-registered with ``normalizer="softmax"`` or ``normalizer="sigmoid"``. A first parameter named ``cosines`` takes
-cosines in place of logits.
+registered with ``normalizer="softmax"`` or ``normalizer="sigmoid"``. A first parameter named ``cosines``
+takes cosines in place of logits.
 
 A logit of −inf masks its class: the class has no probability and no gradient; if it is the right class, the
 loss is inf. Keyword-only parameters are the options of the registry, so their annotations carry the ranges.

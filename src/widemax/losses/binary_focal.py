@@ -24,6 +24,10 @@ def binary_focal(
     ℓ_b = −Σ_j α y_bj (1 − p_bj)^γ log p_bj + (1 − α) (1 − y_bj) p_bj^γ log(1 − p_bj) with p = sigmoid(s);
     without α both of its factors are 1. γ = 0 is then binary cross-entropy.
 
+    Use:
+        For several right classes a row among very many easy wrong ones, as in detection. Its probabilities
+        are off even with unlimited data; where they must be right take ``binary_cross_entropy``.
+
     Args:
         logits: [B, C] log odds.
         targets: [B, C] 0 or 1, or anything between.

@@ -14,6 +14,11 @@ def bpr(logits: Tensor, labels: Tensor, *, ignore_index: int = -100) -> Tensor:
 
     ℓ_b = mean_{j≠y} softplus(s_bj − s_by), the mean taken over the wrong classes that are not masked.
 
+    Use:
+        For ranking from clicks and purchases, where only the order of classes counts. It gives no
+        probabilities, and easy wrong classes weigh as much as those near the top; where the top of the list
+        counts take ``cross_entropy``.
+
     Args:
         logits: [B, C] scores.
         labels: [B] class ids.

@@ -43,6 +43,11 @@ def cosface(
 
     ℓ_b = −log( exp(scale (cos_by − m)) / (exp(scale (cos_by − m)) + Σ_{j≠y} exp(scale cos_bj)) ).
 
+    Use:
+        For vectors that are compared by cosine later, as with ``arcface``, but by a plain margin on the
+        cosine. Inside a head set the score "cosface" instead, which computes the cosines. For probabilities
+        over fixed classes take ``cross_entropy``.
+
     Args:
         cosines: [B, C] cosines between the hidden vectors and the class weights, in [−1, 1].
         labels: [B] class ids.

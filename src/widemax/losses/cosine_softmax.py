@@ -23,6 +23,11 @@ def cosine_softmax(
 
     ℓ_b = −log softmax(scale · cos_b)_y.
 
+    Use:
+        For vectors that are compared by cosine later; ``cosface`` and ``arcface`` add a margin. Inside a head
+        set the score "cosine" and a temperature instead. Where the lengths of vectors mean something take
+        ``cross_entropy`` of dot products.
+
     Args:
         cosines: [B, C] cosines between the hidden vectors and the class weights, in [−1, 1].
         labels: [B] class ids.

@@ -23,6 +23,11 @@ def crammer_singer(
 
     ℓ_b = max(0, m + max_{j≠y} s_bj − s_by), or its square.
 
+    Use:
+        For a linear classifier with margins and one right class, where no probabilities are needed. A row
+        teaches only its best wrong class, which is slow with many classes: take ``weston_watkins``, which
+        teaches all within the margin, or ``cross_entropy`` for probabilities.
+
     Args:
         logits: [B, C] scores.
         labels: [B] class ids.

@@ -30,6 +30,11 @@ def cross_entropy(
     respect to the logits is a − t. The target t is the one-hot row of the label, or the given distribution;
     smoothing replaces it by (1 − ε) t + ε/C.
 
+    Use:
+        The first choice for exactly one right class a row, at any width: heads compute it without holding all
+        logits. For several right classes take ``binary_cross_entropy`` or ``multi_positive_softmax``; where
+        easy rows drown the hard ones try ``focal``.
+
     Args:
         logits: [B, C] logits, or probabilities when ``from_logits`` is false (logits are more accurate).
         labels: [B] class ids, or [B, C] target probabilities (one-hot rows included).

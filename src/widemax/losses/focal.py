@@ -25,6 +25,11 @@ def focal(
     ℓ_b = −w_y (1 − p_y)^γ log p_y with p = softmax(s). γ = 0 is cross-entropy. Both factors come from the log
     odds against the label, so (1 − p_y)^γ stays accurate however near p_y is to 1.
 
+    Use:
+        For one right class a row where most rows are easy and the rare hard ones matter. Hard rows are often
+        mislabeled ones, and its probabilities are off even with unlimited data; with noisy labels, or where
+        probabilities must be right, take ``cross_entropy``.
+
     Args:
         logits: [B, C] logits.
         labels: [B] class ids.

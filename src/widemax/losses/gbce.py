@@ -42,6 +42,11 @@ def gbce(
     ℓ_b = Σ_j β y_bj softplus(−s_bj) + (1 − y_bj) softplus(s_bj), β = 1 − t (1 − α). The positive term is
     −log sigmoid(s)^β without ever forming the power, so neither value nor gradient saturates.
 
+    Use:
+        For negatives that you draw uniformly yourself, a fixed number for each positive. Over all classes it
+        is ``binary_cross_entropy``. The head "sampled" with the correction "importance" is unbiased under any
+        sampler and needs no rate.
+
     Args:
         logits: [B, C] log odds of the positives and of the negatives that were drawn.
         targets: [B, C] 0 or 1, or anything between.

@@ -21,6 +21,11 @@ def info_nce(
 
     ℓ_b = −log( exp(s_by / T) / Σ_j exp(s_bj / T) ).
 
+    Use:
+        For matching pairs (query and document, image and text) among the candidates at hand. In-batch
+        candidates come as often as they are popular, and this loss does not correct for it: where they are
+        classes with ids take the head "sampled" with the sampler "in_batch".
+
     Args:
         logits: [B, C] similarities. With other rows' candidates as negatives (in-batch softmax) it is [B, B]
             and ``labels`` is ``torch.arange(B)``.

@@ -15,6 +15,11 @@ def multi_positive_softmax(logits: Tensor, targets: Tensor) -> Tensor:
     from whose denominator the row's other right classes are masked as accidental hits. With one right class
     it is cross-entropy.
 
+    Use:
+        For several right classes a row that should all rank above the wrong ones, as in retrieval. For a yes-
+        or-no probability of each class take ``binary_cross_entropy``; with one right class ``cross_entropy``
+        is the same and needs less memory.
+
     Args:
         logits: [B, C] logits.
         targets: [B, C] above 0 for the right classes P, whose mean is weighted by it; 1 for a plain mean.

@@ -22,6 +22,11 @@ def one_vs_rest_hinge(
 
     ℓ_b = Σ_j y_bj h(m − s_bj) + (1 − y_bj) h(m + s_bj) with h(x) = max(0, x), or its square.
 
+    Use:
+        For linear classifiers with margins and any number of right classes, where no probabilities are
+        needed. For probabilities take ``binary_cross_entropy``; with exactly one right class
+        ``weston_watkins`` lets classes compete.
+
     Args:
         logits: [B, C] scores; above 0 means yes.
         targets: [B, C] 0 or 1, or anything between.
@@ -42,7 +47,9 @@ def one_vs_rest_hinge(
         Rifkin and Klautau, "In Defense of One-Vs-All Classification" (JMLR 2004).
     """
     logits_BC, targets_BC = prepare_targets(logits, targets)
-    yes_BC, no_BC = torch.relu(margin - logits_BC), torch.relu(margin + logits_BC)
+    # Answers without weight lack nothing: the slope of their square would turn an infinite logit into NaN.
+    yes_BC = torch.relu(margin - logits_BC.masked_fill(targets_BC == 0, margin))
+    no_BC = torch.relu(margin + logits_BC.masked_fill(targets_BC == 1, -margin))
     if squared:
         yes_BC, no_BC = yes_BC.square(), no_BC.square()
     return (weigh(targets_BC, yes_BC) + weigh(1 - targets_BC, no_BC)).sum(1)

@@ -13,6 +13,11 @@ def sparsemax_loss(logits: Tensor, labels: Tensor, *, ignore_index: int = -100) 
 
     ℓ_b = ⟨p − t, s⟩ + H(p) − H(t) with p = sparsemax(s) and H(p) = (1 − ‖p‖²)/2; the gradient is p − t.
 
+    Use:
+        For the sparsest probabilities. A head still answers with a softmax, so apply
+        :func:`widemax.numerics.sparsemax` to its logits. ``entmax15_loss`` keeps more classes above 0,
+        ``cross_entropy`` all of them.
+
     Args:
         logits: [B, C] logits.
         labels: [B] class ids, or [B, C] target probabilities.

@@ -24,6 +24,11 @@ def weston_watkins(
     ℓ_b = Σ_{j≠y} max(0, m + s_bj − s_by), or the sum of the squares. It is C times torch's
     ``multi_margin_loss``, which divides by the number of classes.
 
+    Use:
+        For a linear classifier with margins and one right class, which pushes back every wrong class within
+        the margin. With many classes the sum over them grows: lower the learning rate, or take
+        ``crammer_singer``. For probabilities take ``cross_entropy``.
+
     Args:
         logits: [B, C] scores.
         labels: [B] class ids.

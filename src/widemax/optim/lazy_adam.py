@@ -25,14 +25,18 @@ class LazyAdam(RowOptimizer):
     at every step follows ``torch.optim.AdamW``. The product over skipped steps is kept as a float64 sum of
     logarithms, so it is exact under any schedule of lr. Rows at rest owe decay until ``catch_up()``.
 
+    Use:
+        For dense layers beside wide tables, and where weight decay must reach every row. It keeps two numbers
+        for each weight; where memory is short take "rowwise_adagrad".
+
     Args:
         params: parameters or groups, as for any torch optimizer; a group may set any option below.
-        lr: learning rate.
-        beta1: decay of the first moment.
-        beta2: decay of the second moment.
-        eps: added to the root of the second moment.
-        weight_decay: decoupled weight decay.
-        seed: of the stochastic rounding of bfloat16 parameters.
+        lr: learning rate, 0 or more.
+        beta1: decay of the first moment, in [0, 1).
+        beta2: decay of the second moment, in [0, 1).
+        eps: added to the root of the second moment, 0 or more.
+        weight_decay: decoupled weight decay; lr·weight_decay in [0, 1).
+        seed: of the stochastic rounding of bfloat16 parameters, in [0, 2^64).
 
     Raises:
         ConfigError: a number out of its range.

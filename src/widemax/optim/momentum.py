@@ -21,11 +21,15 @@ class Momentum(RowOptimizer):
     when the gradient does; at a constant rate this is ``torch.optim.SGD``. Rows at rest owe their glide until
     ``catch_up()``.
 
+    Use:
+        Where the result of plain SGD with momentum is wanted, as in a recipe from a paper. One learning rate
+        for frequent and rare rows suits wide heads badly: take "rowwise_adagrad" or "lazy_adam".
+
     Args:
         params: parameters or groups, as for any torch optimizer; a group may set any option below.
-        lr: learning rate.
+        lr: learning rate, 0 or more.
         momentum: factor of the velocity a step, in [0, 1).
-        seed: of the stochastic rounding of bfloat16 parameters.
+        seed: of the stochastic rounding of bfloat16 parameters, in [0, 2^64).
 
     Raises:
         ConfigError: a number out of its range.

@@ -21,13 +21,17 @@ class RowwiseAdagrad(RowOptimizer):
     the rows a step touches only: every row of a dense gradient, and those a sparse one holds, so that a rare
     class is decayed as often as it is updated. ``LazyAdam`` decays every row at every step.
 
+    Use:
+        The first choice for wide embeddings and heads: it keeps the least memory, and rare rows take large
+        steps. Its first steps throw deep dense layers far off: for those take "lazy_adam".
+
     Args:
         params: parameters or groups, as for any torch optimizer; a group may set any option below.
-        lr: learning rate.
-        eps: added to the root of the accumulator.
-        weight_decay: decoupled weight decay of the touched rows.
+        lr: learning rate, 0 or more.
+        eps: added to the root of the accumulator, 0 or more.
+        weight_decay: decoupled weight decay of the touched rows; lr·weight_decay in [0, 1).
         rowwise: one accumulator a row for matrices.
-        seed: of the stochastic rounding of bfloat16 parameters.
+        seed: of the stochastic rounding of bfloat16 parameters, in [0, 2^64).
 
     Raises:
         ConfigError: a number out of its range.

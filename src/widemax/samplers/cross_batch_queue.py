@@ -26,6 +26,10 @@ class CrossBatchQueue(Sampler):
     independent draws from p, and off by no more than one part in the number of rows if epochs go through
     shuffled rows; it does not hold for rows in an order of their own.
 
+    Use: where batches hold too few labels for "in_batch", and candidates should still come as often as labels
+    do. Rows must be shuffled. "frequency" with ``alpha`` = 1 has nearly the same distribution and remembers
+    nothing.
+
     Args:
         num_classes: labels lie in [0, num_classes).
         class_counts: [C] how often each class occurs in the training data; a class without a row counts as

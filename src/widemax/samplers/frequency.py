@@ -14,6 +14,10 @@ class Frequency(ReplacementSampler):
     A draw inverts the cumulative distribution in float64 by binary search, so its cost does not follow the
     number of classes, which may exceed the 2^24 of ``torch.multinomial``.
 
+    Use: the first choice where class counts are known. Without them take "log_uniform" for sorted ids, or
+    "learned_frequency". Where an audit shows a large spread try "midx" or "quadratic_kernel", which follow
+    the model.
+
     Args:
         num_classes: candidates come from [0, num_classes).
         class_counts: [C] how often each class occurs in the training data.

@@ -32,6 +32,9 @@ class HardNegatives(Sampler):
     (``approximation`` says so): the loss is biased toward hard classes, as top-k mining of sampled negatives
     always is.
 
+    Use: late in training, when most candidates have become easy. It costs ``pool_factor`` times the logits
+    and finds only what its pool holds; "midx" and "quadratic_kernel" reach the hard classes among all.
+
     Args:
         num_classes: candidates come from [0, num_classes).
         class_counts: [C] how often each class occurs in the training data, if ``of`` needs it.

@@ -36,6 +36,10 @@ class InBatch(Sampler):
     Without class counts, p is learned from the labels of the former batches and this one, in a sketch of
     fixed size.
 
+    Use: for two towers, where class vectors are computed from features and those of the batch are there
+    anyway. It needs large batches of shuffled rows. Where each class has a weight row take "frequency"; to
+    meet rare classes too mix it with "uniform".
+
     Args:
         num_classes: labels lie in [0, num_classes).
         class_counts: [C] how often each class occurs in the training data; a class without a row counts as

@@ -18,6 +18,9 @@ class LearnedFrequency(ReplacementSampler):
     1 / C before any label came. The labels of a batch count from the next draw on, so that a draw does not
     depend on its batch. A step costs O(S + P) time; the counts take 4 bytes a class.
 
+    Use: for streams, where class counts are unknown or drift. Where the counts of the training data are known
+    "frequency" needs no memory of labels, and can flatten them.
+
     Args:
         num_classes: candidates come from [0, num_classes).
         class_counts: not used.

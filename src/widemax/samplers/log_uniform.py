@@ -15,6 +15,10 @@ class LogUniform(ReplacementSampler):
 
     Class 0 must be the most frequent class, class 1 the next, and so on, as label vocabularies order them.
 
+    Use: where class ids are sorted by frequency and no counts are at hand. With ids in another order the loss
+    is still corrected, but the wrong classes are drawn often: take "uniform" or "learned_frequency". With
+    counts "frequency" fits the data better.
+
     Example:
         >>> LogUniform(9).probs(torch.tensor([0, 8])).numpy().round(4)
         array([0.301 , 0.0458])

@@ -31,6 +31,10 @@ class Midx(IndexedSampler):
     takes 32 bytes a class. Codewords that score more than 300 nats below a row's best count as 300 nats
     below; q states just that.
 
+    Use: for wide heads that give most probability to few classes, where frequencies say little about which.
+    Each refresh goes through all classes; where an audit shows that "frequency" is close enough, that is far
+    cheaper.
+
     Args:
         num_classes: candidates come from [0, num_classes).
         class_counts: unused; every sampler takes them.

@@ -26,6 +26,10 @@ class Mixture(Sampler):
     ``num_sampled`` is split by shares; what is left over goes to the largest remainders, and a part that gets
     nothing is left out of the draw.
 
+    Use: where one distribution leaves something out: labels of the batch with rare classes, or easy classes
+    with hard ones. Each part costs a draw of its own, so let an audit show that the mixture beats its parts;
+    otherwise take the better part.
+
     Args:
         num_classes: candidates come from [0, num_classes).
         class_counts: [C] how often each class occurs in the training data, for parts that need it.

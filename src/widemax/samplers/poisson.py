@@ -17,6 +17,10 @@ class Poisson(Sampler):
     Bayes' rule. Asking every class would cost O(C); a Poisson number of draws from q, with mean n, has the
     same distribution (its counts are independent Poisson variables of mean n·q(y)) at the cost of the draws.
 
+    Use: where the correction "conditional" must be exact, as in a proof or a test. The number of candidates
+    varies from draw to draw; with many draws from many classes the sampler ``of`` itself, duplicates dropped,
+    hardly differs.
+
     Args:
         num_classes: candidates come from [0, num_classes).
         class_counts: [C] how often each class occurs in the training data, if ``of`` needs it.

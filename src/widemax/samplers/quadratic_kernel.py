@@ -33,6 +33,10 @@ class QuadraticKernel(IndexedSampler):
     A batch costs O(B·E²), a proposal O(E²), whatever the number of classes; the index holds a float32 copy
     of the weights.
 
+    Use: for short hidden vectors, as a proposal costs O(D²), where candidates should follow the model. Large
+    negative logits are drawn as often as large positive ones; "midx" follows the softmax itself, and
+    "frequency" is far cheaper.
+
     Args:
         num_classes: candidates come from [0, num_classes).
         class_counts: unused; every sampler takes them.

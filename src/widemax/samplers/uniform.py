@@ -11,10 +11,16 @@ from widemax.samplers.replacement import ReplacementSampler
 class Uniform(ReplacementSampler):
     """Draws every class with probability q = 1 / C.
 
+    Use: for classes of similar frequency, for scores with margins, and as the part of a "mixture" that leaves
+    no class out. Where frequencies differ widely its draws seldom meet the classes that a model confuses:
+    take "frequency", or "log_uniform" for sorted ids.
+
     Example:
         >>> generator = torch.Generator().manual_seed(0)
         >>> Uniform(10).draw(torch.tensor([3]), 4, generator=generator).ids_S
         tensor([0, 3, 4, 9])
+
+    Source: TensorFlow, uniform_candidate_sampler.
     """
 
     def draw_ids(self, num_sampled: int, *, generator: torch.Generator) -> Tensor:

@@ -14,6 +14,8 @@ from widemax.losses import adaface_margin, adaface_quality
 class AdaFace(Cosine):
     """Cosines; in training a row's own label gets the margin of :func:`~widemax.losses.adaface_margin`.
 
+    f(cos θ) = cos(θ − m q) − (m q + m), where q ∈ [−1, 1] is the place of the hidden vector's length.
+
     The lengths of hidden vectors are compared with those of the same batch, so batches should not be small.
 
     Use: for open sets whose inputs are of mixed quality, such as blurred faces, which should not be pressed.
@@ -27,7 +29,7 @@ class AdaFace(Cosine):
     Example:
         >>> import torch
         >>> AdaFace().of_labels(torch.tensor([0.5, 0.5, 0.5]), torch.tensor([20.0, 22.0, 24.0]))
-        tensor([])
+        tensor([0.1138, 0.1000, 0.0774])
 
     Source: Kim et al. 2022, "AdaFace: Quality Adaptive Margin for Face Recognition", equations 13 to 15.
     """

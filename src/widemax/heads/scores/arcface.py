@@ -25,8 +25,8 @@ class ArcFace(Cosine):
 
     Example:
         >>> import torch
-        >>> ArcFace(margin_radians=math.pi / 6).of_labels(torch.tensor([0.5]), torch.tensor([20.0]))
-        tensor([0.])
+        >>> ArcFace(margin_radians=math.pi / 3).of_labels(torch.tensor([0.5]), torch.tensor([20.0]))
+        tensor([-0.5000])
 
     Source: Deng et al. 2019, "ArcFace: Additive Angular Margin Loss for Deep Face Recognition", equation 3.
     """
