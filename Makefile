@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help install demo demo-words test test-all check format bench clean
+.PHONY: help install demo demo-words test test-all check format docs bench clean
 
 help:
 	@echo "make demo        install, then train, evaluate and predict on bundled data"
@@ -12,6 +12,7 @@ help:
 	@echo "make test        the tests (a few minutes)"
 	@echo "make test-all    the tests, slow ones included"
 	@echo "make check       format, lint and types"
+	@echo "make docs        docs/reference, from the docstrings"
 	@echo "make bench       every benchmark, with its table"
 
 install: $(STAMP)
@@ -42,6 +43,9 @@ check: $(STAMP)
 format: $(STAMP)
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+docs: $(STAMP)
+	$(BIN)/python docs/build_reference.py
 
 bench: $(STAMP)
 	$(BIN)/python -m benchmarks

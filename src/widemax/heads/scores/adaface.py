@@ -14,7 +14,7 @@ from widemax.losses import adaface_margin, adaface_quality
 class AdaFace(Cosine):
     """Cosines; in training a row's own label gets the margin of :func:`~widemax.losses.adaface_margin`.
 
-    f(cos θ) = cos(θ − m q) − (m q + m), where q ∈ [−1, 1] is the place of the hidden vector's length.
+    f(cos θ) = cos(θ − m q) − (m q + m), where q ∈ [−1, 1] is higher for longer hidden vectors.
 
     The lengths of hidden vectors are compared with those of the same batch, so batches should not be small.
 
