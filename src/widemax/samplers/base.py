@@ -118,13 +118,15 @@ def needed(query: Query | None, name: str) -> Query:
     """The query, which a sampler that follows the model cannot do without.
 
     Raises:
-        UsageError: there is none.
+        UsageError: there is none, or it has no rows.
     """
     if query is None:
         raise UsageError(
             f"the sampler {name!r} follows the model, so draw() needs query=Query(hidden_BD, rows). "
             "A sampled head passes it; pass it yourself, or use the sampler 'frequency'."
         )
+    if not len(query.hidden_BD):
+        raise UsageError(f"the sampler {name!r} follows the rows, so the query must have one; got none.")
     return query
 
 
