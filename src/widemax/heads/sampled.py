@@ -11,6 +11,7 @@ from widemax.heads.labels import Labels
 from widemax.heads.linear import LinearHead
 from widemax.heads.sampled_loss import Correction, sampled_sigmoid_loss, sampled_softmax_loss
 from widemax.heads.scores import Score
+from widemax.kernels import gather_rows
 from widemax.losses import reduce_loss
 from widemax.losses.base import Reduction
 from widemax.registry import Spec
@@ -104,7 +105,8 @@ class SampledHead(LinearHead):
         pairs = self._training_pairs(hidden, labels)
         if not len(hidden):
             # There is nothing to draw for, and some samplers follow the rows.
-            return reduce_loss(hidden.sum(1), sample_weight=sample_weight, reduction=reduction)
+            loss_B = (hidden @ gather_rows(self.weight, pairs.ids_P).T).sum(1)
+            return reduce_loss(loss_B, sample_weight=sample_weight, reduction=reduction)
         query = Query(self.score.scaled(hidden.detach()) / self.temperature, self.scored_rows)
         ids_P = pairs.ids_P.to(self.generator.device)
         candidates = self.sampler.draw(ids_P, self.num_sampled, generator=self.generator, query=query)
