@@ -8,14 +8,8 @@ dict. Keyword-only parameters of the constructor are the options of the registry
 
 from collections.abc import Callable
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 
 from widemax.registry import Registry
 
 auxiliaries: Registry[Callable[..., nn.Module]] = Registry("auxiliary", "widemax.auxiliaries")
-
-
-def at_least_float32(x: Tensor) -> Tensor:
-    """The tensor itself in float32 or float64, anything narrower in float32."""
-    return x.to(torch.promote_types(x.dtype, torch.float32))

@@ -6,8 +6,9 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from widemax.auxiliaries.base import at_least_float32, auxiliaries
+from widemax.auxiliaries.base import auxiliaries
 from widemax.errors import LabelError, ShapeError
+from widemax.numerics.arrays import widened_tensor
 
 
 @final
@@ -80,7 +81,7 @@ class CenterLoss(nn.Module):
             ShapeError: not one class id a row, or hidden vectors of another length.
         """
         ignored_B = self._check(hidden, labels)
-        differences_BD = at_least_float32(hidden) - self.centers[labels.masked_fill(ignored_B, 0)]
+        differences_BD = widened_tensor(hidden) - self.centers[labels.masked_fill(ignored_B, 0)]
         # Ignored rows are zeroed before they are squared, so that even inf in them leaves no trace.
         differences_BD = differences_BD.masked_fill(ignored_B[:, None], 0.0)
         if self.training:

@@ -5,9 +5,10 @@ from typing import Annotated, Literal, final
 from pydantic import Field
 from torch import Tensor, nn
 
-from widemax.auxiliaries.base import at_least_float32, auxiliaries
+from widemax.auxiliaries.base import auxiliaries
 from widemax.errors import ShapeError
 from widemax.numerics import log_sigmoid
+from widemax.numerics.arrays import widened_tensor
 
 
 @final
@@ -64,7 +65,7 @@ class Reconstruction(nn.Module):
                 f"outputs and inputs must have the same shape [rows, ...]; got {tuple(outputs.shape)} and "
                 f"{tuple(inputs.shape)}."
             )
-        outputs, inputs = at_least_float32(outputs), at_least_float32(inputs)
+        outputs, inputs = widened_tensor(outputs), widened_tensor(inputs)
         if self.kind == "squared_error":
             terms = (outputs - inputs).square() / 2
         else:

@@ -85,7 +85,7 @@ def random_rows(model: "Model", data: Sequence[str] | None, count: int, seed: in
     Raises:
         DataError: there are none.
     """
-    import numpy as np
+    import torch
 
     from widemax.data import Dataset, resolve
     from widemax.heads import SeveralLabels
@@ -97,15 +97,15 @@ def random_rows(model: "Model", data: Sequence[str] | None, count: int, seed: in
     labels = encode_labels(model.vocabulary, batch.labels, several=model.schema.several)
     if isinstance(labels, SeveralLabels):
         pairs = labels.pairs()
-        unknown = pairs.rows_P[pairs.ids_P < 0].numpy()
-        known = np.setdiff1d(np.arange(len(batch)), unknown)
+        known_B = torch.ones(len(batch), dtype=torch.bool).index_fill(0, pairs.rows_P[pairs.ids_P < 0], False)
+        known = known_B.nonzero().flatten()
+        labels = labels.take(known)
     else:
-        known = (labels >= 0).nonzero().flatten().numpy()
+        known = (labels >= 0).nonzero().flatten()
+        labels = labels[known]
     if not len(known):
         raise DataError(f"{', '.join(map(str, sources))}: no row has labels that the run knows.")
-    batch = batch.take(known)
-    labels = encode_labels(model.vocabulary, batch.labels, several=model.schema.several)
-    return model.hidden(batch.columns), labels
+    return model.hidden(batch.take(known.numpy()).columns), labels
 
 
 def checked(names: Sequence[str]) -> "list[Correction] | None":

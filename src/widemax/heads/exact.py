@@ -22,6 +22,7 @@ from widemax.kernels import (
 )
 from widemax.losses import losses, reduce_loss
 from widemax.losses.base import Reduction, takes_cosines, takes_several
+from widemax.numerics.arrays import widened_tensor
 from widemax.registry import Spec
 
 # Up to here the whole matrix of logits is cheaper to keep than to compute twice.
@@ -153,8 +154,7 @@ class ExactHead(LinearHead):
         return torch.cat(parts)
 
     def _chunk_loss(self, hidden_bD: Tensor, weight_CD: Tensor, pairs: Pairs, one_label: bool) -> Tensor:
-        scores_bC = self.score.scaled(hidden_bD) @ weight_CD.T
-        scores_bC = scores_bC.to(torch.promote_types(scores_bC.dtype, torch.float32))
+        scores_bC = widened_tensor(self.score.scaled(hidden_bD) @ weight_CD.T)
         if self.score.has_margin:
             norms_P = torch.linalg.vector_norm(hidden_bD, dim=1)[pairs.rows_P]
             scores_P = self.score.of_labels(scores_bC[pairs.rows_P, pairs.ids_P], norms_P)

@@ -75,6 +75,16 @@ def label_pairs(labels: Labels, hidden: Tensor) -> Pairs:
     return Pairs(torch.arange(len(hidden), device=hidden.device), labels.to(hidden.device).long())
 
 
+def target_shares(pairs: Pairs, num_rows: int) -> Tensor:
+    """[P] what each label has of a target that is uniform over its row's labels, in float64.
+
+    Example:
+        >>> target_shares(Pairs(torch.tensor([0, 1, 1]), torch.tensor([4, 7, 1])), num_rows=2)
+        tensor([1.0000, 0.5000, 0.5000], dtype=torch.float64)
+    """
+    return 1 / pairs.rows_P.bincount(minlength=num_rows)[pairs.rows_P].double()
+
+
 def no_pairs(device: torch.device) -> Pairs:
     """No labels at all."""
     nothing = torch.empty(0, dtype=torch.int64, device=device)

@@ -9,7 +9,7 @@ from widemax.errors import ConfigError, ShapeError
 from widemax.heads.answers import Answers, TopK
 from widemax.heads.base import Head, Normalizer
 from widemax.heads.dense import excluded_pairs
-from widemax.heads.labels import Labels, SeveralLabels, label_pairs, no_pairs
+from widemax.heads.labels import Labels, SeveralLabels, label_pairs, no_pairs, target_shares
 from widemax.heads.resize import FollowsRows, NewRows, new_weight_rows, replace_rows
 from widemax.heads.scores import Score, build_score
 from widemax.kernels import Found, Pairs, stream_classes
@@ -248,7 +248,7 @@ class LinearHead(Head):
         """The target of a softmax is uniform over a row's labels; a yes-or-no question has no such share."""
         if self.normalizer == "sigmoid":
             return torch.ones_like(pairs.ids_P, dtype=torch.float64)
-        return 1 / pairs.rows_P.bincount(minlength=num_rows)[pairs.rows_P].double()
+        return target_shares(pairs, num_rows)
 
 
 def _prior_logits(class_counts: Tensor, num_rows: int | None, normalizer: Normalizer) -> Tensor:

@@ -13,7 +13,7 @@ from torch import Tensor
 from widemax.heads.answers import Answers, TopK
 from widemax.heads.base import Head
 from widemax.heads.dense import answer_rows, excluded_pairs
-from widemax.heads.labels import Labels, SeveralLabels, label_pairs, no_pairs
+from widemax.heads.labels import Labels, SeveralLabels, label_pairs, no_pairs, target_shares
 from widemax.kernels import Pairs
 from widemax.losses import check_labels, reduce_loss
 from widemax.losses.base import Reduction
@@ -100,9 +100,9 @@ class NormalizedHead(Head):
         if pairs.ids_P.device.type == "cpu":
             check_labels(pairs.ids_P, self.num_classes, rows=pairs.rows_P)
         log_probs_P = self.label_log_probs(hidden_BD, pairs, 1.0)
-        num_labels_P = pairs.rows_P.bincount(minlength=len(hidden_BD))[pairs.rows_P]
+        shares_P = target_shares(pairs, len(hidden_BD)).to(log_probs_P.dtype)
         loss_B = log_probs_P.new_zeros(len(hidden_BD))
-        return loss_B.index_add(0, pairs.rows_P, -log_probs_P / num_labels_P)
+        return loss_B.index_add(0, pairs.rows_P, -shares_P * log_probs_P)
 
     def logits(self, hidden: Tensor, class_ids: Tensor | None = None) -> Tensor:
         if class_ids is None:

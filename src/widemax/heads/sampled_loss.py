@@ -8,7 +8,7 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
-from widemax.heads.labels import Labels, label_pairs
+from widemax.heads.labels import Labels, label_pairs, target_shares
 from widemax.heads.scores import Score, build_score
 from widemax.kernels import Pairs, gather_rows
 from widemax.numerics import log_sigmoid, logsumexp
@@ -70,18 +70,17 @@ def sampled_softmax_loss(
         tensor([1.4076])
     """
     pairs = label_pairs(labels, hidden)
-    shifted = _Logits.of(
+    others_BS, labels_P = _shifted_logits(
         hidden, weight, bias, pairs, candidates, temperature, build_score(score), shift=correction
     )
-    others_BS = shifted.mask_hits(pairs, candidates.ids_S)
     others_B = logsumexp(others_BS)
     if correction == "refined":
-        return _refined(others_B, shifted.labels_P, pairs)
+        return _refined(others_B, labels_P, pairs)
     # The sum is taken relative to a row's largest term, a constant to autograd since it cancels.
-    max_B = others_B.detach().scatter_reduce(0, pairs.rows_P, shifted.labels_P.detach(), "amax")
-    relative_P = shifted.labels_P - max_B[pairs.rows_P]
+    max_B = others_B.detach().scatter_reduce(0, pairs.rows_P, labels_P.detach(), "amax")
+    relative_P = labels_P - max_B[pairs.rows_P]
     sum_B = (others_B - max_B).exp().index_add(0, pairs.rows_P, relative_P.exp())
-    terms_P = _target_weights(pairs, others_B) * (sum_B.log()[pairs.rows_P] - relative_P)
+    terms_P = target_shares(pairs, len(hidden)).to(sum_B.dtype) * (sum_B.log()[pairs.rows_P] - relative_P)
     return torch.zeros_like(sum_B).index_add(0, pairs.rows_P, terms_P)
 
 
@@ -129,70 +128,64 @@ def sampled_sigmoid_loss(
     """
     pairs = label_pairs(labels, hidden)
     shift: Correction = "conditional" if correction == "conditional" else "none"
-    shifted = _Logits.of(
+    others_BS, labels_P = _shifted_logits(
         hidden, weight, bias, pairs, candidates, temperature, build_score(score), shift=shift
     )
-    negatives_BS = -log_sigmoid(-shifted.mask_hits(pairs, candidates.ids_S))
+    negatives_BS = -log_sigmoid(-others_BS)
     if correction in ("importance", "refined"):
         negative_B = negatives_BS @ (-candidates.log_expected_count_S).exp().to(negatives_BS.dtype)
     else:
         negative_B = negatives_BS.sum(1)
-    return negative_B.index_add(0, pairs.rows_P, -log_sigmoid(shifted.labels_P))
+    return negative_B.index_add(0, pairs.rows_P, -log_sigmoid(labels_P))
 
 
-class _Logits:
-    """[B, S] logits of the candidates and [P] of the labels, shifted, in float32 at least."""
+def _shifted_logits(
+    hidden_BD: Tensor,
+    weight_CD: Tensor,
+    bias_C: Tensor | None,
+    pairs: Pairs,
+    candidates: Candidates,
+    temperature: float,
+    score: Score,
+    *,
+    shift: Correction,
+) -> tuple[Tensor, Tensor]:
+    """[B, S] logits of the candidates, hits masked, and [P] of the labels, in float32 at least."""
+    # One gather for both, so that the gradient is one sparse tensor without repeated rows.
+    rows_U, place = torch.unique(torch.cat([candidates.ids_S, pairs.ids_P]), return_inverse=True)
+    candidate_U, label_U = torch.split(place, [len(candidates.ids_S), len(pairs.ids_P)])
+    weight_UD = score.scaled(gather_rows(weight_CD, rows_U))
+    scaled_BD = score.scaled(hidden_BD) / temperature
+    logits_BS = scaled_BD @ weight_UD[candidate_U].T
+    label_logits_P = torch.linalg.vecdot(scaled_BD[pairs.rows_P], weight_UD[label_U])
+    dtype = torch.promote_types(logits_BS.dtype, torch.float32)
+    logits_BS, label_logits_P = logits_BS.to(dtype), label_logits_P.to(dtype)
+    if score.has_margin:
+        norms_P = torch.linalg.vector_norm(hidden_BD, dim=1)[pairs.rows_P].to(dtype)
+        label_logits_P = score.of_labels(label_logits_P * temperature, norms_P) / temperature
+    # Per class shifts are summed first: then the large matrix is written once more, in place.
+    shift_S = torch.zeros(len(candidate_U), dtype=dtype, device=hidden_BD.device)
+    shift_P = torch.zeros(len(label_U), dtype=dtype, device=hidden_BD.device)
+    if bias_C is not None:
+        bias_U = gather_rows(bias_C, rows_U).to(dtype) / temperature
+        shift_S, shift_P = shift_S + bias_U[candidate_U], shift_P + bias_U[label_U]
+    if shift != "none":
+        shift_S = shift_S - candidates.log_expected_count_S.to(dtype)
+    if shift == "conditional":
+        shift_P = shift_P - candidates.log_expected_count_labels_B.to(dtype)
+    _mask_hits(logits_BS.add_(shift_S), pairs, candidates.ids_S)
+    return logits_BS, label_logits_P + shift_P
 
-    def __init__(self, candidates_BS: Tensor, labels_P: Tensor) -> None:
-        self.candidates_BS, self.labels_P = candidates_BS, labels_P
 
-    @classmethod
-    def of(
-        cls,
-        hidden_BD: Tensor,
-        weight_CD: Tensor,
-        bias_C: Tensor | None,
-        pairs: Pairs,
-        candidates: Candidates,
-        temperature: float,
-        score: Score,
-        *,
-        shift: Correction,
-    ) -> "_Logits":
-        # One gather for both, so that the gradient is one sparse tensor without repeated rows.
-        rows_U, place = torch.unique(torch.cat([candidates.ids_S, pairs.ids_P]), return_inverse=True)
-        candidate_U, label_U = torch.split(place, [len(candidates.ids_S), len(pairs.ids_P)])
-        weight_UD = score.scaled(gather_rows(weight_CD, rows_U))
-        scaled_BD = score.scaled(hidden_BD) / temperature
-        logits_BS = scaled_BD @ weight_UD[candidate_U].T
-        label_logits_P = torch.linalg.vecdot(scaled_BD[pairs.rows_P], weight_UD[label_U])
-        dtype = torch.promote_types(logits_BS.dtype, torch.float32)
-        logits_BS, label_logits_P = logits_BS.to(dtype), label_logits_P.to(dtype)
-        if score.has_margin:
-            norms_P = torch.linalg.vector_norm(hidden_BD, dim=1)[pairs.rows_P].to(dtype)
-            label_logits_P = score.of_labels(label_logits_P * temperature, norms_P) / temperature
-        # Per class shifts are summed first: then the large matrix is written once more, in place.
-        shift_S = torch.zeros(len(candidate_U), dtype=dtype, device=hidden_BD.device)
-        shift_P = torch.zeros(len(label_U), dtype=dtype, device=hidden_BD.device)
-        if bias_C is not None:
-            bias_U = gather_rows(bias_C, rows_U).to(dtype) / temperature
-            shift_S, shift_P = shift_S + bias_U[candidate_U], shift_P + bias_U[label_U]
-        if shift != "none":
-            shift_S = shift_S - candidates.log_expected_count_S.to(dtype)
-        if shift == "conditional":
-            shift_P = shift_P - candidates.log_expected_count_labels_B.to(dtype)
-        return cls(logits_BS.add_(shift_S), label_logits_P + shift_P)
-
-    def mask_hits(self, pairs: Pairs, ids_S: Tensor) -> Tensor:
-        """The candidates' logits, −inf wherever a candidate is a label of the row, however often drawn."""
-        first_P = torch.searchsorted(ids_S, pairs.ids_P)
-        times_P = torch.searchsorted(ids_S, pairs.ids_P, right=True) - first_P
-        rows_H = pairs.rows_P.repeat_interleave(times_P)
-        # A label's hits stand side by side from its first place on: a running number, less where its run
-        # began.
-        run_H = (times_P.cumsum(0) - times_P - first_P).repeat_interleave(times_P)
-        places_H = torch.arange(len(rows_H), device=rows_H.device) - run_H
-        return self.candidates_BS.index_put_((rows_H, places_H), self.candidates_BS.new_tensor(-torch.inf))
+def _mask_hits(logits_BS: Tensor, pairs: Pairs, ids_S: Tensor) -> None:
+    """−inf, in place, wherever a candidate is a label of the row, however often it was drawn."""
+    first_P = torch.searchsorted(ids_S, pairs.ids_P)
+    times_P = torch.searchsorted(ids_S, pairs.ids_P, right=True) - first_P
+    rows_H = pairs.rows_P.repeat_interleave(times_P)
+    # A label's hits stand side by side from its first place on: a running number, less where its run began.
+    run_H = (times_P.cumsum(0) - times_P - first_P).repeat_interleave(times_P)
+    places_H = torch.arange(len(rows_H), device=rows_H.device) - run_H
+    logits_BS.index_put_((rows_H, places_H), logits_BS.new_tensor(-torch.inf))
 
 
 def _refined(others_B: Tensor, label_logits_P: Tensor, pairs: Pairs) -> Tensor:
@@ -203,13 +196,8 @@ def _refined(others_B: Tensor, label_logits_P: Tensor, pairs: Pairs) -> Tensor:
         others = (others_B - max_B).exp()
         total_B = others.index_add(0, pairs.rows_P, relative_P)
         others_share_B = others / total_B
-        slope_P = relative_P / total_B[pairs.rows_P] - _target_weights(pairs, others_B)
+        slope_P = relative_P / total_B[pairs.rows_P] - target_shares(pairs, len(others_B))
         others_share_B[pairs.rows_P.bincount(minlength=len(others_B)) == 0] = 0
     # Without a candidate left, the logarithm is −inf and its weight 0.
     log_others_B = torch.where(others_share_B == 0, 0, others_share_B * others_B)
-    return log_others_B.index_add(0, pairs.rows_P, slope_P * label_logits_P)
-
-
-def _target_weights(pairs: Pairs, like_B: Tensor) -> Tensor:
-    """The target is uniform over a row's labels."""
-    return 1 / pairs.rows_P.bincount(minlength=len(like_B))[pairs.rows_P].to(like_B.dtype)
+    return log_others_B.index_add(0, pairs.rows_P, slope_P.to(label_logits_P.dtype) * label_logits_P)

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from widemax.kernels.pairs import Pairs
 from widemax.numerics import log_sigmoid, log_softmax
+from widemax.numerics.arrays import widened_tensor
 
 
 def plain_cross_entropy(
@@ -77,5 +78,4 @@ def plain_binary_cross_entropy(
 
 
 def _logits(hidden: Tensor, weight: Tensor, bias: Tensor | None, temperature: float) -> Tensor:
-    logits_BC = torch.nn.functional.linear(hidden, weight, bias) / temperature
-    return logits_BC.to(torch.promote_types(logits_BC.dtype, torch.float32))
+    return widened_tensor(torch.nn.functional.linear(hidden, weight, bias) / temperature)

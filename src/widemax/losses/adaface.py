@@ -8,8 +8,9 @@ from pydantic import Field
 from torch import Tensor
 
 from widemax.errors import ShapeError
-from widemax.losses.base import at_least_float32, losses
+from widemax.losses.base import losses
 from widemax.losses.cosine_softmax import margin_cross_entropy, sine
+from widemax.numerics.arrays import widened_tensor
 
 
 def adaface_margin(cosine: Tensor, quality: Tensor, *, margin: float) -> Tensor:
@@ -61,7 +62,7 @@ def adaface_quality(
         >>> adaface_quality(torch.tensor([20.0, 22.0, 24.0]), spread=1.0)
         tensor([-0.9995,  0.0000,  0.9995])
     """
-    norms_B = at_least_float32(norms.detach()).clamp(0.001, 100.0)
+    norms_B = widened_tensor(norms.detach()).clamp(0.001, 100.0)
     mean = norms_B.sum() / max(len(norms_B), 1) if norm_mean is None else norm_mean
     std = (
         (norms_B - mean).square().sum().div(max(len(norms_B) - 1, 1)).sqrt() if norm_std is None else norm_std

@@ -23,6 +23,7 @@ import torch
 from torch import Tensor
 
 from widemax.errors import LabelError, ShapeError, UsageError
+from widemax.numerics.arrays import widened_tensor
 from widemax.registry import Registry
 
 Reduction = Literal["mean", "sum", "none"]
@@ -118,11 +119,6 @@ def check_labels(
     )
 
 
-def at_least_float32(x: Tensor) -> Tensor:
-    """The tensor itself in float32 or float64, anything narrower in float32."""
-    return x.to(torch.promote_types(x.dtype, torch.float32))
-
-
 def prepare_ids(
     logits: Tensor, labels: Tensor, *, ignore_index: int, also: str = ""
 ) -> tuple[Tensor, Tensor, Tensor]:
@@ -155,7 +151,7 @@ def prepare_ids(
         )
     check_labels(labels, logits.shape[1], ignore_index=ignore_index)
     ignored_B = labels == ignore_index
-    logits_BC = at_least_float32(logits).masked_fill(ignored_B[:, None], 0.0)
+    logits_BC = widened_tensor(logits).masked_fill(ignored_B[:, None], 0.0)
     return logits_BC, labels.masked_fill(ignored_B, 0).long(), ignored_B
 
 
@@ -181,7 +177,7 @@ def prepare_targets(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         raise ShapeError(
             f"targets must have the shape of logits, {tuple(logits.shape)}; got {tuple(targets.shape)}."
         )
-    logits_BC = at_least_float32(logits)
+    logits_BC = widened_tensor(logits)
     return logits_BC, targets.to(logits_BC.dtype)
 
 

@@ -5,8 +5,9 @@ from typing import Annotated
 from pydantic import Field
 from torch import Tensor
 
-from widemax.losses.base import at_least_float32, losses
+from widemax.losses.base import losses
 from widemax.losses.cross_entropy import cross_entropy
+from widemax.numerics.arrays import widened_tensor
 
 
 @losses.register("info_nce")
@@ -49,4 +50,4 @@ def info_nce(
         van den Oord et al., "Representation Learning with Contrastive Predictive Coding" (2018), equation 4;
         temperature: Wu et al. (CVPR 2018), equation 2.
     """
-    return cross_entropy(at_least_float32(logits) / temperature, labels, ignore_index=ignore_index)
+    return cross_entropy(widened_tensor(logits) / temperature, labels, ignore_index=ignore_index)

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from widemax.losses.base import at_least_float32
+from widemax.numerics.arrays import widened_tensor
 
 
 def sub_center_cosines(hidden: Tensor, weight: Tensor) -> Tensor:
@@ -29,6 +29,6 @@ def sub_center_cosines(hidden: Tensor, weight: Tensor) -> Tensor:
         Deng et al., "Sub-center ArcFace: Boosting Face Recognition by Large-scale Noisy Web Faces"
         (ECCV 2020).
     """
-    hidden_BD = normalize(at_least_float32(hidden), dim=1)
-    weight_CKD = normalize(at_least_float32(weight), dim=2)
+    hidden_BD = normalize(widened_tensor(hidden), dim=1)
+    weight_CKD = normalize(widened_tensor(weight), dim=2)
     return torch.einsum("bd,ckd->bck", hidden_BD, weight_CKD).amax(2)

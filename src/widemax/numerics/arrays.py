@@ -92,8 +92,8 @@ def _refuse_kind(name: str, got: str) -> NoReturn:
 
 
 def widened_tensor(x: torch.Tensor) -> torch.Tensor:
-    """The tensor itself, or a 16-bit one as float32."""
-    return x if x.dtype.itemsize >= 4 else x.float()
+    """The tensor itself in float32 or float64, anything narrower in float32."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
 def widened_array(x: NumpyArray) -> NumpyArray:
