@@ -56,12 +56,12 @@ def test_a_draw_takes_no_more_proposals_than_promised(seed, stretch, num_rows, a
     assert 1 - 1e-9 <= q.tries_per_draw <= DIM + 2 + 1e-4
 
 
-def test_proposals_without_rejection_are_caught():
+@pytest.mark.parametrize("way", ["draw_by_rejection", "draw_from_all"])
+def test_proposals_without_rejection_are_caught(way):
     q, num_draws = of_batch(model(num_rows=1), alpha=100.0), 100_000
     ids = torch.arange(NUM_CLASSES)
-    count_C = q.draw_ids(num_draws, generator=torch.Generator().manual_seed(1)).bincount(
-        minlength=NUM_CLASSES
-    )
+    drawn = getattr(q, way)(num_draws, torch.Generator().manual_seed(1))
+    count_C = drawn.bincount(minlength=NUM_CLASSES)
 
     def furthest(probs_C):
         return ((count_C / num_draws - probs_C) / (probs_C / num_draws).sqrt()).abs().max()
@@ -73,3 +73,15 @@ def test_proposals_without_rejection_are_caught():
 def test_options_out_of_range_are_named():
     with pytest.raises(ConfigError, match="alpha"):
         samplers.check_options("quadratic_kernel", {"alpha": -1.0})
+
+
+def test_many_draws_look_at_every_class_once_and_few_at_few():
+    q = of_batch(model(num_rows=20))
+    ids = torch.arange(NUM_CLASSES)
+    by_formula = q.probs(ids)
+    q.draw_ids(1, generator=torch.Generator().manual_seed(0))
+    assert q.probs_C is None
+    q.draw_ids(NUM_CLASSES, generator=torch.Generator().manual_seed(0))
+    assert q.probs_C is not None
+    torch.testing.assert_close(q.probs(ids), by_formula, rtol=1e-5, atol=0)
+    assert q.probs(ids).sum() == pytest.approx(1, abs=1e-12)

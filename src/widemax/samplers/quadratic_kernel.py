@@ -30,8 +30,9 @@ class QuadraticKernel(IndexedSampler):
     F, and accept it with probability q̄(y) / (λ·|w_y|² + f). In coordinates in which M is the identity,
     Σ_i |w_i|² = E and λ ≤ 1, so a draw takes at most E + 1 proposals in the mean, whatever the weights are.
 
-    A batch costs O(B·E²), a proposal O(E²), whatever the number of classes; the index holds a float32 copy
-    of the weights.
+    A batch costs O(B·E²) and a proposal O(E²), whatever the number of classes; where a draw would need as
+    many proposals as there are classes, all probabilities are computed instead. The index holds a float32
+    copy of the weights.
 
     Use: for short hidden vectors, as a proposal costs O(D²), where candidates should follow the model. Large
     negative logits are drawn as often as large positive ones; "midx" follows the softmax itself, and
@@ -112,8 +113,14 @@ class _QuadraticOfBatch(ReplacementSampler):
         # (Σ λ⁸)^⅛ over eigenvalues is hardly above the largest, and needs no decomposition.
         self.bound = _SLACK * torch.linalg.matrix_power(self.form_EE, 4).norm().pow(0.25)
         self.tries_per_draw = self.bound * self.cumulative_C[-1] + of.num_classes * self.floor
+        self.probs_C: Tensor | None = None
 
     def draw_ids(self, num_sampled: int, *, generator: torch.Generator) -> Tensor:
+        if num_sampled * float(self.tries_per_draw) >= self.num_classes:
+            return self.draw_from_all(num_sampled, generator)
+        return self.draw_by_rejection(num_sampled, generator)
+
+    def draw_by_rejection(self, num_sampled: int, generator: torch.Generator) -> Tensor:
         tries_per_draw = float(self.tries_per_draw)
         accepted, missing = [], num_sampled
         while missing > 0:
@@ -123,6 +130,18 @@ class _QuadraticOfBatch(ReplacementSampler):
             accepted.append(ids_N[height_N < self.probs(ids_N)])
             missing -= len(accepted[-1])
         return torch.cat(accepted)[:num_sampled]
+
+    def draw_from_all(self, num_sampled: int, generator: torch.Generator) -> Tensor:
+        """By the probabilities of all classes, which from here on are kept."""
+        if self.probs_C is None:
+            form_EE = self.form_EE.float()
+            parts = torch.split(self.rows_CE, CLASSES_AT_ONCE)
+            squares_C = torch.cat([torch.linalg.vecdot(rows_NE @ form_EE, rows_NE) for rows_NE in parts])
+            weights_C = squares_C.clamp_(min=0).double().add_(self.floor)
+            self.probs_C = weights_C / weights_C.sum()
+        cumulative_C = self.probs_C.cumsum(0)
+        point_S = uniform_float64(num_sampled, generator) * cumulative_C[-1]
+        return torch.searchsorted(cumulative_C, point_S, right=True).clamp_(max=self.num_classes - 1)
 
     def _propose_ids(self, count: int, generator: torch.Generator) -> Tensor:
         """Classes with probability ∝ their ceiling: by length, or else any class alike."""
@@ -139,6 +158,8 @@ class _QuadraticOfBatch(ReplacementSampler):
         return (self.cumulative_C[class_ids] - below).mul_(self.bound).add_(self.floor)
 
     def probs(self, class_ids: Tensor) -> Tensor:
+        if self.probs_C is not None:
+            return self.probs_C[class_ids]
         squares = []
         for ids_N in torch.split(class_ids.reshape(-1), CLASSES_AT_ONCE):
             rows_NE = self.rows_CE[ids_N].double()
