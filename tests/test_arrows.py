@@ -27,7 +27,8 @@ ARROWS = {
     "kernels": {*GROUND, "numerics"},
     "heads": {*GROUND, "losses", "samplers", "kernels", "numerics"},
     "testing": {*GROUND, "losses", "samplers", "heads", "optim", "numerics"},
-    "planner": {*GROUND, "heads", "config"},
+    "search": {*GROUND, "kernels", "numerics"},
+    "planner": {*GROUND, "heads", "kernels", "config"},
     "artifact": {*GROUND, "heads", "encoders", "data", "config", "storage"},
     "training": {
         *GROUND,

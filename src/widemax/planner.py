@@ -16,6 +16,7 @@ import torch
 
 from widemax.errors import ConfigError, ResourceError
 from widemax.heads.exact import PLAIN_ELEMENTS
+from widemax.kernels import rows_at_once
 
 # Memory kept free, since the prediction is right to about a fifth.
 MEMORY_MARGIN = 1.2
@@ -234,12 +235,15 @@ def _exact(num_classes: int, dim: int, batch_size: int, calibration: Calibration
     dense_bytes = parameter_bytes(num_classes, dim)
     logits_bytes = FLOAT_BYTES * batch_size * num_classes
     is_plain = batch_size * num_classes <= PLAIN_ELEMENTS
+    rows = rows_at_once(batch_size, dim, num_classes)
     # Logits, and the gradients of weight and hidden; tiles compute the logits twice.
-    products = 3 if is_plain else 4
+    products = 3 if is_plain or rows else 4
     flops = products * 2 * batch_size * num_classes * dim
     logits_moved = PLAIN_LOGITS_MOVED if is_plain else TILED_LOGITS_MOVED
     moved_bytes = logits_moved * logits_bytes + DENSE_WEIGHTS_MOVED * dense_bytes
-    held_bytes = PLAIN_LOGITS_HELD * logits_bytes if is_plain else TILES_BYTES
+    held_bytes = TILES_BYTES + FLOAT_BYTES * rows * num_classes
+    if is_plain:
+        held_bytes = PLAIN_LOGITS_HELD * logits_bytes
     # The gradient is as large as the parameters.
     head_bytes = 2 * dense_bytes + optimizer_bytes(num_classes) + held_bytes
     return head_bytes, _step_s(flops, moved_bytes, calibration)

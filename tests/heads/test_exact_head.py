@@ -6,9 +6,9 @@ import torch
 from scipy import special
 from torch.nn import functional as F
 
-from widemax.errors import ConfigError
+from widemax.errors import ConfigError, UsageError
 from widemax.heads import ExactHead, SeveralLabels, exact
-from widemax.losses import binary_cross_entropy, cross_entropy
+from widemax.losses import binary_cross_entropy, cross_entropy, reduce_loss
 
 B, C, D = 5, 12, 3
 
@@ -102,3 +102,39 @@ def test_loss_is_what_the_answers_say(path):
 def test_smoothing_of_yes_or_no_is_refused():
     with pytest.raises(ConfigError, match=r"label_smoothing must be 0 .* got 0\.1"):
         ExactHead(C, D, loss="binary_cross_entropy", label_smoothing=0.1)
+
+
+@pytest.mark.parametrize("loss", ["cross_entropy", "binary_cross_entropy"])
+@pytest.mark.parametrize("reduction", ["mean", "sum"])
+@pytest.mark.parametrize("weights", [None, torch.tensor([1.0, 0.0, 2.0, 3.0, 0.5]), torch.zeros(B)])
+def test_loss_and_gradient_at_once_are_those_of_the_rows(monkeypatch, loss, reduction, weights):
+    monkeypatch.setattr(exact, "PLAIN_ELEMENTS", 0)
+    head, hidden = build(loss=loss), some_hidden().requires_grad_()
+    inputs = [hidden, *head.parameters()]
+    fused = head(hidden, SEVERAL, sample_weight=weights, reduction=reduction)
+    assert "Fused" in fused.grad_fn.name()
+    loss_B = head(hidden, SEVERAL, reduction="none")
+    rows = reduce_loss(loss_B, sample_weight=weights, reduction=reduction)
+    torch.testing.assert_close(fused, rows)
+    for one, other in zip(*(torch.autograd.grad(x, inputs) for x in (fused, rows)), strict=True):
+        torch.testing.assert_close(one, other)
+
+
+def test_weights_of_rows_can_be_learned(path):
+    weights = torch.ones(B, dtype=torch.float64, requires_grad=True)
+    head = build()
+    head(some_hidden(), SEVERAL, sample_weight=weights, reduction="sum").backward()
+    loss_B = head(some_hidden(), SEVERAL, reduction="none")
+    torch.testing.assert_close(weights.grad, loss_B.detach())
+
+
+def test_functional_transforms(path):
+    head, hidden, labels = build(), some_hidden(), torch.tensor([0, 11, 3, 3, 7])
+    by_func = torch.func.grad(lambda hidden: head(hidden, labels))(hidden)
+    hidden.requires_grad_()
+    torch.testing.assert_close(by_func, torch.autograd.grad(head(hidden, labels), hidden)[0])
+
+
+def test_an_unknown_reduction_is_refused(path):
+    with pytest.raises(UsageError, match="got 'average'"):
+        build()(some_hidden(), SEVERAL, reduction="average")

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from wide_layer import B, C, D, layer, targets
 
 from widemax.kernels import (
     Pairs,
@@ -12,27 +13,12 @@ from widemax.kernels import (
     tiled_cross_entropy,
 )
 
-B, C, D = 6, 23, 4
-
 
 @pytest.fixture(params=[1, 5, 1000], ids="width={}".format)
 def tile_width(request, monkeypatch):
     monkeypatch.setattr(tiled, "MIN_TILE_WIDTH", request.param)
     monkeypatch.setattr(tiled, "TILE_ELEMENTS", 1)
     return request.param
-
-
-def layer(*, dtype=torch.float64, scale=1.0):
-    generator = torch.Generator().manual_seed(0)
-    tensors = [torch.randn(*shape, dtype=dtype, generator=generator) for shape in ((B, D), (C, D), (C,))]
-    tensors[1] *= scale
-    return [tensor.requires_grad_() for tensor in tensors]
-
-
-def targets():
-    """Row 1 has three labels, row 3 none, rows 4 and 5 the same one."""
-    rows = torch.tensor([0, 1, 1, 1, 2, 4, 5])
-    return Pairs(rows, torch.tensor([22, 3, 0, 9, 0, 7, 7])), torch.tensor([1, 0.2, 0.3, 0.5, 1, 1, 0.5])
 
 
 CASES = [
@@ -66,7 +52,12 @@ def test_gradcheck(monkeypatch, plain, fast, options):
     monkeypatch.setattr(tiled, "MIN_TILE_WIDTH", 10)
     monkeypatch.setattr(tiled, "TILE_ELEMENTS", 1)
     pairs, weights = targets()
-    assert torch.autograd.gradcheck(lambda *tensors: fast(*tensors, pairs, weights, **options), layer())
+
+    def loss(*tensors):
+        return fast(*tensors, pairs, weights, **options)
+
+    assert torch.autograd.gradcheck(loss, layer())
+    assert torch.autograd.gradgradcheck(loss, layer())
 
 
 @pytest.mark.parametrize(("plain", "fast", "options"), CASES)

@@ -15,12 +15,15 @@ from widemax.heads.linear import LinearHead
 from widemax.heads.scores import Score
 from widemax.kernels import (
     Pairs,
+    fused_binary_cross_entropy,
+    fused_cross_entropy,
     plain_binary_cross_entropy,
     plain_cross_entropy,
+    rows_at_once,
     tiled_binary_cross_entropy,
     tiled_cross_entropy,
 )
-from widemax.losses import losses, reduce_loss
+from widemax.losses import losses, reduce_loss, row_weights
 from widemax.losses.base import Reduction, takes_cosines, takes_several
 from widemax.numerics.arrays import widened_tensor
 from widemax.registry import Spec
@@ -29,10 +32,14 @@ from widemax.registry import Spec
 PLAIN_ELEMENTS = 2**22
 
 WideLoss = Callable[..., Tensor]
-# Losses that can be computed without the matrix of logits: in memory, and streamed.
-WIDE_LOSSES: dict[str, tuple[WideLoss, WideLoss]] = {
-    "cross_entropy": (plain_cross_entropy, tiled_cross_entropy),
-    "binary_cross_entropy": (plain_binary_cross_entropy, tiled_binary_cross_entropy),
+# Losses that can be computed without the matrix of logits: in memory, streamed, and with their gradients.
+WIDE_LOSSES: dict[str, tuple[WideLoss, WideLoss, WideLoss]] = {
+    "cross_entropy": (plain_cross_entropy, tiled_cross_entropy, fused_cross_entropy),
+    "binary_cross_entropy": (
+        plain_binary_cross_entropy,
+        tiled_binary_cross_entropy,
+        fused_binary_cross_entropy,
+    ),
 }
 
 
@@ -126,17 +133,29 @@ class ExactHead(LinearHead):
         pairs = self._training_pairs(hidden, labels)
         if self.wide_loss is None:
             loss_B = self._by_chunks(hidden, pairs, isinstance(labels, Tensor))
+            return reduce_loss(loss_B, sample_weight=sample_weight, reduction=reduction)
+        inputs = (
+            *(self.score.scaled(hidden), self.score.scaled(self.weight), self.bias),
+            *(pairs, self._target_weights(pairs, len(hidden))),
+        )
+        options = {"temperature": self.temperature}
+        if self.label_smoothing:
+            options["label_smoothing"] = self.label_smoothing
+        plain, tiled, fused = self.wide_loss
+        num_rows = len(hidden)
+        # Only the plain form can be transformed by torch.func.
+        if num_rows * self.num_classes <= PLAIN_ELEMENTS or torch._C._are_functorch_transforms_active():
+            loss_B = plain(*inputs, **options)
+        elif (
+            reduction == "none"
+            or not torch.is_grad_enabled()
+            or (sample_weight is not None and sample_weight.requires_grad)
+            or not rows_at_once(num_rows, hidden.shape[1], self.num_classes)
+        ):
+            loss_B = tiled(*inputs, **options)
         else:
-            plain, tiled = self.wide_loss
-            wide = plain if len(hidden) * self.num_classes <= PLAIN_ELEMENTS else tiled
-            smoothing = {"label_smoothing": self.label_smoothing} if self.label_smoothing else {}
-            weight = self.score.scaled(self.weight)
-            target_weights = self._target_weights(pairs, len(hidden))
-            loss_B = wide(
-                *(self.score.scaled(hidden), weight, self.bias, pairs, target_weights),
-                temperature=self.temperature,
-                **smoothing,
-            )
+            weights_B = row_weights(hidden, sample_weight=sample_weight, reduction=reduction)
+            return fused(*inputs, weights_B, **options)
         return reduce_loss(loss_B, sample_weight=sample_weight, reduction=reduction)
 
     def _by_chunks(self, hidden_BD: Tensor, pairs: Pairs, one_label: bool) -> Tensor:

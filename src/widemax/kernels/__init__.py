@@ -1,5 +1,6 @@
 """Fast twins of plain functions; a twin has the same signature as the plain form."""
 
+from widemax.kernels.fused import fused_binary_cross_entropy, fused_cross_entropy, rows_at_once
 from widemax.kernels.pairs import Pairs
 from widemax.kernels.plain import plain_binary_cross_entropy, plain_cross_entropy
 from widemax.kernels.ranking import topk_by_id
@@ -10,9 +11,12 @@ from widemax.kernels.tiled import tiled_binary_cross_entropy, tiled_cross_entrop
 __all__ = [
     "Found",
     "Pairs",
+    "fused_binary_cross_entropy",
+    "fused_cross_entropy",
     "gather_rows",
     "plain_binary_cross_entropy",
     "plain_cross_entropy",
+    "rows_at_once",
     "stream_classes",
     "tiled_binary_cross_entropy",
     "tiled_cross_entropy",

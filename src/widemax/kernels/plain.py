@@ -3,6 +3,8 @@
 Shapes: B rows, C classes, D hidden, P targets.
 """
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -75,6 +77,35 @@ def plain_binary_cross_entropy(
     logits_BC = _logits(hidden, weight, bias, temperature)
     terms_P = target_weights.to(logits_BC.dtype) * logits_BC[targets.rows_P, targets.ids_P]
     return (-log_sigmoid(-logits_BC)).sum(1).index_add(0, targets.rows_P, -terms_P)
+
+
+def plain_gradients(
+    inputs: Sequence[Tensor],
+    options: tuple[float, float, bool],
+    needed: Sequence[bool],
+    grad: Tensor,
+) -> tuple[Tensor | None, ...]:
+    """Gradients that have gradients themselves, for the backward pass of the kernels that stream.
+
+    Args:
+        inputs: hidden, weight, bias, rows and classes of the targets, target weights.
+        options: temperature, label smoothing, and whether it is a softmax.
+        needed: whether hidden, weight and bias need a gradient.
+        grad: [B] gradient of the losses.
+
+    Returns:
+        The gradients of hidden, weight and bias, None where not needed.
+    """
+    hidden, weight, bias, rows_P, ids_P, target_weights = inputs
+    temperature, smoothing, softmax = options
+    arguments = hidden, weight, bias, Pairs(rows_P, ids_P), target_weights
+    if softmax:
+        loss_B = plain_cross_entropy(*arguments, temperature=temperature, label_smoothing=smoothing)
+    else:
+        loss_B = plain_binary_cross_entropy(*arguments, temperature=temperature)
+    asked = [tensor for tensor, is_needed in zip(inputs[:3], needed, strict=True) if is_needed]
+    found = iter(torch.autograd.grad(loss_B, asked, grad.to(loss_B.dtype), create_graph=True))
+    return tuple(next(found) if is_needed else None for is_needed in needed)
 
 
 def _logits(hidden: Tensor, weight: Tensor, bias: Tensor | None, temperature: float) -> Tensor:

@@ -9,9 +9,9 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from widemax.kernels.pairs import Pairs
+from widemax.kernels.plain import plain_gradients
 from widemax.numerics import log_sigmoid
 
 # Logits held at a time: the fastest of the powers of two on a two-core processor.
@@ -103,10 +103,12 @@ class _TiledLoss(torch.autograd.Function):
         return loss_B
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, grad_B: Tensor) -> tuple[Tensor | None, ...]:
         hidden_BD, weight_CD, bias_C, rows_P, ids_P, weights_P, max_B, sum_B, mass_B = ctx.saved_tensors
         temperature, smoothing, softmax = ctx.options
+        if torch.is_grad_enabled():
+            inputs = hidden_BD, weight_CD, bias_C, rows_P, ids_P, weights_P
+            return *plain_gradients(inputs, ctx.options, ctx.needs_input_grad[:3], grad_B), *[None] * 6
         tiles = _Tiles(hidden_BD, weight_CD, bias_C, Pairs(rows_P, ids_P), temperature)
         grad_P = -(1 - smoothing) * weights_P * grad_B[rows_P]
         slope_B = (grad_B * mass_B / sum_B if softmax else grad_B)[:, None]

@@ -2,7 +2,7 @@
 
 from widemax.losses.adaface import adaface, adaface_margin, adaface_quality
 from widemax.losses.arcface import arcface, arcface_margin
-from widemax.losses.base import check_labels, losses, reduce_loss
+from widemax.losses.base import check_labels, losses, reduce_loss, row_weights
 from widemax.losses.binary_cross_entropy import binary_cross_entropy
 from widemax.losses.binary_focal import binary_focal
 from widemax.losses.bpr import bpr
@@ -46,6 +46,7 @@ __all__ = [
     "one_vs_rest_hinge",
     "poly",
     "reduce_loss",
+    "row_weights",
     "sparsemax_loss",
     "sub_center_cosines",
     "weston_watkins",

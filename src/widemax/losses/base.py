@@ -86,6 +86,36 @@ def reduce_loss(
     return weighted_B.sum() / torch.where(total == 0, 1, total)
 
 
+def row_weights(
+    like: Tensor, *, sample_weight: Tensor | None = None, reduction: Reduction = "mean"
+) -> Tensor:
+    """What each row counts in the reduced loss: with w of these, ``reduce_loss`` gives Σ_b w_b ℓ_b.
+
+    Args:
+        like: [B, ...] a tensor of as many rows, whose device and precision are taken.
+        sample_weight: [B] weight of each row, 1 by default.
+        reduction: "mean" or "sum".
+
+    Returns:
+        [B] weights in float32 at least.
+
+    Raises:
+        UsageError: an unknown reduction.
+
+    Example:
+        >>> row_weights(torch.zeros(2, 5), sample_weight=torch.tensor([3.0, 1.0]))
+        tensor([0.7500, 0.2500])
+    """
+    if reduction not in ("mean", "sum"):
+        raise UsageError(f"reduction must be 'mean' or 'sum'; got {reduction!r}.")
+    ones_B = widened_tensor(like.new_ones(len(like)))
+    weighted_B = ones_B if sample_weight is None else ones_B * sample_weight.to(ones_B.dtype)
+    if reduction == "sum":
+        return weighted_B
+    total = weighted_B.sum()
+    return weighted_B / torch.where(total == 0, 1, total)
+
+
 def check_labels(
     class_ids: Tensor, num_classes: int, *, rows: Tensor | None = None, ignore_index: int | None = None
 ) -> None:

@@ -1,0 +1,279 @@
+"""The mean loss of a wide linear layer together with its gradients, in three products instead of four.
+
+A tiled loss computes its logits once for the loss and once more for the gradients. Where the weight of every
+row in the total is known beforehand, the gradients can be had at once: exp(logits) of some rows are kept
+until their sum is known, and then multiplied.
+Shapes: B rows, b rows of one chunk, C classes, D hidden, P targets, W classes of one tile.
+"""
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from widemax.kernels.pairs import Pairs
+from widemax.kernels.plain import plain_gradients
+from widemax.numerics import log_sigmoid
+
+# Exponentials kept at a time: twice as many as there are weights, within these limits.
+KEPT_ELEMENTS = 2**24
+MOST_KEPT_ELEMENTS = 2**27
+# Logits of one tile: a tile should stay in a processor's cache between the passes over it.
+TILE_ELEMENTS = 2**20
+MIN_TILE_WIDTH = 512
+
+
+def rows_at_once(num_rows: int, dim: int, num_classes: int) -> int:
+    """Rows whose exponentials are kept at a time, for which all weights and their gradient are passed over.
+
+    0 where these would be so few that computing the logits twice is faster, as the tiled losses do.
+
+    Example:
+        >>> rows_at_once(4096, 256, 131072), rows_at_once(4096, 64, 100_000_000)
+        (512, 0)
+    """
+    kept = min(max(KEPT_ELEMENTS, 2 * num_classes * dim), MOST_KEPT_ELEMENTS)
+    rows = min(max(kept // num_classes, 1), num_rows)
+    return rows if rows >= min(dim, num_rows) else 0
+
+
+def fused_cross_entropy(
+    hidden: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    targets: Pairs,
+    target_weights: Tensor,
+    row_weights: Tensor,
+    *,
+    temperature: float = 1.0,
+    label_smoothing: float = 0.0,
+) -> Tensor:
+    """Σ_b w_b ℓ_b with the losses ℓ of :func:`~widemax.kernels.plain.plain_cross_entropy`.
+
+    Extra memory is twice that of the weights, 64 MB at least and 512 MB at most in float32, and the gradient
+    itself. Sums over classes and rows are taken in float32 at least. A gradient of the gradient goes through
+    the plain formula, with [B, C] in memory.
+
+    Args:
+        hidden, weight, bias, targets, target_weights, temperature, label_smoothing: as there.
+        row_weights: [B] w, without gradient.
+
+    Returns:
+        A scalar in nats, in float32 at least.
+    """
+    loss: Tensor = _FusedLoss.apply(  # type: ignore[no-untyped-call]  # torch has no type for apply
+        *(hidden, weight, bias, *targets, target_weights, row_weights),
+        *(temperature, label_smoothing, True),
+    )
+    return loss
+
+
+def fused_binary_cross_entropy(
+    hidden: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    targets: Pairs,
+    target_weights: Tensor,
+    row_weights: Tensor,
+    *,
+    temperature: float = 1.0,
+) -> Tensor:
+    """Σ_b w_b ℓ_b with the losses ℓ of :func:`~widemax.kernels.plain.plain_binary_cross_entropy`."""
+    loss: Tensor = _FusedLoss.apply(  # type: ignore[no-untyped-call]  # torch has no type for apply
+        *(hidden, weight, bias, *targets, target_weights, row_weights),
+        *(temperature, 0.0, False),
+    )
+    return loss
+
+
+class _FusedLoss(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, *inputs: Any) -> Tensor:
+        *tensors, temperature, smoothing, softmax = inputs
+        ctx.save_for_backward(*tensors)
+        ctx.options = temperature, smoothing, softmax
+        sweep = _Sweep(tuple(tensors), ctx.options, ctx.needs_input_grad[:3])
+        loss = sweep.run()
+        ctx.gradients = sweep.gradients()
+        return loss
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        needed = ctx.needs_input_grad[:3]
+        if torch.is_grad_enabled():
+            *inputs, row_weights_B = ctx.saved_tensors
+            return *plain_gradients(inputs, ctx.options, needed, grad * row_weights_B), *[None] * 7
+        if ctx.gradients is None:
+            sweep = _Sweep(ctx.saved_tensors, ctx.options, needed)
+            sweep.run()
+            ctx.gradients = sweep.gradients()
+        # Handed over, not kept: autograd may add to them in place.
+        gradients, ctx.gradients = ctx.gradients, None
+        if grad != 1:
+            for gradient in gradients:
+                if gradient is not None:
+                    gradient.mul_(grad)
+        return *gradients, *[None] * 7
+
+
+class _Tile(NamedTuple):
+    """Some rows and classes: exp(s − shift) for a softmax, σ(s) otherwise, 0 at targets; shape [b, W]."""
+
+    classes: slice
+    values_bW: Tensor
+    shift_b: Tensor
+
+
+class _Sweep:
+    """One pass over a batch that adds up loss and gradients."""
+
+    def __init__(
+        self,
+        tensors: tuple[Tensor, ...],
+        options: tuple[float, float, bool],
+        needed: tuple[bool, ...],
+    ) -> None:
+        hidden_BD, self.weight_CD, bias_C, rows_P, ids_P, target_weights_P, row_weights_B = tensors
+        self.temperature, self.smoothing, self.softmax = options
+        self.low_dtype = hidden_BD.dtype
+        self.dtype = torch.promote_types(hidden_BD.dtype, torch.float32)
+        self.hidden_BD = hidden_BD / self.temperature
+        self.bias_C = None if bias_C is None else bias_C.to(self.dtype) / self.temperature
+        self.targets = Pairs(rows_P, ids_P)
+        self.target_weights_P = target_weights_P.to(self.dtype)
+        self.row_weights_B = row_weights_B.to(self.dtype)
+        (num_rows, dim), num_classes = hidden_BD.shape, len(self.weight_CD)
+        self.chunk_rows = max(1, rows_at_once(num_rows, dim, num_classes))
+        self.width = min(max(TILE_ELEMENTS // self.chunk_rows, MIN_TILE_WIDTH), num_classes)
+        self.kept = hidden_BD.new_empty(self.chunk_rows * num_classes)
+        self.hidden_grad_BD = torch.zeros_like(hidden_BD, dtype=self.dtype) if needed[0] else None
+        self.weight_grad_CD = torch.empty_like(self.weight_CD, dtype=self.dtype) if needed[1] else None
+        self.bias_grad_C = torch.zeros_like(self.bias_C) if self.bias_C is not None and needed[2] else None
+        if self.smoothing:
+            self.mean_weight_D = self.weight_CD.mean(0, dtype=torch.float64).to(self.dtype)
+
+    def run(self) -> Tensor:
+        num_rows = len(self.hidden_BD)
+        if self.weight_grad_CD is not None and num_rows == 0:
+            self.weight_grad_CD.zero_()
+        total = torch.zeros((), dtype=torch.float64, device=self.hidden_BD.device)
+        for start in range(0, num_rows, self.chunk_rows):
+            total += self._chunk(start, min(start + self.chunk_rows, num_rows))
+        return total.to(self.dtype)
+
+    def gradients(self) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+        """Of hidden, weight and bias, each in the dtype of what it belongs to."""
+        hidden_grad, weight_grad, bias_grad = self.hidden_grad_BD, self.weight_grad_CD, self.bias_grad_C
+        return (
+            None if hidden_grad is None else hidden_grad.div_(self.temperature).to(self.low_dtype),
+            None if weight_grad is None else weight_grad.to(self.low_dtype),
+            None if bias_grad is None else bias_grad.div_(self.temperature).to(self.low_dtype),
+        )
+
+    def _chunk(self, start: int, stop: int) -> Tensor:
+        """Add the gradients of some rows; return their part of the loss."""
+        hidden_bD, row_weights_b = self.hidden_BD[start:stop], self.row_weights_B[start:stop]
+        where, (rows_P, ids_P) = self.targets.of_rows(start, stop)
+        weights_P = (1 - self.smoothing) * self.target_weights_P[where]
+        mass_b = torch.zeros_like(row_weights_b).index_add_(0, rows_P, self.target_weights_P[where])
+        target_logits_P = torch.empty_like(weights_P)
+        # Thousands of tiles are added up here, hence float64: these are only b numbers.
+        sum_b = torch.zeros_like(row_weights_b, dtype=torch.float64)
+        tiles = list(self._tiles(hidden_bD, Pairs(rows_P, ids_P), target_logits_P, sum_b))
+        max_b = tiles[-1].shift_b
+        if self.softmax:
+            # Targets were left out of the sum, as their part of the gradient is taken apart.
+            sum_b.index_add_(0, rows_P, (target_logits_P - max_b[rows_P]).exp().double())
+            slope_b = row_weights_b * mass_b / sum_b.to(self.dtype)
+            loss_b = mass_b * sum_b.log().to(self.dtype)
+            target_slope_P = slope_b[rows_P] * (target_logits_P - max_b[rows_P]).exp()
+        else:
+            slope_b = row_weights_b
+            loss_b = sum_b.to(self.dtype)
+            target_slope_P = slope_b[rows_P] * target_logits_P.sigmoid()
+        # Relative to the row's maximum, because log Z − s would cancel for large logits; it is 0 without a
+        # softmax.
+        loss_b = loss_b.index_add(0, rows_P, weights_P * (max_b[rows_P] - target_logits_P))
+        self._add_gradients(start, tiles, hidden_bD, slope_b)
+        self._add_targets(start, hidden_bD, rows_P, ids_P, target_slope_P - row_weights_b[rows_P] * weights_P)
+        if self.smoothing:
+            mean_b = hidden_bD.to(self.dtype) @ self.mean_weight_D
+            if self.bias_C is not None:
+                mean_b += self.bias_C.mean()
+            loss_b += self.smoothing * mass_b * (max_b - mean_b)
+            self._add_smoothing(start, hidden_bD, self.smoothing * mass_b * row_weights_b)
+        return (loss_b * row_weights_b).sum(dtype=torch.float64)
+
+    def _tiles(
+        self, hidden_bD: Tensor, targets: Pairs, target_logits_P: Tensor, sum_b: Tensor
+    ) -> Iterator[_Tile]:
+        num_rows, num_classes = len(hidden_bD), len(self.weight_CD)
+        shift_b = sum_b.new_full((num_rows,), torch.finfo(self.dtype).min if self.softmax else 0.0).to(
+            self.dtype
+        )
+        starts = range(0, num_classes, self.width)
+        for start, places in zip(starts, targets.places_by_tile(self.width, len(starts)), strict=True):
+            stop = min(start + self.width, num_classes)
+            kept_bW = self.kept[num_rows * start : num_rows * stop].view(num_rows, stop - start)
+            torch.mm(hidden_bD, self.weight_CD[start:stop].T, out=kept_bW)
+            logits_bW = kept_bW.to(self.dtype)
+            if self.bias_C is not None:
+                logits_bW += self.bias_C[start:stop]
+            rows, columns = targets.rows_P[places], targets.ids_P[places] - start
+            target_logits_P[places] = logits_bW[rows, columns]
+            if self.softmax:
+                larger_b = torch.maximum(shift_b, logits_bW.amax(1))
+                sum_b *= (shift_b - larger_b).exp()
+                shift_b = larger_b
+                values_bW = logits_bW.sub_(shift_b[:, None]).exp_()
+                values_bW[rows, columns] = 0
+                sum_b += values_bW.sum(1)
+            else:
+                sum_b -= log_sigmoid(-logits_bW).sum(1)
+                values_bW = logits_bW.sigmoid_()
+                values_bW[rows, columns] = 0
+            if values_bW is not kept_bW:
+                kept_bW.copy_(values_bW)
+            yield _Tile(slice(start, stop), kept_bW, shift_b)
+
+    def _add_gradients(self, start: int, tiles: list[_Tile], hidden_bD: Tensor, slope_b: Tensor) -> None:
+        """Factors of a row go to the small operand: [b, D] numbers, not [b, W]."""
+        rows = slice(start, start + len(hidden_bD))
+        for classes, values_bW, shift_b in tiles:
+            factor_b = slope_b * (shift_b - tiles[-1].shift_b).exp()
+            if self.hidden_grad_BD is not None:
+                product_bD = values_bW @ self.weight_CD[classes]
+                self.hidden_grad_BD[rows].addcmul_(product_bD.to(self.dtype), factor_b[:, None])
+            if self.weight_grad_CD is not None:
+                grad_WD = self.weight_grad_CD[classes]
+                scaled_bD = (hidden_bD * factor_b[:, None]).to(self.low_dtype)
+                if self.dtype != self.low_dtype:
+                    product_WD = values_bW.T @ scaled_bD
+                    grad_WD.copy_(product_WD) if start == 0 else grad_WD.add_(product_WD)
+                elif start == 0:
+                    torch.mm(values_bW.T, scaled_bD, out=grad_WD)
+                else:
+                    grad_WD.addmm_(values_bW.T, scaled_bD)
+            if self.bias_grad_C is not None:
+                self.bias_grad_C[classes] += values_bW.to(self.dtype).T @ factor_b
+
+    def _add_targets(
+        self, start: int, hidden_bD: Tensor, rows_P: Tensor, ids_P: Tensor, slope_P: Tensor
+    ) -> None:
+        if self.hidden_grad_BD is not None:
+            weights_PD = self.weight_CD[ids_P].to(self.dtype)
+            self.hidden_grad_BD.index_add_(0, start + rows_P, slope_P[:, None] * weights_PD)
+        if self.weight_grad_CD is not None:
+            self.weight_grad_CD.index_add_(0, ids_P, slope_P[:, None] * hidden_bD[rows_P])
+        if self.bias_grad_C is not None:
+            self.bias_grad_C.index_add_(0, ids_P, slope_P)
+
+    def _add_smoothing(self, start: int, hidden_bD: Tensor, spread_b: Tensor) -> None:
+        if self.hidden_grad_BD is not None:
+            rows = slice(start, start + len(hidden_bD))
+            self.hidden_grad_BD[rows] -= spread_b[:, None] * self.mean_weight_D
+        if self.weight_grad_CD is not None:
+            self.weight_grad_CD -= (spread_b @ hidden_bD.to(self.dtype)) / len(self.weight_CD)
+        if self.bias_grad_C is not None:
+            self.bias_grad_C -= spread_b.sum() / len(self.weight_CD)
