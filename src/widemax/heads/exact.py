@@ -24,12 +24,16 @@ from widemax.kernels import (
     tiled_cross_entropy,
 )
 from widemax.losses import losses, reduce_loss, row_weights
-from widemax.losses.base import Reduction, takes_cosines, takes_several
+from widemax.losses.base import Reduction, check_reduction, takes_cosines, takes_several
 from widemax.numerics.arrays import widened_tensor
 from widemax.registry import Spec
 
-# Up to here the whole matrix of logits is cheaper to keep than to compute twice.
-PLAIN_ELEMENTS = 2**22
+# Up to here the whole matrix of logits is cheaper to keep than to cut into tiles.
+PLAIN_ELEMENTS = 2**20
+# Logits of the rows that are taken together where a loss needs the matrix.
+CHUNK_ELEMENTS = 2**22
+# A label that no data has: every other one outside the classes is refused.
+NO_CLASS = 2**62 + 1
 
 WideLoss = Callable[..., Tensor]
 # Losses that can be computed without the matrix of logits: in memory, streamed, and with their gradients.
@@ -116,6 +120,7 @@ class ExactHead(LinearHead):
             )
         self.label_smoothing = label_smoothing
         self.wide_loss = None if self.score.has_margin or isinstance(loss, dict) else WIDE_LOSSES.get(name)
+        self.is_torch_loss = name == "cross_entropy" and self.wide_loss is not None
         if label_smoothing and not (name == "cross_entropy" and self.wide_loss):
             raise ConfigError(
                 f"label_smoothing must be 0 unless loss is 'cross_entropy' without a margin; got "
@@ -130,6 +135,9 @@ class ExactHead(LinearHead):
         sample_weight: Tensor | None = None,
         reduction: Reduction = "mean",
     ) -> Tensor:
+        is_small = len(hidden) * self.num_classes <= PLAIN_ELEMENTS
+        if is_small and self.is_torch_loss and isinstance(labels, Tensor) and len(hidden):
+            return self._by_torch(hidden, labels, sample_weight, reduction)
         pairs = self._training_pairs(hidden, labels)
         if self.wide_loss is None:
             loss_B = self._by_chunks(hidden, pairs, isinstance(labels, Tensor))
@@ -144,7 +152,7 @@ class ExactHead(LinearHead):
         plain, tiled, fused = self.wide_loss
         num_rows = len(hidden)
         # Only the plain form can be transformed by torch.func.
-        if num_rows * self.num_classes <= PLAIN_ELEMENTS or torch._C._are_functorch_transforms_active():
+        if is_small or torch._C._are_functorch_transforms_active():
             loss_B = plain(*inputs, **options)
         elif (
             reduction == "none"
@@ -158,9 +166,35 @@ class ExactHead(LinearHead):
             return fused(*inputs, weights_B, **options)
         return reduce_loss(loss_B, sample_weight=sample_weight, reduction=reduction)
 
+    def _by_torch(
+        self, hidden: Tensor, labels: Tensor, sample_weight: Tensor | None, reduction: Reduction
+    ) -> Tensor:
+        """torch's own loss: with few classes and one label a row, calls take more time than arithmetic."""
+        logits = nn.functional.linear(self.score.scaled(hidden), self.score.scaled(self.weight), self.bias)
+        if self.temperature != 1.0:
+            logits = logits / self.temperature
+        try:
+            loss = nn.functional.cross_entropy(
+                widened_tensor(logits),
+                labels if labels.dtype == torch.int64 else labels.long(),
+                reduction=reduction if sample_weight is None else "none",
+                label_smoothing=self.label_smoothing,
+                ignore_index=NO_CLASS,
+            )
+        except (IndexError, RuntimeError, ValueError):
+            # Words of our own for labels outside the classes, shapes that do not fit, an unknown reduction.
+            self._training_pairs(hidden, labels)
+            check_reduction(reduction)
+            raise
+        return (
+            loss
+            if sample_weight is None
+            else reduce_loss(loss, sample_weight=sample_weight, reduction=reduction)
+        )
+
     def _by_chunks(self, hidden_BD: Tensor, pairs: Pairs, one_label: bool) -> Tensor:
         weight_CD = self.score.scaled(self.weight)
-        size = max(1, PLAIN_ELEMENTS // self.num_classes)
+        size = max(1, CHUNK_ELEMENTS // self.num_classes)
         if len(hidden_BD) <= size:
             return self._chunk_loss(hidden_BD, weight_CD, pairs, one_label)
         parts = []

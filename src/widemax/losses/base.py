@@ -17,7 +17,7 @@ loss is inf. Keyword-only parameters are the options of the registry, so their a
 
 import inspect
 from collections.abc import Callable
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor
@@ -51,6 +51,12 @@ def takes_cosines(loss: Callable[..., Tensor]) -> bool:
     return next(iter(inspect.signature(loss).parameters)) == "cosines"
 
 
+def check_reduction(reduction: str) -> None:
+    """Refuse any other word than those of ``Reduction``."""
+    if reduction not in get_args(Reduction):
+        raise UsageError(f"reduction must be 'mean', 'sum' or 'none'; got {reduction!r}.")
+
+
 def reduce_loss(
     loss_B: Tensor, *, sample_weight: Tensor | None = None, reduction: Reduction = "mean"
 ) -> Tensor:
@@ -73,8 +79,7 @@ def reduce_loss(
         >>> reduce_loss(torch.tensor([1.0, 4.0]), sample_weight=torch.tensor([3.0, 1.0]))
         tensor(1.7500)
     """
-    if reduction not in ("mean", "sum", "none"):
-        raise UsageError(f"reduction must be 'mean', 'sum' or 'none'; got {reduction!r}.")
+    check_reduction(reduction)
     weighted_B = loss_B if sample_weight is None else loss_B * sample_weight.to(loss_B.dtype)
     if reduction == "none":
         return weighted_B
@@ -94,7 +99,7 @@ def row_weights(
     Args:
         like: [B, ...] a tensor of as many rows, whose device and precision are taken.
         sample_weight: [B] weight of each row, 1 by default.
-        reduction: "mean" or "sum".
+        reduction: "mean" or "sum"; "none" is as "sum".
 
     Returns:
         [B] weights in float32 at least.
@@ -106,11 +111,10 @@ def row_weights(
         >>> row_weights(torch.zeros(2, 5), sample_weight=torch.tensor([3.0, 1.0]))
         tensor([0.7500, 0.2500])
     """
-    if reduction not in ("mean", "sum"):
-        raise UsageError(f"reduction must be 'mean' or 'sum'; got {reduction!r}.")
+    check_reduction(reduction)
     ones_B = widened_tensor(like.new_ones(len(like)))
     weighted_B = ones_B if sample_weight is None else ones_B * sample_weight.to(ones_B.dtype)
-    if reduction == "sum":
+    if reduction != "mean":
         return weighted_B
     total = weighted_B.sum()
     return weighted_B / torch.where(total == 0, 1, total)

@@ -1,0 +1,169 @@
+"""How fast is the exact loss, forward and backward, and what memory does it take?
+
+    python -m benchmarks.exact_head [--quick]
+
+Reference: ``F.cross_entropy(F.linear(hidden, weight), labels)``. Peers: the same under torch.compile, and
+torch's chunked ``F.linear_cross_entropy``. All run in turn in one process; extra memory, beyond inputs and
+gradients, is measured in a process of its own for each. The floor is three matrix products at the speed
+measured beside them.
+"""
+
+import statistics
+import sys
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from benchmarks.measure import peak_memory_bytes, report, run_fresh, script
+
+SEED = 0
+WIDE = (4096, 256, 131_072)
+# (rows, hidden, classes), dtype, repetitions
+CASES = [
+    (WIDE, "float32", 5),
+    (WIDE, "bfloat16", 5),
+    ((1024, 64, 1_000_000), "float32", 5),
+    ((256, 512, 50_000), "float32", 9),
+    ((8192, 128, 10_000), "float32", 9),
+    ((128, 128, 1_000), "float32", 201),
+    ((32, 64, 10), "float32", 1001),
+]
+# The chunked form takes 25 s in float32 and minutes in bfloat16.
+CHUNKED_AT_MOST = 1
+
+
+def inputs(size: tuple[int, int, int], dtype: str) -> tuple[Any, Any, Any]:
+    import torch
+
+    num_rows, dim, num_classes = size
+    generator = torch.Generator().manual_seed(SEED)
+    kind = getattr(torch, dtype)
+    hidden = torch.randn(num_rows, dim, generator=generator).to(kind)
+    weight = (torch.randn(num_classes, dim, generator=generator) / dim**0.5).to(kind)
+    return hidden, weight, torch.randint(num_classes, (num_rows,), generator=generator)
+
+
+def steps(size: tuple[int, int, int], dtype: str, names: Sequence[str]) -> dict[str, Callable[[], Any]]:
+    """By name, a forward and backward pass that returns loss and gradients."""
+    import torch
+    from torch.nn import functional as F
+
+    from widemax.heads import ExactHead
+
+    hidden, weight, labels = inputs(size, dtype)
+    head = ExactHead(size[2], size[1], weight=torch.nn.Parameter(weight), bias=False)
+
+    def linear_loss(hidden: Any, weight: Any) -> Any:
+        return F.cross_entropy(F.linear(hidden, weight), labels)
+
+    losses: dict[str, Callable[[Any, Any], Any]] = {
+        "reference": linear_loss,
+        "compiled": torch.compile(linear_loss),
+        "chunked": lambda hidden, weight: F.linear_cross_entropy(
+            hidden,
+            weight,
+            labels,
+            options=torch.nn.LinearCrossEntropyOptions(),
+        ),
+        "widemax": lambda hidden, weight: head(hidden, labels),
+    }
+
+    def step(name: str) -> Any:
+        leaf, matrix = hidden.detach().requires_grad_(), head.weight
+        matrix.grad = None
+        loss = losses[name](leaf, matrix)
+        loss.backward()
+        return loss.detach(), leaf.grad, matrix.grad
+
+    return {name: (lambda name=name: step(name)) for name in names}
+
+
+def error(found: Any, exact: Any) -> float:
+    """Of the gradients, relative to their norm in float64; the larger of the two."""
+    pairs = zip(found[1:], exact[1:], strict=True)
+    return max(float((one.double() - truth).norm() / truth.norm()) for one, truth in pairs)
+
+
+def floor_s(size: tuple[int, int, int], dtype: str) -> float:
+    """Three products at the speed of the best product of a tile."""
+    import torch
+
+    num_rows, dim, num_classes = size
+    kind = getattr(torch, dtype)
+    rows, classes = min(num_rows, 512), min(num_classes, 2048)
+    one, other = torch.randn(rows, dim).to(kind), torch.randn(classes, dim).to(kind)
+    times = []
+    for _ in range(20):
+        started = time.perf_counter()
+        one @ other.T
+        times.append(time.perf_counter() - started)
+    return 3 * min(times) * (num_rows / rows) * (num_classes / classes)
+
+
+def memory(name: str, size: tuple[int, int, int], dtype: str) -> dict[str, Any]:
+    """Peak memory beyond that of a process that holds inputs and gradients."""
+    import torch
+
+    step = steps(size, dtype, [name])[name]
+    num_rows, dim, num_classes = size
+    held = torch.ones((num_rows + num_classes) * dim, dtype=getattr(torch, dtype))
+    del held
+    before = peak_memory_bytes()
+    step()
+    return {"extra_mb": (peak_memory_bytes() - before) / 1e6}
+
+
+def measure(size: tuple[int, int, int], dtype: str, repetitions: int, *, quick: bool) -> dict[str, Any]:
+    import torch
+
+    is_wide = size == WIDE
+    names = ["reference", "widemax"]
+    if is_wide and not quick:
+        names += ["compiled"] + (["chunked"] if dtype == "float32" else [])
+    actions = steps(size, dtype, names)
+    found = {name: action() for name, action in actions.items()}  # compiles, and warms up
+    times: dict[str, list[float]] = {name: [] for name in names}
+    for repetition in range(2 if quick else repetitions):
+        for name, action in actions.items():
+            if name == "chunked" and repetition >= CHUNKED_AT_MOST:
+                continue
+            started = time.perf_counter()
+            action()
+            times[name].append(time.perf_counter() - started)
+    row: dict[str, Any] = {"rows": size[0], "dim": size[1], "classes": size[2], "dtype": dtype}
+    row |= {f"{name}_s": "" for name in ("reference", "compiled", "chunked", "widemax")}
+    row |= {f"{name}_s": statistics.median(seconds) for name, seconds in times.items()}
+    row["ratio"] = row["widemax_s"] / row["reference_s"]
+    row["floor_ratio"] = floor_s(size, dtype) / row["reference_s"]
+    if size[0] * size[2] <= 2**26:
+        hidden, weight, labels = (x.double() if x.is_floating_point() else x for x in inputs(size, dtype))
+        hidden.requires_grad_(), weight.requires_grad_()
+        torch.nn.functional.cross_entropy(hidden @ weight.T, labels).backward()
+        exact = (None, hidden.grad, weight.grad)
+        row |= {"error": error(found["widemax"], exact), "reference_error": error(found["reference"], exact)}
+    else:
+        row |= {"error": "", "reference_error": ""}
+    row["difference"] = error(found["widemax"], [None, *(x.double() for x in found["reference"][1:])])
+    for name in ("reference", "widemax"):
+        arguments = [name, *map(str, size), dtype]
+        row[f"{name}_extra_mb"] = run_fresh("benchmarks.exact_head", "memory", *arguments)["extra_mb"]
+    return row
+
+
+def main(argv: Sequence[str]) -> dict[str, Any]:
+    if argv[:1] == ["memory"]:
+        return memory(argv[1], (int(argv[2]), int(argv[3]), int(argv[4])), argv[5])
+    quick = "--quick" in argv
+    rows = [measure(*case, quick=quick) for case in CASES]
+    for row in rows:
+        print({key: round(x, 4) if isinstance(x, float) else x for key, x in row.items()}, file=sys.stderr)
+    if not quick:
+        report("exact_head", rows, seed=SEED)
+    ratios = {
+        f"{row['rows']}x{row['dim']}x{row['classes']} {row['dtype']}": round(row["ratio"], 3) for row in rows
+    }
+    return {"benchmark": "exact_head", "ratio": round(rows[0]["ratio"], 3), "ratios": ratios}
+
+
+if __name__ == "__main__":
+    script(main)
