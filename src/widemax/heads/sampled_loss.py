@@ -3,15 +3,16 @@
 Shapes: B rows, D hidden, C classes, S sampled, P labels, U distinct rows, H accidental hits.
 """
 
-from typing import Literal, get_args
+from typing import Literal, NamedTuple, get_args
 
 import torch
 from torch import Tensor
 
 from widemax.heads.labels import Labels, label_pairs, target_shares
 from widemax.heads.scores import Score, build_score
-from widemax.kernels import Pairs, gather_rows
-from widemax.numerics import log_sigmoid, logsumexp
+from widemax.kernels import Pairs, gather_rows, linear_logsumexp
+from widemax.numerics import log_sigmoid
+from widemax.numerics.arrays import widened_tensor
 from widemax.registry import Spec
 from widemax.samplers import Candidates
 
@@ -70,10 +71,11 @@ def sampled_softmax_loss(
         tensor([1.4076])
     """
     pairs = label_pairs(labels, hidden)
-    others_BS, labels_P = _shifted_logits(
+    scored = _scored(
         hidden, weight, bias, pairs, candidates, temperature, build_score(score), shift=correction
     )
-    others_B = logsumexp(others_BS)
+    others_B = linear_logsumexp(scored.hidden_BD, scored.weight_SD, scored.shift_S, scored.hits)
+    labels_P = scored.labels_P
     if correction == "refined":
         return _refined(others_B, labels_P, pairs)
     # The sum is taken relative to a row's largest term, a constant to autograd since it cancels.
@@ -128,18 +130,28 @@ def sampled_sigmoid_loss(
     """
     pairs = label_pairs(labels, hidden)
     shift: Correction = "conditional" if correction == "conditional" else "none"
-    others_BS, labels_P = _shifted_logits(
-        hidden, weight, bias, pairs, candidates, temperature, build_score(score), shift=shift
-    )
+    scored = _scored(hidden, weight, bias, pairs, candidates, temperature, build_score(score), shift=shift)
+    others_BS = widened_tensor(scored.hidden_BD @ scored.weight_SD.T) + scored.shift_S
+    others_BS.index_put_(tuple(scored.hits), others_BS.new_tensor(-torch.inf))
     negatives_BS = -log_sigmoid(-others_BS)
     if correction in ("importance", "refined"):
         negative_B = negatives_BS @ (-candidates.log_expected_count_S).exp().to(negatives_BS.dtype)
     else:
         negative_B = negatives_BS.sum(1)
-    return negative_B.index_add(0, pairs.rows_P, -log_sigmoid(labels_P))
+    return negative_B.index_add(0, pairs.rows_P, -log_sigmoid(scored.labels_P))
 
 
-def _shifted_logits(
+class _Scored(NamedTuple):
+    """Candidates as a linear layer with logits hidden · weight + shift, and [P] logits of the labels."""
+
+    hidden_BD: Tensor
+    weight_SD: Tensor
+    shift_S: Tensor
+    hits: Pairs
+    labels_P: Tensor
+
+
+def _scored(
     hidden_BD: Tensor,
     weight_CD: Tensor,
     bias_C: Tensor | None,
@@ -149,43 +161,38 @@ def _shifted_logits(
     score: Score,
     *,
     shift: Correction,
-) -> tuple[Tensor, Tensor]:
-    """[B, S] logits of the candidates, hits masked, and [P] of the labels, in float32 at least."""
+) -> _Scored:
     # One gather for both, so that the gradient is one sparse tensor without repeated rows.
     rows_U, place = torch.unique(torch.cat([candidates.ids_S, pairs.ids_P]), return_inverse=True)
     candidate_U, label_U = torch.split(place, [len(candidates.ids_S), len(pairs.ids_P)])
     weight_UD = score.scaled(gather_rows(weight_CD, rows_U))
     scaled_BD = score.scaled(hidden_BD) / temperature
-    logits_BS = scaled_BD @ weight_UD[candidate_U].T
-    label_logits_P = torch.linalg.vecdot(scaled_BD[pairs.rows_P], weight_UD[label_U])
-    dtype = torch.promote_types(logits_BS.dtype, torch.float32)
-    logits_BS, label_logits_P = logits_BS.to(dtype), label_logits_P.to(dtype)
+    # index_select is several times faster than indexing with a tensor.
+    label_hidden_PD = scaled_BD.index_select(0, pairs.rows_P)
+    labels_P = widened_tensor(torch.linalg.vecdot(label_hidden_PD, weight_UD.index_select(0, label_U)))
     if score.has_margin:
-        norms_P = torch.linalg.vector_norm(hidden_BD, dim=1)[pairs.rows_P].to(dtype)
-        label_logits_P = score.of_labels(label_logits_P * temperature, norms_P) / temperature
-    # Per class shifts are summed first: then the large matrix is written once more, in place.
-    shift_S = torch.zeros(len(candidate_U), dtype=dtype, device=hidden_BD.device)
-    shift_P = torch.zeros(len(label_U), dtype=dtype, device=hidden_BD.device)
+        norms_P = torch.linalg.vector_norm(hidden_BD, dim=1)[pairs.rows_P].to(labels_P.dtype)
+        labels_P = score.of_labels(labels_P * temperature, norms_P) / temperature
+    shift_S = labels_P.new_zeros(len(candidate_U))
     if bias_C is not None:
-        bias_U = gather_rows(bias_C, rows_U).to(dtype) / temperature
-        shift_S, shift_P = shift_S + bias_U[candidate_U], shift_P + bias_U[label_U]
+        bias_U = gather_rows(bias_C, rows_U).to(labels_P.dtype) / temperature
+        shift_S, labels_P = bias_U[candidate_U], labels_P + bias_U[label_U]
     if shift != "none":
-        shift_S = shift_S - candidates.log_expected_count_S.to(dtype)
+        shift_S = shift_S - candidates.log_expected_count_S.to(labels_P.dtype)
     if shift == "conditional":
-        shift_P = shift_P - candidates.log_expected_count_labels_B.to(dtype)
-    _mask_hits(logits_BS.add_(shift_S), pairs, candidates.ids_S)
-    return logits_BS, label_logits_P + shift_P
+        labels_P = labels_P - candidates.log_expected_count_labels_B.to(labels_P.dtype)
+    weight_SD = weight_UD.index_select(0, candidate_U)
+    return _Scored(scaled_BD, weight_SD, shift_S, _hits(pairs, candidates.ids_S), labels_P)
 
 
-def _mask_hits(logits_BS: Tensor, pairs: Pairs, ids_S: Tensor) -> None:
-    """−inf, in place, wherever a candidate is a label of the row, however often it was drawn."""
+def _hits(pairs: Pairs, ids_S: Tensor) -> Pairs:
+    """Where a candidate is a label of the row, however often it was drawn: rows and places in the draw."""
     first_P = torch.searchsorted(ids_S, pairs.ids_P)
     times_P = torch.searchsorted(ids_S, pairs.ids_P, right=True) - first_P
     rows_H = pairs.rows_P.repeat_interleave(times_P)
     # A label's hits stand side by side from its first place on: a running number, less where its run began.
     run_H = (times_P.cumsum(0) - times_P - first_P).repeat_interleave(times_P)
-    places_H = torch.arange(len(rows_H), device=rows_H.device) - run_H
-    logits_BS.index_put_((rows_H, places_H), logits_BS.new_tensor(-torch.inf))
+    return Pairs(rows_H, torch.arange(len(rows_H), device=rows_H.device) - run_H)
 
 
 def _refined(others_B: Tensor, label_logits_P: Tensor, pairs: Pairs) -> Tensor:

@@ -2,6 +2,7 @@
 
 from widemax.kernels.fused import fused_binary_cross_entropy, fused_cross_entropy, rows_at_once
 from widemax.kernels.pairs import Pairs
+from widemax.kernels.partition import linear_logsumexp
 from widemax.kernels.plain import plain_binary_cross_entropy, plain_cross_entropy
 from widemax.kernels.ranking import topk_by_id
 from widemax.kernels.rows import gather_rows
@@ -14,6 +15,7 @@ __all__ = [
     "fused_binary_cross_entropy",
     "fused_cross_entropy",
     "gather_rows",
+    "linear_logsumexp",
     "plain_binary_cross_entropy",
     "plain_cross_entropy",
     "rows_at_once",
