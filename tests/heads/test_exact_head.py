@@ -138,3 +138,13 @@ def test_functional_transforms(path):
 def test_an_unknown_reduction_is_refused(path):
     with pytest.raises(UsageError, match="got 'average'"):
         build()(some_hidden(), SEVERAL, reduction="average")
+
+
+def test_skipped_mass_is_reported(monkeypatch):
+    monkeypatch.setattr(exact, "PLAIN_ELEMENTS", 0)
+    head, hidden, labels = build(skip_mass=0.5), some_hidden(), torch.tensor([0, 11, 3, 3, 7])
+    head(hidden, labels)
+    assert head.skipped.allowed_mass == 0.5
+    assert 0 <= head.skipped.dropped_mass <= 0.5
+    with pytest.raises(ConfigError, match="skip_mass must be 0"):
+        ExactHead(C, D, loss="focal", skip_mass=0.1)

@@ -6,6 +6,7 @@ from wide_layer import B, C, D, layer, targets
 
 from widemax.kernels import (
     Pairs,
+    SkippedTiles,
     fused,
     fused_binary_cross_entropy,
     fused_cross_entropy,
@@ -143,3 +144,41 @@ def test_empty_batch():
     loss.backward()
     assert loss == 0
     assert weight.grad.abs().sum() == 0
+
+
+def sure_layer(num_classes=200, num_rows=30):
+    """Rows that point at their labels: nearly all probability is there."""
+    generator = torch.Generator().manual_seed(0)
+    weight = torch.randn(num_classes, 16, dtype=torch.float64, generator=generator)
+    weight = 5 * torch.nn.functional.normalize(weight, dim=1)
+    labels = torch.randint(num_classes, (num_rows,), generator=generator)
+    pairs = Pairs(torch.arange(num_rows), labels), torch.ones(num_rows)
+    return weight[labels].requires_grad_(), weight.requires_grad_(), pairs
+
+
+@pytest.mark.parametrize("allowed", [1e-4, 1e-2, 0.3])
+def test_what_is_skipped_stays_within_the_bound(monkeypatch, allowed):
+    monkeypatch.setattr(fused, "KEPT_ELEMENTS", 1)
+    monkeypatch.setattr(fused, "MIN_TILE_WIDTH", 10)
+    monkeypatch.setattr(fused, "TILE_ELEMENTS", 1)
+    hidden, weight, targets = sure_layer()
+    row_weights = torch.ones(len(hidden))
+    skipped = SkippedTiles(allowed)
+    loss = fused_cross_entropy(hidden, weight, None, *targets, row_weights, skipped=skipped)
+    exact = fused_cross_entropy(hidden, weight, None, *targets, row_weights)
+    assert loss == exact
+    assert 0 < skipped.dropped_mass <= allowed
+    assert 0 < skipped.fraction <= 1
+    found, truth = (torch.autograd.grad(x, hidden)[0] for x in (loss, exact))
+    # What is dropped is a sum of probabilities times weights of classes.
+    largest = torch.linalg.vector_norm(weight, dim=1).max()
+    error_B = torch.linalg.vector_norm(found - truth, dim=1)
+    assert (error_B <= skipped.dropped_mass * largest).all()
+    assert error_B.max() > 0
+
+
+def test_an_unsure_batch_skips_nothing():
+    hidden, weight, bias = layer()
+    skipped = SkippedTiles(1e-6)
+    fused_cross_entropy(hidden, weight, bias, *targets(), ROW_WEIGHTS, skipped=skipped).backward()
+    assert skipped == SkippedTiles(1e-6, 0.0, 0.0)

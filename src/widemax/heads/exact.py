@@ -15,6 +15,7 @@ from widemax.heads.linear import LinearHead
 from widemax.heads.scores import Score
 from widemax.kernels import (
     Pairs,
+    SkippedTiles,
     fused_binary_cross_entropy,
     fused_cross_entropy,
     plain_binary_cross_entropy,
@@ -71,9 +72,12 @@ class ExactHead(LinearHead):
         label_smoothing: ε, the part of the target spread evenly over all classes; loss "cross_entropy" only.
         bias: whether classes have biases.
         score: how hidden vectors and class weights are compared: "dot", "cosine", or one with a margin.
+        skip_mass: the most probability that a row's gradient may lose, in exchange for time: tiles of classes
+            that hold less of every row are left out of the gradient, never of the loss. 0 computes all. Loss
+            "cross_entropy" only; ``skipped`` says how much the last step left out.
 
     Raises:
-        ConfigError: label smoothing with another loss, or with a margin; a loss of cosines.
+        ConfigError: label smoothing or ``skip_mass`` with another loss, or with a margin; a loss of cosines.
 
     Example:
         >>> head = ExactHead(1000, 16)
@@ -96,6 +100,7 @@ class ExactHead(LinearHead):
         label_smoothing: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0,
         bias: bool = True,
         score: Spec | Score = "dot",
+        skip_mass: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0,
     ) -> None:
         name, self.loss_options = losses.choose(loss)
         self.loss = losses[name]
@@ -120,6 +125,12 @@ class ExactHead(LinearHead):
             )
         self.label_smoothing = label_smoothing
         self.wide_loss = None if self.score.has_margin or isinstance(loss, dict) else WIDE_LOSSES.get(name)
+        if skip_mass and not (name == "cross_entropy" and self.wide_loss):
+            raise ConfigError(
+                f"skip_mass must be 0 unless loss is 'cross_entropy' without a margin; got {skip_mass}. "
+                "Remove it."
+            )
+        self.skipped = SkippedTiles(skip_mass) if skip_mass else None
         self.is_torch_loss = name == "cross_entropy" and self.wide_loss is not None
         if label_smoothing and not (name == "cross_entropy" and self.wide_loss):
             raise ConfigError(
@@ -163,7 +174,8 @@ class ExactHead(LinearHead):
             loss_B = tiled(*inputs, **options)
         else:
             weights_B = row_weights(hidden, sample_weight=sample_weight, reduction=reduction)
-            return fused(*inputs, weights_B, **options)
+            skip = {} if self.skipped is None else {"skipped": self.skipped}
+            return fused(*inputs, weights_B, **options, **skip)
         return reduce_loss(loss_B, sample_weight=sample_weight, reduction=reduction)
 
     def _by_torch(

@@ -1,6 +1,11 @@
 """Fast twins of plain functions; a twin has the same signature as the plain form."""
 
-from widemax.kernels.fused import fused_binary_cross_entropy, fused_cross_entropy, rows_at_once
+from widemax.kernels.fused import (
+    SkippedTiles,
+    fused_binary_cross_entropy,
+    fused_cross_entropy,
+    rows_at_once,
+)
 from widemax.kernels.pairs import Pairs
 from widemax.kernels.partition import linear_logsumexp
 from widemax.kernels.plain import plain_binary_cross_entropy, plain_cross_entropy
@@ -12,6 +17,7 @@ from widemax.kernels.tiled import tiled_binary_cross_entropy, tiled_cross_entrop
 __all__ = [
     "Found",
     "Pairs",
+    "SkippedTiles",
     "fused_binary_cross_entropy",
     "fused_cross_entropy",
     "gather_rows",

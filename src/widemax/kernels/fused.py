@@ -7,6 +7,7 @@ Shapes: B rows, b rows of one chunk, C classes, D hidden, P targets, W classes o
 """
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import torch
@@ -38,6 +39,26 @@ def rows_at_once(num_rows: int, dim: int, num_classes: int) -> int:
     return rows if rows >= min(dim, num_rows) else 0
 
 
+@dataclass
+class SkippedTiles:
+    """Tiles of classes left out of the gradient: how much may be, and how much was at the last step.
+
+    The loss stays exact. With P the probabilities of a row, its gradient for the logits is P minus the
+    target, without the probabilities of the tiles left out: off by their sum, at most ``allowed_mass``, in
+    the sum of absolute values. Rows of a batch share tiles, so it pays only where all rows of a chunk are
+    sure.
+
+    Attributes:
+        allowed_mass: the most probability that a row may lose.
+        fraction: of the tiles of all chunks, left out.
+        dropped_mass: the most probability that a row has lost.
+    """
+
+    allowed_mass: float
+    fraction: float = 0.0
+    dropped_mass: float = 0.0
+
+
 def fused_cross_entropy(
     hidden: Tensor,
     weight: Tensor,
@@ -48,6 +69,7 @@ def fused_cross_entropy(
     *,
     temperature: float = 1.0,
     label_smoothing: float = 0.0,
+    skipped: SkippedTiles | None = None,
 ) -> Tensor:
     """Σ_b w_b ℓ_b with the losses ℓ of :func:`~widemax.kernels.plain.plain_cross_entropy`.
 
@@ -58,13 +80,14 @@ def fused_cross_entropy(
     Args:
         hidden, weight, bias, targets, target_weights, temperature, label_smoothing: as there.
         row_weights: [B] w, without gradient.
+        skipped: allows to leave tiles out of the gradient, and is told how many were.
 
     Returns:
         A scalar in nats, in float32 at least.
     """
     loss: Tensor = _FusedLoss.apply(  # type: ignore[no-untyped-call]  # torch has no type for apply
         *(hidden, weight, bias, *targets, target_weights, row_weights),
-        *(temperature, label_smoothing, True),
+        *(temperature, label_smoothing, True, skipped),
     )
     return loss
 
@@ -82,7 +105,7 @@ def fused_binary_cross_entropy(
     """Σ_b w_b ℓ_b with the losses ℓ of :func:`~widemax.kernels.plain.plain_binary_cross_entropy`."""
     loss: Tensor = _FusedLoss.apply(  # type: ignore[no-untyped-call]  # torch has no type for apply
         *(hidden, weight, bias, *targets, target_weights, row_weights),
-        *(temperature, 0.0, False),
+        *(temperature, 0.0, False, None),
     )
     return loss
 
@@ -90,10 +113,10 @@ def fused_binary_cross_entropy(
 class _FusedLoss(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, *inputs: Any) -> Tensor:
-        *tensors, temperature, smoothing, softmax = inputs
+        *tensors, temperature, smoothing, softmax, ctx.skipped = inputs
         ctx.save_for_backward(*tensors)
         ctx.options = temperature, smoothing, softmax
-        sweep = _Sweep(tuple(tensors), ctx.options, ctx.needs_input_grad[:3])
+        sweep = _Sweep(tuple(tensors), ctx.options, ctx.needs_input_grad[:3], ctx.skipped)
         loss = sweep.run()
         ctx.gradients = sweep.gradients()
         return loss
@@ -103,9 +126,9 @@ class _FusedLoss(torch.autograd.Function):
         needed = ctx.needs_input_grad[:3]
         if torch.is_grad_enabled():
             *inputs, row_weights_B = ctx.saved_tensors
-            return *plain_gradients(inputs, ctx.options, needed, grad * row_weights_B), *[None] * 7
+            return *plain_gradients(inputs, ctx.options, needed, grad * row_weights_B), *[None] * 8
         if ctx.gradients is None:
-            sweep = _Sweep(ctx.saved_tensors, ctx.options, needed)
+            sweep = _Sweep(ctx.saved_tensors, ctx.options, needed, ctx.skipped)
             sweep.run()
             ctx.gradients = sweep.gradients()
         # Handed over, not kept: autograd may add to them in place.
@@ -114,7 +137,7 @@ class _FusedLoss(torch.autograd.Function):
             for gradient in gradients:
                 if gradient is not None:
                     gradient.mul_(grad)
-        return *gradients, *[None] * 7
+        return *gradients, *[None] * 8
 
 
 class _Tile(NamedTuple):
@@ -123,6 +146,7 @@ class _Tile(NamedTuple):
     classes: slice
     values_bW: Tensor
     shift_b: Tensor
+    sum_b: Tensor
 
 
 class _Sweep:
@@ -133,7 +157,10 @@ class _Sweep:
         tensors: tuple[Tensor, ...],
         options: tuple[float, float, bool],
         needed: tuple[bool, ...],
+        skipped: SkippedTiles | None,
     ) -> None:
+        self.skipped = skipped
+        self.num_tiles = self.num_skipped = 0
         hidden_BD, self.weight_CD, bias_C, rows_P, ids_P, target_weights_P, row_weights_B = tensors
         self.temperature, self.smoothing, self.softmax = options
         self.low_dtype = hidden_BD.dtype
@@ -157,9 +184,13 @@ class _Sweep:
         num_rows = len(self.hidden_BD)
         if self.weight_grad_CD is not None and num_rows == 0:
             self.weight_grad_CD.zero_()
+        if self.skipped is not None:
+            self.skipped.dropped_mass = 0.0
         total = torch.zeros((), dtype=torch.float64, device=self.hidden_BD.device)
         for start in range(0, num_rows, self.chunk_rows):
             total += self._chunk(start, min(start + self.chunk_rows, num_rows))
+        if self.skipped is not None:
+            self.skipped.fraction = self.num_skipped / max(self.num_tiles, 1)
         return total.to(self.dtype)
 
     def gradients(self) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
@@ -195,7 +226,11 @@ class _Sweep:
         # Relative to the row's maximum, because log Z − s would cancel for large logits; it is 0 without a
         # softmax.
         loss_b = loss_b.index_add(0, rows_P, weights_P * (max_b[rows_P] - target_logits_P))
-        self._add_gradients(start, tiles, hidden_bD, slope_b)
+        if self.skipped is not None:
+            tiles = self._heavy(tiles, max_b, sum_b.to(self.dtype), self.skipped)
+            if start == 0 and self.weight_grad_CD is not None:
+                self.weight_grad_CD.zero_()
+        self._add_gradients(start, tiles, hidden_bD, slope_b, max_b)
         self._add_targets(start, hidden_bD, rows_P, ids_P, target_slope_P - row_weights_b[rows_P] * weights_P)
         if self.smoothing:
             mean_b = hidden_bD.to(self.dtype) @ self.mean_weight_D
@@ -228,20 +263,36 @@ class _Sweep:
                 shift_b = larger_b
                 values_bW = logits_bW.sub_(shift_b[:, None]).exp_()
                 values_bW[rows, columns] = 0
-                sum_b += values_bW.sum(1)
+                tile_sum_b = values_bW.sum(1)
             else:
-                sum_b -= log_sigmoid(-logits_bW).sum(1)
+                tile_sum_b = -log_sigmoid(-logits_bW).sum(1)
                 values_bW = logits_bW.sigmoid_()
                 values_bW[rows, columns] = 0
+            sum_b += tile_sum_b
             if values_bW is not kept_bW:
                 kept_bW.copy_(values_bW)
-            yield _Tile(slice(start, stop), kept_bW, shift_b)
+            yield _Tile(slice(start, stop), kept_bW, shift_b, tile_sum_b)
 
-    def _add_gradients(self, start: int, tiles: list[_Tile], hidden_bD: Tensor, slope_b: Tensor) -> None:
+    def _heavy(self, tiles: list[_Tile], max_b: Tensor, sum_b: Tensor, skipped: SkippedTiles) -> list[_Tile]:
+        """The tiles that no row can do without; the lightest go first."""
+        mass_Tb = torch.stack([tile.sum_b * (tile.shift_b - max_b).exp() for tile in tiles]) / sum_b
+        order_T = mass_Tb.amax(1).argsort()
+        lost_T = mass_Tb[order_T].cumsum(0).amax(1)
+        num_skipped = int((lost_T <= skipped.allowed_mass).sum())
+        if num_skipped:
+            skipped.dropped_mass = max(skipped.dropped_mass, float(lost_T[num_skipped - 1]))
+        self.num_tiles += len(tiles)
+        self.num_skipped += num_skipped
+        kept = set(order_T[num_skipped:].tolist())
+        return [tile for place, tile in enumerate(tiles) if place in kept]
+
+    def _add_gradients(
+        self, start: int, tiles: list[_Tile], hidden_bD: Tensor, slope_b: Tensor, max_b: Tensor
+    ) -> None:
         """Factors of a row go to the small operand: [b, D] numbers, not [b, W]."""
         rows = slice(start, start + len(hidden_bD))
-        for classes, values_bW, shift_b in tiles:
-            factor_b = slope_b * (shift_b - tiles[-1].shift_b).exp()
+        for classes, values_bW, shift_b, _ in tiles:
+            factor_b = slope_b * (shift_b - max_b).exp()
             if self.hidden_grad_BD is not None:
                 product_bD = values_bW @ self.weight_CD[classes]
                 self.hidden_grad_BD[rows].addcmul_(product_bD.to(self.dtype), factor_b[:, None])
