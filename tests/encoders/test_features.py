@@ -16,9 +16,11 @@ from widemax.encoders.features import (
     RaggedTensor,
     beside,
     concatenate,
+    interleaved,
     list_offsets,
     num_rows,
     take,
+    take_spans,
     to_tensors,
 )
 from widemax.errors import ShapeError
@@ -105,3 +107,32 @@ def test_list_offsets_of_slices_and_nulls():
     lists = pa.array([[1, 2], None, [], [3]], pa.large_list(pa.int64()))
     assert list_offsets(lists).tolist() == [0, 2, 2, 2, 3]
     assert list_offsets(lists.slice(1)).tolist() == [0, 0, 0, 1]
+
+
+@settings(deadline=None)
+@given(rows_strategy, st.data())
+def test_slice(lists, data):
+    start = data.draw(st.integers(0, len(lists)))
+    stop = data.draw(st.integers(start, len(lists)))
+    assert rows(ragged(lists).slice(start, stop)) == lists[start:stop]
+
+
+@settings(deadline=None)
+@given(st.integers(1, 3), st.integers(0, 4), st.data())
+def test_interleaved(num_parts, num_rows, data):
+    row = st.lists(st.integers(0, 99), max_size=5)
+    parts = [data.draw(st.lists(row, min_size=num_rows, max_size=num_rows)) for _ in range(num_parts)]
+    found = rows(interleaved([ragged(part) for part in parts]))
+    assert found == [part[row] for row in range(num_rows) for part in parts]
+
+
+@settings(deadline=None)
+@given(rows_strategy, st.sampled_from([np.int32, np.uint64, np.float32]), st.data())
+def test_take_spans(lists, dtype, data):
+    numbers = data.draw(st.lists(st.integers(0, len(lists) - 1), max_size=10)) if lists else []
+    offsets = np.cumsum([0, *map(len, lists)])
+    items = np.array([number for row in lists for number in row], dtype=dtype)
+    starts, found = take_spans(offsets, items, np.array(numbers, dtype=np.int64))
+    assert [found[a:b].tolist() for a, b in itertools.pairwise(starts)] == [lists[n] for n in numbers]
+    assert found.dtype == dtype
+    found += 1  # what is taken can be written to

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from widemax.encoders import ngrams
-from widemax.encoders.codepoints import find_words, fold
+from widemax.encoders.codepoints import find_words, fold, fold_tokens, split_tokens
 from widemax.encoders.features import Features, Ragged
 from widemax.encoders.ngrams import count_ngrams
 
@@ -85,6 +85,41 @@ def test_equals_the_slow_extraction_on_any_text(texts):
 @given(st.lists(st.text(alphabet="ab é_'\0 京ー😀\u0301ก่.", max_size=20), min_size=1, max_size=6))
 def test_equals_the_slow_extraction_on_dense_text(texts):
     assert_equals_slow(texts, sizes=SIZES, longest=2)
+
+
+ASCII = [chr(code) for code in range(1, 128)]
+MARKS = [chr(code) for code in range(0x110000) if unicodedata.category(chr(code)) == "Mn"]
+
+
+def folded_tokens(texts: list[str]) -> list[str]:
+    """The words, in order, of texts that were cut into tokens and folded one token at a time."""
+    tokens = split_tokens(pa.array(texts, pa.large_string()))
+    return fold_tokens(tokens.flatten()).split("\0")
+
+
+def test_tokens_fold_as_they_fold_in_the_text():
+    # Every ASCII character before every mark: what could unite must not be cut or changed.
+    texts = [f"x{first}{mark}\u0301y" for first in ASCII for mark in MARKS]
+    cut = " ".join(token for text in folded_tokens(texts) for token in words(text))
+    assert cut == " ".join(word for text in texts for word in words(fold(text)))
+
+
+def test_cutting_at_an_equals_sign_would_not_do():
+    assert words(fold("x=\u0338y")) == folded_tokens(["x=\u0338y"])[0].split("\u2260") == ["x", "y"]
+    assert words(fold("x \u0338y")) != ["x", "y"]
+
+
+@settings(deadline=None, max_examples=100)
+@given(
+    st.lists(st.text(alphabet="aAiIjJhK<=>`^;ſKÅ\u0130\u0345\u0301\u0307\u0338 ", max_size=12), min_size=1)
+)
+def test_equals_the_slow_extraction_on_marked_text(texts):
+    assert_equals_slow(texts, sizes=SIZES, longest=2)
+
+
+@pytest.mark.parametrize("space", [chr(code) for code in range(33)] + ["\x7f", "\x85", "\xa0", "\u2003"])
+def test_any_space_ends_a_word(space):
+    assert_equals_slow([f"one{space}two{space}{space}three{space}"], sizes=SIZES, longest=2)
 
 
 def test_blocks_do_not_show(monkeypatch):

@@ -1,5 +1,8 @@
 """Questions about all classes against brute force, whatever the tiling."""
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 import torch
@@ -125,3 +128,47 @@ def test_plans_bound_memory(rows, classes):
     assert rows_per_chunk >= 1
     assert rows_per_chunk * held_tiles * width <= 2 * stream.HELD_ELEMENTS or rows_per_chunk == 1
     assert rows_per_chunk * classes // stream.BLOCK <= stream.HELD_ELEMENTS
+
+
+def answers_of(seed):
+    generator = torch.Generator().manual_seed(seed)
+    hidden, weight = torch.randn(B, D, generator=generator), torch.randn(C, D, generator=generator)
+    labels = Pairs(torch.arange(B), torch.randint(0, C, (B,), generator=generator))
+    return stream_classes(hidden, weight, None, labels, Pairs(torch.arange(0), torch.arange(0)), k=70)
+
+
+def equal(ours, theirs):
+    return all(torch.equal(one, other) for one, other in zip(ours, theirs, strict=True))
+
+
+def test_the_next_call_leaves_the_answers_alone():
+    first = answers_of(0)
+    copies = [part.clone() for part in first]
+    second = answers_of(1)
+    assert equal(first, copies)
+    assert not equal(first, second)
+
+
+@pytest.mark.parametrize("kept", [0, 2**24], ids=["new", "kept"])
+def test_threads_do_not_share_a_buffer(monkeypatch, kept):
+    monkeypatch.setattr(stream, "KEPT_ELEMENTS", kept)
+    alone = [answers_of(seed) for seed in range(6)]
+    with ThreadPoolExecutor(3) as pool:
+        together = list(pool.map(answers_of, [*range(6)] * 5))
+    assert all(equal(found, alone[at % 6]) for at, found in enumerate(together))
+
+
+def test_a_large_buffer_does_not_outlive_the_call(monkeypatch):
+    answers_of(0)
+    assert stream._kept.buffer is not None
+    monkeypatch.setattr(stream, "KEPT_ELEMENTS", 10)
+    stream._kept.buffer = None
+    answers_of(0)
+    assert stream._kept.buffer is None
+
+
+def test_inference_mode_does_not_stay(monkeypatch):
+    monkeypatch.setattr(stream, "_kept", threading.local())
+    with torch.inference_mode():
+        inside = answers_of(0)
+    assert equal(inside, answers_of(0))

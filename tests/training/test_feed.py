@@ -2,6 +2,7 @@
 
 import json
 import random
+from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from widemax.encoders import RaggedTensor, encoders, to_tensors
 from widemax.errors import DataError
 from widemax.heads import SeveralLabels
 from widemax.training import feed as feed_module
-from widemax.training.feed import Feed, Rows, encode_labels, hold_out, read_encoded, read_training
+from widemax.training.feed import Feed, Rows, encode_labels, hold_out, in_threads, read_encoded, read_training
 
 WORDS = ("ash", "elm", "fir", "oak", "yew", "box", "gum")
 ROWS = 57
@@ -39,6 +40,7 @@ def table() -> dict[str, list[Any]]:
 def dataset_of(
     tmp_path: Path, target: str, inputs: tuple[str, ...] = ("text", "number", "history")
 ) -> Dataset:
+    tmp_path.mkdir(exist_ok=True)
     path = tmp_path / "rows.parquet"
     pq.write_table(pa.table(table()), path)
     kinds = {"text": "text", "number": "number", "history": "ids"}
@@ -182,3 +184,43 @@ def test_something_must_be_left_to_train_on(tmp_path: Path) -> None:
     feed, _, _, _ = read(tmp_path, "one", ("text",))
     with pytest.raises(DataError, match="no rows are left for training"):
         hold_out(feed, 0.999, 10_000, seed=0)
+
+
+@pytest.mark.parametrize("num_threads", [1, 3])
+@pytest.mark.parametrize("num_items", [0, 2, 40])
+def test_threads_keep_the_order_and_look_only_a_little_ahead(
+    monkeypatch: pytest.MonkeyPatch, num_threads: int, num_items: int
+) -> None:
+    monkeypatch.setattr(torch, "get_num_threads", lambda: num_threads)
+    taken: list[int] = []
+
+    def items() -> Iterator[int]:
+        for item in range(num_items):
+            taken.append(item)
+            yield item
+
+    for place, (item, square) in enumerate(in_threads(lambda x: x * x, items())):
+        assert (item, square) == (place, place * place)
+        assert len(taken) <= place + num_threads + 1
+    assert len(taken) == num_items
+
+
+def test_an_error_in_a_thread_is_raised_in_its_turn() -> None:
+    results = in_threads(lambda x: 1 // x, [2, 1, 0, 1])
+    assert [next(results), next(results)] == [(2, 0), (1, 1)]
+    with pytest.raises(ZeroDivisionError):
+        next(results)
+
+
+@pytest.mark.parametrize("index_rows", [1, 7])
+def test_the_number_of_threads_changes_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, index_rows: int
+) -> None:
+    one, _, _, _ = read(tmp_path / "one", "several")
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 4)
+    monkeypatch.setattr(feed_module, "CHUNK_ROWS", 5)
+    monkeypatch.setattr(feed_module, "INDEX_ROWS", index_rows)
+    four, _, _, _ = read(tmp_path / "four", "several")
+    ours, theirs = (feed.take(np.arange(ROWS)) for feed in (one, four))
+    assert_same_features(ours.features, theirs.features)
+    assert torch.equal(ours.labels.ids_P, theirs.labels.ids_P)

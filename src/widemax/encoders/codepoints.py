@@ -1,13 +1,22 @@
 """Texts as one array of code points, and where its words are."""
 
 import unicodedata
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from widemax.encoders.hashing import joined
 
 SEPARATOR = "\0"
 _WORD, _ALONE, _MARK = 1, 2, 4
+_TOKEN_BYTES = bytes(
+    code if code > 127 else ord(chr(code).lower()) if chr(code).isalnum() or chr(code) in "_<=>" else ord(" ")
+    for code in range(256)
+)
 
 # Scripts written without spaces: each character is a word of its own.
 _UNSPACED = (
@@ -49,6 +58,32 @@ def fold(text: str) -> str:
     return unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
 
 
+def split_tokens(texts: pa.Array) -> pa.Array:
+    """Each text (large_string, no null) as a list of tokens that fold alone as they fold in the text.
+
+    ASCII letters become small ones. A token ends at every ASCII character that is no part of a word, except
+    "<", "=" and ">", which alone of them unite with a mark after them.
+
+    Example:
+        >>> split_tokens(pa.array(["Tea, coffee & A=B"], pa.large_string())).to_pylist()
+        [['tea', 'coffee', 'a=b']]
+    """
+    offsets_B1 = np.zeros(len(texts) + 1, dtype=np.int64)
+    np.cumsum(pc.binary_length(texts).to_numpy(), out=offsets_B1[1:])
+    buffers = [None, *map(pa.py_buffer, (offsets_B1, joined(texts).translate(_TOKEN_BYTES)))]
+    return pc.ascii_split_whitespace(pa.Array.from_buffers(pa.large_string(), len(texts), buffers))
+
+
+def fold_tokens(tokens: pa.Array) -> str:
+    """The folded tokens of `split_tokens`, a separator between any two of them."""
+    foreign = pc.invert(pc.string_is_ascii(tokens))
+    if pc.any(foreign).as_py():
+        folded = fold(joined(tokens.filter(foreign), SEPARATOR).decode()).split(SEPARATOR)
+        tokens = pc.replace_with_mask(tokens, foreign, pa.array(folded, pa.large_string()))
+    return joined(tokens, SEPARATOR).decode()
+
+
+@lru_cache(maxsize=1 << 16)
 def classify(code: int) -> int:
     """A code point's bits: part of a word (1), a word by itself (2), attached to the one before (4)."""
     character = chr(code)

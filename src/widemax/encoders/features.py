@@ -54,14 +54,37 @@ class Ragged:
     def where(self, keep_P: npt.NDArray[np.bool_]) -> "Ragged":
         """The pairs for which ``keep_P`` is true; rows may become empty."""
         before = np.concatenate(([0], np.cumsum(keep_P)))
-        return Ragged(before[self.offsets_B1], self.ids_P[keep_P], self.values_P[keep_P])
+        return Ragged(before[self.offsets_B1], self.ids_P.compress(keep_P), self.values_P.compress(keep_P))
+
+    def take(self, rows: Int) -> "Ragged":
+        """The given rows in the given order."""
+        starts_B = self.offsets_B1[rows]
+        offsets_B1, positions_P = gather_positions(starts_B, self.offsets_B1[rows + 1] - starts_B)
+        return Ragged(offsets_B1, self.ids_P.take(positions_P), self.values_P.take(positions_P))
+
+    def slice(self, start: int, stop: int) -> "Ragged":
+        """Consecutive rows, without a copy of their pairs."""
+        offsets_B1 = self.offsets_B1[start : stop + 1]
+        first, last = offsets_B1[[0, -1]]
+        return Ragged(offsets_B1 - first, self.ids_P[first:last], self.values_P[first:last])
+
+    @staticmethod
+    def concatenate(parts: "Sequence[Ragged]") -> "Ragged":
+        """The rows of all parts, one part after the other."""
+        lengths_B = np.concatenate([part.lengths for part in parts])
+        return Ragged(
+            np.concatenate(([0], np.cumsum(lengths_B))),
+            np.concatenate([part.ids_P for part in parts]),
+            np.concatenate([part.values_P for part in parts]),
+        )
 
     def normalized(self) -> "Ragged":
         """Each row divided by its Euclidean length; rows of zeros stay zero."""
         lengths_B = np.sqrt(np.bincount(self.rows, np.square(self.values_P, dtype=np.float64), len(self)))
         lengths_B[lengths_B == 0] = 1
-        values_P = self.values_P / np.repeat(lengths_B, self.lengths)
-        return Ragged(self.offsets_B1, self.ids_P, values_P.astype(np.float32))
+        values_P = np.empty_like(self.values_P)
+        np.divide(self.values_P, np.repeat(lengths_B, self.lengths), out=values_P, casting="same_kind")
+        return Ragged(self.offsets_B1, self.ids_P, values_P)
 
 
 Array = npt.NDArray[Any]
@@ -126,11 +149,7 @@ def gather_positions(starts_B: Int, lengths_B: Int) -> tuple[Int, Int]:
 
 
 def _take(rows_of: Array | Ragged, rows: Int) -> Array | Ragged:
-    if isinstance(rows_of, Ragged):
-        starts_B = rows_of.offsets_B1[rows]
-        offsets_B1, positions_P = gather_positions(starts_B, rows_of.offsets_B1[rows + 1] - starts_B)
-        return Ragged(offsets_B1, rows_of.ids_P[positions_P], rows_of.values_P[positions_P])
-    return rows_of[rows]
+    return rows_of.take(rows) if isinstance(rows_of, Ragged) else rows_of[rows]
 
 
 def take(features: Features, rows: npt.ArrayLike) -> Features:
@@ -146,35 +165,48 @@ def take(features: Features, rows: npt.ArrayLike) -> Features:
 
 def _concatenate(pieces: Sequence[Array | Ragged]) -> Array | Ragged:
     ragged = [piece for piece in pieces if isinstance(piece, Ragged)]
-    if not ragged:
-        return np.concatenate([piece for piece in pieces if isinstance(piece, np.ndarray)])
-    lengths_B = np.concatenate([piece.lengths for piece in ragged])
-    return Ragged(
-        np.concatenate(([0], np.cumsum(lengths_B))),
-        np.concatenate([piece.ids_P for piece in ragged]),
-        np.concatenate([piece.values_P for piece in ragged]),
-    )
+    if ragged:
+        return Ragged.concatenate(ragged)
+    return np.concatenate([piece for piece in pieces if isinstance(piece, np.ndarray)])
 
 
 def concatenate(chunks: Sequence[Features]) -> Features:
     """The rows of all chunks, one chunk after the other; at least one chunk."""
+    if len(chunks) == 1:
+        return chunks[0]
     return {name: _concatenate([chunk[name] for chunk in chunks]) for name in chunks[0]}
+
+
+def take_spans(offsets_N1: Int, items_P: Array, numbers: Int) -> tuple[Int, Array]:
+    """Offsets and items of the spans ``items_P[offsets_N1[n] : offsets_N1[n + 1]]`` with these numbers n.
+
+    Arrow copies a span at a time, in a third of the time that NumPy takes to gather its items.
+
+    Example:
+        >>> take_spans(np.array([0, 2, 3]), np.array([7, 8, 9]), np.array([1, 0]))
+        (array([0, 1, 3]), array([9, 7, 8]))
+    """
+    buffers = [None, *map(pa.py_buffer, (offsets_N1 * items_P.itemsize, items_P))]
+    spans = pa.Array.from_buffers(pa.large_binary(), len(offsets_N1) - 1, buffers)
+    _, offsets, items = spans.take(pa.array(numbers)).buffers()
+    offsets_S1 = np.frombuffer(offsets, np.int64, len(numbers) + 1) // items_P.itemsize
+    return offsets_S1, np.frombuffer(items, items_P.dtype, offsets_S1[-1])
+
+
+def interleaved(parts: Sequence[Ragged]) -> Ragged:
+    """The first rows of all parts, then the second rows of all parts, and so on."""
+    if len(parts) == 1:
+        return parts[0]
+    every = Ragged.concatenate(parts)
+    order = np.arange(len(every)).reshape(len(parts), -1).T.ravel()
+    offsets, ids_P = take_spans(every.offsets_B1, every.ids_P, order)
+    return Ragged(offsets, ids_P, take_spans(every.offsets_B1, every.values_P, order)[1])
 
 
 def beside(parts: Sequence[Ragged]) -> Ragged:
     """Row b holds the pairs of row b of every part, part after part."""
-    if len(parts) == 1:
-        return parts[0]
-    lengths_AB = np.stack([part.lengths for part in parts])
-    offsets_B1 = np.concatenate(([0], np.cumsum(lengths_AB.sum(axis=0))))
-    ids_P = np.empty(offsets_B1[-1], dtype=np.result_type(*(part.ids_P for part in parts)))
-    values_P = np.empty(offsets_B1[-1], dtype=np.float32)
-    starts_B = offsets_B1[:-1].copy()
-    for part, lengths_B in zip(parts, lengths_AB, strict=True):
-        _, positions_P = gather_positions(starts_B, lengths_B)
-        ids_P[positions_P], values_P[positions_P] = part.ids_P, part.values_P
-        starts_B += lengths_B
-    return Ragged(offsets_B1, ids_P, values_P)
+    rows = interleaved(parts)
+    return Ragged(rows.offsets_B1[:: len(parts)], rows.ids_P, rows.values_P)
 
 
 def _to_tensor(found: Array | Ragged, device: torch.device | str | None) -> Tensor | RaggedTensor:

@@ -36,9 +36,8 @@ class KeyIndex:
         keys = keys.astype(np.int64, copy=False)
         if self._table is not None:
             # Seen as unsigned, negative keys are large, and all large keys meet the -1 at the end.
-            return self._table[np.minimum(keys.view(np.uint64), np.uint64(len(self._table) - 1))].astype(
-                np.int64
-            )
+            places = np.minimum(keys.view(np.uint64), np.uint64(len(self._table) - 1)).view(np.int64)
+            return self._table.take(places).astype(np.int64)
         positions = np.searchsorted(self._keys_F, keys)
         positions[positions == len(self._keys_F)] = 0
         known = self._keys_F[positions] == keys if len(self._keys_F) else np.zeros(keys.shape, dtype=np.bool_)

@@ -1,20 +1,25 @@
-"""Word and character n-grams of texts as hashed, counted features, without a Python loop over tokens."""
+"""Word and character n-grams of texts as hashed, counted features, without a Python loop over rows or tokens.
+
+Letters: B rows, N places where an n-gram may begin, L lengths of n-grams, P n-grams.
+"""
 
 from collections.abc import Iterator
 from itertools import pairwise
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from widemax.encoders.codepoints import SEPARATOR, Words, find_words, fold
-from widemax.encoders.features import Features, Ragged, concatenate
-from widemax.encoders.hashing import BASE, UInt64, hash_spans, joined, mix, salt
+from widemax.encoders.codepoints import Words, find_words, fold_tokens, split_tokens
+from widemax.encoders.features import Features, Int, concatenate, list_offsets
+from widemax.encoders.hashing import BASE, UInt64, hash_spans, mix, salt
+from widemax.encoders.lists import Lists, count_rows
 
-# Blocks of this size stay in the processor's cache, and bound the memory for long documents.
-_BLOCK_BYTES = 1 << 18
-_BLOCK_ROWS = 1 << 10
-_BOUNDARY = ord(" ")
+# Rows whose tokens are hashed together, each distinct one once. Both bound the memory.
+_BLOCK_BYTES = 1 << 20
+_BLOCK_ROWS = 1 << 14
+_SPACE = ord(" ")
 
 
 def _blocks(texts: pa.Array) -> Iterator[pa.Array]:
@@ -26,74 +31,92 @@ def _blocks(texts: pa.Array) -> Iterator[pa.Array]:
         yield texts.slice(start, stop - start)
 
 
-def _keys(hashes: UInt64, rows: UInt64, *, salt: int, buckets: int) -> UInt64:
-    """The keys row · buckets + bucket, where bucket = floor(floor(h / 2^32) · buckets / 2^32)."""
-    keys = mix(hashes ^ np.uint64(salt))
-    keys >>= np.uint64(32)
-    keys *= np.uint64(buckets)
-    keys >>= np.uint64(32)
-    keys += rows * np.uint64(buckets)
-    return keys
+def _buckets(hashes: UInt64, *, salt: int, buckets: int) -> UInt64:
+    """floor(floor(h / 2^32) · buckets / 2^32) for the mixed hash h."""
+    mixed = mix(hashes ^ np.uint64(salt))
+    mixed >>= np.uint64(32)
+    mixed *= np.uint64(buckets)
+    mixed >>= np.uint64(32)
+    return mixed
 
 
-def word_keys(words: Words, *, column: str, longest: int, buckets: int) -> list[UInt64]:
-    """One key for every word n-gram of up to ``longest`` words."""
-    separators = np.flatnonzero(words.codes_N == 0)
-    lengths = np.diff(np.searchsorted(words.starts_W, separators))
-    rows = np.repeat(np.arange(len(lengths), dtype=np.uint64), lengths)
-    word_hashes = hash_spans(words.codes_N, words.starts_W, words.ends_W)
-    keys, hashes = [], word_hashes
+def _ngrams_from_each(
+    units_N: UInt64,
+    least_N: Int,
+    most_N: Int,
+    *,
+    sizes: tuple[int, int],
+    names: tuple[str, str],
+    buckets: int,
+) -> tuple[Int, npt.NDArray[np.uint32]]:
+    """How many n-grams begin at each place, and the ids of all; each has ``least_N`` to ``most_N`` units."""
+    shortest, longest = sizes
+    ids_NL = np.empty((len(units_N), longest - shortest + 1), dtype=np.uint32)
+    valid_NL = np.empty(ids_NL.shape, dtype=np.bool_)
+    hashes = units_N
     for n in range(1, longest + 1):
         if n > 1:
-            hashes = hashes[:-1] * np.uint64(BASE) + word_hashes[n - 1 :]
-        first_rows = rows[: len(hashes)]
-        valid = first_rows == rows[n - 1 :]
-        seed = salt(column, f"word {n}")
-        keys.append(_keys(hashes[valid], first_rows[valid], salt=seed, buckets=buckets))
-    return keys
+            hashes = hashes[:-1] * np.uint64(BASE) + units_N[n - 1 :]
+        if n >= shortest:
+            column, kind = names
+            seed = salt(column, f"{kind} {n}")
+            ids_NL[: len(hashes), n - shortest] = _buckets(hashes, salt=seed, buckets=buckets)
+            valid_NL[:, n - shortest] = (least_N <= n) & (n <= most_N)
+    counts_N = np.minimum(most_N, longest) - np.maximum(least_N, shortest) + 1
+    return np.maximum(counts_N, 0), ids_NL.ravel().compress(valid_NL.ravel())
 
 
-def char_keys(words: Words, *, column: str, shortest: int, longest: int, buckets: int) -> list[UInt64]:
-    """One key for every character n-gram of each run of word characters, between two boundaries."""
-    rows = np.cumsum(words.codes_N == 0, dtype=np.uint64)
+def _word_ids(hashes: Lists, *, column: str, longest: int, buckets: int) -> Lists:
+    """For each row of word hashes the ids of its n-grams of up to ``longest`` words."""
+    ends_N = np.repeat(hashes.offsets_N1[1:], hashes.lengths)
+    most_N = ends_N - np.arange(len(ends_N))
+    counts_N, ids_P = _ngrams_from_each(
+        hashes.items_P,
+        np.ones_like(most_N),
+        most_N,
+        sizes=(1, longest),
+        names=(column, "word"),
+        buckets=buckets,
+    )
+    return Lists(np.concatenate(([0], np.cumsum(counts_N)))[hashes.offsets_N1], ids_P)
+
+
+def _char_ids(words: Words, *, column: str, sizes: tuple[int, int], buckets: int) -> Lists:
+    """For each text the ids of the character n-grams of its runs of word characters between two spaces."""
     near = words.is_word_N.copy()
     near[1:] |= words.is_word_N[:-1]
     near[:-1] |= words.is_word_N[1:]
     is_word = words.is_word_N[near]
-    rows = rows[near] - np.uint64(1)
-    codes = np.where(is_word, words.codes_N[near], np.uint32(_BOUNDARY)).astype(np.uint64)
-    keys, hashes = [], codes
-    between = np.ones(max(len(codes) - 1, 0), dtype=np.bool_)
-    for n in range(1, longest + 1):
-        if n > 1:
-            hashes = hashes[:-1] * np.uint64(BASE)
-            hashes += codes[n - 1 :]
-        if n > 2:
-            # A boundary may be the first or the last character of an n-gram, and nothing else.
-            between = between[:-1] & is_word[n - 2 : -1]
-        valid = between if n > 2 else is_word[: len(hashes)] | is_word[n - 1 :]
-        if n >= shortest:
-            seed = salt(column, f"char {n}")
-            keys.append(_keys(hashes[valid], rows[: len(hashes)][valid], salt=seed, buckets=buckets))
-    return keys
+    codes = np.where(is_word, words.codes_N[near], np.uint32(_SPACE)).astype(np.uint64)
+    # A space may be the first or the last character of an n-gram, and nothing else.
+    spaces = np.flatnonzero(~is_word)
+    next_space_N = np.append(np.repeat(spaces[1:], np.diff(spaces)), spaces[-1:])
+    most_N = next_space_N - np.arange(len(codes)) + 1
+    most_N[:-1][~is_word[:-1] & ~is_word[1:]] = 0
+    counts_N, ids_P = _ngrams_from_each(
+        codes, 2 - is_word, most_N, sizes=sizes, names=(column, "char"), buckets=buckets
+    )
+    starts = np.flatnonzero(words.codes_N == 0)
+    starts_near = np.concatenate(([0], np.cumsum(near)))[starts]
+    return Lists(np.concatenate(([0], np.cumsum(counts_N)))[starts_near], ids_P)
 
 
-def count_keys(keys: list[UInt64], *, rows: int, buckets: int) -> Ragged:
-    """Distinct buckets of every row in rising order, with how often each occurs."""
-    # Sorting takes most of the time, and 32 bits sort twice as fast as 64.
-    dtype = np.uint32 if rows * buckets <= 1 << 32 else np.uint64
-    sorted_keys = np.concatenate(keys, dtype=dtype, casting="unsafe")
-    sorted_keys.sort()
-    first = np.empty(len(sorted_keys), dtype=np.bool_)
-    first[:1] = True
-    np.not_equal(sorted_keys[1:], sorted_keys[:-1], out=first[1:])
-    positions = np.flatnonzero(first)
-    distinct = sorted_keys[positions]
-    counts = np.diff(positions, append=len(sorted_keys))
-    row_starts = np.arange(rows, dtype=np.uint64) * np.uint64(buckets)
-    offsets = np.append(np.searchsorted(distinct, row_starts.astype(dtype)), len(distinct))
-    ids = distinct - np.repeat(row_starts, np.diff(offsets))
-    return Ragged(offsets, ids.astype(np.int32), counts.astype(np.float32))
+def _count_block(
+    texts: pa.Array, *, column: str, word_ngrams: int, char_ngrams: tuple[int, int] | None, buckets: int
+) -> Features:
+    tokens = split_tokens(texts)
+    encoded = tokens.flatten().dictionary_encode()
+    rows = Lists(list_offsets(tokens), encoded.indices.to_numpy().astype(np.int64))
+    words = find_words(fold_tokens(encoded.dictionary))
+    word_offsets = np.searchsorted(words.starts_W, np.flatnonzero(words.codes_N == 0))
+    hashes = Lists(word_offsets, hash_spans(words.codes_N, words.starts_W, words.ends_W)).joined(rows)
+    word_ids = _word_ids(hashes, column=column, longest=word_ngrams, buckets=buckets)
+    each = np.arange(len(texts) + 1)
+    views: Features = {"words": count_rows(Lists(each, each[:-1]), word_ids)}
+    if char_ngrams is not None:
+        char_ids = _char_ids(words, column=column, sizes=char_ngrams, buckets=buckets)
+        views["chars"] = count_rows(rows, char_ids)
+    return views
 
 
 def count_ngrams(
@@ -118,17 +141,12 @@ def count_ngrams(
         >>> sorted(features["words"].values_P.tolist()), features["words"].lengths.tolist()
         ([1.0, 2.0], [2, 0])
     """
-    clean = pc.replace_substring(texts.cast(pa.large_string()).fill_null(""), SEPARATOR, " ")
-    chunks: list[Features] = []
-    for block in _blocks(clean):
-        words = find_words(fold(joined(block, SEPARATOR).decode()))
-        views = {"words": word_keys(words, column=column, longest=word_ngrams, buckets=buckets)}
-        if char_ngrams is not None:
-            shortest, longest = char_ngrams
-            views["chars"] = char_keys(
-                words, column=column, shortest=shortest, longest=longest, buckets=buckets
+    texts = texts.cast(pa.large_string()).fill_null("")
+    return concatenate(
+        [
+            _count_block(
+                block, column=column, word_ngrams=word_ngrams, char_ngrams=char_ngrams, buckets=buckets
             )
-        chunks.append(
-            {view: count_keys(keys, rows=len(block), buckets=buckets) for view, keys in views.items()}
-        )
-    return concatenate(chunks)
+            for block in _blocks(texts)
+        ]
+    )

@@ -67,6 +67,14 @@ def _read(path: Path, dtype: npt.DTypeLike, shape: tuple[int, ...]) -> Array:
     return np.asarray(np.memmap(path, dtype=dtype, mode="r", shape=shape))
 
 
+def _slice(rows_of: Array | Ragged, start: int, stop: int) -> Array | Ragged:
+    """A copy in memory of consecutive rows."""
+    if isinstance(rows_of, Ragged):
+        part = rows_of.slice(start, stop)
+        return Ragged(part.offsets_B1, part.ids_P.copy(), part.values_P.copy())
+    return rows_of[start:stop].copy()
+
+
 class FeatureWriter:
     """Appends features to files in a folder; see `FeatureStore.create`."""
 
@@ -171,4 +179,5 @@ class FeatureStore:
     def chunks(self, max_rows: int = 8192) -> Iterator[Features]:
         """All rows in order, at most ``max_rows`` at a time."""
         for start in range(0, self._rows, max_rows):
-            yield self.take(np.arange(start, min(start + max_rows, self._rows)))
+            stop = min(start + max_rows, self._rows)
+            yield {name: _slice(found, start, stop) for name, found in self._features.items()}

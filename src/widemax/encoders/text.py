@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from widemax.encoders.bag import bag_sum
 from widemax.encoders.base import Encoder, encoders
-from widemax.encoders.features import Features, Ragged, RaggedTensor, Tensors, beside, entry, num_rows
+from widemax.encoders.features import Features, Ragged, RaggedTensor, Tensors, entry, interleaved, num_rows
 from widemax.encoders.keys import KeyIndex
 from widemax.encoders.ngrams import count_ngrams
 
@@ -118,15 +118,12 @@ class TextEncoder(Encoder):
         self._known = KeyIndex(self.buckets_F.cpu().numpy())
         self._idf_F = self.idf_F.cpu().numpy()
 
-    def _weigh(self, counts: Ragged) -> Ragged:
-        known = self._known.look_up(counts)
-        values_P = (1 + np.log(known.values_P)) * self._idf_F[known.ids_P]
-        return Ragged(known.offsets_B1, known.ids_P, values_P).normalized()
-
     def index(self, features: Features) -> Features:
-        return {
-            "bag": beside([self._weigh(entry(features, view, Ragged)) for view in self._views]).normalized()
-        }
+        views = [entry(features, view, Ragged) for view in self._views]
+        counts = self._known.look_up(interleaved(views))
+        weights_P = (1 + np.log(counts.values_P)) * self._idf_F.take(counts.ids_P)
+        each = Ragged(counts.offsets_B1, counts.ids_P, weights_P).normalized()
+        return {"bag": Ragged(each.offsets_B1[:: len(views)], each.ids_P, each.values_P).normalized()}
 
     def forward(self, features: Tensors) -> Tensor:
         bag = entry(features, "bag", RaggedTensor)

@@ -4,21 +4,29 @@ Shapes: B rows, b rows of one chunk, C classes, D hidden, K kept, P labels, W cl
 N tiles held, G blocks of classes.
 """
 
+import math
+import threading
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from widemax.kernels.pairs import Pairs
-from widemax.kernels.ranking import topk_by_id
+from widemax.kernels.ranking import count_larger, topk_by_id
 from widemax.numerics import logsumexp
 
 # Logits held at a time. Within it a chunk of rows keeps its logits; beyond it they are computed twice.
 HELD_ELEMENTS = 2**26
 # Logits of one tile: a tile should stay in a processor's cache between the passes over it.
 TILE_ELEMENTS = 2**21
+# More rows of a chunk make the products no faster.
+CHUNK_ROWS = 512
+# A buffer of at most so many logits outlives the call: 64 MiB.
+KEPT_ELEMENTS = 2**24
 # Classes whose maximum is taken together; the top k lie in the k blocks with the largest maxima.
 BLOCK = 64
+
+_kept = threading.local()
 
 
 class Found(NamedTuple):
@@ -69,7 +77,7 @@ def stream_classes(
     """
     rows_per_chunk, held_tiles, width = _plan(len(hidden), len(weight))
     dtype = torch.promote_types(hidden.dtype, torch.float32)
-    buffer_NbW = torch.empty((held_tiles, rows_per_chunk, width), dtype=dtype, device=hidden.device)
+    buffer_NbW = _buffer((held_tiles, rows_per_chunk, width), dtype, hidden.device)
     chunks = []
     # An empty batch still makes one (empty) chunk, which gives the answers their shapes.
     for start in range(0, max(len(hidden), 1), rows_per_chunk):
@@ -82,13 +90,25 @@ def stream_classes(
     return Found(*(torch.cat(parts) for parts in zip(*chunks, strict=True)))
 
 
+def _buffer(shape: tuple[int, int, int], dtype: torch.dtype, device: torch.device) -> Tensor:
+    """Room for logits; this thread's next call gets the same memory, as new pages cost time to touch."""
+    numel = math.prod(shape)
+    kept: Tensor | None = getattr(_kept, "buffer", None)
+    if kept is None or kept.dtype != dtype or kept.device != device or len(kept) < numel:
+        # A tensor born in inference mode could not be written to outside of it.
+        with torch.inference_mode(False):
+            kept = torch.empty(numel, dtype=dtype, device=device)
+        _kept.buffer = kept if numel <= KEPT_ELEMENTS else None
+    return kept[:numel].view(shape)
+
+
 def _plan(num_rows: int, num_classes: int) -> tuple[int, int, int]:
     """Rows of a chunk, tiles held, classes of a tile."""
     num_blocks = -(-num_classes // BLOCK)
     holdable = HELD_ELEMENTS // (num_blocks * BLOCK)
     holds = holdable >= min(num_rows, 64)
     # Without room for the logits of 64 rows, larger chunks and a second product beat narrow products.
-    limit = min(holdable, 1024) if holds else max(1, min(HELD_ELEMENTS // num_blocks, 256))
+    limit = min(holdable, CHUNK_ROWS) if holds else max(1, min(HELD_ELEMENTS // num_blocks, 256))
     num_chunks = -(-num_rows // max(limit, 1))
     rows = max(1, -(-num_rows // max(num_chunks, 1)))
     width = BLOCK * min(max(TILE_ELEMENTS // (rows * BLOCK), 8), num_blocks)
@@ -131,7 +151,8 @@ class _TileLogits:
 def _answer_chunk(logits: _TileLogits, labels: Pairs, excluded: Pairs, k: int) -> Found:
     width, num_tiles = logits.width, logits.num_tiles
     scratch_bW = torch.empty_like(logits.buffer_NbW[0])
-    by_block = len(scratch_bW), width // BLOCK, BLOCK
+    blocks_per_tile = width // BLOCK
+    by_block = len(scratch_bW), blocks_per_tile, BLOCK
     known = (labels.ids_P >= 0).nonzero().squeeze(1)
     known_places = Pairs(labels.rows_P[known], labels.ids_P[known]).places_by_tile(width, num_tiles)
     excluded_places = excluded.places_by_tile(width, num_tiles)
@@ -149,25 +170,26 @@ def _answer_chunk(logits: _TileLogits, labels: Pairs, excluded: Pairs, k: int) -
         logits_bW = logits.first(tile)
         places = known[known_places[tile]]
         label_logits_P[places] = logits_bW[labels.rows_P[places], labels.ids_P[places] - tile * width]
-        max_b = logits_bW.amax(1)
+        maxima_bG = logits_bW.view(by_block).amax(2)
+        max_b = maxima_bG.amax(1)
         exps_bW = torch.sub(logits_bW, max_b[:, None], out=scratch_bW).exp_()
         tile_log_sums.append(max_b.double() + exps_bW.sum(1).double().log())
         square_sum_b = torch.linalg.vecdot(exps_bW, exps_bW)
         tile_log_square_sums.append(2 * max_b.double() + square_sum_b.double().log())
-        block_maxima.append(exclude(tile, logits_bW).view(by_block).amax(2))
+        if len(excluded_places[tile]):
+            maxima_bG = exclude(tile, logits_bW).view(by_block).amax(2)
+        block_maxima.append(maxima_bG)
 
-    blocks_bG = topk_by_id(torch.cat(block_maxima, 1), min(k, num_tiles * by_block[1]))[1].sort(1).values
+    blocks_bG = topk_by_id(torch.cat(block_maxima, 1), min(k, num_tiles * blocks_per_tile))[1].sort(1).values
     kept_bGW = scratch_bW.new_empty((*blocks_bG.shape, BLOCK))
     larger_P = torch.zeros_like(labels.ids_P)
-    slots = _slots(labels.rows_P)
-    for tile in range(num_tiles if k or slots else 0):
-        logits_bW = exclude(tile, logits.again(tile))
-        _count_larger(logits_bW, tile * width, labels, label_logits_P, slots, larger_P, scratch_bW)
-        first_block = tile * width // BLOCK
-        rows, places = ((blocks_bG >= first_block) & (blocks_bG < first_block + by_block[1])).nonzero(
-            as_tuple=True
-        )
-        kept_bGW[rows, places] = logits_bW.view(by_block)[rows, blocks_bG[rows, places] - first_block]
+    for tile in range(num_tiles if k or len(known) else 0):
+        logits_bGW = exclude(tile, logits.again(tile)).view(by_block)
+        first_block = tile * blocks_per_tile
+        larger_P += count_larger(logits_bGW, block_maxima[tile], labels, label_logits_P, first_block)
+        stop_block = first_block + blocks_per_tile
+        rows, places = ((blocks_bG >= first_block) & (blocks_bG < stop_block)).nonzero(as_tuple=True)
+        kept_bGW[rows, places] = logits_bGW[rows, blocks_bG[rows, places] - first_block]
 
     topk_logits_bK, positions_bK = topk_by_id(kept_bGW.flatten(1), k)
     topk_ids_bK = blocks_bG.gather(1, positions_bK // BLOCK) * BLOCK + positions_bK % BLOCK
@@ -179,36 +201,3 @@ def _answer_chunk(logits: _TileLogits, labels: Pairs, excluded: Pairs, k: int) -
         label_logits_P,
         torch.where(labels.ids_P < 0, 0, larger_P + 1),
     )
-
-
-def _slots(rows_P: Tensor) -> list[Tensor]:
-    """The places of every row's first label, then of every row's second label, and so on."""
-    slot_P = torch.arange(len(rows_P), device=rows_P.device) - torch.searchsorted(rows_P, rows_P)
-    return list(torch.split(slot_P.argsort(stable=True), slot_P.bincount().tolist()))
-
-
-def _count_larger(
-    logits_bW: Tensor,
-    start: int,
-    labels: Pairs,
-    label_logits_P: Tensor,
-    slots: list[Tensor],
-    larger_P: Tensor,
-    scratch_bW: Tensor,
-) -> None:
-    """Add to ``larger_P`` how many classes of this tile rank before each label."""
-    stop = start + logits_bW.shape[1]
-    below_P = label_logits_P.nextafter(label_logits_P.new_tensor(-torch.inf))
-    # Of equal logits the smaller id ranks first: a tile wholly before the label counts ≥, all others >.
-    thresholds_P = torch.where(labels.ids_P >= stop, below_P, label_logits_P)
-    for places in slots:
-        rows = labels.rows_P[places]
-        of_rows_bW = logits_bW if len(rows) == len(logits_bW) else logits_bW[rows]
-        # Zeros and ones as floats, since summing booleans is twenty times slower on CPU.
-        larger = torch.gt(of_rows_bW, thresholds_P[places, None], out=scratch_bW[: len(rows)])
-        larger_P[places] += larger.sum(1).long()
-        inside = ((labels.ids_P[places] >= start) & (labels.ids_P[places] < stop)).nonzero().squeeze(1)
-        here = places[inside]
-        equal = of_rows_bW[inside] == label_logits_P[here, None]
-        smaller_id = torch.arange(start, stop, device=rows.device) < labels.ids_P[here, None]
-        larger_P[here] += (equal & smaller_id).sum(1)

@@ -1,9 +1,12 @@
 """Files become encoded rows on disk once; training then reads them in any order, however large they are."""
 
 import shutil
-from collections.abc import Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -12,11 +15,19 @@ from torch import Tensor
 
 from widemax.artifact import seen_labels
 from widemax.data import Batch, Dataset, LabelCounter, LabelVocabulary
-from widemax.encoders import Encoder, FeatureStore, RaggedTensor, to_tensors
+from widemax.encoders import Encoder, Features, FeatureStore, RaggedTensor, to_tensors
 from widemax.errors import DataError
 from widemax.heads import Labels, SeveralLabels
 
-CHUNK_ROWS = 8192
+# Rows featurized together, which share the work on the words they have in common.
+CHUNK_ROWS = 4096
+# Rows whose ids are looked up together: few enough for a processor's cache.
+INDEX_ROWS = 1024
+# More would wait for the one thread that writes, and hold more chunks in memory.
+MAX_THREADS = 4
+
+T = TypeVar("T")
+U = TypeVar("U")
 
 
 @dataclass(frozen=True)
@@ -119,6 +130,20 @@ def history_columns(dataset: Dataset) -> tuple[str, ...]:
     return tuple(column.name for column in dataset.schema.inputs if column.kind == "ids")
 
 
+def in_threads(work: Callable[[T], U], items: Iterable[T]) -> Iterator[tuple[T, U]]:
+    """Each item with what ``work`` makes of it, in order; threads work a few items ahead."""
+    num_threads = min(MAX_THREADS, torch.get_num_threads())
+    with ThreadPoolExecutor(num_threads) as pool:
+        ahead: deque[tuple[T, Future[U]]] = deque()
+        for item in items:
+            ahead.append((item, pool.submit(work, item)))
+            if len(ahead) > num_threads:
+                done, result = ahead.popleft()
+                yield done, result.result()
+        for done, result in ahead:
+            yield done, result.result()
+
+
 def read_training(
     dataset: Dataset, encoder: Encoder, folder: Path, *, seed: int, fitted: bool
 ) -> tuple[Feed, LabelVocabulary]:
@@ -134,20 +159,29 @@ def read_training(
     raw_writer = FeatureStore.create(folder / "raw")
     spool = TargetSpool(folder / "targets.arrow", history_columns(dataset))
     counter = LabelCounter()
-    for batch in dataset.batches(CHUNK_ROWS):
-        assert batch.labels is not None
-        raw_writer.append(encoder.featurize(batch.columns))
-        counter.update(batch.labels)
-        spool.append(batch)
+
+    def raw_features() -> Iterator[Features]:
+        for batch, features in in_threads(
+            lambda batch: encoder.featurize(batch.columns), dataset.batches(CHUNK_ROWS)
+        ):
+            assert batch.labels is not None
+            counter.update(batch.labels)
+            spool.append(batch)
+            raw_writer.append(features)
+            yield features
+
+    if fitted:
+        for _ in raw_features():
+            pass
+    else:
+        encoder.fit(raw_features(), generator=torch.Generator().manual_seed(seed))
     vocabulary = counter.finish()
     if len(vocabulary) == 0:
         raise DataError("the training data hold no labels; give files with at least one usable row.")
     raw = raw_writer.finish()
-    if not fitted:
-        encoder.fit(raw.chunks(CHUNK_ROWS), generator=torch.Generator().manual_seed(seed))
     writer = FeatureStore.create(folder / "train")
-    for chunk in raw.chunks(CHUNK_ROWS):
-        writer.append(encoder.index(chunk))
+    for _, indexed in in_threads(encoder.index, raw.chunks(INDEX_ROWS)):
+        writer.append(indexed)
     store = writer.finish()
     shutil.rmtree(folder / "raw")
     labels, seen = spool.encode(vocabulary, several=dataset.schema.several)
@@ -162,8 +196,10 @@ def read_encoded(dataset: Dataset, encoder: Encoder, vocabulary: LabelVocabulary
     """
     writer = FeatureStore.create(folder)
     spool = TargetSpool(folder.with_suffix(".arrow"), history_columns(dataset))
-    for batch in dataset.batches(CHUNK_ROWS):
-        writer.append(encoder.encode(batch.columns))
+    for batch, features in in_threads(
+        lambda batch: encoder.encode(batch.columns), dataset.batches(CHUNK_ROWS)
+    ):
+        writer.append(features)
         spool.append(batch)
     store = writer.finish()
     if not len(store):
