@@ -28,6 +28,7 @@ ARROWS = {
     "heads": {*GROUND, "losses", "samplers", "kernels", "numerics"},
     "testing": {*GROUND, "losses", "samplers", "heads", "optim", "numerics"},
     "search": {*GROUND, "kernels", "numerics"},
+    "estimators": {*GROUND, "numerics"},
     "planner": {*GROUND, "heads", "kernels", "config"},
     "artifact": {*GROUND, "heads", "encoders", "data", "config", "storage"},
     "training": {

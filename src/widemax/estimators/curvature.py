@@ -1,0 +1,168 @@
+"""Approximate inverse Hessians of the objective, which make its valley round for the solver.
+
+Shapes: N rows, D features, F = D + 1 with biases (F = D without), K vectors of weights, M sampled rows.
+"""
+
+from collections.abc import Callable
+
+import numpy as np
+from scipy.linalg import get_lapack_funcs
+
+from widemax.estimators.objective import Objective, Point
+from widemax.estimators.products import Array
+
+Solve = Callable[[Array], Array]
+"""A gradient [F, K] to a direction [F, K]."""
+
+_MOST_ENTRIES = 100_000_000
+"""Of all blocks together."""
+
+_ALWAYS_FLOPS = 1_000_000_000
+"""Blocks that cost no more are worth it whatever the number of rows."""
+
+_STALE = 0.3
+"""The share of the curvature that may move."""
+
+_GLANCE = 1000
+"""So many rows show whether the curvature has moved."""
+
+
+class InverseHessian:
+    """H⁻¹ class by class: an inverse matrix each where that pays, else the inverse diagonal.
+
+    The Hessian's block of class k is Σ_i c_ik x_i x_iᵀ + l2·I with the curvature c_ik = ω_i p_ik (1 − p_ik).
+    Its M rows are drawn with probability proportional to c, so that few stand well for all. It is computed
+    again once a good part of the curvature has moved, always in the precision of ``objective``.
+    """
+
+    def __init__(self, objective: Objective, generator: np.random.Generator) -> None:
+        self._objective = objective
+        self._generator = generator
+        self._probs_KN: Array | None = None
+
+    def at(self, point: Point) -> Solve:
+        """What takes a gradient near this point to a direction."""
+        objective = self._objective
+        if self._is_stale(point.outputs.probs_KN):
+            self._probs_KN = point.outputs.probs_KN
+            curvature_KN = _curvature(objective, point)
+            if _blocks_pay(*objective.shape, objective.products.num_rows):
+                # All classes are alike at the start: one block serves them all.
+                blocks_KN = curvature_KN if point.weight_FK.any() else curvature_KN[:1]
+                solve = _block_solve(objective, blocks_KN, self._generator)
+            else:
+                solve = _diagonal_solve(objective, curvature_KN)
+            # A constant added to every class changes no probability: best weights sum to 0 over classes.
+            self._solve = solve if objective.is_binary else lambda gradient_FK: _centered(solve(gradient_FK))
+        return self._solve
+
+    def _is_stale(self, probs_KN: Array) -> bool:
+        if self._probs_KN is None:
+            return True
+        some = slice(None, None, 1 + probs_KN.shape[1] // _GLANCE)
+        old_KN, new_KN = (part[:, some] * (1 - part[:, some]) for part in (self._probs_KN, probs_KN))
+        row_weight_N = self._objective.row_weight_N[some]
+        moved_N, total_N = np.abs(new_KN - old_KN).sum(axis=0), old_KN.sum(axis=0)
+        return bool(row_weight_N @ moved_N > _STALE * (row_weight_N @ total_N))
+
+
+def _centered(weight_FK: Array) -> Array:
+    # The mean as a product: NumPy sums short rows slowly.
+    num_vectors = weight_FK.shape[1]
+    average_K1 = np.full((num_vectors, 1), 1 / num_vectors, weight_FK.dtype)
+    centered_FK: Array = weight_FK - weight_FK @ average_K1
+    return centered_FK
+
+
+def _blocks_pay(dim: int, num_vectors: int, num_rows: int) -> bool:
+    if num_vectors * dim**2 > _MOST_ENTRIES:
+        return False
+    return dim**2 <= 16 * num_rows or num_vectors * dim**3 <= _ALWAYS_FLOPS
+
+
+def _curvature(objective: Objective, point: Point) -> Array:
+    probs_KN = point.outputs.probs_KN
+    curvature_KN = 1 - probs_KN
+    curvature_KN *= probs_KN
+    curvature_KN *= objective.row_weight_N.astype(probs_KN.dtype)
+    return curvature_KN
+
+
+def _diagonal_solve(objective: Objective, curvature_KN: Array) -> Solve:
+    diagonal_FK = objective.products.squares(curvature_KN)
+    if objective.has_bias:
+        diagonal_FK = np.concatenate([diagonal_FK, curvature_KN.sum(axis=1)[None]])
+    diagonal_FK += _ridge(objective)
+
+    def solve(gradient_FK: Array) -> Array:
+        direction_FK: Array = gradient_FK / diagonal_FK
+        return direction_FK
+
+    return solve
+
+
+def _ridge(objective: Objective) -> Array:
+    """What the penalty adds to the diagonal, [F, 1]; never 0, as rows that are sure leave no curvature."""
+    precision = np.finfo(objective.products.dtype)
+    ridge_F1 = np.full((objective.shape[0], 1), precision.tiny / precision.eps, precision.dtype)
+    objective.features_part(ridge_F1)[:] += objective.penalty.l2
+    if objective.has_bias:
+        ridge_F1[-1] = precision.eps
+    return ridge_F1
+
+
+def _block_solve(objective: Objective, curvature_KN: Array, generator: np.random.Generator) -> Solve:
+    dim = objective.shape[0]
+    inverse_KFF = np.empty((len(curvature_KN), dim, dim), objective.products.dtype)
+    for inverse_FF, curvature_N in zip(inverse_KFF, curvature_KN, strict=True):
+        inverse_FF[:] = _inverse_block(objective, curvature_N, generator)
+
+    def solve(gradient_FK: Array) -> Array:
+        gradient_KF1 = gradient_FK.T[:, :, None].astype(inverse_KFF.dtype)
+        return np.ascontiguousarray((inverse_KFF @ gradient_KF1)[:, :, 0].T)
+
+    return solve
+
+
+def _inverse_block(objective: Objective, curvature_N: Array, generator: np.random.Generator) -> Array:
+    rows_MF, scale = _weighted_rows(objective, curvature_N, generator)
+    hessian_FF = (rows_MF.T @ rows_MF) * rows_MF.dtype.type(scale)
+    root_F = np.sqrt(hessian_FF.diagonal() + _ridge(objective)[:, 0])
+    # Scaled to a unit diagonal, so that the rounding of the product is alike for features of any unit.
+    hessian_FF /= root_F
+    hessian_FF /= root_F[:, None]
+    np.fill_diagonal(hessian_FF, 1 + len(root_F) * np.finfo(hessian_FF.dtype).eps)
+    factorize, invert = get_lapack_funcs(("potrf", "potri"), (hessian_FF,))
+    # Both see the transpose, as LAPACK counts columns first: the upper triangle there is the lower here.
+    factor_FF, failed = factorize(hessian_FF.T, lower=0, overwrite_a=True)
+    if failed:
+        return np.diag(1 / np.square(root_F))
+    inverse_FF = invert(factor_FF, lower=0, overwrite_c=True)[0]
+    upper_FF = np.triu(inverse_FF)
+    whole_FF: Array = upper_FF + np.triu(inverse_FF, 1).T
+    whole_FF /= root_F
+    whole_FF /= root_F[:, None]
+    return whole_FF
+
+
+def _weighted_rows(
+    objective: Objective, curvature_N: Array, generator: np.random.Generator
+) -> tuple[Array, float]:
+    """Rows R and a scale such that scale·RᵀR estimates Σ_i c_i x_i x_iᵀ, exactly where there are few rows."""
+    products = objective.products
+    num_sampled = 3 * products.num_features + 256
+    if products.num_rows <= num_sampled:
+        rows_MD = products.rows(slice(None))
+        root_M = np.sqrt(curvature_N).astype(products.dtype)
+        return _with_ones(objective, rows_MD) * root_M[:, None], 1.0
+    cumulative_N = np.cumsum(curvature_N, dtype=np.float64)
+    # Systematic sampling: every row is drawn as often as expected, give or take one.
+    ticks_M = (np.arange(num_sampled) + generator.random()) * (cumulative_N[-1] / num_sampled)
+    ids_M = np.minimum(np.searchsorted(cumulative_N, ticks_M), products.num_rows - 1)
+    return _with_ones(objective, products.rows(ids_M)), float(cumulative_N[-1]) / num_sampled
+
+
+def _with_ones(objective: Objective, rows_MD: Array) -> Array:
+    if not objective.has_bias:
+        return rows_MD
+    return np.concatenate([rows_MD, np.ones((len(rows_MD), 1), rows_MD.dtype)], axis=1)

@@ -1,0 +1,220 @@
+"""Mean cross-entropy of a linear model with a penalty, and how far a point is from its optimum.
+
+Shapes: N rows, D features, F = D + 1 rows of weights with the biases last (F = D without), K vectors of
+weights: one a class, or a single one for two classes, whose first class has logit 0.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from widemax.estimators.penalty import Penalty
+from widemax.estimators.products import Array, Products
+
+# Logits of one block, with what is made of them, stay in the cache.
+_BLOCK_BYTES = 1 << 20
+_BIAS_STEPS = 50
+_BIAS_TOLERANCE = 1e-13
+_LOSS_NOISE = 1e-10
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """What follows from the logits; ``loss`` is the weighted mean of the cross-entropy."""
+
+    logits_KN: Array
+    probs_KN: Array
+    loss: float
+
+
+@dataclass(frozen=True)
+class Point:
+    """Weights and what they give."""
+
+    weight_FK: Array
+    outputs: Outputs
+
+
+@dataclass(frozen=True)
+class Optimality:
+    """How near a point is to the optimum; ``gap`` bounds objective − optimum from above."""
+
+    objective: float
+    gradient_norm: float
+    largest_gradient: float
+    gap: float
+
+    @property
+    def relative_gap(self) -> float:
+        return self.gap / self.objective if self.objective else self.gap
+
+
+class Objective:
+    """Σ_i ω_i (log Z_i − s_i,label) + h(W) with Σ ω_i = 1, in the precision of the features.
+
+    Args:
+        products: the features.
+        labels_N: class of each row, in [0, C).
+        row_weight_N: ω, float64.
+        num_classes: C; 2 classes share one vector of weights.
+        penalty: h, of all rows of the weights but the biases.
+        has_bias: whether the last row of the weights is added to the logits.
+    """
+
+    def __init__(
+        self,
+        products: Products,
+        labels_N: Array,
+        row_weight_N: Array,
+        *,
+        num_classes: int,
+        penalty: Penalty,
+        has_bias: bool,
+    ) -> None:
+        self.products = products
+        self.penalty = penalty
+        self.has_bias = has_bias
+        self.is_binary = num_classes == 2
+        self.is_draft = products.dtype != np.float64
+        self.num_vectors = 1 if self.is_binary else num_classes
+        self.row_weight_N = row_weight_N
+        self._labels_N = labels_N
+        # Where each label's entry lies in a flat [K, N] array; the first of two classes has none.
+        rows = np.flatnonzero(labels_N) if self.is_binary else np.arange(len(labels_N))
+        self._own = rows if self.is_binary else labels_N * len(labels_N) + rows
+        self._own_weight = row_weight_N[rows]
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """[F, K], of the weights."""
+        return self.products.num_features + self.has_bias, self.num_vectors
+
+    def features_part(self, weight_FK: Array) -> Array:
+        """The rows of the weights that belong to features, as a view."""
+        return weight_FK[: self.products.num_features]
+
+    def logits(self, weight_FK: Array) -> Array:
+        logits_KN = self.products.logits(self.features_part(weight_FK))
+        if self.has_bias:
+            logits_KN += weight_FK[-1][:, None]
+        return logits_KN
+
+    def at(self, weight_FK: Array) -> Point:
+        logits_KN = self.logits(weight_FK)
+        return Point(weight_FK, self.outputs(logits_KN, self.own(logits_KN)))
+
+    def outputs(self, logits_KN: Array, own: float) -> Outputs:
+        """What follows from logits whose mean at the labels is known."""
+        probs_KN = np.empty_like(logits_KN)
+        log_partition_N = np.empty_like(logits_KN[0])
+        size = max(1, _BLOCK_BYTES // logits_KN[:, :1].nbytes)
+        for start in range(0, logits_KN.shape[1], size):
+            block = slice(start, start + size)
+            log_partition_N[block] = self._softmax(logits_KN[:, block], out=probs_KN[:, block])
+        return Outputs(logits_KN, probs_KN, float(self.row_weight_N @ log_partition_N) - own)
+
+    def _softmax(self, logits_KN: Array, *, out: Array) -> Array:
+        """Probabilities into ``out``; returns log Z, [N]."""
+        largest_N = logits_KN.max(axis=0)
+        if self.is_binary:
+            np.maximum(largest_N, 0, out=largest_N)
+        np.subtract(logits_KN, largest_N, out=out)
+        np.exp(out, out=out)
+        total_N = out.sum(axis=0)
+        if self.is_binary:
+            total_N += np.exp(-largest_N)
+        out /= total_N
+        log_partition_N: Array = np.log(total_N) + largest_N
+        return log_partition_N
+
+    def own(self, values_KN: Array) -> float:
+        """Σ_i ω_i v_i,label."""
+        return float(self._own_weight @ values_KN.ravel().take(self._own))
+
+    def value(self, point: Point) -> float:
+        return point.outputs.loss + self.penalty.value(self.features_part(point.weight_FK))
+
+    def residual(self, outputs: Outputs) -> Array:
+        """∂ loss / ∂ logits, [K, N]."""
+        residual_KN: Array = outputs.probs_KN * self.row_weight_N.astype(self.products.dtype)
+        residual_KN.ravel()[self._own] -= self._own_weight
+        return residual_KN
+
+    def gradient(self, point: Point) -> Array:
+        """Gradient of the cross-entropy and l2/2 ‖W‖², without the L1 part."""
+        residual_KN = self.residual(point.outputs)
+        weight_DK = self.features_part(point.weight_FK)
+        gradient_DK = self.products.pull_back(residual_KN) + weight_DK.dtype.type(self.penalty.l2) * weight_DK
+        if not self.has_bias:
+            return np.ascontiguousarray(gradient_DK)
+        return np.concatenate([gradient_DK, residual_KN.sum(axis=1)[None]])
+
+    def with_best_bias(self, point: Point) -> Point:
+        """The point with the biases that minimize the objective, weights held, by Newton's method.
+
+        The same point where they do already.
+        """
+        if not self.has_bias:
+            return point
+        outputs = point.outputs
+        total_K = np.zeros(self.num_vectors)
+        for _ in range(_BIAS_STEPS):
+            gradient_K = self.residual(outputs).sum(axis=1)
+            if np.abs(gradient_K).max() <= _BIAS_TOLERANCE:
+                break
+            weighted_KN = outputs.probs_KN * self.row_weight_N
+            hessian_KK = np.diag(weighted_KN.sum(axis=1)) - weighted_KN @ outputs.probs_KN.T
+            step_K = np.linalg.lstsq(hessian_KK, -gradient_K, rcond=None)[0]
+            moved = self._shifted(outputs, step_K)
+            while moved.loss > outputs.loss + _LOSS_NOISE:
+                step_K /= 4
+                moved = self._shifted(outputs, step_K)
+            outputs = moved
+            total_K += step_K
+        if outputs is point.outputs:
+            return point
+        weight_FK = point.weight_FK.copy()
+        weight_FK[-1] += total_K
+        return Point(weight_FK, outputs)
+
+    def _shifted(self, outputs: Outputs, bias_K: Array) -> Outputs:
+        logits_KN = outputs.logits_KN + bias_K[:, None]
+        return self.outputs(logits_KN, self.own(logits_KN))
+
+    def optimality(self, point: Point, gradient_FK: Array) -> Optimality:
+        """The duality gap at the dual point of the probabilities; see docs/softmax-regression.md.
+
+        The bound is sound where the biases are at their best, that is after ``with_best_bias``.
+        """
+        weight_DK, gradient_DK = map(self.features_part, (point.weight_FK, gradient_FK))
+        shortest_FK = gradient_FK.copy()
+        self.features_part(shortest_FK)[:] = self.penalty.subgradient(weight_DK, gradient_DK)
+        return Optimality(
+            objective=self.value(point),
+            gradient_norm=float(np.linalg.norm(shortest_FK)),
+            largest_gradient=float(np.abs(shortest_FK).max()),
+            gap=self._gap(point, weight_DK, gradient_DK),
+        )
+
+    def _gap(self, point: Point, weight_DK: Array, gradient_DK: Array) -> float:
+        penalty = self.penalty
+        if not penalty.l1:
+            return float(np.square(gradient_DK).sum()) / (2 * penalty.l2) if penalty.l2 else float("inf")
+        slope_DK = gradient_DK - penalty.l2 * weight_DK
+        if penalty.l2:
+            return penalty.fenchel_gap(weight_DK, slope_DK)
+        # Without l2 the dual point is pulled towards the labels until it is feasible.
+        share = min(1.0, penalty.l1 / max(float(np.abs(slope_DK).max()), np.finfo(float).tiny))
+        return self._divergence(point, share) + penalty.fenchel_gap(weight_DK, share * slope_DK)
+
+    def _divergence(self, point: Point, share: float) -> float:
+        """Σ_i ω_i KL((1 − share) onehot_i + share p_i ‖ p_i), which is 0 at share 1."""
+        if share == 1:
+            return 0.0
+        probs_KN = point.outputs.probs_KN
+        if self.is_binary:
+            probs_KN = np.concatenate([1 - probs_KN, probs_KN])
+        prob_N = np.take_along_axis(probs_KN, self._labels_N[None], 0)[0]
+        dual_N = 1 - share + share * prob_N
+        others_N = share * (1 - prob_N) * np.log(share)
+        return float(self.row_weight_N @ (dual_N * np.log(dual_N / prob_N) + others_N))
