@@ -49,7 +49,9 @@ def steps(size: tuple[int, int, int], dtype: str, names: Sequence[str]) -> dict[
     from torch.nn import functional as F
 
     from widemax.heads import ExactHead
+    from widemax.kernels import keep_freed_memory
 
+    keep_freed_memory()
     hidden, weight, labels = inputs(size, dtype)
     head = ExactHead(size[2], size[1], weight=torch.nn.Parameter(weight), bias=False)
 

@@ -136,7 +136,10 @@ def tensorflow_step(python: str, num_classes: int) -> Callable[[], float]:
 def measure(num_classes: int, tensorflow: str | None, num_steps: int) -> dict[str, Any]:
     import torch
 
+    from widemax.kernels import keep_freed_memory
+
     torch.manual_seed(SEED)
+    keep_freed_memory()
     steps = {"widemax_bfloat16": widemax_step(num_classes, torch.bfloat16)}
     if num_classes <= FLOAT32_AT_MOST:
         steps["widemax_float32"] = widemax_step(num_classes, torch.float32)

@@ -17,7 +17,7 @@ ARROWS = {
     "config": {"errors"},
     "storage": {"errors"},
     "numerics": GROUND,
-    "optim": GROUND,
+    "optim": {*GROUND, "storage"},
     "evaluation": GROUND,
     "data": {*GROUND, "storage"},
     "losses": {*GROUND, "numerics"},
@@ -33,7 +33,13 @@ ARROWS = {
     "artifact": {*GROUND, "heads", "encoders", "data", "config", "storage"},
     "training": {
         *GROUND,
-        *("heads", "encoders", "optim", "data", "evaluation", "artifact", "planner", "config", "storage"),
+        *("heads", "encoders", "optim", "kernels", "data", "evaluation", "artifact"),
+        *("planner", "config", "storage"),
+    },
+    "recipes": {
+        *GROUND,
+        *("estimators", "training", "heads", "auxiliaries", "encoders", "data", "evaluation", "search"),
+        *("losses", "numerics", "optim", "kernels"),
     },
     "cli": None,
 }

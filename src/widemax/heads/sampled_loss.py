@@ -10,7 +10,7 @@ from torch import Tensor
 
 from widemax.heads.labels import Labels, label_pairs, target_shares
 from widemax.heads.scores import Score, build_score
-from widemax.kernels import Pairs, gather_rows, linear_logsumexp
+from widemax.kernels import Pairs, gather_groups, linear_logsumexp
 from widemax.numerics import log_sigmoid
 from widemax.numerics.arrays import widened_tensor
 from widemax.registry import Spec
@@ -162,26 +162,26 @@ def _scored(
     *,
     shift: Correction,
 ) -> _Scored:
-    # One gather for both, so that the gradient is one sparse tensor without repeated rows.
+    # One gradient for both: a sparse tensor without repeated rows.
     rows_U, place = torch.unique(torch.cat([candidates.ids_S, pairs.ids_P]), return_inverse=True)
     candidate_U, label_U = torch.split(place, [len(candidates.ids_S), len(pairs.ids_P)])
-    weight_UD = score.scaled(gather_rows(weight_CD, rows_U))
+    weight_SD, label_weight_PD = map(score.scaled, gather_groups(weight_CD, rows_U, candidate_U, label_U))
     scaled_BD = score.scaled(hidden_BD) / temperature
     # index_select is several times faster than indexing with a tensor.
     label_hidden_PD = scaled_BD.index_select(0, pairs.rows_P)
-    labels_P = widened_tensor(torch.linalg.vecdot(label_hidden_PD, weight_UD.index_select(0, label_U)))
+    labels_P = widened_tensor(torch.linalg.vecdot(label_hidden_PD, label_weight_PD))
     if score.has_margin:
         norms_P = torch.linalg.vector_norm(hidden_BD, dim=1)[pairs.rows_P].to(labels_P.dtype)
         labels_P = score.of_labels(labels_P * temperature, norms_P) / temperature
     shift_S = labels_P.new_zeros(len(candidate_U))
     if bias_C is not None:
-        bias_U = gather_rows(bias_C, rows_U).to(labels_P.dtype) / temperature
-        shift_S, labels_P = bias_U[candidate_U], labels_P + bias_U[label_U]
+        bias_S, bias_P = gather_groups(bias_C, rows_U, candidate_U, label_U)
+        shift_S = bias_S.to(labels_P.dtype) / temperature
+        labels_P = labels_P + bias_P.to(labels_P.dtype) / temperature
     if shift != "none":
         shift_S = shift_S - candidates.log_expected_count_S.to(labels_P.dtype)
     if shift == "conditional":
         labels_P = labels_P - candidates.log_expected_count_labels_B.to(labels_P.dtype)
-    weight_SD = weight_UD.index_select(0, candidate_U)
     return _Scored(scaled_BD, weight_SD, shift_S, _hits(pairs, candidates.ids_S), labels_P)
 
 

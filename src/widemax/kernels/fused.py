@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from widemax.kernels.exponentials import exp_
 from widemax.kernels.pairs import Pairs
 from widemax.kernels.plain import plain_gradients
 from widemax.numerics import log_sigmoid
@@ -261,7 +262,7 @@ class _Sweep:
                 larger_b = torch.maximum(shift_b, logits_bW.amax(1))
                 sum_b *= (shift_b - larger_b).exp()
                 shift_b = larger_b
-                values_bW = logits_bW.sub_(shift_b[:, None]).exp_()
+                values_bW = exp_(logits_bW.sub_(shift_b[:, None]))
                 values_bW[rows, columns] = 0
                 tile_sum_b = values_bW.sum(1)
             else:

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from widemax.kernels.exponentials import exp_
 from widemax.kernels.pairs import Pairs
 from widemax.numerics.arrays import widened_tensor
 
@@ -62,7 +63,7 @@ class _LinearLogsumexp(torch.autograd.Function):
             )
             # The least number there is, in place of −inf where every class is hit: −inf − −inf is NaN.
             max_b = logits_bS.amax(1).clamp_(min=torch.finfo(dtype).min)
-            logits_bS.sub_(max_b[:, None]).exp_()
+            exp_(logits_bS.sub_(max_b[:, None]))
             max_B[block], sum_B[block] = max_b, logits_bS.sum(1)
             if logits_bS is not kept_bS:
                 kept_bS.copy_(logits_bS)
@@ -85,9 +86,11 @@ class _LinearLogsumexp(torch.autograd.Function):
         hidden_grad_BD = weight_grad_SD = shift_grad_S = None
         if needs_hidden:
             hidden_grad_BD = ((kept_BS @ weight_SD) * factor_B[:, None]).to(hidden_BD.dtype)
-        if needs_weight or needs_shift:
+        if needs_shift:
             # The shift is the weight of a hidden unit that is always 1.
             scaled = torch.cat([hidden_BD * factor_B[:, None], factor_B[:, None]], 1)
-            product = kept_BS.T @ scaled.to(hidden_BD.dtype)
-            weight_grad_SD, shift_grad_S = product[:, :-1], product[:, -1].to(shift_S.dtype)
+            product = scaled.T.to(hidden_BD.dtype) @ kept_BS
+            weight_grad_SD, shift_grad_S = product[:-1].T, product[-1].to(shift_S.dtype)
+        elif needs_weight:
+            weight_grad_SD = kept_BS.T @ (hidden_BD * factor_B[:, None]).to(hidden_BD.dtype)
         return hidden_grad_BD, weight_grad_SD, shift_grad_S, None, None

@@ -46,7 +46,9 @@ def stochastic_round(values: Tensor, generator: torch.Generator) -> Tensor:
     bits = _random_16_bits(values.numel(), generator).view(values.shape)
     rounded = bits.add_(values.view(torch.int32)).bitwise_and_(-(2**16)).view(torch.float32)
     largest = torch.finfo(torch.bfloat16).max
-    return torch.where(values.isfinite(), rounded.clamp_(-largest, largest), values).to(torch.bfloat16)
+    if values.numel() and not values.abs().amax() <= largest:
+        rounded = torch.where(values.isfinite(), rounded.clamp_(-largest, largest), values)
+    return rounded.to(torch.bfloat16)
 
 
 def _random_16_bits(count: int, generator: torch.Generator) -> Tensor:

@@ -73,18 +73,22 @@ class ReplacementSampler(Sampler):
             all_ids = torch.arange(self.num_classes, device=generator.device)
             return Proposal(all_ids, lambda ids: torch.zeros_like(ids, dtype=torch.float64))
         ids_N, times_N = self._first_arrivals(num_sampled + 1, generator)
-        times, places = times_N.topk(num_sampled + 1, largest=False)
-        drawn_S = ids_N[places[:-1]].sort().values
+        times, places = times_N.topk(num_sampled + 1, largest=False, sorted=False)
+        latest, order = times.topk(2)
+        is_drawn_N = torch.zeros(len(ids_N), dtype=torch.bool, device=ids_N.device)
+        is_drawn_N[places] = True
+        is_drawn_N[places[order[0]]] = False
+        drawn_S = ids_N[is_drawn_N]
 
         def log_expected_count(ids: Tensor) -> Tensor:
             place = torch.searchsorted(drawn_S, ids).clamp_(max=num_sampled - 1)
-            limit = torch.where(drawn_S[place] == ids, times[-1], times[-2])
+            limit = torch.where(drawn_S[place] == ids, latest[0], latest[1])
             return log_at_least_once(self.probs(ids) * limit)
 
         return Proposal(drawn_S, log_expected_count)
 
     def _first_arrivals(self, num_distinct: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """At least ``num_distinct`` classes and when each was first drawn, the earliest ones among them."""
+        """At least ``num_distinct`` classes, ascending, and when each first came; the earliest are there."""
         device = generator.device
         if num_distinct * _DENSE_RATIO > self.num_classes:
             ids_C = torch.arange(self.num_classes, device=device)

@@ -12,6 +12,7 @@ from widemax.artifact import Model, build_encoder, build_head
 from widemax.config import Config
 from widemax.data import Dataset, infer_schema, resolve
 from widemax.errors import ConfigError, DataError
+from widemax.kernels import keep_freed_memory
 from widemax.optim import RowOptimizer, optimizers
 from widemax.storage import check_folder, write_file
 from widemax.training.checkpoint import Progress, folder_of, load_encoder, load_rest, read_progress
@@ -78,6 +79,7 @@ def prepare(config: Config, run: Path, scratch: Path, checkpoint: Path | None, r
         DataError: the data cannot be used, or are not those the checkpoint was trained on.
         ConfigError: the config does not fit the data.
     """
+    keep_freed_memory()
     data = config.data
     sources = resolve(data.train)
     reporter.say(f"reading {', '.join(path.name for path in sources)}")
