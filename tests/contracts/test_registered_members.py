@@ -164,6 +164,12 @@ def write_ipc(path: Path) -> None:
         writer.write_table(pa.table(NUMBERS))
 
 
+def write_files(path: Path) -> None:
+    for name in ("b/1.png", "a/2.png", "a/1.png"):
+        (path / name).parent.mkdir(parents=True, exist_ok=True)
+        (path / name).touch()
+
+
 PLAINEST: dict[str, tuple[Callable[[Path], object], dict[str, list[Any]]]] = {
     "csv": (lambda path: path.write_text("a,b\n1,0.5\n2,-1.0\n3,2.5\n"), {"a": ["1", "2", "3"]}),
     "jsonl": (lambda path: path.write_text('{"a":1,"b":0.5}\n{"a":2,"b":-1}\n{"a":3,"b":2.5}\n'), NUMBERS),
@@ -174,6 +180,13 @@ PLAINEST: dict[str, tuple[Callable[[Path], object], dict[str, list[Any]]]] = {
         lambda path: np.save(path, np.array([(1, 0.5), (2, -1.0), (3, 2.5)], "i8,f8")),
         {"f0": [1, 2, 3]},
     ),
+    "idx": (
+        lambda path: path.write_bytes(
+            bytes([0, 0, 8, 3, *(0, 0, 0, 3), *(0, 0, 0, 1), *(0, 0, 0, 1), 7, 8, 9])
+        ),
+        {"image": [[7], [8], [9]]},
+    ),
+    "image_folder": (write_files, {"label": ["a", "a", "b"]}),
     "svmlight": (
         lambda path: path.write_text("1 3:0.5\n2 7:-1\n3 1:2.5 2:1\n"),
         {"label": [1, 2, 3], "features": [[(3, 0.5)], [(7, -1.0)], [(1, 2.5), (2, 1.0)]]},
@@ -182,7 +195,9 @@ PLAINEST: dict[str, tuple[Callable[[Path], object], dict[str, list[Any]]]] = {
 
 
 def plain_values(value: Any) -> Any:
-    return [tuple(pair.values()) for pair in value] if isinstance(value, list) else value
+    if not isinstance(value, list):
+        return value
+    return [tuple(entry.values()) if isinstance(entry, dict) else entry for entry in value]
 
 
 @pytest.mark.parametrize("name", formats.names())

@@ -1,8 +1,10 @@
 """Names, paths and globs to files; original files to prepared ones, checked and at once."""
 
+import gzip
 import re
 import shutil
 
+import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
@@ -128,6 +130,10 @@ ROWS = {
     "gowalla": {"train": 149_290, "test": 29_858},
     "newsgroups20": {"train": 11_314, "test": 7_532},
     "open_english_wordnet": {"train": 180_152, "test": 5_000},
+    "mnist": {"train": 60_000, "test": 10_000},
+    "fashion_mnist": {"train": 60_000, "test": 10_000},
+    "cifar10": {"train": 10_000, "test": 2_000},
+    "omniglot_background": {"train": 14_460, "test": 4_820},
 }
 CLASSES = {
     "letter_recognition": 26,
@@ -136,6 +142,10 @@ CLASSES = {
     "gowalla": 40_981,
     "newsgroups20": 20,
     "open_english_wordnet": 128_044,
+    "mnist": 10,
+    "fashion_mnist": 10,
+    "cifar10": 10,
+    "omniglot_background": 964,
 }
 
 
@@ -183,6 +193,33 @@ def test_gowalla_and_beauty_hide_what_is_to_be_found(prepared):
     valid, test = (pq.read_table(folder / f"amazon_beauty-{split}.parquet") for split in ("valid", "test"))
     for before, after in zip(valid.to_pylist()[:1000], test.to_pylist()[:1000], strict=True):
         assert after["history"] == [*before["history"], before["item"]]
+
+
+def unlike_neighbors(pixels_BHWC):
+    """How much a pixel differs from the one to its left and the one above."""
+    return np.mean([np.abs(np.diff(pixels_BHWC.astype(np.int16), axis=axis)).mean() for axis in (1, 2)])
+
+
+@pytest.mark.slow
+def test_images_are_what_the_originals_hold(widemax_data, prepared):
+    split = prepared("omniglot_background") / "omniglot_background-{}.parquet"
+    train, test = (pq.read_table(str(split).format(name)) for name in ("train", "test"))
+    for table, drawings in ((train, 15), (test, 5)):
+        counts = set(table["label"].value_counts().field("counts").to_pylist())
+        assert counts == {drawings}
+    pixels = train["image"].combine_chunks().to_numpy_ndarray()
+    assert set(np.unique(pixels)) == {0, 255}
+    assert np.mean(pixels == 0) == pytest.approx(0.0779, abs=2e-3)  # ink
+    cifar = pq.read_table(prepared("cifar10") / "cifar10-train.parquet")
+    pixels = cifar["image"].combine_chunks().to_numpy_ndarray()
+    assert pixels.shape == (10_000, 32, 32, 3)
+    assert pixels.mean() == pytest.approx(120.58, abs=0.01)
+    assert unlike_neighbors(pixels) < 20
+    assert unlike_neighbors(pixels.transpose(0, 3, 1, 2).reshape(pixels.shape)) > 25  # channels out of place
+    mnist = pq.read_table(prepared("mnist") / "mnist-test.parquet")
+    raw = gzip.decompress((widemax_data / "mnist" / "t10k-images-idx3-ubyte.gz").read_bytes())
+    assert mnist["image"].combine_chunks().to_numpy_ndarray().tobytes() == raw[16:]
+    assert mnist["label"].to_pylist()[:10] == [7, 2, 1, 0, 4, 1, 4, 9, 5, 9]
 
 
 def test_every_set_says_where_it_comes_from_and_under_which_licence():

@@ -30,6 +30,10 @@ def columns(seed: int) -> dict[str, pa.Array]:
         "vector": pa.FixedSizeListArray.from_arrays(
             pa.array(generator.normal(size=3 * ROWS).astype(np.float32)), 3
         ),
+        "image": pa.ExtensionArray.from_storage(
+            pa.fixed_shape_tensor(pa.uint8(), (4, 3, 2)),
+            pa.FixedSizeListArray.from_arrays(pa.array(generator.integers(0, 256, 24 * ROWS, np.uint8)), 24),
+        ),
         "sparse": pa.array(
             [[{"index": int(i), "value": 1.5} for i in generator.integers(0, 99, n)] for n in lengths],
             pa.large_list(PAIR),

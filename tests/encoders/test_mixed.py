@@ -70,6 +70,7 @@ def test_wrong_options_are_refused():
         (["number", "category"], "table"),
         (["ids"], "history"),
         (["vector"], "vector"),
+        (["image"], "image"),
         (["sparse"], "sparse"),
         (["text", "number"], "mixed"),
         (["ids", "vector"], "mixed"),

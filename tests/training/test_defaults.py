@@ -157,3 +157,9 @@ def test_data_are_named_from_the_root(tmp_path: Path, monkeypatch: pytest.Monkey
     assert config.data.input == ("title", "price")
     assert (config.data.target, config.data.kinds) == ("y", {"title": "text", "price": "number"})
     assert config.output.dir == str(tmp_path / "run")
+
+
+def test_a_split_of_a_folder_is_made_absolute_too(tmp_path, monkeypatch):
+    (tmp_path / "digits").mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert absolute(("digits:test",)) == (f"{tmp_path}/digits:test",)

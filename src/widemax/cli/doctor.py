@@ -10,7 +10,14 @@ from typing import Any
 from widemax.cli.options import Json, print_json, print_lines
 
 PACKAGES = ("widemax", "torch", "numpy", "scipy", "scikit-learn", "pyarrow", "pydantic", "safetensors")
-EXTRAS = {"serve": "fastapi", "index": "faiss", "export": "onnx", "gpu": "triton"}
+EXTRAS = {
+    "serve": "fastapi",
+    "index": "faiss",
+    "export": "onnx",
+    "images": "PIL",
+    "recipes": "matplotlib",
+    "gpu": "triton",
+}
 
 
 def command(json: Json = False) -> None:

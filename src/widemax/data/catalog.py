@@ -7,6 +7,8 @@ from difflib import get_close_matches
 from glob import glob, has_magic
 from pathlib import Path
 
+from widemax.data.formats import format_of
+from widemax.data.formats.idx import idx_split
 from widemax.data.sets import DataSet, sets
 from widemax.errors import DataError, UnknownNameError, did_you_mean
 from widemax.storage import saving, sha256
@@ -63,8 +65,11 @@ def at_hand(name: str) -> bool:
 def resolve(data: Sequence[str]) -> list[Path]:
     """Files for paths, globs and names of data sets; ``clinc150:test`` names a split, "train" by default.
 
+    So does ``FOLDER:test`` where the folder holds the idx files of MNIST. A folder of images stays a folder.
+
     Raises:
-        DataError: a path that does not exist, a folder, a glob that matches nothing, or a split a set lacks.
+        DataError: a path that does not exist, a folder of other things, a glob that matches nothing, or a
+            split a set lacks.
         UnknownNameError: neither a file nor a data set.
 
     Example:
@@ -78,17 +83,33 @@ def resolve(data: Sequence[str]) -> list[Path]:
 
 def _resolve_one(item: str) -> Iterator[Path]:
     path = Path(item).expanduser()
+    folder, _, split = str(path).rpartition(":")
     if path.is_dir():
-        raise DataError(f"{item} is a folder, but must be a file; name its files, as in {path / '*.csv'}.")
-    if path.exists():
+        yield _in_folder(path)
+    elif path.exists():
         yield path
     elif has_magic(item):
         matches = sorted(match for match in map(Path, glob(str(path), recursive=True)) if match.is_file())
         if not matches:
             raise DataError(f"no file matches {item!r}; check the pattern and the folder.")
         yield from matches
+    elif folder and Path(folder).is_dir() and (images := idx_split(Path(folder), split)):
+        yield images
     else:
         yield _named(item, path)
+
+
+def _in_folder(folder: Path) -> Path:
+    """The idx images to train on, or the folder itself where it holds images by class."""
+    images = idx_split(folder, "train")
+    if images is not None:
+        return images
+    if format_of(folder).files(folder):
+        return folder
+    raise DataError(
+        f"{folder} is a folder, but must be a file, or hold idx files or images by class; "
+        f"name its files, as in {folder / '*.csv'}."
+    )
 
 
 def _named(item: str, path: Path) -> Path:

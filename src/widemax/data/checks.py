@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from widemax.data.convert import is_list, ragged
+from widemax.data.convert import is_list, plain, ragged
 from widemax.data.dataset import Batch, Dataset
 from widemax.data.labels import LabelCounter, LabelVocabulary, distinct
 from widemax.data.report import ColumnReport, DataReport, ValidReport
@@ -176,6 +176,7 @@ def row_keys(batch: Batch) -> np.ndarray:
 
 
 def _column_keys(values: Any) -> np.ndarray:
+    values = plain(values)
     if not is_list(values.type):
         return np.fromiter(map(hash, values.to_pylist()), np.int64, len(values))
     lengths_B, items = ragged(values)

@@ -8,6 +8,7 @@ number     float64 (dates: days, times: seconds, UTC)      allowed; NaN and infi
 category   large_string                                    allowed
 ids        large_list<int64> or large_list<large_string>   an empty history
 vector     fixed_size_list<float32>                        bad
+image      fixed_shape_tensor<uint8>[H, W, C]              bad
 sparse     large_list<struct<index: int64, value: float32>>  bad
 =========  ==============================================  =======================================
 """
@@ -23,6 +24,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from widemax.data.images import Shape, image_array
 from widemax.errors import DataError
 
 SPARSE_ITEM = pa.struct([("index", pa.int64()), ("value", pa.float32())])
@@ -199,6 +201,54 @@ def _vector(values: Any, *, width: int | None, **_: Any) -> Converted:
     return pa.FixedSizeListArray.from_arrays(pa.array(dense.reshape(-1)), width or 0), reasons
 
 
+def _image(values: Any, *, shape: Shape, **_: Any) -> Converted:
+    num_pixels, kind = math.prod(shape), values.type
+    is_bytes = is_list(kind) and pa.types.is_uint8(kind.value_type)
+    if is_bytes and pa.types.is_fixed_size_list(kind) and kind.list_size == num_pixels:
+        pixels = values.flatten()
+        if not values.null_count + pixels.null_count:  # as files of images give them: nothing to convert
+            return image_array(pixels.to_numpy().reshape(-1, *shape)), {}
+    layouts = [(num_pixels,), shape, *([shape[:2]] if shape[2] == 1 else [])]
+    reasons = {int(row): "has no value" for row in np.flatnonzero(_nulls(values))}
+    if is_string(kind):
+        values = pa.array(
+            [_pixels(text, layouts) for text in values.to_pylist()], pa.large_list(pa.float64())
+        )
+    values = _typed(values)
+    wrong_B = np.zeros(len(values), bool)
+    rows_P, items = np.arange(len(values)), values
+    for size in next((layout for layout in layouts if len(layout) == _depth(values.type)), shape):
+        lengths, items = ragged(items)
+        wrong_B[rows_P[lengths != size]] = True
+        rows_P = np.repeat(rows_P, lengths)
+    size_text = " × ".join(map(str, shape))
+    for row in np.flatnonzero(wrong_B):
+        reasons.setdefault(int(row), f"must be an image of {size_text} numbers, flat or nested")
+    floats_P = numbers(items).to_numpy(zero_copy_only=False)
+    whole_P = (floats_P >= 0) & (floats_P <= 255) & (floats_P == np.floor(floats_P))
+    for row in np.unique(rows_P[~whole_P]):
+        reasons.setdefault(int(row), "must hold whole numbers from 0 to 255")
+    pixels_BHWC = np.zeros((len(values), *shape), np.uint8)
+    kept_P = np.where(whole_P, floats_P, 0)[~wrong_B[rows_P]]
+    pixels_BHWC[~wrong_B] = kept_P.astype(np.uint8).reshape(-1, *shape)
+    return image_array(pixels_BHWC), reasons
+
+
+def _pixels(text: str | None, layouts: Sequence[tuple[int, ...]]) -> list[float] | None:
+    """The numbers of an image that stands in one cell, as JSON or one after another."""
+    try:
+        cells = json.loads(text or "") if (text or "").lstrip().startswith("[") else _split(text or "")
+        pixels = np.array(cells, np.float64)
+    except (ValueError, TypeError):
+        return None
+    return pixels.ravel().tolist() if pixels.shape in layouts else None
+
+
+def _depth(kind: pa.DataType) -> int:
+    """How deep lists are nested."""
+    return 1 + _depth(kind.value_type) if is_list(kind) else 0
+
+
 def _sparse(values: Any, **_: Any) -> Converted:
     if is_string(values.type):  # a block of JSON lines whose rows do not fit one Arrow type
         values = pa.array([_sparse_row(text) for text in values.to_pylist()], pa.large_list(SPARSE_ITEM))
@@ -258,18 +308,27 @@ CONVERTERS: Mapping[str, Callable[..., Converted]] = {
     "category": _category,
     "ids": _ids,
     "vector": _vector,
+    "image": _image,
     "sparse": _sparse,
 }
 
 
-def convert(values: Any, *, kind: str, width: int | None = None, item: str | None = None) -> Converted:
+def convert(
+    values: Any,
+    *,
+    kind: str,
+    width: int | None = None,
+    item: str | None = None,
+    shape: Shape | None = None,
+) -> Converted:
     """A raw column in the canonical type of its kind, and what is wrong with which row.
 
     Args:
         values: an Arrow array [B] of any type.
-        kind: "text", "number", "category", "ids", "vector" or "sparse".
+        kind: "text", "number", "category", "ids", "vector", "image" or "sparse".
         width: how many numbers a vector holds.
         item: "int64" or "string", the type of the ids.
+        shape: height, width and channels of an image.
 
     Returns:
         The converted array [B], whose bad rows hold anything, and row → reason.
@@ -283,7 +342,7 @@ def convert(values: Any, *, kind: str, width: int | None = None, item: str | Non
     """
     values = plain(values)
     try:
-        return CONVERTERS[kind](values, width=width, item=item)
+        return CONVERTERS[kind](values, width=width, item=item, shape=shape)
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError, pa.ArrowTypeError, pa.ArrowKeyError) as error:
         raise DataError(
             f"values of type {values.type} cannot be of kind {kind!r}; "

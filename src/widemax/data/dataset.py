@@ -141,10 +141,15 @@ class Dataset:
         return kept
 
     def fingerprint(self) -> str:
-        """A sha256 over the sizes and contents of the files, in their order; their names do not matter."""
+        """A sha256 over the sizes and contents of the files, in their order.
+
+        Names do not matter, but for those of files in a folder, which hold the labels.
+        """
         total = hashlib.sha256()
         for source in self.sources:
-            total.update(f"{source.stat().st_size} {sha256(source)}\n".encode())
+            for file in format_of(source, self.format).files(source):
+                name = f" {file.relative_to(source)}" if source.is_dir() else ""
+                total.update(f"{file.stat().st_size} {sha256(file)}{name}\n".encode())
         return total.hexdigest()
 
     def _names(self, source: Path, form: Format) -> list[str]:
@@ -167,7 +172,7 @@ class Dataset:
             raw = chunk.columns[column.name]
             try:
                 columns[column.name], wrong = convert(
-                    raw, kind=column.kind, width=column.width, item=column.item
+                    raw, kind=column.kind, width=column.width, item=column.item, shape=column.shape
                 )
             except DataError as error:
                 raise DataError(f"column {column.name!r} of {source}: {error}") from error

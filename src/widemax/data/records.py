@@ -36,7 +36,7 @@ def columns_of(
         try:
             values = array_of([row[column.name] for row in rows])
             columns[column.name], reasons = convert(
-                values, kind=column.kind, width=column.width, item=column.item
+                values, kind=column.kind, width=column.width, item=column.item, shape=column.shape
             )
         except UnicodeEncodeError:
             raise DataError(

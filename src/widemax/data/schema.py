@@ -11,10 +11,11 @@ import pyarrow.compute as pc
 
 from widemax.data.convert import is_list, is_string, numbers, plain, ragged, split_cells
 from widemax.data.formats import format_of
+from widemax.data.images import Shape, nested_shape, tensor_shape
 from widemax.data.target import common_type
 from widemax.errors import DataError, UsageError, did_you_mean
 
-KINDS = ("text", "number", "category", "ids", "vector", "sparse")
+KINDS = ("text", "number", "category", "ids", "vector", "image", "sparse")
 USUAL_TARGETS = ("label", "target", "class", "y", "intent", "category")
 _SAMPLE_ROWS = 10_000
 _WHOLE_NUMBER = "^-?[0-9]{1,18}$"
@@ -32,12 +33,14 @@ class Column:
         kind: one of ``KINDS``.
         width: how many numbers a vector holds.
         item: "int64" or "string", the type of the ids.
+        shape: height, width and channels of an image.
     """
 
     name: str
     kind: str
     width: int | None = None
     item: str | None = None
+    shape: Shape | None = None
 
 
 @dataclass(frozen=True)
@@ -63,7 +66,10 @@ class Schema:
     @classmethod
     def from_dict(cls, fields: Mapping[str, Any]) -> Self:
         """The inverse of :meth:`to_dict`."""
-        return cls(**{**fields, "inputs": tuple(Column(**column) for column in fields["inputs"])})
+        columns = [dict(column) for column in fields["inputs"]]
+        for column in columns:
+            column["shape"] = tuple(column["shape"]) if column.get("shape") else None
+        return cls(**{**fields, "inputs": tuple(Column(**column) for column in columns)})
 
 
 def infer_schema(
@@ -109,8 +115,8 @@ def infer_schema(
     if not names:
         raise UsageError(f"{path} has no column but the target {target!r}; at least one input is needed.")
     untyped = format_of(path, format).untyped
-    sample = _sample(path, names, format)
-    columns = tuple(_column(name, sample[name], kinds.get(name), untyped) for name in names)
+    sample, types = _sample(path, names, format)
+    columns = tuple(_column(name, sample[name], types[name], kinds.get(name), untyped) for name in names)
     target_type, several = common_type(_labels(sources, target, kinds.get(target) == "ids", format))
     return Schema(columns, target, several, target_type)
 
@@ -126,13 +132,17 @@ def _usual_target(path: Path, known: Sequence[str]) -> str:
     )
 
 
-def _sample(path: Path, names: Sequence[str], format_name: str | None) -> dict[str, Any]:
-    """The first rows of each column; blocks of different types become text."""
+def _sample(
+    path: Path, names: Sequence[str], format_name: str | None
+) -> tuple[dict[str, Any], dict[str, pa.DataType]]:
+    """The first rows of each column, blocks of different types as text; and the type the file gives it."""
     parts: dict[str, list[Any]] = {name: [] for name in names}
+    types: dict[str, pa.DataType] = {}
     num_rows = 0
     for chunk in format_of(path, format_name).chunks(path, names):
         for name in names:
             parts[name].append(plain(chunk.columns[name]))
+            types.setdefault(name, chunk.columns[name].type)
         num_rows += len(chunk.positions_B)
         if num_rows >= _SAMPLE_ROWS:
             break
@@ -140,7 +150,7 @@ def _sample(path: Path, names: Sequence[str], format_name: str | None) -> dict[s
         raise DataError(
             f"{path} has no readable rows; at least one is needed to learn what the columns hold."
         )
-    return {name: _join(arrays)[:_SAMPLE_ROWS] for name, arrays in parts.items()}
+    return {name: _join(arrays)[:_SAMPLE_ROWS] for name, arrays in parts.items()}, types
 
 
 def _join(arrays: list[Any]) -> Any:
@@ -155,8 +165,17 @@ def _join(arrays: list[Any]) -> Any:
     return plain(table["column"])
 
 
-def _column(name: str, values: Any, kind: str | None, untyped: bool) -> Column:
-    kind = kind or guess_kind(name, values, untyped=untyped)
+def _column(name: str, values: Any, raw: pa.DataType, kind: str | None, untyped: bool) -> Column:
+    shape = tensor_shape(raw)
+    kind = kind or ("image" if shape else guess_kind(name, values, untyped=untyped))
+    if kind == "image":
+        shape = shape or (nested_shape(values) if is_list(values.type) else None)
+        if shape is None:
+            raise DataError(
+                f"column {name!r} of kind 'image' must hold each image as a list of rows of pixels, or as a "
+                f"tensor of bytes [height, width, channels], got {values.type}; or give it the kind 'vector'."
+            )
+        return Column(name, kind, shape=shape)
     cells = is_string(values.type)
     if kind in ("ids", "vector") and cells:
         values = split_cells(values)
@@ -182,6 +201,8 @@ def guess_kind(name: str, values: Any, *, untyped: bool) -> str:
     kind = values.type
     if is_string(kind):
         return _guess_string_kind(values.drop_null(), untyped)
+    if is_list(kind) and is_list(kind.value_type):
+        return "image"
     if pa.types.is_fixed_size_list(kind):
         return "vector"
     if is_list(kind):

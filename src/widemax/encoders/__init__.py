@@ -12,6 +12,7 @@ from widemax.encoders.features import (
     to_tensors,
 )
 from widemax.encoders.history import HistoryEncoder
+from widemax.encoders.image import ImageEncoder
 from widemax.encoders.mixed import MixedEncoder, default_encoder
 from widemax.encoders.sparse import SparseEncoder
 from widemax.encoders.store import FeatureStore, FeatureWriter
@@ -25,6 +26,7 @@ __all__ = [
     "FeatureWriter",
     "Features",
     "HistoryEncoder",
+    "ImageEncoder",
     "MixedEncoder",
     "Ragged",
     "RaggedTensor",

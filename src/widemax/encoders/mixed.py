@@ -22,6 +22,7 @@ _DEFAULT = {
     "ids": "history",
     "sparse": "sparse",
     "vector": "vector",
+    "image": "image",
 }
 
 

@@ -121,4 +121,11 @@ def complete_data(config: Config, schema: Schema, run: Path) -> Config:
 
 def absolute(data: tuple[str, ...]) -> tuple[str, ...]:
     """Paths from the root, so that a run can be resumed from any directory; catalog names as they are."""
-    return tuple(str(Path(name).resolve()) if Path(name).exists() or "/" in name else name for name in data)
+    return tuple(map(_absolute, data))
+
+
+def _absolute(name: str) -> str:
+    folder, _, split = name.rpartition(":")
+    if folder and not Path(name).exists() and Path(folder).is_dir():
+        return f"{Path(folder).resolve()}:{split}"
+    return str(Path(name).resolve()) if Path(name).exists() or "/" in name else name

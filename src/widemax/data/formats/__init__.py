@@ -1,4 +1,4 @@
-"""File formats; one file a format. A format is found by the ending of the file's name."""
+"""File formats; one file a format. A name's ending tells the format of a file; a folder is one of images."""
 
 from pathlib import Path
 
@@ -12,7 +12,7 @@ formats: Registry[type[Format]] = Registry("format", "widemax.data.formats")
 
 
 def format_of(path: Path, name: str | None = None) -> Format:
-    """The format called ``name``, or the one that the file's ending belongs to.
+    """The format called ``name``, or the one that the file's ending belongs to; of a folder, "image_folder".
 
     Raises:
         UsageError: no format has this ending.
@@ -23,6 +23,8 @@ def format_of(path: Path, name: str | None = None) -> Format:
     """
     if name is not None:
         return formats[name]()
+    if path.is_dir():
+        return formats["image_folder"]()
     known = {suffix: member for member in formats for suffix in formats[member].suffixes}
     for suffix, member in known.items():
         if path.name.lower().endswith(suffix):

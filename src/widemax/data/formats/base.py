@@ -52,6 +52,10 @@ class Format(ABC):
     def chunks(self, path: Path, columns: Sequence[str]) -> Iterator[Chunk]:
         """The named columns, in chunks of bounded size."""
 
+    def files(self, path: Path) -> list[Path]:
+        """Every file that the rows come from."""
+        return [path]
+
     def place(self, path: Path, position: int) -> str:
         """How a message names a row: ``file:line``, or ``file:row N`` where the file has no lines."""
         return f"{path}:{position}" if self.unit == "line" else f"{path}:{self.unit} {position}"

@@ -1,0 +1,42 @@
+"""CIFAR-10: small photographs of things and animals; a subset."""
+
+from pathlib import Path
+
+import numpy as np
+
+from widemax.data.images import image_array
+from widemax.data.sets import sets
+from widemax.data.sets.base import DataSet, SourceFile
+
+
+@sets.register("cifar10")
+class Cifar10(DataSet):
+    """12,000 of the 60,000 photographs, 32 × 32 pixels in color."""
+
+    name = "cifar10"
+    title = "CIFAR-10, a subset of 12,000 photographs"
+    description = (
+        "Color images of 32 × 32 pixels of 10 things and animals; 1,000 a class to train, 200 to test. They "
+        "were decoded from JPEGs, so accuracy is not to be compared with what is published on the full set."
+    )
+    licence = "none stated"
+    attribution = "Alex Krizhevsky: Learning Multiple Layers of Features from Tiny Images, 2009."
+    url = "https://www.cs.toronto.edu/~kriz/cifar.html"
+    files = (
+        SourceFile(
+            "cifar10_10k_2k_dx.npz", "ad811b4e9eb242b5a59b6806ede6994f607719702ae698e2cb970290ed684e10"
+        ),
+    )
+    inputs = ("image",)
+    target = "label"
+
+    def prepare(self, source: Path, into: Path) -> None:
+        with np.load(source / "cifar10_10k_2k_dx.npz", allow_pickle=False) as arrays:
+            names = arrays["class_names"]
+            for split in self.splits:
+                # Each pixel is stored as its difference from the one to its left.
+                pixels_BCHW = np.cumsum(arrays[f"dx_{split}"], axis=-1, dtype=np.uint8)
+                labels = names[arrays[f"y_{split}"]].tolist()
+                self.write(
+                    into, split, {"image": image_array(pixels_BCHW.transpose(0, 2, 3, 1)), "label": labels}
+                )

@@ -1,0 +1,47 @@
+"""Omniglot: handwritten characters of 30 alphabets."""
+
+from math import prod
+from pathlib import Path
+
+import numpy as np
+
+from widemax.data.images import image_array
+from widemax.data.sets import sets
+from widemax.data.sets.base import DataSet, SourceFile
+
+_TRAIN_WRITERS = 15
+
+
+@sets.register("omniglot_background")
+class OmniglotBackground(DataSet):
+    """19,280 drawings of 964 characters, 28 × 28 pixels."""
+
+    name = "omniglot_background"
+    title = "Omniglot, its background set"
+    description = (
+        "Images of 28 × 28 pixels, black on white, of 964 characters in 30 alphabets, each drawn by 20 "
+        "people: drawings 1 to 15 to train, 16 to 20 to test. A label is the alphabet, a slash, and the "
+        "character."
+    )
+    licence = "MIT"
+    attribution = (
+        "Brenden M. Lake, Ruslan Salakhutdinov, Joshua B. Tenenbaum: Human-level concept learning through "
+        "probabilistic program induction, Science 350, 2015. Changed: resized from 105 × 105 pixels."
+    )
+    url = "https://github.com/brendenlake/omniglot"
+    files = (
+        SourceFile(
+            "omniglot28_background.npz", "1bd36d54a75b16e15d2988e54559cb06db8e17a13a8e0fc774866810cdd13850"
+        ),
+    )
+    inputs = ("image",)
+    target = "label"
+
+    def prepare(self, source: Path, into: Path) -> None:
+        with np.load(source / "omniglot28_background.npz", allow_pickle=False) as arrays:
+            shape = tuple(arrays["shape"].tolist())
+            bits_BHW = np.unpackbits(arrays["x_packed"], count=prod(shape)).reshape(shape)
+            labels_B, writers_B = arrays["class_names"][arrays["y"]], arrays["writer"]
+        for split, kept_B in (("train", writers_B <= _TRAIN_WRITERS), ("test", writers_B > _TRAIN_WRITERS)):
+            pixels_BHWC = 255 * bits_BHW[kept_B, :, :, None]
+            self.write(into, split, {"image": image_array(pixels_BHWC), "label": labels_B[kept_B].tolist()})
