@@ -13,7 +13,7 @@ help:
 	@echo "make test-all    the tests, slow ones included"
 	@echo "make check       format, lint and types"
 	@echo "make docs        docs/reference, from the docstrings"
-	@echo "make bench       every benchmark, with its table"
+	@echo "make bench       every benchmark, shortened, with its table (half an hour)"
 
 install: $(STAMP)
 
@@ -48,7 +48,7 @@ docs: $(STAMP)
 	$(BIN)/python docs/build_reference.py
 
 bench: $(STAMP)
-	$(BIN)/python -m benchmarks
+	$(BIN)/python -m benchmarks --quick
 
 clean:
 	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache

@@ -1,6 +1,6 @@
 """Runs every benchmark of this folder in a process of its own, and prints a table.
 
-python -m benchmarks [NAME ...]
+python -m benchmarks [--quick] [NAME ...]
 """
 
 import ast
@@ -9,7 +9,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks.measure import run_fresh
+from benchmarks.measure import is_quick, run_fresh
 
 
 def names() -> list[str]:
@@ -30,7 +30,7 @@ def run_all(chosen: Sequence[str]) -> int:
     for name in chosen or names():
         started = time.perf_counter()
         try:
-            summary = run_fresh(f"benchmarks.{name}")
+            summary = run_fresh(f"benchmarks.{name}", *(["--quick"] if is_quick() else []))
         except RuntimeError as error:
             failures += 1
             summary = {"failed": str(error)}
@@ -42,4 +42,4 @@ def run_all(chosen: Sequence[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(1 if run_all(sys.argv[1:]) else 0)
+    sys.exit(1 if run_all([argument for argument in sys.argv[1:] if argument != "--quick"]) else 0)

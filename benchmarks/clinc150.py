@@ -1,12 +1,13 @@
 """CLINC150 from raw text with default settings, beside TF-IDF of words and characters with a linear SVM."""
 
+import statistics
 import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.measure import report, script
+from benchmarks.measure import is_quick, report, script
 from benchmarks.runs import rounded, text_and_labels, train_and_evaluate
 
 SEEDS = (0, 1, 2)
@@ -55,7 +56,7 @@ def out_of_scope_auroc(run: Path) -> float:
 def main(argv: Sequence[str]) -> dict[str, Any]:
     peer = linear_svm()
     rows = []
-    for seed in SEEDS:
+    for seed in SEEDS[:1] if is_quick() else SEEDS:
         with tempfile.TemporaryDirectory() as folder:
             run = Path(folder) / "run"
             result = train_and_evaluate("clinc150", "clinc150:test", "intent", seed=seed, run=run)
@@ -67,7 +68,7 @@ def main(argv: Sequence[str]) -> dict[str, Any]:
     names = ("accuracy", "ece", "oos_auroc", "train_s", "peer_accuracy", "peer_train_s")
     return {
         "benchmark": "clinc150",
-        "ratio": sorted(row["train_s"] for row in rows)[1] / peer["train_s"],
+        "ratio": statistics.median(row["train_s"] for row in rows) / peer["train_s"],
         "accuracies": [round(row["accuracy"], 4) for row in rows],
         "aurocs": [round(row["oos_auroc"], 4) for row in rows],
         **{f"worst_{name}": value for name, value in rounded(worst, names).items()},

@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from benchmarks.measure import peak_memory_bytes, report, run_fresh, script
+from benchmarks.measure import is_quick, peak_memory_bytes, report, run_fresh, script
 
 SEED = 0
 WIDE = (4096, 256, 131_072)
@@ -155,12 +155,11 @@ def measure(size: tuple[int, int, int], dtype: str, repetitions: int, *, quick: 
 def main(argv: Sequence[str]) -> dict[str, Any]:
     if argv[:1] == ["memory"]:
         return memory(argv[1], (int(argv[2]), int(argv[3]), int(argv[4])), argv[5])
-    quick = "--quick" in argv
+    quick = is_quick()
     rows = [measure(*case, quick=quick) for case in CASES]
     for row in rows:
         print({key: round(x, 4) if isinstance(x, float) else x for key, x in row.items()}, file=sys.stderr)
-    if not quick:
-        report("exact_head", rows, seed=SEED)
+    report("exact_head", rows, seed=SEED)
     ratios = {
         f"{row['rows']}x{row['dim']}x{row['classes']} {row['dtype']}": round(row["ratio"], 3) for row in rows
     }

@@ -78,12 +78,21 @@ def run_fresh(module: str, *arguments: str) -> dict[str, Any]:
     return result
 
 
-def report(name: str, rows: Sequence[Mapping[str, Any]], *, seed: int) -> Path:
+def is_quick() -> bool:
+    """Whether ``--quick`` was given: fewer sizes, repetitions and minutes, and nothing recorded."""
+    return "--quick" in sys.argv
+
+
+def report(name: str, rows: Sequence[Mapping[str, Any]], *, seed: int) -> None:
     """Appends rows to ``benchmarks/results/<name>.csv``, each with machine, versions, date and seed.
+
+    A quick run is no record: it appends nothing.
 
     Raises:
         ValueError: the file has other columns; move it away to begin a new one.
     """
+    if is_quick():
+        return
     path = RESULTS / f"{name}.csv"
     path.parent.mkdir(exist_ok=True)
     complete = [machine() | {"seed": seed} | dict(row) for row in rows]
@@ -102,9 +111,8 @@ def report(name: str, rows: Sequence[Mapping[str, Any]], *, seed: int) -> Path:
         if new:
             writer.writeheader()
         writer.writerows(complete)
-    return path
 
 
 def script(main: Callable[[Sequence[str]], dict[str, Any]]) -> None:
     """What a benchmark does when run: its summary as one JSON line."""
-    print(json.dumps(main(sys.argv[1:])))
+    print(json.dumps(main([argument for argument in sys.argv[1:] if argument != "--quick"])))

@@ -12,7 +12,7 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from benchmarks.measure import peak_memory_bytes, report, run_fresh, script
+from benchmarks.measure import is_quick, peak_memory_bytes, report, run_fresh, script
 
 SEED = 0
 # Draws differ in size, so the memory of sampled steps settles only after some of them.
@@ -71,7 +71,8 @@ def main(argv: Sequence[str]) -> dict[str, Any]:
     if argv:
         kind, *size = argv
         return measure_one(kind, *map(int, size))
-    rows = [run_fresh("benchmarks.planner_memory", kind, *map(str, size)) for size in SIZES for kind in KINDS]
+    sizes = SIZES[:2] if is_quick() else SIZES
+    rows = [run_fresh("benchmarks.planner_memory", kind, *map(str, size)) for size in sizes for kind in KINDS]
     report("planner_memory", rows, seed=SEED)
     ratios = {f"{row['kind']} {row['num_classes']:,}": row["memory_ratio"] for row in rows}
     worst = max(ratios.values(), key=lambda ratio: abs(math.log(ratio)))

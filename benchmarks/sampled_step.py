@@ -5,8 +5,8 @@
 1,024 rows, 8,192 distinct log-uniform candidates, 64 hidden, Adagrad, 1e5 to 1e8 classes (1e7 in float32).
 Peers: torch's formula with sparse gradients and ``torch.optim.Adagrad``; and, where an interpreter that has
 TensorFlow is named, ``tf.nn.sampled_softmax_loss`` with the optimizer of ``tf.compat.v1``, both where they
-fit into memory. Steps of a size are taken in turn, so that a busy moment meets all; TensorFlow's run in a
-process of their own, asked for one step at a time.
+fit into memory. Steps of a size are taken in turn, so that a busy moment meets all; each peer runs in a
+process of its own, as its users have it, asked for one step at a time.
 """
 
 import json
@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from benchmarks.measure import report, script
+from benchmarks.measure import is_quick, report, run_fresh, script
 
 SEED = 0
 ROWS, SAMPLED, DIM = 1024, 8192, 64
@@ -118,8 +118,8 @@ def torch_step(num_classes: int) -> Callable[[], float]:
     return step
 
 
-def tensorflow_step(python: str, num_classes: int) -> Callable[[], float]:
-    command = [python, "-c", TENSORFLOW, *map(str, (num_classes, ROWS, SAMPLED, DIM))]
+def step_elsewhere(command: Sequence[str]) -> Callable[[], float]:
+    """A step in a process that takes one for each line it reads, and prints the seconds."""
     process = subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
     )
@@ -144,9 +144,12 @@ def measure(num_classes: int, tensorflow: str | None, num_steps: int) -> dict[st
     if num_classes <= FLOAT32_AT_MOST:
         steps["widemax_float32"] = widemax_step(num_classes, torch.float32)
     if num_classes <= PEERS_AT_MOST:
-        steps["torch"] = torch_step(num_classes)
+        steps["torch"] = step_elsewhere(
+            [sys.executable, "-m", "benchmarks.sampled_step", "torch", str(num_classes)]
+        )
         if tensorflow:
-            steps["tensorflow"] = tensorflow_step(tensorflow, num_classes)
+            sizes = map(str, (num_classes, ROWS, SAMPLED, DIM))
+            steps["tensorflow"] = step_elsewhere([tensorflow, "-c", TENSORFLOW, *sizes])
     times: dict[str, list[float]] = {name: [] for name in steps}
     for repetition in range(WARM_UP + num_steps):
         for name, step in steps.items():
@@ -159,19 +162,21 @@ def measure(num_classes: int, tensorflow: str | None, num_steps: int) -> dict[st
 
 
 def main(argv: Sequence[str]) -> dict[str, Any]:
+    if argv[:1] == ["torch"]:
+        take_step = torch_step(int(argv[1]))
+        for _ in sys.stdin:
+            print(take_step(), flush=True)
+        return {}
     if argv[:1] == ["one"]:
         return measure(int(argv[1]), argv[3] or None, int(argv[2]))
-    from benchmarks.measure import run_fresh
-
-    quick = "--quick" in argv
+    quick = is_quick()
     tensorflow = argv[argv.index("--tensorflow") + 1] if "--tensorflow" in argv else ""
     sizes = [100_000, 1_000_000] if quick else [100_000, 1_000_000, 10_000_000, 100_000_000]
     steps = "5" if quick else str(STEPS)
     rows = [run_fresh("benchmarks.sampled_step", "one", str(size), steps, tensorflow) for size in sizes]
     for row in rows:
         print(json.dumps(row), file=sys.stderr)
-    if not quick:
-        report("sampled_step", rows, seed=SEED)
+    report("sampled_step", rows, seed=SEED)
     peers = [min(row[name] for name in ("torch_ms", "tensorflow_ms") if row[name]) for row in rows[:2]]
     ours = [row["widemax_bfloat16_ms"] for row in rows]
     return {

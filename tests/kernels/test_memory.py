@@ -12,7 +12,7 @@ import resource, sys, torch
 from widemax.kernels import keep_freed_memory
 if sys.argv[1] == "keep": keep_freed_memory()
 def fill(): torch.zeros(48, 2**20, dtype=torch.uint8)
-for _ in range(3): fill()
+for _ in range(20): fill()
 before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
 for _ in range(10): fill()
 print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)

@@ -2,22 +2,27 @@
 
 import math
 
+import torch
 from torch import Tensor
 
+LOG2_E = math.log2(math.e)
 
-def exp_(values: Tensor) -> Tensor:
-    """e^x in place, as 2^(x·log₂e): a processor's 2^x takes torch a third of the time of its e^x.
+
+def exp_minus_(values: Tensor, shift: Tensor) -> Tensor:
+    """e^(values − shift) in place, as a power of 2: torch takes a third of the time for it.
+
+    The exponent is one fused multiplication and addition, so that it is as exact as a subtraction.
 
     Args:
-        values: float32 or float64, any shape.
+        values: [B, N] in float32 or float64.
+        shift: [B] finite numbers of the same dtype.
 
     Returns:
-        The same tensor; relative error |x| times the rounding error of its dtype, so exact enough for
-        probabilities, whose x is below 0 and far below only where they vanish.
+        The same tensor. A result errs by |log result| roundings of its dtype, which shows only where
+        probabilities vanish.
 
     Example:
-        >>> import torch
-        >>> exp_(torch.tensor([0.0, -1.0, -torch.inf]))
-        tensor([1.0000, 0.3679, 0.0000])
+        >>> exp_minus_(torch.tensor([[5.0, 4.0, -torch.inf]]), torch.tensor([5.0]))
+        tensor([[1.0000, 0.3679, 0.0000]])
     """
-    return values.mul_(math.log2(math.e)).exp2_()
+    return torch.add(shift[:, None] * -LOG2_E, values, alpha=LOG2_E, out=values).exp2_()

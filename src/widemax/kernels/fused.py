@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from widemax.kernels.exponentials import exp_
+from widemax.kernels.exponentials import exp_minus_
 from widemax.kernels.pairs import Pairs
 from widemax.kernels.plain import plain_gradients
 from widemax.numerics import log_sigmoid
@@ -22,7 +22,7 @@ from widemax.numerics import log_sigmoid
 KEPT_ELEMENTS = 2**24
 MOST_KEPT_ELEMENTS = 2**27
 # Logits of one tile: a tile should stay in a processor's cache between the passes over it.
-TILE_ELEMENTS = 2**20
+TILE_ELEMENTS = 2**21
 MIN_TILE_WIDTH = 512
 
 
@@ -262,7 +262,7 @@ class _Sweep:
                 larger_b = torch.maximum(shift_b, logits_bW.amax(1))
                 sum_b *= (shift_b - larger_b).exp()
                 shift_b = larger_b
-                values_bW = exp_(logits_bW.sub_(shift_b[:, None]))
+                values_bW = exp_minus_(logits_bW, shift_b)
                 values_bW[rows, columns] = 0
                 tile_sum_b = values_bW.sum(1)
             else:

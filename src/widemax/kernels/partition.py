@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from widemax.kernels.exponentials import exp_
+from widemax.kernels.exponentials import exp_minus_
 from widemax.kernels.pairs import Pairs
 from widemax.numerics.arrays import widened_tensor
 
@@ -61,9 +61,9 @@ class _LinearLogsumexp(torch.autograd.Function):
             logits_bS.index_put_(
                 tuple(hits.of_rows(start, start + size)[1]), logits_bS.new_tensor(-torch.inf)
             )
-            # The least number there is, in place of −inf where every class is hit: −inf − −inf is NaN.
-            max_b = logits_bS.amax(1).clamp_(min=torch.finfo(dtype).min)
-            exp_(logits_bS.sub_(max_b[:, None]))
+            # A finite number in place of −inf where every class is hit: −inf − −inf is NaN.
+            max_b = logits_bS.amax(1).clamp_(min=torch.finfo(dtype).min / 2)
+            exp_minus_(logits_bS, max_b)
             max_B[block], sum_B[block] = max_b, logits_bS.sum(1)
             if logits_bS is not kept_bS:
                 kept_bS.copy_(logits_bS)
