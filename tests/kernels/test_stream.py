@@ -6,22 +6,42 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from scipy import special
 
 from widemax.kernels import Pairs, stream, stream_classes
 
 B, C, D = 37, 1300, 5
 
-# held elements, tile elements: everything in one tile; several tiles held; tiles computed twice.
-PLANS = {"one": (2**26, 2**21), "held": (2**26, 1), "twice": (1000, 1), "single rows": (20, 1)}
+# Logits held, of a tile, and held where all do not fit: everything in one tile; several tiles, all held; one
+# tile held at a time; two of three; rows one by one.
+PLANS = {
+    "one": (2**26, 2**21, 2**24),
+    "held": (2**26, 1, 2**24),
+    "a tile": (30_000, 1, 1),
+    "two tiles": (30_000, 1, 37 * 600),
+    "single rows": (20, 1, 1),
+}
+
+
+def set_plan(monkeypatch, name):
+    for constant, value in zip(("HELD", "TILE", "KEPT"), PLANS[name], strict=True):
+        monkeypatch.setattr(stream, f"{constant}_ELEMENTS", value)
 
 
 @pytest.fixture(params=PLANS, ids=str)
 def plan(request, monkeypatch):
-    held, tile = PLANS[request.param]
-    monkeypatch.setattr(stream, "HELD_ELEMENTS", held)
-    monkeypatch.setattr(stream, "TILE_ELEMENTS", tile)
+    set_plan(monkeypatch, request.param)
     return request.param
+
+
+def test_the_plans_differ(monkeypatch):
+    plans = []
+    for name in PLANS:
+        set_plan(monkeypatch, name)
+        plans.append(stream._plan(B, C, 10))
+    assert plans == [(37, 1, 1344), (37, 3, 512), (37, 1, 512), (37, 2, 512), (1, 1, 512)]
 
 
 def example(*, levels):
@@ -110,6 +130,77 @@ def test_empty_batch(plan):
     assert [tuple(part.shape) for part in found] == [(0, 3), (0, 3), (0,), (0,), (0,), (0,)]
 
 
+@settings(deadline=None, max_examples=40)
+@given(
+    st.sampled_from(sorted(PLANS)),
+    st.sampled_from([torch.bfloat16, torch.float32]),
+    st.integers(1, 60),
+    st.integers(0, 1300),
+    st.integers(1, 3),
+    st.integers(0, 10**6),
+)
+def test_ranks_are_places_in_the_list_of_all(name, dtype, num_rows, num_extra, labels_a_row, seed):
+    """Rounded products and twins of equal weights: only the same products for all answers give this."""
+    generator = torch.Generator().manual_seed(seed)
+    num_classes = 700 + num_extra
+    hidden = torch.randn(num_rows, 64, generator=generator).to(dtype)
+    weight = torch.randn(num_classes, 64, generator=generator).to(dtype)
+    weight[num_classes - 300 :] = weight[:300]
+    ids_P = torch.randint(-1, num_classes, (num_rows * labels_a_row,), generator=generator)
+    labels = Pairs(torch.arange(num_rows).repeat_interleave(labels_a_row), ids_P)
+    nothing = Pairs(torch.arange(0), torch.arange(0))
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        set_plan(monkeypatch, name)
+        found = stream_classes(hidden, weight, None, labels, nothing, k=num_classes)
+    places_BC = found.topk_ids_BK.argsort(1)
+    expected_P = torch.where(ids_P < 0, 0, places_BC[labels.rows_P, ids_P] + 1)
+    assert torch.equal(found.label_ranks_P, expected_P)
+    logits_P = found.topk_logits_BK[labels.rows_P, expected_P - 1]
+    assert torch.equal(found.label_logits_P[ids_P >= 0], logits_P[ids_P >= 0])
+    tied_B = found.topk_logits_BK[:, 1:] == found.topk_logits_BK[:, :-1]
+    assert (found.topk_ids_BK[:, 1:] > found.topk_ids_BK[:, :-1])[tied_B].all()
+
+
+def test_a_product_of_its_own_for_a_label_would_not_do(monkeypatch):
+    set_plan(monkeypatch, "a tile")
+    generator = torch.Generator().manual_seed(0)
+    hidden, weight = torch.randn(B, 300, generator=generator), torch.randn(C, 300, generator=generator)
+    labels = Pairs(torch.arange(B), torch.randint(0, C, (B,), generator=generator))
+    nothing = Pairs(torch.arange(0), torch.arange(0))
+    found = stream_classes(hidden, weight, None, labels, nothing, k=0)
+    alone_B = torch.linalg.vecdot(hidden, weight[labels.ids_P])
+    torch.testing.assert_close(found.label_logits_P, alone_B)
+    assert not torch.equal(found.label_logits_P, alone_B)
+
+
+def test_sums_can_be_left_out(plan):
+    hidden, weight, bias = example(levels=1)
+    labels, nothing = random_pairs(90, seed=1), Pairs(torch.arange(0), torch.arange(0))
+    tensors = [torch.from_numpy(x).float() for x in (hidden, weight, bias)]
+    whole = stream_classes(*tensors, labels, nothing, k=7)
+    found = stream_classes(*tensors, labels, nothing, k=7, sums=False)
+    assert found.log_partition_B.isnan().all()
+    assert found.log_square_sum_B.isnan().all()
+    for name in ("topk_logits_BK", "topk_ids_BK", "label_logits_P", "label_ranks_P"):
+        assert torch.equal(getattr(found, name), getattr(whole, name))
+
+
+@pytest.mark.parametrize(("dtype", "rtol"), [(torch.float32, 3e-7), (torch.float64, 1e-14)])
+@pytest.mark.parametrize("shift", [-3000.0, 0.0, 3000.0])
+def test_sums_of_far_apart_tiles(plan, dtype, rtol, shift):
+    """A row whose largest logits come last, first, or beside classes without a chance."""
+    slopes_C = torch.linspace(-600, 600, C, dtype=dtype)
+    slopes_C[5] = -torch.inf
+    hidden, weight = torch.tensor([[1.0], [-1.0], [0.0]], dtype=dtype), torch.ones(C, 1, dtype=dtype)
+    bias_C = slopes_C + shift
+    nothing = Pairs(torch.arange(0), torch.arange(0))
+    found = stream_classes(hidden, weight, bias_C, nothing, nothing, k=0)
+    logits_BC = (hidden @ weight.T + bias_C).double()
+    torch.testing.assert_close(found.log_partition_B.double(), logits_BC.logsumexp(1), rtol=rtol, atol=rtol)
+    log_square_sum_B = (2 * logits_BC).logsumexp(1)
+    torch.testing.assert_close(found.log_square_sum_B.double(), log_square_sum_B, rtol=rtol, atol=rtol)
+
+
 def test_bfloat16_weights(plan):
     hidden, weight, _ = example(levels=1)
     nothing = Pairs(torch.arange(0), torch.arange(0))
@@ -121,13 +212,21 @@ def test_bfloat16_weights(plan):
     )
 
 
+@pytest.mark.parametrize("k", [0, 10, 10**5])
 @pytest.mark.parametrize(("rows", "classes"), [(1, 10), (5000, 128_000), (5000, 10**7), (3, 10**8), (0, 5)])
-def test_plans_bound_memory(rows, classes):
-    rows_per_chunk, held_tiles, width = stream._plan(rows, classes)
+def test_plans_bound_memory(rows, classes, k):
+    rows_per_chunk, held_tiles, width = stream._plan(rows, classes, min(k, classes))
     assert width % stream.BLOCK == 0
     assert rows_per_chunk >= 1
-    assert rows_per_chunk * held_tiles * width <= 2 * stream.HELD_ELEMENTS or rows_per_chunk == 1
-    assert rows_per_chunk * classes // stream.BLOCK <= stream.HELD_ELEMENTS
+    one_tile_more = stream.TILE_ELEMENTS + 8 * stream.BLOCK * rows_per_chunk
+    assert rows_per_chunk * held_tiles * width <= stream.HELD_ELEMENTS + one_tile_more
+    assert held_tiles * width >= min(4 * k, classes)
+
+
+def test_very_many_classes_are_passed_over_in_large_chunks():
+    rows_per_chunk, held_tiles, width = stream._plan(1000, 10**8, 10)
+    assert rows_per_chunk == 500
+    assert rows_per_chunk * held_tiles * width < 2 * stream.KEPT_ELEMENTS
 
 
 def answers_of(seed):

@@ -26,8 +26,9 @@ class Answers:
 
     Attributes:
         topk: the best classes of each row.
-        log_partition_B: log Σ_j exp(s_bj) over all classes, in nats.
-        square_sum_B: Σ_j p_bj² over all classes; NaN where probabilities are those of yes-or-no questions.
+        log_partition_B: log Σ_j exp(s_bj) over all classes, in nats; NaN where probabilities are those of
+            yes-or-no questions, which it has no part in.
+        square_sum_B: Σ_j p_bj² over all classes; NaN likewise.
         label_logits_P: the logit of each label; NaN for label −1 (a class never seen in training).
         label_log_probs_P: its log-probability in nats; NaN for label −1.
         label_ranks_P: int64 rank from 1 among the classes that are not excluded; 0 for label −1.

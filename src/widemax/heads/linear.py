@@ -84,7 +84,7 @@ class LinearHead(Head):
 
     @torch.no_grad()
     def log_partition(self, hidden: Tensor) -> Tensor:
-        return self._stream(hidden, no_pairs(hidden.device), k=0, exclude=None).log_partition_B
+        return self._stream(hidden, no_pairs(hidden.device), k=0, exclude=None, sums=True).log_partition_B
 
     @torch.no_grad()
     def log_probs(self, hidden: Tensor, class_ids: Tensor) -> Tensor:
@@ -95,7 +95,8 @@ class LinearHead(Head):
 
     @torch.no_grad()
     def topk(self, hidden: Tensor, k: int, *, exclude: SeveralLabels | None = None) -> TopK:
-        return self._topk(self._stream(hidden, no_pairs(hidden.device), k=k, exclude=exclude))
+        sums = self.normalizer == "softmax"
+        return self._topk(self._stream(hidden, no_pairs(hidden.device), k=k, exclude=exclude, sums=sums))
 
     @torch.no_grad()
     def answer(
@@ -103,14 +104,11 @@ class LinearHead(Head):
     ) -> Answers:
         pairs = label_pairs(labels, hidden)
         check_labels(pairs.ids_P, self.num_classes, rows=pairs.rows_P, ignore_index=-1)
-        found = self._stream(hidden, pairs, k=k, exclude=exclude)
-        square_sum_B = (found.log_square_sum_B - 2 * found.log_partition_B).exp()
-        if self.normalizer == "sigmoid":
-            square_sum_B = square_sum_B.fill_(torch.nan)
+        found = self._stream(hidden, pairs, k=k, exclude=exclude, sums=self.normalizer == "softmax")
         return Answers(
             self._topk(found),
             found.log_partition_B,
-            square_sum_B,
+            (found.log_square_sum_B - 2 * found.log_partition_B).exp(),
             found.label_logits_P,
             self._normalized(found.label_logits_P, found.log_partition_B[pairs.rows_P]),
             found.label_ranks_P,
@@ -225,11 +223,14 @@ class LinearHead(Head):
         temperature = self.temperature * float(self.calibration_temperature)
         return self.score.scaled(hidden) / temperature, None if self.bias is None else self.bias / temperature
 
-    def _stream(self, hidden: Tensor, labels: Pairs, *, k: int, exclude: SeveralLabels | None) -> Found:
+    def _stream(
+        self, hidden: Tensor, labels: Pairs, *, k: int, exclude: SeveralLabels | None, sums: bool
+    ) -> Found:
         scaled_BD, bias_C = self._answering(hidden)
         excluded = excluded_pairs(exclude, hidden, labels, self.num_classes)
         weight_CD = self.score.scaled(self.weight)
-        return stream_classes(scaled_BD, weight_CD, bias_C, labels, excluded, k=min(k, self.num_classes))
+        k = min(k, self.num_classes)
+        return stream_classes(scaled_BD, weight_CD, bias_C, labels, excluded, k=k, sums=sums)
 
     def _topk(self, found: Found) -> TopK:
         log_probs_BK = self._normalized(found.topk_logits_BK, found.log_partition_B[:, None])

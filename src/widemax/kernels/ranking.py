@@ -1,7 +1,9 @@
-"""The largest values of each row, equal values by position.
+"""The largest values of each row, equal values by position, and how many values stand before a label's.
 
-Shapes: B rows, N values, K kept, P labels, G blocks of classes, W classes of a block, n blocks looked into.
+Shapes: B rows, N values, K kept, P labels, T tiles of V classes, G blocks of W classes, n blocks looked into.
 """
+
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -54,46 +56,118 @@ def _first_positions(values_BN: Tensor, smallest_B1: Tensor, k: int) -> Tensor:
     return kept_BN.nonzero()[:, 1].view(-1, k)
 
 
-def count_larger(
-    logits: Tensor, maxima: Tensor, labels: Pairs, label_logits: Tensor, first_block: int = 0
-) -> Tensor:
-    """How many classes rank before each label: #{larger logits} + #{equal logits of smaller id}.
+class Window(NamedTuple):
+    """Logits of consecutive classes in blocks, of which the largest logits tell which are worth a look.
+
+    Attributes:
+        logits_TBV: [T, B, V] logits, tile after tile.
+        maxima_BG: [B, G] the largest logit of each block, over all tiles; a tile has G / T blocks.
+        first_id: the id of the first class.
+    """
+
+    logits_TBV: Tensor
+    maxima_BG: Tensor
+    first_id: int
+
+    @property
+    def block(self) -> int:
+        """Classes of a block."""
+        num_tiles, _, width = self.logits_TBV.shape
+        return num_tiles * width // self.maxima_BG.shape[1]
+
+    def take(self, rows: Tensor, blocks: Tensor) -> Tensor:
+        """[n, W] the logits of these blocks, one for each of n rows."""
+        num_tiles, num_rows, _ = self.logits_TBV.shape
+        blocks_per_tile = self.maxima_BG.shape[1] // num_tiles
+        tiles = blocks.div(blocks_per_tile, rounding_mode="floor")
+        places = (tiles * num_rows + rows) * blocks_per_tile + blocks % blocks_per_tile
+        return self.logits_TBV.view(-1, self.block).index_select(0, places)
+
+
+def count_larger(window: Window, labels: Pairs, label_logits: Tensor) -> Tensor:
+    """How many classes of a window rank before each label: #{larger logits} + #{equal logits of smaller id}.
 
     Only blocks whose maximum reaches the label's logit hold such classes: few, where the label ranks high.
 
     Args:
-        logits: [B, G, W] logits of consecutive classes in blocks of W.
-        maxima: [B, G] the largest logit of each block.
+        window: logits of some classes; a label need not be one of them.
         labels: P (row, class) pairs; class −1 stands for an unknown label.
         label_logits: [P] the logit of each label; NaN for an unknown one.
-        first_block: how many blocks of classes stand before these.
 
     Returns:
         int64 [P] counts; 0 for an unknown label.
 
     Example:
-        >>> logits = torch.tensor([[[3.0, 1.0], [2.0, 2.0]]])
+        >>> window = Window(torch.tensor([[[3.0, 1.0, 2.0, 2.0]]]), torch.tensor([[3.0, 2.0]]), first_id=0)
         >>> labels = Pairs(torch.tensor([0, 0]), torch.tensor([3, 1]))
-        >>> count_larger(logits, logits.amax(2), labels, torch.tensor([2.0, 1.0]))
+        >>> count_larger(window, labels, torch.tensor([2.0, 1.0]))
         tensor([2, 3])
     """
-    num_blocks, width = logits.shape[1:]
-    logits_NW = logits.flatten(0, 1)
     counts_P = torch.zeros_like(labels.ids_P)
-    below_P = label_logits.nextafter(label_logits.new_tensor(-torch.inf))
-    own_block_P = labels.ids_P.div(width, rounding_mode="floor") - first_block
-    reached_PG = maxima[labels.rows_P] >= label_logits[:, None]
-    for piece in torch.split(reached_PG.nonzero(), _COUNTED_BLOCKS):
-        places, blocks = piece.unbind(1)
+    reached = (window.maxima_BG[labels.rows_P] >= label_logits[:, None]).nonzero()
+    for pairs in torch.split(reached, _COUNTED_BLOCKS) if len(reached) else ():
+        places_n, blocks_n = pairs.unbind(1)
+        logits_nW = window.take(labels.rows_P[places_n], blocks_n)
+        label_logits_n = label_logits[places_n]
         # Of equal logits the smaller id ranks first: blocks before the label's own count ≥, all others >.
-        before = blocks < own_block_P[places]
-        thresholds = torch.where(before, below_P[places], label_logits[places])
-        logits_nW = logits_NW.index_select(0, labels.rows_P[places] * num_blocks + blocks)
+        column_n = labels.ids_P[places_n] - window.first_id - blocks_n * window.block
+        below_n = label_logits_n.nextafter(label_logits_n.new_tensor(-torch.inf))
+        thresholds_n = torch.where(column_n >= window.block, below_n, label_logits_n)
         # Zeros and ones as floats, since summing booleans is twenty times slower on CPU.
-        larger_n = torch.gt(logits_nW, thresholds[:, None], out=torch.empty_like(logits_nW)).sum(1)
-        counts_P.index_add_(0, places, larger_n.long())
-    here = ((labels.ids_P >= 0) & (own_block_P >= 0) & (own_block_P < num_blocks)).nonzero().squeeze(1)
-    own_nW = logits_NW.index_select(0, labels.rows_P[here] * num_blocks + own_block_P[here])
-    smaller_id_nW = torch.arange(width, device=here.device) < (labels.ids_P[here] % width)[:, None]
-    counts_P[here] += ((own_nW == label_logits[here, None]) & smaller_id_nW).sum(1)
+        larger_nW = torch.gt(logits_nW, thresholds_n[:, None], out=torch.empty_like(logits_nW))
+        counts_P.index_add_(0, places_n, larger_nW.sum(1).long())
+        own = ((column_n >= 0) & (column_n < window.block)).nonzero().squeeze(1)
+        is_smaller_id = torch.arange(window.block, device=own.device) < column_n[own, None]
+        is_equal = logits_nW[own] == label_logits_n[own, None]
+        counts_P.index_add_(0, places_n[own], (is_equal & is_smaller_id).sum(1))
     return counts_P
+
+
+class BestSoFar:
+    """The k largest logits of each row and their class ids, over windows in the order of their ids.
+
+    Args:
+        k: how many, at most all classes of all windows.
+
+    Attributes:
+        logits_BK: the largest logits, descending; fewer than k while fewer have been seen.
+        ids_BK: their class ids; equal logits by ascending id.
+
+    Example:
+        >>> best = BestSoFar(torch.empty(1, 0), k=2)
+        >>> for first_id, logits in enumerate(torch.tensor([[1.0], [3.0], [1.0]])):
+        ...     best.merge(Window(logits.view(1, 1, 1), logits.view(1, 1), first_id))
+        >>> best.logits_BK, best.ids_BK
+        (tensor([[3., 1.]]), tensor([[1, 0]]))
+    """
+
+    def __init__(self, nothing_B0: Tensor, *, k: int) -> None:
+        self.k = k
+        self.logits_BK = nothing_B0
+        self.ids_BK = torch.empty_like(nothing_B0, dtype=torch.int64)
+
+    def merge(self, window: Window) -> None:
+        """Let the classes of the next window compete."""
+        if self.k == 0:
+            return
+        is_full = self.logits_BK.shape[1] == self.k
+        rows = torch.arange(len(self.logits_BK), device=self.logits_BK.device)
+        if is_full:
+            # An equal logit of a later class does not displace that of an earlier one.
+            rows = (window.maxima_BG.amax(1) > self.logits_BK[:, -1]).nonzero().squeeze(1)
+            if len(rows) == 0:
+                return
+        # The k best of a window lie in the k blocks with the largest maxima.
+        num_blocks = min(self.k, window.maxima_BG.shape[1])
+        blocks_bK = topk_by_id(window.maxima_BG[rows], num_blocks)[1].sort(1).values
+        new_bKW = window.take(rows.repeat_interleave(num_blocks), blocks_bK.flatten())
+        columns_W = torch.arange(window.block, device=rows.device)
+        ids_bKW = window.first_id + blocks_bK[..., None] * window.block + columns_W
+        logits_bN = torch.cat([self.logits_BK[rows], new_bKW.view_as(ids_bKW).flatten(1)], 1)
+        ids_bN = torch.cat([self.ids_BK[rows], ids_bKW.flatten(1)], 1)
+        logits_bK, places_bK = topk_by_id(logits_bN, min(self.k, logits_bN.shape[1]))
+        ids_bK = ids_bN.gather(1, places_bK)
+        if is_full:
+            self.logits_BK[rows], self.ids_BK[rows] = logits_bK, ids_bK
+        else:
+            self.logits_BK, self.ids_BK = logits_bK, ids_bK

@@ -1,7 +1,7 @@
 """Every question about all classes, answered exactly in one pass over tiles of classes.
 
 Shapes: B rows, b rows of one chunk, C classes, D hidden, K kept, P labels, W classes of one tile,
-N tiles held, G blocks of classes.
+T tiles held, G blocks of classes.
 """
 
 import math
@@ -12,16 +12,15 @@ import torch
 from torch import Tensor
 
 from widemax.kernels.pairs import Pairs
-from widemax.kernels.ranking import count_larger, topk_by_id
-from widemax.numerics import logsumexp
+from widemax.kernels.ranking import BestSoFar, Window, count_larger
 
-# Logits held at a time. Within it a chunk of rows keeps its logits; beyond it they are computed twice.
+# Logits held at most. Where those of 64 rows do not fit, tiles with labels are computed twice.
 HELD_ELEMENTS = 2**26
 # Logits of one tile: a tile should stay in a processor's cache between the passes over it.
-TILE_ELEMENTS = 2**21
+TILE_ELEMENTS = 2**20
 # More rows of a chunk make the products no faster.
 CHUNK_ROWS = 512
-# A buffer of at most so many logits outlives the call: 64 MiB.
+# Logits held where all do not fit; and a buffer of at most so many outlives the call: 64 MiB.
 KEPT_ELEMENTS = 2**24
 # Classes whose maximum is taken together; the top k lie in the k blocks with the largest maxima.
 BLOCK = 64
@@ -35,8 +34,8 @@ class Found(NamedTuple):
     Attributes:
         topk_logits_BK: the largest logits, descending.
         topk_ids_BK: their class ids; equal logits by ascending id.
-        log_partition_B: log Σ_j exp(s_bj) over all classes, in nats.
-        log_square_sum_B: log Σ_j exp(2 s_bj) over all classes, in nats.
+        log_partition_B: log Σ_j exp(s_bj) over all classes, in nats; NaN where it was not asked for.
+        log_square_sum_B: log Σ_j exp(2 s_bj) over all classes, in nats; NaN where it was not asked for.
         label_logits_P: the logit of each label; NaN for a label of −1.
         label_ranks_P: 1 + #{larger logits} + #{equal logits of smaller id}; 0 for a label of −1.
     """
@@ -51,7 +50,14 @@ class Found(NamedTuple):
 
 @torch.no_grad()
 def stream_classes(
-    hidden: Tensor, weight: Tensor, bias: Tensor | None, labels: Pairs, excluded: Pairs, *, k: int
+    hidden: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    labels: Pairs,
+    excluded: Pairs,
+    *,
+    k: int,
+    sums: bool = True,
 ) -> Found:
     """Top k, log-partition, label logits and label ranks over all classes, in bounded memory.
 
@@ -62,10 +68,12 @@ def stream_classes(
         labels: (row, class) pairs whose logits and ranks are wanted; class −1 stands for an unknown label.
         excluded: (row, class) pairs that take no part in top k and ranks; their logit there is −inf.
         k: how many classes to keep, at most C.
+        sums: whether the log-partition and the sum of squares are wanted; yes-or-no questions need neither.
 
     Returns:
-        The answers, in float32 at least. All numbers about a row come from the same products, so that a label
-        ties with itself and with classes of equal weights.
+        The answers, in float32 at least; products of 16-bit numbers are rounded to 16 bits, as torch gives
+        them. All numbers about a row come from the same products, so that a label ties with itself and with
+        classes of equal weights.
 
     Example:
         >>> weight = torch.tensor([[1.0], [2.0]])
@@ -75,129 +83,149 @@ def stream_classes(
         >>> found.topk_ids_BK, found.label_ranks_P
         (tensor([[1]]), tensor([2]))
     """
-    rows_per_chunk, held_tiles, width = _plan(len(hidden), len(weight))
+    rows_per_chunk, held_tiles, width = _plan(len(hidden), len(weight), k)
     dtype = torch.promote_types(hidden.dtype, torch.float32)
-    buffer_NbW = _buffer((held_tiles, rows_per_chunk, width), dtype, hidden.device)
+    buffer = _buffer(rows_per_chunk * held_tiles * width, dtype, hidden.device)
     chunks = []
     # An empty batch still makes one (empty) chunk, which gives the answers their shapes.
     for start in range(0, max(len(hidden), 1), rows_per_chunk):
-        chunk_bD = hidden[start : start + rows_per_chunk]
-        logits = _TileLogits(chunk_bD, weight, bias, buffer_NbW[:, : len(chunk_bD)])
         stop = start + rows_per_chunk
-        chunks.append(
-            _answer_chunk(logits, labels.of_rows(start, stop)[1], excluded.of_rows(start, stop)[1], k)
-        )
+        chunk_bD = hidden[start:stop]
+        shape = held_tiles, len(chunk_bD), width
+        logits = _TileLogits(chunk_bD, weight, bias, buffer[: math.prod(shape)].view(shape))
+        pairs = labels.of_rows(start, stop)[1], excluded.of_rows(start, stop)[1]
+        chunks.append(_answer_chunk(logits, *pairs, k, sums))
     return Found(*(torch.cat(parts) for parts in zip(*chunks, strict=True)))
 
 
-def _buffer(shape: tuple[int, int, int], dtype: torch.dtype, device: torch.device) -> Tensor:
+def _buffer(numel: int, dtype: torch.dtype, device: torch.device) -> Tensor:
     """Room for logits; this thread's next call gets the same memory, as new pages cost time to touch."""
-    numel = math.prod(shape)
     kept: Tensor | None = getattr(_kept, "buffer", None)
     if kept is None or kept.dtype != dtype or kept.device != device or len(kept) < numel:
         # A tensor born in inference mode could not be written to outside of it.
         with torch.inference_mode(False):
             kept = torch.empty(numel, dtype=dtype, device=device)
         _kept.buffer = kept if numel <= KEPT_ELEMENTS else None
-    return kept[:numel].view(shape)
+    return kept
 
 
-def _plan(num_rows: int, num_classes: int) -> tuple[int, int, int]:
+def _plan(num_rows: int, num_classes: int, k: int) -> tuple[int, int, int]:
     """Rows of a chunk, tiles held, classes of a tile."""
     num_blocks = -(-num_classes // BLOCK)
     holdable = HELD_ELEMENTS // (num_blocks * BLOCK)
-    holds = holdable >= min(num_rows, 64)
-    # Without room for the logits of 64 rows, larger chunks and a second product beat narrow products.
-    limit = min(holdable, CHUNK_ROWS) if holds else max(1, min(HELD_ELEMENTS // num_blocks, 256))
-    num_chunks = -(-num_rows // max(limit, 1))
+    holds_all = holdable >= min(num_rows, 64)
+    # The k best so far are merged with those of all classes held, which should be many more.
+    least = 4 * k
+    limit = max(1, min(holdable if holds_all else HELD_ELEMENTS // max(least, 1), CHUNK_ROWS))
+    num_chunks = -(-num_rows // limit)
     rows = max(1, -(-num_rows // max(num_chunks, 1)))
     width = BLOCK * min(max(TILE_ELEMENTS // (rows * BLOCK), 8), num_blocks)
-    return rows, -(-num_classes // width) if holds else 1, width
+    held = num_classes if holds_all else min(max(KEPT_ELEMENTS // rows, least, 1), num_classes)
+    return rows, -(-held // width), width
 
 
 class _TileLogits:
-    """The logits of a chunk of rows, tile by tile; held for a second look where the buffer has the room."""
+    """The logits of a chunk of rows, tile by tile, in a buffer that the last tiles stay in."""
 
     def __init__(
-        self, hidden_bD: Tensor, weight_CD: Tensor, bias_C: Tensor | None, buffer_NbW: Tensor
+        self, hidden_bD: Tensor, weight_CD: Tensor, bias_C: Tensor | None, buffer_TbW: Tensor
     ) -> None:
-        self.hidden_bD, self.weight_CD, self.bias_C, self.buffer_NbW = (
-            hidden_bD,
-            weight_CD,
-            bias_C,
-            buffer_NbW,
-        )
-        self.width = buffer_NbW.shape[2]
+        self.hidden_bD, self.weight_CD, self.bias_C = hidden_bD, weight_CD, bias_C
+        self.buffer_TbW = buffer_TbW
+        self.width = buffer_TbW.shape[2]
         self.num_tiles = -(-len(weight_CD) // self.width)
+        is_wide = hidden_bD.dtype == buffer_TbW.dtype
+        self.product_bW = None if is_wide else hidden_bD.new_empty(buffer_TbW.shape[1:])
 
-    def first(self, tile: int) -> Tensor:
-        logits_bW = self.buffer_NbW[tile % len(self.buffer_NbW)]
-        classes = slice(tile * self.width, min((tile + 1) * self.width, len(self.weight_CD)))
-        weight_WD = self.weight_CD[classes]
-        if len(weight_WD) < self.width:
-            logits_bW[:, len(weight_WD) :] = -torch.inf
-        if self.hidden_bD.dtype == logits_bW.dtype == weight_WD.dtype:
-            torch.mm(self.hidden_bD, weight_WD.T, out=logits_bW[:, : len(weight_WD)])
+    def compute(self, tile: int) -> Tensor:
+        """[b, W] logits, −inf beyond the last class; the same bits each time."""
+        start = tile * self.width
+        weight_wD = self.weight_CD[start : start + self.width]
+        tile_bW = self.buffer_TbW[tile % len(self.buffer_TbW)]
+        tile_bW[:, len(weight_wD) :] = -torch.inf
+        logits_bw = tile_bW[:, : len(weight_wD)]
+        if self.product_bW is None:
+            torch.mm(self.hidden_bD, weight_wD.T, out=logits_bw)
         else:
-            logits_bW[:, : len(weight_WD)] = self.hidden_bD @ weight_WD.T
+            product_bw = self.product_bW[:, : len(weight_wD)]
+            logits_bw.copy_(torch.mm(self.hidden_bD, weight_wD.T, out=product_bw))
         if self.bias_C is not None:
-            logits_bW[:, : len(weight_WD)] += self.bias_C[classes]
-        return logits_bW
-
-    def again(self, tile: int) -> Tensor:
-        return self.buffer_NbW[tile] if self.num_tiles == len(self.buffer_NbW) else self.first(tile)
+            logits_bw += self.bias_C[start : start + self.width]
+        return tile_bW
 
 
-def _answer_chunk(logits: _TileLogits, labels: Pairs, excluded: Pairs, k: int) -> Found:
-    width, num_tiles = logits.width, logits.num_tiles
-    scratch_bW = torch.empty_like(logits.buffer_NbW[0])
-    blocks_per_tile = width // BLOCK
-    by_block = len(scratch_bW), blocks_per_tile, BLOCK
+class _Sums:
+    """Σ exp(s) and Σ exp(2 s) of each row over tiles, as powers of 2, which cost a third of those of e."""
+
+    def __init__(self, like_bW: Tensor) -> None:
+        self.powers_bW = torch.empty_like(like_bW)
+        self.shift_b = like_bW.new_full((len(like_bW),), torch.finfo(like_bW.dtype).min)
+        self.sum_b = torch.zeros_like(self.shift_b, dtype=torch.float64)
+        self.square_sum_b = torch.zeros_like(self.sum_b)
+        self.log2_e = torch.tensor(math.log2(math.e), dtype=like_bW.dtype).item()
+
+    def add(self, logits_bW: Tensor, max_b: Tensor) -> None:
+        shift_b = torch.maximum(self.shift_b, max_b * self.log2_e)
+        scale_b = (self.shift_b - shift_b).double().exp2_()
+        powers_bW = torch.add(-shift_b[:, None], logits_bW, alpha=self.log2_e, out=self.powers_bW).exp2_()
+        self.sum_b.mul_(scale_b).add_(powers_bW.sum(1))
+        self.square_sum_b.mul_(scale_b.square_()).add_(powers_bW.square_().sum(1))
+        self.shift_b = shift_b
+
+    def logs(self) -> tuple[Tensor, Tensor]:
+        """Their natural logarithms."""
+        # Dividing by the rounded log2(e) that multiplied the logits leaves 1e-8 of an entropy as its error.
+        log_sum_b = (self.shift_b + self.sum_b.log2()) / self.log2_e
+        log_square_sum_b = (2 * self.shift_b.double() + self.square_sum_b.log2()) / self.log2_e
+        return log_sum_b.to(self.shift_b.dtype), log_square_sum_b.to(self.shift_b.dtype)
+
+
+def _answer_chunk(logits: _TileLogits, labels: Pairs, excluded: Pairs, k: int, wants_sums: bool) -> Found:
+    held_tiles, num_rows, width = logits.buffer_TbW.shape
+    by_block = num_rows, width // BLOCK, BLOCK
     known = (labels.ids_P >= 0).nonzero().squeeze(1)
-    known_places = Pairs(labels.rows_P[known], labels.ids_P[known]).places_by_tile(width, num_tiles)
-    excluded_places = excluded.places_by_tile(width, num_tiles)
+    known_places = Pairs(labels.rows_P[known], labels.ids_P[known]).places_by_tile(width, logits.num_tiles)
+    excluded_places = excluded.places_by_tile(width, logits.num_tiles)
+    label_logits_P = logits.buffer_TbW.new_full(labels.ids_P.shape, torch.nan)
 
-    def exclude(tile: int, logits_bW: Tensor) -> Tensor:
-        places = excluded_places[tile]
-        logits_bW[excluded.rows_P[places], excluded.ids_P[places] - tile * width] = -torch.inf
-        return logits_bW
-
-    label_logits_P = scratch_bW.new_full(labels.ids_P.shape, torch.nan)
-    tile_log_sums: list[Tensor] = []
-    tile_log_square_sums: list[Tensor] = []
-    block_maxima: list[Tensor] = []
-    for tile in range(num_tiles):
-        logits_bW = logits.first(tile)
+    def note_labels(tile: int, logits_bW: Tensor) -> None:
         places = known[known_places[tile]]
         label_logits_P[places] = logits_bW[labels.rows_P[places], labels.ids_P[places] - tile * width]
-        maxima_bG = logits_bW.view(by_block).amax(2)
-        max_b = maxima_bG.amax(1)
-        exps_bW = torch.sub(logits_bW, max_b[:, None], out=scratch_bW).exp_()
-        tile_log_sums.append(max_b.double() + exps_bW.sum(1).double().log())
-        square_sum_b = torch.linalg.vecdot(exps_bW, exps_bW)
-        tile_log_square_sums.append(2 * max_b.double() + square_sum_b.double().log())
-        if len(excluded_places[tile]):
-            maxima_bG = exclude(tile, logits_bW).view(by_block).amax(2)
-        block_maxima.append(maxima_bG)
 
-    blocks_bG = topk_by_id(torch.cat(block_maxima, 1), min(k, num_tiles * blocks_per_tile))[1].sort(1).values
-    kept_bGW = scratch_bW.new_empty((*blocks_bG.shape, BLOCK))
+    holds_all = logits.num_tiles <= held_tiles
+    if not holds_all:
+        # Ranks are counted while logits are there, for which those of the labels must be known.
+        for tile, places in enumerate(known_places):
+            if len(places):
+                note_labels(tile, logits.compute(tile))
+
+    sums = _Sums(logits.buffer_TbW[0]) if wants_sums else None
+    best = BestSoFar(label_logits_P.new_empty(num_rows, 0), k=k)
     larger_P = torch.zeros_like(labels.ids_P)
-    for tile in range(num_tiles if k or len(known) else 0):
-        logits_bGW = exclude(tile, logits.again(tile)).view(by_block)
-        first_block = tile * blocks_per_tile
-        larger_P += count_larger(logits_bGW, block_maxima[tile], labels, label_logits_P, first_block)
-        stop_block = first_block + blocks_per_tile
-        rows, places = ((blocks_bG >= first_block) & (blocks_bG < stop_block)).nonzero(as_tuple=True)
-        kept_bGW[rows, places] = logits_bGW[rows, blocks_bG[rows, places] - first_block]
+    for first in range(0, logits.num_tiles, held_tiles):
+        tiles = range(first, min(first + held_tiles, logits.num_tiles))
+        block_maxima = []
+        for tile in tiles:
+            logits_bW = logits.compute(tile)
+            if holds_all:
+                note_labels(tile, logits_bW)
+            maxima_bG = logits_bW.view(by_block).amax(2)
+            if sums is not None:
+                sums.add(logits_bW, maxima_bG.amax(1))
+            places = excluded_places[tile]
+            if len(places):
+                logits_bW[excluded.rows_P[places], excluded.ids_P[places] - tile * width] = -torch.inf
+                maxima_bG = logits_bW.view(by_block).amax(2)
+            block_maxima.append(maxima_bG)
+        window = Window(logits.buffer_TbW[: len(tiles)], torch.cat(block_maxima, 1), first * width)
+        larger_P += count_larger(window, labels, label_logits_P)
+        best.merge(window)
 
-    topk_logits_bK, positions_bK = topk_by_id(kept_bGW.flatten(1), k)
-    topk_ids_bK = blocks_bG.gather(1, positions_bK // BLOCK) * BLOCK + positions_bK % BLOCK
+    nothing_b = label_logits_P.new_full((num_rows,), torch.nan)
     return Found(
-        topk_logits_bK,
-        topk_ids_bK,
-        logsumexp(torch.stack(tile_log_sums), axis=0).to(scratch_bW.dtype),
-        logsumexp(torch.stack(tile_log_square_sums), axis=0).to(scratch_bW.dtype),
+        best.logits_BK,
+        best.ids_BK,
+        *(sums.logs() if sums is not None else (nothing_b, nothing_b)),
         label_logits_P,
         torch.where(labels.ids_P < 0, 0, larger_P + 1),
     )

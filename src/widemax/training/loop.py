@@ -33,7 +33,7 @@ from widemax.training.interrupt import stop_requested
 from widemax.training.prepare import Session, prepare, restart
 from widemax.training.progress import PlainReporter, Reporter
 
-EVALUATION_ROWS = 512
+EVALUATION_ROWS = 2048
 SCRATCH = "scratch"
 
 
