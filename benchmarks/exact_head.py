@@ -18,18 +18,20 @@ from benchmarks.measure import is_quick, peak_memory_bytes, report, run_fresh, s
 
 SEED = 0
 WIDE = (4096, 256, 131_072)
+# What the chunked form can do within half a minute.
+CHUNKED = (1024, 256, 65_536)
 # (rows, hidden, classes), dtype, repetitions
 CASES = [
     (WIDE, "float32", 5),
     (WIDE, "bfloat16", 5),
+    (CHUNKED, "float32", 5),
+    (CHUNKED, "bfloat16", 5),
     ((1024, 64, 1_000_000), "float32", 5),
     ((256, 512, 50_000), "float32", 9),
     ((8192, 128, 10_000), "float32", 9),
     ((128, 128, 1_000), "float32", 201),
     ((32, 64, 10), "float32", 1001),
 ]
-# The chunked form takes 25 s in float32 and minutes in bfloat16.
-CHUNKED_AT_MOST = 1
 
 
 def inputs(size: tuple[int, int, int], dtype: str) -> tuple[Any, Any, Any]:
@@ -49,9 +51,7 @@ def steps(size: tuple[int, int, int], dtype: str, names: Sequence[str]) -> dict[
     from torch.nn import functional as F
 
     from widemax.heads import ExactHead
-    from widemax.kernels import keep_freed_memory
 
-    keep_freed_memory()
     hidden, weight, labels = inputs(size, dtype)
     head = ExactHead(size[2], size[1], weight=torch.nn.Parameter(weight), bias=False)
 
@@ -118,17 +118,18 @@ def memory(name: str, size: tuple[int, int, int], dtype: str) -> dict[str, Any]:
 def measure(size: tuple[int, int, int], dtype: str, repetitions: int, *, quick: bool) -> dict[str, Any]:
     import torch
 
-    is_wide = size == WIDE
     names = ["reference", "widemax"]
-    if is_wide and not quick:
-        names += ["compiled"] + (["chunked"] if dtype == "float32" else [])
+    if not quick:
+        names += {WIDE: ["compiled"], CHUNKED: ["chunked"]}.get(size, [])
     actions = steps(size, dtype, names)
-    found = {name: action() for name, action in actions.items()}  # compiles, and warms up
     times: dict[str, list[float]] = {name: [] for name in names}
-    for repetition in range(2 if quick else repetitions):
+    if "chunked" in actions:
+        started = time.perf_counter()
+        actions.pop("chunked")()
+        times["chunked"].append(time.perf_counter() - started)
+    found = {name: action() for name, action in actions.items()}  # compiles, and warms up
+    for _ in range(2 if quick else repetitions):
         for name, action in actions.items():
-            if name == "chunked" and repetition >= CHUNKED_AT_MOST:
-                continue
             started = time.perf_counter()
             action()
             times[name].append(time.perf_counter() - started)
@@ -156,9 +157,11 @@ def main(argv: Sequence[str]) -> dict[str, Any]:
     if argv[:1] == ["memory"]:
         return memory(argv[1], (int(argv[2]), int(argv[3]), int(argv[4])), argv[5])
     quick = is_quick()
-    rows = [measure(*case, quick=quick) for case in CASES]
-    for row in rows:
+    rows = []
+    for case in CASES:
+        row = measure(*case, quick=quick)
         print({key: round(x, 4) if isinstance(x, float) else x for key, x in row.items()}, file=sys.stderr)
+        rows.append(row)
     report("exact_head", rows, seed=SEED)
     ratios = {
         f"{row['rows']}x{row['dim']}x{row['classes']} {row['dtype']}": round(row["ratio"], 3) for row in rows
