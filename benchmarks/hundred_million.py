@@ -23,7 +23,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.measure import ROOT, peak_memory_bytes, report, script
+from benchmarks.measure import ROOT, is_quick, peak_memory_bytes, report, script
 
 SEED = 0
 ROWS, DIM, SAMPLED = 1024, 64, 8192
@@ -256,8 +256,8 @@ def losses(process: "subprocess.Popen[str]") -> Iterator[tuple[int, str]]:
 
 def parsed(argv: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.hundred_million")
-    parser.add_argument("--classes", type=int, default=100_000_000)
-    parser.add_argument("--steps", type=int, default=1500)
+    parser.add_argument("--classes", type=int, default=2_000_000 if is_quick() else 100_000_000)
+    parser.add_argument("--steps", type=int, default=300 if is_quick() else 1500)
     parser.add_argument("--mapped", type=Path, metavar="FOLDER")
     parser.add_argument("--every", type=int, default=250, help="steps between two commits")
     parser.add_argument("--kill", action="store_true")
