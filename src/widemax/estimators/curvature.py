@@ -1,6 +1,7 @@
 """Approximate inverse Hessians of the objective, which make its valley round for the solver.
 
-Shapes: N rows, D features, F = D + 1 with biases (F = D without), K vectors of weights, M sampled rows.
+Shapes: N rows, D features, F = D + 1 with biases (F = D without), K vectors of weights, M sampled rows,
+T heavy features.
 """
 
 from collections.abc import Callable
@@ -14,11 +15,17 @@ from widemax.estimators.products import Array
 Solve = Callable[[Array], Array]
 """A gradient [F, K] to a direction [F, K]."""
 
+Features = Array | slice
+"""Which columns of the features."""
+
 _MOST_ENTRIES = 100_000_000
 """Of all blocks together."""
 
 _ALWAYS_FLOPS = 1_000_000_000
 """Blocks that cost no more are worth it whatever the number of rows."""
+
+_MANY, _HEAVY = 10_000, 256
+"""Of so many features, so many of most curvature have a block."""
 
 _STALE = 0.3
 """The share of the curvature that may move."""
@@ -28,7 +35,7 @@ _GLANCE = 1000
 
 
 class InverseHessian:
-    """H⁻¹ class by class: an inverse matrix each where that pays, else the inverse diagonal.
+    """H⁻¹ class by class: an inverse matrix each where that pays, else little more than the inverse diagonal.
 
     The Hessian's block of class k is Σ_i c_ik x_i x_iᵀ + l2·I with the curvature c_ik = ω_i p_ik (1 − p_ik).
     Its M rows are drawn with probability proportional to c, so that few stand well for all. It is computed
@@ -51,9 +58,9 @@ class InverseHessian:
                 blocks_KN = curvature_KN if point.weight_FK.any() else curvature_KN[:1]
                 solve = _block_solve(objective, blocks_KN, self._generator)
             else:
-                solve = _diagonal_solve(objective, curvature_KN)
+                solve = _sparse_solve(objective, curvature_KN, self._generator)
             # A constant added to every class changes no probability: best weights sum to 0 over classes.
-            self._solve = solve if objective.is_binary else lambda gradient_FK: _centered(solve(gradient_FK))
+            self._solve = solve if objective.is_sigmoid else lambda gradient_FK: _centered(solve(gradient_FK))
         return self._solve
 
     def _is_stale(self, probs_KN: Array) -> bool:
@@ -70,8 +77,8 @@ def _centered(weight_FK: Array) -> Array:
     # The mean as a product: NumPy sums short rows slowly.
     num_vectors = weight_FK.shape[1]
     average_K1 = np.full((num_vectors, 1), 1 / num_vectors, weight_FK.dtype)
-    centered_FK: Array = weight_FK - weight_FK @ average_K1
-    return centered_FK
+    weight_FK -= weight_FK @ average_K1
+    return weight_FK
 
 
 def _blocks_pay(dim: int, num_vectors: int, num_rows: int) -> bool:
@@ -88,24 +95,33 @@ def _curvature(objective: Objective, point: Point) -> Array:
     return curvature_KN
 
 
-def _diagonal_solve(objective: Objective, curvature_KN: Array) -> Solve:
+def _sparse_solve(objective: Objective, curvature_KN: Array, generator: np.random.Generator) -> Solve:
+    """The diagonal; of many features the heaviest have a block, of all classes' mean curvature."""
+    num_features = objective.products.num_features
     diagonal_FK = objective.products.squares(curvature_KN)
     if objective.has_bias:
         diagonal_FK = np.concatenate([diagonal_FK, curvature_KN.sum(axis=1)[None]])
-    diagonal_FK += _ridge(objective)
+    diagonal_FK += _ridge(objective, len(diagonal_FK))
+    if num_features < _MANY:
+        return lambda gradient_FK: gradient_FK / diagonal_FK
+    heavy_T = np.argsort(diagonal_FK[:num_features].sum(axis=1))[-_HEAVY:]
+    inverse_TT = _inverse_block(objective, heavy_T, curvature_KN.mean(axis=0), generator)
+    if objective.has_bias:
+        heavy_T = np.append(heavy_T, num_features)
 
     def solve(gradient_FK: Array) -> Array:
         direction_FK: Array = gradient_FK / diagonal_FK
+        direction_FK[heavy_T] = inverse_TT @ gradient_FK[heavy_T]
         return direction_FK
 
     return solve
 
 
-def _ridge(objective: Objective) -> Array:
+def _ridge(objective: Objective, dim: int) -> Array:
     """What the penalty adds to the diagonal, [F, 1]; never 0, as rows that are sure leave no curvature."""
     precision = np.finfo(objective.products.dtype)
-    ridge_F1 = np.full((objective.shape[0], 1), precision.tiny / precision.eps, precision.dtype)
-    objective.features_part(ridge_F1)[:] += objective.penalty.l2
+    ridge_F1 = np.full((dim, 1), precision.tiny / precision.eps, precision.dtype)
+    ridge_F1 += objective.penalty.l2
     if objective.has_bias:
         ridge_F1[-1] = precision.eps
     return ridge_F1
@@ -115,7 +131,7 @@ def _block_solve(objective: Objective, curvature_KN: Array, generator: np.random
     dim = objective.shape[0]
     inverse_KFF = np.empty((len(curvature_KN), dim, dim), objective.products.dtype)
     for inverse_FF, curvature_N in zip(inverse_KFF, curvature_KN, strict=True):
-        inverse_FF[:] = _inverse_block(objective, curvature_N, generator)
+        inverse_FF[:] = _inverse_block(objective, slice(None), curvature_N, generator)
 
     def solve(gradient_FK: Array) -> Array:
         gradient_KF1 = gradient_FK.T[:, :, None].astype(inverse_KFF.dtype)
@@ -124,10 +140,13 @@ def _block_solve(objective: Objective, curvature_KN: Array, generator: np.random
     return solve
 
 
-def _inverse_block(objective: Objective, curvature_N: Array, generator: np.random.Generator) -> Array:
-    rows_MF, scale = _weighted_rows(objective, curvature_N, generator)
+def _inverse_block(
+    objective: Objective, features: Features, curvature_N: Array, generator: np.random.Generator
+) -> Array:
+    """The inverse of the Hessian's block of these features and the bias."""
+    rows_MF, scale = _weighted_rows(objective, features, curvature_N, generator)
     hessian_FF = (rows_MF.T @ rows_MF) * rows_MF.dtype.type(scale)
-    root_F = np.sqrt(hessian_FF.diagonal() + _ridge(objective)[:, 0])
+    root_F = np.sqrt(hessian_FF.diagonal() + _ridge(objective, len(hessian_FF))[:, 0])
     # Scaled to a unit diagonal, so that the rounding of the product is alike for features of any unit.
     hessian_FF /= root_F
     hessian_FF /= root_F[:, None]
@@ -146,20 +165,20 @@ def _inverse_block(objective: Objective, curvature_N: Array, generator: np.rando
 
 
 def _weighted_rows(
-    objective: Objective, curvature_N: Array, generator: np.random.Generator
+    objective: Objective, features: Features, curvature_N: Array, generator: np.random.Generator
 ) -> tuple[Array, float]:
     """Rows R and a scale such that scale·RᵀR estimates Σ_i c_i x_i x_iᵀ, exactly where there are few rows."""
     products = objective.products
-    num_sampled = 3 * products.num_features + 256
+    num_sampled = 3 * (products.num_features if isinstance(features, slice) else len(features)) + 256
     if products.num_rows <= num_sampled:
-        rows_MD = products.rows(slice(None))
+        rows_MD = products.rows(slice(None), features)
         root_M = np.sqrt(curvature_N).astype(products.dtype)
         return _with_ones(objective, rows_MD) * root_M[:, None], 1.0
     cumulative_N = np.cumsum(curvature_N, dtype=np.float64)
     # Systematic sampling: every row is drawn as often as expected, give or take one.
     ticks_M = (np.arange(num_sampled) + generator.random()) * (cumulative_N[-1] / num_sampled)
     ids_M = np.minimum(np.searchsorted(cumulative_N, ticks_M), products.num_rows - 1)
-    return _with_ones(objective, products.rows(ids_M)), float(cumulative_N[-1]) / num_sampled
+    return _with_ones(objective, products.rows(ids_M, features)), float(cumulative_N[-1]) / num_sampled
 
 
 def _with_ones(objective: Objective, rows_MD: Array) -> Array:

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
 from widemax.estimators.curvature import InverseHessian, Solve
 from widemax.estimators.objective import Objective, Point
@@ -51,14 +52,19 @@ class Pairs:
         shares = []
         for step_FK, change_FK, inverse in reversed(self._pairs):
             shares.append(inverse * float(np.vdot(step_FK, rest_FK)))
-            rest_FK -= shares[-1] * change_FK
+            _add(rest_FK, -shares[-1], change_FK)
         direction_FK = solve(rest_FK)
         if self._pairs:
             _, change_FK, inverse = self._pairs[-1]
             direction_FK /= inverse * float(np.vdot(change_FK, solve(change_FK)))
         for (step_FK, change_FK, inverse), share in zip(self._pairs, reversed(shares), strict=True):
-            direction_FK += (share - inverse * float(np.vdot(change_FK, direction_FK))) * step_FK
-        return -direction_FK
+            _add(direction_FK, share - inverse * float(np.vdot(change_FK, direction_FK)), step_FK)
+        return np.negative(direction_FK, out=direction_FK)
+
+
+def _add(total_FK: Array, share: float, part_FK: Array) -> None:
+    # In one pass without a temporary array, on all threads where it is large.
+    torch.from_numpy(total_FK).add_(torch.from_numpy(part_FK), alpha=share)
 
 
 def minimize(
@@ -142,15 +148,13 @@ def line_search(objective: Objective, point: Point, gradient_FK: Array, directio
     low, high, length = 0.0, math.inf, 1.0
     for _ in range(_TRIALS):
         outputs = objective.outputs(point.outputs.logits_KN + length * along_KN, own + length * own_along)
-        weighted_KN = outputs.probs_KN * along_KN
-        mean_N = weighted_KN.sum(axis=0)
+        mean_N = (outputs.probs_KN * along_KN).sum(axis=0)
         trial_slope = float(objective.row_weight_N @ mean_N) - own_along + ridge_slope + length * ridge_bend
         gain = outputs.loss - point.outputs.loss + length * ridge_slope + length**2 / 2 * ridge_bend
         if abs(trial_slope) <= -_SLOPE_SHARE * slope and gain <= 8 * eps * abs(value):
             return Point(point.weight_FK + length * direction_FK, outputs)
         low, high = (low, length) if trial_slope > 0 else (length, high)
-        weighted_KN *= along_KN
-        bend = float(objective.row_weight_N @ (weighted_KN.sum(axis=0) - np.square(mean_N))) + ridge_bend
+        bend = objective.bend(outputs, along_KN) + ridge_bend
         newton = length - trial_slope / bend if bend > 0 else math.inf
         length = newton if low < newton < high else (low + high) / 2 if high < math.inf else 2 * length
     return None

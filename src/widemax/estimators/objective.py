@@ -1,7 +1,7 @@
 """Mean cross-entropy of a linear model with a penalty, and how far a point is from its optimum.
 
 Shapes: N rows, D features, F = D + 1 rows of weights with the biases last (F = D without), K vectors of
-weights: one a class, or a single one for two classes, whose first class has logit 0.
+weights: one a class of a softmax, or one a yes-or-no question, of which two classes are a single one.
 """
 
 from dataclasses import dataclass
@@ -52,11 +52,13 @@ class Optimality:
 class Objective:
     """Σ_i ω_i (log Z_i − s_i,label) + h(W) with Σ ω_i = 1, in the precision of the features.
 
+    For questions log Z_i − s_i,label stands for Σ_k softplus(s_ik) − y_ik s_ik.
+
     Args:
         products: the features.
-        labels_N: class of each row, in [0, C).
+        labels: the class of each row, [N] in [0, K), or the answers to K questions, [N, K] booleans.
         row_weight_N: ω, float64.
-        num_classes: C; 2 classes share one vector of weights.
+        num_vectors: K.
         penalty: h, of all rows of the weights but the biases.
         has_bias: whether the last row of the weights is added to the logits.
     """
@@ -64,25 +66,28 @@ class Objective:
     def __init__(
         self,
         products: Products,
-        labels_N: Array,
+        labels: Array,
         row_weight_N: Array,
         *,
-        num_classes: int,
+        num_vectors: int,
         penalty: Penalty,
         has_bias: bool,
     ) -> None:
         self.products = products
         self.penalty = penalty
         self.has_bias = has_bias
-        self.is_binary = num_classes == 2
         self.is_draft = products.dtype != np.float64
-        self.num_vectors = 1 if self.is_binary else num_classes
+        self.is_sigmoid = labels.ndim == 2
+        self.num_vectors = num_vectors
         self.row_weight_N = row_weight_N
-        self._labels_N = labels_N
-        # Where each label's entry lies in a flat [K, N] array; the first of two classes has none.
-        rows = np.flatnonzero(labels_N) if self.is_binary else np.arange(len(labels_N))
-        self._own = rows if self.is_binary else labels_N * len(labels_N) + rows
-        self._own_weight = row_weight_N[rows]
+        self._labels = labels
+        # Where each label's, or each yes's, entry lies in a flat [K, N] array.
+        num_rows = len(labels)
+        if self.is_sigmoid:
+            self._own = np.flatnonzero(labels.T)
+        else:
+            self._own = labels * num_rows + np.arange(num_rows)
+        self._own_weight = row_weight_N[self._own % num_rows]
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -107,25 +112,12 @@ class Objective:
         """What follows from logits whose mean at the labels is known."""
         probs_KN = np.empty_like(logits_KN)
         log_partition_N = np.empty_like(logits_KN[0])
+        normalize = _sigmoid if self.is_sigmoid else _softmax
         size = max(1, _BLOCK_BYTES // logits_KN[:, :1].nbytes)
         for start in range(0, logits_KN.shape[1], size):
             block = slice(start, start + size)
-            log_partition_N[block] = self._softmax(logits_KN[:, block], out=probs_KN[:, block])
+            log_partition_N[block] = normalize(logits_KN[:, block], out=probs_KN[:, block])
         return Outputs(logits_KN, probs_KN, float(self.row_weight_N @ log_partition_N) - own)
-
-    def _softmax(self, logits_KN: Array, *, out: Array) -> Array:
-        """Probabilities into ``out``; returns log Z, [N]."""
-        largest_N = logits_KN.max(axis=0)
-        if self.is_binary:
-            np.maximum(largest_N, 0, out=largest_N)
-        np.subtract(logits_KN, largest_N, out=out)
-        np.exp(out, out=out)
-        total_N = out.sum(axis=0)
-        if self.is_binary:
-            total_N += np.exp(-largest_N)
-        out /= total_N
-        log_partition_N: Array = np.log(total_N) + largest_N
-        return log_partition_N
 
     def own(self, values_KN: Array) -> float:
         """Σ_i ω_i v_i,label."""
@@ -163,7 +155,10 @@ class Objective:
             if np.abs(gradient_K).max() <= _BIAS_TOLERANCE:
                 break
             weighted_KN = outputs.probs_KN * self.row_weight_N
-            hessian_KK = np.diag(weighted_KN.sum(axis=1)) - weighted_KN @ outputs.probs_KN.T
+            square_KK = weighted_KN @ outputs.probs_KN.T
+            if self.is_sigmoid:
+                square_KK = np.diag(square_KK.diagonal())
+            hessian_KK = np.diag(weighted_KN.sum(axis=1)) - square_KK
             step_K = np.linalg.lstsq(hessian_KK, -gradient_K, rcond=None)[0]
             moved = self._shifted(outputs, step_K)
             while moved.loss > outputs.loss + _LOSS_NOISE:
@@ -212,9 +207,38 @@ class Objective:
         if share == 1:
             return 0.0
         probs_KN = point.outputs.probs_KN
-        if self.is_binary:
-            probs_KN = np.concatenate([1 - probs_KN, probs_KN])
-        prob_N = np.take_along_axis(probs_KN, self._labels_N[None], 0)[0]
-        dual_N = 1 - share + share * prob_N
-        others_N = share * (1 - prob_N) * np.log(share)
-        return float(self.row_weight_N @ (dual_N * np.log(dual_N / prob_N) + others_N))
+        if self.is_sigmoid:
+            prob = np.where(self._labels.T, probs_KN, 1 - probs_KN)
+        else:
+            prob = np.take_along_axis(probs_KN, self._labels[None], 0)
+        dual = 1 - share + share * prob
+        others = share * (1 - prob) * np.log(share)
+        return float(self.row_weight_N @ (dual * np.log(dual / prob) + others).sum(axis=0))
+
+    def bend(self, outputs: Outputs, along_KN: Array) -> float:
+        """Second derivative of the loss along a direction of the logits."""
+        weighted_KN = outputs.probs_KN * along_KN
+        subtracted_KN = weighted_KN if self.is_sigmoid else weighted_KN.sum(axis=0)
+        bend_N = (weighted_KN * (along_KN - subtracted_KN)).sum(axis=0)
+        return float(self.row_weight_N @ bend_N)
+
+
+def _softmax(logits_KN: Array, *, out: Array) -> Array:
+    """Probabilities into ``out``; returns log Z, [N]."""
+    largest_N = logits_KN.max(axis=0)
+    np.subtract(logits_KN, largest_N, out=out)
+    np.exp(out, out=out)
+    total_N = out.sum(axis=0)
+    out /= total_N
+    log_partition_N: Array = np.log(total_N) + largest_N
+    return log_partition_N
+
+
+def _sigmoid(logits_KN: Array, *, out: Array) -> Array:
+    """Probabilities of yes into ``out``; returns Σ_k softplus(s_k), [N]."""
+    small_KN = np.exp(-np.abs(logits_KN))
+    np.copyto(out, small_KN)
+    out[logits_KN > 0] = 1
+    out /= 1 + small_KN
+    log_partition_N: Array = (np.maximum(logits_KN, 0) + np.log1p(small_KN)).sum(axis=0)
+    return log_partition_N

@@ -38,8 +38,8 @@ class Products(ABC):
         """Σ_i w_ki x_ij², of shape [D, K]."""
 
     @abstractmethod
-    def rows(self, ids_M: Array | slice) -> Array:
-        """Some rows, dense, [M, D]."""
+    def rows(self, ids_M: Array | slice, features: Array | slice) -> Array:
+        """Some features of some rows, dense, [M, D]."""
 
 
 def products(features_ND: Any, dtype: npt.DTypeLike) -> Products:
@@ -71,8 +71,8 @@ class DenseProducts(Products):
             total_KD += weight_KN[:, block] @ np.square(self.features_ND[block])
         return total_KD.T
 
-    def rows(self, ids_M: Array | slice) -> Array:
-        return self.features_ND[ids_M]
+    def rows(self, ids_M: Array | slice, features: Array | slice) -> Array:
+        return self.features_ND[ids_M][:, features]
 
 
 class CsrProducts(Products):
@@ -92,8 +92,8 @@ class CsrProducts(Products):
     def squares(self, weight_KN: Array) -> Array:
         return np.asarray(self.features_ND.power(2).T @ np.ascontiguousarray(weight_KN.T))
 
-    def rows(self, ids_M: Array | slice) -> Array:
-        return np.asarray(self.features_ND[ids_M].toarray())
+    def rows(self, ids_M: Array | slice, features: Array | slice) -> Array:
+        return np.asarray(self.features_ND[ids_M][:, features].toarray())
 
 
 class BagProducts(CsrProducts):

@@ -17,7 +17,7 @@ def minimize(
 ) -> tuple[Point, Array, int]:
     """FISTA with restarts until the relative duality gap is at most ``tol``.
 
-    The quadratic model around a point has Böhning's curvature bound ½ (¼ for two classes) times a diagonal
+    The quadratic model around a point has Böhning's curvature bound ½ (¼ for a sigmoid) times a diagonal
     that follows the square of each feature's unit, times the largest eigenvalue that is left.
 
     Args:
@@ -82,6 +82,6 @@ def _curvature_bound(objective: Objective) -> Array:
         image_F1 = image_F1 / np.sqrt(square_F)[:, None]
         eigenvalue = float(np.linalg.norm(image_F1)) / float(np.linalg.norm(vector_F1))
         vector_F1 = image_F1 / np.linalg.norm(image_F1)
-    bound = 0.25 if objective.is_binary else 0.5
+    bound = 0.25 if objective.is_sigmoid else 0.5
     bound_F1: Array = 1.05 * bound * eigenvalue * square_F[:, None]
     return bound_F1

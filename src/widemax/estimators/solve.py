@@ -14,7 +14,7 @@ from threadpoolctl import ThreadpoolController  # type: ignore[import-untyped]
 from widemax.estimators import lbfgs, proximal
 from widemax.estimators.curvature import InverseHessian
 from widemax.estimators.objective import Objective, Optimality, Point
-from widemax.estimators.products import Array
+from widemax.estimators.products import Array, DenseProducts
 
 Build = Callable[[npt.DTypeLike, Array | None], Objective]
 """The objective in a precision, over some rows or over all."""
@@ -65,7 +65,7 @@ def solve(
         dtype: what the weights are rounded to.
     """
     objective = build(np.float64, None)
-    with _blas().limit(limits=1 if _num_products(objective) <= _ONE_THREAD else None, user_api="blas"):
+    with _blas().limit(limits=None if _needs_threads(objective) else 1, user_api="blas"):
         if objective.penalty.l1:
             point, gradient_FK, steps = proximal.minimize(objective, weight_FK, tol=tol, max_iter=max_iter)
         else:
@@ -88,6 +88,11 @@ def _blas() -> ThreadpoolController:
     return ThreadpoolController()
 
 
+def _needs_threads(objective: Objective) -> bool:
+    # Sparse products have threads of their own, which those of BLAS slow down by waiting in a busy loop.
+    return isinstance(objective.products, DenseProducts) and _num_products(objective) > _ONE_THREAD
+
+
 def _num_products(objective: Objective) -> int:
     return objective.products.num_rows * objective.products.num_features * objective.num_vectors
 
@@ -100,7 +105,7 @@ def _smooth(
     max_iter: int,
     generator: np.random.Generator,
 ) -> tuple[Point, Array, int]:
-    if not objective.is_binary:
+    if not objective.is_sigmoid:
         # A constant added to every class changes no probability, and the penalty wants none.
         weight_FK = weight_FK - weight_FK.mean(axis=1, keepdims=True)
     inverse, pairs, steps = InverseHessian(objective, generator), lbfgs.Pairs(), 0

@@ -1,0 +1,146 @@
+"""What the classifiers share: from scores to answers. Shapes: N rows, D features, C classes, K kept."""
+
+from abc import ABC, abstractmethod
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import scipy.sparse
+from sklearn.base import ClassifierMixin
+from sklearn.utils.class_weight import compute_class_weight
+from sklearn.utils.extmath import safe_sparse_dot
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
+
+from widemax.errors import ConfigError, DataError
+from widemax.estimators.files import StoredEstimator
+from widemax.numerics import log_softmax
+
+Array = npt.NDArray[Any]
+
+DTYPES = [np.float64, np.float32]
+"""Precisions of features that stay as they are; others become the first."""
+
+
+class Classifier(ClassifierMixin, StoredEstimator, ABC):  # type: ignore[misc]  # scikit-learn has no types
+    """A classifier with a score a class.
+
+    Attributes:
+        classes_: the classes, sorted.
+        n_features_in_: D.
+    """
+
+    classes_: Array
+
+    @abstractmethod
+    def _scores(self, X: Any) -> Array:
+        """Scores of all classes, [N, C], of features that were checked."""
+
+    def _checked(self, X: Any) -> Any:
+        check_is_fitted(self)
+        return validate_data(self, X, accept_sparse="csr", dtype=DTYPES, reset=False)
+
+    def decision_function(self, X: Any) -> Array:
+        """Scores, [N, C]; for two classes the second's minus the first's, [N]."""
+        scores_NC = self._scores(self._checked(X))
+        return scores_NC[:, 1] - scores_NC[:, 0] if len(self.classes_) == 2 else scores_NC
+
+    def predict(self, X: Any) -> Array:
+        """The class of the largest score of each row, [N]; the first of equal ones."""
+        best_N = self._scores(self._checked(X)).argmax(axis=1)
+        classes_N: Array = self.classes_[best_N]
+        return classes_N
+
+    def top_k(self, X: Any, k: int) -> tuple[Array, Array]:
+        """The k best classes of each row (all if there are fewer), best first, equal ones in class order.
+
+        Args:
+            X: features, [N, D].
+            k: how many, at least 1.
+
+        Returns:
+            Classes [N, K], and what ranks them, [N, K]: probabilities, or scores where there are none.
+
+        Raises:
+            ConfigError: k below 1.
+        """
+        check_k(k)
+        ranked_NC = self._ranked(self._checked(X))
+        best_NK = np.argsort(-ranked_NC, axis=1, kind="stable")[:, :k]
+        return self.classes_[best_NK], np.take_along_axis(ranked_NC, best_NK, axis=1)
+
+    def _ranked(self, X: Any) -> Array:
+        return self._scores(X)
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.sparse = True
+        return tags
+
+
+class ProbabilisticClassifier(Classifier, ABC):
+    """A classifier whose scores are logits: probabilities are their softmax."""
+
+    def _log_probs(self, X: Any) -> Array:
+        return log_softmax(self._scores(X))
+
+    def _ranked(self, X: Any) -> Array:
+        probs_NC: Array = np.exp(self._log_probs(X))
+        return probs_NC
+
+    def predict_log_proba(self, X: Any) -> Array:
+        """Logarithms of the class probabilities, [N, C]."""
+        return self._log_probs(self._checked(X))
+
+    def predict_proba(self, X: Any) -> Array:
+        """Class probabilities, [N, C], in the order of ``classes_``."""
+        return self._ranked(self._checked(X))
+
+
+def encoded_labels(y: Any) -> tuple[Array, Array]:
+    """The classes, sorted, and each row's place among them, [N].
+
+    Raises:
+        DataError: fewer than two classes.
+    """
+    check_classification_targets(y)
+    classes, labels_N = np.unique(y, return_inverse=True)
+    if len(classes) < 2:
+        raise DataError(f"y must hold at least two classes; got one class, {classes.tolist()[0]!r}.")
+    return classes, labels_N
+
+
+def weights_of_rows(X: Any, y: Array, sample_weight: Any, class_weight: Any) -> Array:
+    """The product of both weights, [N], in float64.
+
+    Raises:
+        DataError: no row of positive weight.
+    """
+    weight_N: Array = _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
+    if class_weight is not None:
+        classes, labels_N = np.unique(y, return_inverse=True)
+        weight_C = compute_class_weight(class_weight, classes=classes, y=y, sample_weight=sample_weight)
+        weight_N = weight_N * weight_C[labels_N]
+    if not weight_N.sum() > 0:
+        raise DataError("sample_weight and class_weight must leave a row of positive weight; all are 0.")
+    return weight_N
+
+
+def linear_scores(X: Any, coef_KD: Array, intercept_K: Array) -> Array:
+    """W x + b, [N, C]; a single vector of weights is that of the second of two classes."""
+    scores_NK: Array = safe_sparse_dot(X, coef_KD.T, dense_output=True) + intercept_K
+    if scores_NK.shape[1] == 1:
+        return np.concatenate([np.zeros_like(scores_NK), scores_NK], axis=1)
+    return scores_NK
+
+
+def dense(X: Any) -> Array:
+    """The same features as an array."""
+    array: Array = X.toarray() if scipy.sparse.issparse(X) else X
+    return array
+
+
+def check_k(k: int) -> None:
+    """Refuse to list fewer than one class."""
+    if k < 1:
+        raise ConfigError(f"k must be at least 1; got {k}.")

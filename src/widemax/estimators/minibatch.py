@@ -1,0 +1,202 @@
+"""What classifiers trained by mini-batches share: passes over rows, and classes that come later.
+
+Shapes: N rows, B of a batch, D features, H hidden, C classes.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from typing import Any, Self
+
+import numpy as np
+import torch
+from sklearn.utils import check_random_state
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import _check_sample_weight, validate_data
+from torch import Tensor, nn
+
+from widemax.estimators.base import DTYPES, Array, ProbabilisticClassifier, dense, encoded_labels
+from widemax.estimators.options import ABOVE_0, COUNT, check_options
+from widemax.heads.linear import LinearHead
+from widemax.optim import RowOptimizer, linear_decay
+
+_BLOCK = 4096
+"""Rows that are answered at once."""
+
+
+class MinibatchClassifier(ProbabilisticClassifier, ABC):
+    """A hidden vector a row, and a head with a row of weights a class on it.
+
+    Attributes:
+        coef_: weights of the classes, [C, H], in the precision of the first features.
+        intercept_: their biases, [C].
+        moments_: what the optimizer remembers of each parameter.
+        num_calls_: how many calls of ``fit`` and ``partial_fit`` there were.
+    """
+
+    epochs: int
+    batch_size: int
+    learning_rate: float
+    random_state: Any
+    coef_: Array
+    intercept_: Array
+
+    @abstractmethod
+    def _start(self, num_features: int, generator: np.random.Generator, dtype: Any) -> int:
+        """Set the attributes of the layers below the head; returns H."""
+
+    @abstractmethod
+    def _layers(self) -> list[nn.Parameter]:
+        """Parameters below the head, which share memory with the attributes."""
+
+    @abstractmethod
+    def _hidden(self, layers: list[nn.Parameter], features_BD: Tensor) -> Tensor:
+        """Hidden vectors, [B, H]."""
+
+    @abstractmethod
+    def _new_head(self, num_classes: int, weight: nn.Parameter) -> LinearHead: ...
+
+    @abstractmethod
+    def _new_optimizer(self, parameters: list[nn.Parameter]) -> RowOptimizer: ...
+
+    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
+        """Train for ``epochs`` passes over the rows.
+
+        Args:
+            X: features, [N, D], dense or sparse; float32 and float64 stay as they are.
+            y: class of each row, [N].
+            sample_weight: weight of each row in the loss, [N].
+
+        Returns:
+            The estimator itself.
+
+        Raises:
+            ConfigError: an option out of its range.
+            DataError: fewer than two classes.
+        """
+        self._check_options()
+        X, y = validate_data(self, X, y, accept_sparse="csr", dtype=DTYPES)
+        classes, _ = encoded_labels(y)
+        self._begin(X, classes)
+        return self._train(X, y, sample_weight, epochs=self.epochs, decays=True)
+
+    def partial_fit(self, X: Any, y: Any, classes: Any = None, sample_weight: Any = None) -> Self:
+        """One further pass, over these rows; classes may be new, and stand after the known ones then.
+
+        Args:
+            X: features, [N, D], dense or sparse.
+            y: class of each row, [N].
+            classes: further classes that later rows may have.
+            sample_weight: weight of each row in the loss, [N].
+
+        Returns:
+            The estimator itself.
+
+        Raises:
+            ConfigError: an option out of its range.
+        """
+        self._check_options()
+        is_first = not hasattr(self, "coef_")
+        X, y = validate_data(self, X, y, accept_sparse="csr", dtype=DTYPES, reset=is_first)
+        check_classification_targets(y)
+        named = np.unique(y if classes is None else np.concatenate([y, np.asarray(classes)]))
+        if is_first:
+            self._begin(X, named)
+        new_classes = np.setdiff1d(named, self.classes_)
+        return self._train(X, y, sample_weight, epochs=1, new_classes=new_classes)
+
+    def _check_options(self) -> None:
+        check_options(self, epochs=COUNT, batch_size=COUNT, learning_rate=ABOVE_0)
+
+    def _begin(self, X: Any, classes: Array) -> None:
+        self.classes_, self.num_calls_ = classes, 0
+        dim = self._start(X.shape[1], self._generator(), X.dtype)
+        self.coef_ = np.zeros((len(classes), dim), X.dtype)
+        self.intercept_ = np.zeros(len(classes), X.dtype)
+        self.moments_: list[dict[str, Any]] = []
+
+    def _generator(self) -> np.random.Generator:
+        return np.random.default_rng([check_random_state(self.random_state).randint(2**31), self.num_calls_])
+
+    def _train(
+        self,
+        X: Any,
+        y: Array,
+        sample_weight: Any,
+        *,
+        epochs: int,
+        decays: bool = False,
+        new_classes: Array | tuple[()] = (),
+    ) -> Self:
+        weight_N = _check_sample_weight(sample_weight, X, dtype=X.dtype, ensure_non_negative=True)
+        share_N = torch.from_numpy(weight_N / max(weight_N.mean(), np.finfo(X.dtype).tiny))
+        self.num_calls_ += 1
+        generator = self._generator()
+        layers, head = self._layers(), self._head()
+        assert head.bias is not None
+        head.seed(int(generator.integers(2**62)))
+        parameters = [*layers, head.weight, head.bias]
+        optimizer = self._new_optimizer(parameters)
+        for parameter, moments in zip(parameters, self.moments_, strict=False):
+            optimizer.state[parameter] = {
+                name: torch.from_numpy(value) if isinstance(value, np.ndarray) else value
+                for name, value in moments.items()
+            }
+        if len(new_classes):
+            head.extend(len(new_classes), init="zeros", optimizer=optimizer)
+            self.classes_ = np.concatenate([self.classes_, new_classes])
+        labels_N = torch.from_numpy(self._places(y))
+        num_steps = epochs * -(-len(y) // self.batch_size)
+        for step, ids_B in enumerate(self._batches(len(y), epochs, generator)):
+            factor = linear_decay(step, num_steps) if decays else 1.0
+            optimizer.param_groups[0]["lr"] = factor * self.learning_rate
+            features_BD = self._tensor(X[ids_B])
+            hidden_BH = self._hidden(layers, features_BD)
+            loss = head(hidden_BH, labels_N[ids_B], sample_weight=share_N[ids_B], reduction="sum")
+            optimizer.zero_grad()
+            (loss / len(ids_B)).backward()
+            optimizer.step()
+        optimizer.catch_up()
+        self.coef_, self.intercept_ = head.weight.detach().numpy(), head.bias.detach().numpy()
+        self.moments_ = [
+            {
+                name: value.numpy() if isinstance(value, Tensor) else value
+                for name, value in optimizer.state[parameter].items()
+            }
+            for parameter in parameters
+        ]
+        return self
+
+    def _places(self, y: Array) -> Array:
+        """Where each class stands in ``classes_``, which is not sorted once classes came later."""
+        order = np.argsort(self.classes_)
+        places_N: Array = order[np.searchsorted(self.classes_, y, sorter=order)]
+        return places_N
+
+    def _batches(self, num_rows: int, epochs: int, generator: np.random.Generator) -> Iterator[Array]:
+        for _ in range(epochs):
+            order_N = generator.permutation(num_rows)
+            for start in range(0, num_rows, self.batch_size):
+                yield order_N[start : start + self.batch_size]
+
+    def _head(self) -> LinearHead:
+        head = self._new_head(len(self.classes_), nn.Parameter(_shared(self.coef_)))
+        head.bias = nn.Parameter(_shared(self.intercept_))
+        return head
+
+    def _tensor(self, X: Any) -> Tensor:
+        return _shared(dense(X).astype(self.coef_.dtype, copy=False))
+
+    def _hidden_blocks(self, X: Any) -> Iterator[Tensor]:
+        layers = self._layers()
+        for start in range(0, X.shape[0], _BLOCK):
+            with torch.no_grad():
+                yield self._hidden(layers, self._tensor(X[start : start + _BLOCK]))
+
+    def _scores(self, X: Any) -> Array:
+        head = self._head()
+        return np.concatenate([head.logits(hidden_BH).numpy() for hidden_BH in self._hidden_blocks(X)])
+
+
+def _shared(array: Array) -> Tensor:
+    # Copied where it is read-only, which torch does not accept.
+    return torch.from_numpy(np.require(array, requirements="W"))

@@ -1,0 +1,125 @@
+"""Softmax regression over very many classes, as a scikit-learn classifier.
+
+Shapes: N rows, B of a batch, D features, C classes, K kept.
+"""
+
+from typing import Any, final
+
+import numpy as np
+from torch import Tensor, nn
+
+from widemax.estimators.base import Array, check_k
+from widemax.estimators.minibatch import MinibatchClassifier
+from widemax.estimators.options import COUNT, check_options
+from widemax.heads import ExactHead, SampledHead
+from widemax.heads.linear import LinearHead
+from widemax.optim import RowOptimizer, RowwiseAdagrad
+from widemax.registry import Spec
+
+
+@final
+class SampledSoftmaxClassifier(MinibatchClassifier):
+    """A linear softmax classifier for up to millions of classes: a training step costs the classes it draws.
+
+    logits = W x + b; a step minimizes the softmax loss over the labels of its rows and a shared draw of
+    classes, each logit corrected by its expected count (``widemax.heads.SampledHead``), with row-wise
+    Adagrad, whose rate falls to 0 during ``fit``. Where there are no more classes than draws the loss is that
+    of all classes. Answers are exact over all classes: ``predict`` and ``top_k`` read W once and never hold
+    [N, C] numbers; ``decision_function``, ``predict_proba`` and ``predict_log_proba`` give all of them.
+
+    Weights take C · D numbers, so features are to be few, such as an embedding; batches of sparse rows are
+    made dense. For text and tables ``widemax train`` learns such features.
+
+    Args:
+        num_sampled: classes drawn a step.
+        sampler: what draws them: a name of ``widemax.samplers``, or a table with kind and options, which
+            needs no class counts.
+        epochs: passes over the rows in ``fit``.
+        batch_size: B, rows a step.
+        learning_rate: of row-wise Adagrad, constant in ``partial_fit``.
+        random_state: seed of the draws and of the order of rows.
+
+    Attributes:
+        classes_: the classes, sorted; those that came later after them.
+        coef_: W, [C, D], in the precision of the first features; float32 halves it.
+        intercept_: b, [C].
+        moments_: what the optimizer remembers of each parameter.
+        num_calls_: how many calls of ``fit`` and ``partial_fit`` there were.
+        n_features_in_: D.
+
+    Example:
+        >>> model = SampledSoftmaxClassifier().fit([[0.0, 1.0], [1.0, 0.0]], ["up", "right"])
+        >>> model.partial_fit([[-1.0, 0.0]] * 50, ["left"] * 50).classes_.tolist()
+        ['right', 'up', 'left']
+        >>> model.top_k([[-1.0, 0.1]], 1)[0].tolist()
+        [['left']]
+
+    Source: Jean et al., "On Using Very Large Target Vocabulary for Neural Machine Translation", ACL 2015,
+        sec. 3.
+    """
+
+    def __init__(
+        self,
+        *,
+        num_sampled: int = 4096,
+        sampler: Spec = "uniform",
+        epochs: int = 10,
+        batch_size: int = 256,
+        learning_rate: float = 0.1,
+        random_state: int | np.random.RandomState | None = 0,
+    ) -> None:
+        self.num_sampled = num_sampled
+        self.sampler = sampler
+        self.epochs = epochs
+        self.batch_size = batch_size
+        self.learning_rate = learning_rate
+        self.random_state = random_state
+
+    def _check_options(self) -> None:
+        super()._check_options()
+        check_options(self, num_sampled=COUNT)
+
+    def _start(self, num_features: int, generator: np.random.Generator, dtype: Any) -> int:
+        return num_features
+
+    def _layers(self) -> list[nn.Parameter]:
+        return []
+
+    def _hidden(self, layers: list[nn.Parameter], features_BD: Tensor) -> Tensor:
+        return features_BD
+
+    def _new_head(self, num_classes: int, weight: nn.Parameter) -> LinearHead:
+        dim = weight.shape[1]
+        if num_classes <= self.num_sampled:
+            return ExactHead(num_classes, dim, weight=weight)
+        return SampledHead(
+            num_classes, dim, weight=weight, num_sampled=self.num_sampled, sampler=self.sampler
+        )
+
+    def _new_optimizer(self, parameters: list[nn.Parameter]) -> RowOptimizer:
+        return RowwiseAdagrad(parameters, lr=self.learning_rate)
+
+    def predict(self, X: Any) -> Array:
+        """The most probable class of each row, [N]."""
+        return self.top_k(X, 1)[0][:, 0]
+
+    def top_k(self, X: Any, k: int) -> tuple[Array, Array]:
+        """The k most probable classes of each row, best first, equal ones in class order.
+
+        Args:
+            X: features, [N, D].
+            k: how many, at least 1; all classes if there are fewer.
+
+        Returns:
+            Classes [N, K] and their probabilities among all classes, [N, K].
+
+        Raises:
+            ConfigError: k below 1.
+        """
+        check_k(k)
+        X = self._checked(X)
+        head = self._head()
+        best = [head.topk(hidden_BH, k) for hidden_BH in self._hidden_blocks(X)]
+        ids_NK = np.concatenate([topk.class_ids_BK.numpy() for topk in best])
+        probs_NK = np.concatenate([topk.log_probs_BK.exp().numpy() for topk in best])
+        return self.classes_[ids_NK], probs_NK
