@@ -17,6 +17,7 @@ from widemax.cli import (
     init,
     plan,
     predict,
+    recipe,
     resume,
     train,
     verify,
@@ -57,6 +58,7 @@ def options(
 for verb in (init, check, plan, train, resume, evaluate, predict, audit, verify, doctor, demo):
     app.command(verb.__name__.rpartition(".")[2], cls=getattr(verb, "Command", None))(verb.command)
 app.add_typer(data.app, name="data")
+app.add_typer(recipe.app, name="recipe")
 
 
 def main() -> None:

@@ -1,0 +1,131 @@
+"""Running a recipe: the folder, the randomness, results.json and report.html."""
+
+import json
+import math
+import shutil
+import time
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from widemax.data import get
+from widemax.errors import UsageError
+from widemax.recipes import figures
+from widemax.recipes.base import Recipe, Results, recipes
+from widemax.recipes.page import page
+
+RESULTS = "results.json"
+REPORT = "report.html"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A recipe that has run.
+
+    Attributes:
+        recipe: which.
+        results: lines, pictures and findings.
+        folder: where they are saved.
+        facts: what results.json holds.
+    """
+
+    recipe: Recipe
+    results: Results
+    folder: Path
+    facts: dict[str, Any]
+
+
+def run_recipe(
+    name: str, *, folder: Path, quick: bool = False, seed: int = 0, overwrite: bool = False
+) -> Outcome:
+    """Runs a recipe and saves its pictures, results.json and report.html.
+
+    Args:
+        name: as ``widemax recipe list`` shows it.
+        folder: where; made if absent.
+        quick: finish within a minute on two cores; the results say so.
+        seed: same seed, same machine, same results.
+        overwrite: replace a run that is already there instead of refusing.
+
+    Raises:
+        UnknownNameError: there is no such recipe.
+        UsageError: the folder already holds something, or matplotlib is not installed.
+        DataError: a data set is not at hand.
+
+    Example:
+        >>> outcome = run_recipe("overflow", folder=Path("recipe-overflow"))  # doctest: +SKIP
+    """
+    recipe = recipes[name]()
+    figures.check_installed()
+    for data_set in recipe.data:
+        get(data_set)
+    _clear(folder, overwrite=overwrite)
+    # A run that is cut short can be told from other folders, and replaced.
+    _write(folder, {"recipe": name, "finished": False})
+    start = time.perf_counter()
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        results = recipe.run(folder=folder, quick=quick, seed=seed)
+    facts = _facts(recipe, results, quick=quick, seed=seed, seconds=time.perf_counter() - start)
+    (folder / REPORT).write_text(page(recipe, results, facts), encoding="utf-8")
+    _write(folder, facts)
+    return Outcome(recipe, results, folder, facts)
+
+
+def _clear(folder: Path, *, overwrite: bool) -> None:
+    if folder.is_dir() and any(folder.iterdir()):
+        if not overwrite:
+            raise UsageError(
+                f"{folder} is not empty. Choose another folder with --out, or replace the run in it with "
+                "--overwrite."
+            )
+        if not (folder / RESULTS).is_file():
+            raise UsageError(
+                f"{folder} holds no run of a recipe, so it is not replaced; choose another with --out."
+            )
+        shutil.rmtree(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+
+
+def _write(folder: Path, facts: dict[str, Any]) -> None:
+    text = json.dumps(facts, indent=1, ensure_ascii=False, allow_nan=False)
+    (folder / RESULTS).write_text(text + "\n", encoding="utf-8")
+
+
+def _facts(recipe: Recipe, results: Results, *, quick: bool, seed: int, seconds: float) -> dict[str, Any]:
+    return {
+        "recipe": recipe.name,
+        "finished": True,
+        "title": recipe.title,
+        "data": list(recipe.data),
+        "quick": quick,
+        "seed": seed,
+        "seconds": round(seconds, 2),
+        "threads": torch.get_num_threads(),
+        "versions": {package: version(package) for package in ("widemax", "torch", "numpy", "scikit-learn")},
+        "lines": [
+            {
+                "what": line.what,
+                "known": line.known.text,
+                "source": line.known.source,
+                "obtained": line.obtained,
+                # JSON has no inf and no nan.
+                "values": [value if math.isfinite(value) else str(value) for value in line.values],
+                "reached": line.reached,
+            }
+            for line in results.lines
+        ],
+        "pictures": [
+            {
+                "file": picture.path.name,
+                "title": picture.title,
+                "caption": picture.caption,
+                "alt": picture.alt,
+            }
+            for picture in results.pictures
+        ],
+        "findings": results.findings,
+    }

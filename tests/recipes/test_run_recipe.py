@@ -1,0 +1,104 @@
+"""Folders, randomness, results.json and report.html of a run."""
+
+import json
+import re
+from base64 import b64decode
+
+import pytest
+import torch
+
+from widemax.errors import DataError, UnknownNameError, UsageError
+from widemax.recipes import figures, recipes, run_recipe
+
+
+def test_a_run_leaves_results_pictures_and_a_report(coin, tmp_path):
+    folder = tmp_path / "new" / "coin"
+    outcome = run_recipe(coin, folder=folder, quick=True, seed=3)
+    assert sorted(path.name for path in folder.iterdir()) == ["coin.png", "report.html", "results.json"]
+    facts = json.loads((folder / "results.json").read_text("utf-8"))
+    assert facts == outcome.facts
+    assert (facts["recipe"], facts["quick"], facts["seed"]) == ("coin", True, 3)
+    heads, logarithm = facts["lines"]
+    assert heads["known"] == "0.500 ± 0.1"
+    assert heads["source"] == "Bernoulli, Ars Conjectandi, 1713"
+    assert heads["reached"]
+    assert (logarithm["obtained"], logarithm["values"], logarithm["reached"]) == ("-inf", ["-inf"], False)
+    assert facts["pictures"][0]["file"] == "coin.png"
+    assert facts["findings"] == ["Heads come up about as often as tails."]
+
+
+def test_the_report_is_one_file_with_its_pictures(coin, tmp_path):
+    run_recipe(coin, folder=tmp_path, quick=True)
+    page = (tmp_path / "report.html").read_text("utf-8")
+    assert "A coin &lt;thrown&gt; often" in page
+    assert "quick run" in page
+    assert "1 of 2 known results reached" in page
+    assert "Heads &amp; tails." in page
+    assert 'alt="A &quot;coin&quot;."' in page
+    assert "Heads come up" in page
+    (encoded,) = re.findall(r'src="data:image/png;base64,([^"]+)"', page)
+    assert b64decode(encoded) == (tmp_path / "coin.png").read_bytes()
+    assert not re.findall(r"<script|https?://", page)
+
+
+def test_same_seed_same_results(coin, tmp_path):
+    def lines(seed):
+        return run_recipe(coin, folder=tmp_path, seed=seed, overwrite=True).facts["lines"]
+
+    torch.manual_seed(99)
+    before = torch.random.get_rng_state()
+    first = lines(0)
+    assert torch.equal(torch.random.get_rng_state(), before)
+    torch.rand(5)
+    assert lines(0) == first
+    assert lines(1) != first
+
+
+def test_a_folder_in_use_is_left_alone(coin, tmp_path):
+    (tmp_path / "mine.txt").write_text("precious")
+    with pytest.raises(UsageError, match=r"is not empty\. Choose another folder with --out"):
+        run_recipe(coin, folder=tmp_path)
+    with pytest.raises(UsageError, match="holds no run of a recipe, so it is not replaced"):
+        run_recipe(coin, folder=tmp_path, overwrite=True)
+    assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
+
+
+def test_a_run_is_replaced_as_a_whole(coin, tmp_path):
+    run_recipe(coin, folder=tmp_path, quick=True)
+    (tmp_path / "old.png").touch()
+    run_recipe(coin, folder=tmp_path, quick=True, overwrite=True)
+    assert not (tmp_path / "old.png").exists()
+
+
+def test_a_run_that_was_cut_short_can_be_replaced(coin, tmp_path, monkeypatch):
+    def stop(figure, path):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(figures, "save", stop)
+        with pytest.raises(KeyboardInterrupt):
+            run_recipe(coin, folder=tmp_path, quick=True)
+    assert json.loads((tmp_path / "results.json").read_text("utf-8")) == {"recipe": coin, "finished": False}
+    assert run_recipe(coin, folder=tmp_path, quick=True, overwrite=True).facts["finished"]
+
+
+def test_an_unknown_recipe(tmp_path):
+    with pytest.raises(UnknownNameError, match="unknown recipe 'overflw'; did you mean 'overflow'"):
+        run_recipe("overflw", folder=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_without_matplotlib_it_says_what_to_install(tmp_path, monkeypatch):
+    monkeypatch.setattr(figures, "find_spec", lambda name: None)
+    with pytest.raises(UsageError, match=re.escape("pip install 'widemax[recipes]'")):
+        run_recipe("overflow", folder=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_absent_data_are_told_before_anything_is_written(coin, tmp_path, monkeypatch):
+    monkeypatch.setattr(recipes[coin], "data", ("gowalla",))
+    monkeypatch.setenv("WIDEMAX_CACHE", str(tmp_path / "cache"))
+    monkeypatch.delenv("WIDEMAX_DATA", raising=False)
+    with pytest.raises(DataError, match="the original files of 'gowalla' are not here"):
+        run_recipe(coin, folder=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
