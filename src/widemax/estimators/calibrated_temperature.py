@@ -4,6 +4,7 @@ from typing import Any, Self, final
 
 import numpy as np
 from sklearn.base import clone
+from sklearn.frozen import FrozenEstimator
 from sklearn.model_selection import check_cv
 from sklearn.utils.validation import (
     _check_sample_weight,
@@ -50,7 +51,7 @@ class CalibratedTemperature(ProbabilisticClassifier):
         >>> import numpy as np
         >>> X, y = np.arange(8.0)[:, None], [0, 0, 0, 1, 0, 1, 1, 1]
         >>> sure = SoftmaxRegression(C=1e6).fit(X[::2], y[::2])
-        >>> CalibratedTemperature(FrozenEstimator(sure)).fit(X, y).temperature_ > 1
+        >>> CalibratedTemperature(FrozenEstimator(sure), cv=2).fit(X, y).temperature_ > 1
         True
 
     Source: Guo et al., "On Calibration of Modern Neural Networks", ICML 2017, sec. 4.2.
@@ -84,8 +85,11 @@ class CalibratedTemperature(ProbabilisticClassifier):
             options = {"sample_weight": weight_N[rows]} if takes else {}
             return clone(estimator).fit(X[rows], y[rows], **options)
 
+        every_row = np.arange(len(y))
+        is_frozen = isinstance(estimator, FrozenEstimator)
+        splits = [(every_row, every_row)] if is_frozen else check_cv(self.cv, y, classifier=True).split(X, y)
         parts = []
-        for train, rest in check_cv(self.cv, y, classifier=True).split(X, y):
+        for train, rest in splits:
             model = fitted(train)
             rest = rest[np.isin(y[rest], model.classes_) & (weight_N[rest] > 0)]
             if len(rest):

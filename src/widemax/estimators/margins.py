@@ -18,7 +18,7 @@ from widemax.losses import crammer_singer, one_vs_rest_hinge, sparsemax_loss, we
 MarginLoss = Literal["crammer_singer", "weston_watkins", "one_vs_rest"]
 
 _CHEAP = 1_000_000
-_NEWTON_STEPS, _HALVINGS = 50, 10
+_NEWTON_STEPS, _HALVINGS, _SETTLED = 50, 20, 1e-13
 
 
 class Margins:
@@ -71,16 +71,16 @@ class Margins:
             return weight_FK
         gradient = self.smooth(weight_FK.ravel(), width)[1]
         for _ in range(_NEWTON_STEPS):
+            if np.abs(gradient).max() <= _SETTLED:
+                break
             step_FK = self._newton_step(weight_FK, gradient, width)
+            slope = -float(gradient @ step_FK.ravel())
             for _ in range(_HALVINGS):
-                moved_FK = weight_FK + step_FK
-                moved_gradient = self.smooth(moved_FK.ravel(), width)[1]
-                if np.linalg.norm(moved_gradient) < np.linalg.norm(gradient):
+                gradient = self.smooth((weight_FK + step_FK).ravel(), width)[1]
+                if gradient @ step_FK.ravel() <= slope / 2:
                     break
-                step_FK /= 2
-            else:
-                return weight_FK
-            weight_FK, gradient = moved_FK, moved_gradient
+                step_FK, slope = step_FK / 2, slope / 2
+            weight_FK = weight_FK + step_FK
         return weight_FK
 
     def _newton_step(self, weight_FK: Array, gradient: Array, width: float) -> Array:
