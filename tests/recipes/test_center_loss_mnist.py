@@ -2,19 +2,10 @@
 
 import pytest
 import torch
+from made_digits import some_digits
 
 from widemax.recipes.center_loss_mnist import Net, Trial, contrastive_loss, spread
-from widemax.recipes.digits import Digits, descend
-
-
-def some_digits(num_rows=256, seed=0):
-    """Images of noise with a bar whose height is the class."""
-    generator = torch.Generator().manual_seed(seed)
-    labels_N = torch.arange(num_rows) % 10
-    pixels_NHW = torch.randint(0, 60, (num_rows, 28, 28), generator=generator)
-    rows_H, starts_N1 = torch.arange(28), 4 + 2 * labels_N[:, None]
-    pixels_NHW += 150 * ((rows_H >= starts_N1) & (rows_H < starts_N1 + 4))[..., None]
-    return Digits(pixels_NHW.to(torch.uint8), labels_N)
+from widemax.recipes.digits import descend
 
 
 def test_contrastive_loss_by_loops():

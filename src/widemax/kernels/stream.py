@@ -11,6 +11,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from widemax.kernels.exponentials import LOG2_E
 from widemax.kernels.pairs import Pairs
 from widemax.kernels.ranking import BestSoFar, Window, count_larger
 
@@ -162,7 +163,7 @@ class _Sums:
         self.shift_b = like_bW.new_full((len(like_bW),), torch.finfo(like_bW.dtype).min)
         self.sum_b = torch.zeros_like(self.shift_b, dtype=torch.float64)
         self.square_sum_b = torch.zeros_like(self.sum_b)
-        self.log2_e = torch.tensor(math.log2(math.e), dtype=like_bW.dtype).item()
+        self.log2_e = torch.tensor(LOG2_E, dtype=like_bW.dtype).item()
 
     def add(self, logits_bW: Tensor, max_b: Tensor) -> None:
         shift_b = torch.maximum(self.shift_b, max_b * self.log2_e)
