@@ -20,6 +20,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -57,9 +58,10 @@ def batch(num_rows: int, num_classes: int, generator: Any) -> tuple[Any, Any]:
     return ((vectors(labels) + NOISE * noise) / DIM**0.5).bfloat16(), labels
 
 
-def answers(head: Any, hidden: Any, labels: Any, name: str) -> dict[str, float]:
+def answers(run: "Run", hidden: Any, labels: Any, name: str) -> dict[str, float]:
     started = time.perf_counter()
-    found = head.answer(hidden, labels, k=10)
+    with nullcontext() if run.rows is None else run.rows.scanned():
+        found = run.head.answer(hidden, labels, k=10)
     seconds = time.perf_counter() - started
     is_right = (found.label_ranks_P == 1).double()
     is_common = labels < HEAD_CLASSES
@@ -176,7 +178,7 @@ def train(options: argparse.Namespace) -> dict[str, Any]:
     test = batch(TEST_ROWS, options.classes, torch.Generator().manual_seed(SEED + 1))
     facts = run.facts
     if not facts:
-        facts |= answers(run.head, *(x[:TEST_ROWS_BEFORE] for x in test), "before")
+        facts |= answers(run, *(x[:TEST_ROWS_BEFORE] for x in test), "before")
         facts |= {"train_s": 0.0, "commit_s": 0.0, "journal_bytes": 0}
     while run.step < options.steps:
         started = time.perf_counter()
@@ -197,7 +199,7 @@ def train(options: argparse.Namespace) -> dict[str, Any]:
         "commit_every": options.every if options.mapped else None,
         "build_s": build_s,
         **facts,
-        **answers(run.head, *test, "after"),
+        **answers(run, *test, "after"),
         "peak_gb": peak_memory_bytes() / 1e9,
         "peak_anonymous_gb": memory.peak_bytes / 1e9,
         "killed_at": None,

@@ -332,6 +332,23 @@ def test_the_matrix_is_never_in_memory_as_a_whole(tmp_path):
     assert [len(set(ids)) for ids in found["top"]] == [3] * 4
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="reads what Linux tells of a process")
+def test_the_system_reads_ahead_only_while_all_rows_are_scanned(tmp_path):
+    def flags(path):
+        """How pages of the file are read: rr for a random order, sr for a sequential one."""
+        lines = iter(Path("/proc/self/smaps").read_text(encoding="utf-8").splitlines())
+        assert any(line.endswith(str(path)) for line in lines)
+        return next(line for line in lines if line.startswith("VmFlags")).split()
+
+    with created(tmp_path / "rows") as rows:
+        path = tmp_path / "rows" / "rows.bin"
+        assert "rr" in flags(path)
+        with rows.scanned():
+            assert "sr" in flags(path)
+            assert "rr" not in flags(path)
+        assert "rr" in flags(path)
+
+
 def test_what_must_be_on_the_disk_first_is_there_first(tmp_path, monkeypatch):
     """A kill shows what was written, not what was flushed; the loss of power would."""
     with created(tmp_path / "rows") as rows:

@@ -19,8 +19,8 @@ flushes them, then empties the journal; to be killed meanwhile only means to do 
 
 import math
 import mmap
-from collections.abc import Mapping
-from contextlib import ExitStack, suppress
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -109,6 +109,7 @@ class MappedRows:
                     f"it has {(folder / ROWS).stat().st_size}. Restore the folder from a copy."
                 )
             self._map = mmap.mmap(file.fileno(), size)
+            self._expect("MADV_RANDOM")
             weight_CD = torch.frombuffer(self._map, dtype=dtype).view(num_rows, dim)
             self.parameter = nn.Parameter(weight_CD)
             self._address = weight_CD.data_ptr()
@@ -253,6 +254,19 @@ class MappedRows:
         with suppress(OSError):  # where a tensor still shows it; opening removes it
             state_path(self.folder, commit - 1).unlink()
 
+    @contextmanager
+    def scanned(self) -> Iterator[None]:
+        """Says that inside the ``with`` block all rows are read in order, as exact answers do.
+
+        The system reads ahead there. Outside it reads no page but those asked for, since the rows of a step lie
+        far apart.
+        """
+        self._expect("MADV_SEQUENTIAL")
+        try:
+            yield
+        finally:
+            self._expect("MADV_RANDOM")
+
     def close(self) -> None:
         """Lets another process open the folder. The parameter must not be changed any more."""
         self._is_open = False
@@ -265,6 +279,11 @@ class MappedRows:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+    def _expect(self, advice: str) -> None:
+        """Tell the system how pages will be read, where it takes such advice."""
+        if hasattr(mmap, advice):
+            self._map.madvise(getattr(mmap, advice))
 
     def _roll_back(self) -> None:
         weight_CD = self.parameter.detach()
