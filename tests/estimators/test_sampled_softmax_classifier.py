@@ -94,3 +94,29 @@ def test_another_sampler_is_taken():
     assert np.abs(uniform.coef_ - other.coef_).max() > 1e-3
     with pytest.raises(ConfigError):
         SampledSoftmaxClassifier(sampler="frequency", **options).fit(X, y)
+
+
+@pytest.mark.slow
+def test_a_million_classes_and_one_more():
+    num_classes, dim = 1_000_000, 32
+    generator = np.random.default_rng(0)
+    directions = generator.standard_normal((num_classes, dim)).astype(np.float32)
+
+    def rows(count):
+        """Small classes are frequent."""
+        labels = (generator.random(count) ** 4 * num_classes).astype(np.int64)
+        return directions[labels] + 0.1 * generator.standard_normal((count, dim)).astype(np.float32), labels
+
+    model = SampledSoftmaxClassifier(learning_rate=0.5)
+    X, y = rows(50_000)
+    model.partial_fit(X, y, classes=np.arange(num_classes))
+    assert model.coef_.shape == (num_classes, dim)
+    X, y = rows(500)
+    is_frequent = y < 1000
+    assert model.score(X[is_frequent], y[is_frequent]) > 0.9
+    assert model.score(-X[is_frequent], y[is_frequent]) < 0.1  # the wrong twin
+    new = generator.standard_normal(dim) + 0.1 * generator.standard_normal((512, dim))
+    model.partial_fit(new[:256], np.full(256, num_classes))
+    classes, probs = model.top_k(new[256:], 3)
+    assert (classes[:, 0] == num_classes).mean() > 0.9
+    assert (probs.sum(axis=1) <= 1).all()

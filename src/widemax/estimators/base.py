@@ -1,5 +1,6 @@
 """What the classifiers share: from scores to answers. Shapes: N rows, D features, C classes, K kept."""
 
+import warnings
 from abc import ABC, abstractmethod
 from typing import Any
 
@@ -97,13 +98,20 @@ class ProbabilisticClassifier(Classifier, ABC):
         return self._ranked(self._checked(X))
 
 
+def check_classes(y: Any) -> None:
+    """Refuses targets that are no classes. There may be as many classes as rows, of which scikit-learn warns."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "The number of unique classes", UserWarning)
+        check_classification_targets(y)
+
+
 def encoded_labels(y: Any) -> tuple[Array, Array]:
     """The classes, sorted, and each row's place among them, [N].
 
     Raises:
         DataError: fewer than two classes.
     """
-    check_classification_targets(y)
+    check_classes(y)
     classes, labels_N = np.unique(y, return_inverse=True)
     if len(classes) < 2:
         raise DataError(f"y must hold at least two classes; got one class, {classes.tolist()[0]!r}.")

@@ -10,11 +10,10 @@ from typing import Any, Self
 import numpy as np
 import torch
 from sklearn.utils import check_random_state
-from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import _check_sample_weight, validate_data
 from torch import Tensor, nn
 
-from widemax.estimators.base import DTYPES, Array, ProbabilisticClassifier, dense, encoded_labels
+from widemax.estimators.base import DTYPES, Array, ProbabilisticClassifier, check_classes, dense, encoded_labels
 from widemax.estimators.options import ABOVE_0, COUNT, check_options
 from widemax.heads.linear import LinearHead
 from widemax.optim import RowOptimizer, linear_decay
@@ -97,7 +96,7 @@ class MinibatchClassifier(ProbabilisticClassifier, ABC):
         self._check_options()
         is_first = not hasattr(self, "coef_")
         X, y = validate_data(self, X, y, accept_sparse="csr", dtype=DTYPES, reset=is_first)
-        check_classification_targets(y)
+        check_classes(y)
         named = np.unique(y if classes is None else np.concatenate([y, np.asarray(classes)]))
         if is_first:
             self._begin(X, named)

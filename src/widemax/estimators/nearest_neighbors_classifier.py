@@ -6,10 +6,9 @@ Shapes: N fitted rows, D features, B query rows, K neighbors, C classes.
 from typing import Any, Literal, Self, final
 
 import numpy as np
-from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from widemax.estimators.base import DTYPES, Array, ProbabilisticClassifier, dense
+from widemax.estimators.base import DTYPES, Array, ProbabilisticClassifier, check_classes, dense
 from widemax.estimators.options import COUNT, check_options
 from widemax.search import ExactIndex
 
@@ -69,7 +68,7 @@ class NearestNeighborsClassifier(ProbabilisticClassifier):
         """
         check_options(self, n_neighbors=COUNT)
         X, y = validate_data(self, X, y, accept_sparse="csr", dtype=DTYPES)
-        check_classification_targets(y)
+        check_classes(y)
         self.classes_, self.labels_ = np.unique(y, return_inverse=True)
         self.rows_ = dense(X)
         self._restored()
@@ -92,7 +91,7 @@ class NearestNeighborsClassifier(ProbabilisticClassifier):
         check_options(self, n_neighbors=COUNT)
         is_first = not hasattr(self, "rows_")
         X, y = validate_data(self, X, y, accept_sparse="csr", dtype=DTYPES, reset=is_first)
-        check_classification_targets(y)
+        check_classes(y)
         named = y if classes is None else np.concatenate([y, np.asarray(classes)])
         rows_ND, y_N = dense(X), y
         if not is_first:
