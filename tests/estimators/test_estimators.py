@@ -51,7 +51,7 @@ def test_every_public_estimator_is_in_the_table():
 
 
 @parametrize_with_checks(MEMBERS)
-@pytest.mark.filterwarnings("ignore")  # the checks stop early on purpose, and skip what needs pandas
+@pytest.mark.filterwarnings("ignore")  # the checks stop early on purpose
 def test_scikit_learn_accepts_it(estimator, check):
     check(estimator)
 
