@@ -2,14 +2,15 @@
 
     python -m benchmarks.planner_memory
 
-For each size and head a fresh process predicts its own peak, builds the real head with row-wise Adagrad,
-takes training steps, and reads its peak resident memory. The ratio is the predicted peak over the measured
-one; the summary holds the one farthest from 1.
+For each size, head and loss a fresh process predicts its own peak, builds the real head with row-wise
+Adagrad, takes training steps, and reads its peak resident memory. The ratio is the predicted peak over the
+measured one; the summary holds the one farthest from 1.
 """
 
 import math
 import time
 from collections.abc import Sequence
+from itertools import product
 from typing import Any
 
 from benchmarks.measure import is_quick, peak_memory_bytes, report, run_fresh, script
@@ -19,9 +20,10 @@ SEED = 0
 STEPS = {"exact": 3, "sampled": 20}
 SIZES = [(10_000, 128, 256), (200_000, 128, 512), (1_000_000, 64, 1024)]  # (classes, dim, batch)
 KINDS = ("exact", "sampled")
+LOSSES = ("cross_entropy", "binary_cross_entropy")
 
 
-def measure_one(kind: str, num_classes: int, dim: int, batch_size: int) -> dict[str, Any]:
+def measure_one(kind: str, loss: str, num_classes: int, dim: int, batch_size: int) -> dict[str, Any]:
     """Predicts, then trains, in this process."""
     import torch
 
@@ -40,7 +42,7 @@ def measure_one(kind: str, num_classes: int, dim: int, batch_size: int) -> dict[
     )
     cost = next(cost for cost in predicted.costs if cost.kind == kind)
     class_counts = torch.ones(num_classes, dtype=torch.int64)
-    head = heads[kind](num_classes, dim, class_counts=class_counts)
+    head = heads[kind](num_classes, dim, class_counts=class_counts, loss=loss)
     optimizer = RowwiseAdagrad(head.parameters())
     step_s = math.inf
     for _ in range(STEPS[kind]):
@@ -54,6 +56,7 @@ def measure_one(kind: str, num_classes: int, dim: int, batch_size: int) -> dict[
     peak = peak_memory_bytes()
     return {
         "kind": kind,
+        "loss": loss,
         "num_classes": num_classes,
         "dim": dim,
         "batch_size": batch_size,
@@ -69,12 +72,15 @@ def measure_one(kind: str, num_classes: int, dim: int, batch_size: int) -> dict[
 def main(argv: Sequence[str]) -> dict[str, Any]:
     """With arguments, one measurement as JSON; without, all of them in fresh processes."""
     if argv:
-        kind, *size = argv
-        return measure_one(kind, *map(int, size))
+        kind, loss, *size = argv
+        return measure_one(kind, loss, *map(int, size))
     sizes = SIZES[:2] if is_quick() else SIZES
-    rows = [run_fresh("benchmarks.planner_memory", kind, *map(str, size)) for size in sizes for kind in KINDS]
+    rows = [
+        run_fresh("benchmarks.planner_memory", kind, loss, *map(str, size))
+        for size, kind, loss in product(sizes, KINDS, LOSSES)
+    ]
     report("planner_memory", rows, seed=SEED)
-    ratios = {f"{row['kind']} {row['num_classes']:,}": row["memory_ratio"] for row in rows}
+    ratios = {f"{row['kind']} {row['loss']} {row['num_classes']:,}": row["memory_ratio"] for row in rows}
     worst = max(ratios.values(), key=lambda ratio: abs(math.log(ratio)))
     return {"benchmark": "planner_memory", "ratio": worst, "memory_ratios": ratios}
 

@@ -29,7 +29,8 @@ AFFORDABLE_RATIO = 2.0
 
 # How many tensors of one kind a step holds at its peak; benchmarks/planner_memory.py checks them.
 PLAIN_LOGITS_HELD = 9
-SAMPLED_LOGITS_HELD = 7
+# A softmax holds 2, yes-or-no questions 6.
+SAMPLED_LOGITS_HELD = 4
 GATHERED_ROWS_HELD = 5
 TILES_BYTES = 5 * 4 * 2**20
 # How often a step moves them through memory; benchmarks/planner_memory.py shows the times beside.

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from widemax.kernels.exponentials import exp_minus_
+from widemax.kernels.exponentials import exp_minus_, softplus
 
 
 @pytest.mark.parametrize("shift", [0.0, 17.3, -1e3])
@@ -30,3 +30,28 @@ def test_limits_and_in_place():
     found = exp_minus_(values, torch.zeros(1))
     assert found.data_ptr() == values.data_ptr()
     torch.testing.assert_close(found, torch.tensor([[1, 0, torch.inf, torch.nan, 0]]), equal_nan=True)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_softplus_is_exact_everywhere(dtype):
+    values = torch.linspace(-800, 800, 100_001, dtype=torch.float64).to(dtype)
+    known = -torch.nn.functional.logsigmoid(-values.double())
+    smallest = torch.finfo(dtype).tiny
+
+    def is_right(found):
+        # exp errs by a rounding of its argument.
+        allowed = (4 + values.double().clamp(max=0).abs()) * torch.finfo(dtype).eps * known + smallest
+        return bool(((found.double() - known).abs() <= allowed).all())
+
+    assert is_right(softplus(values))
+    out = torch.empty_like(values)
+    assert softplus(values, out=out).data_ptr() == out.data_ptr()
+    assert is_right(out)
+    if dtype == torch.float64:
+        assert not is_right(torch.nn.functional.softplus(values))  # the wrong twin: x itself from 20
+
+
+def test_softplus_has_the_sigmoid_as_its_slope():
+    values = torch.tensor([-torch.inf, -50.0, 0.0, 3.0, 50.0, 1000.0], dtype=torch.float64).requires_grad_()
+    softplus(values).sum().backward()
+    torch.testing.assert_close(values.grad, torch.sigmoid(values.detach()))

@@ -99,7 +99,7 @@ class ProbabilisticClassifier(Classifier, ABC):
 
 
 def check_classes(y: Any) -> None:
-    """Refuses targets that are no classes. There may be as many classes as rows, of which scikit-learn warns."""
+    """Refuses targets that are no classes; as many classes as rows, of which scikit-learn warns, are."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "The number of unique classes", UserWarning)
         check_classification_targets(y)

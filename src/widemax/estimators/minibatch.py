@@ -13,7 +13,14 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import _check_sample_weight, validate_data
 from torch import Tensor, nn
 
-from widemax.estimators.base import DTYPES, Array, ProbabilisticClassifier, check_classes, dense, encoded_labels
+from widemax.estimators.base import (
+    DTYPES,
+    Array,
+    ProbabilisticClassifier,
+    check_classes,
+    dense,
+    encoded_labels,
+)
 from widemax.estimators.options import ABOVE_0, COUNT, check_options
 from widemax.heads.linear import LinearHead
 from widemax.optim import RowOptimizer, linear_decay

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from widemax.heads.labels import Labels, label_pairs, target_shares
 from widemax.heads.scores import Score, build_score
-from widemax.kernels import Pairs, gather_groups, linear_logsumexp
+from widemax.kernels import Pairs, gather_groups, linear_logsumexp, softplus
 from widemax.numerics import log_sigmoid
 from widemax.numerics.arrays import widened_tensor
 from widemax.registry import Spec
@@ -133,7 +133,7 @@ def sampled_sigmoid_loss(
     scored = _scored(hidden, weight, bias, pairs, candidates, temperature, build_score(score), shift=shift)
     others_BS = widened_tensor(scored.hidden_BD @ scored.weight_SD.T) + scored.shift_S
     others_BS.index_put_(tuple(scored.hits), others_BS.new_tensor(-torch.inf))
-    negatives_BS = -log_sigmoid(-others_BS)
+    negatives_BS = softplus(others_BS)
     if correction in ("importance", "refined"):
         negative_B = negatives_BS @ (-candidates.log_expected_count_S).exp().to(negatives_BS.dtype)
     else:

@@ -1,5 +1,6 @@
 """Fast twins of plain functions; a twin has the same signature as the plain form."""
 
+from widemax.kernels.exponentials import softplus
 from widemax.kernels.fused import (
     SkippedTiles,
     fused_binary_cross_entropy,
@@ -28,6 +29,7 @@ __all__ = [
     "plain_binary_cross_entropy",
     "plain_cross_entropy",
     "rows_at_once",
+    "softplus",
     "stream_classes",
     "tiled_binary_cross_entropy",
     "tiled_cross_entropy",

@@ -13,10 +13,9 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from widemax.kernels.exponentials import exp_minus_
+from widemax.kernels.exponentials import exp_minus_, softplus
 from widemax.kernels.pairs import Pairs
 from widemax.kernels.plain import plain_gradients
-from widemax.numerics import log_sigmoid
 
 # Exponentials kept at a time: twice as many as there are weights, within these limits.
 KEPT_ELEMENTS = 2**24
@@ -175,6 +174,11 @@ class _Sweep:
         self.chunk_rows = max(1, rows_at_once(num_rows, dim, num_classes))
         self.width = min(max(TILE_ELEMENTS // self.chunk_rows, MIN_TILE_WIDTH), num_classes)
         self.kept = hidden_BD.new_empty(self.chunk_rows * num_classes)
+        # One room for all tiles: memory taken and given back tile by tile, between small tensors that stay,
+        # would fall to pieces.
+        tile = self.chunk_rows * self.width
+        self.wide = hidden_BD.new_empty(0 if self.dtype == self.low_dtype else tile, dtype=self.dtype)
+        self.softplus = hidden_BD.new_empty(0 if self.softmax else tile, dtype=self.dtype)
         self.hidden_grad_BD = torch.zeros_like(hidden_BD, dtype=self.dtype) if needed[0] else None
         self.weight_grad_CD = torch.empty_like(self.weight_CD, dtype=self.dtype) if needed[1] else None
         self.bias_grad_C = torch.zeros_like(self.bias_C) if self.bias_C is not None and needed[2] else None
@@ -253,7 +257,9 @@ class _Sweep:
             stop = min(start + self.width, num_classes)
             kept_bW = self.kept[num_rows * start : num_rows * stop].view(num_rows, stop - start)
             torch.mm(hidden_bD, self.weight_CD[start:stop].T, out=kept_bW)
-            logits_bW = kept_bW.to(self.dtype)
+            logits_bW = kept_bW
+            if self.dtype != self.low_dtype:
+                logits_bW = self.wide[: kept_bW.numel()].view_as(kept_bW).copy_(kept_bW)
             if self.bias_C is not None:
                 logits_bW += self.bias_C[start:stop]
             rows, columns = targets.rows_P[places], targets.ids_P[places] - start
@@ -266,7 +272,8 @@ class _Sweep:
                 values_bW[rows, columns] = 0
                 tile_sum_b = values_bW.sum(1)
             else:
-                tile_sum_b = -log_sigmoid(-logits_bW).sum(1)
+                room_bW = self.softplus[: logits_bW.numel()].view_as(logits_bW)
+                tile_sum_b = softplus(logits_bW, out=room_bW).sum(1)
                 values_bW = logits_bW.sigmoid_()
                 values_bW[rows, columns] = 0
             sum_b += tile_sum_b

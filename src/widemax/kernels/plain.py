@@ -8,8 +8,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from widemax.kernels.exponentials import softplus
 from widemax.kernels.pairs import Pairs
-from widemax.numerics import log_sigmoid, log_softmax
+from widemax.numerics import log_softmax
 from widemax.numerics.arrays import widened_tensor
 
 
@@ -76,7 +77,7 @@ def plain_binary_cross_entropy(
     """
     logits_BC = _logits(hidden, weight, bias, temperature)
     terms_P = target_weights.to(logits_BC.dtype) * logits_BC[targets.rows_P, targets.ids_P]
-    return (-log_sigmoid(-logits_BC)).sum(1).index_add(0, targets.rows_P, -terms_P)
+    return softplus(logits_BC).sum(1).index_add(0, targets.rows_P, -terms_P)
 
 
 def plain_gradients(

@@ -10,9 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from widemax.kernels.exponentials import softplus
 from widemax.kernels.pairs import Pairs
 from widemax.kernels.plain import plain_gradients
-from widemax.numerics import log_sigmoid
 
 # Logits held at a time: the fastest of the powers of two on a two-core processor.
 TILE_ELEMENTS = 2**22
@@ -89,7 +89,7 @@ class _TiledLoss(torch.autograd.Function):
                 sum_B += logits_BW.sub_(larger_B[:, None]).exp_().sum(1)
                 max_B = larger_B
             else:
-                sum_B -= log_sigmoid(logits_BW.neg_()).sum(1)
+                sum_B += softplus(logits_BW, out=logits_BW).sum(1)
         # Relative to the row's maximum, because log Z − s would cancel for large logits. Without a softmax
         # that maximum is 0 and the same line gives −Σ t s.
         terms_P = (1 - smoothing) * weights_P * (max_B[rows_P] - target_logits_P)

@@ -258,8 +258,8 @@ class MappedRows:
     def scanned(self) -> Iterator[None]:
         """Says that inside the ``with`` block all rows are read in order, as exact answers do.
 
-        The system reads ahead there. Outside it reads no page but those asked for, since the rows of a step lie
-        far apart.
+        The system reads ahead there. Outside it reads no page but those asked for, since the rows of a step
+        lie far apart.
         """
         self._expect("MADV_SEQUENTIAL")
         try:
