@@ -48,16 +48,18 @@ class _LinearLogsumexp(torch.autograd.Function):
         num_rows, num_shared = len(hidden_BD), len(weight_SD)
         dtype = torch.promote_types(hidden_BD.dtype, torch.float32)
         shift_S = shift_S.to(dtype)
-        kept_BS = hidden_BD.new_empty(num_rows, num_shared)
+        kept_BS = hidden_BD @ weight_SD.T
         max_B = torch.zeros(num_rows, dtype=dtype, device=hidden_BD.device)
         sum_B = torch.zeros_like(max_B)
         hits = Pairs(rows_H, columns_H)
         size = max(1, BLOCK_ELEMENTS // max(num_shared, 1))
+        room_bS = shift_S.new_empty(min(size, num_rows) if kept_BS.dtype != dtype else 0, num_shared)
         for start in range(0, num_rows if num_shared else 0, size):
             block = slice(start, start + size)
-            kept_bS = kept_BS[block]
-            torch.mm(hidden_BD[block], weight_SD.T, out=kept_bS)
-            logits_bS = widened_tensor(kept_bS).add_(shift_S)
+            logits_bS = kept_bS = kept_BS[block]
+            if kept_bS.dtype != dtype:
+                logits_bS = room_bS[: len(kept_bS)].copy_(kept_bS)
+            logits_bS += shift_S
             logits_bS.index_put_(
                 tuple(hits.of_rows(start, start + size)[1]), logits_bS.new_tensor(-torch.inf)
             )
