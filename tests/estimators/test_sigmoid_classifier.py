@@ -1,12 +1,16 @@
 """SigmoidClassifier: a logistic regression a label, the certificate, and what it answers."""
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 import scipy.sparse
 from sklearn.datasets import make_multilabel_classification
 from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import f1_score, hamming_loss
 from sklearn.multiclass import OneVsRestClassifier
+from sklearn.preprocessing import MultiLabelBinarizer, StandardScaler
 
+from widemax.data import at_hand, resolve
 from widemax.errors import DataError
 from widemax.estimators import SigmoidClassifier, SoftmaxRegression
 
@@ -101,3 +105,28 @@ def test_many_labels_are_drafted_too():
     model = SigmoidClassifier(tol=1e-9).fit(X, Y)
     peer = LogisticRegression(tol=1e-10, solver="newton-cg").fit(X, Y[:, 7])
     np.testing.assert_allclose(model.coef_[7], peer.coef_[0], atol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["mulan_emotions", "mulan_yeast"])
+def test_on_real_labels_it_is_a_logistic_regression_a_label(
+    name, widemax_data, tmp_path_factory, monkeypatch
+):
+    monkeypatch.setenv("WIDEMAX_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
+    if not at_hand(name):
+        pytest.skip(f"data not at hand: {name}")
+    tables = [pq.read_table(path) for path in resolve([f"{name}:train", f"{name}:test"])]
+    scaler, binarizer = StandardScaler(), MultiLabelBinarizer()
+    X, test_X = (np.stack(table["features"].to_numpy()).astype(float) for table in tables)
+    X, test_X = scaler.fit_transform(X), scaler.transform(test_X)
+    Y, test_Y = (table["labels"].to_pylist() for table in tables)
+    Y, test_Y = binarizer.fit_transform(Y), binarizer.transform(test_Y)
+
+    def measures(model):
+        given = model.fit(X, Y).predict(test_X)
+        return [f1_score(test_Y, given, average="micro"), hamming_loss(test_Y, given)]
+
+    peer = OneVsRestClassifier(LogisticRegression(C=0.1, tol=1e-6, solver="newton-cg"))
+    expected = measures(peer)
+    assert measures(SigmoidClassifier(C=0.1, tol=1e-8)) == pytest.approx(expected, abs=1e-3)
+    # A hundredth of C is another model.
+    assert measures(SigmoidClassifier(C=1e-3)) != pytest.approx(expected, abs=1e-3)

@@ -9,7 +9,6 @@ import numpy.typing as npt
 import scipy.sparse
 from sklearn.base import ClassifierMixin
 from sklearn.utils.class_weight import compute_class_weight
-from sklearn.utils.extmath import safe_sparse_dot
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
@@ -132,14 +131,6 @@ def weights_of_rows(X: Any, y: Array, sample_weight: Any, class_weight: Any) -> 
     if not weight_N.sum() > 0:
         raise DataError("sample_weight and class_weight must leave a row of positive weight; all are 0.")
     return weight_N
-
-
-def linear_scores(X: Any, coef_KD: Array, intercept_K: Array) -> Array:
-    """W x + b, [N, C]; a single vector of weights is that of the second of two classes."""
-    scores_NK: Array = safe_sparse_dot(X, coef_KD.T, dense_output=True) + intercept_K
-    if scores_NK.shape[1] == 1:
-        return np.concatenate([np.zeros_like(scores_NK), scores_NK], axis=1)
-    return scores_NK
 
 
 def dense(X: Any) -> Array:

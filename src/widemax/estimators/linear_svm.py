@@ -6,18 +6,17 @@ Shapes: N rows, D features, C classes, K = C vectors of weights (1 for two class
 
 import warnings
 from collections.abc import Mapping
-from functools import partial
 from typing import Any, Literal, Self, final, get_args
 
 import numpy as np
 import torch
-from scipy.optimize import minimize
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.validation import validate_data
 from torch import Tensor
 
 from widemax.errors import ConfigError, did_you_mean
-from widemax.estimators.base import DTYPES, Array, Classifier, encoded_labels, linear_scores, weights_of_rows
+from widemax.estimators.base import DTYPES, Array, encoded_labels, weights_of_rows
+from widemax.estimators.linear import LinearClassifier
 from widemax.estimators.margins import MarginLoss, Margins
 from widemax.estimators.options import ABOVE_0, AT_LEAST_0, COUNT, check_options
 from widemax.estimators.products import products
@@ -26,7 +25,7 @@ _SHRINK = 4
 
 
 @final
-class LinearSVM(Classifier):
+class LinearSVM(LinearClassifier):
     """A linear classifier that wants the right class to stand a margin above the wrong ones.
 
     Minimizes Σ_i ω_i ℓ(W x_i + b, y_i) + λ/2 (‖W‖² + ‖b‖²) with ω_i the share of row i in all weights,
@@ -40,7 +39,7 @@ class LinearSVM(Classifier):
     ``sklearn.svm.LinearSVC`` divided by C Σ_i w_i, with ``loss="hinge"`` for one against the rest.
 
     L-BFGS minimizes a smooth bound from below, whose kinks are rounded over a width, and the width shrinks
-    until the certificate ``gap_`` holds: what the bound leaves plus ‖gradient‖² / (2λ).
+    until the certificate ``gap_`` holds: the duality gap at the slopes of the bound.
 
     There are no probabilities, as a margin is none: ``CalibratedTemperature(LinearSVM())`` gives some. There
     is no ``partial_fit``: an optimum belongs to all rows together; ``warm_start`` begins at the previous one.
@@ -52,7 +51,7 @@ class LinearSVM(Classifier):
         max_iter: at most so many steps.
         fit_intercept: whether there are biases b.
         class_weight: weight of each class, by class; "balanced" makes all classes count alike.
-        warm_start: start from the previous solution, where classes and features are the same.
+        warm_start: start from the previous solution.
 
     Attributes:
         classes_: the classes, sorted.
@@ -71,9 +70,6 @@ class LinearSVM(Classifier):
     Source: Doğan, Glasmachers, Igel, "A Unified View on Multi-class Support Vector Classification", JMLR 2016
         (the losses); Nesterov, "Smooth minimization of non-smooth functions", Math. Program. 2005 (width).
     """
-
-    coef_: Array
-    intercept_: Array
 
     def __init__(
         self,
@@ -108,6 +104,7 @@ class LinearSVM(Classifier):
         Raises:
             ConfigError: an option out of its range.
             DataError: fewer than two classes, or no row of positive weight.
+            ShapeError: a warm start from other features or classes.
         """
         check_options(self, C=ABOVE_0, tol=AT_LEAST_0, max_iter=COUNT)
         if self.loss not in get_args(MarginLoss):
@@ -126,37 +123,18 @@ class LinearSVM(Classifier):
         self.intercept_ = (weight_FK[-1] if self.fit_intercept else np.zeros(num_vectors)).astype(X.dtype)
         return self
 
-    def _start(self, num_features: int, num_vectors: int, classes: Array) -> Array:
-        weight_FK = np.zeros((num_features + self.fit_intercept, num_vectors))
-        if self.warm_start and hasattr(self, "coef_") and np.array_equal(self.classes_, classes):
-            weight_FK[:num_features] = self.coef_.T
-            if self.fit_intercept:
-                weight_FK[-1] = self.intercept_
-        return weight_FK
-
     def _minimize(self, X: Any, labels_N: Tensor, weight_N: Array, weight_FK: Array) -> Array:
         problem = Margins(products(X, np.float64), labels_N, weight_N, self.loss, self.C, weight_FK.shape)
         width, steps, value = 1.0, 0, problem.value(weight_FK)
         best_FK, self.objective_, self.gap_ = weight_FK, value, np.inf
-        rounding = value - problem.smooth(weight_FK.ravel(), width)[0]
+        kinks, _ = problem.gap(weight_FK, width)
         while True:
             # Nearer to the optimum of the bound than the bound is to the objective is nearer than needed.
-            enough = max(self.tol * value, rounding) / 4
-            found = minimize(
-                problem.smooth,
-                weight_FK.ravel(),
-                (width,),
-                jac=True,
-                method="L-BFGS-B",
-                callback=partial(problem.stop_within, enough),
-                options={"maxiter": self.max_iter - steps, "maxfun": 10**9, "gtol": 0.0, "ftol": 0.0},
-            )
-            weight_FK = problem.settled(found.x.reshape(weight_FK.shape), width)
-            steps, value = steps + int(found.nit), problem.value(weight_FK)
-            bound, gradient = problem.smooth(weight_FK.ravel(), width)
-            rounding = value - bound
-            gap = rounding + float(gradient @ gradient) / (2 * problem.strength)
-            share = gap / value if value else gap
+            enough = max(self.tol * value, kinks) / 4
+            weight_FK, more = problem.descend(weight_FK, width, enough=enough, max_iter=self.max_iter - steps)
+            steps, value = steps + more, problem.value(weight_FK)
+            kinks, distance = problem.gap(weight_FK, width)
+            share = (kinks + distance) / value if value else kinks + distance
             # Where the width is too small for float64 no stage comes nearer.
             is_nearer = share < self.gap_
             if is_nearer:
@@ -173,7 +151,4 @@ class LinearSVM(Classifier):
                 )
                 return best_FK
             width /= _SHRINK
-            rounding /= _SHRINK
-
-    def _scores(self, X: Any) -> Array:
-        return linear_scores(X, self.coef_, self.intercept_)
+            kinks /= _SHRINK

@@ -12,8 +12,8 @@ import numpy.typing as npt
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state
 
-from widemax.errors import ShapeError
-from widemax.estimators.base import Array, ProbabilisticClassifier, linear_scores
+from widemax.estimators.base import Array, ProbabilisticClassifier
+from widemax.estimators.linear import LinearClassifier
 from widemax.estimators.objective import Objective
 from widemax.estimators.options import ABOVE_0, AT_LEAST_0, COUNT, SHARE, check_options
 from widemax.estimators.penalty import Penalty
@@ -21,21 +21,14 @@ from widemax.estimators.products import products
 from widemax.estimators.solve import solve
 
 
-class Regression(ProbabilisticClassifier, ABC):
+class Regression(LinearClassifier, ProbabilisticClassifier, ABC):
     """Logits W x + b, with one vector of weights for two classes, and the options of the solver."""
 
-    coef_: Array
-    intercept_: Array
     C: float
     l1_ratio: float
     tol: float
     max_iter: int
-    fit_intercept: bool
-    warm_start: bool
     random_state: Any
-
-    def _scores(self, X: Any) -> Array:
-        return linear_scores(X, self.coef_, self.intercept_)
 
     def _check_options(self) -> None:
         check_options(self, C=ABOVE_0, l1_ratio=SHARE, tol=AT_LEAST_0, max_iter=COUNT)
@@ -78,17 +71,3 @@ class Regression(ProbabilisticClassifier, ABC):
                 stacklevel=3,
             )
         return self
-
-    def _start(self, num_features: int, num_vectors: int, classes: Array) -> Array:
-        weight_FK = np.zeros((num_features + self.fit_intercept, num_vectors))
-        if not (self.warm_start and hasattr(self, "coef_")):
-            return weight_FK
-        if self.coef_.shape != (num_vectors, num_features) or not np.array_equal(self.classes_, classes):
-            raise ShapeError(
-                f"a warm start needs the classes and features of the previous fit, {self.coef_.shape}; got "
-                f"{(num_vectors, num_features)} or other classes. Set warm_start=False."
-            )
-        weight_FK[:num_features] = self.coef_.T
-        if self.fit_intercept:
-            weight_FK[-1] = self.intercept_
-        return weight_FK

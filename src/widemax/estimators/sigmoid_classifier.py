@@ -94,7 +94,7 @@ class SigmoidClassifier(Regression):
         Raises:
             ConfigError: an option out of its range.
             DataError: answers other than 0 and 1, fewer than two classes, or no row of positive weight.
-            ShapeError: a warm start from weights of another shape.
+            ShapeError: a warm start from other features or labels.
         """
         self._check_options()
         X, y = validate_data(self, X, y, accept_sparse="csr", dtype=DTYPES, order="C", multi_output=True)

@@ -1,0 +1,61 @@
+"""What linear classifiers solved to an optimum share: their scores, and where a fit starts.
+
+Shapes: N rows, D features, C classes, K = C vectors of weights (1 for two classes), F = D + 1 with biases
+(F = D without).
+"""
+
+from abc import ABC
+from typing import Any
+
+import numpy as np
+from sklearn.utils.extmath import safe_sparse_dot
+
+from widemax.errors import ShapeError
+from widemax.estimators.base import Array, Classifier
+
+_MOST_SHOWN = 5
+
+
+class LinearClassifier(Classifier, ABC):
+    """Scores W x + b, with one vector of weights for two classes.
+
+    Attributes:
+        coef_: W, [K, D].
+        intercept_: b, [K].
+    """
+
+    coef_: Array
+    intercept_: Array
+    fit_intercept: bool
+    warm_start: bool
+
+    def _scores(self, X: Any) -> Array:
+        scores_NK: Array = safe_sparse_dot(X, self.coef_.T, dense_output=True) + self.intercept_
+        if len(self.coef_) == 1:  # the second of two classes
+            return np.concatenate([np.zeros_like(scores_NK), scores_NK], axis=1)
+        return scores_NK
+
+    def _start(self, num_features: int, num_vectors: int, classes: Array) -> Array:
+        """Weights to start from, [F, K] in float64: the previous ones for a warm start, otherwise 0."""
+        weight_FK = np.zeros((num_features + self.fit_intercept, num_vectors))
+        if not (self.warm_start and hasattr(self, "coef_")):
+            return weight_FK
+        if self.coef_.shape[1] != num_features:
+            raise ShapeError(
+                f"a warm start needs the {self.coef_.shape[1]} features of the previous fit; got "
+                f"{num_features}. Set warm_start=False, or fit a new estimator."
+            )
+        if len(self.coef_) != num_vectors or not np.array_equal(self.classes_, classes):
+            raise ShapeError(
+                f"a warm start needs y to be as in the previous fit, of {_listed(self.classes_)}; got "
+                f"{_listed(classes)}. Set warm_start=False, or fit a new estimator."
+            )
+        weight_FK[:num_features] = self.coef_.T
+        if self.fit_intercept:
+            weight_FK[-1] = self.intercept_
+        return weight_FK
+
+
+def _listed(classes: Array) -> str:
+    shown = ", ".join(map(repr, classes[:_MOST_SHOWN].tolist()))
+    return shown if len(classes) <= _MOST_SHOWN else f"{shown} and {len(classes) - _MOST_SHOWN} more"
