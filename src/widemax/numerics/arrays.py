@@ -93,7 +93,7 @@ def _refuse_kind(name: str, got: str) -> NoReturn:
 
 def widened_tensor(x: torch.Tensor) -> torch.Tensor:
     """The tensor itself in float32 or float64, anything narrower in float32."""
-    return x.to(torch.promote_types(x.dtype, torch.float32))
+    return x if x.dtype in (torch.float32, torch.float64) else x.to(torch.float32)
 
 
 def widened_array(x: NumpyArray) -> NumpyArray:
