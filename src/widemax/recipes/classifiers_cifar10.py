@@ -126,8 +126,7 @@ def read_photos(split: str, *, every: int = 1) -> Photos:
     """One photograph in ``every`` of a split, "train" or "test"."""
     (path,) = resolve([f"cifar10:{split}"])
     table = pq.read_table(path)
-    images = table["image"].combine_chunks()
-    pixels_NHW3 = images.storage.flatten().to_numpy().reshape(len(table), *images.type.shape)
+    pixels_NHW3 = table["image"].combine_chunks().to_numpy_ndarray()
     return Photos(pixels_NHW3[::every], np.array(table["label"].to_pylist())[::every])
 
 

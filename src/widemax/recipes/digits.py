@@ -56,8 +56,7 @@ def read_digits(split: str, rows: int | None = None) -> Digits:
     """The first images of a split, "train" or "test"; all of them by default."""
     (path,) = resolve([f"mnist:{split}"])
     table = pq.read_table(path)[:rows]
-    images = table["image"].combine_chunks()
-    pixels_NHW = images.storage.flatten().to_numpy().reshape(len(table), *images.type.shape[:2])
+    pixels_NHW = table["image"].combine_chunks().to_numpy_ndarray()[..., 0]
     return Digits(torch.tensor(pixels_NHW), torch.tensor(table["label"].to_numpy().astype(np.int64)))
 
 

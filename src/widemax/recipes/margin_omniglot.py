@@ -135,13 +135,12 @@ class Characters:
 def read_characters() -> Characters:
     """All characters, by name; the writers of each in the order of the files."""
     paths = [path for part in ("train", "test") for path in resolve([f"omniglot_background:{part}"])]
-    table = pa.concat_tables([pq.read_table(path) for path in paths]).combine_chunks()
-    images = table["image"].combine_chunks()
-    pixels_BHW = images.storage.flatten().to_numpy().reshape(len(table), *images.type.shape[:2])
+    table = pa.concat_tables([pq.read_table(path) for path in paths])
+    pixels_BHW = table["image"].combine_chunks().to_numpy_ndarray()[..., 0]
     names_B = np.array(table["label"].to_pylist())
     # A stable order keeps that of the writers within a character.
     order_B = np.argsort(names_B, kind="stable")
-    pixels_CKHW = pixels_BHW[order_B].reshape(-1, NUM_WRITERS, *images.type.shape[:2])
+    pixels_CKHW = pixels_BHW[order_B].reshape(-1, NUM_WRITERS, *pixels_BHW.shape[1:])
     return Characters(names_B[order_B[::NUM_WRITERS]], torch.tensor(pixels_CKHW))
 
 
