@@ -47,7 +47,7 @@ def out_of_scope_auroc(run: Path) -> float:
     def confidence(data: str) -> np.ndarray:
         dataset = Dataset(resolve([data]), replace(model.schema, target=None))
         return np.concatenate(
-            [model.topk(batch.columns, 1).log_probs_BK[:, 0].numpy() for batch in dataset.batches(512)]
+            [model.topk(batch.columns, 1).log_probs[:, 0].numpy() for batch in dataset.batches(512)]
         )
 
     return auroc(confidence("clinc150:test"), confidence("clinc150:oos_test"))

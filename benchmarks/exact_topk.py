@@ -103,7 +103,7 @@ def gaussian(question: str, num_queries: int) -> list[dict[str, Any]]:
     index = ExactIndex(vectors)
     build_s = time.perf_counter() - started
     truth = (queries[:PEER_ROWS].double() @ vectors.double().T).topk(K)
-    exact = torch.equal(index.topk(queries, K).ids_BK[:PEER_ROWS], truth.indices)
+    exact = torch.equal(index.topk(queries, K).ids[:PEER_ROWS], truth.indices)
     calls: dict[str, Callable[[], object]] = {
         "widemax": lambda: index.topk(queries, K),
         "torch": lambda: (queries @ vectors.T).topk(K),
@@ -135,7 +135,7 @@ def knn() -> list[dict[str, Any]]:
     started = time.perf_counter()
     index = ExactIndex(images, metric="euclidean")
     build_s = time.perf_counter() - started
-    votes_BKC = torch.nn.functional.one_hot(torch.tensor(labels).long()[index.topk(queries, 5).ids_BK])
+    votes_BKC = torch.nn.functional.one_hot(torch.tensor(labels).long()[index.topk(queries, 5).ids])
     # Of equally frequent classes the smallest, as scikit-learn does.
     predicted = votes_BKC.sum(1).argmax(1).numpy()
     peer = KNeighborsClassifier(5, algorithm="brute").fit(images, labels)

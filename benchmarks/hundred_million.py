@@ -63,12 +63,12 @@ def answers(run: "Run", hidden: Any, labels: Any, name: str) -> dict[str, float]
     with nullcontext() if run.rows is None else run.rows.scanned():
         found = run.head.answer(hidden, labels, k=10)
     seconds = time.perf_counter() - started
-    is_right = (found.label_ranks_P == 1).double()
+    is_right = (found.label_ranks == 1).double()
     is_common = labels < HEAD_CLASSES
     return {
-        f"{name}_nll": float(-found.label_log_probs_P.double().mean()),
+        f"{name}_nll": float(-found.label_log_probs.double().mean()),
         f"{name}_top1": float(is_right.mean()),
-        f"{name}_top10": float((found.label_ranks_P <= 10).double().mean()),
+        f"{name}_top10": float((found.label_ranks <= 10).double().mean()),
         f"{name}_top1_common": float(is_right[is_common].mean()),
         f"{name}_answer_s": seconds,
     }

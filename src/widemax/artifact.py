@@ -91,10 +91,10 @@ class Model:
 
     def decode(self, topk: TopK) -> list[list[Prediction]]:
         """Class ids as labels; excluded classes (log-probability −inf) are left out."""
-        ids_BK = topk.class_ids_BK.numpy()
+        ids_BK = topk.class_ids.numpy()
         labels = iter(self.vocabulary.decode(ids_BK.reshape(-1)))
-        log_probs_BK = topk.log_probs_BK.tolist()
-        logits_BK = topk.logits_BK.tolist()
+        log_probs_BK = topk.log_probs.tolist()
+        logits_BK = topk.logits.tolist()
         return [
             [
                 prediction

@@ -78,8 +78,8 @@ def test_head_probabilities_sum_to_one_and_topk_is_brute_force(name: str) -> Non
     torch.testing.assert_close(log_probs_BC.exp().sum(1), torch.ones(B))
     best_BC = np.lexsort((np.broadcast_to(np.arange(C), (B, C)), -head.logits(hidden).numpy()))
     topk = head.topk(hidden, 6)
-    np.testing.assert_array_equal(topk.class_ids_BK, best_BC[:, :6])
-    torch.testing.assert_close(topk.log_probs_BK, log_probs_BC.gather(1, topk.class_ids_BK))
+    np.testing.assert_array_equal(topk.class_ids, best_BC[:, :6])
+    torch.testing.assert_close(topk.log_probs, log_probs_BC.gather(1, topk.class_ids))
 
 
 @pytest.mark.parametrize("name", heads.names())
@@ -87,8 +87,8 @@ def test_head_answers_agree_with_its_log_probs(name: str) -> None:
     head, hidden = build_head(name), some_hidden()
     labels = torch.arange(0, C, 6)
     answers = head.answer(hidden, labels, k=C)
-    torch.testing.assert_close(answers.label_log_probs_P, head.log_probs(hidden, labels).diagonal())
-    ranked = answers.topk.class_ids_BK.gather(1, answers.label_ranks_P[:, None] - 1)
+    torch.testing.assert_close(answers.label_log_probs, head.log_probs(hidden, labels).diagonal())
+    ranked = answers.topk.class_ids.gather(1, answers.label_ranks[:, None] - 1)
     assert torch.equal(ranked[:, 0], labels)
 
 
@@ -97,12 +97,12 @@ def test_head_learns(name: str) -> None:
     head, hidden = build_head(name), some_hidden()
     labels = torch.arange(0, C, 6)
     optimizer = torch.optim.SGD(head.parameters(), lr=0.5)
-    before = head.answer(hidden, labels, k=1).label_log_probs_P
+    before = head.answer(hidden, labels, k=1).label_log_probs
     for _ in range(20):
         optimizer.zero_grad()
         head(hidden, labels).backward()
         optimizer.step()
-    assert (head.answer(hidden, labels, k=1).label_log_probs_P > before + 0.5).all()
+    assert (head.answer(hidden, labels, k=1).label_log_probs > before + 0.5).all()
 
 
 # Metrics: best for perfect predictions, worse for others, and the same however rows are cut into chunks.

@@ -32,7 +32,7 @@ def rows_of(seed: int, num_rows: int, old: np.ndarray, new: np.ndarray) -> tuple
 
 def nll_after(shift: PriorShift, log_probs: np.ndarray, labels: np.ndarray) -> float:
     rows = known(log_probs, log_probs.shape[1])
-    return float(-shift.apply(rows).log_probs_BK[rows.ids_BK == labels[:, None]].mean())
+    return float(-shift.apply(rows).log_probs[rows.ids_BK == labels[:, None]].mean())
 
 
 def test_known_priors_give_the_posterior_of_bayes() -> None:
@@ -42,7 +42,7 @@ def test_known_priors_give_the_posterior_of_bayes() -> None:
     rows = known(log_probs, C)
     got = PriorShift(old, new).apply(rows)
     assert got.normalizer == "exact"
-    np.testing.assert_allclose(got.log_probs_BK, np.take_along_axis(truth, rows.ids_BK, 1), atol=1e-10)
+    np.testing.assert_allclose(got.log_probs, np.take_along_axis(truth, rows.ids_BK, 1), atol=1e-10)
 
 
 def test_dividing_the_wrong_way_is_worse_than_nothing() -> None:
@@ -98,7 +98,7 @@ def test_spreading_the_tail_equally_would_drift_further_from_a_prior_that_did_no
     rows, new = known(log_probs, k), old
     listed = np.exp(rows.logits_BK)
     for _ in range(5):
-        posterior = np.tile(np.exp(rows.log_tail_B)[:, None] / (num_classes - k), (1, num_classes))
+        posterior = np.tile(np.exp(rows.log_tail)[:, None] / (num_classes - k), (1, num_classes))
         np.put_along_axis(posterior, rows.ids_BK, listed, 1)
         posterior *= new / old
         new = (posterior / posterior.sum(1, keepdims=True)).mean(0)
@@ -114,9 +114,9 @@ def test_short_lists_give_probabilities_that_sum_to_one() -> None:
     log_probs, labels = rows_of(6, 40, UNIFORM, UNIFORM)
     got = PriorShift(UNIFORM, new).apply(known(log_probs, 3, labels))
     assert got.normalizer == "estimated"
-    np.testing.assert_allclose(np.exp(got.log_probs_BK).sum(1) + np.exp(got.log_tail_B), 1)
+    np.testing.assert_allclose(np.exp(got.log_probs).sum(1) + np.exp(got.log_tail), 1)
     listed = known(log_probs, 3).ids_BK
-    assert (np.exp(got.log_probs_BK)[listed >= 6] == 0).all()
+    assert (np.exp(got.log_probs)[listed >= 6] == 0).all()
 
 
 def test_refuses_what_is_no_prior() -> None:

@@ -39,7 +39,7 @@ def test_is_near_the_exact_fit_from_a_tenth_of_the_classes(true_temperature: flo
     label_logits = logits[np.arange(len(labels)), labels]
 
     def as_one_class(T: float) -> float:
-        log_partition = np.logaddexp(logsumexp(rows.logits_BK / T, axis=1), rows.log_tail_B / T)
+        log_partition = np.logaddexp(logsumexp(rows.logits_BK / T, axis=1), rows.log_tail / T)
         return float((log_partition - label_logits / T).mean())
 
     assert abs(fit_temperature(as_one_class) / exact - 1) > 0.06
@@ -58,16 +58,16 @@ def test_apply_gives_probabilities_that_sum_to_one() -> None:
     logits, labels = drawn(3, 50, 40)
     scaled = Temperature(2.0).apply(known(logits, 10, labels))
     assert scaled.normalizer == "estimated"
-    total = np.exp(scaled.log_probs_BK).sum(1) + np.exp(scaled.log_tail_B)
+    total = np.exp(scaled.log_probs).sum(1) + np.exp(scaled.log_tail)
     np.testing.assert_allclose(total, 1)
     unlabeled = Temperature(2.0).apply(known(logits, 10))
-    np.testing.assert_array_equal(scaled.log_probs_BK, unlabeled.log_probs_BK)
+    np.testing.assert_array_equal(scaled.log_probs, unlabeled.log_probs)
 
     rows = known(logits, 40)
     everything = Temperature(2.0).apply(rows)
     truth = np.take_along_axis(log_softmax(logits / 2, axis=1), rows.ids_BK, 1)
-    np.testing.assert_allclose(everything.log_probs_BK, truth)
-    assert (everything.log_tail_B == -np.inf).all()
+    np.testing.assert_allclose(everything.log_probs, truth)
+    assert (everything.log_tail == -np.inf).all()
 
 
 def test_unseen_labels_are_left_out_and_no_labels_refused() -> None:

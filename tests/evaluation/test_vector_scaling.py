@@ -63,7 +63,7 @@ def test_mends_what_a_temperature_cannot(k: int) -> None:
 
     def nll(scaling: Temperature | VectorScaling) -> float:
         everything = scaling.apply(known(logits[judged_on], 30))
-        at_label = everything.log_probs_BK[known(logits[judged_on], 30).ids_BK == labels[judged_on][:, None]]
+        at_label = everything.log_probs[known(logits[judged_on], 30).ids_BK == labels[judged_on][:, None]]
         return float(-at_label.mean())
 
     rows = known(logits[fit_on], k, labels[fit_on])
@@ -85,8 +85,8 @@ def test_without_fitted_classes_it_is_a_temperature() -> None:
     assert 1 / vector.shared_weight == pytest.approx(temperature.temperature, rel=1e-3)
     scaled = vector.apply(rows)
     expected = Temperature(1 / vector.shared_weight).apply(rows)
-    np.testing.assert_allclose(scaled.log_probs_BK, expected.log_probs_BK)
-    np.testing.assert_allclose(scaled.log_tail_B, expected.log_tail_B)
+    np.testing.assert_allclose(scaled.log_probs, expected.log_probs)
+    np.testing.assert_allclose(scaled.log_tail, expected.log_tail)
 
 
 def test_rare_classes_share_and_labels_are_not_looked_at_when_applied() -> None:
@@ -98,8 +98,8 @@ def test_rare_classes_share_and_labels_are_not_looked_at_when_applied() -> None:
     np.testing.assert_array_equal(found.class_ids_M, np.flatnonzero(counts >= 25))
     assert 0 < found.class_ids_M.size < 20
     with_labels, without = (found.apply(known(logits, 6, which)) for which in (labels, None))
-    np.testing.assert_array_equal(with_labels.log_probs_BK, without.log_probs_BK)
-    np.testing.assert_allclose(np.exp(without.log_probs_BK).sum(1) + np.exp(without.log_tail_B), 1)
+    np.testing.assert_array_equal(with_labels.log_probs, without.log_probs)
+    np.testing.assert_allclose(np.exp(without.log_probs).sum(1) + np.exp(without.log_tail), 1)
 
 
 def test_biases_of_tail_classes_count_in_the_tail() -> None:
@@ -108,6 +108,6 @@ def test_biases_of_tail_classes_count_in_the_tail() -> None:
     scaling = VectorScaling(2.0, np.array([0, 4]), np.array([2.0, 2.0]), np.array([-1.0, 1.5]), "exact")
     scaled = scaling.apply(known(logits, 2))
     truth = log_softmax(np.array([-1.0, 0, 0, 0, 1.5]))
-    np.testing.assert_allclose(scaled.log_probs_BK, np.tile(truth[:2], (2, 1)))
+    np.testing.assert_allclose(scaled.log_probs, np.tile(truth[:2], (2, 1)))
     # Without class 4's bias the tail would hold three plain classes.
-    np.testing.assert_allclose(np.exp(scaled.log_tail_B), np.exp(truth[2:]).sum())
+    np.testing.assert_allclose(np.exp(scaled.log_tail), np.exp(truth[2:]).sum())

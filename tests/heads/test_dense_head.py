@@ -170,10 +170,10 @@ def test_topk_is_a_stable_sort(name, way, k):
     log_probs = all_log_probs(head, hidden)
     assert len(np.unique(log_probs[0])) < C
     expected = stable_order(log_probs)[:, :k]
-    np.testing.assert_array_equal(best.class_ids_BK, expected)
-    np.testing.assert_array_equal(best.log_probs_BK, np.take_along_axis(log_probs, expected, 1))
-    np.testing.assert_array_equal(answers.topk.class_ids_BK, expected)
-    assert torch.equal(best.logits_BK, best.log_probs_BK)
+    np.testing.assert_array_equal(best.class_ids, expected)
+    np.testing.assert_array_equal(best.log_probs, np.take_along_axis(log_probs, expected, 1))
+    np.testing.assert_array_equal(answers.topk.class_ids, expected)
+    assert torch.equal(best.logits, best.log_probs)
 
 
 @pytest.mark.parametrize("name", ["tree", "mixture_of_softmaxes", "two_level"], indirect=True)
@@ -182,28 +182,28 @@ def test_all_classes_equal_are_ranked_by_id(name, way):
     with torch.no_grad():
         for parameter in head.parameters():
             parameter.zero_()
-    assert head.topk(hidden, 5).class_ids_BK.tolist() == [[0, 1, 2, 3, 4]] * B
-    assert head.answer(hidden, torch.arange(B), k=1).label_ranks_P.tolist() == list(range(1, B + 1))
+    assert head.topk(hidden, 5).class_ids.tolist() == [[0, 1, 2, 3, 4]] * B
+    assert head.answer(hidden, torch.arange(B), k=1).label_ranks.tolist() == list(range(1, B + 1))
 
 
 def test_excluded_classes_are_not_ranked_unless_they_are_the_label(name, way):
     head, hidden = build(name), some_hidden(2)
     order = stable_order(all_log_probs(head, hidden))
     exclude = SeveralLabels(torch.tensor([order[0, 0], -1, order[0, 1]]), torch.tensor([0, 3, 3]))
-    assert head.topk(hidden, 2, exclude=exclude).class_ids_BK.tolist() == [
+    assert head.topk(hidden, 2, exclude=exclude).class_ids.tolist() == [
         order[0, 2:4].tolist(),
         order[1, :2].tolist(),
     ]
     labels = torch.tensor([order[0, 1], order[1, 3]])
     answers = head.answer(hidden, labels, k=2, exclude=exclude)
     # Excluding classes from the ranking leaves the probabilities alone.
-    torch.testing.assert_close(answers.square_sum_B, head.answer(hidden, labels, k=2).square_sum_B)
-    assert answers.topk.class_ids_BK[0].tolist() == order[0, 1:3].tolist()
-    assert answers.label_ranks_P.tolist() == [1, 4]
+    torch.testing.assert_close(answers.square_sum, head.answer(hidden, labels, k=2).square_sum)
+    assert answers.topk.class_ids[0].tolist() == order[0, 1:3].tolist()
+    assert answers.label_ranks.tolist() == [1, 4]
     everything = head.topk(hidden, C, exclude=exclude)
-    assert everything.logits_BK[0, -2:].tolist() == [-math.inf] * 2
-    assert everything.class_ids_BK[0, -2:].tolist() == sorted(order[0, :2].tolist())
-    np.testing.assert_array_equal(everything.class_ids_BK[0, :-2], order[0, 2:])
+    assert everything.logits[0, -2:].tolist() == [-math.inf] * 2
+    assert everything.class_ids[0, -2:].tolist() == sorted(order[0, :2].tolist())
+    np.testing.assert_array_equal(everything.class_ids[0, :-2], order[0, 2:])
 
 
 def test_several_labels_are_answered_one_by_one(name):
@@ -212,13 +212,13 @@ def test_several_labels_are_answered_one_by_one(name):
     answers = head.answer(hidden, labels, k=1)
     log_probs = all_log_probs(head, hidden)
     rank_of = np.argsort(stable_order(log_probs), axis=1) + 1
-    assert answers.label_ranks_P.tolist() == [rank_of[0, 3], rank_of[0, 30], 0, rank_of[2, 8]]
+    assert answers.label_ranks.tolist() == [rank_of[0, 3], rank_of[0, 30], 0, rank_of[2, 8]]
     expected = [log_probs[0, 3], log_probs[0, 30], math.nan, log_probs[2, 8]]
-    np.testing.assert_allclose(answers.label_log_probs_P, expected, rtol=1e-12)
-    np.testing.assert_allclose(answers.label_logits_P, expected, rtol=1e-12)
-    assert answers.log_partition_B.tolist() == [0, 0, 0]
-    np.testing.assert_allclose(answers.square_sum_B, (np.exp(log_probs) ** 2).sum(1), rtol=1e-12)
-    np.testing.assert_allclose(answers.square_sum_B, np.exp(2 * log_probs).sum(1), rtol=1e-12)
+    np.testing.assert_allclose(answers.label_log_probs, expected, rtol=1e-12)
+    np.testing.assert_allclose(answers.label_logits, expected, rtol=1e-12)
+    assert answers.log_partition.tolist() == [0, 0, 0]
+    np.testing.assert_allclose(answers.square_sum, (np.exp(log_probs) ** 2).sum(1), rtol=1e-12)
+    np.testing.assert_allclose(answers.square_sum, np.exp(2 * log_probs).sum(1), rtol=1e-12)
 
 
 def test_answers_do_not_depend_on_the_chunks(name, way, monkeypatch):
@@ -228,9 +228,9 @@ def test_answers_do_not_depend_on_the_chunks(name, way, monkeypatch):
     monkeypatch.setattr(normalized, "HELD_ELEMENTS", 2 * C)
     monkeypatch.setattr(normalized, "SEARCHED_ROWS", 2)
     parts, parts_best = head.answer(hidden, torch.arange(B), k=4), head.topk(hidden, 4, exclude=exclude)
-    torch.testing.assert_close(parts.topk.log_probs_BK, whole.topk.log_probs_BK)
-    assert torch.equal(parts.label_ranks_P, whole.label_ranks_P)
-    assert torch.equal(parts_best.class_ids_BK, best.class_ids_BK)
+    torch.testing.assert_close(parts.topk.log_probs, whole.topk.log_probs)
+    assert torch.equal(parts.label_ranks, whole.label_ranks)
+    assert torch.equal(parts_best.class_ids, best.class_ids)
 
 
 def test_calibration_divides_the_logits_inside_and_leaves_training_alone(name):
@@ -249,8 +249,8 @@ def test_calibration_divides_the_logits_inside_and_leaves_training_alone(name):
     np.testing.assert_allclose(all_log_probs(head, hidden), expected, rtol=1e-12)
     assert not np.allclose(plain / 4, expected, rtol=1e-2)
     answers = head.answer(hidden, labels, k=C)
-    np.testing.assert_allclose(answers.label_log_probs_P, expected[labels, labels], rtol=1e-12)
-    np.testing.assert_allclose(head.topk(hidden, C).log_probs_BK, -np.sort(-expected), rtol=1e-12)
+    np.testing.assert_allclose(answers.label_log_probs, expected[labels, labels], rtol=1e-12)
+    np.testing.assert_allclose(head.topk(hidden, C).log_probs, -np.sort(-expected), rtol=1e-12)
     head.classes_per_label = 0
     np.testing.assert_allclose(head.log_probs(hidden, labels[:2]), expected[:, :2], rtol=1e-12)
 
@@ -271,9 +271,9 @@ def test_few_classes(name, way, num_classes):
     labels = torch.arange(B) % num_classes
     head(hidden, labels).backward()
     answers, best = head.answer(hidden, labels, k=9), head.topk(hidden, 9)
-    assert best.class_ids_BK.shape == (B, num_classes)
-    assert torch.equal(answers.topk.class_ids_BK, best.class_ids_BK)
-    np.testing.assert_allclose(best.log_probs_BK.exp().sum(1), 1)
+    assert best.class_ids.shape == (B, num_classes)
+    assert torch.equal(answers.topk.class_ids, best.class_ids)
+    np.testing.assert_allclose(best.log_probs.exp().sum(1), 1)
 
 
 def test_empty_batch(name, way):
@@ -282,8 +282,8 @@ def test_empty_batch(name, way):
     value = head(hidden, labels)
     value.backward()
     assert value == 0
-    assert head.answer(hidden, labels, k=3).topk.class_ids_BK.shape == (0, 3)
-    assert head.topk(hidden, 3).log_probs_BK.shape == (0, 3)
+    assert head.answer(hidden, labels, k=3).topk.class_ids.shape == (0, 3)
+    assert head.topk(hidden, 3).log_probs.shape == (0, 3)
     assert head.log_probs(hidden, torch.arange(2)).shape == (0, 2)
 
 
@@ -297,7 +297,7 @@ def test_extreme_logits_stay_finite(name):
     assert value.isfinite().all()
     assert hidden.grad.isfinite().all()
     assert all(p.grad.to_dense().isfinite().all() for p in head.parameters() if p.grad is not None)
-    assert head.topk(hidden, 3).log_probs_BK.isfinite().all()
+    assert head.topk(hidden, 3).log_probs.isfinite().all()
 
 
 def test_labels_out_of_range_are_refused(name):
@@ -326,8 +326,8 @@ def test_a_saved_head_answers_the_same(name, tmp_path):
         again.log_probs(hidden, torch.arange(C)), head.log_probs(hidden, torch.arange(C))
     )
     read_head(tmp_path, again)
-    assert torch.equal(again.topk(hidden, C).log_probs_BK, head.topk(hidden, C).log_probs_BK)
-    assert torch.equal(again.topk(hidden, C).class_ids_BK, head.topk(hidden, C).class_ids_BK)
+    assert torch.equal(again.topk(hidden, C).log_probs, head.topk(hidden, C).log_probs)
+    assert torch.equal(again.topk(hidden, C).class_ids, head.topk(hidden, C).class_ids)
     labels = torch.arange(B)
     assert torch.equal(again(hidden, labels), head(hidden, labels))
 
@@ -351,14 +351,14 @@ def test_answers_from_any_log_probabilities():
         k=3,
         rows_at_once=1,
     )
-    assert answers.topk.class_ids_BK.tolist() == [[1, 2, 3], [1, 2, 3]]
-    assert answers.label_ranks_P.tolist() == [2, 3, 3, 0]
-    assert answers.label_log_probs_P[:3].tolist() == [3, 2, 0]
-    assert answers.label_log_probs_P[3].isnan()
+    assert answers.topk.class_ids.tolist() == [[1, 2, 3], [1, 2, 3]]
+    assert answers.label_ranks.tolist() == [2, 3, 3, 0]
+    assert answers.label_log_probs[:3].tolist() == [3, 2, 0]
+    assert answers.label_log_probs[3].isnan()
     nothing = no_pairs(log_probs.device)
     assert answer_rows(
         lambda h: log_probs, log_probs, nothing, nothing, k=0, rows_at_once=9
-    ).topk.class_ids_BK.shape == (2, 0)
+    ).topk.class_ids.shape == (2, 0)
 
 
 def test_equal_values_are_kept_by_class_id():

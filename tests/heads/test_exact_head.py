@@ -94,9 +94,9 @@ def test_loss_is_what_the_answers_say(path):
     head, hidden = build(temperature=0.5), some_hidden()
     labels = torch.tensor([0, 11, 3, 3, 7])
     answers = head.answer(hidden, labels, k=1)
-    torch.testing.assert_close(-answers.label_log_probs_P, head(hidden, labels, reduction="none"))
+    torch.testing.assert_close(-answers.label_log_probs, head(hidden, labels, reduction="none"))
     exact_logits = ((hidden @ head.weight.T + head.bias) / 0.5).detach().numpy()
-    np.testing.assert_allclose(answers.log_partition_B, special.logsumexp(exact_logits, 1), rtol=1e-12)
+    np.testing.assert_allclose(answers.log_partition, special.logsumexp(exact_logits, 1), rtol=1e-12)
 
 
 def test_smoothing_of_yes_or_no_is_refused():

@@ -61,7 +61,7 @@ def test_logits_and_log_partition(kind, temperature, bias):
 def test_probabilities_sum_to_one(kind):
     head, hidden = build(kind), some_hidden()
     np.testing.assert_allclose(head.log_probs(hidden, torch.arange(C)).exp().sum(1), 1, rtol=1e-5)
-    np.testing.assert_allclose(head.topk(hidden, 10 * C).log_probs_BK.exp().sum(1), 1, rtol=1e-5)
+    np.testing.assert_allclose(head.topk(hidden, 10 * C).log_probs.exp().sum(1), 1, rtol=1e-5)
 
 
 def test_yes_or_no_probabilities(kind):
@@ -69,9 +69,9 @@ def test_yes_or_no_probabilities(kind):
     expected = special.log_expit(exact_logits(head, hidden))
     np.testing.assert_allclose(head.log_probs(hidden, torch.arange(C)), expected, rtol=1e-4, atol=1e-6)
     best = head.topk(hidden, 4)
-    np.testing.assert_allclose(best.log_probs_BK, -np.sort(-expected)[:, :4], rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(best.log_probs, -np.sort(-expected)[:, :4], rtol=1e-4, atol=1e-6)
     answers = head.answer(hidden, torch.arange(B), k=1)
-    np.testing.assert_allclose(answers.label_log_probs_P, np.diag(expected), rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(answers.label_log_probs, np.diag(expected), rtol=1e-4, atol=1e-6)
 
 
 @pytest.mark.parametrize("k", [1, 5, C, C + 1])
@@ -84,8 +84,8 @@ def test_topk_is_a_stable_sort(kind, k):
     assert len(np.unique(logits[0])) < C
     best = head.topk(hidden, k)
     expected = np.argsort(-logits, axis=1, kind="stable")[:, :k]
-    np.testing.assert_array_equal(best.class_ids_BK, expected)
-    np.testing.assert_array_equal(best.logits_BK, np.take_along_axis(logits, expected, 1))
+    np.testing.assert_array_equal(best.class_ids, expected)
+    np.testing.assert_array_equal(best.logits, np.take_along_axis(logits, expected, 1))
 
 
 def test_excluded_classes_are_not_ranked_unless_they_are_the_label(kind):
@@ -94,16 +94,16 @@ def test_excluded_classes_are_not_ranked_unless_they_are_the_label(kind):
     # Row 0 may not name its best two, of which the second is the label, nor an item it does not know.
     exclude = SeveralLabels(torch.tensor([order[0, 0], -1, order[0, 1]]), torch.tensor([0, 3, 3]))
     labels = torch.tensor([order[0, 1], order[1, 3]])
-    assert head.topk(hidden, 2, exclude=exclude).class_ids_BK.tolist() == [
+    assert head.topk(hidden, 2, exclude=exclude).class_ids.tolist() == [
         order[0, 2:4].tolist(),
         order[1, :2].tolist(),
     ]
     answers = head.answer(hidden, labels, k=2, exclude=exclude)
-    assert answers.topk.class_ids_BK[0].tolist() == order[0, 1:3].tolist()
-    assert answers.label_ranks_P.tolist() == [1, 4]
+    assert answers.topk.class_ids[0].tolist() == order[0, 1:3].tolist()
+    assert answers.label_ranks.tolist() == [1, 4]
     everything = head.topk(hidden, C, exclude=exclude)
-    assert everything.logits_BK[0, -2:].tolist() == [-math.inf] * 2
-    torch.testing.assert_close(answers.log_partition_B, head.log_partition(hidden))
+    assert everything.logits[0, -2:].tolist() == [-math.inf] * 2
+    torch.testing.assert_close(answers.log_partition, head.log_partition(hidden))
 
 
 def test_one_pass_answers_as_the_separate_questions(kind):
@@ -112,18 +112,18 @@ def test_one_pass_answers_as_the_separate_questions(kind):
     answers = head.answer(hidden, labels, k=6)
     best = head.topk(hidden, 6)
     for one, other in (
-        (answers.topk.class_ids_BK, best.class_ids_BK),
-        (answers.topk.logits_BK, best.logits_BK),
+        (answers.topk.class_ids, best.class_ids),
+        (answers.topk.logits, best.logits),
     ):
         assert torch.equal(one, other)
-    torch.testing.assert_close(answers.topk.log_probs_BK, best.log_probs_BK)
-    torch.testing.assert_close(answers.log_partition_B, head.log_partition(hidden))
+    torch.testing.assert_close(answers.topk.log_probs, best.log_probs)
+    torch.testing.assert_close(answers.log_partition, head.log_partition(hidden))
     square_sum_B = head.log_probs(hidden, torch.arange(C)).exp().square().sum(1)
-    torch.testing.assert_close(answers.square_sum_B, square_sum_B)
-    torch.testing.assert_close(answers.label_logits_P, head.logits(hidden, labels[:, None])[:, 0])
-    torch.testing.assert_close(answers.label_log_probs_P, head.log_probs(hidden, labels[:, None])[:, 0])
+    torch.testing.assert_close(answers.square_sum, square_sum_B)
+    torch.testing.assert_close(answers.label_logits, head.logits(hidden, labels[:, None])[:, 0])
+    torch.testing.assert_close(answers.label_log_probs, head.log_probs(hidden, labels[:, None])[:, 0])
     rank_of = np.argsort(np.argsort(-exact_logits(head, hidden), axis=1), axis=1) + 1
-    assert answers.label_ranks_P.tolist() == rank_of[np.arange(B), labels].tolist()
+    assert answers.label_ranks.tolist() == rank_of[np.arange(B), labels].tolist()
 
 
 def test_several_labels_are_answered_one_by_one(kind):
@@ -131,8 +131,8 @@ def test_several_labels_are_answered_one_by_one(kind):
     labels = SeveralLabels(torch.tensor([3, 30, -1, 8]), torch.tensor([0, 3, 3, 4]))
     answers = head.answer(hidden, labels, k=1)
     rank_of = np.argsort(np.argsort(-exact_logits(head, hidden), axis=1), axis=1) + 1
-    assert answers.label_ranks_P.tolist() == [rank_of[0, 3], rank_of[0, 30], 0, rank_of[2, 8]]
-    assert answers.label_log_probs_P.isnan().tolist() == [False, False, True, False]
+    assert answers.label_ranks.tolist() == [rank_of[0, 3], rank_of[0, 30], 0, rank_of[2, 8]]
+    assert answers.label_log_probs.isnan().tolist() == [False, False, True, False]
 
 
 def test_labels_out_of_range_are_refused(kind):
@@ -154,8 +154,8 @@ def test_calibration_divides_answers_and_leaves_training_alone(kind):
     expected = exact_logits(head, hidden, 2.0)
     np.testing.assert_allclose(head.logits(hidden), expected, rtol=1e-5, atol=1e-5)
     answers = head.answer(hidden, labels, k=C)
-    np.testing.assert_allclose(answers.topk.logits_BK, -np.sort(-expected), rtol=1e-5, atol=1e-5)
-    np.testing.assert_allclose(answers.log_partition_B, special.logsumexp(expected, 1), rtol=1e-6)
+    np.testing.assert_allclose(answers.topk.logits, -np.sort(-expected), rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(answers.log_partition, special.logsumexp(expected, 1), rtol=1e-6)
     assert "calibration_temperature" in head.state_dict()
 
 
@@ -165,8 +165,8 @@ def test_few_classes(kind, num_classes):
     labels = torch.arange(B) % num_classes
     head(hidden, labels).backward()
     answers = head.answer(hidden, labels, k=5)
-    assert answers.topk.class_ids_BK.shape == (B, num_classes)
-    np.testing.assert_allclose(answers.topk.log_probs_BK.exp().sum(1), 1, rtol=1e-6)
+    assert answers.topk.class_ids.shape == (B, num_classes)
+    np.testing.assert_allclose(answers.topk.log_probs.exp().sum(1), 1, rtol=1e-6)
 
 
 @pytest.mark.parametrize("loss", ["cross_entropy", "binary_cross_entropy"])
@@ -177,8 +177,8 @@ def test_empty_batch(kind, loss):
     value.backward()
     assert value == 0
     answers = head.answer(hidden, labels, k=3)
-    assert answers.topk.class_ids_BK.shape == (0, 3)
-    assert answers.label_ranks_P.shape == (0,)
+    assert answers.topk.class_ids.shape == (0, 3)
+    assert answers.label_ranks.shape == (0,)
 
 
 @pytest.mark.parametrize("loss", ["cross_entropy", "binary_cross_entropy"])
@@ -191,7 +191,7 @@ def test_extreme_logits_stay_finite(kind, loss):
     assert value.isfinite().all()
     assert hidden.grad.isfinite().all()
     assert head.weight.grad.to_dense().isfinite().all()
-    assert head.topk(hidden, 3).log_probs_BK.isfinite().all()
+    assert head.topk(hidden, 3).log_probs.isfinite().all()
 
 
 def test_first_biases_predict_the_class_frequencies(kind):

@@ -60,10 +60,10 @@ def reference(head, hidden, labels, *, late_temperature=False, keep_hits=False):
     generator = torch.Generator().manual_seed(5)
     candidates = head.sampler.draw(torch.arange(C), head.num_sampled, generator=generator)
     logits_BC = (hidden @ head.weight.T + head.bias).detach().numpy() / head.temperature
-    log_count_C = candidates.log_expected_count_labels_B.numpy()
+    log_count_C = candidates.label_log_expected_count.numpy()
     losses = []
     for logits_C, own in zip(logits_BC, labels_of_rows(labels), strict=True):
-        others = [j for j in candidates.ids_S.tolist() if keep_hits or j not in own]
+        others = [j for j in candidates.class_ids.tolist() if keep_hits or j not in own]
         shift_C = log_count_C / (head.temperature if late_temperature else 1)
         label_C, other_C = logits_C.copy(), logits_C.copy()
         if head.correction == "conditional":
@@ -255,7 +255,7 @@ def test_gradients_are_sparse_coalesced_and_equal_to_the_dense_ones():
     head(some_hidden(), ONE).backward()
     generator = torch.Generator().manual_seed(5)
     candidates = head.sampler.draw(torch.arange(C), head.num_sampled, generator=generator)
-    touched = torch.cat([candidates.ids_S, ONE]).unique()
+    touched = torch.cat([candidates.class_ids, ONE]).unique()
     assert len(touched) < C
     for gradient in (head.weight.grad, head.bias.grad):
         assert gradient.is_sparse
@@ -263,9 +263,9 @@ def test_gradients_are_sparse_coalesced_and_equal_to_the_dense_ones():
         assert torch.equal(gradient.indices()[0], touched)
 
     weight, bias = (p.detach().clone().requires_grad_() for p in (head.weight, head.bias))
-    training = some_hidden() @ weight.T + bias - candidates.log_expected_count_labels_B
+    training = some_hidden() @ weight.T + bias - candidates.label_log_expected_count
     present_BC = torch.zeros(B, C, dtype=torch.bool)
-    present_BC[:, candidates.ids_S] = True
+    present_BC[:, candidates.class_ids] = True
     present_BC[torch.arange(B), ONE] = True
     dense = torch.nn.functional.cross_entropy(training.masked_fill(~present_BC, -torch.inf), ONE)
     dense.backward()

@@ -36,7 +36,7 @@ def test_answers_have_no_margin():
     head, hidden = build(), some_hidden()
     expected = torch.log_softmax(sub_center_cosines(hidden, head.weight) / 0.1, 1)
     torch.testing.assert_close(head.log_probs(hidden, torch.arange(C)), expected)
-    torch.testing.assert_close(head.answer(hidden, LABELS, k=2).label_log_probs_P, expected[range(B), LABELS])
+    torch.testing.assert_close(head.answer(hidden, LABELS, k=2).label_log_probs, expected[range(B), LABELS])
     head.calibration_temperature.fill_(2.0)
     torch.testing.assert_close(head.log_probs(hidden, torch.arange(C)), torch.log_softmax(expected / 2, 1))
 

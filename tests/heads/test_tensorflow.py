@@ -54,5 +54,5 @@ def test_log_uniform_counts_equal_those_of_tensorflow():
     draw = sampler.draw(ids, drawn["num_sampled"], generator=torch.Generator())
     # TensorFlow returns float32.
     torch.testing.assert_close(
-        draw.log_expected_count_labels_B.exp(), tensor(drawn["expected_counts"]), rtol=1e-6, atol=0
+        draw.label_log_expected_count.exp(), tensor(drawn["expected_counts"]), rtol=1e-6, atol=0
     )

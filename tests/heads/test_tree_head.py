@@ -214,7 +214,7 @@ def test_search_is_brute_force_with_fewer_nodes(tree, scale):
     brute = np.argsort(-expected_log_probs(head, hidden), axis=1, kind="stable")
     for k in (1, 7):
         narrow = head.search(hidden, NOTHING, k=k, limit=10**9)
-        np.testing.assert_array_equal(narrow.class_ids_BK, brute[:, :k])
+        np.testing.assert_array_equal(narrow.class_ids, brute[:, :k])
         assert narrow.is_proven_B.all()
         assert narrow.num_expanded_B.float().mean() < 399 / 2
 
@@ -231,7 +231,7 @@ def test_one_node_at_a_time_expands_what_a_heap_does():
     )
     for row in range(B):
         ids, expanded = best_first(head, hidden[row], 3)
-        assert found.class_ids_BK[row].tolist() == ids
+        assert found.class_ids[row].tolist() == ids
         assert found.num_expanded_B[row] == expanded < 199
 
 
@@ -246,7 +246,7 @@ def test_greedy_descent_is_not_a_search():
         node = code - 4
         code = int(head.tree[node, int(head.weight[node] > 0)])
     assert code in (0, 1)
-    assert head.search(hidden, NOTHING, k=1, limit=9).class_ids_BK.tolist() == [[3]]
+    assert head.search(hidden, NOTHING, k=1, limit=9).class_ids.tolist() == [[3]]
 
 
 @pytest.mark.parametrize("num_classes", [2, 3, 16, 21])
@@ -258,22 +258,22 @@ def test_search_among_equal_weights(num_classes, tree):
     brute = np.argsort(-head.log_probs(hidden, torch.arange(num_classes)).numpy(), axis=1, kind="stable")
     for k in (1, 2, num_classes):
         found = head.search(hidden, NOTHING, k=k, limit=10**9)
-        np.testing.assert_array_equal(found.class_ids_BK, brute[:, :k])
+        np.testing.assert_array_equal(found.class_ids, brute[:, :k])
 
 
 def test_an_equal_class_of_smaller_id_is_not_missed():
     """The first class found has id 1; the root's other side leads to class 0 with the same probability."""
     children, even = torch.tensor([[1, 4], [0, 2]]), torch.tensor([[0.5, 0.5], [1.0, 0.0]]).log()
     found = search_tree(lambda rows, nodes: even[nodes], children, NOTHING, num_rows=1, k=1, limit=9)
-    assert found.class_ids_BK.tolist() == [[0]]
+    assert found.class_ids.tolist() == [[0]]
     assert found.num_expanded_B.tolist() == [2]
 
 
 def test_a_class_that_cannot_be_reached_is_listed_last():
     children, odds = torch.tensor([[0, 4], [1, 2]]), torch.tensor([[1.0, 0.0], [0.5, 0.5]]).log()
     found = search_tree(lambda rows, nodes: odds[nodes], children, NOTHING, num_rows=1, k=3, limit=9)
-    assert found.class_ids_BK.tolist() == [[0, 1, 2]]
-    assert found.log_probs_BK.tolist() == [[0, -math.inf, -math.inf]]
+    assert found.class_ids.tolist() == [[0, 1, 2]]
+    assert found.log_probs.tolist() == [[0, -math.inf, -math.inf]]
 
 
 def test_a_search_may_be_given_up_and_is_answered_all_the_same():
@@ -282,9 +282,9 @@ def test_a_search_may_be_given_up_and_is_answered_all_the_same():
     found = head.search(hidden, NOTHING, k=5, limit=25)
     assert not found.is_proven_B.all()
     assert (found.num_expanded_B <= 25 + 16).all()
-    np.testing.assert_array_equal(head.topk(hidden, 5).class_ids_BK, brute)
+    np.testing.assert_array_equal(head.topk(hidden, 5).class_ids, brute)
     exclude = SeveralLabels(torch.from_numpy(brute[:, 0].copy()), torch.arange(31))
-    np.testing.assert_array_equal(head.topk(hidden, 4, exclude=exclude).class_ids_BK, brute[:, 1:])
+    np.testing.assert_array_equal(head.topk(hidden, 4, exclude=exclude).class_ids, brute[:, 1:])
 
 
 def test_excluded_classes_are_passed_over():
@@ -292,4 +292,4 @@ def test_excluded_classes_are_passed_over():
     brute = np.argsort(-expected_log_probs(head, hidden), axis=1, kind="stable")
     excluded = Pairs(torch.arange(B), torch.from_numpy(brute[:, 1].copy()))
     found = head.search(hidden, excluded, k=2, limit=10**9)
-    np.testing.assert_array_equal(found.class_ids_BK, brute[:, [0, 2]])
+    np.testing.assert_array_equal(found.class_ids, brute[:, [0, 2]])

@@ -76,7 +76,7 @@ def test_any_number_of_clusters(num_clusters):
     np.testing.assert_allclose(head.log_probs(hidden, torch.arange(C)), expected, rtol=1e-12)
     brute = np.argsort(-expected, axis=1, kind="stable")
     found = head.search(hidden, NOTHING, k=4, limit=1000)
-    np.testing.assert_array_equal(found.class_ids_BK, brute[:, :4])
+    np.testing.assert_array_equal(found.class_ids, brute[:, :4])
     assert found.is_proven_B.all()
 
 
@@ -116,14 +116,14 @@ def test_search_is_brute_force_with_fewer_clusters(scale):
     brute = np.argsort(-expected_log_probs(head, hidden, clusters_of(counts, 20)), axis=1, kind="stable")
     for k in (1, 7, 30):
         found = head.search(hidden, NOTHING, k=k, limit=1000)
-        np.testing.assert_array_equal(found.class_ids_BK, brute[:, :k])
+        np.testing.assert_array_equal(found.class_ids, brute[:, :k])
         assert found.num_expanded_B.float().mean() < 20 * 0.9
     assert found.is_proven_B.all()
     # The first cluster alone does not hold them all.
     hasty = head.search(hidden, NOTHING, k=7, limit=1)
-    assert not np.array_equal(hasty.class_ids_BK, brute[:, :7])
+    assert not np.array_equal(hasty.class_ids, brute[:, :7])
     assert not hasty.is_proven_B.all()
-    np.testing.assert_array_equal(head.topk(hidden, 7).class_ids_BK, brute[:, :7])
+    np.testing.assert_array_equal(head.topk(hidden, 7).class_ids, brute[:, :7])
 
 
 def test_equal_classes_of_a_later_cluster_are_not_missed():
@@ -133,7 +133,7 @@ def test_equal_classes_of_a_later_cluster_are_not_missed():
         for parameter in head.parameters():
             parameter.zero_()
     found = head.search(torch.ones(1, 1, dtype=torch.float64), NOTHING, k=2, limit=9)
-    assert found.class_ids_BK.tolist() == [[0, 1]]
+    assert found.class_ids.tolist() == [[0, 1]]
     assert head.class_of_place.tolist() == [2, 3, 0, 1]
 
 
@@ -144,7 +144,7 @@ def test_a_cluster_as_probable_as_the_best_class_is_opened():
         for parameter in head.parameters():
             parameter.zero_()
     found = head.search(torch.ones(1, 1, dtype=torch.float64), NOTHING, k=1, limit=9)
-    assert found.class_ids_BK.tolist() == [[0]]
+    assert found.class_ids.tolist() == [[0]]
     assert found.num_expanded_B.tolist() == [2]
 
 
@@ -155,7 +155,7 @@ def test_excluded_classes_are_passed_over():
     )
     excluded = Pairs(torch.arange(B), torch.from_numpy(brute[:, 1].copy()))
     found = head.search(hidden, excluded, k=2, limit=10**9)
-    np.testing.assert_array_equal(found.class_ids_BK, brute[:, [0, 2]])
+    np.testing.assert_array_equal(found.class_ids, brute[:, [0, 2]])
 
 
 def resident_bytes():

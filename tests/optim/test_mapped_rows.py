@@ -234,7 +234,7 @@ def little_memory(folder, every):
             head(hidden, labels).backward()
             optimizer.step()
             rows.commit(dict(optimizer.state[rows.parameter]))
-            top = head.answer(hidden, labels, k=3).topk.class_ids_BK.tolist()
+            top = head.answer(hidden, labels, k=3).topk.class_ids.tolist()
             rows.protect(labels)
         with MappedRows.open(folder) as rows:
             assert rows.parameter.shape == (num_rows, dim)

@@ -30,12 +30,14 @@ def steps(duplicates, num_steps, *, num_draws=2000, start=None):
         yield candidates
 
 
-def z_scores(draws, log_expected_count=lambda candidates: candidates.log_expected_count_S):
+def z_scores(draws, log_expected_count=lambda candidates: candidates.log_expected_count):
     """Mean of count / expected count of each class, minus 1, in standard errors."""
     ratios_RC = []
     for candidates in draws:
         ratios_C = torch.zeros(C, dtype=torch.float64)
-        ratios_RC.append(ratios_C.index_add_(0, candidates.ids_S, (-log_expected_count(candidates)).exp()))
+        ratios_RC.append(
+            ratios_C.index_add_(0, candidates.class_ids, (-log_expected_count(candidates)).exp())
+        )
     ratios_RC = torch.stack(ratios_RC)
     return ((ratios_RC.mean(0) - 1) / (ratios_RC.std(0) / math.sqrt(len(ratios_RC)))).abs()
 
@@ -50,7 +52,7 @@ def test_counts_are_as_declared_from_the_first_step_on(duplicates, num_steps):
 def test_unigram_counts_of_distinct_labels_are_caught():
     """The wrong twin: n·p for labels from which repeated ones were taken out."""
     probs = COUNTS.double() / COUNTS.sum()
-    wrong = z_scores(steps("drop", 1), lambda candidates: (N * probs[candidates.ids_S]).log())
+    wrong = z_scores(steps("drop", 1), lambda candidates: (N * probs[candidates.class_ids]).log())
     assert wrong.max() > 15
 
 
@@ -66,8 +68,8 @@ def test_the_partition_is_estimated_without_bias(duplicates):
     logits[label] = 3
     values, twins = [], []
     for candidates in steps(duplicates, 3):
-        others = candidates.ids_S != label
-        terms = logits[candidates.ids_S] - candidates.log_expected_count_S
+        others = candidates.class_ids != label
+        terms = logits[candidates.class_ids] - candidates.log_expected_count
         values.append((logits[label].exp() + terms[others].exp().sum()).item())
         twins.append((logits[label].exp() + terms.exp().sum()).item())
 
@@ -85,7 +87,7 @@ def test_candidates_are_the_last_labels_and_never_those_of_this_batch():
     stream = torch.randint(1000, (20, 7), generator=generator)
     sampler.draw(stream[0], 17, generator=generator)
     for step in range(1, 20):
-        ids = sampler.draw(stream[step], 17, generator=generator).ids_S
+        ids = sampler.draw(stream[step], 17, generator=generator).class_ids
         last = stream[:step].flatten()[-17:]
         if len(last) == 17:
             assert ids.tolist() == last.sort().values.tolist()
@@ -99,7 +101,7 @@ def test_batches_longer_than_the_queue_and_other_lengths_of_it():
     sampler = CrossBatchQueue(100, torch.tensor([*[0] * 99, 1]), duplicates="keep")
 
     def ids(labels, num_sampled):
-        return sampler.draw(torch.tensor(labels).long(), num_sampled, generator=generator).ids_S.tolist()
+        return sampler.draw(torch.tensor(labels).long(), num_sampled, generator=generator).class_ids.tolist()
 
     assert ids([1, 2, 3, 4, 5], 3) == [99, 99, 99]
     assert ids([], 3) == [3, 4, 5]
@@ -111,17 +113,17 @@ def test_draws_of_the_start_have_no_classes_without_a_row():
     counts = torch.tensor([0, 3, 0, 1, 0])
     sampler = CrossBatchQueue(5, counts, duplicates="keep")
     candidates = sampler.draw(torch.tensor([0, 3]), 4000, generator=torch.Generator().manual_seed(4))
-    assert set(candidates.ids_S.tolist()) == {1, 3}
-    assert abs((candidates.ids_S == 1).double().mean() - 0.75) < 5 * math.sqrt(0.75 * 0.25 / 4000)
+    assert set(candidates.class_ids.tolist()) == {1, 3}
+    assert abs((candidates.class_ids == 1).double().mean() - 0.75) < 5 * math.sqrt(0.75 * 0.25 / 4000)
     # As a label, such a class must not have an infinite correction.
-    np.testing.assert_allclose(candidates.log_expected_count_labels_B.exp(), [1000, 1000], rtol=1e-12)
+    np.testing.assert_allclose(candidates.label_log_expected_count.exp(), [1000, 1000], rtol=1e-12)
 
 
 def test_rare_labels_are_not_clipped():
     """The wrong twin: probabilities of 10^-6 at least."""
     sampler = CrossBatchQueue(2, torch.tensor([10**9 - 1, 1]))
     candidates = sampler.draw(torch.tensor([1]), 50, generator=torch.Generator().manual_seed(5))
-    assert candidates.log_expected_count_labels_B.exp().item() == pytest.approx(50e-9, rel=1e-6)
+    assert candidates.label_log_expected_count.exp().item() == pytest.approx(50e-9, rel=1e-6)
 
 
 @pytest.mark.parametrize("duplicates", ["keep", "drop"])
@@ -134,10 +136,10 @@ def test_draws_are_sorted_and_repeatable(num_classes, duplicates):
         return [sampler.draw(labels[:9], 20, generator=generator) for _ in range(3)]
 
     for first, second in zip(run(), run(), strict=True):
-        assert torch.equal(first.ids_S, second.ids_S)
-        assert torch.equal(first.log_expected_count_S, second.log_expected_count_S)
-        assert first.log_expected_count_labels_B.isfinite().all()
-        steps_between = first.ids_S.diff()
+        assert torch.equal(first.class_ids, second.class_ids)
+        assert torch.equal(first.log_expected_count, second.log_expected_count)
+        assert first.label_log_expected_count.isfinite().all()
+        steps_between = first.class_ids.diff()
         assert (steps_between >= 0).all() if duplicates == "keep" else (steps_between > 0).all()
 
 
@@ -154,10 +156,10 @@ def test_a_state_brings_the_queue_back():
             sampler.draw(labels, N + 2, generator=torch.Generator().manual_seed(seed))
             for sampler in (first, second)
         )
-        assert torch.equal(straight.ids_S, resumed.ids_S)
-        assert torch.equal(straight.log_expected_count_S, resumed.log_expected_count_S)
+        assert torch.equal(straight.class_ids, resumed.class_ids)
+        assert torch.equal(straight.log_expected_count, resumed.log_expected_count)
     fresh = CrossBatchQueue(C, COUNTS).draw(labels, N + 2, generator=torch.Generator().manual_seed(seed))
-    assert not torch.equal(fresh.ids_S, straight.ids_S)
+    assert not torch.equal(fresh.class_ids, straight.class_ids)
 
 
 def test_the_config_knows_the_member():

@@ -25,7 +25,7 @@ def test_counts_are_left_as_they_were():
 
 def test_classes_without_a_row_are_drawn():
     sampler = Frequency(3, torch.tensor([0, 4, 0]))
-    ids = sampler.draw(torch.tensor([1]), 200, generator=torch.Generator().manual_seed(0)).ids_S
+    ids = sampler.draw(torch.tensor([1]), 200, generator=torch.Generator().manual_seed(0)).class_ids
     assert ids.tolist() == [0, 1, 2]
 
 

@@ -41,11 +41,11 @@ def ratios(sampler, query, wrong=None, num_draws=500):
     ratios_RC = torch.zeros(num_draws, NUM_CLASSES, dtype=torch.float64)
     for ratios_C in ratios_RC:
         candidates = sampler.draw(ALL_IDS, NUM_SAMPLED, generator=rng, query=query)
-        log_count_S = candidates.log_expected_count_S
-        assert torch.equal(log_count_S, candidates.log_expected_count_labels_B[candidates.ids_S])
+        log_count_S = candidates.log_expected_count
+        assert torch.equal(log_count_S, candidates.label_log_expected_count[candidates.class_ids])
         if wrong is not None:
-            log_count_S = wrong.log_expected_count(candidates.ids_S)
-        ratios_C.index_add_(0, candidates.ids_S, (-log_count_S).exp())
+            log_count_S = wrong.log_expected_count(candidates.class_ids)
+        ratios_C.index_add_(0, candidates.class_ids, (-log_count_S).exp())
     return ratios_RC
 
 
@@ -97,7 +97,7 @@ def test_only_the_top_is_an_approximation_and_says_so():
     expected = sampler.pool.propose(ALL_IDS, 4 * NUM_SAMPLED, generator=generator()).log_expected_count(
         ALL_IDS
     )
-    assert torch.equal(candidates.log_expected_count_labels_B, expected)
+    assert torch.equal(candidates.label_log_expected_count, expected)
     assert furthest(ratios(sampler, model())) > 8
 
 
@@ -139,8 +139,8 @@ def test_a_label_outside_the_pool_is_measured_at_the_cut():
 
 def test_the_same_seed_gives_the_same_draws():
     first, second = (build().draw(ALL_IDS, 8, generator=generator(5), query=model()) for _ in range(2))
-    assert torch.equal(first.ids_S, second.ids_S)
-    assert torch.equal(first.log_expected_count_labels_B, second.log_expected_count_labels_B)
+    assert torch.equal(first.class_ids, second.class_ids)
+    assert torch.equal(first.label_log_expected_count, second.label_log_expected_count)
 
 
 def test_the_state_is_that_of_the_pool():
@@ -151,8 +151,8 @@ def test_the_state_is_that_of_the_pool():
     restored.load_state(sampler.state())
     one = sampler.draw(ALL_IDS, 8, generator=rng, query=model(2))
     other = restored.draw(ALL_IDS, 8, generator=rng_again, query=model(2))
-    assert torch.equal(one.ids_S, other.ids_S)
-    assert torch.equal(one.log_expected_count_labels_B, other.log_expected_count_labels_B)
+    assert torch.equal(one.class_ids, other.class_ids)
+    assert torch.equal(one.label_log_expected_count, other.label_log_expected_count)
     assert build().state() == {}
 
 
@@ -164,9 +164,9 @@ def test_one_or_two_classes(of, num_classes, num_sampled):
         candidates = build(of, num_classes).draw(
             torch.tensor([0]), num_sampled, generator=generator(seed), query=model(num_classes=num_classes)
         )
-        assert len(candidates.ids_S) <= min(num_classes, num_sampled)
-        assert candidates.log_expected_count_S.isfinite().all()
-        assert candidates.log_expected_count_labels_B.isfinite().all()
+        assert len(candidates.class_ids) <= min(num_classes, num_sampled)
+        assert candidates.log_expected_count.isfinite().all()
+        assert candidates.label_log_expected_count.isfinite().all()
 
 
 def test_an_empty_pool_gives_no_candidates():
@@ -178,14 +178,14 @@ def test_an_empty_pool_gives_no_candidates():
 
     sampler = build()
     sampler.pool = Nothing()
-    assert len(sampler.draw(ALL_IDS, 8, generator=generator(), query=model()).ids_S) == 0
+    assert len(sampler.draw(ALL_IDS, 8, generator=generator(), query=model()).class_ids) == 0
 
 
 def test_draws_need_no_gradient():
     weight, hidden = torch.randn(60, 3, requires_grad=True), torch.ones(2, 3, requires_grad=True)
     query = Query(hidden, lambda ids: (weight[ids], weight[ids, 0]))
     candidates = build().draw(ALL_IDS, 8, generator=generator(), query=query)
-    assert not candidates.log_expected_count_labels_B.requires_grad
+    assert not candidates.label_log_expected_count.requires_grad
 
 
 def test_what_is_missing_or_out_of_range_is_named():
@@ -198,5 +198,5 @@ def test_what_is_missing_or_out_of_range_is_named():
 def test_fifty_thousand_classes():
     query = model(num_classes=50_000, dim=16)
     candidates = build(num_classes=50_000).draw(ALL_IDS, 500, generator=generator(), query=query)
-    assert len(candidates.ids_S) == 500
-    assert candidates.log_expected_count_S.isfinite().all()
+    assert len(candidates.class_ids) == 500
+    assert candidates.log_expected_count.isfinite().all()

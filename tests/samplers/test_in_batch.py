@@ -30,8 +30,8 @@ def mean_ratios(sampler, counts, num_others, *, own=0, wrong=lambda log_count, n
     ratios_C = torch.zeros(len(counts), dtype=torch.float64)
     for labels, prob in batches(counts, num_others, own):
         candidates = sampler.draw(labels, 1, generator=GENERATOR)
-        log_count_S = wrong(candidates.log_expected_count_S, len(labels))
-        ratios_C.index_add_(0, candidates.ids_S, prob * (-log_count_S).exp())
+        log_count_S = wrong(candidates.log_expected_count, len(labels))
+        ratios_C.index_add_(0, candidates.class_ids, prob * (-log_count_S).exp())
     return np.delete(ratios_C.numpy(), own)
 
 
@@ -86,8 +86,8 @@ def test_the_partition_of_the_other_classes_is_estimated_without_bias(duplicates
         total = 0.0
         for labels, prob in batches(counts, 3, own):
             candidates = sampler.draw(labels, 1, generator=GENERATOR)
-            others = candidates.ids_S != own
-            terms = (logits[candidates.ids_S] - candidates.log_expected_count_S).exp()[others]
+            others = candidates.class_ids != own
+            terms = (logits[candidates.class_ids] - candidates.log_expected_count).exp()[others]
             total += prob * (logits[own].exp() + factor * terms.sum()).item()
         return total
 
@@ -103,7 +103,7 @@ def test_the_factor_cancels_in_the_conditional_correction_if_duplicates_are_kept
     def softmax(duplicates, copies):
         sampler = InBatch(3, counts, duplicates=duplicates)
         candidates = sampler.draw(labels.repeat(copies), 1, generator=GENERATOR)
-        return (-candidates.log_expected_count_labels_B[:4]).softmax(0).numpy()
+        return (-candidates.label_log_expected_count[:4]).softmax(0).numpy()
 
     np.testing.assert_allclose(softmax("keep", 1), softmax("keep", 5), rtol=1e-14)
     assert np.abs(softmax("drop", 1) - softmax("drop", 5)).max() > 0.05
@@ -115,23 +115,23 @@ def test_rare_labels_are_not_clipped():
     candidates = InBatch(4, counts).draw(torch.tensor([2, 1, 0, 3]), 1, generator=GENERATOR)
     total = 10**9 + 11
     exact = [math.log(-math.expm1(3 * math.log1p(-count / total))) for count in (10**9, 10, 1, 1)]
-    np.testing.assert_allclose(candidates.log_expected_count_S, exact, rtol=1e-12)
-    clipped = candidates.log_expected_count_S.clamp(min=math.log(1e-6))
-    assert (candidates.log_expected_count_S[1:] < clipped[1:] - 3).all()
+    np.testing.assert_allclose(candidates.log_expected_count, exact, rtol=1e-12)
+    clipped = candidates.log_expected_count.clamp(min=math.log(1e-6))
+    assert (candidates.log_expected_count[1:] < clipped[1:] - 3).all()
 
 
 def test_classes_without_a_row_leave_the_shares_of_the_others_as_they_are():
     counts = torch.tensor([3, 1, *[0] * 1000])
     candidates = InBatch(1002, counts, duplicates="keep").draw(torch.arange(1002), 1, generator=GENERATOR)
-    np.testing.assert_allclose(candidates.log_expected_count_S[:3].exp() / 1001, [0.75, 0.25, 0.25])
+    np.testing.assert_allclose(candidates.log_expected_count[:3].exp() / 1001, [0.75, 0.25, 0.25])
 
 
 def test_candidates_are_the_sorted_labels_whatever_is_asked_for():
     labels = torch.tensor([7, 2, 7, 0])
     kept, dropped = (InBatch(9, torch.ones(9), duplicates=duplicates) for duplicates in ("keep", "drop"))
     for num_sampled in (1, 100):
-        assert kept.draw(labels, num_sampled, generator=GENERATOR).ids_S.tolist() == [0, 2, 7, 7]
-        assert dropped.draw(labels, num_sampled, generator=GENERATOR).ids_S.tolist() == [0, 2, 7]
+        assert kept.draw(labels, num_sampled, generator=GENERATOR).class_ids.tolist() == [0, 2, 7, 7]
+        assert dropped.draw(labels, num_sampled, generator=GENERATOR).class_ids.tolist() == [0, 2, 7]
     assert labels.tolist() == [7, 2, 7, 0]
     assert kept.uses_labels
 
@@ -142,7 +142,7 @@ def test_candidates_are_the_sorted_labels_whatever_is_asked_for():
 def test_one_class_and_batches_of_one_row_stay_finite(num_labels, duplicates, counts):
     labels = torch.zeros(num_labels, dtype=torch.int64)
     candidates = InBatch(1, counts, duplicates=duplicates).draw(labels, 1, generator=GENERATOR)
-    for log_count in (candidates.log_expected_count_S, candidates.log_expected_count_labels_B):
+    for log_count in (candidates.log_expected_count, candidates.label_log_expected_count):
         assert log_count.dtype == torch.float64
         assert log_count.isfinite().all()
         assert (-log_count).exp().float().isfinite().all()
@@ -151,7 +151,7 @@ def test_one_class_and_batches_of_one_row_stay_finite(num_labels, duplicates, co
 def test_a_row_alone_adds_nothing_to_what_others_expect():
     """In a mixture, the part of the other samplers must remain what it is."""
     alone = InBatch(4, torch.ones(4)).draw(torch.tensor([2]), 1, generator=GENERATOR)
-    assert alone.log_expected_count_S.exp().item() < 1e-19
+    assert alone.log_expected_count.exp().item() < 1e-19
 
 
 def test_without_counts_the_shares_are_learned_from_the_stream():
@@ -166,7 +166,7 @@ def test_without_counts_the_shares_are_learned_from_the_stream():
     everything = torch.cat([torch.arange(40), stream[:24]])
     candidates = sampler.draw(everything, 1, generator=generator)
     seen = torch.bincount(torch.cat([stream, everything]), minlength=40).double()
-    learned = candidates.log_expected_count_labels_B[:40].exp() / 63
+    learned = candidates.label_log_expected_count[:40].exp() / 63
     np.testing.assert_allclose(learned, seen / seen.sum(), rtol=1e-12)
     np.testing.assert_allclose(learned, counts.double() / counts.sum(), rtol=0.4)
 
@@ -174,7 +174,7 @@ def test_without_counts_the_shares_are_learned_from_the_stream():
 def test_this_batch_counts_so_that_no_label_is_unseen():
     candidates = InBatch(10).draw(torch.tensor([1, 1, 4, 9]), 1, generator=GENERATOR)
     exact = [1 - (1 - share) ** 3 for share in (0.5, 0.25, 0.25)]
-    np.testing.assert_allclose(candidates.log_expected_count_S.exp(), exact, rtol=1e-12)
+    np.testing.assert_allclose(candidates.log_expected_count.exp(), exact, rtol=1e-12)
 
 
 def test_a_state_brings_what_was_learned_back():
@@ -185,7 +185,7 @@ def test_a_state_brings_what_was_learned_back():
     second.load_state(first.state())
     labels = torch.arange(0, 50, 3)
     resumed, straight, fresh = (
-        sampler.draw(labels, 1, generator=generator).log_expected_count_S
+        sampler.draw(labels, 1, generator=generator).log_expected_count
         for sampler in (second, first, InBatch(50, sketch_width=64))
     )
     assert torch.equal(resumed, straight)

@@ -51,11 +51,11 @@ def ratios(sampler, query, log_expected_count=None, num_draws=500):
     ratios_RC = torch.zeros(num_draws, NUM_CLASSES, dtype=torch.float64)
     for ratios_C in ratios_RC:
         candidates = sampler.draw(ALL_IDS, NUM_SAMPLED, generator=rng, query=query)
-        log_count_S = candidates.log_expected_count_S
-        assert torch.equal(log_count_S, candidates.log_expected_count_labels_B[candidates.ids_S])
+        log_count_S = candidates.log_expected_count
+        assert torch.equal(log_count_S, candidates.label_log_expected_count[candidates.class_ids])
         if log_expected_count is not None:
-            log_count_S = log_expected_count(candidates.ids_S)
-        ratios_C.index_add_(0, candidates.ids_S, (-log_count_S).exp())
+            log_count_S = log_expected_count(candidates.class_ids)
+        ratios_C.index_add_(0, candidates.class_ids, (-log_count_S).exp())
     return ratios_RC
 
 
@@ -145,8 +145,8 @@ def steep_model(num_rows):
 def test_one_or_two_classes(name, duplicates, num_classes):
     query, sampler = model(num_classes=num_classes), build(name, duplicates, num_classes)
     candidates = sampler.draw(torch.tensor([0]), 3, generator=generator(), query=query)
-    assert candidates.ids_S.max() < num_classes
-    assert candidates.log_expected_count_S.isfinite().all()
+    assert candidates.class_ids.max() < num_classes
+    assert candidates.log_expected_count.isfinite().all()
     assert probs(build(name, "keep", num_classes), query).sum().item() == pytest.approx(1)
 
 
@@ -189,8 +189,8 @@ def test_the_same_seed_gives_the_same_draws(name):
     first, second = (
         build(name, "redraw").draw(ALL_IDS, 30, generator=generator(5), query=model()) for _ in range(2)
     )
-    assert torch.equal(first.ids_S, second.ids_S)
-    assert torch.equal(first.log_expected_count_S, second.log_expected_count_S)
+    assert torch.equal(first.class_ids, second.class_ids)
+    assert torch.equal(first.log_expected_count, second.log_expected_count)
 
 
 @pytest.mark.parametrize("name", MEMBERS)
@@ -214,8 +214,8 @@ def test_a_restored_run_goes_on_bit_by_bit(name):
 
     def same(others):
         return [
-            torch.equal(one.ids_S, other.ids_S)
-            and torch.equal(one.log_expected_count_labels_B, other.log_expected_count_labels_B)
+            torch.equal(one.class_ids, other.class_ids)
+            and torch.equal(one.label_log_expected_count, other.label_log_expected_count)
             for one, other in zip(expected, others, strict=True)
         ]
 
@@ -262,7 +262,7 @@ def test_draws_need_no_gradient(name):
     hidden = torch.ones(2, DIM, requires_grad=True)
     query = query_of(weight, torch.zeros(NUM_CLASSES, requires_grad=True), hidden)
     candidates = build(name).draw(ALL_IDS, 5, generator=generator(), query=query)
-    assert not candidates.log_expected_count_S.requires_grad
+    assert not candidates.log_expected_count.requires_grad
 
 
 @pytest.mark.parametrize("duplicates", DUPLICATES)
@@ -272,5 +272,5 @@ def test_fifty_thousand_classes(name, duplicates):
     sampler = build(name, duplicates, 50_000)
     for _ in range(2):
         candidates = sampler.draw(torch.arange(32), 500, generator=generator(), query=query)
-    assert candidates.log_expected_count_S.isfinite().all()
-    assert len(candidates.ids_S) == 500 or duplicates == "drop"
+    assert candidates.log_expected_count.isfinite().all()
+    assert len(candidates.class_ids) == 500 or duplicates == "drop"

@@ -46,13 +46,13 @@ def test_probabilities_follow_the_last_labels(stream, window, uniform_share):
     assert sampler.state()["labels"].tolist() == list(last)
 
 
-def z_scores(sampler, correct=lambda candidates: candidates.log_expected_count_S, num_draws=2500):
+def z_scores(sampler, correct=lambda candidates: candidates.log_expected_count, num_draws=2500):
     """Mean of count / expected count of each class, minus 1, in standard errors, along a stream of labels."""
     generator = torch.Generator().manual_seed(1)
     ratios_RC = torch.zeros(num_draws, C, dtype=torch.float64)
     for draw in range(num_draws):
         candidates = sampler.draw(draw_labels(generator), N, generator=generator)
-        ratios_RC[draw].index_add_(0, candidates.ids_S, (-correct(candidates)).exp())
+        ratios_RC[draw].index_add_(0, candidates.class_ids, (-correct(candidates)).exp())
     return ((ratios_RC.mean(0) - 1) / (ratios_RC.std(0) / math.sqrt(num_draws))).abs()
 
 
@@ -70,18 +70,18 @@ def test_counts_are_as_declared_when_few_of_many_classes_are_drawn():
     ratios_R = torch.zeros(num_draws, dtype=torch.float64)
     for draw in range(num_draws):
         candidates = sampler.draw(draw_labels(generator), 20, generator=generator)
-        tail = candidates.ids_S >= C
-        ratios_R[draw] = (-candidates.log_expected_count_S[tail]).exp().sum() / (num_classes - C)
+        tail = candidates.class_ids >= C
+        ratios_R[draw] = (-candidates.log_expected_count[tail]).exp().sum() / (num_classes - C)
     assert abs(ratios_R.mean() - 1) < 5 * ratios_R.std() / math.sqrt(num_draws)
 
 
 def test_wrong_counts_are_caught():
     """The wrong twins: unigram counts of distinct draws, and counts without the uniform share."""
     sampler = LearnedFrequency(C, window=25)
-    unigram = z_scores(sampler, lambda candidates: (N * sampler.probs(candidates.ids_S)).log(), 800)
+    unigram = z_scores(sampler, lambda candidates: (N * sampler.probs(candidates.class_ids)).log(), 800)
     assert unigram.max() > 8
     kept = LearnedFrequency(C, uniform_share=0.5, duplicates="keep")
-    data = z_scores(kept, lambda candidates: (N * ZIPF / ZIPF.sum()).log()[candidates.ids_S], 800)
+    data = z_scores(kept, lambda candidates: (N * ZIPF / ZIPF.sum()).log()[candidates.class_ids], 800)
     assert data.max() > 8
 
 
@@ -91,7 +91,7 @@ def test_counts_after_the_labels_of_the_batch_are_caught():
 
     def too_late(candidates):
         sampler.state()
-        return (N * sampler.probs(candidates.ids_S)).log()
+        return (N * sampler.probs(candidates.class_ids)).log()
 
     assert z_scores(sampler, too_late, 800).max() > 8
 
@@ -104,8 +104,8 @@ def test_the_partition_is_estimated_without_bias(duplicates):
     label, values = 2, []
     for _ in range(2000):
         candidates = sampler.draw(draw_labels(generator), N, generator=generator)
-        others = candidates.ids_S != label
-        terms = (logits[candidates.ids_S] - candidates.log_expected_count_S)[others].exp()
+        others = candidates.class_ids != label
+        terms = (logits[candidates.class_ids] - candidates.log_expected_count)[others].exp()
         values.append((logits[label].exp() + terms.sum()).item())
     error = np.mean(values) - logits.exp().sum().item()
     assert abs(error) < 4 * np.std(values) / math.sqrt(len(values))
@@ -129,7 +129,7 @@ def test_a_draw_does_not_depend_on_its_own_labels():
         sampler = LearnedFrequency(C)
         generator = torch.Generator().manual_seed(5)
         sampler.draw(torch.tensor([1, 2, 3]), N, generator=generator)
-        return sampler.draw(labels, N, generator=generator).ids_S
+        return sampler.draw(labels, N, generator=generator).class_ids
 
     assert torch.equal(second_draw(ALL), second_draw(ALL[:0]))
 
@@ -178,11 +178,11 @@ def test_a_state_gives_the_same_next_draws(num_batches):
             [sampler.draw(draw_labels(generator), N, generator=generator) for _ in range(num_batches)]
         )
     for straight, resumed in zip(*streams, strict=True):
-        assert torch.equal(straight.ids_S, resumed.ids_S)
-        assert torch.equal(straight.log_expected_count_S, resumed.log_expected_count_S)
+        assert torch.equal(straight.class_ids, resumed.class_ids)
+        assert torch.equal(straight.log_expected_count, resumed.log_expected_count)
     generator = torch.Generator().manual_seed(9)
     fresh = LearnedFrequency(C, window=25).draw(draw_labels(generator), N, generator=generator)
-    assert not torch.equal(fresh.log_expected_count_labels_B, streams[0][0].log_expected_count_labels_B)
+    assert not torch.equal(fresh.label_log_expected_count, streams[0][0].label_log_expected_count)
 
 
 def test_a_saved_state_changes_nothing_and_does_not_change():
@@ -190,10 +190,10 @@ def test_a_saved_state_changes_nothing_and_does_not_change():
     generators = [torch.Generator().manual_seed(10) for _ in range(2)]
     for step in range(6):
         labels = ALL[step : step + 4]
-        first = sampler.draw(labels, N, generator=generators[0]).ids_S
+        first = sampler.draw(labels, N, generator=generators[0]).class_ids
         state = sampler.state()["labels"]
         saved = state.clone()
-        assert torch.equal(first, twin.draw(labels, N, generator=generators[1]).ids_S)
+        assert torch.equal(first, twin.draw(labels, N, generator=generators[1]).class_ids)
     sampler.draw(ALL, N, generator=generators[0])
     assert torch.equal(state, saved)
 
@@ -217,11 +217,11 @@ def test_draws_are_sorted_and_repeatable(num_classes, duplicates):
         return [sampler.draw(labels, 5, generator=generator) for _ in range(4)]
 
     for first, second in zip(run(), run(), strict=True):
-        assert torch.equal(first.ids_S, second.ids_S)
-        assert torch.equal(first.log_expected_count_S, second.log_expected_count_S)
-        assert first.log_expected_count_S.dtype == torch.float64
-        assert first.log_expected_count_labels_B.isfinite().all()
-        steps = first.ids_S.diff()
+        assert torch.equal(first.class_ids, second.class_ids)
+        assert torch.equal(first.log_expected_count, second.log_expected_count)
+        assert first.log_expected_count.dtype == torch.float64
+        assert first.label_log_expected_count.isfinite().all()
+        steps = first.class_ids.diff()
         assert (steps >= 0).all() if duplicates == "keep" else (steps > 0).all()
 
 

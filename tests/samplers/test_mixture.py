@@ -60,7 +60,7 @@ def draws(mixture, num_draws=1000):
             labels = torch.multinomial(COUNTS.double(), N, replacement=True, generator=generator)
             mixture.draw(labels, N, generator=generator)
         candidates = mixture.draw(draw_labels(generator), N, generator=generator)
-        yield candidates.ids_S, candidates.log_expected_count_S
+        yield candidates.class_ids, candidates.log_expected_count
 
 
 PARTS = [
@@ -86,9 +86,11 @@ def test_counts_that_do_not_add_are_caught(parts):
     mixture = Mixture(C, COUNTS, parts=parts)
     generator = torch.Generator().manual_seed(2)
     declared = [Declared(mixture, generator) for _ in range(1000)]
-    right = z_scores((one.ids_S, one.log_counts_MS.logsumexp(0)) for one in declared)
-    largest = z_scores((one.ids_S, one.log_counts_MS.amax(0)) for one in declared)
-    alone = z_scores((one.ids_S, one.log_counts_MS.gather(0, one.drawn_by_S[None])[0]) for one in declared)
+    right = z_scores((one.class_ids, one.log_counts_MS.logsumexp(0)) for one in declared)
+    largest = z_scores((one.class_ids, one.log_counts_MS.amax(0)) for one in declared)
+    alone = z_scores(
+        (one.class_ids, one.log_counts_MS.gather(0, one.drawn_by_S[None])[0]) for one in declared
+    )
     assert right.max() < 5
     assert largest.max() > 10
     assert np.median(alone) > 5
@@ -118,9 +120,9 @@ def test_the_partition_is_estimated_without_bias(parts):
 def test_a_class_of_two_parts_stands_twice():
     parts = ({"kind": "uniform", "duplicates": "redraw"},) * 2
     candidates = Mixture(3, parts=parts).draw(torch.tensor([0]), 6, generator=torch.Generator())
-    assert candidates.ids_S.tolist() == [0, 0, 1, 1, 2, 2]
-    np.testing.assert_allclose(candidates.log_expected_count_S, math.log(2), rtol=1e-15)
-    np.testing.assert_allclose(candidates.log_expected_count_labels_B, math.log(2), rtol=1e-15)
+    assert candidates.class_ids.tolist() == [0, 0, 1, 1, 2, 2]
+    np.testing.assert_allclose(candidates.log_expected_count, math.log(2), rtol=1e-15)
+    np.testing.assert_allclose(candidates.label_log_expected_count, math.log(2), rtol=1e-15)
 
 
 @given(st.integers(1, 10_000), st.lists(st.floats(0.01, 100), min_size=1, max_size=6))
@@ -168,9 +170,9 @@ def test_classes_that_a_part_never_draws():
     labels = torch.tensor([0, 1])
     both = with_parts(Never(4), Uniform(4, duplicates="keep"))
     candidates = both.draw(labels, 4, generator=torch.Generator().manual_seed(0))
-    np.testing.assert_allclose(candidates.log_expected_count_labels_B.exp(), [0.5, 1.5], rtol=1e-15)
+    np.testing.assert_allclose(candidates.label_log_expected_count.exp(), [0.5, 1.5], rtol=1e-15)
     nobody = with_parts(Never(4), Never(4)).draw(labels, 4, generator=torch.Generator())
-    assert nobody.log_expected_count_labels_B.tolist() == [-math.inf, math.log(2)]
+    assert nobody.label_log_expected_count.tolist() == [-math.inf, math.log(2)]
 
 
 def test_parts_see_the_query():
@@ -188,13 +190,13 @@ def test_parts_without_draws_are_left_out():
     candidates = without.draw(torch.tensor([1]), N, generator=generator)
     plain = Uniform(C).draw(torch.tensor([1]), N, generator=generator)
     np.testing.assert_allclose(
-        candidates.log_expected_count_labels_B, plain.log_expected_count_labels_B, rtol=1e-15
+        candidates.label_log_expected_count, plain.label_log_expected_count, rtol=1e-15
     )
     # One draw only: it goes to the first part, and only the first part is expected.
     single = Mixture(C, COUNTS, parts=("uniform", "frequency")).draw(
         torch.tensor([1]), 1, generator=generator
     )
-    np.testing.assert_allclose(single.log_expected_count_S.exp(), 1 / C, rtol=1e-15)
+    np.testing.assert_allclose(single.log_expected_count.exp(), 1 / C, rtol=1e-15)
 
 
 def test_traits_of_parts_are_traits_of_the_mixture():
@@ -217,12 +219,12 @@ def test_draws_are_sorted_and_repeatable(num_classes):
         return mixture.draw(labels, 20, generator=torch.Generator().manual_seed(4))
 
     first, second = draw(), draw()
-    assert torch.equal(first.ids_S, second.ids_S)
-    assert torch.equal(first.log_expected_count_S, second.log_expected_count_S)
-    assert (first.ids_S.diff() >= 0).all()
-    assert first.ids_S.dtype == torch.int64
-    assert first.log_expected_count_S.dtype == torch.float64
-    assert first.log_expected_count_labels_B.isfinite().all()
+    assert torch.equal(first.class_ids, second.class_ids)
+    assert torch.equal(first.log_expected_count, second.log_expected_count)
+    assert (first.class_ids.diff() >= 0).all()
+    assert first.class_ids.dtype == torch.int64
+    assert first.log_expected_count.dtype == torch.float64
+    assert first.label_log_expected_count.isfinite().all()
 
 
 def test_a_state_is_the_states_of_the_parts():
@@ -238,9 +240,9 @@ def test_a_state_is_the_states_of_the_parts():
         sampler.draw(labels, N, generator=torch.Generator().manual_seed(6))
         for sampler in (first, second, fresh)
     )
-    assert torch.equal(straight.ids_S, resumed.ids_S)
-    assert torch.equal(straight.log_expected_count_S, resumed.log_expected_count_S)
-    assert not torch.equal(straight.ids_S, other.ids_S)
+    assert torch.equal(straight.class_ids, resumed.class_ids)
+    assert torch.equal(straight.log_expected_count, resumed.log_expected_count)
+    assert not torch.equal(straight.class_ids, other.class_ids)
 
 
 def test_the_config_knows_the_member():

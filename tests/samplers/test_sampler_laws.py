@@ -51,14 +51,14 @@ def test_expected_counts_of_kept_and_of_dropped_duplicates(name):
     ids = torch.arange(50)
     probs = build(name, 50).probs(ids).numpy()
     kept = draw(build(name, 50, "keep"), ids, 30)
-    np.testing.assert_allclose(kept.log_expected_count_labels_B.exp(), 30 * probs, rtol=1e-12)
+    np.testing.assert_allclose(kept.label_log_expected_count.exp(), 30 * probs, rtol=1e-12)
     dropped = draw(build(name, 50, "drop"), ids, 30)
-    np.testing.assert_allclose(dropped.log_expected_count_labels_B.exp(), 1 - (1 - probs) ** 30, rtol=1e-12)
-    assert len(kept.ids_S) == 30
-    assert torch.equal(kept.ids_S.unique(), dropped.ids_S)
+    np.testing.assert_allclose(dropped.label_log_expected_count.exp(), 1 - (1 - probs) ** 30, rtol=1e-12)
+    assert len(kept.class_ids) == 30
+    assert torch.equal(kept.class_ids.unique(), dropped.class_ids)
     for candidates in (kept, dropped):
-        of_labels = candidates.log_expected_count_labels_B[candidates.ids_S]
-        assert torch.equal(candidates.log_expected_count_S, of_labels)
+        of_labels = candidates.label_log_expected_count[candidates.class_ids]
+        assert torch.equal(candidates.log_expected_count, of_labels)
 
 
 @pytest.mark.parametrize("num_classes", [50, 5000])
@@ -67,11 +67,11 @@ def test_redrawn_candidates_are_distinct_and_as_many_as_asked_for(name, num_clas
     sampler = build(name, num_classes, "redraw")
     for num_sampled in (1, 30):
         candidates = draw(sampler, torch.arange(num_classes), num_sampled)
-        assert len(candidates.ids_S.unique()) == num_sampled
+        assert len(candidates.class_ids.unique()) == num_sampled
         # 1 − exp(−q·τ) with one τ for the classes drawn, and an earlier one for those that were not.
-        rates = -torch.log1p(-candidates.log_expected_count_labels_B.exp())
+        rates = -torch.log1p(-candidates.label_log_expected_count.exp())
         limits = (rates / sampler.probs(torch.arange(num_classes))).numpy()
-        is_drawn = np.isin(np.arange(num_classes), candidates.ids_S)
+        is_drawn = np.isin(np.arange(num_classes), candidates.class_ids)
         assert np.ptp(limits[is_drawn]) < 1e-6 * limits.max()
         assert np.ptp(limits[~is_drawn]) < 1e-6 * limits.max()
         assert limits[~is_drawn].max() < limits[is_drawn].min()
@@ -80,9 +80,9 @@ def test_redrawn_candidates_are_distinct_and_as_many_as_asked_for(name, num_clas
 @pytest.mark.parametrize("name", MEMBERS)
 def test_redrawing_more_than_there_are_classes_gives_them_all(name):
     candidates = draw(build(name, 7, "redraw"), [2, 5], 7)
-    assert candidates.ids_S.tolist() == list(range(7))
-    assert not candidates.log_expected_count_S.any()
-    assert not candidates.log_expected_count_labels_B.any()
+    assert candidates.class_ids.tolist() == list(range(7))
+    assert not candidates.log_expected_count.any()
+    assert not candidates.label_log_expected_count.any()
 
 
 class LimitOfTheLastDrawn(Frequency):
@@ -119,8 +119,8 @@ def test_wrong_statements_are_caught(sampler):
 
 def test_small_counts_are_not_clipped():
     candidates = draw(Uniform(100_000_000), [5], 10)
-    assert candidates.log_expected_count_labels_B.exp().item() == pytest.approx(1e-7)
-    assert candidates.log_expected_count_labels_B.item() < math.log(1e-6)
+    assert candidates.label_log_expected_count.exp().item() == pytest.approx(1e-7)
+    assert candidates.label_log_expected_count.item() < math.log(1e-6)
 
 
 @pytest.mark.parametrize("name", MEMBERS)

@@ -79,7 +79,7 @@ def test_a_bound_too_small_misses(factor, right, monkeypatch):
     vectors, queries = torch.randn(4000, 3, generator=generator), torch.randn(200, 3, generator=generator)
     found = ExactIndex(vectors, metric="euclidean").topk(queries, 5)
     truth = torch.cdist(queries.double(), vectors.double(), compute_mode="donot_use_mm_for_euclid_dist")
-    assert torch.equal(found.ids_BK, truth.topk(5, largest=False).indices) == right
+    assert torch.equal(found.ids, truth.topk(5, largest=False).indices) == right
 
 
 def test_processors_that_saturate_get_smaller_codes():
@@ -88,7 +88,7 @@ def test_processors_that_saturate_get_smaller_codes():
         "import torch; from widemax.search import ExactIndex, codes\n"
         "vectors = torch.arange(4000.0).sin().view(400, 10); queries = -vectors[:50]\n"
         "truth = (queries.double() @ vectors.double().T).topk(3).indices\n"
-        "assert torch.equal(ExactIndex(vectors).topk(queries, 3).ids_BK, truth)\n"
+        "assert torch.equal(ExactIndex(vectors).topk(queries, 3).ids, truth)\n"
         "a, b = torch.full((2, 200, 320), 63, dtype=torch.int8)\n"
         "for sign in (1, -1): assert (torch._int_mm(sign * a, b.T) == sign * 320 * 63**2).all()\n"
         "print(codes._exact_levels())"

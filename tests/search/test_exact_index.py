@@ -48,8 +48,8 @@ def check(found, scores, metric, k, allowed=None):
     ids = np.where(np.isneginf(best), -1, order)
     missing = ((0, 0), (0, k - ids.shape[1]))
     ids, best = np.pad(ids, missing, constant_values=-1), np.pad(best, missing, constant_values=-np.inf)
-    np.testing.assert_array_equal(found.ids_BK, ids)
-    np.testing.assert_array_equal(found.scores_BK, -best if metric == "euclidean" else best)
+    np.testing.assert_array_equal(found.ids, ids)
+    np.testing.assert_array_equal(found.scores, -best if metric == "euclidean" else best)
 
 
 @st.composite
@@ -151,7 +151,7 @@ def test_arrays_that_cannot_be_written():
     vectors, bias = np.eye(3, dtype=np.float32), np.arange(3.0)
     for array in (vectors, bias):
         array.setflags(write=False)
-    assert ExactIndex(vectors, bias=bias).topk(vectors, 1).ids_BK.tolist() == [[2], [1], [2]]
+    assert ExactIndex(vectors, bias=bias).topk(vectors, 1).ids.tolist() == [[2], [1], [2]]
 
 
 def test_few_exact_scores_are_computed(monkeypatch):
@@ -169,9 +169,9 @@ def test_few_exact_scores_are_computed(monkeypatch):
 
 def test_no_vectors_and_no_queries():
     found = ExactIndex(np.empty((0, 3), np.float32), metric="euclidean").topk(np.zeros((2, 3)), 2)
-    assert found.ids_BK.tolist() == [[-1, -1]] * 2
-    assert found.scores_BK.tolist() == [[np.inf] * 2] * 2
-    assert ExactIndex(np.ones((4, 3))).topk(np.empty((0, 3)), 2).ids_BK.shape == (0, 2)
+    assert found.ids.tolist() == [[-1, -1]] * 2
+    assert found.scores.tolist() == [[np.inf] * 2] * 2
+    assert ExactIndex(np.ones((4, 3))).topk(np.empty((0, 3)), 2).ids.shape == (0, 2)
 
 
 @pytest.mark.parametrize(

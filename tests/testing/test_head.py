@@ -57,7 +57,7 @@ class IgnoresExclude(ExactHead):
 class RanksFromZero(ExactHead):
     def answer(self, *args, **options):
         answers = super().answer(*args, **options)
-        answers.label_ranks_P.sub_(1).clamp_(min=0)
+        answers.label_ranks.sub_(1).clamp_(min=0)
         return answers
 
 

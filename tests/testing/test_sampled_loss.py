@@ -30,8 +30,8 @@ def plain_loss(
     clip=None,
 ):
     """The formulas, densely; what follows ``kind`` are known mistakes."""
-    ids_S, log_count_S = candidates.ids_S, candidates.log_expected_count_S
-    log_count_B = candidates.log_expected_count_labels_B
+    ids_S, log_count_S = candidates.class_ids, candidates.log_expected_count
+    log_count_B = candidates.label_log_expected_count
     if once:
         ids_S, place = ids_S.unique(return_inverse=True)
         log_count_S = log_count_S.new_zeros(len(ids_S)).scatter(0, place, log_count_S)

@@ -150,14 +150,14 @@ class OtherLabels(Uniform):
 
     def draw(self, labels, num_sampled, *, generator, query=None):
         draw = super().draw(labels, num_sampled, generator=generator)
-        draw.log_expected_count_labels_B.add_(0.1)
+        draw.label_log_expected_count.add_(0.1)
         return draw
 
 
 class Unsorted(Uniform):
     def draw(self, labels, num_sampled, *, generator, query=None):
         draw = super().draw(labels, num_sampled, generator=generator)
-        return type(draw)(draw.ids_S.flip(0), draw.log_expected_count_S, draw.log_expected_count_labels_B)
+        return type(draw)(draw.class_ids.flip(0), draw.log_expected_count, draw.label_log_expected_count)
 
 
 class SinglePrecision(Uniform):

@@ -114,8 +114,8 @@ class NearestNeighborsClassifier(ProbabilisticClassifier):
 
     def _nearest(self, X: Any) -> tuple[Array, Array]:
         nearest = self._index.topk(dense(X), min(self.n_neighbors, len(self.rows_)))
-        scores_BK: Array = nearest.scores_BK.numpy()
-        return scores_BK if self.metric == "euclidean" else 1 - scores_BK, nearest.ids_BK.numpy()
+        scores_BK: Array = nearest.scores.numpy()
+        return scores_BK if self.metric == "euclidean" else 1 - scores_BK, nearest.ids.numpy()
 
     def _scores(self, X: Any) -> Array:
         labels_BK = self.labels_[self._nearest(X)[1]]

@@ -120,6 +120,6 @@ class SampledSoftmaxClassifier(MinibatchClassifier):
         X = self._checked(X)
         head = self._head()
         best = [head.topk(hidden_BH, k) for hidden_BH in self._hidden_blocks(X)]
-        ids_NK = np.concatenate([topk.class_ids_BK.numpy() for topk in best])
-        probs_NK = np.concatenate([topk.log_probs_BK.exp().numpy() for topk in best])
+        ids_NK = np.concatenate([topk.class_ids.numpy() for topk in best])
+        probs_NK = np.concatenate([topk.log_probs.exp().numpy() for topk in best])
         return self.classes_[ids_NK], probs_NK

@@ -10,14 +10,14 @@ class TopK:
     """The k best classes of each row, best first, equal logits by ascending class id.
 
     Attributes:
-        class_ids_BK: int64 class ids.
-        logits_BK: their logits; −inf marks an excluded class, listed only when nothing else is left.
-        log_probs_BK: their log-probabilities among all classes, in nats.
+        class_ids: [B, K] int64 class ids.
+        logits: [B, K] their logits; −inf marks an excluded class, listed only when nothing else is left.
+        log_probs: [B, K] their log-probabilities among all classes, in nats.
     """
 
-    class_ids_BK: Tensor
-    logits_BK: Tensor
-    log_probs_BK: Tensor
+    class_ids: Tensor
+    logits: Tensor
+    log_probs: Tensor
 
 
 @dataclass(frozen=True)
@@ -26,17 +26,17 @@ class Answers:
 
     Attributes:
         topk: the best classes of each row.
-        log_partition_B: log Σ_j exp(s_bj) over all classes, in nats; NaN where probabilities are those of
+        log_partition: [B] log Σ_j exp(s_bj) over all classes, in nats; NaN where probabilities are those of
             yes-or-no questions, which it has no part in.
-        square_sum_B: Σ_j p_bj² over all classes; NaN likewise.
-        label_logits_P: the logit of each label; NaN for label −1 (a class never seen in training).
-        label_log_probs_P: its log-probability in nats; NaN for label −1.
-        label_ranks_P: int64 rank from 1 among the classes that are not excluded; 0 for label −1.
+        square_sum: [B] Σ_j p_bj² over all classes; NaN likewise.
+        label_logits: [P] the logit of each label; NaN for label −1 (a class never seen in training).
+        label_log_probs: [P] its log-probability in nats; NaN for label −1.
+        label_ranks: [P] int64 rank from 1 among the classes that are not excluded; 0 for label −1.
     """
 
     topk: TopK
-    log_partition_B: Tensor
-    square_sum_B: Tensor
-    label_logits_P: Tensor
-    label_log_probs_P: Tensor
-    label_ranks_P: Tensor
+    log_partition: Tensor
+    square_sum: Tensor
+    label_logits: Tensor
+    label_log_probs: Tensor
+    label_ranks: Tensor

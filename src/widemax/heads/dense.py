@@ -42,7 +42,7 @@ def answer_rows(
         >>> label, nothing = Pairs(torch.tensor([0]), torch.tensor([0])), Pairs(*torch.arange(0).expand(2, 0))
         >>> log_probs = torch.tensor([[0.25, 0.75]]).log()
         >>> found = answer_rows(lambda h: log_probs, torch.ones(1, 1), label, nothing, k=1, rows_at_once=1)
-        >>> found.topk.class_ids_BK, found.label_ranks_P
+        >>> found.topk.class_ids, found.label_ranks
         (tensor([[1]]), tensor([2]))
     """
     chunks = []

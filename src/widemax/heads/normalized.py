@@ -32,14 +32,14 @@ class Searched(NamedTuple):
     """What a best-first search for the top k found.
 
     Attributes:
-        class_ids_BK: the best classes, best first, equal ones by ascending id.
-        log_probs_BK: their log-probabilities in nats; −inf for excluded classes.
+        class_ids: [B, K] the best classes, best first, equal ones by ascending id.
+        log_probs: [B, K] their log-probabilities in nats; −inf for excluded classes.
         num_expanded_B: how many parts of the head a row has looked into.
         is_proven_B: whether the search ended before its limit; other rows hold the best classes seen.
     """
 
-    class_ids_BK: Tensor
-    log_probs_BK: Tensor
+    class_ids: Tensor
+    log_probs: Tensor
     num_expanded_B: Tensor
     is_proven_B: Tensor
 
@@ -164,8 +164,8 @@ class NormalizedHead(Head):
         if len(rest_R):
             exclude_R = None if exclude is None else exclude.take(rest_R)
             best = NormalizedHead.topk(self, hidden_BD[rest_R], k, exclude=exclude_R)
-            found.class_ids_BK[rest_R], found.log_probs_BK[rest_R] = best.class_ids_BK, best.log_probs_BK
-        return TopK(found.class_ids_BK, found.log_probs_BK, found.log_probs_BK)
+            found.class_ids[rest_R], found.log_probs[rest_R] = best.class_ids, best.log_probs
+        return TopK(found.class_ids, found.log_probs, found.log_probs)
 
     def _answer(self, hidden_BD: Tensor, labels: Pairs, k: int, exclude: SeveralLabels | None) -> Answers:
         temperature = float(self.calibration_temperature)

@@ -135,7 +135,7 @@ def sampled_sigmoid_loss(
     others_BS.index_put_(tuple(scored.hits), others_BS.new_tensor(-torch.inf))
     negatives_BS = softplus(others_BS)
     if correction in ("importance", "refined"):
-        negative_B = negatives_BS @ (-candidates.log_expected_count_S).exp().to(negatives_BS.dtype)
+        negative_B = negatives_BS @ (-candidates.log_expected_count).exp().to(negatives_BS.dtype)
     else:
         negative_B = negatives_BS.sum(1)
     return negative_B.index_add(0, pairs.rows_P, -log_sigmoid(scored.labels_P))
@@ -163,8 +163,8 @@ def _scored(
     shift: Correction,
 ) -> _Scored:
     # One gradient for both: a sparse tensor without repeated rows.
-    rows_U, place = torch.unique(torch.cat([candidates.ids_S, pairs.ids_P]), return_inverse=True)
-    candidate_U, label_U = torch.split(place, [len(candidates.ids_S), len(pairs.ids_P)])
+    rows_U, place = torch.unique(torch.cat([candidates.class_ids, pairs.ids_P]), return_inverse=True)
+    candidate_U, label_U = torch.split(place, [len(candidates.class_ids), len(pairs.ids_P)])
     weight_SD, label_weight_PD = map(score.scaled, gather_groups(weight_CD, rows_U, candidate_U, label_U))
     scaled_BD = score.scaled(hidden_BD) / temperature
     # index_select is several times faster than indexing with a tensor.
@@ -179,10 +179,10 @@ def _scored(
         shift_S = bias_S.to(labels_P.dtype) / temperature
         labels_P = labels_P + bias_P.to(labels_P.dtype) / temperature
     if shift != "none":
-        shift_S = shift_S - candidates.log_expected_count_S.to(labels_P.dtype)
+        shift_S = shift_S - candidates.log_expected_count.to(labels_P.dtype)
     if shift == "conditional":
-        labels_P = labels_P - candidates.log_expected_count_labels_B.to(labels_P.dtype)
-    return _Scored(scaled_BD, weight_SD, shift_S, _hits(pairs, candidates.ids_S), labels_P)
+        labels_P = labels_P - candidates.label_log_expected_count.to(labels_P.dtype)
+    return _Scored(scaled_BD, weight_SD, shift_S, _hits(pairs, candidates.class_ids), labels_P)
 
 
 def _hits(pairs: Pairs, ids_S: Tensor) -> Pairs:

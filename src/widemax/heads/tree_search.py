@@ -49,7 +49,7 @@ def search_tree(
         >>> children, nothing = torch.tensor([[2, 3], [0, 1]]), Pairs(torch.arange(0), torch.arange(0))
         >>> odds = torch.tensor([[0.75, 0.25], [0.5, 0.5]]).log()
         >>> found = search_tree(lambda rows, nodes: odds[nodes], children, nothing, num_rows=1, k=1, limit=9)
-        >>> found.class_ids_BK, found.num_expanded_B
+        >>> found.class_ids, found.num_expanded_B
         (tensor([[2]]), tensor([1]))
     """
     num_classes = len(children) + 1
@@ -59,7 +59,7 @@ def search_tree(
     nodes_AF = torch.zeros((num_rows, 1), dtype=torch.int64, device=children.device)
     bounds_AF = torch.zeros((num_rows, 1), dtype=dtype, device=children.device)
     found = Searched.nothing(bounds_AF, k, num_classes)
-    ids_AK, best_AK = found.class_ids_BK, found.log_probs_BK
+    ids_AK, best_AK = found.class_ids, found.log_probs
     while len(rows_A):
         nodes_AW, bounds_AW = nodes_AF[:, :width], bounds_AF[:, :width]
         is_node_AW1 = (nodes_AW >= 0)[..., None]
@@ -90,7 +90,7 @@ def search_tree(
         num_open_A = is_open_AF.sum(1)
         is_proven_A = num_open_A == 0
         goes_on_A = ~is_proven_A & (found.num_expanded_B[rows_A] < limit)
-        found.class_ids_BK[rows_A], found.log_probs_BK[rows_A] = ids_AK, best_AK
+        found.class_ids[rows_A], found.log_probs[rows_A] = ids_AK, best_AK
         found.is_proven_B[rows_A] = is_proven_A
         width_open = int(num_open_A.max())
         rows_A, best_AK, ids_AK = rows_A[goes_on_A], best_AK[goes_on_A], ids_AK[goes_on_A]

@@ -160,14 +160,14 @@ class TwoLevelHead(NormalizedHead):
             log_probs_AS = log_probs_AS.masked_fill(torch.isin(keys_AS, excluded_keys), -torch.inf)
             # Places ascend with class ids within a cluster.
             log_probs_AK, places_AK = topk_by_id(log_probs_AS, min(k, self.cluster_size))
-            found.log_probs_BK[rows_A], found.class_ids_BK[rows_A] = best_by_id(
-                torch.cat([found.log_probs_BK[rows_A], log_probs_AK], 1),
-                torch.cat([found.class_ids_BK[rows_A], ids_AS.gather(1, places_AK)], 1),
+            found.log_probs[rows_A], found.class_ids[rows_A] = best_by_id(
+                torch.cat([found.log_probs[rows_A], log_probs_AK], 1),
+                torch.cat([found.class_ids[rows_A], ids_AS.gather(1, places_AK)], 1),
                 k,
             )
             found.num_expanded_B[rows_A] += 1
             if step + 1 < num_clusters:
-                goes_on_A = bounds_BG[rows_A, step + 1] >= found.log_probs_BK[rows_A, -1]
+                goes_on_A = bounds_BG[rows_A, step + 1] >= found.log_probs[rows_A, -1]
                 found.is_proven_B[rows_A] = ~goes_on_A
                 rows_A = rows_A[goes_on_A]
             else:

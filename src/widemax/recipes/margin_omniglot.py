@@ -242,7 +242,7 @@ def one_of_all(directions: Tensor) -> float:
         queries_BD = directions[:, others].flatten(0, 1)
         labels_B = torch.arange(len(directions)).repeat_interleave(len(others))
         nearest = ExactIndex(directions[:, writer], metric="cosine").topk(queries_BD, 1)
-        shares.append(float((nearest.ids_BK[:, 0] == labels_B).double().mean()))
+        shares.append(float((nearest.ids[:, 0] == labels_B).double().mean()))
     return float(np.mean(shares))
 
 

@@ -17,21 +17,22 @@ class Candidates:
     """One draw, shared by all rows of a batch.
 
     Attributes:
-        ids_S: int64 class ids in ascending order; a class that counts twice stands twice.
-        log_expected_count_S: float64, log E[times this id stands in a draw], exact for what the sampler does.
-        log_expected_count_labels_B: the same for each label, drawn or not.
+        class_ids: [S] int64 class ids in ascending order; a class that counts twice stands twice.
+        log_expected_count: [S] float64, log E[times this id stands in a draw], exact for what the
+            sampler does.
+        label_log_expected_count: [P] the same for each label, drawn or not.
     """
 
-    ids_S: Tensor
-    log_expected_count_S: Tensor
-    log_expected_count_labels_B: Tensor
+    class_ids: Tensor
+    log_expected_count: Tensor
+    label_log_expected_count: Tensor
 
     def to(self, device: torch.device) -> "Candidates":
         """The same draw on another device."""
         return Candidates(
-            self.ids_S.to(device),
-            self.log_expected_count_S.to(device),
-            self.log_expected_count_labels_B.to(device),
+            self.class_ids.to(device),
+            self.log_expected_count.to(device),
+            self.label_log_expected_count.to(device),
         )
 
 

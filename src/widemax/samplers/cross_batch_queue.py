@@ -42,9 +42,9 @@ class CrossBatchQueue(Sampler):
     Example:
         >>> sampler = CrossBatchQueue(9, torch.tensor([0, 0, 0, 0, 0, 0, 0, 0, 1]), duplicates="keep")
         >>> generator = torch.Generator()
-        >>> sampler.draw(torch.tensor([3, 5]), 3, generator=generator).ids_S
+        >>> sampler.draw(torch.tensor([3, 5]), 3, generator=generator).class_ids
         tensor([8, 8, 8])
-        >>> sampler.draw(torch.tensor([4]), 3, generator=generator).ids_S
+        >>> sampler.draw(torch.tensor([4]), 3, generator=generator).class_ids
         tensor([3, 5, 8])
 
     Source: Wang et al. 2021, "Cross-Batch Negative Sampling for Training Two-Tower Recommenders", which

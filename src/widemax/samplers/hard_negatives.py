@@ -49,7 +49,7 @@ class HardNegatives(Sampler):
         >>> rows = torch.arange(100.0)[:, None]
         >>> query = Query(torch.ones(1, 1), lambda ids: (rows[ids], torch.zeros(len(ids))))
         >>> generator = torch.Generator().manual_seed(0)
-        >>> HardNegatives(100).draw(torch.tensor([3]), 4, generator=generator, query=query).ids_S
+        >>> HardNegatives(100).draw(torch.tensor([3]), 4, generator=generator, query=query).class_ids
         tensor([66, 78, 97, 99])
 
     Source: Neyman 1938, "Contribution to the theory of sampling human populations" (two-phase sampling);

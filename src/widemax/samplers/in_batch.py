@@ -54,7 +54,7 @@ class InBatch(Sampler):
     Example:
         >>> sampler = InBatch(3, torch.tensor([50, 25, 25]), duplicates="keep")
         >>> candidates = sampler.draw(torch.tensor([2, 0, 2]), 1, generator=torch.Generator())
-        >>> candidates.ids_S, candidates.log_expected_count_S.exp().numpy().round(4)
+        >>> candidates.class_ids, candidates.log_expected_count.exp().numpy().round(4)
         (tensor([0, 2, 2]), array([1. , 0.5, 0.5]))
 
     Source: Yi et al. 2019, "Sampling-Bias-Corrected Neural Modeling for Large Corpus Item Recommendations",

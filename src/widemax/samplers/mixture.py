@@ -43,7 +43,7 @@ class Mixture(Sampler):
     Example:
         >>> sampler = Mixture(100, torch.arange(100), parts=("frequency", "uniform"), shares=(3, 1))
         >>> generator = torch.Generator().manual_seed(0)
-        >>> sampler.split(6), sampler.draw(torch.tensor([3]), 6, generator=generator).ids_S
+        >>> sampler.split(6), sampler.draw(torch.tensor([3]), 6, generator=generator).class_ids
         ([5, 1], tensor([ 1, 64, 77, 82, 95, 98]))
 
     Source: Yang et al. 2020, "Mixed Negative Sampling for Learning Two-tower Neural Networks in

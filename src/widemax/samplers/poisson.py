@@ -31,7 +31,7 @@ class Poisson(Sampler):
 
     Example:
         >>> generator = torch.Generator().manual_seed(0)
-        >>> Poisson(100, of="uniform").draw(torch.tensor([3]), 4, generator=generator).ids_S
+        >>> Poisson(100, of="uniform").draw(torch.tensor([3]), 4, generator=generator).class_ids
         tensor([19, 26, 33, 56, 68, 91, 94])
 
     Source: TensorFlow, "Candidate Sampling Algorithms", sampled softmax, which assumes this sampling.

@@ -17,7 +17,7 @@ class Uniform(ReplacementSampler):
 
     Example:
         >>> generator = torch.Generator().manual_seed(0)
-        >>> Uniform(10).draw(torch.tensor([3]), 4, generator=generator).ids_S
+        >>> Uniform(10).draw(torch.tensor([3]), 4, generator=generator).class_ids
         tensor([0, 3, 4, 9])
 
     Source: TensorFlow, uniform_candidate_sampler.

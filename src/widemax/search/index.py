@@ -24,12 +24,12 @@ class Nearest(NamedTuple):
     """The k best vectors of each query, best first, equal scores by ascending id.
 
     Attributes:
-        ids_BK: int64 row numbers of the vectors; −1 where fewer than k vectors take part.
-        scores_BK: float64 scores; for Euclidean, distances. Beside id −1 it is −inf, or the distance inf.
+        ids: [B, K] int64 row numbers of the vectors; −1 where fewer than k vectors take part.
+        scores: [B, K] float64 scores; for Euclidean, distances. Beside id −1 it is −inf, or the distance inf.
     """
 
-    ids_BK: Tensor
-    scores_BK: Tensor
+    ids: Tensor
+    scores: Tensor
 
 
 class ExactIndex:
@@ -58,7 +58,7 @@ class ExactIndex:
     Example:
         >>> index = ExactIndex(torch.tensor([[1.0, 0.0], [3.0, 4.0], [0.0, 1.0]]), metric="euclidean")
         >>> nearest = index.topk(torch.tensor([[0.0, 0.0]]), 2)
-        >>> nearest.ids_BK, nearest.scores_BK
+        >>> nearest.ids, nearest.scores
         (tensor([[0, 2]]), tensor([[1., 1.]], dtype=torch.float64))
     """
 
@@ -101,7 +101,7 @@ class ExactIndex:
             >>> index = ExactIndex(torch.eye(3), bias=torch.tensor([0.0, 0.5, 0.0]))
             >>> seen = Pairs(torch.tensor([0]), torch.tensor([0]))
             >>> index.topk(torch.tensor([[1.0, 0.0, 0.0]]), 1, exclude=seen)
-            Nearest(ids_BK=tensor([[1]]), scores_BK=tensor([[0.5000]], dtype=torch.float64))
+            Nearest(ids=tensor([[1]]), scores=tensor([[0.5000]], dtype=torch.float64))
         """
         queries_BD = self._checked_queries(queries)
         if k < 1:

@@ -254,8 +254,8 @@ class _Bench:
 
     @torch.no_grad()
     def effective_samples(self, candidates: Candidates) -> float:
-        logits_BS = self.head.logits(self.hidden_BD, candidates.ids_S).double()
-        log_weights_BS = logits_BS - candidates.log_expected_count_S
+        logits_BS = self.head.logits(self.hidden_BD, candidates.class_ids).double()
+        log_weights_BS = logits_BS - candidates.log_expected_count
         log_effective_B = 2 * logsumexp(log_weights_BS) - logsumexp(2 * log_weights_BS)
         return float(log_effective_B.exp().mean())
 
@@ -301,7 +301,7 @@ class _Measurement:
         candidates, log_expected_count = bench.propose(self.sampler, labels_P, self.generator)
         gradients = bench.gradients(bench.sampled_loss(candidates, self.correction))
         self.times.append(time.perf_counter() - started)
-        self.counts.append(len(candidates.ids_S))
+        self.counts.append(len(candidates.class_ids))
         for place, gradient in enumerate(gradients):
             self.sums[place] += gradient
             self.square_sums[place] += float(gradient.double().square().sum())

@@ -110,7 +110,7 @@ def _calibration_temperature(factory: Factory) -> str:
     head, hidden = build(factory), some_hidden()
     loss_of = replayed(head)
     loss, plain = loss_of(hidden), head.logits(hidden)
-    best = head.topk(hidden, 1).log_probs_BK
+    best = head.topk(hidden, 1).log_probs
     is_normalized = not bool(head.log_partition(hidden).any())
     head.calibration_temperature.fill_(4.0)
     what = "the loss at calibration temperature 4"
@@ -121,7 +121,7 @@ def _calibration_temperature(factory: Factory) -> str:
     if not is_normalized:  # Otherwise the temperature divides the logits of each softmax inside.
         what = "the logits at calibration temperature 4"
         require_close(what, head.logits(hidden), plain / 4, tolerance=CLOSE, cause=cause)
-    flatter = head.topk(hidden, 1).log_probs_BK
+    flatter = head.topk(hidden, 1).log_probs
     found = f"the best classes have log-probabilities {flatter.flatten().tolist()} at temperature 4."
     require(not torch.equal(flatter, best), found, cause=cause)
     if head.normalizer == "softmax":
@@ -138,7 +138,7 @@ def _few_classes(factory: Factory) -> str:
         loss.backward()
         require(bool(loss.isfinite()), f"C = {num_classes}: the loss is {loss}.", cause="log 0")
         _require_probabilities(head, num_classes)
-        shape = head.topk(hidden, 5).class_ids_BK.shape
+        shape = head.topk(hidden, 5).class_ids.shape
         found = f"C = {num_classes}: the top 5 have shape {tuple(shape)}."
         require(shape == (len(hidden), num_classes), found, cause="k larger than C")
     return "C = 1 and C = 2"
@@ -151,9 +151,7 @@ def _empty_batch(factory: Factory) -> str:
     loss.backward()
     require(loss.item() == 0, f"the mean loss must be 0, found {loss}.", cause="0 / 0")
     answers = head.answer(hidden.detach(), labels, k=3)
-    shapes = [
-        tuple(x.shape) for x in (answers.topk.class_ids_BK, answers.log_partition_B, answers.label_ranks_P)
-    ]
+    shapes = [tuple(x.shape) for x in (answers.topk.class_ids, answers.log_partition, answers.label_ranks)]
     require(shapes == [(0, 3), (0,), (0,)], f"the answers have shapes {shapes}.", cause="a squeeze()")
     shape = tuple(head.log_probs(hidden.detach(), torch.arange(CLASSES)).shape)
     require(

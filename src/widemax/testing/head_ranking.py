@@ -28,14 +28,14 @@ def _require_topk(found: TopK, logits_BC: Tensor, log_probs_BC: Tensor, k: int) 
     expected_BK = _by_sorting(logits_BC)[:, :k]
     cause = "equal logits not in the order of ids, or a search that ends too early"
     what = f"the ids of the top {k}"
-    require_close(what, found.class_ids_BK, expected_BK, tolerance=0.0, cause=cause)
+    require_close(what, found.class_ids, expected_BK, tolerance=0.0, cause=cause)
     what = f"the logits of the top {k}"
     expected_logits_BK = logits_BC.gather(1, expected_BK)
-    require_close(what, found.logits_BK, expected_logits_BK, tolerance=CLOSE, cause=cause)
-    seen_BK = found.logits_BK > -torch.inf
+    require_close(what, found.logits, expected_logits_BK, tolerance=CLOSE, cause=cause)
+    seen_BK = found.logits > -torch.inf
     what = f"the log-probabilities of the top {k}"
     expected_log_probs = log_probs_BC.gather(1, expected_BK)[seen_BK]
-    require_close(what, found.log_probs_BK[seen_BK], expected_log_probs, tolerance=CLOSE, cause=cause)
+    require_close(what, found.log_probs[seen_BK], expected_log_probs, tolerance=CLOSE, cause=cause)
 
 
 def top_k(factory: Factory) -> str:
@@ -64,8 +64,8 @@ def excluded_classes(factory: Factory) -> str:
         cause = "excluded before normalizing, or −1 taken for the last class"
         expected_BK = _by_sorting(logits_BC)[:, :6]
         what = "the ids of the top 6 without the excluded classes"
-        require_close(what, found.class_ids_BK[used_BK], expected_BK[used_BK], tolerance=0.0, cause=cause)
-        rest = found.logits_BK[~used_BK]
+        require_close(what, found.class_ids[used_BK], expected_BK[used_BK], tolerance=0.0, cause=cause)
+        rest = found.logits[~used_BK]
         require(
             bool((rest == -torch.inf).all()),
             f"excluded classes must have logit −inf, found {rest.tolist()}.",
@@ -73,7 +73,7 @@ def excluded_classes(factory: Factory) -> str:
         )
         what = "the log-probabilities, taken among all classes"
         expected = log_probs_BC.gather(1, expected_BK)[used_BK]
-        require_close(what, found.log_probs_BK[used_BK], expected, tolerance=CLOSE, cause=cause)
+        require_close(what, found.log_probs[used_BK], expected, tolerance=CLOSE, cause=cause)
     return "are not ranked, and probabilities stay those among all classes"
 
 
@@ -96,22 +96,20 @@ def ranks(factory: Factory) -> str:
             place_BC = _by_sorting(logits_BC).argsort(1)
             expected_B = torch.where(known, place_BC.gather(1, ids_B).squeeze(1) + 1, 0)
             cause = "equal logits not in the order of ids, or ranks from 0"
-            require_close(
-                "the ranks of labels", answers.label_ranks_P, expected_B, tolerance=0.0, cause=cause
-            )
+            require_close("the ranks of labels", answers.label_ranks, expected_B, tolerance=0.0, cause=cause)
         log_probs_B = head.log_probs(hidden, ids_B).squeeze(1)
         numbers = [
-            ("the log-probabilities of labels", answers.label_log_probs_P, log_probs_B),
-            ("the logits of labels", answers.label_logits_P, head.logits(hidden, ids_B).squeeze(1)),
+            ("the log-probabilities of labels", answers.label_log_probs, log_probs_B),
+            ("the logits of labels", answers.label_logits, head.logits(hidden, ids_B).squeeze(1)),
         ]
         if head.normalizer == "softmax":
-            numbers.append(("the log-partition", answers.log_partition_B, head.log_partition(hidden)))
+            numbers.append(("the log-partition", answers.log_partition, head.log_partition(hidden)))
         for what, found, expected in numbers:
             asked = known if "label" in what else torch.ones_like(known)
             require_close(
                 what, found[asked], expected[asked], tolerance=CLOSE, cause="two ways to one number"
             )
-        unknown = answers.label_log_probs_P[~known]
+        unknown = answers.label_log_probs[~known]
         require(
             bool(unknown.isnan().all()),
             f"label −1 must have log-probability NaN, found {unknown}.",

@@ -88,12 +88,12 @@ def learns(factory: Factory) -> str:
     labels[3] = labels[2]
     hidden[3] = hidden[2]
     optimizer = torch.optim.SGD(head.parameters(), lr=LEARNING_RATE)
-    before_B = head.answer(hidden, labels, k=1).label_log_probs_P
+    before_B = head.answer(hidden, labels, k=1).label_log_probs
     for _ in range(STEPS):
         optimizer.zero_grad()
         head(hidden, labels).backward()
         optimizer.step()
-    gain = float((head.answer(hidden, labels, k=1).label_log_probs_P - before_B).mean())
+    gain = float((head.answer(hidden, labels, k=1).label_log_probs - before_B).mean())
     found = f"{STEPS} steps must make labels more probable by {GAIN_NATS} nats, found {gain:.3g}."
     require(gain > GAIN_NATS, found, cause="the wrong sign, or parameters that get no gradient")
     return f"{STEPS} steps of SGD gain {gain:.2f} nats a label"

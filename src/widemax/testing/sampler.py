@@ -72,7 +72,7 @@ def _form(trial: Trial) -> str:
     for _ in range(5):
         labels = trial.labels()
         candidates = trial.draw(labels)
-        ids_S = candidates.ids_S
+        ids_S = candidates.class_ids
         require(ids_S.dtype == torch.int64, f"ids must be int64, found {ids_S.dtype}.", cause="float ids")
         in_order = bool((ids_S.diff() >= 0).all())
         require(in_order, "ids must ascend, found others.", cause="draw() overridden without a sort")
@@ -83,8 +83,8 @@ def _form(trial: Trial) -> str:
             cause="rounding of the largest draw",
         )
         for name, counts, size in (
-            ("candidates", candidates.log_expected_count_S, len(ids_S)),
-            ("labels", candidates.log_expected_count_labels_B, len(labels)),
+            ("candidates", candidates.log_expected_count, len(ids_S)),
+            ("labels", candidates.label_log_expected_count, len(labels)),
         ):
             require(
                 counts.dtype == torch.float64 and counts.shape == (size,) and bool(counts.isfinite().all()),
@@ -102,8 +102,8 @@ def _same_seed(trial: Trial) -> str:
     for _ in range(2):
         sampler.load_state({name: value.clone() for name, value in state.items()})
         draws.append(trial.draw(labels, torch.Generator().manual_seed(7)))
-    same = torch.equal(draws[0].ids_S, draws[1].ids_S) and torch.equal(
-        draws[0].log_expected_count_S, draws[1].log_expected_count_S
+    same = torch.equal(draws[0].class_ids, draws[1].class_ids) and torch.equal(
+        draws[0].log_expected_count, draws[1].log_expected_count
     )
     require(
         same,
@@ -117,14 +117,14 @@ def _labels(trial: Trial) -> str:
     num_found = 0
     for seed in range(20):
         state, labels = trial.state(), trial.labels()
-        drawn = trial.draw(labels, torch.Generator().manual_seed(seed)).ids_S
+        drawn = trial.draw(labels, torch.Generator().manual_seed(seed)).class_ids
         if len(drawn) and not trial.sampler.uses_labels:
             # The same draw once more, this time with labels that it hits.
             trial.sampler.load_state(state)
             labels = drawn[torch.arange(trial.num_rows) % len(drawn)]
         candidates = trial.draw(labels, torch.Generator().manual_seed(seed))
-        hit_BS = labels[:, None] == candidates.ids_S
-        gap_BS = (candidates.log_expected_count_labels_B[:, None] - candidates.log_expected_count_S).abs()
+        hit_BS = labels[:, None] == candidates.class_ids
+        gap_BS = (candidates.label_log_expected_count[:, None] - candidates.log_expected_count).abs()
         gap = float(gap_BS.masked_fill(~hit_BS, 0.0).max()) if hit_BS.numel() else 0.0
         num_found += int(hit_BS.sum())
         require(

@@ -66,11 +66,11 @@ class Trial:
     def many(self, num_draws: int) -> Draws:
         labels_RB = [self.labels() for _ in range(num_draws)]
         draws = [self.draw(labels) for labels in labels_RB]
-        sizes_R = torch.tensor([len(draw.ids_S) for draw in draws])
+        sizes_R = torch.tensor([len(draw.class_ids) for draw in draws])
         return Draws(
             torch.arange(num_draws).repeat_interleave(sizes_R),
-            torch.cat([draw.ids_S for draw in draws]),
-            torch.cat([draw.log_expected_count_S for draw in draws]),
+            torch.cat([draw.class_ids for draw in draws]),
+            torch.cat([draw.log_expected_count for draw in draws]),
             torch.stack(labels_RB)[:, 0],
         )
 

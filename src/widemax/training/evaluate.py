@@ -45,21 +45,21 @@ def answered_rows(model: Model, rows: Iterable[Rows]) -> Iterator[EvaluationRows
 
 def evaluation_rows(answers: Answers, labels: Tensor | SeveralLabels) -> EvaluationRows:
     """Tensors of the heads room as the arrays of the evaluation room."""
-    topk_ids_BK = answers.topk.class_ids_BK.numpy()
+    topk_ids_BK = answers.topk.class_ids.numpy()
     if isinstance(labels, SeveralLabels):
         return SeveralLabelRows(
             label_ids_P=labels.ids_P.numpy(),
             offsets_B1=labels.offsets_B1.numpy(),
-            ranks_P=answers.label_ranks_P.numpy(),
+            ranks_P=answers.label_ranks.numpy(),
             topk_ids_BK=topk_ids_BK,
         )
     return OneLabelRows(
         labels_B=labels.numpy(),
-        ranks_B=answers.label_ranks_P.numpy(),
-        log_probs_B=answers.label_log_probs_P.double().numpy(),
+        ranks_B=answers.label_ranks.numpy(),
+        log_probs_B=answers.label_log_probs.double().numpy(),
         topk_ids_BK=topk_ids_BK,
-        topk_log_probs_BK=answers.topk.log_probs_BK.double().numpy(),
-        square_sums_B=answers.square_sum_B.double().numpy(),
+        topk_log_probs_BK=answers.topk.log_probs.double().numpy(),
+        square_sums_B=answers.square_sum.double().numpy(),
     )
 
 

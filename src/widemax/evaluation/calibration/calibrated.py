@@ -19,13 +19,13 @@ class CalibratedTopK:
     listed ones; it then stays in the tail.
 
     Attributes:
-        log_probs_BK: log-probabilities in nats of the K classes.
-        log_tail_B: the log-probability of all other classes together.
+        log_probs: [B, K] log-probabilities in nats of the K classes.
+        log_tail: [B] the log-probability of all other classes together.
         normalizer: "exact", or "estimated" when the tail had to be spread by assumption.
     """
 
-    log_probs_BK: FloatArray
-    log_tail_B: FloatArray
+    log_probs: FloatArray
+    log_tail: FloatArray
     normalizer: Normalizer
 
 

@@ -45,7 +45,7 @@ class KnownLogits:
 
     Example:
         >>> known = KnownLogits(np.array([[2, 0]]), np.log([[4.0, 2.0]]), np.log([8.0]), num_classes=4)
-        >>> known.normalizer, known.log_tail_B.round(3).tolist(), known.top_log_odds_B.round(3).tolist()
+        >>> known.normalizer, known.log_tail.round(3).tolist(), known.top_log_odds_B.round(3).tolist()
         ('estimated', [0.693], [0.0])
     """
 
@@ -127,7 +127,7 @@ class KnownLogits:
         return np.asarray(self.num_classes - (self.atom_ids_BA >= 0).sum(axis=1), np.int64)
 
     @cached_property
-    def log_tail_B(self) -> FloatArray:
+    def log_tail(self) -> FloatArray:
         """log(Z − Σ_A exp(s)), at most log(tail classes) + the ceiling; −inf where nothing is left."""
         log_partition_B = self.log_partition_B.astype(np.float64)
         log_share_B = np.minimum(log_sum_exp(self.atom_logits_BA) - log_partition_B, 0.0)
@@ -145,8 +145,8 @@ class KnownLogits:
     @cached_property
     def tail_step_B(self) -> FloatArray:
         """The step for which Σ_{j=1..n} exp(ceiling − j·step) is the tail's mass; 1 where nothing is left."""
-        has_tail_B = self.log_tail_B > -np.inf
-        log_ratio_B = np.where(has_tail_B, self.log_tail_B - self._ceiling_B, 0.0)
+        has_tail_B = self.log_tail > -np.inf
+        log_ratio_B = np.where(has_tail_B, self.log_tail - self._ceiling_B, 0.0)
         # A tail without end would need this step; one of n classes needs less.
         low_B, high_B = np.zeros(len(log_ratio_B)), np.logaddexp(0.0, -log_ratio_B)
         for _ in range(BISECTIONS):
@@ -159,12 +159,12 @@ class KnownLogits:
     def top_log_odds_B(self) -> FloatArray:
         """log(p / (1 − p)) of the best class, exact: s_1 − log(Z − exp(s_1)), without the cancellation."""
         best_B, others_BK = self.atom_logits_BA[:, 0], self.atom_logits_BA[:, 1:]
-        return best_B - np.logaddexp(log_sum_exp(others_BK), self.log_tail_B)
+        return best_B - np.logaddexp(log_sum_exp(others_BK), self.log_tail)
 
     def log_tail_at(self, temperature: float) -> FloatArray:
         """log Σ_tail exp(s_j / T) with the tail's logits in equal steps, [B]; −inf where nothing is left."""
         sum_B = log_sum_of_steps(self.tail_step_B / temperature, self.num_tail_B)
-        return np.where(self.log_tail_B > -np.inf, self._ceiling_B / temperature + sum_B, -np.inf)
+        return np.where(self.log_tail > -np.inf, self._ceiling_B / temperature + sum_B, -np.inf)
 
     def mean_tail_logit_at(self, temperature: float) -> FloatArray:
         """The mean of the tail's logits under softmax(s / T), [B]: the derivative of log_tail_at by 1 / T."""
@@ -197,7 +197,7 @@ class KnownLogits:
         """
         log_partition_B = self.log_partition_B.astype(np.float64)
         precision = np.finfo(np.result_type(self.log_partition_B, self.logits_BK)).eps
-        mass_B = np.exp(self.log_tail_B - log_partition_B)
+        mass_B = np.exp(self.log_tail - log_partition_B)
         error_B = ROUNDINGS * precision * (1 + np.abs(log_partition_B))
         least_B, most_B = (log_or_minus_inf(mass_B + side * error_B) + log_partition_B for side in (-1, 1))
         log_known_B = log_sum_exp(self.atom_logits_BA / temperature)

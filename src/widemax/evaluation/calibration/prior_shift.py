@@ -35,7 +35,7 @@ class PriorShift:
     Example:
         >>> known = KnownLogits(np.array([[0, 1]]), np.log([[0.6, 0.4]]), np.zeros(1), num_classes=2)
         >>> shift = PriorShift(np.array([0.5, 0.5]), np.array([0.25, 0.75]))
-        >>> np.exp(shift.apply(known).log_probs_BK).round(3).tolist()
+        >>> np.exp(shift.apply(known).log_probs).round(3).tolist()
         [[0.333, 0.667]]
     """
 
@@ -108,7 +108,7 @@ class PriorShift:
         old_tail_B = np.where(rows.num_tail_B > 0, self._tail(rows, self.old_prior), 1.0)
         log_tail_ratio_B = log_or_minus_inf(self._tail(rows, self.new_prior) / old_tail_B)
         logits_BK = rows.atom_logits_BA + log_ratio_C[rows.ids_BK]
-        return normalized(logits_BK, rows.log_tail_B + log_tail_ratio_B, rows.normalizer)
+        return normalized(logits_BK, rows.log_tail + log_tail_ratio_B, rows.normalizer)
 
     def _tail(self, known: KnownLogits, prior_C: FloatArray) -> FloatArray:
         """The share of each row's tail in a prior, never below what so many of the rarest classes hold."""
@@ -121,12 +121,12 @@ class PriorShift:
         B, K = known.ids_BK.shape
         tail_share_B = self._tail(known, self.new_prior)
         # The tail's probability for each unit of prior, given to the classes that are not listed.
-        density_B = np.divide(np.exp(found.log_tail_B), tail_share_B, out=np.zeros(B), where=tail_share_B > 0)
+        density_B = np.divide(np.exp(found.log_tail), tail_share_B, out=np.zeros(B), where=tail_share_B > 0)
 
         def by_class(values_BK: FloatArray) -> FloatArray:
             ids = known.ids_BK.ravel()
             return np.asarray(np.bincount(ids, values_BK.ravel(), minlength=known.num_classes), np.float64)
 
         elsewhere_C = density_B.sum() - by_class(np.repeat(density_B[:, None], K, axis=1))
-        sum_C = by_class(np.exp(found.log_probs_BK)) + self.new_prior * np.maximum(elsewhere_C, 0.0)
+        sum_C = by_class(np.exp(found.log_probs)) + self.new_prior * np.maximum(elsewhere_C, 0.0)
         return np.asarray(sum_C / sum_C.sum(), np.float64)

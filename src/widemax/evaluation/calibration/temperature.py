@@ -75,7 +75,7 @@ class Temperature:
 
     Example:
         >>> known = KnownLogits(np.array([[1, 0]]), np.array([[2.0, 0.0]]), np.log([np.e**2 + 1]), 2)
-        >>> np.exp(Temperature(2.0).apply(known).log_probs_BK).round(3).tolist()
+        >>> np.exp(Temperature(2.0).apply(known).log_probs).round(3).tolist()
         [[0.731, 0.269]]
     """
 

@@ -32,7 +32,7 @@ class VectorScaling:
     Example:
         >>> known = KnownLogits(np.array([[1, 0]]), np.array([[2.0, 1.0]]), np.log([np.e**2 + np.e]), 2)
         >>> scaling = VectorScaling(1.0, np.array([0]), np.array([1.0]), np.array([1.0]), "exact")
-        >>> np.exp(scaling.apply(known).log_probs_BK).round(3).tolist()
+        >>> np.exp(scaling.apply(known).log_probs).round(3).tolist()
         [[0.5, 0.5]]
     """
 
