@@ -24,7 +24,7 @@ ARROWS = {
     "samplers": {*GROUND, "numerics"},
     "auxiliaries": {*GROUND, "numerics"},
     "encoders": {*GROUND, "numerics"},
-    "kernels": {*GROUND, "numerics"},
+    "kernels": {*GROUND, "losses", "numerics"},
     "heads": {*GROUND, "losses", "samplers", "kernels", "numerics"},
     "testing": {*GROUND, "losses", "samplers", "heads", "optim", "numerics"},
     "search": {*GROUND, "kernels", "numerics"},

@@ -15,8 +15,7 @@ import psutil
 import torch
 
 from widemax.errors import ConfigError, ResourceError
-from widemax.heads.exact import PLAIN_ELEMENTS
-from widemax.kernels import rows_at_once
+from widemax.kernels.budget import PLAIN_ELEMENTS, rows_at_once
 
 # Memory kept free, since the prediction is right to about a fifth.
 MEMORY_MARGIN = 1.2

@@ -8,9 +8,10 @@ import torch
 from scipy import special
 
 from widemax.errors import ConfigError
-from widemax.heads import SeveralLabels, adaptive, heads
+from widemax.heads import SeveralLabels, heads
 from widemax.heads.adaptive import AdaptiveHead
 from widemax.heads.cutoffs import CLUSTER_OVERHEAD, MAX_CLUSTERS, best_cutoffs
+from widemax.kernels import budget
 
 B, C, D = 9, 30, 8
 CUTOFFS = (5, 12)
@@ -24,7 +25,7 @@ def some_hidden():
 @pytest.fixture(params=["plain", "tiled"])
 def path(request, monkeypatch):
     if request.param == "tiled":
-        monkeypatch.setattr(adaptive, "PLAIN_ELEMENTS", 0)
+        monkeypatch.setattr(budget, "PLAIN_ELEMENTS", 0)
 
 
 def torch_head(head, cutoffs=CUTOFFS):

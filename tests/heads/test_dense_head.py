@@ -12,7 +12,7 @@ from widemax.errors import ConfigError, LabelError
 from widemax.heads import SeveralLabels, heads, normalized, tree, two_level
 from widemax.heads.dense import answer_rows, best_by_id
 from widemax.heads.labels import no_pairs
-from widemax.kernels import Pairs
+from widemax.kernels import Pairs, budget
 
 B, C, D = 7, 43, 3
 COUNTS = (300 / torch.arange(1, C + 1)).long()[torch.randperm(C, generator=torch.Generator().manual_seed(9))]
@@ -225,7 +225,7 @@ def test_answers_do_not_depend_on_the_chunks(name, way, monkeypatch):
     head, hidden = build(name), some_hidden()
     exclude = SeveralLabels(torch.arange(B), torch.arange(B + 1))
     whole, best = head.answer(hidden, torch.arange(B), k=4), head.topk(hidden, 4, exclude=exclude)
-    monkeypatch.setattr(normalized, "HELD_ELEMENTS", 2 * C)
+    monkeypatch.setattr(budget, "HELD_ELEMENTS", 2 * C)
     monkeypatch.setattr(normalized, "SEARCHED_ROWS", 2)
     parts, parts_best = head.answer(hidden, torch.arange(B), k=4), head.topk(hidden, 4, exclude=exclude)
     torch.testing.assert_close(parts.topk.log_probs, whole.topk.log_probs)

@@ -7,7 +7,8 @@ from scipy import special
 from torch.nn import functional as F
 
 from widemax.errors import ConfigError, UsageError
-from widemax.heads import ExactHead, SeveralLabels, exact
+from widemax.heads import ExactHead, SeveralLabels
+from widemax.kernels import budget
 from widemax.losses import binary_cross_entropy, cross_entropy, reduce_loss
 
 B, C, D = 5, 12, 3
@@ -16,7 +17,7 @@ B, C, D = 5, 12, 3
 @pytest.fixture(params=["plain", "tiled"])
 def path(request, monkeypatch):
     if request.param == "tiled":
-        monkeypatch.setattr(exact, "PLAIN_ELEMENTS", 0)
+        monkeypatch.setattr(budget, "PLAIN_ELEMENTS", 0)
     return request.param
 
 
@@ -108,7 +109,7 @@ def test_smoothing_of_yes_or_no_is_refused():
 @pytest.mark.parametrize("reduction", ["mean", "sum"])
 @pytest.mark.parametrize("weights", [None, torch.tensor([1.0, 0.0, 2.0, 3.0, 0.5]), torch.zeros(B)])
 def test_loss_and_gradient_at_once_are_those_of_the_rows(monkeypatch, loss, reduction, weights):
-    monkeypatch.setattr(exact, "PLAIN_ELEMENTS", 0)
+    monkeypatch.setattr(budget, "PLAIN_ELEMENTS", 0)
     head, hidden = build(loss=loss), some_hidden().requires_grad_()
     inputs = [hidden, *head.parameters()]
     fused = head(hidden, SEVERAL, sample_weight=weights, reduction=reduction)
@@ -141,7 +142,7 @@ def test_an_unknown_reduction_is_refused(path):
 
 
 def test_skipped_mass_is_reported(monkeypatch):
-    monkeypatch.setattr(exact, "PLAIN_ELEMENTS", 0)
+    monkeypatch.setattr(budget, "PLAIN_ELEMENTS", 0)
     head, hidden, labels = build(skip_mass=0.5), some_hidden(), torch.tensor([0, 11, 3, 3, 7])
     head(hidden, labels)
     assert head.skipped.allowed_mass == 0.5

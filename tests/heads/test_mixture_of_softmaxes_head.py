@@ -5,8 +5,9 @@ import pytest
 import torch
 from scipy import special
 
-from widemax.heads import ExactHead, SeveralLabels, mixture_of_softmaxes
+from widemax.heads import ExactHead, SeveralLabels
 from widemax.heads.mixture_of_softmaxes import MixtureOfSoftmaxesHead
+from widemax.kernels import budget
 
 B, C, D, K = 6, 20, 4, 3
 
@@ -46,7 +47,7 @@ def expected_log_probs(head, hidden):
 @pytest.fixture(params=["plain", "tiled"])
 def path(request, monkeypatch):
     if request.param == "tiled":
-        monkeypatch.setattr(mixture_of_softmaxes, "PLAIN_ELEMENTS", 0)
+        monkeypatch.setattr(budget, "PLAIN_ELEMENTS", 0)
 
 
 @pytest.mark.parametrize("bias", [True, False])

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from widemax.kernels import Pairs, linear_logsumexp, partition
+from widemax.kernels import Pairs, budget, linear_logsumexp
 
 B, S, D = 7, 9, 3
 HITS = Pairs(torch.tensor([0, 2, 2, 2, 6]), torch.tensor([8, 0, 1, 5, 5]))
@@ -12,7 +12,7 @@ ALL_OF_ROW_4 = Pairs(torch.full((S,), 4), torch.arange(S))
 
 @pytest.fixture(params=[1, 3 * S, 2**20], ids="block={}".format)
 def block(request, monkeypatch):
-    monkeypatch.setattr(partition, "BLOCK_ELEMENTS", request.param)
+    monkeypatch.setattr(budget, "SMALL_TILE_ELEMENTS", request.param)
 
 
 def layer(dtype=torch.float64, scale=1.0):

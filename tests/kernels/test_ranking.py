@@ -6,7 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from widemax.kernels import Pairs, ranking, topk_by_id
+from widemax.kernels import Pairs, budget, ranking, topk_by_id
 from widemax.kernels.ranking import BestSoFar, Window, count_larger
 
 
@@ -33,7 +33,7 @@ def test_equals_a_stable_sort(num_rows, num_values, num_levels, seed, data):
 
 
 def test_ties_at_the_last_place_are_resolved_in_small_portions(monkeypatch):
-    monkeypatch.setattr(ranking, "_TIE_ELEMENTS", 64)
+    monkeypatch.setattr(budget, "CHUNK_ELEMENTS", 64)
     values = np.random.default_rng(0).integers(0, 3, (50, 40)).astype(np.float64)
     np.testing.assert_array_equal(topk_by_id(torch.from_numpy(values), 7)[1], brute_force(values, 7))
 

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import special
 
-from widemax.kernels import Pairs, stream, stream_classes
+from widemax.kernels import Pairs, budget, stream, stream_classes
 
 B, C, D = 37, 1300, 5
 
@@ -26,8 +26,8 @@ PLANS = {
 
 
 def set_plan(monkeypatch, name):
-    for constant, value in zip(("HELD", "TILE", "KEPT"), PLANS[name], strict=True):
-        monkeypatch.setattr(stream, f"{constant}_ELEMENTS", value)
+    for constant, value in zip(("MOST_ANSWER", "SMALL_TILE", "HELD"), PLANS[name], strict=True):
+        monkeypatch.setattr(budget, f"{constant}_ELEMENTS", value)
 
 
 @pytest.fixture(params=PLANS, ids=str)
@@ -218,15 +218,15 @@ def test_plans_bound_memory(rows, classes, k):
     rows_per_chunk, held_tiles, width = stream._plan(rows, classes, min(k, classes))
     assert width % stream.BLOCK == 0
     assert rows_per_chunk >= 1
-    one_tile_more = stream.TILE_ELEMENTS + 8 * stream.BLOCK * rows_per_chunk
-    assert rows_per_chunk * held_tiles * width <= stream.HELD_ELEMENTS + one_tile_more
+    one_tile_more = budget.SMALL_TILE_ELEMENTS + 8 * stream.BLOCK * rows_per_chunk
+    assert rows_per_chunk * held_tiles * width <= budget.MOST_ANSWER_ELEMENTS + one_tile_more
     assert held_tiles * width >= min(4 * k, classes)
 
 
 def test_very_many_classes_are_passed_over_in_large_chunks():
     rows_per_chunk, held_tiles, width = stream._plan(1000, 10**8, 10)
     assert rows_per_chunk == 500
-    assert rows_per_chunk * held_tiles * width < 2 * stream.KEPT_ELEMENTS
+    assert rows_per_chunk * held_tiles * width < 2 * budget.HELD_ELEMENTS
 
 
 def answers_of(seed):
@@ -250,7 +250,7 @@ def test_the_next_call_leaves_the_answers_alone():
 
 @pytest.mark.parametrize("kept", [0, 2**24], ids=["new", "kept"])
 def test_threads_do_not_share_a_buffer(monkeypatch, kept):
-    monkeypatch.setattr(stream, "KEPT_ELEMENTS", kept)
+    monkeypatch.setattr(budget, "HELD_ELEMENTS", kept)
     alone = [answers_of(seed) for seed in range(6)]
     with ThreadPoolExecutor(3) as pool:
         together = list(pool.map(answers_of, [*range(6)] * 5))
@@ -260,7 +260,7 @@ def test_threads_do_not_share_a_buffer(monkeypatch, kept):
 def test_a_large_buffer_does_not_outlive_the_call(monkeypatch):
     answers_of(0)
     assert stream._kept.buffer is not None
-    monkeypatch.setattr(stream, "KEPT_ELEMENTS", 10)
+    monkeypatch.setattr(budget, "HELD_ELEMENTS", 10)
     stream._kept.buffer = None
     answers_of(0)
     assert stream._kept.buffer is None

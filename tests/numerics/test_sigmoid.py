@@ -1,11 +1,11 @@
-"""The sigmoid and its logarithm, for NumPy and torch alike."""
+"""The sigmoid, its logarithm and softplus, for NumPy and torch alike."""
 
 import numpy as np
 import pytest
 import torch
 from scipy import special
 
-from widemax.numerics import log_sigmoid, sigmoid
+from widemax.numerics import log_sigmoid, sigmoid, softplus
 
 KINDS = {"numpy": np.array, "torch": lambda x: torch.tensor(x, dtype=torch.float64)}
 
@@ -23,6 +23,7 @@ def test_agree_with_scipy_and_never_overflow(kind):
     x = KINDS[kind](logits)
     np.testing.assert_allclose(np.asarray(sigmoid(x)), special.expit(logits), rtol=1e-12)
     np.testing.assert_allclose(np.asarray(log_sigmoid(x)), special.log_expit(logits), rtol=1e-12)
+    np.testing.assert_allclose(np.asarray(softplus(x)), np.logaddexp(0, logits), rtol=1e-12)
 
 
 def test_integers_are_promoted():
@@ -31,7 +32,7 @@ def test_integers_are_promoted():
     assert log_sigmoid(torch.tensor([0])).dtype == torch.float32
 
 
-@pytest.mark.parametrize("function", [sigmoid, log_sigmoid])
+@pytest.mark.parametrize("function", [sigmoid, log_sigmoid, softplus])
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_half_precision_rounds_the_truth(function, dtype):
     x = torch.linspace(-12, 12, 999).to(dtype)
@@ -51,9 +52,10 @@ def test_infinity_and_nan(kind):
     x = KINDS[kind]([-np.inf, np.inf, np.nan])
     np.testing.assert_array_equal(np.asarray(sigmoid(x)), [0, 1, np.nan])
     np.testing.assert_array_equal(np.asarray(log_sigmoid(x)), [-np.inf, 0, np.nan])
+    np.testing.assert_array_equal(np.asarray(softplus(x)), [0, np.inf, np.nan])
 
 
-@pytest.mark.parametrize("function", [sigmoid, log_sigmoid])
+@pytest.mark.parametrize("function", [sigmoid, log_sigmoid, softplus])
 def test_gradients_of_both_orders(function):
     x = torch.tensor([-30.0, -1.0, 0.5, 3.0], dtype=torch.float64, requires_grad=True)
     assert torch.autograd.gradcheck(function, x)

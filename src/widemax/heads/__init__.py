@@ -4,6 +4,7 @@ from widemax.heads.adaptive import AdaptiveHead
 from widemax.heads.answers import Answers, TopK
 from widemax.heads.base import Head, heads
 from widemax.heads.exact import ExactHead
+from widemax.heads.exact_loss import exact_sigmoid_loss, exact_softmax_loss
 from widemax.heads.labels import Labels, SeveralLabels
 from widemax.heads.linear import LinearHead
 from widemax.heads.mixture_of_softmaxes import MixtureOfSoftmaxesHead
@@ -32,6 +33,8 @@ __all__ = [
     "TreeHead",
     "TwoLevelHead",
     "build_score",
+    "exact_sigmoid_loss",
+    "exact_softmax_loss",
     "heads",
     "sampled_sigmoid_loss",
     "sampled_softmax_loss",

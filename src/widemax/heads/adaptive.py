@@ -16,10 +16,9 @@ from torch import Tensor, nn
 from widemax.errors import ConfigError
 from widemax.heads.base import heads
 from widemax.heads.cutoffs import best_cutoffs
-from widemax.heads.exact import PLAIN_ELEMENTS
 from widemax.heads.labels import Labels, label_pairs
 from widemax.heads.normalized import NormalizedHead, SoftmaxLoss
-from widemax.kernels import Pairs, plain_cross_entropy, tiled_cross_entropy
+from widemax.kernels import Pairs, linear_cross_entropy
 from widemax.losses import reduce_loss
 from widemax.losses.base import Reduction
 
@@ -186,11 +185,7 @@ class AdaptiveHead(NormalizedHead):
 
     def _tail_loss(self, hidden_QD: Tensor, relative_Q: Tensor, cluster: int, temperature: float) -> Tensor:
         layer = self._tail(hidden_QD, cluster)
-        is_small = len(relative_Q) * len(layer[1]) <= PLAIN_ELEMENTS
-        cross_entropy = plain_cross_entropy if is_small else tiled_cross_entropy
-        targets = Pairs(torch.arange(len(relative_Q), device=relative_Q.device), relative_Q)
-        whole_Q = torch.ones_like(relative_Q, dtype=torch.float64)
-        return cross_entropy(*layer, targets, whole_Q, temperature=temperature)
+        return linear_cross_entropy(*layer, relative_Q, temperature=temperature)
 
 
 def _normal(num_rows: int, dim: int) -> nn.Parameter:

@@ -1,6 +1,5 @@
 """The head that trains on all classes. Shapes: B rows, b rows of one chunk, D hidden, C classes, P labels."""
 
-from collections.abc import Callable
 from typing import Annotated, final
 
 import torch
@@ -10,42 +9,18 @@ from torch.utils.checkpoint import checkpoint
 
 from widemax.errors import ConfigError
 from widemax.heads.base import heads
-from widemax.heads.labels import Labels
+from widemax.heads.exact_loss import exact_loss, margin_shifts
+from widemax.heads.labels import Labels, target_shares, training_pairs
 from widemax.heads.linear import LinearHead
 from widemax.heads.scores import Score
-from widemax.kernels import (
-    Pairs,
-    SkippedTiles,
-    fused_binary_cross_entropy,
-    fused_cross_entropy,
-    plain_binary_cross_entropy,
-    plain_cross_entropy,
-    rows_at_once,
-    tiled_binary_cross_entropy,
-    tiled_cross_entropy,
-)
-from widemax.losses import losses, reduce_loss, row_weights
-from widemax.losses.base import Reduction, check_reduction, takes_cosines, takes_several
+from widemax.kernels import Pairs, SkippedTiles, budget
+from widemax.losses import losses, reduce_loss
+from widemax.losses.base import Reduction, takes_cosines, takes_several
 from widemax.numerics.arrays import widened_tensor
 from widemax.registry import Spec
 
-# Up to here the whole matrix of logits is cheaper to keep than to cut into tiles.
-PLAIN_ELEMENTS = 2**20
-# Logits of the rows that are taken together where a loss needs the matrix.
-CHUNK_ELEMENTS = 2**22
-# A label that no data has: every other one outside the classes is refused.
-NO_CLASS = 2**62 + 1
-
-WideLoss = Callable[..., Tensor]
-# Losses that can be computed without the matrix of logits: in memory, streamed, and with their gradients.
-WIDE_LOSSES: dict[str, tuple[WideLoss, WideLoss, WideLoss]] = {
-    "cross_entropy": (plain_cross_entropy, tiled_cross_entropy, fused_cross_entropy),
-    "binary_cross_entropy": (
-        plain_binary_cross_entropy,
-        tiled_binary_cross_entropy,
-        fused_binary_cross_entropy,
-    ),
-}
+# Losses that can be computed without the matrix of logits.
+WIDE_LOSSES = ("cross_entropy", "binary_cross_entropy")
 
 
 @final
@@ -124,18 +99,16 @@ class ExactHead(LinearHead):
                 "'cosface', 'arcface' or 'adaface' and a temperature such as 0.0156, and leave out loss."
             )
         self.label_smoothing = label_smoothing
-        self.wide_loss = None if self.score.has_margin or isinstance(loss, dict) else WIDE_LOSSES.get(name)
-        if skip_mass and not (name == "cross_entropy" and self.wide_loss):
+        self.is_wide = name in WIDE_LOSSES and not isinstance(loss, dict)
+        if skip_mass and not (name == "cross_entropy" and self.is_wide):
             raise ConfigError(
-                f"skip_mass must be 0 unless loss is 'cross_entropy' without a margin; got {skip_mass}. "
-                "Remove it."
+                f"skip_mass must be 0 unless loss is 'cross_entropy'; got {skip_mass}. Remove it."
             )
         self.skipped = SkippedTiles(skip_mass) if skip_mass else None
-        self.is_torch_loss = name == "cross_entropy" and self.wide_loss is not None
-        if label_smoothing and not (name == "cross_entropy" and self.wide_loss):
+        if label_smoothing and not (name == "cross_entropy" and self.is_wide):
             raise ConfigError(
-                f"label_smoothing must be 0 unless loss is 'cross_entropy' without a margin; got "
-                f"{label_smoothing}. Remove it, or set it in the loss's own table if the loss has it."
+                f"label_smoothing must be 0 unless loss is 'cross_entropy'; got {label_smoothing}. "
+                "Remove it, or set it in the loss's own table if the loss has it."
             )
 
     def forward(
@@ -146,89 +119,51 @@ class ExactHead(LinearHead):
         sample_weight: Tensor | None = None,
         reduction: Reduction = "mean",
     ) -> Tensor:
-        is_small = len(hidden) * self.num_classes <= PLAIN_ELEMENTS
-        if is_small and self.is_torch_loss and isinstance(labels, Tensor) and len(hidden):
-            return self._by_torch(hidden, labels, sample_weight, reduction)
-        pairs = self._training_pairs(hidden, labels)
-        if self.wide_loss is None:
-            loss_B = self._by_chunks(hidden, pairs, isinstance(labels, Tensor))
-            return reduce_loss(loss_B, sample_weight=sample_weight, reduction=reduction)
-        inputs = (
-            *(self.score.scaled(hidden), self.score.scaled(self.weight), self.bias),
-            *(pairs, self._target_weights(pairs, len(hidden))),
-        )
-        options = {"temperature": self.temperature}
-        if self.label_smoothing:
-            options["label_smoothing"] = self.label_smoothing
-        plain, tiled, fused = self.wide_loss
-        num_rows = len(hidden)
-        # Only the plain form can be transformed by torch.func.
-        if is_small or torch._C._are_functorch_transforms_active():
-            loss_B = plain(*inputs, **options)
-        elif (
-            reduction == "none"
-            or not torch.is_grad_enabled()
-            or (sample_weight is not None and sample_weight.requires_grad)
-            or not rows_at_once(num_rows, hidden.shape[1], self.num_classes)
-        ):
-            loss_B = tiled(*inputs, **options)
-        else:
-            weights_B = row_weights(hidden, sample_weight=sample_weight, reduction=reduction)
-            skip = {} if self.skipped is None else {"skipped": self.skipped}
-            return fused(*inputs, weights_B, **options, **skip)
+        if self.is_wide:
+            return exact_loss(
+                *(hidden, self.weight, labels),
+                normalizer=self.normalizer,
+                bias=self.bias,
+                temperature=self.temperature,
+                label_smoothing=self.label_smoothing,
+                score=self.score,
+                sample_weight=sample_weight,
+                reduction=reduction,
+                skipped=self.skipped,
+            )
+        loss_B = self._by_chunks(hidden, labels)
         return reduce_loss(loss_B, sample_weight=sample_weight, reduction=reduction)
 
-    def _by_torch(
-        self, hidden: Tensor, labels: Tensor, sample_weight: Tensor | None, reduction: Reduction
-    ) -> Tensor:
-        """torch's own loss: with few classes and one label a row, calls take more time than arithmetic."""
-        logits = nn.functional.linear(self.score.scaled(hidden), self.score.scaled(self.weight), self.bias)
-        if self.temperature != 1.0:
-            logits = logits / self.temperature
-        try:
-            loss = nn.functional.cross_entropy(
-                widened_tensor(logits),
-                labels if labels.dtype == torch.int64 else labels.long(),
-                reduction=reduction if sample_weight is None else "none",
-                label_smoothing=self.label_smoothing,
-                ignore_index=NO_CLASS,
-            )
-        except (IndexError, RuntimeError, ValueError):
-            # Words of our own for labels outside the classes, shapes that do not fit, an unknown reduction.
-            self._training_pairs(hidden, labels)
-            check_reduction(reduction)
-            raise
-        return (
-            loss
-            if sample_weight is None
-            else reduce_loss(loss, sample_weight=sample_weight, reduction=reduction)
-        )
-
-    def _by_chunks(self, hidden_BD: Tensor, pairs: Pairs, one_label: bool) -> Tensor:
+    def _by_chunks(self, hidden_BD: Tensor, labels: Labels) -> Tensor:
+        """[B] losses from the logits of a few rows at a time, computed again in the backward pass."""
+        pairs = training_pairs(labels, hidden_BD, self.num_classes)
         weight_CD = self.score.scaled(self.weight)
-        size = max(1, CHUNK_ELEMENTS // self.num_classes)
-        if len(hidden_BD) <= size:
-            return self._chunk_loss(hidden_BD, weight_CD, pairs, one_label)
+        shifts_P = margin_shifts(hidden_BD, self.weight, pairs, self.score) if self.score.has_margin else None
+        size = max(1, budget.CHUNK_ELEMENTS // self.num_classes)
         parts = []
-        for start in range(0, len(hidden_BD), size):
-            chunk_bD = hidden_BD[start : start + size]
-            chunk_pairs = pairs.of_rows(start, start + size)[1]
+        for start in range(0, max(len(hidden_BD), 1), size):
+            chunk_bD = self.score.scaled(hidden_BD[start : start + size])
+            where, chunk_pairs = pairs.of_rows(start, start + size)
+            chunk = chunk_bD, weight_CD, chunk_pairs, None if shifts_P is None else shifts_P[where]
+            if len(hidden_BD) <= size:
+                return self._chunk_loss(*chunk, isinstance(labels, Tensor))
             parts.append(
-                checkpoint(self._chunk_loss, chunk_bD, weight_CD, chunk_pairs, one_label, use_reentrant=False)
+                checkpoint(self._chunk_loss, *chunk, isinstance(labels, Tensor), use_reentrant=False)
             )
         return torch.cat(parts)
 
-    def _chunk_loss(self, hidden_bD: Tensor, weight_CD: Tensor, pairs: Pairs, one_label: bool) -> Tensor:
-        scores_bC = widened_tensor(self.score.scaled(hidden_bD) @ weight_CD.T)
-        if self.score.has_margin:
-            norms_P = torch.linalg.vector_norm(hidden_bD, dim=1)[pairs.rows_P]
-            scores_P = self.score.of_labels(scores_bC[pairs.rows_P, pairs.ids_P], norms_P)
-            scores_bC = scores_bC.index_put((pairs.rows_P, pairs.ids_P), scores_P)
+    def _chunk_loss(
+        self, hidden_bD: Tensor, weight_CD: Tensor, pairs: Pairs, shifts_P: Tensor | None, one_label: bool
+    ) -> Tensor:
+        scores_bC = widened_tensor(hidden_bD @ weight_CD.T)
+        if shifts_P is not None:
+            scores_bC = scores_bC.index_put(tuple(pairs), shifts_P, accumulate=True)
         logits_bC = (scores_bC if self.bias is None else scores_bC + self.bias) / self.temperature
         if one_label and not takes_several(self.loss):
             return self.loss(logits_bC, pairs.ids_P, **self.loss_options)
-        shares_P = self._target_weights(pairs, len(hidden_bD)).to(logits_bC.dtype)
         if takes_several(self.loss):
-            shares_P = torch.ones_like(shares_P)
-        target_bC = torch.zeros_like(logits_bC).index_put((pairs.rows_P, pairs.ids_P), shares_P)
+            shares_P = torch.ones_like(pairs.ids_P, dtype=logits_bC.dtype)
+        else:
+            shares_P = target_shares(pairs, len(hidden_bD)).to(logits_bC.dtype)
+        target_bC = torch.zeros_like(logits_bC).index_put(tuple(pairs), shares_P)
         return self.loss(logits_bC, target_bC, **self.loss_options)

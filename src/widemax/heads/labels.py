@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from widemax.errors import ShapeError
 from widemax.kernels import Pairs
+from widemax.losses.base import check_labels
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,8 @@ class SeveralLabels:
     def pairs(self) -> Pairs:
         """The labels as flat (row, class) pairs."""
         rows_B = torch.arange(len(self), device=self.ids_P.device)
-        return Pairs(rows_B.repeat_interleave(self.offsets_B1.diff()), self.ids_P.long())
+        lengths_B = self.offsets_B1.diff()
+        return Pairs(rows_B.repeat_interleave(lengths_B, output_size=len(self.ids_P)), self.ids_P.long())
 
 
 Labels: TypeAlias = Tensor | SeveralLabels
@@ -65,14 +67,34 @@ def label_pairs(labels: Labels, hidden: Tensor) -> Pairs:
     Raises:
         ShapeError: not one label, or list of labels, a row.
     """
-    if len(labels) != len(hidden) or (isinstance(labels, Tensor) and labels.ndim != 1):
+    return Pairs.of(row_labels(labels, hidden))
+
+
+def training_pairs(labels: Labels, hidden: Tensor, num_classes: int) -> Pairs:
+    """The same, once all of them are found to be classes.
+
+    Raises:
+        LabelError: a class id outside [0, C); checked on CPU only, as it would stall an accelerator.
+        ShapeError: not one label, or list of labels, a row.
+    """
+    pairs = label_pairs(labels, hidden)
+    if pairs.ids_P.is_cpu:
+        check_labels(pairs.ids_P, num_classes, rows=pairs.rows_P)
+    return pairs
+
+
+def row_labels(labels: Labels, hidden: Tensor) -> Tensor | Pairs:
+    """The same as class ids [B], where a row has one label."""
+    # Shapes are asked for faster than lengths, and this is on the way of every step.
+    fits = labels.shape == hidden.shape[:1] if isinstance(labels, Tensor) else len(labels) == len(hidden)
+    if not fits:
         got = f"shape {tuple(labels.shape)}" if isinstance(labels, Tensor) else f"{len(labels)} rows"
         raise ShapeError(
             f"labels must be [B] class ids or SeveralLabels for the {len(hidden)} rows of hidden; got {got}."
         )
     if isinstance(labels, SeveralLabels):
         return labels.to(hidden.device).pairs()
-    return Pairs(torch.arange(len(hidden), device=hidden.device), labels.to(hidden.device).long())
+    return labels.to(hidden.device, torch.int64)
 
 
 def target_shares(pairs: Pairs, num_rows: int) -> Tensor:
@@ -82,7 +104,8 @@ def target_shares(pairs: Pairs, num_rows: int) -> Tensor:
         >>> target_shares(Pairs(torch.tensor([0, 1, 1]), torch.tensor([4, 7, 1])), num_rows=2)
         tensor([1.0000, 0.5000, 0.5000], dtype=torch.float64)
     """
-    return 1 / pairs.rows_P.bincount(minlength=num_rows)[pairs.rows_P].double()
+    ones_P = torch.ones_like(pairs.rows_P, dtype=torch.float64)
+    return 1 / ones_P.new_zeros(num_rows).index_add_(0, pairs.rows_P, ones_P)[pairs.rows_P]
 
 
 def no_pairs(device: torch.device) -> Pairs:

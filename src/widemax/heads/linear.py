@@ -9,7 +9,7 @@ from widemax.errors import ConfigError, ShapeError
 from widemax.heads.answers import Answers, TopK
 from widemax.heads.base import Head, Normalizer
 from widemax.heads.dense import excluded_pairs
-from widemax.heads.labels import Labels, SeveralLabels, label_pairs, no_pairs, target_shares
+from widemax.heads.labels import Labels, SeveralLabels, label_pairs, no_pairs
 from widemax.heads.resize import FollowsRows, NewRows, new_weight_rows, replace_rows
 from widemax.heads.scores import Score, build_score
 from widemax.kernels import Found, Pairs, stream_classes
@@ -238,18 +238,6 @@ class LinearHead(Head):
 
     def _normalized(self, logits: Tensor, log_partition: Tensor) -> Tensor:
         return log_sigmoid(logits) if self.normalizer == "sigmoid" else logits - log_partition
-
-    def _training_pairs(self, hidden: Tensor, labels: Labels) -> Pairs:
-        pairs = label_pairs(labels, hidden)
-        if pairs.ids_P.device.type == "cpu":
-            check_labels(pairs.ids_P, self.num_classes, rows=pairs.rows_P)
-        return pairs
-
-    def _target_weights(self, pairs: Pairs, num_rows: int) -> Tensor:
-        """The target of a softmax is uniform over a row's labels; a yes-or-no question has no such share."""
-        if self.normalizer == "sigmoid":
-            return torch.ones_like(pairs.ids_P, dtype=torch.float64)
-        return target_shares(pairs, num_rows)
 
 
 def _prior_logits(class_counts: Tensor, num_rows: int | None, normalizer: Normalizer) -> Tensor:

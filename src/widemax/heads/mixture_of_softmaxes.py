@@ -11,10 +11,9 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from widemax.heads.base import heads
-from widemax.heads.exact import PLAIN_ELEMENTS
 from widemax.heads.labels import no_pairs
-from widemax.heads.normalized import HELD_ELEMENTS, NormalizedHead, SoftmaxLoss
-from widemax.kernels import Pairs, plain_cross_entropy, stream_classes, tiled_cross_entropy
+from widemax.heads.normalized import NormalizedHead, SoftmaxLoss
+from widemax.kernels import Pairs, budget, linear_cross_entropy, stream_classes
 from widemax.numerics import logsumexp
 
 
@@ -74,25 +73,13 @@ class MixtureOfSoftmaxesHead(NormalizedHead):
 
     @property
     def rows_at_once(self) -> int:
-        return max(1, HELD_ELEMENTS // (self.num_components * self.num_classes))
+        return max(1, budget.HELD_ELEMENTS // (self.num_components * self.num_classes))
 
     def label_log_probs(self, hidden: Tensor, pairs: Pairs, temperature: float) -> Tensor:
         log_mixture_BK, components_BKD = self._components(hidden, temperature)
         components_QD = components_BKD[pairs.rows_P].flatten(0, 1)
-        num_rows = len(components_QD)
-        targets = Pairs(
-            torch.arange(num_rows, device=hidden.device), pairs.ids_P.repeat_interleave(self.num_components)
-        )
-        is_small = num_rows * self.num_classes <= PLAIN_ELEMENTS
-        cross_entropy = plain_cross_entropy if is_small else tiled_cross_entropy
-        loss_Q = cross_entropy(
-            components_QD,
-            self.weight,
-            self.bias,
-            targets,
-            torch.ones_like(targets.ids_P, dtype=torch.float64),
-            temperature=temperature,
-        )
+        ids_Q = pairs.ids_P.repeat_interleave(self.num_components)
+        loss_Q = linear_cross_entropy(components_QD, self.weight, self.bias, ids_Q, temperature=temperature)
         return logsumexp(log_mixture_BK[pairs.rows_P] - loss_Q.view(-1, self.num_components))
 
     def all_log_probs(self, hidden: Tensor, temperature: float) -> Tensor:

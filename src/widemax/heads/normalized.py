@@ -14,12 +14,10 @@ from widemax.heads.answers import Answers, TopK
 from widemax.heads.base import Head
 from widemax.heads.dense import answer_rows, excluded_pairs
 from widemax.heads.labels import Labels, SeveralLabels, label_pairs, no_pairs, target_shares
-from widemax.kernels import Pairs
+from widemax.kernels import Pairs, budget
 from widemax.losses import check_labels, reduce_loss
 from widemax.losses.base import Reduction
 
-# Log-probabilities held at a time.
-HELD_ELEMENTS = 2**24
 # Labels looked up at a time: a label may need many rows of weights.
 PAIRS_AT_ONCE = 2**12
 # Rows whose top k is searched together.
@@ -82,7 +80,7 @@ class NormalizedHead(Head):
     @property
     def rows_at_once(self) -> int:
         """Rows whose log-probabilities over all classes are held together."""
-        return max(1, HELD_ELEMENTS // self.num_classes)
+        return max(1, budget.HELD_ELEMENTS // self.num_classes)
 
     def forward(
         self,

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from widemax.errors import ConfigError
 from widemax.heads.base import heads
-from widemax.heads.labels import Labels
+from widemax.heads.labels import Labels, training_pairs
 from widemax.heads.linear import LinearHead
 from widemax.heads.sampled_loss import Correction, sampled_sigmoid_loss, sampled_softmax_loss
 from widemax.heads.scores import Score
@@ -102,7 +102,7 @@ class SampledHead(LinearHead):
         sample_weight: Tensor | None = None,
         reduction: Reduction = "mean",
     ) -> Tensor:
-        pairs = self._training_pairs(hidden, labels)
+        pairs = training_pairs(labels, hidden, self.num_classes)
         if not len(hidden):
             # There is nothing to draw for, and some samplers follow the rows.
             loss_B = (hidden @ gather_rows(self.weight, pairs.ids_P).T).sum(1)

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from widemax.heads.labels import Labels, label_pairs, target_shares
 from widemax.heads.scores import Score, build_score
-from widemax.kernels import Pairs, gather_groups, linear_logsumexp, softplus
-from widemax.numerics import log_sigmoid
+from widemax.kernels import Pairs, gather_groups, linear_logsumexp
+from widemax.numerics import log_sigmoid, softplus
 from widemax.numerics.arrays import widened_tensor
 from widemax.registry import Spec
 from widemax.samplers import Candidates
@@ -171,8 +171,8 @@ def _scored(
     label_hidden_PD = scaled_BD.index_select(0, pairs.rows_P)
     labels_P = widened_tensor(torch.linalg.vecdot(label_hidden_PD, label_weight_PD))
     if score.has_margin:
-        norms_P = torch.linalg.vector_norm(hidden_BD, dim=1)[pairs.rows_P].to(labels_P.dtype)
-        labels_P = score.of_labels(labels_P * temperature, norms_P) / temperature
+        norms_B = torch.linalg.vector_norm(hidden_BD, dim=1)
+        labels_P = score.of_labels(labels_P * temperature, norms_B, pairs.rows_P) / temperature
     shift_S = labels_P.new_zeros(len(candidate_U))
     if bias_C is not None:
         bias_S, bias_P = gather_groups(bias_C, rows_U, candidate_U, label_U)

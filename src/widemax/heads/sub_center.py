@@ -78,8 +78,8 @@ class SubCenterHead(NormalizedHead):
     def label_log_probs(self, hidden: Tensor, pairs: Pairs, temperature: float) -> Tensor:
         cosines_BC = sub_center_cosines(hidden, self.weight)
         if self.score.has_margin:
-            norms_P = torch.linalg.vector_norm(hidden, dim=1)[pairs.rows_P]
-            label_cosines_P = self.score.of_labels(cosines_BC[pairs.rows_P, pairs.ids_P], norms_P)
+            norms_B = torch.linalg.vector_norm(hidden, dim=1)
+            label_cosines_P = self.score.of_labels(cosines_BC[tuple(pairs)], norms_B, pairs.rows_P)
             cosines_BC = cosines_BC.index_put((pairs.rows_P, pairs.ids_P), label_cosines_P)
         log_probs_BC: Tensor = log_softmax(cosines_BC / (self.temperature * temperature))
         return log_probs_BC[pairs.rows_P, pairs.ids_P]

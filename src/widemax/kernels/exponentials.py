@@ -1,9 +1,12 @@
-"""e^x, and log(1 + e^x), where they decide the time."""
+"""e^x, and log(1 + e^x), in memory at hand, where they decide the time."""
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
+
+from widemax.numerics.sigmoid import SOFTPLUS_END
 
 LOG2_E = math.log2(math.e)
 
@@ -28,19 +31,7 @@ def exp_minus_(values: Tensor, shift: Tensor) -> Tensor:
     return torch.add(shift[:, None] * -LOG2_E, values, alpha=LOG2_E, out=values).exp2_()
 
 
-def softplus(values: Tensor, *, out: Tensor | None = None) -> Tensor:
-    """log(1 + e^x), which is −log_sigmoid(−x), in one pass in place of four.
-
-    Args:
-        values: any shape, in float32 or float64.
-        out: where to put the result, in place of a new tensor; without a gradient then.
-
-    Returns:
-        A tensor of the same shape, in nats, at least 0.
-
-    Example:
-        >>> softplus(torch.tensor([-torch.inf, 0.0, 1000.0]))
-        tensor([0.0000e+00, 6.9315e-01, 1.0000e+03])
-    """
-    # Beyond 40 the sum is x to the last bit, in float64 too.
-    return torch.nn.functional.softplus(values, 1.0, 40.0, out=out)  # type: ignore[call-arg]  # torch has out
+def softplus_into(values: Tensor, out: Tensor) -> Tensor:
+    """:func:`widemax.numerics.softplus` into other memory or that of ``values``; without a gradient."""
+    softplus: Callable[..., Tensor] = torch.nn.functional.softplus  # torch does not say that it takes out
+    return softplus(values, 1.0, SOFTPLUS_END, out=out)

@@ -6,37 +6,18 @@ until their sum is known, and then multiplied.
 Shapes: B rows, b rows of one chunk, C classes, D hidden, P targets, W classes of one tile.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from widemax.kernels.exponentials import exp_minus_, softplus
+from widemax.kernels import budget
+from widemax.kernels.autocast import without_autocast
+from widemax.kernels.exponentials import exp_minus_, softplus_into
 from widemax.kernels.pairs import Pairs
-from widemax.kernels.plain import plain_gradients
-
-# Exponentials kept at a time: twice as many as there are weights, within these limits.
-KEPT_ELEMENTS = 2**24
-MOST_KEPT_ELEMENTS = 2**27
-# Logits of one tile: a tile should stay in a processor's cache between the passes over it.
-TILE_ELEMENTS = 2**21
-MIN_TILE_WIDTH = 512
-
-
-def rows_at_once(num_rows: int, dim: int, num_classes: int) -> int:
-    """Rows whose exponentials are kept at a time, for which all weights and their gradient are passed over.
-
-    0 where these would be so few that computing the logits twice is faster, as the tiled losses do.
-
-    Example:
-        >>> rows_at_once(4096, 256, 131072), rows_at_once(4096, 64, 100_000_000)
-        (512, 0)
-    """
-    kept = min(max(KEPT_ELEMENTS, 2 * num_classes * dim), MOST_KEPT_ELEMENTS)
-    rows = min(max(kept // num_classes, 1), num_rows)
-    return rows if rows >= min(dim, num_rows) else 0
+from widemax.kernels.plain import Inputs, Options, plain_gradients, plain_loss
 
 
 @dataclass
@@ -59,85 +40,64 @@ class SkippedTiles:
     dropped_mass: float = 0.0
 
 
-def fused_cross_entropy(
-    hidden: Tensor,
-    weight: Tensor,
-    bias: Tensor | None,
-    targets: Pairs,
-    target_weights: Tensor,
-    row_weights: Tensor,
-    *,
-    temperature: float = 1.0,
-    label_smoothing: float = 0.0,
-    skipped: SkippedTiles | None = None,
+def fused_loss(
+    inputs: Inputs, row_weights: Tensor, options: Options, skipped: SkippedTiles | None = None
 ) -> Tensor:
-    """Σ_b w_b ℓ_b with the losses ℓ of :func:`~widemax.kernels.plain.plain_cross_entropy`.
+    """Σ_b w_b ℓ_b with the losses ℓ of :func:`~widemax.kernels.plain.plain_loss`.
 
-    Extra memory is twice that of the weights, 64 MB at least and 512 MB at most in float32, and the gradient
-    itself. Sums over classes and rows are taken in float32 at least. A gradient of the gradient goes through
-    the plain formula, with [B, C] in memory.
+    Sums over classes and rows are taken in float32 at least.
 
     Args:
-        hidden, weight, bias, targets, target_weights, temperature, label_smoothing: as there.
-        row_weights: [B] w, without gradient.
+        inputs, options: as there.
+        row_weights: [B] w.
         skipped: allows to leave tiles out of the gradient, and is told how many were.
 
     Returns:
         A scalar in nats, in float32 at least.
     """
-    loss: Tensor = _FusedLoss.apply(  # type: ignore[no-untyped-call]  # torch has no type for apply
-        *(hidden, weight, bias, *targets, target_weights, row_weights),
-        *(temperature, label_smoothing, True, skipped),
-    )
-    return loss
-
-
-def fused_binary_cross_entropy(
-    hidden: Tensor,
-    weight: Tensor,
-    bias: Tensor | None,
-    targets: Pairs,
-    target_weights: Tensor,
-    row_weights: Tensor,
-    *,
-    temperature: float = 1.0,
-) -> Tensor:
-    """Σ_b w_b ℓ_b with the losses ℓ of :func:`~widemax.kernels.plain.plain_binary_cross_entropy`."""
-    loss: Tensor = _FusedLoss.apply(  # type: ignore[no-untyped-call]  # torch has no type for apply
-        *(hidden, weight, bias, *targets, target_weights, row_weights),
-        *(temperature, 0.0, False, None),
-    )
+    loss: Tensor = _FusedLoss.apply(options, skipped, row_weights, *inputs)  # type: ignore[no-untyped-call]  # torch has no type for apply
     return loss
 
 
 class _FusedLoss(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, *inputs: Any) -> Tensor:
-        *tensors, temperature, smoothing, softmax, ctx.skipped = inputs
+    def forward(ctx: Any, options: Options, skipped: SkippedTiles | None, *tensors: Any) -> Tensor:
         ctx.save_for_backward(*tensors)
-        ctx.options = temperature, smoothing, softmax
-        sweep = _Sweep(tuple(tensors), ctx.options, ctx.needs_input_grad[:3], ctx.skipped)
-        loss = sweep.run()
-        ctx.gradients = sweep.gradients()
+        ctx.options = *options, 0.0 if skipped is None else skipped.allowed_mass
+        is_compiling = torch.compiler.is_compiling()
+        with without_autocast(tensors[0]):
+            sweep = sweep_op if is_compiling else _sweep
+            loss, share, *ctx.gradients = sweep(tensors, ctx.options, ctx.needs_input_grad[2:])
+        if skipped is not None and not is_compiling:
+            skipped.fraction, skipped.dropped_mass = share.tolist()
         return loss
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        needed = ctx.needs_input_grad[:3]
-        if torch.is_grad_enabled():
-            *inputs, row_weights_B = ctx.saved_tensors
-            return *plain_gradients(inputs, ctx.options, needed, grad * row_weights_B), *[None] * 8
-        if ctx.gradients is None:
-            sweep = _Sweep(ctx.saved_tensors, ctx.options, needed, ctx.skipped)
-            sweep.run()
-            ctx.gradients = sweep.gradients()
+        needed = ctx.needs_input_grad[2:]
+        is_compiling = torch.compiler.is_compiling()
+        with without_autocast(grad):
+            if torch.is_grad_enabled():
+                row_weights_B, *inputs = ctx.saved_tensors
+                options = Options(*ctx.options[:3])
+                loss_B = plain_loss(Inputs(*inputs), options)
+                return (
+                    *(None, None, grad * loss_B if needed[0] else None),
+                    *plain_gradients(Inputs(*inputs), options, needed[1:], grad * row_weights_B),
+                )
+            if ctx.gradients is None:
+                _, _, *ctx.gradients = _sweep(ctx.saved_tensors, ctx.options, needed)
         # Handed over, not kept: autograd may add to them in place.
-        gradients, ctx.gradients = ctx.gradients, None
-        if grad != 1:
-            for gradient in gradients:
-                if gradient is not None:
-                    gradient.mul_(grad)
-        return *gradients, *[None] * 8
+        gradients, ctx.gradients = iter(ctx.gradients), None
+        is_scaled = is_compiling or grad != 1
+        found = []
+        for tensor, is_needed in zip(ctx.saved_tensors, needed, strict=True):
+            # Scaled before it is rounded to 16 bits.
+            gradient = next(gradients) if is_needed else None
+            if gradient is not None:
+                gradient = (gradient.mul_(grad) if is_scaled else gradient).to(tensor.dtype)
+            found.append(gradient)
+        return None, None, *found
 
 
 class _Tile(NamedTuple):
@@ -149,39 +109,62 @@ class _Tile(NamedTuple):
     sum_b: Tensor
 
 
+def _sweep(
+    tensors: Sequence[Tensor | None], options: Sequence[float], needed: Sequence[bool]
+) -> list[Tensor]:
+    """The loss; [2] the share of tiles skipped, and their mass; and the gradients that are needed."""
+    sweep = _Sweep(tensors, options, needed)
+    total = sweep.run()
+    share = total.new_tensor([sweep.num_skipped / max(sweep.num_tiles, 1), sweep.dropped_mass])
+    return [total, share, *sweep.gradients()]
+
+
+# One step of a graph for torch.compile, which cannot follow loops over what it finds in tensors.
+sweep_op = torch.library.custom_op("widemax::fused_loss", _sweep, mutates_args=())
+
+
+@sweep_op.register_fake
+def _(tensors: Any, options: Any, needed: Any) -> list[Tensor]:
+    asked = (x for x, is_needed in zip(tensors, needed, strict=True) if is_needed)
+    dtype = torch.promote_types(tensors[1].dtype, torch.float32)
+    loss, share = tensors[1].new_empty((), dtype=dtype), tensors[1].new_empty(2, dtype=dtype)
+    return [loss, share, *(torch.empty_like(x, dtype=dtype) for x in asked)]
+
+
 class _Sweep:
     """One pass over a batch that adds up loss and gradients."""
 
-    def __init__(
-        self,
-        tensors: tuple[Tensor, ...],
-        options: tuple[float, float, bool],
-        needed: tuple[bool, ...],
-        skipped: SkippedTiles | None,
-    ) -> None:
-        self.skipped = skipped
+    def __init__(self, tensors: Sequence[Any], options: Sequence[float], needed: Sequence[bool]) -> None:
+        row_weights_B, hidden_BD, self.weight_CD, bias_C, rows_P, ids_P, target_weights_P, shifts_P = tensors
+        self.is_softmax, self.temperature, self.smoothing, self.allowed_mass = options
         self.num_tiles = self.num_skipped = 0
-        hidden_BD, self.weight_CD, bias_C, rows_P, ids_P, target_weights_P, row_weights_B = tensors
-        self.temperature, self.smoothing, self.softmax = options
+        self.dropped_mass = 0.0
         self.low_dtype = hidden_BD.dtype
         self.dtype = torch.promote_types(hidden_BD.dtype, torch.float32)
         self.hidden_BD = hidden_BD / self.temperature
         self.bias_C = None if bias_C is None else bias_C.to(self.dtype) / self.temperature
         self.targets = Pairs(rows_P, ids_P)
         self.target_weights_P = target_weights_P.to(self.dtype)
+        self.shifts_P = None if shifts_P is None else shifts_P.to(self.dtype)
         self.row_weights_B = row_weights_B.to(self.dtype)
         (num_rows, dim), num_classes = hidden_BD.shape, len(self.weight_CD)
-        self.chunk_rows = max(1, rows_at_once(num_rows, dim, num_classes))
-        self.width = min(max(TILE_ELEMENTS // self.chunk_rows, MIN_TILE_WIDTH), num_classes)
+        self.chunk_rows = max(1, budget.rows_at_once(num_rows, dim, num_classes))
+        self.width = min(max(budget.TILE_ELEMENTS // self.chunk_rows, budget.MIN_TILE_WIDTH), num_classes)
         self.kept = hidden_BD.new_empty(self.chunk_rows * num_classes)
         # One room for all tiles: memory taken and given back tile by tile, between small tensors that stay,
         # would fall to pieces.
         tile = self.chunk_rows * self.width
         self.wide = hidden_BD.new_empty(0 if self.dtype == self.low_dtype else tile, dtype=self.dtype)
-        self.softplus = hidden_BD.new_empty(0 if self.softmax else tile, dtype=self.dtype)
-        self.hidden_grad_BD = torch.zeros_like(hidden_BD, dtype=self.dtype) if needed[0] else None
-        self.weight_grad_CD = torch.empty_like(self.weight_CD, dtype=self.dtype) if needed[1] else None
-        self.bias_grad_C = torch.zeros_like(self.bias_C) if self.bias_C is not None and needed[2] else None
+        self.softplus = hidden_BD.new_empty(0 if self.is_softmax else tile, dtype=self.dtype)
+        self.loss_B = torch.zeros_like(self.row_weights_B)
+        needs_rows, needs_hidden, needs_weight, needs_bias, _, _, _, needs_shifts = needed
+        self.row_grad_B = self.loss_B if needs_rows else None
+        self.hidden_grad_BD = torch.zeros_like(hidden_BD, dtype=self.dtype) if needs_hidden else None
+        self.weight_grad_CD = torch.empty_like(self.weight_CD, dtype=self.dtype) if needs_weight else None
+        self.bias_grad_C = torch.zeros_like(self.bias_C) if self.bias_C is not None and needs_bias else None
+        self.shifts_grad_P = (
+            torch.zeros_like(self.shifts_P) if self.shifts_P is not None and needs_shifts else None
+        )
         if self.smoothing:
             self.mean_weight_D = self.weight_CD.mean(0, dtype=torch.float64).to(self.dtype)
 
@@ -189,26 +172,27 @@ class _Sweep:
         num_rows = len(self.hidden_BD)
         if self.weight_grad_CD is not None and num_rows == 0:
             self.weight_grad_CD.zero_()
-        if self.skipped is not None:
-            self.skipped.dropped_mass = 0.0
-        total = torch.zeros((), dtype=torch.float64, device=self.hidden_BD.device)
         for start in range(0, num_rows, self.chunk_rows):
-            total += self._chunk(start, min(start + self.chunk_rows, num_rows))
-        if self.skipped is not None:
-            self.skipped.fraction = self.num_skipped / max(self.num_tiles, 1)
+            self._chunk(start, min(start + self.chunk_rows, num_rows))
+        total: Tensor = (self.loss_B * self.row_weights_B).sum(dtype=torch.float64)
         return total.to(self.dtype)
 
-    def gradients(self) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
-        """Of hidden, weight and bias, each in the dtype of what it belongs to."""
-        hidden_grad, weight_grad, bias_grad = self.hidden_grad_BD, self.weight_grad_CD, self.bias_grad_C
-        return (
-            None if hidden_grad is None else hidden_grad.div_(self.temperature).to(self.low_dtype),
-            None if weight_grad is None else weight_grad.to(self.low_dtype),
-            None if bias_grad is None else bias_grad.div_(self.temperature).to(self.low_dtype),
+    def gradients(self) -> list[Tensor]:
+        """Those that are needed, in the order of the arguments and in float32 at least."""
+        for gradient in (self.hidden_grad_BD, self.bias_grad_C):
+            if gradient is not None:
+                gradient.div_(self.temperature)
+        found = (
+            self.row_grad_B,
+            self.hidden_grad_BD,
+            self.weight_grad_CD,
+            self.bias_grad_C,
+            self.shifts_grad_P,
         )
+        return [gradient for gradient in found if gradient is not None]
 
-    def _chunk(self, start: int, stop: int) -> Tensor:
-        """Add the gradients of some rows; return their part of the loss."""
+    def _chunk(self, start: int, stop: int) -> None:
+        """Find the losses of some rows and add their gradients."""
         hidden_bD, row_weights_b = self.hidden_BD[start:stop], self.row_weights_B[start:stop]
         where, (rows_P, ids_P) = self.targets.of_rows(start, stop)
         weights_P = (1 - self.smoothing) * self.target_weights_P[where]
@@ -216,9 +200,10 @@ class _Sweep:
         target_logits_P = torch.empty_like(weights_P)
         # Thousands of tiles are added up here, hence float64: these are only b numbers.
         sum_b = torch.zeros_like(row_weights_b, dtype=torch.float64)
-        tiles = list(self._tiles(hidden_bD, Pairs(rows_P, ids_P), target_logits_P, sum_b))
+        shifts_P = None if self.shifts_P is None else self.shifts_P[where]
+        tiles = list(self._tiles(hidden_bD, Pairs(rows_P, ids_P), shifts_P, target_logits_P, sum_b))
         max_b = tiles[-1].shift_b
-        if self.softmax:
+        if self.is_softmax:
             # Targets were left out of the sum, as their part of the gradient is taken apart.
             sum_b.index_add_(0, rows_P, (target_logits_P - max_b[rows_P]).exp().double())
             slope_b = row_weights_b * mass_b / sum_b.to(self.dtype)
@@ -231,27 +216,39 @@ class _Sweep:
         # Relative to the row's maximum, because log Z − s would cancel for large logits; it is 0 without a
         # softmax.
         loss_b = loss_b.index_add(0, rows_P, weights_P * (max_b[rows_P] - target_logits_P))
-        if self.skipped is not None:
-            tiles = self._heavy(tiles, max_b, sum_b.to(self.dtype), self.skipped)
+        if self.allowed_mass:
+            tiles = self._heavy(tiles, max_b, sum_b.to(self.dtype))
             if start == 0 and self.weight_grad_CD is not None:
                 self.weight_grad_CD.zero_()
         self._add_gradients(start, tiles, hidden_bD, slope_b, max_b)
-        self._add_targets(start, hidden_bD, rows_P, ids_P, target_slope_P - row_weights_b[rows_P] * weights_P)
+        target_slope_P -= row_weights_b[rows_P] * weights_P
+        self._add_targets(start, hidden_bD, rows_P, ids_P, target_slope_P)
+        if self.shifts_grad_P is not None:
+            self.shifts_grad_P[where] = target_slope_P
         if self.smoothing:
             mean_b = hidden_bD.to(self.dtype) @ self.mean_weight_D
             if self.bias_C is not None:
                 mean_b += self.bias_C.mean()
+            if shifts_P is not None:
+                mean_b.index_add_(0, rows_P, shifts_P / len(self.weight_CD))
             loss_b += self.smoothing * mass_b * (max_b - mean_b)
-            self._add_smoothing(start, hidden_bD, self.smoothing * mass_b * row_weights_b)
-        return (loss_b * row_weights_b).sum(dtype=torch.float64)
+            spread_b = self.smoothing * mass_b * row_weights_b
+            self._add_smoothing(start, hidden_bD, spread_b)
+            if self.shifts_grad_P is not None:
+                self.shifts_grad_P[where] -= spread_b[rows_P] / len(self.weight_CD)
+        self.loss_B[start:stop] = loss_b
 
     def _tiles(
-        self, hidden_bD: Tensor, targets: Pairs, target_logits_P: Tensor, sum_b: Tensor
+        self,
+        hidden_bD: Tensor,
+        targets: Pairs,
+        shifts_P: Tensor | None,
+        target_logits_P: Tensor,
+        sum_b: Tensor,
     ) -> Iterator[_Tile]:
         num_rows, num_classes = len(hidden_bD), len(self.weight_CD)
-        shift_b = sum_b.new_full((num_rows,), torch.finfo(self.dtype).min if self.softmax else 0.0).to(
-            self.dtype
-        )
+        least = torch.finfo(self.dtype).min if self.is_softmax else 0.0
+        shift_b = torch.full_like(sum_b, least, dtype=self.dtype)
         starts = range(0, num_classes, self.width)
         for start, places in zip(starts, targets.places_by_tile(self.width, len(starts)), strict=True):
             stop = min(start + self.width, num_classes)
@@ -263,8 +260,10 @@ class _Sweep:
             if self.bias_C is not None:
                 logits_bW += self.bias_C[start:stop]
             rows, columns = targets.rows_P[places], targets.ids_P[places] - start
+            if shifts_P is not None:
+                logits_bW[rows, columns] += shifts_P[places]
             target_logits_P[places] = logits_bW[rows, columns]
-            if self.softmax:
+            if self.is_softmax:
                 larger_b = torch.maximum(shift_b, logits_bW.amax(1))
                 sum_b *= (shift_b - larger_b).exp()
                 shift_b = larger_b
@@ -273,7 +272,7 @@ class _Sweep:
                 tile_sum_b = values_bW.sum(1)
             else:
                 room_bW = self.softplus[: logits_bW.numel()].view_as(logits_bW)
-                tile_sum_b = softplus(logits_bW, out=room_bW).sum(1)
+                tile_sum_b = softplus_into(logits_bW, room_bW).sum(1)
                 values_bW = logits_bW.sigmoid_()
                 values_bW[rows, columns] = 0
             sum_b += tile_sum_b
@@ -281,14 +280,14 @@ class _Sweep:
                 kept_bW.copy_(values_bW)
             yield _Tile(slice(start, stop), kept_bW, shift_b, tile_sum_b)
 
-    def _heavy(self, tiles: list[_Tile], max_b: Tensor, sum_b: Tensor, skipped: SkippedTiles) -> list[_Tile]:
+    def _heavy(self, tiles: list[_Tile], max_b: Tensor, sum_b: Tensor) -> list[_Tile]:
         """The tiles that no row can do without; the lightest go first."""
         mass_Tb = torch.stack([tile.sum_b * (tile.shift_b - max_b).exp() for tile in tiles]) / sum_b
         order_T = mass_Tb.amax(1).argsort()
         lost_T = mass_Tb[order_T].cumsum(0).amax(1)
-        num_skipped = int((lost_T <= skipped.allowed_mass).sum())
+        num_skipped = int((lost_T <= self.allowed_mass).sum())
         if num_skipped:
-            skipped.dropped_mass = max(skipped.dropped_mass, float(lost_T[num_skipped - 1]))
+            self.dropped_mass = max(self.dropped_mass, float(lost_T[num_skipped - 1]))
         self.num_tiles += len(tiles)
         self.num_skipped += num_skipped
         kept = set(order_T[num_skipped:].tolist())

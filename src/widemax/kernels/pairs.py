@@ -17,6 +17,13 @@ class Pairs(NamedTuple):
     rows_P: Tensor
     ids_P: Tensor
 
+    @staticmethod
+    def of(labels: "Tensor | Pairs") -> "Pairs":
+        """One pair a row from class ids [B]; pairs as they are."""
+        if isinstance(labels, Pairs):
+            return labels
+        return Pairs(torch.arange(len(labels), device=labels.device), labels)
+
     def of_rows(self, start: int, stop: int) -> tuple[slice, "Pairs"]:
         """Where the pairs of rows [start, stop) stand, and these pairs with rows counted from ``start``."""
         ends = torch.searchsorted(self.rows_P, self.rows_P.new_tensor([start, stop])).tolist()

@@ -8,12 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from widemax.kernels import budget
 from widemax.kernels.exponentials import exp_minus_
 from widemax.kernels.pairs import Pairs
 from widemax.numerics.arrays import widened_tensor
-
-# Logits of one block: what is done to them should find them in a processor's cache.
-BLOCK_ELEMENTS = 2**20
 
 
 def linear_logsumexp(hidden: Tensor, weight: Tensor, shift: Tensor, hits: Pairs) -> Tensor:
@@ -52,7 +50,7 @@ class _LinearLogsumexp(torch.autograd.Function):
         max_B = torch.zeros(num_rows, dtype=dtype, device=hidden_BD.device)
         sum_B = torch.zeros_like(max_B)
         hits = Pairs(rows_H, columns_H)
-        size = max(1, BLOCK_ELEMENTS // max(num_shared, 1))
+        size = max(1, budget.SMALL_TILE_ELEMENTS // max(num_shared, 1))
         room_bS = shift_S.new_empty(min(size, num_rows) if kept_BS.dtype != dtype else 0, num_shared)
         for start in range(0, num_rows if num_shared else 0, size):
             block = slice(start, start + size)

@@ -8,12 +8,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from widemax.kernels import budget
 from widemax.kernels.pairs import Pairs
 
 # Blocks gathered at a time to count the larger logits in them.
 _COUNTED_BLOCKS = 2**13
-# The careful path counts ties with a cumulative sum; this bounds what it holds at a time.
-_TIE_ELEMENTS = 2**22
 
 
 def topk_by_id(values: Tensor, k: int) -> tuple[Tensor, Tensor]:
@@ -41,7 +40,7 @@ def topk_by_id(values: Tensor, k: int) -> tuple[Tensor, Tensor]:
         values_BK, positions_BK = values.topk(k, sorted=False)
         smallest_B1 = values_BK.amin(1, keepdim=True)
         tied = ((values >= smallest_B1).sum(1) > k).nonzero().squeeze(1)
-        for rows in torch.split(tied, max(1, _TIE_ELEMENTS // values.shape[1])):
+        for rows in torch.split(tied, max(1, budget.CHUNK_ELEMENTS // values.shape[1])):
             positions_BK[rows] = _first_positions(values[rows], smallest_B1[rows], k)
         positions_BK = positions_BK.sort(1).values
     values_BK, order_BK = values.gather(1, positions_BK).sort(dim=1, descending=True, stable=True)

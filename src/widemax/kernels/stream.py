@@ -11,18 +11,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from widemax.kernels import budget
 from widemax.kernels.exponentials import LOG2_E
 from widemax.kernels.pairs import Pairs
 from widemax.kernels.ranking import BestSoFar, Window, count_larger
 
-# Logits held at most. Where those of 64 rows do not fit, tiles with labels are computed twice.
-HELD_ELEMENTS = 2**26
-# Logits of one tile: a tile should stay in a processor's cache between the passes over it.
-TILE_ELEMENTS = 2**20
-# More rows of a chunk make the products no faster.
-CHUNK_ROWS = 512
-# Logits held where all do not fit; and a buffer of at most so many outlives the call: 64 MiB.
-KEPT_ELEMENTS = 2**24
 # Classes whose maximum is taken together; the top k lie in the k blocks with the largest maxima.
 BLOCK = 64
 
@@ -106,22 +99,24 @@ def _buffer(numel: int, dtype: torch.dtype, device: torch.device) -> Tensor:
         # A tensor born in inference mode could not be written to outside of it.
         with torch.inference_mode(False):
             kept = torch.empty(numel, dtype=dtype, device=device)
-        _kept.buffer = kept if numel <= KEPT_ELEMENTS else None
+        _kept.buffer = kept if numel <= budget.HELD_ELEMENTS else None
     return kept
 
 
 def _plan(num_rows: int, num_classes: int, k: int) -> tuple[int, int, int]:
     """Rows of a chunk, tiles held, classes of a tile."""
     num_blocks = -(-num_classes // BLOCK)
-    holdable = HELD_ELEMENTS // (num_blocks * BLOCK)
+    holdable = budget.MOST_ANSWER_ELEMENTS // (num_blocks * BLOCK)
     holds_all = holdable >= min(num_rows, 64)
     # The k best so far are merged with those of all classes held, which should be many more.
     least = 4 * k
-    limit = max(1, min(holdable if holds_all else HELD_ELEMENTS // max(least, 1), CHUNK_ROWS))
+    limit = max(
+        1, min(holdable if holds_all else budget.MOST_ANSWER_ELEMENTS // max(least, 1), budget.MOST_ROWS)
+    )
     num_chunks = -(-num_rows // limit)
     rows = max(1, -(-num_rows // max(num_chunks, 1)))
-    width = BLOCK * min(max(TILE_ELEMENTS // (rows * BLOCK), 8), num_blocks)
-    held = num_classes if holds_all else min(max(KEPT_ELEMENTS // rows, least, 1), num_classes)
+    width = BLOCK * min(max(budget.SMALL_TILE_ELEMENTS // (rows * BLOCK), 8), num_blocks)
+    held = num_classes if holds_all else min(max(budget.HELD_ELEMENTS // rows, least, 1), num_classes)
     return rows, -(-held // width), width
 
 

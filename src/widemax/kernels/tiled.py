@@ -1,169 +1,160 @@
 """The losses of a wide linear layer, streamed over tiles of classes, so that [B, C] never exists.
 
-Forward keeps a few numbers a row; backward computes every tile again.
+Forward keeps a few numbers a row; backward computes every tile again. log Z is kept as a running maximum
+and sum (Milakov and Gimelshein 2018, "Online normalizer calculation for softmax").
 Shapes: B rows, C classes, D hidden, P targets, W classes of one tile.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from widemax.kernels.exponentials import softplus
+from widemax.kernels import budget
+from widemax.kernels.autocast import without_autocast
+from widemax.kernels.exponentials import softplus_into
 from widemax.kernels.pairs import Pairs
-from widemax.kernels.plain import plain_gradients
-
-# Logits held at a time: the fastest of the powers of two on a two-core processor.
-TILE_ELEMENTS = 2**22
-MIN_TILE_WIDTH = 512
+from widemax.kernels.plain import Inputs, Options, plain_gradients
 
 
-def tiled_cross_entropy(
-    hidden: Tensor,
-    weight: Tensor,
-    bias: Tensor | None,
-    targets: Pairs,
-    target_weights: Tensor,
-    *,
-    temperature: float = 1.0,
-    label_smoothing: float = 0.0,
-) -> Tensor:
-    """The twin of :func:`~widemax.kernels.plain.plain_cross_entropy`; extra memory is B numbers a tile class.
-
-    log Z is kept as a running maximum and sum (Milakov and Gimelshein 2018, "Online normalizer calculation
-    for softmax").
-    """
-    loss_B: Tensor = _TiledLoss.apply(  # type: ignore[no-untyped-call]  # torch has no type for apply
-        hidden, weight, bias, *targets, target_weights, temperature, label_smoothing, True
-    )
-    return loss_B
-
-
-def tiled_binary_cross_entropy(
-    hidden: Tensor,
-    weight: Tensor,
-    bias: Tensor | None,
-    targets: Pairs,
-    target_weights: Tensor,
-    *,
-    temperature: float = 1.0,
-) -> Tensor:
-    """The twin of :func:`~widemax.kernels.plain.plain_binary_cross_entropy`."""
-    loss_B: Tensor = _TiledLoss.apply(  # type: ignore[no-untyped-call]  # torch has no type for apply
-        hidden, weight, bias, *targets, target_weights, temperature, 0.0, False
-    )
+def tiled_loss(inputs: Inputs, options: Options) -> Tensor:
+    """[B] losses, as :func:`~widemax.kernels.plain.plain_loss` gives them."""
+    loss_B: Tensor = _TiledLoss.apply(options, *inputs)  # type: ignore[no-untyped-call]  # torch has no type for apply
     return loss_B
 
 
 class _TiledLoss(torch.autograd.Function):
     @staticmethod
-    def forward(
-        ctx: Any,
-        hidden_BD: Tensor,
-        weight_CD: Tensor,
-        bias_C: Tensor | None,
-        rows_P: Tensor,
-        ids_P: Tensor,
-        target_weights_P: Tensor,
-        temperature: float,
-        smoothing: float,
-        softmax: bool,
-    ) -> Tensor:
-        tiles = _Tiles(hidden_BD, weight_CD, bias_C, Pairs(rows_P, ids_P), temperature)
-        weights_P = target_weights_P.to(tiles.dtype)
-        mass_B = torch.zeros(len(hidden_BD), dtype=tiles.dtype, device=hidden_BD.device)
-        mass_B.index_add_(0, rows_P, weights_P)
-        max_B = torch.full_like(mass_B, -torch.inf if softmax else 0.0)
-        # Thousands of tiles are added up here, hence float64: these are only B numbers.
-        sum_B = torch.zeros_like(mass_B, dtype=torch.float64)
-        logit_sum_B = torch.zeros_like(sum_B)
-        target_logits_P = torch.zeros_like(weights_P)
-        for start, places, logits_BW in tiles:
-            target_logits_P[places] = logits_BW[rows_P[places], ids_P[places] - start]
-            if smoothing:
-                logit_sum_B += logits_BW.sum(1)
-            if softmax:
-                larger_B = torch.maximum(max_B, logits_BW.amax(1))
-                sum_B *= (max_B - larger_B).exp()
-                sum_B += logits_BW.sub_(larger_B[:, None]).exp_().sum(1)
-                max_B = larger_B
-            else:
-                sum_B += softplus(logits_BW, out=logits_BW).sum(1)
-        # Relative to the row's maximum, because log Z − s would cancel for large logits. Without a softmax
-        # that maximum is 0 and the same line gives −Σ t s.
-        terms_P = (1 - smoothing) * weights_P * (max_B[rows_P] - target_logits_P)
-        loss_B = (mass_B * sum_B.log() if softmax else sum_B).to(tiles.dtype).index_add(0, rows_P, terms_P)
-        if smoothing:
-            loss_B += smoothing * mass_B * (max_B - (logit_sum_B / len(weight_CD)).to(tiles.dtype))
-        ctx.save_for_backward(
-            hidden_BD, weight_CD, bias_C, rows_P, ids_P, weights_P, max_B, sum_B.to(tiles.dtype), mass_B
-        )
-        ctx.options = temperature, smoothing, softmax
+    def forward(ctx: Any, options: Options, *inputs: Any) -> Tensor:
+        ctx.options = options
+        forward = forward_op if torch.compiler.is_compiling() else _forward
+        with without_autocast(inputs[0]):
+            loss_B, *ends = forward(inputs, options)
+        ctx.save_for_backward(*inputs, *ends)
         return loss_B
 
     @staticmethod
     def backward(ctx: Any, grad_B: Tensor) -> tuple[Tensor | None, ...]:
-        hidden_BD, weight_CD, bias_C, rows_P, ids_P, weights_P, max_B, sum_B, mass_B = ctx.saved_tensors
-        temperature, smoothing, softmax = ctx.options
-        if torch.is_grad_enabled():
-            inputs = hidden_BD, weight_CD, bias_C, rows_P, ids_P, weights_P
-            return *plain_gradients(inputs, ctx.options, ctx.needs_input_grad[:3], grad_B), *[None] * 6
-        tiles = _Tiles(hidden_BD, weight_CD, bias_C, Pairs(rows_P, ids_P), temperature)
-        grad_P = -(1 - smoothing) * weights_P * grad_B[rows_P]
-        slope_B = (grad_B * mass_B / sum_B if softmax else grad_B)[:, None]
-        spread_B = (grad_B * mass_B * (smoothing / len(weight_CD)))[:, None]
+        *inputs, max_B, sum_B = ctx.saved_tensors
+        needed = ctx.needs_input_grad[1:]
+        backward = backward_op if torch.compiler.is_compiling() else _backward
+        with without_autocast(grad_B):
+            if torch.is_grad_enabled():
+                return None, *plain_gradients(Inputs(*inputs), ctx.options, needed, grad_B)
+            found = iter(backward(inputs, ctx.options, [max_B, sum_B, grad_B], needed))
+        return None, *(next(found) if is_needed else None for is_needed in needed)
 
-        def logit_gradient(start: int, places: Tensor, logits_BW: Tensor) -> Tensor:
-            grad_BW = logits_BW.sub_(max_B[:, None]).exp_() if softmax else logits_BW.sigmoid_()
-            grad_BW *= slope_B
-            if smoothing:
-                grad_BW -= spread_B
-            return grad_BW.index_put_(
-                (rows_P[places], ids_P[places] - start), grad_P[places], accumulate=True
-            )
 
-        return *tiles.backward(ctx.needs_input_grad, logit_gradient), *[None] * 6
+def _forward(inputs: Sequence[Tensor | None], options: Sequence[float]) -> list[Tensor]:
+    """Losses; and of each row the largest logit, or 0, and the sum over classes."""
+    is_softmax, temperature, smoothing = options
+    tiles = _Tiles(Inputs._make(inputs), temperature)
+    rows_P, ids_P, weights_P, mass_B = tiles.rows_P, tiles.ids_P, tiles.weights_P, tiles.mass_B
+    max_B = torch.full_like(mass_B, -torch.inf if is_softmax else 0.0)
+    # Thousands of tiles are added up here, hence float64: these are only B numbers.
+    sum_B = torch.zeros_like(mass_B, dtype=torch.float64)
+    logit_sum_B = torch.zeros_like(sum_B)
+    target_logits_P = torch.zeros_like(weights_P)
+    for start, places, logits_BW in tiles:
+        target_logits_P[places] = logits_BW[rows_P[places], ids_P[places] - start]
+        if smoothing:
+            logit_sum_B += logits_BW.sum(1)
+        if is_softmax:
+            larger_B = torch.maximum(max_B, logits_BW.amax(1))
+            sum_B *= (max_B - larger_B).exp()
+            sum_B += logits_BW.sub_(larger_B[:, None]).exp_().sum(1)
+            max_B = larger_B
+        else:
+            sum_B += softplus_into(logits_BW, logits_BW).sum(1)
+    # Relative to the row's maximum, because log Z − s would cancel for large logits. Without a softmax that
+    # maximum is 0 and the same line gives −Σ t s.
+    terms_P = (1 - smoothing) * weights_P * (max_B[rows_P] - target_logits_P)
+    loss_B = (mass_B * sum_B.log() if is_softmax else sum_B).to(tiles.dtype).index_add(0, rows_P, terms_P)
+    if smoothing:
+        loss_B += smoothing * mass_B * (max_B - (logit_sum_B / tiles.num_classes).to(tiles.dtype))
+    return [loss_B, max_B, sum_B.to(tiles.dtype)]
+
+
+def _backward(
+    inputs: Sequence[Tensor | None],
+    options: Sequence[float],
+    found: Sequence[Tensor],
+    needed: Sequence[bool],
+) -> list[Tensor]:
+    """The gradients that are needed; ``found`` are maxima and sums of the rows, and the losses' gradient."""
+    is_softmax, temperature, smoothing = options
+    max_B, sum_B, grad_B = found
+    hidden_BD, weight_CD, bias_C, *_, shifts_P = Inputs._make(inputs)
+    tiles = _Tiles(Inputs._make(inputs), temperature)
+    slope_B1 = (grad_B * tiles.mass_B / sum_B if is_softmax else grad_B)[:, None]
+    spread_B1 = (grad_B * tiles.mass_B * (smoothing / tiles.num_classes))[:, None]
+    target_grad_P = (smoothing - 1) * tiles.weights_P * grad_B[tiles.rows_P]
+    hidden_grad_BD = torch.zeros_like(hidden_BD, dtype=tiles.dtype) if needed[0] else None
+    weight_grad_CD = torch.empty_like(weight_CD) if needed[1] else None
+    bias_grad_C = None if bias_C is None or not needed[2] else torch.empty_like(bias_C)
+    shifts_grad_P = None if shifts_P is None or not needed[6] else torch.empty_like(shifts_P)
+    for start, places, logits_BW in tiles:
+        tile = slice(start, start + logits_BW.shape[1])
+        grad_BW = logits_BW.sub_(max_B[:, None]).exp_() if is_softmax else logits_BW.sigmoid_()
+        grad_BW *= slope_B1
+        if smoothing:
+            grad_BW -= spread_B1
+        targets = tiles.rows_P[places], tiles.ids_P[places] - start
+        grad_BW.index_put_(targets, target_grad_P[places], accumulate=True)
+        if shifts_grad_P is not None:
+            shifts_grad_P[places] = grad_BW[targets].to(shifts_grad_P.dtype)
+        if bias_grad_C is not None:
+            bias_grad_C[tile] = grad_BW.sum(0) / temperature
+        grad_BW = grad_BW.to(weight_CD.dtype)
+        if hidden_grad_BD is not None:
+            hidden_grad_BD += grad_BW @ weight_CD[tile]
+        if weight_grad_CD is not None:
+            torch.mm(grad_BW.T, tiles.hidden_BD, out=weight_grad_CD[tile])
+    if hidden_grad_BD is not None:
+        hidden_grad_BD = (hidden_grad_BD / temperature).to(hidden_BD.dtype)
+    return [grad for grad in (hidden_grad_BD, weight_grad_CD, bias_grad_C, shifts_grad_P) if grad is not None]
 
 
 class _Tiles:
-    """Iterates (first class, places of its targets, logits); turns logit gradients into input gradients."""
+    """Iterates (first class, places of its targets, logits), logits in memory that belongs to the caller."""
 
-    def __init__(
-        self, hidden_BD: Tensor, weight_CD: Tensor, bias_C: Tensor | None, targets: Pairs, temperature: float
-    ) -> None:
+    def __init__(self, inputs: Inputs, temperature: float) -> None:
+        hidden_BD, self.weight_CD, bias_C, self.rows_P, self.ids_P, weights_P, self.shifts_P = inputs
         self.dtype = torch.promote_types(hidden_BD.dtype, torch.float32)
-        self.temperature = temperature
+        self.num_classes = len(self.weight_CD)
         self.hidden_BD = hidden_BD / temperature
-        self.weight_CD = weight_CD
         self.bias_C = None if bias_C is None else bias_C / temperature
-        self.width = max(TILE_ELEMENTS // max(len(hidden_BD), 1), MIN_TILE_WIDTH)
-        self.places = targets.places_by_tile(self.width, -(-len(weight_CD) // self.width))
+        self.weights_P = weights_P.to(self.dtype)
+        mass_B = torch.zeros(len(hidden_BD), dtype=self.dtype, device=hidden_BD.device)
+        self.mass_B = mass_B.index_add_(0, self.rows_P, self.weights_P)
 
     def __iter__(self) -> Iterator[tuple[int, Tensor, Tensor]]:
-        for start, places in zip(range(0, len(self.weight_CD), self.width), self.places, strict=True):
-            logits_BW = (self.hidden_BD @ self.weight_CD[start : start + self.width].T).to(self.dtype)
+        width = max(budget.TILE_ELEMENTS // max(len(self.hidden_BD), 1), budget.MIN_TILE_WIDTH)
+        starts = range(0, self.num_classes, width)
+        targets = Pairs(self.rows_P, self.ids_P)
+        for start, places in zip(starts, targets.places_by_tile(width, len(starts)), strict=True):
+            logits_BW = (self.hidden_BD @ self.weight_CD[start : start + width].T).to(self.dtype)
             if self.bias_C is not None:
-                logits_BW += self.bias_C[start : start + self.width]
+                logits_BW += self.bias_C[start : start + width]
+            if self.shifts_P is not None:
+                targets_T = targets.rows_P[places], targets.ids_P[places] - start
+                logits_BW.index_put_(targets_T, self.shifts_P[places].to(self.dtype), accumulate=True)
             yield start, places, logits_BW
 
-    def backward(
-        self, needed: tuple[bool, ...], logit_gradient: Callable[[int, Tensor, Tensor], Tensor]
-    ) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
-        """Gradients of hidden, weight and bias, each None where it is not needed."""
-        hidden_grad_BD = torch.zeros_like(self.hidden_BD, dtype=self.dtype) if needed[0] else None
-        weight_grad_CD = torch.empty_like(self.weight_CD) if needed[1] else None
-        bias_grad_C = torch.empty_like(self.bias_C) if needed[2] and self.bias_C is not None else None
-        for start, places, logits_BW in self:
-            grad_BW = logit_gradient(start, places, logits_BW)
-            stop = start + grad_BW.shape[1]
-            if bias_grad_C is not None:
-                bias_grad_C[start:stop] = grad_BW.sum(0) / self.temperature
-            grad_BW = grad_BW.to(self.weight_CD.dtype)
-            if hidden_grad_BD is not None:
-                hidden_grad_BD += grad_BW @ self.weight_CD[start:stop]
-            if weight_grad_CD is not None:
-                weight_grad_CD[start:stop] = grad_BW.T @ self.hidden_BD
-        if hidden_grad_BD is not None:
-            hidden_grad_BD = (hidden_grad_BD / self.temperature).to(self.hidden_BD.dtype)
-        return hidden_grad_BD, weight_grad_CD, bias_grad_C
+
+# One step of a graph each for torch.compile, which cannot follow loops over what it finds in tensors.
+forward_op = torch.library.custom_op("widemax::tiled_forward", _forward, mutates_args=())
+backward_op = torch.library.custom_op("widemax::tiled_backward", _backward, mutates_args=())
+
+
+@forward_op.register_fake
+def _(inputs: Any, options: Any) -> list[Tensor]:
+    hidden_BD = inputs[0]
+    dtype = torch.promote_types(hidden_BD.dtype, torch.float32)
+    return [hidden_BD.new_empty(len(hidden_BD), dtype=dtype) for _ in range(3)]
+
+
+@backward_op.register_fake
+def _(inputs: Any, options: Any, found: Any, needed: Any) -> list[Tensor]:
+    return [torch.empty_like(x) for x, is_needed in zip(inputs, needed, strict=True) if is_needed]

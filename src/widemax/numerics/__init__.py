@@ -4,7 +4,7 @@ from widemax.numerics.attention import attention
 from widemax.numerics.entmax import entmax15, sparsemax
 from widemax.numerics.entropy import entropy, kl_divergence
 from widemax.numerics.gumbel import gumbel_softmax
-from widemax.numerics.sigmoid import log_sigmoid, sigmoid
+from widemax.numerics.sigmoid import log_sigmoid, sigmoid, softplus
 from widemax.numerics.softmax import log_softmax, logsumexp, softmax
 
 __all__ = [
@@ -18,5 +18,6 @@ __all__ = [
     "logsumexp",
     "sigmoid",
     "softmax",
+    "softplus",
     "sparsemax",
 ]

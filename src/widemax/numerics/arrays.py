@@ -101,6 +101,16 @@ def widened_array(x: NumpyArray) -> NumpyArray:
     return x if x.dtype.itemsize >= 4 else x.astype(np.float32)
 
 
+def is_transformed() -> bool:
+    """Whether torch.func differentiates or maps what is computed now."""
+    return torch._C._are_functorch_transforms_active()
+
+
+def is_traced() -> bool:
+    """Whether torch.func or torch.compile stands between calls and numbers, so that none can be looked at."""
+    return torch.compiler.is_compiling() or is_transformed()
+
+
 def check_same_kind(**arrays: object) -> None:
     """Refuse a mixture of tensors and arrays."""
     if len({isinstance(array, torch.Tensor) for array in arrays.values()}) > 1:

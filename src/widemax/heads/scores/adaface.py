@@ -28,7 +28,8 @@ class AdaFace(Cosine):
 
     Example:
         >>> import torch
-        >>> AdaFace().of_labels(torch.tensor([0.5, 0.5, 0.5]), torch.tensor([20.0, 22.0, 24.0]))
+        >>> norms, rows = torch.tensor([20.0, 22.0, 24.0]), torch.arange(3)
+        >>> AdaFace().of_labels(torch.tensor([0.5, 0.5, 0.5]), norms, rows)
         tensor([0.1138, 0.1000, 0.0774])
 
     Source: Kim et al. 2022, "AdaFace: Quality Adaptive Margin for Face Recognition", equations 13 to 15.
@@ -45,6 +46,6 @@ class AdaFace(Cosine):
         self.margin = margin
         self.spread = spread
 
-    def of_labels(self, scores_P: Tensor, hidden_norms_P: Tensor) -> Tensor:
-        quality_P = adaface_quality(hidden_norms_P, spread=self.spread)
-        return adaface_margin(scores_P, quality_P, margin=self.margin)
+    def of_labels(self, scores_P: Tensor, hidden_norms_B: Tensor, rows_P: Tensor) -> Tensor:
+        quality_B = adaface_quality(hidden_norms_B, spread=self.spread)
+        return adaface_margin(scores_P, quality_B[rows_P], margin=self.margin)

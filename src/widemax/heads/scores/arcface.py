@@ -25,7 +25,8 @@ class ArcFace(Cosine):
 
     Example:
         >>> import torch
-        >>> ArcFace(margin_radians=math.pi / 3).of_labels(torch.tensor([0.5]), torch.tensor([20.0]))
+        >>> norms, rows = torch.tensor([20.0]), torch.tensor([0])
+        >>> ArcFace(margin_radians=math.pi / 3).of_labels(torch.tensor([0.5]), norms, rows)
         tensor([-0.5000])
 
     Source: Deng et al. 2019, "ArcFace: Additive Angular Margin Loss for Deep Face Recognition", equation 3.
@@ -36,5 +37,5 @@ class ArcFace(Cosine):
     def __init__(self, *, margin_radians: Annotated[float, Field(ge=0.0, lt=math.pi)] = 0.5) -> None:
         self.margin_radians = margin_radians
 
-    def of_labels(self, scores_P: Tensor, hidden_norms_P: Tensor) -> Tensor:
+    def of_labels(self, scores_P: Tensor, hidden_norms_B: Tensor, rows_P: Tensor) -> Tensor:
         return arcface_margin(scores_P, margin_radians=self.margin_radians)

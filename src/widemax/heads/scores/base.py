@@ -29,12 +29,13 @@ class Score:
         """Hidden vectors or class weights [N, D] as they are multiplied."""
         return torch.nn.functional.normalize(vectors, dim=1) if self.is_cosine else vectors
 
-    def of_labels(self, scores_P: Tensor, hidden_norms_P: Tensor) -> Tensor:
+    def of_labels(self, scores_P: Tensor, hidden_norms_B: Tensor, rows_P: Tensor) -> Tensor:
         """The training scores of labels.
 
         Args:
             scores_P: [P] scores of labels.
-            hidden_norms_P: [P] lengths of their rows' hidden vectors before any scaling.
+            hidden_norms_B: [B] lengths of the batch's hidden vectors before any scaling.
+            rows_P: [P] the row of each label.
         """
         return scores_P
 

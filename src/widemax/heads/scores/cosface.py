@@ -25,7 +25,7 @@ class CosFace(Cosine):
 
     Example:
         >>> import torch
-        >>> CosFace(margin=0.25).of_labels(torch.tensor([0.5]), torch.tensor([20.0]))
+        >>> CosFace(margin=0.25).of_labels(torch.tensor([0.5]), torch.tensor([20.0]), torch.tensor([0]))
         tensor([0.2500])
 
     Source: Wang et al. 2018, "CosFace: Large Margin Cosine Loss for Deep Face Recognition", equation 4.
@@ -36,5 +36,5 @@ class CosFace(Cosine):
     def __init__(self, *, margin: Annotated[float, Field(ge=0.0)] = 0.35) -> None:
         self.margin = margin
 
-    def of_labels(self, scores_P: Tensor, hidden_norms_P: Tensor) -> Tensor:
+    def of_labels(self, scores_P: Tensor, hidden_norms_B: Tensor, rows_P: Tensor) -> Tensor:
         return cosface_margin(scores_P, margin=self.margin)
