@@ -39,14 +39,14 @@ check: $(STAMP)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(BIN)/sphinx-build -q -W --keep-going -b dummy docs build/docs-check -d build/doctrees
+	$(BIN)/sphinx-build -q -E -W --keep-going -b dummy docs build/docs-check -d build/doctrees
 
 format: $(STAMP)
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
 docs: $(STAMP)
-	$(BIN)/sphinx-build -q -W --keep-going -j auto docs build/docs -d build/doctrees
+	$(BIN)/sphinx-build -q -E -W --keep-going -j auto docs build/docs -d build/doctrees
 
 bench: $(STAMP)
 	$(BIN)/python -m benchmarks --quick

@@ -14,6 +14,7 @@ exclude_patterns = ["images"]
 
 # Every reference in a docstring must lead somewhere; `make docs` turns the warning into a failure.
 nitpicky = True
+smartquotes = False  # --debug keeps its hyphens
 nitpick_ignore_regex = [("py:.*", r"(torch|numpy|sklearn|scipy|pydantic|typing|collections|abc|pathlib)\..*")]
 myst_heading_anchors = 3
 myst_enable_extensions = ["attrs_inline"]

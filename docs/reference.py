@@ -9,6 +9,7 @@ import inspect
 import math
 import pkgutil
 import re
+import shutil
 import textwrap
 import types
 from collections.abc import Iterator, Mapping
@@ -113,15 +114,12 @@ def home(value: Any) -> str:
 
 
 def write_pages(_app: Sphinx) -> None:
-    """Write what has changed, so that Sphinx reads no more than that, and remove what is gone."""
-    files = {FOLDER / name: text for name, text in pages()}
-    for old in FOLDER.rglob("*"):
-        if old.is_file() and old not in files:
-            old.unlink()
-    for path, text in files.items():
+    """Write the whole reference anew."""
+    shutil.rmtree(FOLDER, ignore_errors=True)
+    for name, text in pages():
+        path = FOLDER / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        if not path.exists() or path.read_text(encoding="utf-8") != text:
-            path.write_text(text, encoding="utf-8")
+        path.write_text(text, encoding="utf-8")
 
 
 def pages() -> Iterator[tuple[str, str]]:
@@ -203,11 +201,13 @@ def config_page() -> str:
 def options_table(noun: str, value: Any) -> str:
     """Every keyword-only argument with its type, range, default and meaning."""
     meanings = argument_meanings(value)
-    rows = [
-        [f"``{option.name}``", type_text(option.annotation), default_text(option), meanings[option.name]]
-        for option in inspect.signature(value, eval_str=True).parameters.values()
-        if option.kind is option.KEYWORD_ONLY
-    ]
+    rows = []
+    for option in inspect.signature(value, eval_str=True).parameters.values():
+        if option.kind is option.KEYWORD_ONLY:
+            if option.name not in meanings:
+                log.warning("the docstring of %s lacks %s", value.__qualname__, option.name)
+            facts = [f"``{option.name}``", type_text(option.annotation), default_text(option)]
+            rows.append([*facts, meanings.get(option.name, "")])
     return table([noun, "type", "default", "meaning"], rows) if rows else ""
 
 
