@@ -33,8 +33,8 @@ class Declared:
             part.propose(labels, count, generator=generator)
             for part, count in zip(mixture.parts, counts, strict=True)
         ]
-        self.ids_S = torch.cat([proposal.ids_S for proposal in self.proposals])
-        self.log_counts_MS = torch.stack([part.log_expected_count(self.ids_S) for part in self.proposals])
+        self.class_ids = torch.cat([proposal.ids_S for proposal in self.proposals])
+        self.log_counts_MS = torch.stack([part.log_expected_count(self.class_ids) for part in self.proposals])
         self.drawn_by_S = torch.cat(
             [torch.full_like(part.ids_S, place) for place, part in enumerate(self.proposals)]
         )
