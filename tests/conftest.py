@@ -3,9 +3,18 @@
 import os
 from pathlib import Path
 
+# Before torch is imported: the tests share the cores among workers, so each has one thread, and none spins.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("GOMP_SPINCOUNT", "0")
+
 import pytest
+from hypothesis import settings
 
 REPOSITORY = Path(__file__).resolve().parents[1]
+
+# The same examples each time, so that what failed fails again; nothing is timed, and nothing remembered.
+settings.register_profile("widemax", deadline=None, derandomize=True, database=None)
+settings.load_profile("widemax")
 
 
 @pytest.fixture(scope="session")

@@ -70,7 +70,7 @@ def test_unseen_and_null_labels_are_minus_one():
 
 
 def test_labels_that_share_a_key_are_told_apart(monkeypatch):
-    monkeypatch.setattr(labels_module, "_keys", lambda labels: np.zeros(len(labels), np.int64))
+    monkeypatch.setattr(labels_module, "label_keys", lambda labels: np.zeros(len(labels), np.int64))
     vocabulary = LabelVocabulary.build([pa.array(["a", "b", "c"])])
     assert vocabulary.encode(pa.array(["c", "x", "a", None, "b"])).tolist() == [2, -1, 0, -1, 1]
 
@@ -87,7 +87,7 @@ def test_a_missing_label_or_a_change_of_type_is_refused():
 
 
 def test_merging_now_and_then_changes_nothing(monkeypatch):
-    monkeypatch.setattr(labels_module, "_KEYS_AT_ONCE", 3)
+    monkeypatch.setattr(labels_module, "KEYS_AT_ONCE", 3)
     draws = np.random.default_rng(0).zipf(1.3, 5000) % 1000
     counter = LabelCounter()
     for start in range(0, 5000, 7):

@@ -49,8 +49,8 @@ def test_counts_like_a_counter(ids, data):
 @pytest.mark.parametrize("group", [1, 20, 1 << 13])
 @pytest.mark.parametrize("items", [1, 50, 1 << 17])
 def test_slices_and_groups_do_not_show(monkeypatch, items, group):
-    monkeypatch.setattr(lists, "_SLICE_ITEMS", items)
-    monkeypatch.setattr(lists, "_GROUP_ITEMS", group)
+    monkeypatch.setattr(lists, "SLICE_ITEMS", items)
+    monkeypatch.setattr(lists, "GROUP_ITEMS", group)
     generator = np.random.default_rng(0)
     ids = [generator.integers(0, 30, generator.integers(0, 40)).tolist() for _ in range(20)]
     rows = [generator.integers(0, 20, size).tolist() for size in (3, 0, 0, 12, 1, 300, 2, 0, 7, 7)]
@@ -63,11 +63,11 @@ def test_rows_of_one_length_are_not_filled_up():
 
 def test_filling_up_is_bounded():
     lengths = np.sort(np.random.default_rng(0).pareto(1, 3000).astype(np.int64))[::-1]
-    groups = list(lists._groups(lengths))
+    groups = list(lists.groups_of(lengths))
     assert sum(num_rows for num_rows, _ in groups) == len(lengths)
-    assert all(num_rows * width <= lists._GROUP_ITEMS or num_rows == 1 for num_rows, width in groups)
+    assert all(num_rows * width <= lists.GROUP_ITEMS or num_rows == 1 for num_rows, width in groups)
     padded = sum(num_rows * width for num_rows, width in groups)
-    assert padded <= lengths.sum() + lists._MAX_FILLERS * len(lengths)
+    assert padded <= lengths.sum() + lists.MAX_FILLERS * len(lengths)
     # All rows in one group would take far more.
     assert lengths[0] * len(lengths) > 10 * padded
 

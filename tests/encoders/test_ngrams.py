@@ -124,8 +124,8 @@ def test_any_space_ends_a_word(space):
 
 def test_blocks_do_not_show(monkeypatch):
     whole = count(TEXTS * 3)
-    monkeypatch.setattr(ngrams, "_BLOCK_BYTES", 50)
-    monkeypatch.setattr(ngrams, "_BLOCK_ROWS", 3)
+    monkeypatch.setattr(ngrams, "BLOCK_BYTES", 50)
+    monkeypatch.setattr(ngrams, "BLOCK_ROWS", 3)
     cut = count(TEXTS * 3)
     for view in ("words", "chars"):
         assert rows_of(cut[view]) == rows_of(whole[view])

@@ -65,7 +65,7 @@ def test_over_all_random_numbers_the_mean_is_exact(value: float, monkeypatch: py
         assert count == 2**16
         return torch.arange(count, dtype=torch.int32)
 
-    monkeypatch.setattr(stochastic_rounding, "_random_16_bits", all_once)
+    monkeypatch.setattr(stochastic_rounding, "random_16_bits", all_once)
     values = torch.full((2**16,), value)
     exact = Fraction(values[0].item())
 

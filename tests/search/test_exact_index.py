@@ -19,7 +19,7 @@ def tiles(request, monkeypatch):
         monkeypatch.setattr(scan, "TILE_ELEMENTS", 1)
         monkeypatch.setattr(scan, "WAITING_TILES", 5)
         monkeypatch.setattr(scan, "HELD_PAIRS", 50)
-        monkeypatch.setattr(index, "_QUERIES_AT_ONCE", 3)
+        monkeypatch.setattr(index, "QUERIES_AT_ONCE", 3)
 
 
 def all_scores(vectors, queries, metric, bias=None):

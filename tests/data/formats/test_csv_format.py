@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from widemax.data.formats.csv import Csv, _record_ends
+from widemax.data.formats.csv import Csv, record_ends
 from widemax.errors import DataError
 
 
@@ -88,7 +88,7 @@ def test_any_text_has_the_record_ends_of_a_reader_of_single_characters(text):
             ends.append(position + 1)
         field_start = not inside and letter in ",\n"
         position += 1
-    assert _record_ends(text.encode(), ",").tolist() == ends
+    assert record_ends(text.encode(), ",").tolist() == ends
 
 
 def test_a_quote_inside_an_unquoted_cell_is_a_letter(tmp_path):
