@@ -13,8 +13,9 @@ from hypothesis import settings
 REPOSITORY = Path(__file__).resolve().parents[1]
 
 # The same examples each time, so that what failed fails again; nothing is timed, and nothing remembered.
-settings.register_profile("widemax", deadline=None, derandomize=True, database=None)
-settings.load_profile("widemax")
+for name, max_examples in (("quick", 40), ("thorough", 200)):
+    settings.register_profile(name, deadline=None, derandomize=True, database=None, max_examples=max_examples)
+settings.load_profile("quick")
 
 
 @pytest.fixture(scope="session")

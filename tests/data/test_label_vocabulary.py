@@ -7,7 +7,7 @@ from itertools import pairwise
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from widemax.data import labels as labels_module
@@ -24,7 +24,6 @@ LABELS = {
 }
 
 
-@settings(deadline=None, max_examples=40)
 @pytest.mark.parametrize("kind", LABELS)
 @given(data=st.data())
 def test_frequent_first_ties_by_value_and_round_trip(kind, data):
@@ -99,7 +98,6 @@ def test_merging_now_and_then_changes_nothing(monkeypatch):
     np.testing.assert_array_equal(vocabulary.labels.to_numpy()[vocabulary.encode(pa.array(draws))], draws)
 
 
-@settings(deadline=None)
 @given(st.lists(st.lists(st.sampled_from("abcdxy"), max_size=6), min_size=1, max_size=8), st.booleans())
 def test_several_labels_a_row_count_once_a_row(rows, sliced):
     array = pa.array(rows, pa.list_(pa.string()))

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
@@ -33,7 +33,6 @@ def dense(weight: Tensor, ragged: RaggedTensor) -> Tensor:
     return hidden.index_add(0, rows_of(ragged.offsets), ragged.values[:, None] * weight[ragged.ids])
 
 
-@settings(deadline=None, max_examples=40)
 @given(st.integers(0, 10_000))
 def test_equals_dense_autograd(seed):
     weight, ragged, direction = example(seed)

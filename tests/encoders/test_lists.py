@@ -5,7 +5,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from widemax.encoders import lists
@@ -39,7 +39,6 @@ def check(rows, ids):
     assert (bag.ids_P.dtype, bag.values_P.dtype) == (np.int32, np.float32)
 
 
-@settings(deadline=None, max_examples=100)
 @given(ids_strategy, st.data())
 def test_counts_like_a_counter(ids, data):
     numbers = st.lists(st.integers(0, len(ids) - 1), max_size=6) if ids else st.just([])
@@ -72,7 +71,6 @@ def test_filling_up_is_bounded():
     assert lengths[0] * len(lengths) > 10 * padded
 
 
-@settings(deadline=None, max_examples=50)
 @given(st.lists(st.lists(st.integers(0, 9), max_size=4), min_size=1, max_size=5), st.data())
 def test_take_and_join(ids, data):
     numbers = st.lists(st.integers(0, len(ids) - 1), max_size=6)

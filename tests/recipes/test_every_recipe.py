@@ -56,7 +56,11 @@ def test_a_recipe_says_what_it_is(name):
         assert known.text
 
 
-@pytest.mark.parametrize("name", recipes.names())
+SYNTHETIC = [name for name in recipes if not recipes[name].data]
+REAL = [pytest.param(name, marks=pytest.mark.slow) for name in recipes if recipes[name].data]
+
+
+@pytest.mark.parametrize("name", [*SYNTHETIC, *REAL])
 def test_a_quick_run(name, tmp_path, request):
     pytest.importorskip("matplotlib", reason="pictures need matplotlib")
     if recipes[name].data:

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from widemax.errors import ConfigError, UnknownNameError
@@ -126,7 +126,6 @@ def test_a_class_of_two_parts_stands_twice():
 
 
 @given(st.integers(1, 10_000), st.lists(st.floats(0.01, 100), min_size=1, max_size=6))
-@settings(max_examples=100, deadline=None)
 def test_the_split_is_complete_and_off_by_less_than_one(num_sampled, shares):
     counts = Mixture(5, parts=("uniform",) * len(shares), shares=tuple(shares)).split(num_sampled)
     assert sum(counts) == num_sampled
