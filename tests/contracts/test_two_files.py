@@ -92,8 +92,7 @@ class MySampler(ReplacementSampler):
     Use: never, outside of a test.
 
     Args:
-        num_classes: candidates come from [0, num_classes).
-        class_counts: not looked at.
+        classes: how many there are.
         duplicates: what becomes of a class drawn twice: it is dropped, kept, or another is drawn for it.
 
     Example:
