@@ -1,6 +1,7 @@
 """Arguments held to the annotations of their signature: one check for calls, constructions and configs."""
 
 import inspect
+import sys
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import is_dataclass
 from functools import cached_property, wraps
@@ -177,9 +178,8 @@ def checked(member: Member, *, of: str | None = None, moved: Mapping[str, str] |
 
         member.__init__ = init  # type: ignore[misc]
         return member
-    # Functions of this package compute with torch, which is there by now.
-    from torch.compiler import is_compiling
-
+    # Whoever defines a function to be compiled has imported torch by then.
+    is_compiling = getattr(sys.modules.get("torch.compiler"), "is_compiling", bool)
     options = Options(member, of=name, moved=moved)
 
     @wraps(member)
