@@ -86,13 +86,3 @@ def test_module_follows_the_arrows(path: Path) -> None:
 def test_a_wrong_arrow_is_found() -> None:
     assert violations("evaluation", "def f():\n    from widemax.training.loop import train\n") == ["training"]
     assert violations("losses", "from widemax import heads\n") == ["heads"]
-
-
-@pytest.mark.parametrize("word", ["pickle", "joblib", "torch.load", "torch.save", "allow_pickle=True"])
-def test_nothing_can_unpickle(word: str) -> None:
-    for path in PACKAGE.rglob("*.py"):
-        code = ast.unparse(ast.parse(path.read_text(encoding="utf-8")))
-        names = {node.id for node in ast.walk(ast.parse(code)) if isinstance(node, ast.Name)}
-        assert word not in names, path
-        assert f"import {word}" not in code, path
-        assert f"{word}(" not in code, path
