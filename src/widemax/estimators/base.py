@@ -150,19 +150,20 @@ def with_class_weight(weight_N: Array, class_weight: ClassWeight, classes: Array
         mean = total_C.sum() / np.count_nonzero(total_C)
         weight_C = np.divide(mean, total_C, out=np.zeros(len(classes)), where=total_C > 0)
     else:
-        hint = f" {did_you_mean(class_weight, ['balanced'])}" if isinstance(class_weight, str) else ""
+        hint = f"; {did_you_mean(class_weight, ['balanced'])}" if isinstance(class_weight, str) else "."
         raise ConfigError(
-            f"class_weight must be 'balanced', a table of weights by class, or None; got {class_weight!r}."
+            f"class_weight must be 'balanced', a table of weights by class, or None; got {class_weight!r}"
             f"{hint}"
         )
-    return _checked_sum(weight_N * weight_C[labels_N], "sample_weight and class_weight")
+    with np.errstate(over="ignore"):
+        return _checked_sum(weight_N * weight_C[labels_N], "sample_weight and class_weight")
 
 
 def _weights_by_class(class_weight: Mapping[Any, float], classes: list[Any]) -> Array:
     for name, weight in class_weight.items():
         if name not in classes:
             raise ConfigError(
-                f"class_weight must name classes of y; got {name!r}. "
+                f"class_weight must name classes of y; got {name!r}; "
                 f"{did_you_mean(str(name), list(map(str, classes[:_MOST_SHOWN])))}"
             )
         if not (isinstance(weight, Real) and 0 <= weight < float("inf")):
@@ -173,9 +174,11 @@ def _weights_by_class(class_weight: Mapping[Any, float], classes: list[Any]) -> 
 
 
 def _checked_sum(weight_N: Array, names: str) -> Array:
-    if not 0 < weight_N.sum() < np.inf:
+    with np.errstate(over="ignore"):
+        total = float(weight_N.sum())
+    if not 0 < total < np.inf:
         raise DataError(
-            f"{names} must leave a row of positive weight, and a finite sum; the sum is {weight_N.sum():g}."
+            f"{names} must leave a row of positive weight, and a finite sum; the sum is {total:g}."
         )
     return weight_N
 

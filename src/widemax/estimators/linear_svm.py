@@ -11,7 +11,7 @@ from sklearn.utils.validation import validate_data
 from widemax.errors import ConfigError, did_you_mean
 from widemax.estimators.base import DTYPES, ClassWeight, encoded_labels, weights_of_rows, with_class_weight
 from widemax.estimators.linear import LinearClassifier
-from widemax.estimators.options import ABOVE_0, AT_LEAST_0, COUNT, check_options
+from widemax.estimators.options import ABOVE_0, AT_LEAST_0, COUNT, Count, NonNegative, Positive, check_options
 from widemax.solvers import HingeLoss, minimize_hinge
 
 
@@ -67,9 +67,9 @@ class LinearSVM(LinearClassifier):
         self,
         *,
         loss: HingeLoss = "crammer_singer",
-        C: float = 1.0,
-        tol: float = 1e-3,
-        max_iter: int = 1000,
+        C: Positive = 1.0,
+        tol: NonNegative = 1e-3,
+        max_iter: Count = 1000,
         fit_intercept: bool = True,
         class_weight: ClassWeight = None,
         warm_start: bool = False,

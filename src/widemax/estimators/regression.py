@@ -8,7 +8,7 @@ from sklearn.utils import check_random_state
 
 from widemax.estimators.base import Array, ProbabilisticClassifier
 from widemax.estimators.linear import LinearClassifier
-from widemax.estimators.options import ABOVE_0, AT_LEAST_0, COUNT, SHARE, check_options
+from widemax.estimators.options import ABOVE_0_OR_INF, AT_LEAST_0, COUNT, SHARE, check_options
 from widemax.solvers import Solution, minimize_cross_entropy
 
 
@@ -22,7 +22,7 @@ class Regression(LinearClassifier, ProbabilisticClassifier, ABC):
     random_state: Any
 
     def _check_options(self) -> None:
-        check_options(self, C=ABOVE_0, l1_ratio=SHARE, tol=AT_LEAST_0, max_iter=COUNT)
+        check_options(self, C=ABOVE_0_OR_INF, l1_ratio=SHARE, tol=AT_LEAST_0, max_iter=COUNT)
 
     def _solve(self, X: Any, labels: Array, weight_N: Array, start_FK: Array) -> Solution:
         """The optimum for checked features and class ids [N] or booleans [N, K]."""

@@ -12,6 +12,7 @@ from sklearn.utils.validation import validate_data
 
 from widemax.errors import DataError
 from widemax.estimators.base import DTYPES, Array, encoded_labels, weights_of_rows
+from widemax.estimators.options import Count, NonNegative, PositiveOrInf, Seed, Share
 from widemax.estimators.regression import Regression
 from widemax.numerics import log_sigmoid, log_softmax
 
@@ -64,13 +65,13 @@ class SigmoidClassifier(Regression):
     def __init__(
         self,
         *,
-        C: float = 1.0,
-        l1_ratio: float = 0.0,
-        tol: float = 1e-4,
-        max_iter: int = 1000,
+        C: PositiveOrInf = 1.0,
+        l1_ratio: Share = 0.0,
+        tol: NonNegative = 1e-4,
+        max_iter: Count = 1000,
         fit_intercept: bool = True,
         warm_start: bool = False,
-        random_state: int | np.random.RandomState | None = 0,
+        random_state: Seed = 0,
     ) -> None:
         self.C = C
         self.l1_ratio = l1_ratio

@@ -5,10 +5,10 @@ Shapes: N rows, D features, C classes, K = C vectors of weights (1 for two class
 
 from typing import Any, Self, final
 
-import numpy as np
 from sklearn.utils.validation import validate_data
 
 from widemax.estimators.base import DTYPES, ClassWeight, encoded_labels, weights_of_rows, with_class_weight
+from widemax.estimators.options import Count, NonNegative, PositiveOrInf, Seed, Share
 from widemax.estimators.regression import Regression
 
 
@@ -57,14 +57,14 @@ class SoftmaxRegression(Regression):
     def __init__(
         self,
         *,
-        C: float = 1.0,
-        l1_ratio: float = 0.0,
-        tol: float = 1e-4,
-        max_iter: int = 1000,
+        C: PositiveOrInf = 1.0,
+        l1_ratio: Share = 0.0,
+        tol: NonNegative = 1e-4,
+        max_iter: Count = 1000,
         fit_intercept: bool = True,
         class_weight: ClassWeight = None,
         warm_start: bool = False,
-        random_state: int | np.random.RandomState | None = 0,
+        random_state: Seed = 0,
     ) -> None:
         self.C = C
         self.l1_ratio = l1_ratio
