@@ -30,9 +30,10 @@ ARROWS = {
     "heads": {*GROUND, "losses", "samplers", "kernels", "numerics"},
     "testing": {*GROUND, "losses", "samplers", "heads", "optim", "numerics"},
     "search": {*GROUND, "kernels", "numerics"},
+    "solvers": {*GROUND, "losses", "numerics"},
     "estimators": {
         *GROUND,
-        *("heads", "losses", "optim", "search", "evaluation", "numerics", "storage"),
+        *("heads", "solvers", "optim", "search", "evaluation", "numerics", "storage"),
     },
     "planner": {*GROUND, "heads", "kernels", "config"},
     "artifact": {*GROUND, "heads", "encoders", "data", "config", "storage"},
