@@ -8,13 +8,14 @@ import pytest
 
 PACKAGE = Path(__file__).resolve().parents[1] / "src" / "widemax"
 
-GROUND = {"errors", "registry"}
+GROUND = {"errors", "registry", "task"}
 ARROWS = {
     "__init__": None,
     "__main__": {"cli"},
     "errors": set(),
     "registry": {"errors"},
-    "config": {"errors"},
+    "task": {"errors"},
+    "config": {"errors", "task"},
     "storage": {"errors"},
     "numerics": GROUND,
     "optim": {*GROUND, "storage"},

@@ -28,6 +28,7 @@ from widemax.encoders import Encoder, encoders, to_tensors
 from widemax.errors import ConfigError, CorruptError
 from widemax.heads import Head, SeveralLabels, TopK, heads
 from widemax.storage import check_folder, saving
+from widemax.task import Task
 
 SHARD_BYTES = 2**31
 
@@ -53,7 +54,7 @@ class Model:
 
     config: Config
     schema: Schema
-    task: str
+    task: Task
     num_train_rows: int
     vocabulary: LabelVocabulary
     encoder: Encoder
@@ -69,7 +70,7 @@ class Model:
     def seen_items(self, columns: Mapping[str, pa.Array]) -> SeveralLabels | None:
         """The classes that already stand in each row's histories; None when they may be predicted again."""
         histories = [columns[column.name] for column in self.schema.inputs if column.kind == "ids"]
-        if self.task != "next" or not histories:
+        if not self.task.excludes_seen or not histories:
             return None
         return seen_labels(self.vocabulary, histories)
 
@@ -131,7 +132,7 @@ class Model:
         return cls(
             config,
             schema,
-            manifest["task"],
+            Task(manifest["task"]),
             manifest["num_train_rows"],
             vocabulary,
             encoder.eval(),

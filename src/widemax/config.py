@@ -14,8 +14,7 @@ import tomli_w
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from widemax.errors import ConfigError, did_you_mean
-
-Task = Literal["auto", "one", "several", "next"]
+from widemax.task import Task
 
 
 class Section(BaseModel):
@@ -51,7 +50,7 @@ class DataConfig(Section):
     target: str | None = None
     format: str | None = None
     kinds: dict[str, str] = Field(default_factory=dict)
-    task: Task = "auto"
+    task: Task | Literal["auto"] = "auto"
     drop_bad: bool = False
     valid_fraction: float = Field(default=0.1, ge=0.0, lt=1.0)
     max_valid_rows: int = Field(default=5_000, ge=1)

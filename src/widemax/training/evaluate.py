@@ -21,7 +21,6 @@ from widemax.training.feed import Feed, Rows, encode_labels, in_threads
 
 # Rows encoded together share the work on the words they have in common; more gain little.
 ROWS_AT_ONCE = 2048
-TOP_K = {"one": 10, "several": 20, "next": 20}
 CALIBRATION_LOGITS = 2**26
 """At most this many held-out logits are kept to fit the temperature: 256 MiB."""
 
@@ -35,11 +34,11 @@ def answered_rows(model: Model, rows: Iterable[Rows]) -> Iterator[EvaluationRows
     for batch in rows:
         with torch.no_grad():
             hidden_BD = model.encoder(batch.features)
-        seen = batch.seen if model.task == "next" else None
+        seen = batch.seen if model.task.excludes_seen else None
         labels = batch.labels
-        if model.task != "one" and isinstance(labels, Tensor):
+        if not model.task.one_label and isinstance(labels, Tensor):
             labels = SeveralLabels(labels, torch.arange(len(labels) + 1))
-        answers = model.head.answer(hidden_BD, labels, k=TOP_K[model.task], exclude=seen)
+        answers = model.head.answer(hidden_BD, labels, k=model.task.k, exclude=seen)
         yield evaluation_rows(answers, labels)
 
 

@@ -272,7 +272,7 @@ def _finish(session: Session, reporter: Reporter, interrupted: bool) -> Outcome:
             load_weights(folder_of(run, progress.best_step), model)
             reporter.say(f"best on the held-out rows: step {progress.best_step}")
         temperature = 1.0
-        if model.task == "one" and model.head.normalizer == "softmax":
+        if model.task.one_label and model.head.normalizer == "softmax":
             temperature = calibrate_temperature(model, session.valid)
             reporter.say(f"calibrated: temperature {temperature:.3f}")
         values = _metrics(model, session.valid, collector)
