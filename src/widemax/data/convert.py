@@ -33,12 +33,15 @@ Converted = tuple[Any, Reasons]
 
 
 def plain(values: Any) -> Any:
-    """The array without dictionary encoding, chunks or extension types."""
+    """The array without dictionary encoding, chunks, extension types or views."""
     if isinstance(values, pa.ChunkedArray):
         values = values.combine_chunks()
     if isinstance(values, pa.ExtensionArray):
         values = values.storage
-    return values.dictionary_decode() if pa.types.is_dictionary(values.type) else values
+    if pa.types.is_dictionary(values.type):
+        values = values.dictionary_decode()
+    # Arrow computes little on views, which polars gives.
+    return values.cast(pa.large_string()) if pa.types.is_string_view(values.type) else values
 
 
 def array_of(values: Sequence[Any]) -> Any:
@@ -56,7 +59,7 @@ def array_of(values: Sequence[Any]) -> Any:
 
 
 def is_string(kind: pa.DataType) -> bool:
-    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind))
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
 
 
 def is_list(kind: pa.DataType) -> bool:
