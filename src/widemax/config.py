@@ -11,10 +11,14 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import tomli_w
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator
+from pydantic_core import PydanticCustomError
 
 from widemax.errors import ConfigError, did_you_mean
 from widemax.task import Task
+
+PathText = Annotated[str, BeforeValidator(lambda value: str(value) if isinstance(value, Path) else value)]
+"""A path as its text, which TOML can hold."""
 
 
 class Section(BaseModel):
@@ -41,11 +45,11 @@ class OpenSection(Section):
 
 
 class DataConfig(Section):
-    """``[data]``: what is read, and which columns mean what."""
+    """``[data]``: what is read, and which columns mean what; ``train`` is empty where a frame is given."""
 
-    train: tuple[str, ...]
-    valid: tuple[str, ...] = ()
-    test: tuple[str, ...] = ()
+    train: tuple[PathText, ...] = ()
+    valid: tuple[PathText, ...] = ()
+    test: tuple[PathText, ...] = ()
     input: tuple[str, ...] = ()
     target: str | None = None
     format: str | None = None
@@ -58,7 +62,11 @@ class DataConfig(Section):
     @field_validator("train", "valid", "test", "input", mode="before")
     @classmethod
     def _one_is_a_list(cls, value: Any) -> Any:
-        return (value,) if isinstance(value, str) else value
+        if hasattr(value, "__arrow_c_stream__"):
+            raise PydanticCustomError(
+                "frame", "must name files or data sets; give a frame as train(config, data=frame)"
+            )
+        return (value,) if isinstance(value, str | Path) else value
 
 
 class EncoderConfig(OpenSection):
@@ -90,40 +98,42 @@ class TrainConfig(Section):
 class OutputConfig(Section):
     """``[output]``: where the run goes."""
 
-    dir: str = "run"
+    dir: PathText = "run"
 
 
 class Config(Section):
-    """A whole run.
+    """A whole run, section by section; each is a mapping of its keys.
+
+    Raises:
+        ConfigError: an unknown key (with the nearest known one) or a value out of range.
 
     Example:
-        >>> config = Config.from_dict({"data": {"train": "clinc150", "target": "intent"}})
+        >>> config = Config(data={"train": "clinc150", "target": "intent"}, output={"dir": "run"})
         >>> config.train.seed
         0
     """
 
-    data: DataConfig
+    data: DataConfig = DataConfig()
     encoder: EncoderConfig = EncoderConfig()
     head: HeadConfig = HeadConfig()
     train: TrainConfig = TrainConfig()
     output: OutputConfig = OutputConfig()
 
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> "Config":
-        """A checked config.
-
-        Raises:
-            ConfigError: an unknown key (with the nearest known one) or a value out of range.
-        """
+    def __init__(self, **sections: Any) -> None:
         try:
-            return cls.model_validate(values)
+            super().__init__(**sections)
         except ValidationError as error:
             raise ConfigError(_sentence(error)) from None
 
     @classmethod
-    def load(cls, path: Path) -> "Config":
+    def from_dict(cls, values: Mapping[str, Any]) -> "Config":
+        """The config of a mapping of sections."""
+        return cls(**values)
+
+    @classmethod
+    def load(cls, path: Path | str) -> "Config":
         """Read a TOML file; its data paths are relative to the current directory."""
-        return cls.from_dict(read_toml(path))
+        return cls.from_dict(read_toml(Path(path)))
 
     def to_toml(self) -> str:
         """The complete config as TOML; what is None is left out."""
@@ -185,4 +195,6 @@ def _sentence(error: ValidationError) -> str:
     # A key that may be of several types has one error for each.
     reasons = [first["msg"], *(other["msg"] for other in others if other["loc"][:2] == first["loc"][:2])]
     wanted = " or ".join(dict.fromkeys(reasons)).replace("Input should be", "must be")
-    return f"{key!r} in {place}: {wanted}, got {first['input']!r}."
+    got = repr(first["input"])
+    got = got if len(got) < 80 and "\n" not in got else f"a {type(first['input']).__name__}"
+    return f"{key!r} in {place}: {wanted}, got {got}."

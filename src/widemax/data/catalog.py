@@ -140,7 +140,7 @@ def _named(item: str, path: Path) -> Path:
     if item == MEMORY:
         raise UsageError(
             "the data were in memory and were not saved; give them again, "
-            "as in resume(run, data=frame) in Python."
+            "as in resume(run, data=frame, valid=frame) in Python."
         )
     name, _, split = item.partition(":")
     if name in sets.names():

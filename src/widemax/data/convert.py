@@ -47,15 +47,30 @@ def plain(values: Any) -> Any:
 def array_of(values: Sequence[Any]) -> Any:
     """One Arrow array of Python values; values of types that do not mix become their JSON text.
 
+    Raises:
+        DataError: a value that Arrow does not know.
+
     Example:
         >>> array_of([7, "x", None]).to_pylist()
         ['7', 'x', None]
     """
     try:
         return pa.array(values)
-    except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError):
-        texts = [value if value is None or isinstance(value, str) else json.dumps(value) for value in values]
-        return pa.array(texts, pa.large_string())
+    except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError, OverflowError):
+        if any(isinstance(value, np.ndarray) for value in values):  # Arrow takes them of one axis only
+            return array_of([value.tolist() if isinstance(value, np.ndarray) else value for value in values])
+        return pa.array(list(map(_json_text, values)), pa.large_string())
+
+
+def _json_text(value: Any) -> str | None:
+    if value is None or isinstance(value, str):
+        return value
+    try:
+        return json.dumps(value)
+    except (TypeError, ValueError):
+        raise DataError(
+            f"values must be texts, numbers, dates, booleans, arrays or lists; got {type(value).__name__}."
+        ) from None
 
 
 def is_string(kind: pa.DataType) -> bool:
