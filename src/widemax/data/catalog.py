@@ -10,7 +10,7 @@ from typing import Any, overload
 
 from widemax.data.formats import MEMORY, ArrowStream, Frame, Source, format_of
 from widemax.data.formats.idx import idx_split
-from widemax.data.sets import DataSet, sets
+from widemax.data.sets import PublicSet, sets
 from widemax.errors import ArgumentError, DataError, UnknownNameError, UsageError, did_you_mean
 from widemax.storage import saving, sha256
 
@@ -163,11 +163,11 @@ def _cache() -> Path:
     return Path(os.environ.get("WIDEMAX_CACHE") or Path.home() / ".cache" / "widemax")
 
 
-def _complete(data_set: DataSet, folder: Path) -> bool:
+def _complete(data_set: PublicSet, folder: Path) -> bool:
     return all(data_set.path(folder, split).is_file() for split in data_set.splits)
 
 
-def _originals(data_set: DataSet) -> Path:
+def _originals(data_set: PublicSet) -> Path:
     """The folder with the original files, each checked against its sha256."""
     root = os.environ.get("WIDEMAX_DATA")
     folder = Path(root or "$WIDEMAX_DATA") / data_set.name
@@ -188,7 +188,7 @@ def _originals(data_set: DataSet) -> Path:
     return folder
 
 
-def _prepare(data_set: DataSet, originals: Path, folder: Path) -> None:
+def _prepare(data_set: PublicSet, originals: Path, folder: Path) -> None:
     """Prepares beside the target folder and renames, so that a folder is never half prepared."""
     notice = f"{data_set.title}\n{data_set.attribution}\nLicence: {data_set.licence}\n{data_set.url}\n"
     with saving(str(folder)):
@@ -201,7 +201,7 @@ def _prepare(data_set: DataSet, originals: Path, folder: Path) -> None:
             _move(data_set, made, folder)
 
 
-def _move(data_set: DataSet, made: Path, folder: Path) -> None:
+def _move(data_set: PublicSet, made: Path, folder: Path) -> None:
     try:
         made.rename(folder)
     except OSError as error:
