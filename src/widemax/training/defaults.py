@@ -13,8 +13,6 @@ from widemax.optim import optimizers
 from widemax.planner import Plan, plan
 from widemax.task import Task
 
-LABEL_SMOOTHING = 0.1
-"""Keeps the exact head from growing sure of its training rows; calibration then puts probabilities right."""
 MIN_BATCH, MAX_BATCH = 64, 512
 STEPS_PER_EPOCH = 256
 
@@ -30,7 +28,7 @@ def complete_encoder(config: Config, schema: Schema) -> Config:
                 f"encoder {kind!r} takes {sorted(allowed)} columns; {column.name!r} is {column.kind}. "
                 f"Set encoder.kind = {default_encoder(kinds)!r} or name other input columns."
             )
-    section = config.encoder.completed(kind, encoders.check_options(kind, config.encoder.options))
+    section = config.encoder.completed(kind, encoders.options(kind).complete(config.encoder.options))
     return config.model_copy(update={"encoder": section})
 
 
@@ -69,9 +67,9 @@ def complete_rest(
         )
         kind = head_plan.choice
     options = {"loss": task.loss, **config.head.options}
-    plain_softmax = options["loss"] == "cross_entropy" and "score" not in options
-    if plain_softmax and "label_smoothing" in heads.options(kind).model_fields:
-        options.setdefault("label_smoothing", LABEL_SMOOTHING)
+    plain_softmax = options["loss"] in ("cross_entropy", {"kind": "cross_entropy"}) and "score" not in options
+    if plain_softmax:
+        options = {**heads[kind].training_options, **options}
     if options.pop("dim", dim) != dim:
         raise ConfigError(f"head.dim must equal the encoder's dim {dim}; leave it out.")
     encoder = encoders[config.encoder.kind]
@@ -88,7 +86,7 @@ def complete_rest(
             f"train.metric {values['metric']!r} is not a metric of task {task.value!r}; "
             f"{did_you_mean(values['metric'], known)}"
         )
-    section = config.head.completed(kind, {"dim": dim, **heads.check_options(kind, options)})
+    section = config.head.completed(kind, {"dim": dim, **heads.options(kind).complete(options)})
     updates = {"head": section, "train": train.model_copy(update=values)}
     return config.model_copy(update=updates), head_plan
 
