@@ -1,4 +1,4 @@
-"""What the guides show gives what they say."""
+"""What the guides show is what their code answers."""
 
 import doctest
 import re
@@ -6,18 +6,34 @@ from pathlib import Path
 
 import pytest
 
-DOCS = Path(__file__).resolve().parents[1] / "docs"
+from widemax.samplers import samplers
+
+DOCS = Path(__file__).parents[1] / "docs"
+GUIDE = (DOCS / "which-sampler.md").read_text("utf-8")
 
 
-def session(name: str) -> str:
-    """The Python blocks of a guide, as one session."""
-    text = (DOCS / name).read_text(encoding="utf-8")
-    return "\n".join(re.findall(r"^```python\n(.*?)^```", text, flags=re.DOTALL | re.MULTILINE))
-
-
-@pytest.mark.parametrize("name", ["python.md"])
-def test_the_guide_runs(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_the_guide_to_python_shows_is_what_happens(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    blocks = re.findall(r"```python\n(.*?)```", (DOCS / "python.md").read_text("utf-8"), flags=re.DOTALL)
     monkeypatch.chdir(tmp_path)
-    test = doctest.DocTestParser().get_doctest(session(name), {}, name, name, 0)
-    assert len(test.examples) > 10
-    assert doctest.DocTestRunner().run(test).failed == 0
+    session = doctest.DocTestParser().get_doctest("\n".join(blocks), {}, "python.md", "python.md", 0)
+    assert len(session.examples) > 10
+    assert doctest.DocTestRunner().run(session).failed == 0
+
+
+def laws(text: str) -> list[str]:
+    return [line.partition(":")[0] for line in text.splitlines()]
+
+
+def test_the_guide_shows_what_its_sampler_answers(capsys: pytest.CaptureFixture[str]) -> None:
+    (script,) = re.findall(r"```python\n(.*?)```", GUIDE, flags=re.DOTALL)
+    (shown,) = re.findall(r"```text\n(.*?)```", GUIDE, flags=re.DOTALL)
+    exec(compile(script, "which-sampler.md", "exec"), {})
+    assert laws(capsys.readouterr().out) == laws(shown)
+
+
+def test_the_guide_places_every_sampler() -> None:
+    advice = GUIDE.partition("## Which one to take")[2].partition("## Audit")[0]
+    own = {name for name in samplers if samplers[name].__module__.startswith("widemax.")}
+    assert own <= set(re.findall(r"`(\w+)`", advice))

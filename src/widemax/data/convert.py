@@ -74,10 +74,12 @@ def _json_text(value: Any) -> str | None:
 
 
 def is_string(kind: pa.DataType) -> bool:
+    """Whether an Arrow type is text; views are none, since ``plain`` gives large strings for them."""
     return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
 
 
 def is_list(kind: pa.DataType) -> bool:
+    """Whether an Arrow type is a list, of any layout."""
     return bool(pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind))
 
 
