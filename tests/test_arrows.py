@@ -8,7 +8,7 @@ import pytest
 
 PACKAGE = Path(__file__).resolve().parents[1] / "src" / "widemax"
 
-GROUND = {"classes", "errors", "options", "registry"}
+GROUND = {"classes", "errors", "options", "registry", "task"}
 ARROWS = {
     "__init__": None,
     "__main__": {"cli"},
@@ -16,7 +16,8 @@ ARROWS = {
     "classes": {"errors"},
     "options": {"errors"},
     "registry": {"errors", "options"},
-    "config": {"errors"},
+    "task": {"errors"},
+    "config": {"errors", "task"},
     "storage": {"errors"},
     "numerics": GROUND,
     "optim": {*GROUND, "storage"},
