@@ -71,6 +71,7 @@ class Options:
             for name, parameter in self.signature.parameters.items()
             if parameter.annotation is not parameter.empty
             and parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
+            and not _is_lazy(parameter.annotation)
         }
 
     def check(self, name: str, value: Any) -> Any:
@@ -214,6 +215,11 @@ def describe(annotation: Any) -> str:
         return " or ".join(dict.fromkeys(map(describe, arguments)))
     kind = origin or annotation
     return _WORDS.get(kind) or f"a {getattr(kind, '__name__', kind)}"
+
+
+def _is_lazy(annotation: Any) -> bool:
+    """Whether pydantic would check it only while it is read, and as the first form of several."""
+    return get_origin(annotation) is Iterable or any(map(_is_lazy, get_args(annotation)))
 
 
 def _validator(annotation: Any) -> Any:
