@@ -168,6 +168,7 @@ def checked(member: Member, *, of: str | None = None, moved: Mapping[str, str] |
         OptionError: from then on, for an argument that does not exist or has a wrong value.
 
     Example:
+        >>> from pydantic import Field
         >>> @checked
         ... def halved(x: float, *, times: Annotated[int, Field(ge=1)] = 1): ...
         >>> halved(4.0, times=0)
@@ -203,6 +204,7 @@ def describe(annotation: Any) -> str:
     """What an annotation allows, in words.
 
     Example:
+        >>> from pydantic import Field
         >>> describe(Annotated[float, Field(ge=0.0, lt=1.0)] | None)
         'a number in [0.0, 1.0) or None'
     """
