@@ -166,8 +166,8 @@ def test_a_state_brings_the_queue_back():
 
 
 def test_the_config_knows_the_member():
-    assert isinstance(build_sampler("cross_batch_queue", 3, torch.ones(3)), CrossBatchQueue)
+    assert isinstance(build_sampler("cross_batch_queue", Classes(3, torch.ones(3))), CrossBatchQueue)
     with pytest.raises(ConfigError, match="needs class counts"):
         CrossBatchQueue(3)
     with pytest.raises(ConfigError, match="redraw"):
-        build_sampler({"kind": "cross_batch_queue", "duplicates": "redraw"}, 3, torch.ones(3))
+        build_sampler({"kind": "cross_batch_queue", "duplicates": "redraw"}, Classes(3, torch.ones(3)))

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from widemax.classes import Classes
-from widemax.errors import ConfigError
+from widemax.errors import ConfigError, ShapeError
 from widemax.samplers import Frequency
 
 
@@ -35,5 +35,5 @@ def test_classes_without_a_row_are_drawn():
 def test_what_is_missing_is_named():
     with pytest.raises(ConfigError, match="class counts"):
         Frequency(3)
-    with pytest.raises(ConfigError, match=r"3 classes; got shape \(2,\)"):
+    with pytest.raises(ShapeError, match=r"3 classes; got shape \(2,\)"):
         Frequency(Classes(3, torch.tensor([1, 2])))

@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 
+from widemax.classes import Classes
 from widemax.errors import ConfigError, UsageError
 from widemax.samplers import Query, build_sampler, samplers
 
@@ -32,7 +33,7 @@ def by_id():
 
 def build(of="uniform", num_classes=NUM_CLASSES, **options):
     counts = (200 / torch.arange(1, num_classes + 1)).long()
-    return build_sampler({"kind": "hard_negatives", "of": of, **options}, num_classes, counts)
+    return build_sampler({"kind": "hard_negatives", "of": of, **options}, Classes(num_classes, counts))
 
 
 def ratios(sampler, query, wrong=None, num_draws=500):

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from widemax.classes import Classes
-from widemax.errors import ConfigError
+from widemax.errors import ConfigError, ShapeError
 from widemax.samplers import build_sampler
 from widemax.samplers.in_batch import InBatch
 
@@ -209,5 +209,5 @@ def test_the_config_knows_the_member():
         build_sampler({"kind": "in_batch", "duplicates": "redraw"}, 3)
     with pytest.raises(ConfigError, match="power of two"):
         build_sampler({"kind": "in_batch", "sketch_width": 1000}, 3)
-    with pytest.raises(ConfigError, match="3 classes"):
+    with pytest.raises(ShapeError, match="3 classes"):
         InBatch(Classes(3, torch.ones(4)))

@@ -216,7 +216,7 @@ def test_draws_are_sorted_and_repeatable(num_classes):
 
     def draw():
         mixture = Mixture(
-            num_classes, torch.ones(num_classes), parts=("in_batch", *SHARED_HISTORY, *PARTS[2])
+            Classes(num_classes, torch.ones(num_classes)), parts=("in_batch", *SHARED_HISTORY, *PARTS[2])
         )
         return mixture.draw(labels, 20, generator=torch.Generator().manual_seed(4))
 
@@ -264,7 +264,7 @@ def test_the_config_knows_the_member():
 
 @pytest.mark.parametrize("shares", [(1,), (1, 2, 3), (0, 0), (2, -1), (math.nan, 1), (math.inf, 1)])
 def test_shares_that_split_nothing_are_refused(shares):
-    with pytest.raises(ConfigError, match="for each of 2 parts"):
+    with pytest.raises(ConfigError, match="for each of 2 parts|option 'shares' of sampler 'mixture'"):
         Mixture(Classes(C, COUNTS), shares=shares)
 
 
