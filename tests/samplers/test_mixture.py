@@ -264,7 +264,7 @@ def test_the_config_knows_the_member():
 
 @pytest.mark.parametrize("shares", [(1,), (1, 2, 3), (0, 0), (2, -1), (math.nan, 1), (math.inf, 1)])
 def test_shares_that_split_nothing_are_refused(shares):
-    with pytest.raises(ConfigError, match="for each of 2 parts|option 'shares' of sampler 'mixture'"):
+    with pytest.raises(ConfigError, match=r"for each of 2 parts|option 'shares' of sampler 'mixture'"):
         Mixture(Classes(C, COUNTS), shares=shares)
 
 

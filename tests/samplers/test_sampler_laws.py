@@ -22,7 +22,7 @@ def zipf_counts(num_classes):
 
 
 def build(name, num_classes, duplicates="drop"):
-    return MEMBERS[name](num_classes, zipf_counts(num_classes), duplicates=duplicates)
+    return MEMBERS[name](Classes(num_classes, zipf_counts(num_classes)), duplicates=duplicates)
 
 
 def draw(sampler, labels, num_sampled, seed=0):
