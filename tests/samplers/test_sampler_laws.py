@@ -107,9 +107,9 @@ class CountsOfSingleDraws(Frequency):
 @pytest.mark.parametrize(
     "sampler",
     [
-        LimitOfTheLastDrawn(10, zipf_counts(10), duplicates="redraw"),
-        CountsOfSingleDraws(10, zipf_counts(10), duplicates="redraw"),
-        CountsOfSingleDraws(10, zipf_counts(10), duplicates="drop"),
+        LimitOfTheLastDrawn(Classes(10, zipf_counts(10)), duplicates="redraw"),
+        CountsOfSingleDraws(Classes(10, zipf_counts(10)), duplicates="redraw"),
+        CountsOfSingleDraws(Classes(10, zipf_counts(10)), duplicates="drop"),
     ],
     ids=["limit of the last drawn", "single draws, redrawn", "single draws, dropped"],
 )
