@@ -8,7 +8,7 @@ import pytest
 
 PACKAGE = Path(__file__).resolve().parents[1] / "src" / "widemax"
 
-GROUND = {"classes", "errors", "options", "registry"}
+GROUND = {"classes", "errors", "options", "registry", "task"}
 ARROWS = {
     "__init__": None,
     "__main__": {"cli"},
@@ -16,7 +16,8 @@ ARROWS = {
     "classes": {"errors"},
     "options": {"errors"},
     "registry": {"errors", "options"},
-    "config": {"errors"},
+    "task": {"errors"},
+    "config": {"errors", "task"},
     "storage": {"errors"},
     "numerics": GROUND,
     "optim": {*GROUND, "storage"},
@@ -30,9 +31,10 @@ ARROWS = {
     "heads": {*GROUND, "losses", "samplers", "kernels", "numerics"},
     "testing": {*GROUND, "losses", "samplers", "heads", "optim", "numerics"},
     "search": {*GROUND, "kernels", "numerics"},
+    "solvers": {*GROUND, "losses", "numerics"},
     "estimators": {
         *GROUND,
-        *("heads", "losses", "optim", "search", "evaluation", "numerics", "storage"),
+        *("heads", "solvers", "optim", "search", "evaluation", "numerics", "storage"),
     },
     "planner": {*GROUND, "heads", "kernels", "config"},
     "artifact": {*GROUND, "heads", "encoders", "data", "config", "storage"},
