@@ -23,10 +23,10 @@ class Capsules:
     """A frame of no known library: nothing but Arrow's stream."""
 
     def __init__(self, columns):
-        self._table = pa.table(columns)
+        self.table = pa.table(columns)
 
     def __arrow_c_stream__(self, requested_schema=None):
-        return self._table.__arrow_c_stream__(requested_schema)
+        return self.table.__arrow_c_stream__(requested_schema)
 
 
 def polars_frame(columns):
