@@ -139,7 +139,7 @@ FILES = {
 
 SUITE = [
     *("tests/losses", "tests/samplers/test_my_sampler.py", "tests/cli/test_app.py", "tests/test_arrows.py"),
-    *("tests/test_public_docs.py", "tests/test_public_names.py", "tests/test_reference.py"),
+    *("tests/test_public_docs.py", "tests/test_public_names.py", "tests/test_guides.py"),
     *("tests/test_registry.py", "tests/test_no_pickle.py", "tests/test_no_private_members.py"),
 ]
 """What looks at all members or all modules, beside the contracts."""
