@@ -21,7 +21,8 @@ ARROWS = {
     "storage": {"errors"},
     "numerics": GROUND,
     "optim": {*GROUND, "storage"},
-    "evaluation": GROUND,
+    "charts": set(),
+    "evaluation": {*GROUND, "charts"},
     "data": {*GROUND, "storage"},
     "losses": {*GROUND, "numerics"},
     "samplers": {*GROUND, "numerics"},
@@ -46,7 +47,7 @@ ARROWS = {
     "recipes": {
         *GROUND,
         *("estimators", "training", "heads", "auxiliaries", "encoders", "data", "evaluation", "search"),
-        *("losses", "numerics", "optim", "kernels"),
+        *("losses", "numerics", "optim", "kernels", "charts"),
     },
     "cli": None,
 }

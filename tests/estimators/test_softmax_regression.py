@@ -236,11 +236,11 @@ def test_a_stop_before_the_optimum_is_said():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"C": 0}, "C must be a number above 0; got 0"),
-        ({"C": "much"}, "C must be a number above 0; got 'much'"),
-        ({"l1_ratio": 1.5}, r"l1_ratio must be a number in \[0, 1\]; got 1.5"),
-        ({"tol": -1}, "tol must be a number of at least 0; got -1"),
-        ({"max_iter": 2.5}, "max_iter must be a whole number of at least 1; got 2.5"),
+        ({"C": 0}, r"'C' of SoftmaxRegression must be a number above 0.0; got 0"),
+        ({"C": "much"}, r"'C' of SoftmaxRegression must be a number above 0.0; got 'much'"),
+        ({"l1_ratio": 1.5}, r"'l1_ratio' of SoftmaxRegression must be a number in \[0.0, 1.0\]; got 1.5"),
+        ({"tol": -1}, r"'tol' of SoftmaxRegression must be a number of at least 0.0; got -1"),
+        ({"max_iter": 2.5}, r"'max_iter' of SoftmaxRegression must be a whole number of at least 1; got 2.5"),
     ],
 )
 def test_options_out_of_range_are_refused(options, message):

@@ -125,8 +125,8 @@ def test_a_table_weighs_the_classes_it_names(member):
         ({"b": "2"}, "finite numbers of at least 0; got '2' for class 'b'"),
         ({"a": 1.0, "d": 2.0}, "must name classes of y; got 'd'; choose one of ['a', 'b', 'c']"),
         ({"a": 1.0, "b": 1.0, "c": 1.0, "cc": 1.0}, "must name classes of y; got 'cc'; did you mean 'c'?"),
-        ("balence", "or None; got 'balence'; did you mean 'balanced'?"),
-        ([1.0, 2.0, 3.0], "a table of weights by class, or None; got [1.0, 2.0, 3.0]."),
+        ("balence", "'balanced' or None; got 'balence'; did you mean 'balanced'?"),
+        ([1.0, 2.0, 3.0], "must be a Mapping or 'balanced' or None; got [1.0, 2.0, 3.0]."),
     ],
     ids=str,
 )

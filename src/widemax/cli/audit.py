@@ -148,16 +148,15 @@ def lines(audit: "Audit") -> Iterator[str]:
 
 def picture(audit: "Audit") -> str:
     """Bias against cost, each sampler with its better correction."""
-    from widemax.evaluation.report.scatter import Point, scatter
+    from widemax.charts import named_points
 
     best = {row.sampler: row for row in reversed(audit.rows)}
-    points = [
-        Point(row.sampler, row.step_s / audit.exact_step_s, row.bias, is_best=row is audit.rows[0])
-        for row in best.values()
-    ]
-    return scatter(
-        points,
-        title="Bias of the gradient against the cost of a step",
-        x_label="time of a step, the exact loss = 1",
-        y_label="bias, exact gradient = 1",
+    heading = "Bias of the gradient against the cost of a step"
+    drawing = named_points(
+        {row.sampler: (row.step_s / audit.exact_step_s, row.bias) for row in best.values()},
+        best=audit.rows[0].sampler,
+        heading=heading,
+        x="time of a step, the exact loss = 1",
+        y="bias, exact gradient = 1",
     )
+    return drawing.file(heading)

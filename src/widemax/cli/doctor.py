@@ -15,7 +15,6 @@ EXTRAS = {
     "index": "faiss",
     "export": "onnx",
     "images": "PIL",
-    "recipes": "matplotlib",
     "gpu": "triton",
 }
 

@@ -4,14 +4,13 @@ Shapes: N rows, D features, C classes, K = C vectors of weights (1 for two class
 (F = D without).
 """
 
-from typing import Any, Self, final, get_args
+from typing import Any, Self, final
 
 from sklearn.utils.validation import validate_data
 
-from widemax.errors import ConfigError, did_you_mean
 from widemax.estimators.base import DTYPES, ClassWeight, encoded_labels, weights_of_rows, with_class_weight
 from widemax.estimators.linear import LinearClassifier
-from widemax.estimators.options import ABOVE_0, AT_LEAST_0, COUNT, Count, NonNegative, Positive, check_options
+from widemax.estimators.options import Count, NonNegative, Positive, check_options
 from widemax.solvers import HingeLoss, minimize_hinge
 
 
@@ -98,12 +97,7 @@ class LinearSVM(LinearClassifier):
             DataError: fewer than two classes, or no row of positive weight.
             ShapeError: a warm start from other features or classes.
         """
-        check_options(self, C=ABOVE_0, tol=AT_LEAST_0, max_iter=COUNT)
-        if self.loss not in get_args(HingeLoss):
-            known = list(get_args(HingeLoss))
-            raise ConfigError(
-                f"loss must be one of {known}; got {self.loss!r}; {did_you_mean(self.loss, known)}"
-            )
+        check_options(self)
         X, y = validate_data(self, X, y, accept_sparse="csr", dtype=DTYPES, order="C")
         classes, labels_N = encoded_labels(y)
         weight_N = weights_of_rows(X, sample_weight)

@@ -22,7 +22,7 @@ from widemax.estimators.base import (
     encoded_labels,
     weights_of_rows,
 )
-from widemax.estimators.options import ABOVE_0, COUNT, check_options
+from widemax.estimators.options import check_options
 from widemax.heads.linear import LinearHead
 from widemax.optim import RowOptimizer, linear_decay
 
@@ -80,7 +80,7 @@ class MinibatchClassifier(ProbabilisticClassifier, ABC):
             ConfigError: an option out of its range.
             DataError: fewer than two classes, or no row of positive weight.
         """
-        self._check_options()
+        check_options(self)
         X, y = validate_data(self, X, y, accept_sparse="csr", dtype=DTYPES)
         classes, _ = encoded_labels(y)
         weight_N = weights_of_rows(X, sample_weight)
@@ -103,7 +103,7 @@ class MinibatchClassifier(ProbabilisticClassifier, ABC):
             ConfigError: an option out of its range.
             DataError: no row of positive weight.
         """
-        self._check_options()
+        check_options(self)
         is_first = not hasattr(self, "coef_")
         X, y = validate_data(self, X, y, accept_sparse="csr", dtype=DTYPES, reset=is_first)
         check_classes(y)
@@ -113,9 +113,6 @@ class MinibatchClassifier(ProbabilisticClassifier, ABC):
             self._begin(X, named)
         new_classes = np.setdiff1d(named, self.classes_)
         return self._train(X, y, weight_N, epochs=1, new_classes=new_classes)
-
-    def _check_options(self) -> None:
-        check_options(self, epochs=COUNT, batch_size=COUNT, learning_rate=ABOVE_0)
 
     def _begin(self, X: Any, classes: Array) -> None:
         self.classes_, self.num_calls_ = classes, 0

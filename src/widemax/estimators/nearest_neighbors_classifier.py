@@ -9,7 +9,7 @@ import numpy as np
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from widemax.estimators.base import DTYPES, Array, ProbabilisticClassifier, check_classes, dense
-from widemax.estimators.options import COUNT, Count, check_options
+from widemax.estimators.options import Count, check_options
 from widemax.search import ExactIndex
 
 
@@ -68,7 +68,7 @@ class NearestNeighborsClassifier(ProbabilisticClassifier):
             ConfigError: an option out of its range.
             DataError: a number beyond float32's range.
         """
-        check_options(self, n_neighbors=COUNT)
+        check_options(self)
         X, y = validate_data(self, X, y, accept_sparse="csr", dtype=DTYPES)
         check_classes(y)
         self.classes_, self.labels_ = np.unique(y, return_inverse=True)
@@ -90,7 +90,7 @@ class NearestNeighborsClassifier(ProbabilisticClassifier):
         Raises:
             ConfigError: an option out of its range.
         """
-        check_options(self, n_neighbors=COUNT)
+        check_options(self)
         is_first = not hasattr(self, "rows_")
         X, y = validate_data(self, X, y, accept_sparse="csr", dtype=DTYPES, reset=is_first)
         check_classes(y)

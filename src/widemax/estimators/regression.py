@@ -8,7 +8,6 @@ from sklearn.utils import check_random_state
 
 from widemax.estimators.base import Array, ProbabilisticClassifier
 from widemax.estimators.linear import LinearClassifier
-from widemax.estimators.options import ABOVE_0_OR_INF, AT_LEAST_0, COUNT, SHARE, check_options
 from widemax.solvers import Solution, minimize_cross_entropy
 
 
@@ -20,9 +19,6 @@ class Regression(LinearClassifier, ProbabilisticClassifier, ABC):
     tol: float
     max_iter: int
     random_state: Any
-
-    def _check_options(self) -> None:
-        check_options(self, C=ABOVE_0_OR_INF, l1_ratio=SHARE, tol=AT_LEAST_0, max_iter=COUNT)
 
     def _solve(self, X: Any, labels: Array, weight_N: Array, start_FK: Array) -> Solution:
         """The optimum for checked features and class ids [N] or booleans [N, K]."""

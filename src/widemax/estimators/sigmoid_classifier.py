@@ -12,7 +12,7 @@ from sklearn.utils.validation import validate_data
 
 from widemax.errors import DataError
 from widemax.estimators.base import DTYPES, Array, encoded_labels, weights_of_rows
-from widemax.estimators.options import Count, NonNegative, PositiveOrInf, Seed, Share
+from widemax.estimators.options import Count, NonNegative, PositiveOrInf, Seed, Share, check_options
 from widemax.estimators.regression import Regression
 from widemax.numerics import log_sigmoid, log_softmax
 
@@ -97,7 +97,7 @@ class SigmoidClassifier(Regression):
             DataError: answers other than 0 and 1, fewer than two classes, or no row of positive weight.
             ShapeError: a warm start from other features or labels.
         """
-        self._check_options()
+        check_options(self)
         X, y = validate_data(self, X, y, accept_sparse="csr", dtype=DTYPES, order="C", multi_output=True)
         weight_N = weights_of_rows(X, sample_weight)
         self.multilabel_ = y.ndim == 2 and y.shape[1] > 1

@@ -8,7 +8,7 @@ from typing import Any, Self, final
 from sklearn.utils.validation import validate_data
 
 from widemax.estimators.base import DTYPES, ClassWeight, encoded_labels, weights_of_rows, with_class_weight
-from widemax.estimators.options import Count, NonNegative, PositiveOrInf, Seed, Share
+from widemax.estimators.options import Count, NonNegative, PositiveOrInf, Seed, Share, check_options
 from widemax.estimators.regression import Regression
 
 
@@ -91,7 +91,7 @@ class SoftmaxRegression(Regression):
             DataError: fewer than two classes, or no row of positive weight.
             ShapeError: a warm start from weights of another shape.
         """
-        self._check_options()
+        check_options(self)
         X, y = validate_data(self, X, y, accept_sparse="csr", dtype=DTYPES, order="C")
         classes, labels_N = encoded_labels(y)
         weight_N = weights_of_rows(X, sample_weight)

@@ -13,10 +13,12 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from widemax import charts
+from widemax.charts import Panel
 from widemax.heads import ExactHead
 from widemax.numerics import softmax
 from widemax.optim import Momentum
-from widemax.recipes import figures, numpy_cnn
+from widemax.recipes import numpy_cnn
 from widemax.recipes.base import Recipe, Results, recipes
 from widemax.recipes.digits import draw_mistakes, read_digits, signed_images
 from widemax.recipes.images import Images, descend, image_encoder
@@ -214,17 +216,16 @@ def _draw_filters(results: Results, filters_FKK: Array) -> None:
 
 
 def _draw_costs(results: Results, costs_N: list[float]) -> None:
-    figure, (panel,) = figures.panels("", width=7.0, height=3.8)
     steps_N = np.arange(1, len(costs_N) + 1)
     means_N: Array = np.convolve(costs_N, np.full(20, 1 / 20), mode="valid")
     series: dict[str, Any] = {
         "a batch of 256": (steps_N, costs_N),
         "mean of 20 batches": (steps_N[9:-10], means_N),
     }
-    figures.lines(panel, series, x="step", y="cost (nats)", log_y=True)
-    panel.get_lines()[0].set(linewidth=0.8, alpha=0.6)
+    panel = Panel(width=672, x="step", y="cost (nats)", log_y=True)
+    panel.lines(series, thin=["a batch of 256"])
     results.draw(
-        figure,
+        charts.figure(panel),
         "costs",
         title="Training of the network of the exercise",
         caption="The rate is halved after each third of the steps.",

@@ -8,8 +8,9 @@ import pyarrow.parquet as pq
 import torch
 from numpy.typing import NDArray
 
+from widemax import charts
+from widemax.charts import Drawing
 from widemax.data import resolve
-from widemax.recipes import figures
 from widemax.recipes.base import Results
 from widemax.recipes.images import Images
 
@@ -24,18 +25,11 @@ def read_digits(split: str, rows: int | None = None) -> Images:
     return Images(torch.tensor(pixels_NHW), torch.tensor(table["label"].to_numpy().astype(np.int64)))
 
 
-@figures.styled
-def signed_images(
-    values_NHW: NDArray[Any], titles: Sequence[str], *, columns: int, unit: str
-) -> figures.Figure:
+def signed_images(values_NHW: NDArray[Any], titles: Sequence[str], *, columns: int, unit: str) -> Drawing:
     """Images of positive and negative numbers, white at 0, with one color bar; a few largest ones are cut."""
-    figure, axes = figures.panels(*titles, columns=columns, width=1.5, height=1.5 + 0.25 * any(titles))
     limit = float(np.quantile(np.abs(values_NHW), 0.998))
-    for panel, values_HW in zip(axes, values_NHW, strict=True):
-        drawn = panel.imshow(values_HW, cmap="PuOr_r", vmin=-limit, vmax=limit)
-        panel.set_axis_off()
-    figure.colorbar(drawn, ax=axes, label=unit, shrink=0.85, extend="both")
-    return figure
+    colors_NHW3 = charts.diverging(values_NHW / limit)
+    return charts.images(colors_NHW3, titles, columns=columns, size=700 / columns, bar=(limit, unit))
 
 
 def draw_mistakes(results: Results, digits: Images, probs_NC: NDArray[Any], *, name: str, title: str) -> None:
@@ -45,7 +39,7 @@ def draw_mistakes(results: Results, digits: Images, probs_NC: NDArray[Any], *, n
     worst = wrong[np.argsort(-sure_N[wrong], kind="stable")][:20]
     titles = [f"{labels_N[n]}, not {guesses_N[n]}\n{100 * sure_N[n]:.1f} %" for n in worst]
     results.draw(
-        figures.images(digits.pixels_NHW[worst].numpy(), titles, columns=10, size=1.1),
+        charts.images(digits.pixels_NHW[worst].numpy(), titles, columns=10),
         name,
         title=title,
         caption="Right digit, digit given, and the probability it was given with.",

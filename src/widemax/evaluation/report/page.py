@@ -6,10 +6,10 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
+from widemax.charts import percent
 from widemax.evaluation.report.charts import curves, reliability_diagram, series_of, share_by_frequency
 from widemax.evaluation.report.findings import Findings
 from widemax.evaluation.report.style import STYLE
-from widemax.evaluation.report.svg import percent
 from widemax.evaluation.report.tables import table
 from widemax.task import Task
 
