@@ -30,14 +30,16 @@ ARROWS = {
     "search": {*GROUND, "kernels", "numerics"},
     "estimators": {
         *GROUND,
-        *("heads", "losses", "optim", "search", "evaluation", "numerics", "storage"),
+        *("heads", "losses", "optim", "search", "evaluation", "numerics", "storage", "threads"),
     },
-    "planner": {*GROUND, "heads", "kernels", "config"},
+    "threads": set(),
+    "machine": {"storage", "threads"},
+    "planner": {*GROUND, "heads", "optim", "kernels", "config", "machine", "threads"},
     "artifact": {*GROUND, "heads", "encoders", "data", "config", "storage"},
     "training": {
         *GROUND,
         *("heads", "encoders", "optim", "kernels", "data", "evaluation", "artifact"),
-        *("planner", "config", "storage"),
+        *("planner", "config", "storage", "threads"),
     },
     "recipes": {
         *GROUND,

@@ -88,14 +88,15 @@ def test_the_second_fit_takes_all_rows_and_keeps_what_was_measured(
     make_config: MakeConfig, monkeypatch: pytest.MonkeyPatch, head: dict[str, object]
 ) -> None:
     rows: list[np.ndarray] = []
-    step = loop._step
+    take = feed.Feed.take
 
-    def watched(session: Any, feed: Any, positions_B: np.ndarray, factor: float) -> None:
-        rows.append(feed.rows_N[positions_B])
-        step(session, feed, positions_B, factor)
+    def watched(taken: feed.Feed, positions_B: np.ndarray) -> feed.Rows:
+        if len(positions_B) <= 32:  # a batch of training; held-out rows are taken together
+            rows.append(taken.rows_N[positions_B])
+        return take(taken, positions_B)
 
     once = train(make_config("once", head=head, train={"refit": False}))
-    monkeypatch.setattr(loop, "_step", watched)
+    monkeypatch.setattr(feed.Feed, "take", watched)
     twice = train(make_config("twice", head=head, train={"refit": True}))
 
     best = max(records_of(once.run), key=lambda record: record["valid_mean_reciprocal_rank"])
@@ -237,7 +238,7 @@ def test_ctrl_c_stops_and_resume_goes_on_to_the_same_bits(
     whole = train(make_config("whole", head=SAMPLED))
     config = make_config("stopped", head=SAMPLED)
     run = Path(config.output.dir)
-    step = loop._step
+    step = loop.take_step
     left = 0
 
     def interrupting(*arguments: Any) -> None:
@@ -247,7 +248,7 @@ def test_ctrl_c_stops_and_resume_goes_on_to_the_same_bits(
         if left == 0:
             os.kill(os.getpid(), signal.SIGINT)
 
-    monkeypatch.setattr(loop, "_step", interrupting)
+    monkeypatch.setattr(loop, "take_step", interrupting)
     for steps, start in [(20, train), (36, None)]:
         left = steps
         outcome = start(config) if start else resume(run)
