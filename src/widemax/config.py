@@ -17,6 +17,13 @@ from widemax.errors import ConfigError, did_you_mean
 
 Task = Literal["auto", "one", "several", "next"]
 
+# Keys that did nothing; runs saved with them still load.
+FORMER_KEYS: dict[tuple[str, str], tuple[Any, str]] = {
+    ("train", "precision"): ("float32", "training computes in float32. Leave it out."),
+    ("train", "device"): ("cpu", "training runs on the CPU. Leave it out."),
+    ("data", "test"): ([], "leave it out, and give the test data to `widemax evaluate`."),
+}
+
 
 class Section(BaseModel):
     """One table of the TOML file."""
@@ -46,7 +53,6 @@ class DataConfig(Section):
 
     train: tuple[str, ...]
     valid: tuple[str, ...] = ()
-    test: tuple[str, ...] = ()
     input: tuple[str, ...] = ()
     target: str | None = None
     format: str | None = None
@@ -56,7 +62,7 @@ class DataConfig(Section):
     valid_fraction: float = Field(default=0.1, ge=0.0, lt=1.0)
     max_valid_rows: int = Field(default=5_000, ge=1)
 
-    @field_validator("train", "valid", "test", "input", mode="before")
+    @field_validator("train", "valid", "input", mode="before")
     @classmethod
     def _one_is_a_list(cls, value: Any) -> Any:
         return (value,) if isinstance(value, str) else value
@@ -71,7 +77,7 @@ class HeadConfig(OpenSection):
 
 
 class TrainConfig(Section):
-    """``[train]``: how long, how fast, on what."""
+    """``[train]``: how long and how fast."""
 
     epochs: int = Field(default=8, ge=1)
     batch_size: Annotated[int, Field(ge=1)] | Literal["auto"] = "auto"
@@ -83,8 +89,6 @@ class TrainConfig(Section):
     patience: int = Field(default=3, ge=1)
     refit: bool | Literal["auto"] = "auto"
     checkpoint_every_s: float = Field(default=60.0, gt=0.0)
-    precision: Literal["float32"] = "float32"
-    device: Literal["cpu"] = "cpu"
     seed: int = Field(default=0, ge=0, lt=2**63)
 
 
@@ -116,6 +120,12 @@ class Config(Section):
         Raises:
             ConfigError: an unknown key (with the nearest known one) or a value out of range.
         """
+        for (section, key), (only, advice) in FORMER_KEYS.items():
+            table = values.get(section)
+            if isinstance(table, Mapping) and key in table:
+                if table[key] != only:
+                    raise ConfigError(f"{key!r} in [{section}] is no longer a key: {advice}")
+                values = {**values, section: {name: table[name] for name in table if name != key}}
         try:
             return cls.model_validate(values)
         except ValidationError as error:

@@ -122,7 +122,6 @@ def complete_data(config: Config, schema: Schema, run: Path) -> Config:
     data = {
         "train": absolute(config.data.train),
         "valid": absolute(config.data.valid),
-        "test": absolute(config.data.test),
         "input": tuple(column.name for column in schema.inputs),
         "target": schema.target,
         "kinds": {column.name: column.kind for column in schema.inputs},
