@@ -27,6 +27,7 @@ def measure_one(kind: str, loss: str, num_classes: int, dim: int, batch_size: in
     """Predicts, then trains, in this process."""
     import torch
 
+    from widemax.classes import Classes
     from widemax.heads import heads
     from widemax.optim import RowwiseAdagrad
     from widemax.planner import plan
@@ -41,7 +42,7 @@ def measure_one(kind: str, loss: str, num_classes: int, dim: int, batch_size: in
     )
     cost = next(cost for cost in predicted.costs if cost.kind == kind)
     class_counts = torch.ones(num_classes, dtype=torch.int64)
-    head = heads[kind](num_classes, dim, class_counts=class_counts, loss=loss)
+    head = heads[kind](Classes(num_classes, class_counts), dim, loss=loss)
     optimizer = RowwiseAdagrad(head.parameters())
     step_s = math.inf
     for _ in range(STEPS[kind]):

@@ -8,12 +8,14 @@ import pytest
 
 PACKAGE = Path(__file__).resolve().parents[1] / "src" / "widemax"
 
-GROUND = {"errors", "registry"}
+GROUND = {"classes", "errors", "options", "registry"}
 ARROWS = {
     "__init__": None,
     "__main__": {"cli"},
     "errors": set(),
-    "registry": {"errors"},
+    "classes": {"errors"},
+    "options": {"errors"},
+    "registry": {"errors", "options"},
     "config": {"errors"},
     "storage": {"errors"},
     "numerics": GROUND,

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from widemax import planner
+from widemax.classes import Classes
 from widemax.errors import ConfigError, ResourceError
 from widemax.heads import heads
 from widemax.machine import Machine, machine_file, this_machine
@@ -58,7 +59,7 @@ def cost_of(kind: str, result: Plan) -> HeadCost:
 @pytest.mark.parametrize("name", list(optimizers))
 def test_parameters_and_optimizer_state_are_counted_as_the_real_ones(kind: str, name: str) -> None:
     num_classes, dim = 5000, 16
-    head = heads[kind](num_classes, dim, torch.ones(num_classes, dtype=torch.int64))
+    head = heads[kind](Classes(num_classes, torch.ones(num_classes, dtype=torch.int64)), dim)
     optimizer = optimizers[name](head.parameters(), **({"rowwise": False} if "adagrad" in name else {}))
     head(torch.randn(8, dim), torch.arange(8)).backward()
     optimizer.step()

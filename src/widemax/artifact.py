@@ -22,6 +22,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from widemax.classes import Classes
 from widemax.config import Config
 from widemax.data import LabelVocabulary, Schema, columns_of
 from widemax.encoders import Encoder, encoders, to_tensors
@@ -164,7 +165,7 @@ def build_head(config: Config, vocabulary: LabelVocabulary, *, num_rows: int | N
     options = config.head.options
     dim = options.pop("dim")
     return heads[config.head.kind](
-        len(vocabulary), dim, class_counts=torch.from_numpy(vocabulary.counts), num_rows=num_rows, **options
+        Classes(len(vocabulary), torch.from_numpy(vocabulary.counts), num_rows), dim, **options
     )
 
 

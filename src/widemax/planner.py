@@ -197,7 +197,7 @@ def plan(
         return cost("sampled", _sampled(num_classes, dim, batch_size, drawn, num_labels), drawn)
 
     exact = cost("exact", _exact(num_classes, dim, batch_size, state_bytes))
-    drawn = num_sampled or int(heads.options("sampled").model_fields["num_sampled"].default)
+    drawn = num_sampled or int(heads.options("sampled").complete({})["num_sampled"])
     sampled = sampled_cost(drawn)
     while num_sampled is None and drawn > LEAST_SAMPLED and _is_hurried(sampled, time_limit_s, epochs):
         drawn //= 2

@@ -12,6 +12,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from widemax.classes import Classes
 from widemax.heads import CORRECTIONS, Correction, sampled_sigmoid_loss, sampled_softmax_loss
 from widemax.samplers import Query, Sampler, samplers
 from widemax.testing.sampled_problem import Kind, Problem
@@ -31,7 +32,7 @@ def sampler_choices() -> list[Any]:
     for name in samplers:
         field = samplers.options(name).model_fields.get("duplicates")
         for rule in [None] if field is None else typing.get_args(field.annotation):
-            options = samplers.check_options(name, {} if rule is None else {"duplicates": rule})
+            options = samplers.options(name).complete({} if rule is None else {"duplicates": rule})
             choices.append(pytest.param(name, options, id=f"{name} {rule or ''}".strip()))
     return choices
 
@@ -70,7 +71,7 @@ def test_only_the_stated_counts_are_right_at_the_truth(
     gradients: dict[tuple[Correction, bool], list[Tensor]] = {
         (correction, is_wrong): [] for correction in CORRECTIONS for is_wrong in (False, True)
     }
-    for ids_S, log_count_C in draws(samplers[name](C, COUNTS, **options), problem):
+    for ids_S, log_count_C in draws(samplers[name](Classes(C, COUNTS), **options), problem):
         for (correction, is_wrong), found in gradients.items():
             stated_C = log_count_C + TRIPLED if is_wrong else log_count_C
             found.append(problem.gradients(ids_S, stated_C, correction, PROBS)[1][-C:])
@@ -88,7 +89,7 @@ def test_no_correction_is_wrong_for_an_uneven_draw(name: str, kind: Kind) -> Non
     problem = true_problem(kind)
     found = [
         problem.gradients(ids_S, log_count_C, "none", PROBS)[1][-C:]
-        for ids_S, log_count_C in draws(samplers[name](C, COUNTS, duplicates="keep"), problem)
+        for ids_S, log_count_C in draws(samplers[name](Classes(C, COUNTS), duplicates="keep"), problem)
     ]
     assert size_of_mean(found) > LIMIT
 
@@ -108,7 +109,7 @@ def test_temperature_divides_before_the_correction(
         problem.bias_C * 0.05,
         problem.labels_B,
     )
-    ids_S, log_count_C = next(draws(samplers[name](C, COUNTS, **options), problem))
+    ids_S, log_count_C = next(draws(samplers[name](Classes(C, COUNTS), **options), problem))
     log_count_C = log_count_C + TRIPLED  # even where the sampler is uniform
     expected_C = problem(ids_S, log_count_C, correction)
     torch.testing.assert_close(
@@ -126,7 +127,7 @@ def test_a_label_among_the_candidates_changes_nothing(
     name: str, options: dict[str, Any], correction: Correction, kind: Kind
 ) -> None:
     problem = true_problem(kind)
-    ids_S, log_count_C = next(draws(samplers[name](C, COUNTS, **options), problem))
+    ids_S, log_count_C = next(draws(samplers[name](Classes(C, COUNTS), **options), problem))
     loss_C = problem(ids_S, log_count_C, correction)
     for label in ids_S.unique()[:3].tolist():
         one = problem(ids_S[ids_S != label], log_count_C, correction)[label]

@@ -9,6 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from widemax.classes import Classes
 from widemax.errors import ShapeError
 from widemax.heads import SeveralLabels
 from widemax.heads.labels import no_pairs
@@ -124,7 +125,7 @@ def test_kmeans_order_keeps_similar_classes_together():
 def build(num_classes=50, scale=1.0, **options):
     torch.manual_seed(0)
     counts = (1000 / torch.arange(1, num_classes + 1)).long()
-    head = TreeHead(num_classes, D, counts, **options).double()
+    head = TreeHead(Classes(num_classes, counts), D, **options).double()
     with torch.no_grad():
         head.weight.normal_(std=scale / D**0.5)
         if head.bias is not None:

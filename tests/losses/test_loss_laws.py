@@ -275,7 +275,7 @@ OUT_OF_RANGE = [
 @pytest.mark.parametrize(("name", "options"), OUT_OF_RANGE)
 def test_options_out_of_range_are_refused(name, options):
     with pytest.raises(ConfigError, match=f"option '{list(options)[-1]}"):
-        losses.check_options(name, options)
+        losses.options(name).complete(options)
 
 
 @ALL

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from widemax.classes import Classes
 from widemax.samplers import Frequency, LogUniform, Proposal, Uniform
 from widemax.samplers.replacement import log_at_least_once
 from widemax.testing import ConformanceError, check_sampler
@@ -155,7 +156,7 @@ def test_the_last_of_more_than_two_to_the_24_classes(sampler):
 def test_frequency_draws_the_last_of_more_than_two_to_the_24_classes():
     counts = torch.zeros(2**24 + 1)
     counts[-1] = 2**24
-    sampler = Frequency(2**24 + 1, counts, alpha=1.0)
+    sampler = Frequency(Classes(2**24 + 1, counts), alpha=1.0)
     ids = sampler.draw_ids(10_000, generator=torch.Generator().manual_seed(5))
     assert abs((ids == 2**24).float().mean().item() - 0.5) < 4 * 0.5 / 100
     assert sampler.probs(torch.tensor([2**24, 0])).tolist() == [0.5, 2.0**-25]

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from widemax.artifact import Model
-    from widemax.heads import Correction, Labels
+    from widemax.heads import Correction, Labels, LinearHead
     from widemax.testing.audit import Audit
 
 
@@ -43,14 +43,13 @@ def command(
     import torch
 
     from widemax.artifact import Model
-    from widemax.heads import LinearHead
     from widemax.samplers import samplers
     from widemax.storage import saving, write_file
     from widemax.testing.audit import audit_samplers
 
     model = Model.load(run)
     head = model.head
-    if not isinstance(head, LinearHead):
+    if not head.has_weight_rows:
         raise UsageError(
             f"audit needs a head with one weight row a class; {run} has the head "
             f"{model.config.head.kind!r}. Train one with --set head.kind=sampled or exact."
@@ -60,7 +59,7 @@ def command(
         samplers[name]
     hidden_BD, labels = random_rows(model, data, batch, seed)
     audit = audit_samplers(
-        head,
+        cast("LinearHead", head),
         hidden_BD,
         labels,
         torch.from_numpy(model.vocabulary.counts),

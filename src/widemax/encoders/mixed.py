@@ -93,7 +93,7 @@ class MixedEncoder(Encoder):
         self.parts = nn.ModuleDict()
         for name in names:
             own = [column for column in self.columns if default_encoder([column[1]]) == name]
-            options = encoders.check_options(name, {**parts.get(name, {}), "dim": dim})
+            options = encoders.options(name).complete({**parts.get(name, {}), "dim": dim})
             self.parts[name] = encoders[name](own, **options)
 
     def _parts(self) -> Iterator[tuple[str, Encoder]]:

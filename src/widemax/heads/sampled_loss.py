@@ -29,7 +29,7 @@ def sampled_softmax_loss(
     bias: Tensor | None = None,
     temperature: float = 1.0,
     correction: Correction = "conditional",
-    score: Spec | Score = "dot",
+    score: Spec | type[Score] | Score = "dot",
 ) -> Tensor:
     """Softmax cross-entropy over a row's labels and a shared draw of classes, one number a row.
 
@@ -95,7 +95,7 @@ def sampled_sigmoid_loss(
     bias: Tensor | None = None,
     temperature: float = 1.0,
     correction: Correction = "importance",
-    score: Spec | Score = "dot",
+    score: Spec | type[Score] | Score = "dot",
 ) -> Tensor:
     """Sigmoid cross-entropy over a row's labels and a shared draw of negatives, one number a row.
 

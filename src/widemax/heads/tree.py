@@ -12,9 +12,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from widemax.classes import Classes
 from widemax.errors import ShapeError
 from widemax.heads.answers import TopK
-from widemax.heads.base import heads
+from widemax.heads.base import Dim, heads
 from widemax.heads.labels import SeveralLabels
 from widemax.heads.normalized import NormalizedHead, Searched, SoftmaxLoss
 from widemax.heads.tree_search import search_tree
@@ -43,10 +44,8 @@ class TreeHead(NormalizedHead):
     turn only.
 
     Args:
-        num_classes: C.
+        num_classes: C, or ``Classes`` with their counts; without, all classes are alike.
         dim: D, the length of a hidden vector.
-        class_counts: [C] how often each class occurs in the training data; without, all classes alike.
-        num_rows: not used.
         loss: "cross_entropy", the only one.
         tree: "huffman", where frequent classes have short paths, or "balanced" over the class ids. For a
             tree of similar classes see :meth:`from_vectors`.
@@ -68,22 +67,23 @@ class TreeHead(NormalizedHead):
 
     def __init__(
         self,
-        num_classes: int,
-        dim: int,
-        class_counts: Tensor | None = None,
-        num_rows: int | None = None,
+        num_classes: int | Classes,
+        dim: Dim,
         *,
         loss: SoftmaxLoss = "cross_entropy",
         tree: Literal["huffman", "balanced"] = "huffman",
         bias: bool = True,
     ) -> None:
+        classes = Classes.of(num_classes)
+        num_classes = classes.num
         super().__init__(num_classes, dim, loss=loss, classes_per_label=num_classes.bit_length())
         self.weight = nn.Parameter(torch.empty(num_classes - 1, dim))
         nn.init.normal_(self.weight, std=INITIAL_STD)
         self.bias = nn.Parameter(torch.zeros(num_classes - 1)) if bias else None
-        counts_C = np.zeros(num_classes, np.int64) if class_counts is None else class_counts.cpu().numpy()
+        counts = classes.counts
+        counts_C = np.zeros(num_classes, np.int64) if counts is None else counts.cpu().numpy()
         children = huffman_tree(counts_C) if tree == "huffman" else balanced_tree(np.arange(num_classes))
-        self._set_tree(children, class_counts)
+        self._set_tree(children, counts)
 
     @classmethod
     def from_vectors(

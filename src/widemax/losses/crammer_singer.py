@@ -10,7 +10,7 @@ from widemax.losses.base import losses, prepare_ids
 from widemax.losses.terms import label_gaps
 
 
-@losses.register("crammer_singer")
+@losses.register("crammer_singer", takes="labels", answers="softmax")
 def crammer_singer(
     logits: Tensor,
     labels: Tensor,

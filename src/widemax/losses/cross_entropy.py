@@ -12,7 +12,7 @@ from widemax.losses.terms import weigh
 from widemax.numerics import log_softmax, logsumexp
 
 
-@losses.register("cross_entropy")
+@losses.register("cross_entropy", takes="labels", answers="softmax")
 def cross_entropy(
     logits: Tensor,
     labels: Tensor,

@@ -10,7 +10,7 @@ from widemax.losses.base import losses, prepare_targets
 from widemax.losses.terms import weigh
 
 
-@losses.register("one_vs_rest_hinge")
+@losses.register("one_vs_rest_hinge", takes="targets", answers="sigmoid")
 def one_vs_rest_hinge(
     logits: Tensor,
     targets: Tensor,

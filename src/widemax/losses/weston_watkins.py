@@ -10,7 +10,7 @@ from widemax.losses.base import losses, prepare_ids
 from widemax.losses.terms import label_gaps
 
 
-@losses.register("weston_watkins")
+@losses.register("weston_watkins", takes="labels", answers="softmax")
 def weston_watkins(
     logits: Tensor,
     labels: Tensor,

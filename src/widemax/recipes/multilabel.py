@@ -18,6 +18,7 @@ from sklearn.metrics import f1_score, hamming_loss
 from sklearn.multiclass import OneVsRestClassifier
 from torch import Tensor, nn
 
+from widemax.classes import Classes
 from widemax.data import get, sets
 from widemax.heads import ExactHead, SeveralLabels
 from widemax.recipes import figures
@@ -140,7 +141,7 @@ class Net(nn.Module):
         counts_C = torch.tensor(rows.targets_BC.sum(axis=0))
         num_features = rows.features_BF.shape[1]
         self.body = nn.Sequential(nn.Dropout(0.25), nn.Linear(num_features, 512), nn.ReLU(), nn.Dropout(0.5))
-        self.head = ExactHead(len(counts_C), 512, counts_C, len(rows.labels), loss=loss)
+        self.head = ExactHead(Classes(len(counts_C), counts_C, len(rows.labels)), 512, loss=loss)
 
     def forward(self, features_BF: Tensor, labels: SeveralLabels) -> Tensor:
         return self.head(self.body(features_BF), labels)  # type: ignore[no-any-return]  # torch calls forward

@@ -7,6 +7,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from widemax.classes import Classes
 from widemax.samplers.base import Query, samplers
 from widemax.samplers.indexed import CLASSES_AT_ONCE, Index, IndexedSampler, RefreshEvery, class_rows
 from widemax.samplers.replacement import Duplicates, ReplacementSampler, uniform_float64
@@ -40,7 +41,6 @@ class QuadraticKernel(IndexedSampler):
 
     Args:
         num_classes: candidates come from [0, num_classes).
-        class_counts: unused; every sampler takes them.
         alpha: α, how much squared logits count beside the uniform part; 0 is uniform.
         refresh_every: draws (training steps) after which the weights are copied anew.
         duplicates: what happens to a class drawn several times.
@@ -66,14 +66,13 @@ class QuadraticKernel(IndexedSampler):
 
     def __init__(
         self,
-        num_classes: int,
-        class_counts: Tensor | None = None,
+        num_classes: int | Classes,
         *,
         alpha: Annotated[float, Field(ge=0.0)] = 1.0,
         refresh_every: RefreshEvery = 500,
         duplicates: Duplicates = "drop",
     ) -> None:
-        super().__init__(num_classes, class_counts, refresh_every=refresh_every, duplicates=duplicates)
+        super().__init__(num_classes, refresh_every=refresh_every, duplicates=duplicates)
         self.alpha = alpha
 
     def build_index(self, query: Query, generator: torch.Generator) -> Index:

@@ -14,8 +14,6 @@ from widemax.planner import FLOAT_BYTES, Plan, optimizer_bytes, plan
 
 VALIDATION_METRIC = {"one": "mean_reciprocal_rank", "several": "ndcg@5", "next": "ndcg@20"}
 LOSS = {"one": "cross_entropy", "several": "binary_cross_entropy", "next": "cross_entropy"}
-LABEL_SMOOTHING = 0.1
-"""Keeps the exact head from growing sure of its training rows; calibration then puts probabilities right."""
 MIN_BATCH, MAX_BATCH = 64, 512
 STEPS_PER_EPOCH = 256
 
@@ -31,7 +29,7 @@ def complete_encoder(config: Config, schema: Schema) -> Config:
                 f"encoder {kind!r} takes {sorted(allowed)} columns; {column.name!r} is {column.kind}. "
                 f"Set encoder.kind = {default_encoder(kinds)!r} or name other input columns."
             )
-    section = config.encoder.completed(kind, encoders.check_options(kind, config.encoder.options))
+    section = config.encoder.completed(kind, encoders.options(kind).complete(config.encoder.options))
     return config.model_copy(update={"encoder": section})
 
 
@@ -81,9 +79,9 @@ def complete_rest(
         else:
             head_options["num_sampled"] = head_plan.num_sampled
     options = {"loss": LOSS[task], **head_options}
-    plain_softmax = options["loss"] == "cross_entropy" and "score" not in options
-    if plain_softmax and "label_smoothing" in heads.options(kind).model_fields:
-        options.setdefault("label_smoothing", LABEL_SMOOTHING)
+    plain_softmax = options["loss"] in ("cross_entropy", {"kind": "cross_entropy"}) and "score" not in options
+    if plain_softmax:
+        options = {**heads[kind].training_options, **options}
     if options.pop("dim", dim) != dim:
         raise ConfigError(f"head.dim must equal the encoder's dim {dim}; leave it out.")
     values: dict[str, Any] = {
@@ -98,7 +96,7 @@ def complete_rest(
             f"train.metric {values['metric']!r} is not a metric of task {task!r}; "
             f"{did_you_mean(values['metric'], known)}"
         )
-    section = config.head.completed(kind, {"dim": dim, **heads.check_options(kind, options)})
+    section = config.head.completed(kind, {"dim": dim, **heads.options(kind).complete(options)})
     updates = {"head": section, "train": train.model_copy(update=values)}
     return config.model_copy(update=updates), head_plan
 

@@ -16,7 +16,7 @@ from widemax.encoders import to_tensors
 from widemax.errors import DataError
 from widemax.evaluation import OneLabelRows, SeveralLabelRows, evaluate_rows, fit_temperature
 from widemax.evaluation.report import ReportCollector
-from widemax.heads import Answers, LinearHead, SeveralLabels
+from widemax.heads import Answers, SeveralLabels
 from widemax.training.feed import Feed, Rows, encode_labels, in_threads
 
 # Rows encoded together share the work on the words they have in common; more gain little.
@@ -136,7 +136,7 @@ def calibrate_temperature(model: Model, feed: Feed) -> float:
     with torch.no_grad():
         hidden_BD = encoder(rows.features)[known_B]
     labels_B = rows.labels[known_B]
-    logits_BC = head.logits(hidden_BD) if isinstance(head, LinearHead) else None
+    logits_BC = head.logits(hidden_BD) if head.has_weight_rows else None
 
     def nll(temperature: float) -> float:
         if logits_BC is not None:

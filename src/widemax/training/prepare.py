@@ -178,7 +178,7 @@ def build_optimizer(model: Model) -> RowOptimizer:
         ConfigError: weight decay is asked of an optimizer that has none.
     """
     train = model.config.train
-    options = optimizers.check_options(train.optimizer, {"lr": train.learning_rate, "seed": train.seed})
+    options = optimizers.options(train.optimizer).complete({"lr": train.learning_rate, "seed": train.seed})
     if "weight_decay" in options:
         options["weight_decay"] = train.weight_decay
     elif train.weight_decay:
