@@ -11,8 +11,8 @@ help:
 	@echo "make demo-words  the reverse dictionary: definition -> one of 128,000 words"
 	@echo "make test        the tests (a few minutes)"
 	@echo "make test-all    the tests, slow ones included"
-	@echo "make check       format, lint and types"
-	@echo "make docs        docs/reference, from the docstrings"
+	@echo "make check       format, lint, types, links and docstrings of the documentation"
+	@echo "make docs        the documentation, in build/docs/index.html"
 	@echo "make bench       every benchmark, shortened, with its table (half an hour)"
 
 install: $(STAMP)
@@ -39,16 +39,17 @@ check: $(STAMP)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+	$(BIN)/sphinx-build -q -E -W --keep-going -b dummy docs build/docs-check -d build/doctrees
 
 format: $(STAMP)
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
 docs: $(STAMP)
-	$(BIN)/python docs/build_reference.py
+	$(BIN)/sphinx-build -q -E -W --keep-going -j auto docs build/docs -d build/doctrees
 
 bench: $(STAMP)
 	$(BIN)/python -m benchmarks --quick
 
 clean:
-	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) build docs/reference dist .mypy_cache .pytest_cache .ruff_cache

@@ -49,7 +49,22 @@ class OpenSection(Section):
 
 
 class DataConfig(Section):
-    """``[data]``: what is read, and which columns mean what."""
+    """What is read, and which columns mean what.
+
+    Attributes:
+        train: the training data: files, globs, folders of images, or one name from ``widemax data list``.
+        valid: data for validation, named likewise; without it ``valid_fraction`` of ``train`` is held out.
+        input: the columns that the model reads; every column but the target when empty.
+        target: the column of labels; ``widemax init`` guesses it.
+        format: the format of the files, such as "csv"; told from the file names when it is not given.
+        kinds: the kind of a column where the guess is wrong, such as ``{age = "category"}``.
+        task: whether a row has "one" right class or "several", or the "next" item is ranked; "auto" decides
+            by the labels.
+        drop_bad: count and drop rows that cannot be read instead of stopping at the first.
+        valid_fraction: the part of the training rows that is held out when there is no ``valid``; 0 holds out
+            none.
+        max_valid_rows: the most rows that are held out.
+    """
 
     train: tuple[str, ...]
     valid: tuple[str, ...] = ()
@@ -69,15 +84,39 @@ class DataConfig(Section):
 
 
 class EncoderConfig(OpenSection):
-    """``[encoder]``: kind, dim and the encoder's own options."""
+    """How columns become a hidden vector.
+
+    Attributes:
+        kind: the encoder; "auto" decides by the kinds of the columns. Further keys are the encoder's options.
+    """
 
 
 class HeadConfig(OpenSection):
-    """``[head]``: kind, loss, num_sampled, sampler, correction, temperature and so on."""
+    """How hidden vectors become a loss and answers about all classes.
+
+    Attributes:
+        kind: the head; "auto" takes the best that fits the memory and time of this machine, which
+            ``widemax plan`` shows. Further keys are the head's options.
+    """
 
 
 class TrainConfig(Section):
-    """``[train]``: how long and how fast."""
+    """How the model is trained.
+
+    Attributes:
+        epochs: how often every training row is visited.
+        batch_size: rows of a step; "auto" decides by the number of rows and classes.
+        optimizer: the name of an optimizer; "auto" decides by the model's memory.
+        learning_rate: the largest learning rate, which falls linearly to zero; "auto" takes the encoder's.
+        weight_decay: the decoupled weight decay of the optimizer.
+        time_limit_s: stop after this many seconds and save; unlimited when it is not given.
+        metric: the validation metric that chooses the epoch; "auto" decides by the task.
+        patience: stop after this many epochs without a better metric.
+        refit: train once more on all rows, held-out rows included, for the best number of epochs; "auto" does
+            so where rows were held out of ``train``.
+        checkpoint_every_s: seconds between checkpoints.
+        seed: the start of all randomness: the same seed on the same machine gives the same result.
+    """
 
     epochs: int = Field(default=8, ge=1)
     batch_size: Annotated[int, Field(ge=1)] | Literal["auto"] = "auto"
@@ -93,7 +132,11 @@ class TrainConfig(Section):
 
 
 class OutputConfig(Section):
-    """``[output]``: where the run goes."""
+    """Where the run goes.
+
+    Attributes:
+        dir: the run folder, relative to the current directory.
+    """
 
     dir: str = "run"
 

@@ -1,6 +1,7 @@
 """Arguments held to the annotations of their signature: one check for calls, constructions and configs."""
 
 import inspect
+import sys
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import is_dataclass
 from functools import cached_property, wraps
@@ -64,9 +65,9 @@ class Options:
         }
 
     @cached_property
-    def _validators(self) -> dict[str, Any]:
+    def _validate(self) -> dict[str, Callable[..., Any]]:
         return {
-            name: _validator(parameter.annotation)
+            name: _validator(parameter.annotation).validate_python
             for name, parameter in self.signature.parameters.items()
             if parameter.annotation is not parameter.empty
             and parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
@@ -78,9 +79,9 @@ class Options:
         Raises:
             OptionError: says what the value must be.
         """
-        if name not in self._validators:
+        validate = self._validate.get(name)
+        if validate is None:
             return value
-        validate = self._validators[name].validate_python
         try:
             return validate(value, strict=True)
         except ValidationError:
@@ -101,7 +102,8 @@ class Options:
         Raises:
             OptionError: one that does not exist, or a wrong value.
         """
-        return {name: self.check(name, value) for name, value in given.items() if self._has(name)}
+        self._refuse_unknown(given)
+        return {name: self.check(name, value) for name, value in given.items()}
 
     def check_call(self, args: tuple[Any, ...], keywords: Mapping[str, Any]) -> inspect.BoundArguments:
         """All arguments of a call.
@@ -109,8 +111,7 @@ class Options:
         Raises:
             OptionError: one that does not exist, is missing, or has a wrong value.
         """
-        for name in keywords:
-            self._has(name)
+        self._refuse_unknown(keywords)
         try:
             bound = self.signature.bind(*args, **keywords)
         except TypeError as error:
@@ -137,12 +138,19 @@ class Options:
             for name, parameter in self.keywords.items()
         }
 
-    def _has(self, name: str) -> bool:
-        parameters = self.signature.parameters
-        takes_any = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
-        if name not in parameters and not takes_any:
-            raise self._unknown(name, parameters)
-        return True
+    def _refuse_unknown(self, given: Mapping[str, Any]) -> None:
+        if not self._takes_any and not self._names.issuperset(given):
+            unknown = next(name for name in given if name not in self._names)
+            raise self._unknown(unknown, self.signature.parameters)
+
+    @cached_property
+    def _names(self) -> frozenset[str]:
+        return frozenset(self.signature.parameters)
+
+    @cached_property
+    def _takes_any(self) -> bool:
+        kinds = (parameter.kind for parameter in self.signature.parameters.values())
+        return inspect.Parameter.VAR_KEYWORD in kinds
 
     def _unknown(self, name: str, known: Iterable[str]) -> OptionError:
         hint = self.moved.get(name) or did_you_mean(name, [word for word in known if word != "self"])
@@ -177,9 +185,8 @@ def checked(member: Member, *, of: str | None = None, moved: Mapping[str, str] |
 
         member.__init__ = init  # type: ignore[misc]
         return member
-    # Functions of this package compute with torch, which is there by now.
-    from torch.compiler import is_compiling
-
+    # Whoever defines a function to be compiled has imported torch by then.
+    is_compiling = getattr(sys.modules.get("torch.compiler"), "is_compiling", bool)
     options = Options(member, of=name, moved=moved)
 
     @wraps(member)
@@ -211,6 +218,8 @@ def describe(annotation: Any) -> str:
 
 def _validator(annotation: Any) -> Any:
     """pydantic's check of an annotation; of a dataclass it wants an instance, and not its fields."""
+    if any(get_origin(part) is Iterable for part in (annotation, *get_args(annotation))):
+        return SchemaValidator(core_schema.any_schema())  # to look at an iterator is to use it up
     if is_dataclass(annotation):
         return SchemaValidator(core_schema.is_instance_schema(annotation))
     return TypeAdapter(annotation, config=_CONFIG).validator

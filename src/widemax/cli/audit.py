@@ -20,23 +20,26 @@ if TYPE_CHECKING:
 def command(
     run: Run,
     data: Annotated[
-        list[str] | None, typer.Argument(help="Rows to measure on; the run's own training data without.")
+        list[str] | None, typer.Argument(help="Rows to measure on. Default: the run's own training data.")
     ] = None,
     num_sampled: Annotated[
         int | None,
-        typer.Option(min=1, help="Draws a batch; a quarter of the classes, 8192 at most, without."),
+        typer.Option(min=1, help="Draws per batch. Default: a quarter of the classes, at most 8192."),
     ] = None,
-    batch: Annotated[int, typer.Option(min=2, help="Rows of the batch that is measured.")] = 128,
+    batch: Annotated[int, typer.Option(min=2, help="How many rows are measured together.")] = 128,
     draws: Annotated[int, typer.Option(min=2, help="How often each sampler draws.")] = 64,
     sampler: Annotated[
-        list[str] | None, typer.Option(help="Samplers: a,b or repeat the option. All of them without.")
+        list[str] | None,
+        typer.Option(help="Samplers, as a,b or by repeating the option. Default: all of them."),
     ] = None,
     correction: Annotated[
         list[str] | None,
-        typer.Option(help="none, conditional, importance, refined. The second and third without."),
+        typer.Option(help="Any of none, conditional, importance, refined. Default: conditional,importance."),
     ] = None,
-    plot: Annotated[Path | None, typer.Option(help="Draw bias against cost into this SVG file.")] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Of the draws.")] = 0,
+    plot: Annotated[
+        Path | None, typer.Option(help="Write a chart of bias against cost to this SVG file.")
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="The seed of the draws.")] = 0,
     json: Json = False,
 ) -> None:
     """Measure each sampler's gradient bias, variance and cost against the exact softmax; recommend one."""

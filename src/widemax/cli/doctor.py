@@ -21,7 +21,7 @@ EXTRAS = {
 
 
 def command(json: Json = False) -> None:
-    """Versions, devices, threads, and what is missing."""
+    """Show versions, devices, threads, and which extras are missing."""
     facts = examine()
     if json:
         print_json(facts)
@@ -72,6 +72,7 @@ def examine() -> dict[str, Any]:
 
 
 def installed_version(package: str) -> str:
+    """The version of a package, or "missing"."""
     try:
         return version(package)
     except PackageNotFoundError:

@@ -9,11 +9,15 @@ from widemax.errors import UsageError
 
 
 def command(
-    config: Annotated[str | None, typer.Argument(help="FILE.toml; reads its data to count classes.")] = None,
-    classes: Annotated[int | None, typer.Option(min=1, help="Number of classes C.")] = None,
-    dim: Annotated[int | None, typer.Option(min=1, help="Hidden size D.")] = None,
-    batch: Annotated[int, typer.Option(min=1, help="Rows a step B.")] = 256,
-    rows: Annotated[int | None, typer.Option(min=1, help="Rows an epoch.")] = None,
+    config: Annotated[
+        str | None, typer.Argument(help="A config FILE.toml; its data are read to count classes.")
+    ] = None,
+    classes: Annotated[int | None, typer.Option(min=1, help="The number of classes C.")] = None,
+    dim: Annotated[int | None, typer.Option(min=1, help="The length D of a hidden vector.")] = None,
+    batch: Annotated[int, typer.Option(min=1, help="Rows per step, B.")] = 256,
+    rows: Annotated[
+        int | None, typer.Option(min=1, help="Rows per epoch. With it the time of an epoch is shown.")
+    ] = None,
     json: Json = False,
 ) -> None:
     """Predict peak memory and time of each head, and say which one is chosen and why."""

@@ -35,7 +35,7 @@ def check(
 
     Args:
         sources: the training files.
-        schema: as :func:`~widemax.data.schema.infer_schema` gives it, with a target.
+        schema: as :func:`~widemax.data.infer_schema` gives it, with a target.
         valid: the files for validation or test.
         format: name of a format, to overrule the files' endings.
 

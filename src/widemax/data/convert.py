@@ -56,10 +56,12 @@ def array_of(values: Sequence[Any]) -> Any:
 
 
 def is_string(kind: pa.DataType) -> bool:
+    """Whether an Arrow type is text, of any layout."""
     return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind))
 
 
 def is_list(kind: pa.DataType) -> bool:
+    """Whether an Arrow type is a list, of any layout."""
     return bool(pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind))
 
 

@@ -16,6 +16,7 @@ from widemax.heads.scores import Score, build_score
 from widemax.kernels import Found, Pairs, stream_classes
 from widemax.losses import check_labels
 from widemax.numerics import log_sigmoid
+from widemax.options import checked
 from widemax.registry import Spec
 
 
@@ -131,6 +132,7 @@ class LinearHead(Head):
         mean_B = scaled_BD @ (self.score.scaled(self.weight).T @ shares_C)
         return mean_B if bias_C is None else mean_B + bias_C @ shares_C
 
+    @checked
     @torch.no_grad()
     def extend(
         self,

@@ -74,6 +74,7 @@ class MixtureOfSoftmaxesHead(NormalizedHead):
 
     @property
     def rows_at_once(self) -> int:
+        """How many rows are answered together, so that their components fit in memory."""
         return max(1, HELD_ELEMENTS // (self.num_components * self.num_classes))
 
     def label_log_probs(self, hidden: Tensor, pairs: Pairs, temperature: float) -> Tensor:

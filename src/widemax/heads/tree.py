@@ -48,7 +48,7 @@ class TreeHead(NormalizedHead):
         dim: D, the length of a hidden vector.
         loss: "cross_entropy", the only one.
         tree: "huffman", where frequent classes have short paths, or "balanced" over the class ids. For a
-            tree of similar classes see :meth:`from_vectors`.
+            tree of similar classes see :meth:`~widemax.heads.TreeHead.from_vectors`.
         bias: whether nodes have biases.
 
     Source: Morin and Bengio 2005, "Hierarchical Probabilistic Neural Network Language Model"; Huffman tree as
@@ -176,7 +176,7 @@ class TreeHead(NormalizedHead):
 
     @torch.no_grad()
     def search(self, hidden: Tensor, excluded: Pairs, *, k: int, limit: int) -> Searched:
-        """Top k by :func:`~widemax.heads.tree_search.search_tree`, for at least two classes.
+        """Top k by ``search_tree``, for at least two classes.
 
         Args:
             hidden: [B, D] hidden vectors.

@@ -71,7 +71,7 @@ def fused_cross_entropy(
     label_smoothing: float = 0.0,
     skipped: SkippedTiles | None = None,
 ) -> Tensor:
-    """Σ_b w_b ℓ_b with the losses ℓ of :func:`~widemax.kernels.plain.plain_cross_entropy`.
+    """Σ_b w_b ℓ_b with the losses ℓ of :func:`~widemax.kernels.plain_cross_entropy`.
 
     Extra memory is twice that of the weights, 64 MB at least and 512 MB at most in float32, and the gradient
     itself. Sums over classes and rows are taken in float32 at least. A gradient of the gradient goes through
@@ -102,7 +102,7 @@ def fused_binary_cross_entropy(
     *,
     temperature: float = 1.0,
 ) -> Tensor:
-    """Σ_b w_b ℓ_b with the losses ℓ of :func:`~widemax.kernels.plain.plain_binary_cross_entropy`."""
+    """Σ_b w_b ℓ_b with the losses ℓ of :func:`~widemax.kernels.plain_binary_cross_entropy`."""
     loss: Tensor = _FusedLoss.apply(  # type: ignore[no-untyped-call]  # torch has no type for apply
         *(hidden, weight, bias, *targets, target_weights, row_weights),
         *(temperature, 0.0, False, None),

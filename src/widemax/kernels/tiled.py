@@ -29,7 +29,7 @@ def tiled_cross_entropy(
     temperature: float = 1.0,
     label_smoothing: float = 0.0,
 ) -> Tensor:
-    """The twin of :func:`~widemax.kernels.plain.plain_cross_entropy`; extra memory is B numbers a tile class.
+    """The twin of :func:`~widemax.kernels.plain_cross_entropy`; extra memory is B numbers a tile class.
 
     log Z is kept as a running maximum and sum (Milakov and Gimelshein 2018, "Online normalizer calculation
     for softmax").
@@ -49,7 +49,7 @@ def tiled_binary_cross_entropy(
     *,
     temperature: float = 1.0,
 ) -> Tensor:
-    """The twin of :func:`~widemax.kernels.plain.plain_binary_cross_entropy`."""
+    """The twin of :func:`~widemax.kernels.plain_binary_cross_entropy`."""
     loss_B: Tensor = _TiledLoss.apply(  # type: ignore[no-untyped-call]  # torch has no type for apply
         hidden, weight, bias, *targets, target_weights, temperature, 0.0, False
     )

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.optim.optimizer import ParamsT
 
-from widemax.optim.row_optimizer import Group, RowOptimizer, State, check_range, optimizers
+from widemax.optim.row_optimizer import AtLeast0, Group, RowOptimizer, Seed, Share, State, optimizers
 from widemax.optim.rows import per_row
 
 
@@ -62,17 +62,13 @@ class LazyAdam(RowOptimizer):
         self,
         params: ParamsT,
         *,
-        lr: float = 1e-3,
-        beta1: float = 0.9,
-        beta2: float = 0.999,
-        eps: float = 1e-8,
-        weight_decay: float = 0.0,
-        seed: int = 0,
+        lr: AtLeast0 = 1e-3,
+        beta1: Share = 0.9,
+        beta2: Share = 0.999,
+        eps: AtLeast0 = 1e-8,
+        weight_decay: AtLeast0 = 0.0,
+        seed: Seed = 0,
     ) -> None:
-        check_range("beta1", beta1, 0.0, 1.0)
-        check_range("beta2", beta2, 0.0, 1.0)
-        check_range("eps", eps, 0.0, float("inf"))
-        check_range("lr * weight_decay", lr * weight_decay, 0.0, 1.0)
         super().__init__(
             params,
             {

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 from torch.optim.optimizer import ParamsT
 
-from widemax.optim.row_optimizer import Group, RowOptimizer, State, check_range, optimizers
+from widemax.optim.row_optimizer import AtLeast0, Group, RowOptimizer, Seed, Share, State, optimizers
 from widemax.optim.rows import per_row
 
 
@@ -49,8 +49,7 @@ class Momentum(RowOptimizer):
         deep learning" (ICML 2013), equations 1 and 2.
     """
 
-    def __init__(self, params: ParamsT, *, lr: float = 0.1, momentum: float = 0.9, seed: int = 0) -> None:
-        check_range("momentum", momentum, 0.0, 1.0)
+    def __init__(self, params: ParamsT, *, lr: AtLeast0 = 0.1, momentum: Share = 0.9, seed: Seed = 0) -> None:
         super().__init__(params, {"lr": lr, "momentum": momentum, "seed": seed})
 
     def new_state(self, parameter: Tensor, group: Group) -> State:

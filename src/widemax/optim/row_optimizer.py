@@ -7,9 +7,10 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from inspect import unwrap
 from itertools import chain
-from typing import Any, TypeAlias, overload
+from typing import Annotated, Any, TypeAlias, overload
 
 import torch
+from pydantic import Field
 from torch import Tensor
 from torch.optim.optimizer import ParamsT, StateDict
 
@@ -25,11 +26,9 @@ SETTLED_ROWS = 2**16
 """Rows brought to the present at a time, so that bfloat16 is never held in float32 as a whole."""
 
 
-def check_range(name: str, value: float, low: float, high: float) -> None:
-    """Raises ConfigError unless ``low <= value < high``."""
-    if not low <= value < high:
-        raise ConfigError(f"{name} must lie in [{low}, {high}); got {value}.")
-
+AtLeast0 = Annotated[float, Field(ge=0.0)]
+Share = Annotated[float, Field(ge=0.0, lt=1.0)]
+Seed = Annotated[int, Field(ge=0, lt=2**64)]
 
 optimizers: Registry[type["RowOptimizer"]] = Registry("optimizer", "widemax.optim")
 
@@ -55,8 +54,9 @@ class RowOptimizer(torch.optim.Optimizer, ABC):
     zero_grad = unwrap(torch.optim.Optimizer.zero_grad)
 
     def __init__(self, params: ParamsT, defaults: Group) -> None:
-        check_range("lr", defaults["lr"], 0.0, float("inf"))
-        check_range("seed", defaults["seed"], 0, 2**64)
+        decay = defaults["lr"] * defaults.get("weight_decay", 0.0)
+        if not 0.0 <= decay < 1.0:
+            raise ConfigError(f"lr * weight_decay must lie in [0, 1); got {decay}. Lower weight_decay.")
         super().__init__(params, defaults)
 
     @abstractmethod

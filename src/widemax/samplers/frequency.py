@@ -1,6 +1,9 @@
 """Classes as often as the training data have them, flattened by a power. Shapes: S sampled, C classes."""
 
+from typing import Annotated
+
 import torch
+from pydantic import Field
 from torch import Tensor
 
 from widemax.classes import Classes
@@ -38,7 +41,7 @@ class Frequency(ReplacementSampler):
         self,
         num_classes: int | Classes,
         *,
-        alpha: float = 0.75,
+        alpha: Annotated[float, Field(ge=0.0)] = 0.75,
         duplicates: Duplicates = "drop",
     ) -> None:
         super().__init__(num_classes, duplicates=duplicates)

@@ -35,10 +35,10 @@ class Nearest(NamedTuple):
 class ExactIndex:
     """Finds the exact k best of many vectors, and reads an 8-bit copy of them to do so.
 
-    Scores are float64: Σ_d q_d x_d + bias, Σ_d q_d x_d / (|q| |x|) (0 where either is zero), or the distance
+    Scores are float64: Σ_d q_d x_d + bias, Σ_d q_d x_d / (‖q‖·‖x‖) (0 where either is zero), or the distance
     sqrt(Σ_d (q_d − x_d)²). The answer is that of computing all of them and sorting, ties by ascending id. A
     scan of the codes bounds every score; float64 scores are computed only of what the bound cannot rule out.
-    The bound is derived in :class:`widemax.search.codes.Codes` and holds for any numbers; where very many
+    The bound is derived in ``widemax.search.codes`` and holds for any numbers; where very many
     vectors lie within it of the k-th best (near copies, say), a search is slower than computing all scores.
 
     The index reads ``vectors`` again at each search: do not change them. Beside them it holds D + 40 bytes a

@@ -1,14 +1,17 @@
 """A weight and a bias for each class with enough held-out rows. Shapes: B rows, A atoms, M fitted classes."""
 
 from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
+from pydantic import Field
 
 from widemax.evaluation.calibration.calibrated import CalibratedTopK, Normalizer, normalized
 from widemax.evaluation.calibration.known_logits import KnownLogits
 from widemax.evaluation.calibration.log_sums import log_or_minus_inf, log_sum_exp
 from widemax.evaluation.calibration.temperature import HIGHEST, LOWEST
 from widemax.evaluation.rows import FloatArray, IntArray
+from widemax.options import checked
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,7 +46,14 @@ class VectorScaling:
     normalizer: Normalizer
 
     @classmethod
-    def fit(cls, known: KnownLogits, *, min_rows: int = 20, l2: float = 1.0) -> "VectorScaling":
+    @checked
+    def fit(
+        cls,
+        known: KnownLogits,
+        *,
+        min_rows: Annotated[int, Field(ge=1)] = 20,
+        l2: Annotated[float, Field(ge=0.0)] = 1.0,
+    ) -> "VectorScaling":
         """Minimize Σ_rows nll + (l2/2)·Σ_c ((w_c − w)² + b_c²), which is convex, by L-BFGS.
 
         Args:

@@ -13,7 +13,7 @@ NUM_BINS = 15
 
 @metrics.register("adaptive_ece")
 class AdaptiveCalibrationError(Metric):
-    """Σ_m (n_m / n) · |accuracy_m − confidence_m| over 15 bins of equally many rows, by confidence.
+    """``Σ_m n_m/n · |accuracy_m − confidence_m|`` over 15 bins of equally many rows, by confidence.
 
     Bins of equal width leave most rows of a sure model in one bin, where errors of opposite sign cancel. A
     row with b of the n rows strictly below it lies in bin ⌊15·b/n⌋: rows of equal confidence share a bin, so

@@ -9,7 +9,7 @@ from widemax.evaluation.rows import OneLabelRows
 
 @metrics.register("ece")
 class ExpectedCalibrationError(Metric):
-    """Σ_m (n_m / n) · |accuracy_m − confidence_m| over 15 equal-width bins of the best class's probability.
+    """``Σ_m n_m/n · |accuracy_m − confidence_m|`` over 15 equal-width bins of the best class's probability.
 
     A row with an unseen label counts as wrong: its confidence was misplaced.
 

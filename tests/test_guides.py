@@ -1,0 +1,27 @@
+"""What the guides show is what their code answers."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from widemax.samplers import samplers
+
+GUIDE = (Path(__file__).parents[1] / "docs" / "which-sampler.md").read_text("utf-8")
+
+
+def laws(text: str) -> list[str]:
+    return [line.partition(":")[0] for line in text.splitlines()]
+
+
+def test_the_guide_shows_what_its_sampler_answers(capsys: pytest.CaptureFixture[str]) -> None:
+    (script,) = re.findall(r"```python\n(.*?)```", GUIDE, flags=re.DOTALL)
+    (shown,) = re.findall(r"```text\n(.*?)```", GUIDE, flags=re.DOTALL)
+    exec(compile(script, "which-sampler.md", "exec"), {})
+    assert laws(capsys.readouterr().out) == laws(shown)
+
+
+def test_the_guide_places_every_sampler() -> None:
+    advice = GUIDE.partition("## Which one to take")[2].partition("## Audit")[0]
+    own = {name for name in samplers if samplers[name].__module__.startswith("widemax.")}
+    assert own <= set(re.findall(r"`(\w+)`", advice))
