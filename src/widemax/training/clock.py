@@ -20,7 +20,7 @@ class Clock:
 
     def __init__(self, limit_s: float | None) -> None:
         self._made = time.perf_counter()
-        self._steps_from = 0.0
+        self._reading_s = 0.0
         self.limit_s = limit_s
         self.earlier_s = self.evaluation_s = self.saving_s = 0.0
 
@@ -36,7 +36,7 @@ class Clock:
 
     def begin_steps(self) -> None:
         """From here on the learning rate falls with the time."""
-        self._steps_from = self.seconds
+        self._reading_s = time.perf_counter() - self._made
 
     def is_over(self, step_s: float = 0.0) -> bool:
         """Whether a step of this length would leave too little time for what follows the last one."""
@@ -47,5 +47,5 @@ class Clock:
         """The share of the time for steps that has passed; 0 without a limit."""
         if self.limit_s is None:
             return 0.0
-        room_s = self.limit_s - self.closing_s - self._steps_from
-        return min(1.0, (self.seconds - self._steps_from) / room_s) if room_s > 0 else 1.0
+        room_s = self.limit_s - self.closing_s - self._reading_s
+        return min(1.0, (self.seconds - self._reading_s) / room_s) if room_s > 0 else 1.0
