@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+PYTEST := $(BIN)/python -m pytest --numprocesses=logical --dist=worksteal
 
 .PHONY: help install demo demo-words test test-all check format docs bench clean
 
@@ -10,7 +11,7 @@ help:
 	@echo "make demo        install, then train, evaluate and predict on bundled data"
 	@echo "make demo-words  the reverse dictionary: definition -> one of 128,000 words"
 	@echo "make test        the tests (a few minutes)"
-	@echo "make test-all    the tests, slow ones included"
+	@echo "make test-all    all tests, slow ones too, with coverage"
 	@echo "make check       format, lint, types, links and docstrings of the documentation"
 	@echo "make docs        the documentation, in build/docs/index.html"
 	@echo "make bench       every benchmark, shortened, with its table (half an hour)"
@@ -30,10 +31,10 @@ demo-words: $(STAMP)
 	$(BIN)/widemax demo words
 
 test: $(STAMP)
-	$(BIN)/python -m pytest -m "not slow" --cov --cov-report=term
+	$(PYTEST) -m "not slow"
 
 test-all: $(STAMP)
-	$(BIN)/python -m pytest --cov --cov-report=term
+	$(PYTEST) --hypothesis-profile=thorough --cov --cov-report=term
 
 check: $(STAMP)
 	$(BIN)/ruff format --check .

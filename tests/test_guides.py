@@ -1,5 +1,6 @@
 """What the guides show is what their code answers."""
 
+import doctest
 import re
 from pathlib import Path
 
@@ -7,7 +8,18 @@ import pytest
 
 from widemax.samplers import samplers
 
-GUIDE = (Path(__file__).parents[1] / "docs" / "which-sampler.md").read_text("utf-8")
+DOCS = Path(__file__).parents[1] / "docs"
+GUIDE = (DOCS / "which-sampler.md").read_text("utf-8")
+
+
+def test_what_the_guide_to_python_shows_is_what_happens(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    blocks = re.findall(r"```python\n(.*?)```", (DOCS / "python.md").read_text("utf-8"), flags=re.DOTALL)
+    monkeypatch.chdir(tmp_path)
+    session = doctest.DocTestParser().get_doctest("\n".join(blocks), {}, "python.md", "python.md", 0)
+    assert len(session.examples) > 10
+    assert doctest.DocTestRunner().run(session).failed == 0
 
 
 def laws(text: str) -> list[str]:

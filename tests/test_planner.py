@@ -6,7 +6,7 @@ from pathlib import Path
 import psutil
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from widemax import planner
@@ -92,7 +92,6 @@ def test_a_further_class_costs_its_row_and_for_the_exact_head_its_gradient() -> 
     assert growth("sampled") == pytest.approx(row_bytes + 8, rel=1e-3)
 
 
-@settings(deadline=None, max_examples=60)
 @given(
     num_classes=st.integers(2, 10**7),
     dim=st.integers(1, 1024),

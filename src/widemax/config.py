@@ -11,11 +11,14 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import tomli_w
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator
+from pydantic_core import PydanticCustomError
 
 from widemax.errors import ConfigError, did_you_mean
+from widemax.task import Task
 
-Task = Literal["auto", "one", "several", "next"]
+PathText = Annotated[str, BeforeValidator(lambda value: str(value) if isinstance(value, Path) else value)]
+"""A path as its text, which TOML can hold."""
 
 # Keys that did nothing; runs saved with them still load.
 FORMER_KEYS: dict[tuple[str, str], tuple[Any, str]] = {
@@ -52,7 +55,8 @@ class DataConfig(Section):
     """What is read, and which columns mean what.
 
     Attributes:
-        train: the training data: files, globs, folders of images, or one name from ``widemax data list``.
+        train: the training data: files, globs, folders of images, or one name from ``widemax data list``;
+            empty where ``train`` is given a frame.
         valid: data for validation, named likewise; without it ``valid_fraction`` of ``train`` is held out.
         input: the columns that the model reads; every column but the target when empty.
         target: the column of labels; ``widemax init`` guesses it.
@@ -66,13 +70,13 @@ class DataConfig(Section):
         max_valid_rows: the most rows that are held out.
     """
 
-    train: tuple[str, ...]
-    valid: tuple[str, ...] = ()
+    train: tuple[PathText, ...] = ()
+    valid: tuple[PathText, ...] = ()
     input: tuple[str, ...] = ()
     target: str | None = None
     format: str | None = None
     kinds: dict[str, str] = Field(default_factory=dict)
-    task: Task = "auto"
+    task: Task | Literal["auto"] = "auto"
     drop_bad: bool = False
     valid_fraction: float = Field(default=0.1, ge=0.0, lt=1.0)
     max_valid_rows: int = Field(default=5_000, ge=1)
@@ -80,7 +84,11 @@ class DataConfig(Section):
     @field_validator("train", "valid", "input", mode="before")
     @classmethod
     def _one_is_a_list(cls, value: Any) -> Any:
-        return (value,) if isinstance(value, str) else value
+        if hasattr(value, "__arrow_c_stream__"):
+            raise PydanticCustomError(
+                "frame", "must name files or data sets; give a frame as train(config, data=frame)"
+            )
+        return (value,) if isinstance(value, str | Path) else value
 
 
 class EncoderConfig(OpenSection):
@@ -138,46 +146,48 @@ class OutputConfig(Section):
         dir: the run folder, relative to the current directory.
     """
 
-    dir: str = "run"
+    dir: PathText = "run"
 
 
 class Config(Section):
-    """A whole run.
+    """A whole run, section by section; each is a mapping of its keys.
+
+    Raises:
+        ConfigError: an unknown key (with the nearest known one) or a value out of range.
 
     Example:
-        >>> config = Config.from_dict({"data": {"train": "clinc150", "target": "intent"}})
+        >>> config = Config(data={"train": "clinc150", "target": "intent"}, output={"dir": "run"})
         >>> config.train.seed
         0
     """
 
-    data: DataConfig
+    data: DataConfig = DataConfig()
     encoder: EncoderConfig = EncoderConfig()
     head: HeadConfig = HeadConfig()
     train: TrainConfig = TrainConfig()
     output: OutputConfig = OutputConfig()
 
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> "Config":
-        """A checked config.
-
-        Raises:
-            ConfigError: an unknown key (with the nearest known one) or a value out of range.
-        """
+    def __init__(self, **sections: Any) -> None:
         for (section, key), (only, advice) in FORMER_KEYS.items():
-            table = values.get(section)
+            table = sections.get(section)
             if isinstance(table, Mapping) and key in table:
                 if table[key] != only:
                     raise ConfigError(f"{key!r} in [{section}] is no longer a key: {advice}")
-                values = {**values, section: {name: table[name] for name in table if name != key}}
+                sections[section] = {name: table[name] for name in table if name != key}
         try:
-            return cls.model_validate(values)
+            super().__init__(**sections)
         except ValidationError as error:
             raise ConfigError(_sentence(error)) from None
 
     @classmethod
-    def load(cls, path: Path) -> "Config":
+    def from_dict(cls, values: Mapping[str, Any]) -> "Config":
+        """The config of a mapping of sections."""
+        return cls(**values)
+
+    @classmethod
+    def load(cls, path: Path | str) -> "Config":
         """Read a TOML file; its data paths are relative to the current directory."""
-        return cls.from_dict(read_toml(path))
+        return cls.from_dict(read_toml(Path(path)))
 
     def to_toml(self) -> str:
         """The complete config as TOML; what is None is left out."""
@@ -239,4 +249,6 @@ def _sentence(error: ValidationError) -> str:
     # A key that may be of several types has one error for each.
     reasons = [first["msg"], *(other["msg"] for other in others if other["loc"][:2] == first["loc"][:2])]
     wanted = " or ".join(dict.fromkeys(reasons)).replace("Input should be", "must be")
-    return f"{key!r} in {place}: {wanted}, got {first['input']!r}."
+    got = repr(first["input"])
+    got = got if len(got) < 80 and "\n" not in got else f"a {type(first['input']).__name__}"
+    return f"{key!r} in {place}: {wanted}, got {got}."

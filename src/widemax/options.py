@@ -71,6 +71,7 @@ class Options:
             for name, parameter in self.signature.parameters.items()
             if parameter.annotation is not parameter.empty
             and parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
+            and not _is_lazy(parameter.annotation)
         }
 
     def check(self, name: str, value: Any) -> Any:
@@ -167,6 +168,7 @@ def checked(member: Member, *, of: str | None = None, moved: Mapping[str, str] |
         OptionError: from then on, for an argument that does not exist or has a wrong value.
 
     Example:
+        >>> from pydantic import Field
         >>> @checked
         ... def halved(x: float, *, times: Annotated[int, Field(ge=1)] = 1): ...
         >>> halved(4.0, times=0)
@@ -202,6 +204,7 @@ def describe(annotation: Any) -> str:
     """What an annotation allows, in words.
 
     Example:
+        >>> from pydantic import Field
         >>> describe(Annotated[float, Field(ge=0.0, lt=1.0)] | None)
         'a number in [0.0, 1.0) or None'
     """
@@ -216,10 +219,13 @@ def describe(annotation: Any) -> str:
     return _WORDS.get(kind) or f"a {getattr(kind, '__name__', kind)}"
 
 
+def _is_lazy(annotation: Any) -> bool:
+    """Whether pydantic would check it only while it is read, and as the first form of several."""
+    return get_origin(annotation) is Iterable or any(map(_is_lazy, get_args(annotation)))
+
+
 def _validator(annotation: Any) -> Any:
     """pydantic's check of an annotation; of a dataclass it wants an instance, and not its fields."""
-    if any(get_origin(part) is Iterable for part in (annotation, *get_args(annotation))):
-        return SchemaValidator(core_schema.any_schema())  # to look at an iterator is to use it up
     if is_dataclass(annotation):
         return SchemaValidator(core_schema.is_instance_schema(annotation))
     return TypeAdapter(annotation, config=_CONFIG).validator

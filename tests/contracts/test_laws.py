@@ -76,7 +76,7 @@ def test_sampled_loss_corrects_as_it_says(kind: Any) -> None:
 def loss_with_needed_options(name: str) -> Any:
     """The loss; if it needs a number a row, as a function that gives it."""
     loss = losses[name]
-    needed = [p.name for p in inspect.signature(loss).parameters.values() if _is_needed(p)]
+    needed = [p.name for p in inspect.signature(loss).parameters.values() if is_needed(p)]
     if not needed:
         return loss
     assert needed == ["norms"], f"say here what the option {needed} of {name!r} must be"
@@ -87,7 +87,7 @@ def loss_with_needed_options(name: str) -> Any:
     return with_norms
 
 
-def _is_needed(parameter: inspect.Parameter) -> bool:
+def is_needed(parameter: inspect.Parameter) -> bool:
     return parameter.kind is parameter.KEYWORD_ONLY and parameter.default is parameter.empty
 
 

@@ -2,14 +2,13 @@ from html.parser import HTMLParser
 from itertools import pairwise
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from widemax.evaluation.report.charts import MAX_POINTS, curves, series_of
 from widemax.evaluation.report.svg import Plot, compact, text, tick_label, ticks
 
 
-@settings(deadline=None, max_examples=200)
 @given(offset=st.floats(-100, 100), width=st.floats(1e-6, 1e12))
 def test_ticks_enclose_the_range_evenly_and_are_few(offset: float, width: float) -> None:
     low, high = offset * width, (offset + 1) * width

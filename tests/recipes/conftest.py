@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from widemax.recipes import Known, Recipe, Results, figures, recipes
+from widemax.recipes import Known, Recipe, Results, figures
 from widemax.recipes import run as running
 
 
@@ -53,6 +53,5 @@ def coin(monkeypatch: pytest.MonkeyPatch) -> str:
     """The name of a registered recipe that needs no matplotlib."""
     monkeypatch.setattr(figures, "check_installed", lambda: None)
     monkeypatch.setattr(figures, "save", lambda figure, path: write_png(path, bytes(range(64))))
-    monkeypatch.setitem(recipes._members, "coin", Coin)
-    monkeypatch.setattr(running, "recipes", recipes)
+    monkeypatch.setattr(running, "recipes", {"coin": Coin})
     return "coin"

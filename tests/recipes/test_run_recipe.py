@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from widemax.errors import DataError, UnknownNameError, UsageError
-from widemax.recipes import figures, recipes, run_recipe
+from widemax.recipes import figures, run_recipe
+from widemax.recipes import run as running
 
 
 def test_a_run_leaves_results_pictures_and_a_report(coin, tmp_path):
@@ -96,7 +97,7 @@ def test_without_matplotlib_it_says_what_to_install(tmp_path, monkeypatch):
 
 
 def test_absent_data_are_told_before_anything_is_written(coin, tmp_path, monkeypatch):
-    monkeypatch.setattr(recipes[coin], "data", ("gowalla",))
+    monkeypatch.setattr(running.recipes[coin], "data", ("gowalla",))
     monkeypatch.setenv("WIDEMAX_CACHE", str(tmp_path / "cache"))
     monkeypatch.delenv("WIDEMAX_DATA", raising=False)
     with pytest.raises(DataError, match="the original files of 'gowalla' are not here"):

@@ -89,10 +89,11 @@ def test_redrawing_more_than_there_are_classes_gives_them_all(name):
 class LimitOfTheLastDrawn(Frequency):
     """Redraws, with the arrival of the last class drawn as the limit for all, that class itself included."""
 
-    def _distinct(self, num_sampled, generator):
-        ids_N, times_N = self._first_arrivals(num_sampled, generator)
-        times_S, places_S = times_N.topk(num_sampled, largest=False)
-        return Proposal(ids_N[places_S], lambda ids: log_at_least_once(self.probs(ids) * times_S[-1]))
+    def propose(self, labels, num_sampled, *, generator, query=None):
+        probs_C = self.probs(torch.arange(self.num_classes))
+        times_C = torch.empty_like(probs_C).exponential_(generator=generator) / probs_C
+        times_S, ids_S = times_C.topk(num_sampled, largest=False)
+        return Proposal(ids_S, lambda ids: log_at_least_once(self.probs(ids) * times_S[-1]))
 
 
 class CountsOfSingleDraws(Frequency):

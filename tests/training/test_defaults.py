@@ -11,6 +11,7 @@ from widemax.artifact import build_encoder
 from widemax.config import Config
 from widemax.data import Column, LabelVocabulary, Schema
 from widemax.errors import ConfigError, UnknownNameError
+from widemax.task import Task
 from widemax.training.defaults import (
     absolute,
     complete_data,
@@ -33,7 +34,9 @@ def config_of(**sections: Any) -> Config:
 def completed(task: str = "one", **sections: Any) -> Config:
     schema = Schema((TEXT,), "y")
     config = complete_encoder(config_of(**sections), schema)
-    return complete_rest(config, VOCABULARY, task=task, encoder=build_encoder(config, schema), num_rows=10)[0]
+    return complete_rest(
+        config, VOCABULARY, task=Task(task), encoder=build_encoder(config, schema), num_rows=10
+    )[0]
 
 
 @pytest.mark.parametrize(
@@ -105,12 +108,12 @@ def test_the_planner_chooses_the_head() -> None:
     schema = Schema((TEXT,), "y")
     config = complete_encoder(config_of(), schema)
     encoder = build_encoder(config, schema)
-    chosen, plan = complete_rest(config, VOCABULARY, task="one", encoder=encoder, num_rows=10)
+    chosen, plan = complete_rest(config, VOCABULARY, task=Task.ONE, encoder=encoder, num_rows=10)
     assert plan is not None
     assert chosen.head.kind == plan.choice == "exact"
     named = config_of(head={"kind": "sampled", "num_sampled": 2})
     named = complete_encoder(named, schema)
-    chosen, plan = complete_rest(named, VOCABULARY, task="one", encoder=encoder, num_rows=10)
+    chosen, plan = complete_rest(named, VOCABULARY, task=Task.ONE, encoder=encoder, num_rows=10)
     assert plan is None
     assert (chosen.head.kind, chosen.head.options["num_sampled"]) == ("sampled", 2)
 
@@ -129,7 +132,7 @@ def test_a_completed_config_is_its_own_completion() -> None:
     schema = Schema((TEXT,), "y")
     again = complete_encoder(once, schema)
     encoder = build_encoder(again, schema)
-    again, plan = complete_rest(again, VOCABULARY, task="one", encoder=encoder, num_rows=10)
+    again, plan = complete_rest(again, VOCABULARY, task=Task.ONE, encoder=encoder, num_rows=10)
     assert (again, plan) == (once, None)
 
 

@@ -13,7 +13,7 @@ from widemax.errors import ConfigError, CorruptError
 from widemax.training import prepare as prepare_module
 from widemax.training.checkpoint import folder_of, load_weights, read_progress, save_checkpoint
 from widemax.training.loop import take_step
-from widemax.training.prepare import Session, build_optimizer, prepare, restart
+from widemax.training.prepare import Session, build_optimizer, prepare, restart, sources_of
 from widemax.training.progress import PlainReporter
 
 MakeConfig = Callable[..., Config]
@@ -31,7 +31,13 @@ def make_session(make_config: MakeConfig, tmp_path: Path) -> Callable[..., Sessi
         scratch = run / f"scratch-{sessions}"
         scratch.mkdir(parents=True)
         torch.manual_seed(sessions)
-        return prepare(make_config(**sections), run, scratch, checkpoint, PlainReporter(quiet=True))
+        return prepare(
+            *sources_of(make_config(**sections), None, None),
+            run,
+            scratch,
+            checkpoint,
+            PlainReporter(quiet=True),
+        )
 
     return make
 

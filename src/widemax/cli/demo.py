@@ -75,11 +75,10 @@ def command(
     run = out or demo.run
     model = trained(demo, run)
 
-    from widemax.data import resolve
     from widemax.training.evaluate import evaluate
 
     tell(f"\nwidemax evaluate {run} {demo.test}")
-    metrics = evaluate(model, resolve([demo.test]))
+    metrics = evaluate(model, demo.test)
     for line in fact_lines(metrics):
         tell(f"  {line}")
     tell(f"\nwidemax predict {run} - -k 3")

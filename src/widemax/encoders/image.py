@@ -22,7 +22,7 @@ from widemax.encoders.moments import RunningMoments
 from widemax.errors import DataError
 
 _GRID = 8  # larger maps are averaged down, so that the next layer stays small whatever the size of the images
-_PIXELS_AT_ONCE = 1 << 20  # seen together where no gradient is wanted, whatever the number of rows
+PIXELS_AT_ONCE = 1 << 20  # seen together where no gradient is wanted, whatever the number of rows
 
 
 def _pixels(images: pa.Array, *, column: str) -> npt.NDArray[np.uint8]:
@@ -139,7 +139,7 @@ class ImageEncoder(Encoder):
     def observe(self, features: Features) -> None:
         pixels_BHWC = self._stacked(features)
         self._shape = pixels_BHWC.shape[1:]
-        for part in np.array_split(pixels_BHWC, -(-pixels_BHWC.size // _PIXELS_AT_ONCE) or 1):
+        for part in np.array_split(pixels_BHWC, -(-pixels_BHWC.size // PIXELS_AT_ONCE) or 1):
             self._moments.update(part.reshape(-1, self._shape[2]).astype(np.float64))
 
     def finish(self, *, generator: torch.Generator) -> None:
@@ -173,7 +173,7 @@ class ImageEncoder(Encoder):
             pixels_BHWC = augment(pixels_BHWC, shift=self.shift, flip=self.flip)
         if torch.is_grad_enabled():
             return self._hidden(pixels_BHWC)
-        parts = torch.split(pixels_BHWC, max(1, _PIXELS_AT_ONCE // prod(pixels_BHWC.shape[1:])))
+        parts = torch.split(pixels_BHWC, max(1, PIXELS_AT_ONCE // prod(pixels_BHWC.shape[1:])))
         return torch.cat([self._hidden(part) for part in parts])
 
     def _stacked(self, features: Features) -> npt.NDArray[np.uint8]:

@@ -10,7 +10,7 @@ from typing import Any, Self
 import numpy as np
 import torch
 from sklearn.utils import check_random_state
-from sklearn.utils.validation import _check_sample_weight, validate_data
+from sklearn.utils.validation import validate_data
 from torch import Tensor, nn
 
 from widemax.estimators.base import (
@@ -20,6 +20,7 @@ from widemax.estimators.base import (
     check_classes,
     dense,
     encoded_labels,
+    weights_of_rows,
 )
 from widemax.estimators.options import ABOVE_0, COUNT, check_options
 from widemax.heads.linear import LinearHead
@@ -78,13 +79,14 @@ class MinibatchClassifier(ProbabilisticClassifier, ABC):
 
         Raises:
             ConfigError: an option out of its range.
-            DataError: fewer than two classes.
+            DataError: fewer than two classes, or no row of positive weight.
         """
         self._check_options()
         X, y = validate_data(self, X, y, accept_sparse="csr", dtype=DTYPES)
         classes, _ = encoded_labels(y)
+        weight_N = weights_of_rows(X, sample_weight)
         self._begin(X, classes)
-        return self._train(X, y, sample_weight, epochs=self.epochs, decays=True)
+        return self._train(X, y, weight_N, epochs=self.epochs, decays=True)
 
     def partial_fit(self, X: Any, y: Any, classes: Any = None, sample_weight: Any = None) -> Self:
         """One further pass, over these rows; classes may be new, and stand after the known ones then.
@@ -100,16 +102,18 @@ class MinibatchClassifier(ProbabilisticClassifier, ABC):
 
         Raises:
             ConfigError: an option out of its range.
+            DataError: no row of positive weight.
         """
         self._check_options()
         is_first = not hasattr(self, "coef_")
         X, y = validate_data(self, X, y, accept_sparse="csr", dtype=DTYPES, reset=is_first)
         check_classes(y)
+        weight_N = weights_of_rows(X, sample_weight)
         named = np.unique(y if classes is None else np.concatenate([y, np.asarray(classes)]))
         if is_first:
             self._begin(X, named)
         new_classes = np.setdiff1d(named, self.classes_)
-        return self._train(X, y, sample_weight, epochs=1, new_classes=new_classes)
+        return self._train(X, y, weight_N, epochs=1, new_classes=new_classes)
 
     def _check_options(self) -> None:
         check_options(self, epochs=COUNT, batch_size=COUNT, learning_rate=ABOVE_0)
@@ -128,14 +132,13 @@ class MinibatchClassifier(ProbabilisticClassifier, ABC):
         self,
         X: Any,
         y: Array,
-        sample_weight: Any,
+        weight_N: Array,
         *,
         epochs: int,
         decays: bool = False,
         new_classes: Array | tuple[()] = (),
     ) -> Self:
-        weight_N = _check_sample_weight(sample_weight, X, dtype=X.dtype, ensure_non_negative=True)
-        share_N = torch.from_numpy(weight_N / max(weight_N.mean(), np.finfo(X.dtype).tiny))
+        share_N = torch.from_numpy((weight_N / weight_N.mean()).astype(X.dtype))
         self.num_calls_ += 1
         generator = self._generator()
         layers, head = self._layers(), self._head()

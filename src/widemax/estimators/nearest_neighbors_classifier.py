@@ -9,7 +9,7 @@ import numpy as np
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from widemax.estimators.base import DTYPES, Array, ProbabilisticClassifier, check_classes, dense
-from widemax.estimators.options import COUNT, check_options
+from widemax.estimators.options import COUNT, Count, check_options
 from widemax.search import ExactIndex
 
 
@@ -48,7 +48,9 @@ class NearestNeighborsClassifier(ProbabilisticClassifier):
     rows_: Array
     labels_: Array
 
-    def __init__(self, *, n_neighbors: int = 5, metric: Literal["euclidean", "cosine"] = "euclidean") -> None:
+    def __init__(
+        self, *, n_neighbors: Count = 5, metric: Literal["euclidean", "cosine"] = "euclidean"
+    ) -> None:
         self.n_neighbors = n_neighbors
         self.metric = metric
 

@@ -1,10 +1,21 @@
-"""Ranges of the options of estimators, checked when fitting, as scikit-learn wants it."""
+"""Types and ranges of the options of estimators, checked when fitting, as scikit-learn wants it."""
 
+import math
 from collections.abc import Callable
 from numbers import Integral, Real
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
+
+import numpy as np
+from pydantic import Field
 
 from widemax.errors import ConfigError
+
+Positive = Annotated[float, Field(gt=0.0)]
+PositiveOrInf = Annotated[float, Field(gt=0.0, allow_inf_nan=True)]
+NonNegative = Annotated[float, Field(ge=0.0)]
+Share = Annotated[float, Field(ge=0.0, le=1.0)]
+Count = Annotated[int, Field(ge=1)]
+Seed = Annotated[int, Field(ge=0, lt=2**32)] | np.random.RandomState | None
 
 
 class Range(NamedTuple):
@@ -15,8 +26,9 @@ class Range(NamedTuple):
     words: str
 
 
-ABOVE_0 = Range(Real, lambda value: value > 0, "a number above 0")
-AT_LEAST_0 = Range(Real, lambda value: value >= 0, "a number of at least 0")
+ABOVE_0 = Range(Real, lambda value: 0 < value < math.inf, "a finite number above 0")
+ABOVE_0_OR_INF = Range(Real, lambda value: value > 0, "a number above 0")
+AT_LEAST_0 = Range(Real, lambda value: 0 <= value < math.inf, "a finite number of at least 0")
 SHARE = Range(Real, lambda value: 0 <= value <= 1, "a number in [0, 1]")
 COUNT = Range(Integral, lambda value: value >= 1, "a whole number of at least 1")
 

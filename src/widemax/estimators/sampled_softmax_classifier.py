@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from widemax.estimators.base import Array, check_k
 from widemax.estimators.minibatch import MinibatchClassifier
-from widemax.estimators.options import COUNT, check_options
+from widemax.estimators.options import COUNT, Count, Positive, Seed, check_options
 from widemax.heads import ExactHead, SampledHead
 from widemax.heads.linear import LinearHead
 from widemax.optim import RowOptimizer, RowwiseAdagrad
@@ -61,12 +61,12 @@ class SampledSoftmaxClassifier(MinibatchClassifier):
     def __init__(
         self,
         *,
-        num_sampled: int = 4096,
+        num_sampled: Count = 4096,
         sampler: Spec = "uniform",
-        epochs: int = 10,
-        batch_size: int = 256,
-        learning_rate: float = 0.1,
-        random_state: int | np.random.RandomState | None = 0,
+        epochs: Count = 10,
+        batch_size: Count = 256,
+        learning_rate: Positive = 0.1,
+        random_state: Seed = 0,
     ) -> None:
         self.num_sampled = num_sampled
         self.sampler = sampler

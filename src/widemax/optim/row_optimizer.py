@@ -71,7 +71,7 @@ class RowOptimizer(torch.optim.Optimizer, ABC):
         """Moves a block of rows in place; ``state`` holds the same rows of the state's tensors."""
 
     def settle(self, weight: Tensor, state: State, group: Group) -> None:
-        """Applies to a block of rows, in place, what skipped steps still owe it, and notes it as paid.
+        """Applies to a block of rows, in place, the updates that were deferred while no gradient touched it.
 
         Numbers of the state stay. Nothing to do unless a member is lazy.
         """
@@ -163,8 +163,8 @@ class RowOptimizer(torch.optim.Optimizer, ABC):
     def resize(self, parameter: Tensor, kept_rows: Tensor, num_new: int) -> None:
         """Follows a parameter whose data were replaced by a tensor of old rows, then new ones.
 
-        Kept rows keep their state bitwise, also what they owe for skipped steps. New rows have the state from
-        before a first step and owe nothing. The gradient, which was one of the old rows, is dropped.
+        Kept rows keep their state bitwise, their deferred updates included. New rows have the state from
+        before a first step, and nothing deferred. The gradient, which was one of the old rows, is dropped.
 
         Args:
             parameter: one of this optimizer, its data replaced already.
@@ -197,7 +197,7 @@ class RowOptimizer(torch.optim.Optimizer, ABC):
         numbers = {key: value for key, value in state.items() if not isinstance(value, Tensor)}
         template = _template(parameter, num_new)
         fresh = self.new_state(template, group) | numbers
-        # Settling pays, on weights nobody sees, for the steps from before these rows were there.
+        # Deferred updates from before these rows were there are applied to weights that are thrown away.
         self.settle(torch.zeros_like(template), fresh, group)
         for key, rows_C in state.items():
             if isinstance(rows_C, Tensor):

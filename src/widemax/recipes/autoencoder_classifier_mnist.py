@@ -18,7 +18,8 @@ from widemax.heads import ExactHead
 from widemax.numerics import softmax
 from widemax.recipes import figures
 from widemax.recipes.base import Recipe, Results, recipes
-from widemax.recipes.digits import Digits, descend, draw_mistakes, image_encoder, read_digits
+from widemax.recipes.digits import draw_mistakes, read_digits
+from widemax.recipes.images import Images, descend, image_encoder
 from widemax.recipes.known import Known
 
 Array = NDArray[Any]
@@ -87,7 +88,7 @@ class AutoencoderClassifierMnist(Recipe):
 class Net(nn.Module):
     """The library's image encoder under an exact head and a decoder of two transposed convolutions."""
 
-    def __init__(self, digits: Digits, *, seed: int) -> None:
+    def __init__(self, digits: Images, *, seed: int) -> None:
         super().__init__()
         torch.manual_seed(seed)
         self.encoder = image_encoder(digits, seed=seed, channels=(16, 32, 64), kernel=3, hidden=(), dim=DIM)
@@ -103,36 +104,36 @@ class Net(nn.Module):
         )
         self.reconstruction = Reconstruction(strength=STRENGTH, kind="binary_cross_entropy")
 
-    def forward(self, digits: Digits) -> Tensor:
+    def forward(self, digits: Images) -> Tensor:
         """The joint loss on digits moved by up to a pixel; the moved image is the one to be drawn."""
-        moved = Digits(augment(digits.pixels_NHW[..., None], shift=1, flip=False)[..., 0], digits.labels_N)
+        moved = Images(augment(digits.pixels_NHW[..., None], shift=1, flip=False)[..., 0], digits.labels_N)
         hidden_BD = self.encoder(moved.features)
         class_loss_B = self.head(hidden_BD, moved.labels_N, reduction="none")
         loss_B: Tensor = class_loss_B + self.reconstruction(self.decoder(hidden_BD), moved.unit)
         return loss_B.mean()
 
     @torch.no_grad()
-    def probs(self, digits: Digits) -> Array:
+    def probs(self, digits: Images) -> Array:
         """[B, C] probability of each class."""
         return np.asarray(softmax(self.head.logits(self.encoder(digits.features))))
 
     @torch.no_grad()
-    def drawn(self, digits: Digits) -> Array:
+    def drawn(self, digits: Images) -> Array:
         """[B, H, W] what the decoder draws."""
         return np.asarray(self.decoder(self.encoder(digits.features)).sigmoid())
 
-    def errors(self, digits: Digits) -> tuple[float, float]:
+    def errors(self, digits: Images) -> tuple[float, float]:
         """Share of wrong classes, and mean squared error of an image."""
         wrong = (self.probs(digits).argmax(axis=1) != digits.labels_N.numpy()).mean()
         return float(wrong), squared_error(self.drawn(digits), digits)
 
 
-def squared_error(images_BHW: Array, digits: Digits) -> float:
+def squared_error(images_BHW: Array, digits: Images) -> float:
     """Σ over the pixels of (drawn − right)², the mean over the images."""
     return float(np.square(images_BHW - digits.unit.numpy()).sum(axis=(1, 2)).mean())
 
 
-def by_pca(train: Digits, test: Digits) -> Array:
+def by_pca(train: Images, test: Images) -> Array:
     """[B, H, W] the test images from as many principal components of the training images."""
     pca = PCA(DIM, svd_solver="covariance_eigh").fit(train.unit.flatten(1).numpy())
     rows_BD = pca.inverse_transform(pca.transform(test.unit.flatten(1).numpy()))
@@ -140,7 +141,7 @@ def by_pca(train: Digits, test: Digits) -> Array:
 
 
 @figures.styled
-def _draw_images(results: Results, test: Digits, drawn_BHW: Array, flat_BHW: Array) -> None:
+def _draw_images(results: Results, test: Images, drawn_BHW: Array, flat_BHW: Array) -> None:
     places = [int(torch.argmax((test.labels_N == label).int())) for label in range(10)]
     rows = {"original": test.unit.numpy(), "by the net": drawn_BHW, "by PCA": flat_BHW}
     figure, axes = figures.panels(*[""] * 30, columns=10, width=0.95, height=0.95)

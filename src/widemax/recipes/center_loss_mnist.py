@@ -17,7 +17,8 @@ from widemax.auxiliaries import CenterLoss
 from widemax.heads import ExactHead
 from widemax.recipes import figures
 from widemax.recipes.base import Recipe, Results, recipes
-from widemax.recipes.digits import NAMES, Digits, descend, read_digits
+from widemax.recipes.digits import NAMES, read_digits
+from widemax.recipes.images import Images, descend
 from widemax.recipes.known import Known
 from widemax.recipes.verification import COMPARED, Alike, compare
 
@@ -99,11 +100,11 @@ class Net(nn.Module):
         self.center_loss = CenterLoss(10, 2, strength=center, rate=0.5)
         self.contrastive = contrastive
 
-    def features(self, digits: Digits) -> Tensor:
+    def features(self, digits: Images) -> Tensor:
         """[B, 2] hidden vectors."""
         return self.layers(digits.unit[:, None])  # type: ignore[no-any-return]  # torch calls forward
 
-    def forward(self, digits: Digits) -> Tensor:
+    def forward(self, digits: Images) -> Tensor:
         """The loss of a batch."""
         hidden_B2 = self.features(digits)
         loss = self.head(hidden_B2, digits.labels_N) + self.center_loss(hidden_B2, digits.labels_N).mean()
@@ -142,7 +143,7 @@ class Trial:
 
     @classmethod
     @torch.no_grad()
-    def of(cls, net: Net, test: Digits, *, seed: int) -> "Trial":
+    def of(cls, net: Net, test: Images, *, seed: int) -> "Trial":
         """Every image once, and 200,000 pairs."""
         parts = [net.features(test.take(slice(start, start + 1000))) for start in range(0, len(test), 1000)]
         features_B2, labels_B = torch.cat(parts), test.labels_N
@@ -193,7 +194,7 @@ def _obtain_verification(results: Results, trials: Mapping[str, Trial]) -> None:
 
 
 @figures.styled
-def _draw_features(results: Results, trials: Mapping[str, Trial], test: Digits) -> None:
+def _draw_features(results: Results, trials: Mapping[str, Trial], test: Images) -> None:
     titles = [f"{name}\n{100 * trial.accuracy:.2f} % right" for name, trial in trials.items()]
     figure, axes = figures.panels(*titles, columns=3, width=4.0, height=4.0)
     shown = slice(0, 4000)

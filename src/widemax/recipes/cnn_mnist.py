@@ -18,7 +18,8 @@ from widemax.numerics import softmax
 from widemax.optim import Momentum
 from widemax.recipes import figures, numpy_cnn
 from widemax.recipes.base import Recipe, Results, recipes
-from widemax.recipes.digits import Digits, descend, draw_mistakes, image_encoder, read_digits, signed_images
+from widemax.recipes.digits import draw_mistakes, read_digits, signed_images
+from widemax.recipes.images import Images, descend, image_encoder
 from widemax.recipes.known import Known
 
 Array = NDArray[Any]
@@ -115,7 +116,7 @@ class Net(nn.Module):
         return numpy_cnn.Weights(*(tensor.detach().numpy() for tensor in tensors))
 
 
-def fit(net: Net, digits: Digits, *, epochs: int, seed: int) -> list[float]:
+def fit(net: Net, digits: Images, *, epochs: int, seed: int) -> list[float]:
     """Momentum 0.5, after 20 steps 0.95; rate 0.1, halved after each epoch; the cost of each batch of 256."""
     optimizer = Momentum(net.parameters(), lr=0.1, momentum=0.5)
     generator = torch.Generator().manual_seed(seed)
@@ -134,7 +135,7 @@ def fit(net: Net, digits: Digits, *, epochs: int, seed: int) -> list[float]:
     return costs_N
 
 
-def check_by_autograd(digits: Digits, *, seed: int) -> float:
+def check_by_autograd(digits: Images, *, seed: int) -> float:
     """Largest difference of logits, cost, error and gradient, relative to the largest number of each."""
     net = Net(seed).double()
     weights, images_BHW, labels_B = net.in_numpy(), digits.unit.double(), digits.labels_N
@@ -157,7 +158,7 @@ def check_by_autograd(digits: Digits, *, seed: int) -> float:
     )
 
 
-def check_by_differences(digits: Digits, *, seed: int) -> float:
+def check_by_differences(digits: Images, *, seed: int) -> float:
     """‖numerical − formula‖ / ‖numerical + formula‖ with 2 filters and means of 5 by 5, as in cnnTrain.m."""
     weights = Net(seed, filters=2, pool=5).double().in_numpy()
     images_BHW, labels_B = digits.unit.double().numpy(), digits.labels_N.numpy()
@@ -187,17 +188,17 @@ def differences(cost: Callable[[], float], array: Array, step: float = 1e-4) -> 
 class ModernNet(nn.Module):
     """Three layers of rectified convolutions, two dense layers and an exact head, on shifted images."""
 
-    def __init__(self, digits: Digits, *, seed: int) -> None:
+    def __init__(self, digits: Images, *, seed: int) -> None:
         super().__init__()
         torch.manual_seed(seed)
         self.encoder = image_encoder(digits, seed=seed, **ENCODER)
         self.head = ExactHead(10, ENCODER["dim"])
 
-    def forward(self, digits: Digits) -> Tensor:
+    def forward(self, digits: Images) -> Tensor:
         return self.head(self.encoder(digits.features), digits.labels_N)  # type: ignore[no-any-return]  # as above
 
     @torch.no_grad()
-    def probs(self, digits: Digits) -> Array:
+    def probs(self, digits: Images) -> Array:
         """[B, C] probability of each class."""
         return np.asarray(softmax(self.head.logits(self.encoder(digits.features))))
 

@@ -21,7 +21,7 @@ from widemax.heads import ExactHead
 from widemax.heads.scores import ArcFace, CosFace
 from widemax.recipes import figures
 from widemax.recipes.base import Recipe, Results, recipes
-from widemax.recipes.digits import Digits, descend, image_encoder
+from widemax.recipes.images import Images, descend, image_encoder
 from widemax.recipes.known import Known
 from widemax.recipes.verification import Alike
 from widemax.search import ExactIndex
@@ -125,11 +125,11 @@ class Characters:
         kept_C = np.isin(self.alphabets, list(alphabets))
         return Characters(self.names_C[kept_C], self.pixels_CKHW[torch.from_numpy(kept_C)])
 
-    def drawings(self, writers: slice) -> Digits:
+    def drawings(self, writers: slice) -> Images:
         """What some writers drew, character by character; labels are places of characters."""
         pixels_CKHW = self.pixels_CKHW[:, writers]
         labels_B = torch.arange(len(self)).repeat_interleave(pixels_CKHW.shape[1])
-        return Digits(pixels_CKHW.flatten(0, 1), labels_B)
+        return Images(pixels_CKHW.flatten(0, 1), labels_B)
 
 
 def read_characters() -> Characters:
@@ -160,14 +160,14 @@ class Net(nn.Module):
         self.head = ExactHead(len(characters), ENCODER["dim"], **head)
         self.center_loss = CenterLoss(len(characters), ENCODER["dim"], strength=center)
 
-    def forward(self, drawings: Digits) -> Tensor:
+    def forward(self, drawings: Images) -> Tensor:
         """The loss of a batch."""
         hidden_BD = self.encoder(drawings.features)
         loss = self.head(hidden_BD, drawings.labels_N)
         return loss + self.center_loss(hidden_BD, drawings.labels_N).mean()  # type: ignore[no-any-return]  # torch calls forward
 
     @torch.no_grad()
-    def accuracy(self, drawings: Digits) -> float:
+    def accuracy(self, drawings: Images) -> float:
         """Share of drawings whose character the head names."""
         guesses_B = self.head.logits(self.encoder(drawings.features)).argmax(1)
         return float((guesses_B == drawings.labels_N).double().mean())

@@ -17,7 +17,7 @@ from widemax.search.rows import Metric, Numbers, Rows, as_array, as_matrix, chec
 from widemax.search.scan import candidates
 
 # Queries that share a pass: enough for the products to be fast, few enough for wide tiles.
-_QUERIES_AT_ONCE = 256
+QUERIES_AT_ONCE = 256
 
 
 class Nearest(NamedTuple):
@@ -117,8 +117,8 @@ class ExactIndex:
             shape = len(queries_BD), k
             return self._nearest(torch.full(shape, -1), torch.full(shape, -torch.inf, dtype=torch.float64))
         parts = []
-        for start in range(0, len(queries_BD), _QUERIES_AT_ONCE):
-            part_BD = queries_BD[start : start + _QUERIES_AT_ONCE]
+        for start in range(0, len(queries_BD), QUERIES_AT_ONCE):
+            part_BD = queries_BD[start : start + QUERIES_AT_ONCE]
             its_excluded = excluded.of_rows(start, start + len(part_BD))[1]
             parts.append(_search(rows, codes, part_BD, its_excluded, k))
         ids_BK, scores_BK = (torch.cat(columns) for columns in zip(*parts, strict=True))

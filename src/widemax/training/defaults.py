@@ -11,9 +11,8 @@ from widemax.evaluation.metrics import metrics
 from widemax.heads import heads
 from widemax.optim import optimizers
 from widemax.planner import FLOAT_BYTES, Plan, optimizer_bytes, plan
+from widemax.task import Task
 
-VALIDATION_METRIC = {"one": "mean_reciprocal_rank", "several": "ndcg@5", "next": "ndcg@20"}
-LOSS = {"one": "cross_entropy", "several": "binary_cross_entropy", "next": "cross_entropy"}
 MIN_BATCH, MAX_BATCH = 64, 512
 STEPS_PER_EPOCH = 256
 
@@ -33,7 +32,7 @@ def complete_encoder(config: Config, schema: Schema) -> Config:
     return config.model_copy(update={"encoder": section})
 
 
-def decide_task(config: Config, schema: Schema, *, labels_in_histories: float) -> str:
+def decide_task(config: Config, schema: Schema, *, labels_in_histories: float) -> Task:
     """One right class, several, or the next item of a history.
 
     Args:
@@ -41,16 +40,16 @@ def decide_task(config: Config, schema: Schema, *, labels_in_histories: float) -
             that labels and history items are the same things.
     """
     if config.data.task != "auto":
-        if config.data.task == "one" and schema.several:
+        if config.data.task.one_label and schema.several:
             raise ConfigError(f"data.task is 'one', but target {schema.target!r} holds lists of labels.")
         return config.data.task
     if labels_in_histories >= 0.5:
-        return "next"
-    return "several" if schema.several else "one"
+        return Task.NEXT
+    return Task.SEVERAL if schema.several else Task.ONE
 
 
 def complete_rest(
-    config: Config, vocabulary: LabelVocabulary, *, task: str, encoder: Encoder, num_rows: int
+    config: Config, vocabulary: LabelVocabulary, *, task: Task, encoder: Encoder, num_rows: int
 ) -> tuple[Config, Plan | None]:
     """Decide batch size, head, optimizer and metric; the plan is None where the head was named."""
     train, dim = config.train, encoder.dim
@@ -78,7 +77,7 @@ def complete_rest(
             head_options.pop("num_sampled", None)
         else:
             head_options["num_sampled"] = head_plan.num_sampled
-    options = {"loss": LOSS[task], **head_options}
+    options = {"loss": task.loss, **head_options}
     plain_softmax = options["loss"] in ("cross_entropy", {"kind": "cross_entropy"}) and "score" not in options
     if plain_softmax:
         options = {**heads[kind].training_options, **options}
@@ -88,12 +87,12 @@ def complete_rest(
         "batch_size": batch_size,
         "optimizer": optimizer,
         "learning_rate": encoder.learning_rate if train.learning_rate == "auto" else train.learning_rate,
-        "metric": VALIDATION_METRIC[task] if train.metric == "auto" else train.metric,
+        "metric": task.metric if train.metric == "auto" else train.metric,
     }
     known = [name for name in metrics.names() if task in metrics[name].tasks]
     if values["metric"] not in known:
         raise ConfigError(
-            f"train.metric {values['metric']!r} is not a metric of task {task!r}; "
+            f"train.metric {values['metric']!r} is not a metric of task {task.value!r}; "
             f"{did_you_mean(values['metric'], known)}"
         )
     section = config.head.completed(kind, {"dim": dim, **heads.options(kind).complete(options)})

@@ -4,7 +4,7 @@ import json
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from itertools import groupby
@@ -13,9 +13,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from widemax.artifact import Model, facts, write_model
+from widemax.artifact import SCRATCH, Model, facts, path_of, require_free, write_model
 from widemax.config import Config
-from widemax.errors import ConfigError, UsageError
+from widemax.data import Data
+from widemax.errors import ArgumentError, ConfigError, UsageError
 from widemax.evaluation.metrics import metrics
 from widemax.evaluation.report import ReportCollector, ReportData, write_report
 from widemax.optim import RowOptimizer, linear_decay
@@ -33,7 +34,7 @@ from widemax.training.clock import Clock
 from widemax.training.evaluate import Metrics, calibrate_temperature, collect_metrics
 from widemax.training.feed import Feed, Rows
 from widemax.training.interrupt import stop_requested
-from widemax.training.prepare import Session, prepare, restart
+from widemax.training.prepare import Session, Sources, prepare, restart, sources_of
 from widemax.training.progress import PlainReporter, Reporter
 
 EVALUATION_ROWS = 2048
@@ -42,7 +43,6 @@ EVALUATION_ROWS = 2048
 TRIED_OPERATIONS = 5e9
 EVALUATION_SHARE = 0.1
 SAVED_BYTES_PER_S = 1e8
-SCRATCH = "scratch"
 
 
 @dataclass(frozen=True)
@@ -63,48 +63,73 @@ class Outcome:
     interrupted: bool
 
 
-def train(config: Config, *, reporter: Reporter | None = None, overwrite: bool = False) -> Outcome:
+def train(
+    config: Config,
+    *,
+    data: Data | Iterable[Data] | None = None,
+    valid: Data | Iterable[Data] | None = None,
+    reporter: Reporter | None = None,
+    overwrite: bool = False,
+) -> Outcome:
     """Train a model as configured and save it in ``config.output.dir``.
 
     Args:
         config: what differs from the defaults is enough; the completed config is saved in the run.
+        data: the training rows, in place of ``config.data.train``: a frame of pandas (2.2 or later) or
+            polars, a pyarrow table, or what a config can name. Rows in memory are not saved with the run.
+        valid: the validation rows, likewise.
         reporter: where progress is told; nowhere by default.
         overwrite: replace a run that is already there instead of refusing.
 
     Raises:
-        UsageError: the folder already holds something.
+        UsageError: the folder already holds something, or training rows are named twice.
         DataError: the data cannot be used.
 
     Example:
-        >>> config = Config.from_dict({"data": {"train": "clinc150", "target": "intent"}})
+        >>> config = Config(data={"train": "clinc150", "target": "intent"})
         >>> outcome = train(config)  # doctest: +SKIP
+        >>> outcome = train(Config(data={"target": "intent"}), data=frame)  # doctest: +SKIP
     """
-    run = Path(config.output.dir)
-    # A run killed while it read its data leaves nothing but scratch.
-    if run.is_dir() and any(path.name != SCRATCH for path in run.iterdir()):
-        if not overwrite:
+    if not isinstance(config, Config):
+        raise ArgumentError(f"config must be a Config; got {type(config).__name__}.")
+    for key, given in (("train", data), ("valid", valid)):
+        if given is not None and (names := getattr(config.data, key)):
             raise UsageError(
-                f"{run} is not empty. Choose another folder with --out, replace the run with --overwrite, "
-                f"or continue an unfinished one with `widemax resume {run}`."
+                f"data.{key} in the config already names {list(names)}; leave it or the frame out."
             )
-        if not (run / "config.toml").is_file():
-            raise UsageError(f"{run} is not a run folder, so it is not replaced; choose another with --out.")
-        shutil.rmtree(run)
+    run = path_of(config.output.dir)
+    config, sources = sources_of(config, data, valid)
+    require_free(run, overwrite=overwrite)
     with saving(str(run)):
+        if overwrite and run.is_dir():
+            shutil.rmtree(run)
         run.mkdir(parents=True, exist_ok=True)
-    return _train(config, run, None, reporter or PlainReporter(quiet=True))
+    return _train(config, sources, run, None, reporter or PlainReporter(quiet=True))
 
 
-def resume(run: Path, *, reporter: Reporter | None = None) -> Outcome:
+def resume(
+    run: Path | str,
+    *,
+    data: Data | Iterable[Data] | None = None,
+    valid: Data | Iterable[Data] | None = None,
+    reporter: Reporter | None = None,
+) -> Outcome:
     """Continue a run from its latest checkpoint to bitwise the result it would have had.
 
     Holds on the same machine with the same data. Under a time limit the learning rate follows the clock, and
     that cannot be repeated.
 
+    Args:
+        run: its folder.
+        data: the training rows again, where they were in memory or their files have moved.
+        valid: the validation rows again, likewise.
+        reporter: where progress is told; nowhere by default.
+
     Raises:
-        UsageError: the folder is no run.
-        DataError: the data files have changed since.
+        UsageError: the folder is no run, holds nothing to continue, or its rows were in memory.
+        DataError: the data have changed since.
     """
+    run = path_of(run)
     if not (run / "config.toml").is_file():
         raise UsageError(f"{run} is not a run folder: it has no config.toml. Start one with `widemax train`.")
     checkpoint = latest_checkpoint(run)
@@ -113,11 +138,15 @@ def resume(run: Path, *, reporter: Reporter | None = None) -> Outcome:
         return Outcome(
             run, Model.load(run), manifest["metrics"], progress.step, progress.seconds, interrupted=False
         )
-    config = Config.load(run / "config.toml")
-    return _train(config, run, checkpoint, reporter or PlainReporter(quiet=True))
+    if not checkpoint and (run / MANIFEST).is_file():
+        raise UsageError(f"{run} is a saved model without checkpoints; load it with Model.load.")
+    config, sources = sources_of(Config.load(run / "config.toml"), data, valid)
+    return _train(config, sources, run, checkpoint, reporter or PlainReporter(quiet=True))
 
 
-def _train(config: Config, run: Path, checkpoint: Path | None, reporter: Reporter) -> Outcome:
+def _train(
+    config: Config, sources: Sources, run: Path, checkpoint: Path | None, reporter: Reporter
+) -> Outcome:
     clock = Clock(config.train.time_limit_s)
     with (
         _scratch_folder(run) as scratch,
@@ -127,7 +156,7 @@ def _train(config: Config, run: Path, checkpoint: Path | None, reporter: Reporte
         stop_requested() as stop,
     ):
         torch.manual_seed(config.train.seed)
-        session = prepare(config, run, scratch, checkpoint, reporter)
+        session = prepare(config, sources, run, scratch, checkpoint, reporter)
         watch = Watch(reporter, stop, clock)
         session = _begin(session, watch)
         progress = session.progress
@@ -339,7 +368,7 @@ def _finish(session: Session, reporter: Reporter, interrupted: bool) -> Outcome:
             load_weights(folder_of(run, progress.best_step), model)
             reporter.say(f"best on the held-out rows: step {progress.best_step}")
         temperature = 1.0
-        if model.task == "one" and model.head.normalizer == "softmax":
+        if model.task.one_label and model.head.normalizer == "softmax":
             temperature = calibrate_temperature(model, session.valid)
             reporter.say(f"calibrated: temperature {temperature:.3f}")
         values = _metrics(model, session.valid, collector)

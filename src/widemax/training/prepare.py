@@ -1,5 +1,6 @@
 """From a config to everything the loop works on: data read, encoder fitted, head chosen and built."""
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from torch.optim import Optimizer
 
 from widemax.artifact import Model, build_encoder, build_head
 from widemax.config import Config
-from widemax.data import Dataset, infer_schema, resolve
+from widemax.data import Data, Dataset, Source, infer_schema, resolve
 from widemax.errors import ConfigError, DataError
 from widemax.optim import RowOptimizer, optimizers
 from widemax.planner import ELEMENTWISE_NUMEL
@@ -22,6 +23,27 @@ from widemax.training.progress import Reporter
 
 REFIT_SHARE = 0.05
 """Fit again on all rows where at least this share of them was held out."""
+
+
+@dataclass(frozen=True)
+class Sources:
+    """Where the training and validation rows come from."""
+
+    train: list[Source]
+    valid: list[Source]
+
+
+def sources_of(
+    config: Config, data: Data | Iterable[Data] | None, valid: Data | Iterable[Data] | None
+) -> tuple[Config, Sources]:
+    """The sources given or, where none are, those the config names; and the config naming what is read."""
+    names = {}
+    sources = {}
+    for key, given in (("train", data), ("valid", valid)):
+        sources[key] = resolve(getattr(config.data, key) if given is None else given)
+        if given is not None:
+            names[key] = tuple(map(str, sources[key]))
+    return config.model_copy(update={"data": config.data.model_copy(update=names)}), Sources(**sources)
 
 
 @dataclass(frozen=True)
@@ -82,7 +104,9 @@ class Session:
         return self.progress.best_step // -(-len(self.train) // self.batch_size)
 
 
-def prepare(config: Config, run: Path, scratch: Path, checkpoint: Path | None, reporter: Reporter) -> Session:
+def prepare(
+    config: Config, sources: Sources, run: Path, scratch: Path, checkpoint: Path | None, reporter: Reporter
+) -> Session:
     """Read the data, complete the config, build the model, and go back to the checkpoint if there is one.
 
     Raises:
@@ -90,12 +114,11 @@ def prepare(config: Config, run: Path, scratch: Path, checkpoint: Path | None, r
         ConfigError: the config does not fit the data.
     """
     data = config.data
-    sources = resolve(data.train)
-    reporter.say(f"reading {', '.join(path.name for path in sources)}")
+    reporter.say(f"reading {', '.join(source.name for source in sources.train)}")
     schema = infer_schema(
-        sources, inputs=data.input, target=data.target, kinds=data.kinds, format=data.format
+        sources.train, inputs=data.input, target=data.target, kinds=data.kinds, format=data.format
     )
-    dataset = Dataset(sources, schema, format=data.format, drop_bad=data.drop_bad)
+    dataset = Dataset(sources.train, schema, format=data.format, drop_bad=data.drop_bad)
     config = complete_encoder(complete_data(config, schema, run), schema)
     progress = first_progress(dataset) if checkpoint is None else continued_progress(checkpoint, dataset)
     encoder = build_encoder(config, schema)
@@ -118,7 +141,7 @@ def prepare(config: Config, run: Path, scratch: Path, checkpoint: Path | None, r
     if checkpoint is not None:
         load_rest(checkpoint, head, optimizer)
         reporter.say(f"continuing after step {progress.step}")
-    train, valid = split(model, feed, scratch)
+    train, valid = split(model, feed, sources.valid, scratch)
     inputs = ", ".join(f"{column.name} ({column.kind})" for column in schema.inputs)
     reporter.say(
         f"{len(train):,} rows and {len(valid) if valid else 0:,} held out, "
@@ -153,17 +176,17 @@ def continued_progress(checkpoint: Path, dataset: Dataset) -> Progress:
     if progress.data_fingerprint != dataset.fingerprint():
         raise DataError(
             f"the training data have changed since {checkpoint} was saved. "
-            "Put the files back, or start a new run with `widemax train`."
+            "Put them back, or start a new run with `widemax train`."
         )
     torch.set_num_threads(progress.num_threads)
     return progress
 
 
-def split(model: Model, feed: Feed, scratch: Path) -> tuple[Feed, Feed | None]:
+def split(model: Model, feed: Feed, sources: Sequence[Source], scratch: Path) -> tuple[Feed, Feed | None]:
     """Training rows, and the validation rows given or held out."""
     data, seed = model.config.data, model.config.train.seed
-    if data.valid:
-        dataset = Dataset(resolve(data.valid), model.schema, format=data.format, drop_bad=data.drop_bad)
+    if sources:
+        dataset = Dataset(sources, model.schema, format=data.format, drop_bad=data.drop_bad)
         return feed, read_encoded(dataset, model.encoder, model.vocabulary, scratch / "valid")
     if data.valid_fraction == 0.0:
         return feed, None

@@ -23,7 +23,7 @@ PENALTY = 100.0
 def fit_temperature(nll: Callable[[float], float]) -> float:
     """The T in [0.05, 20] that minimizes the held-out nll of softmax(logits / T).
 
-    The nll is convex in 1/T, so it has one valley over log T; Brent's method finds it in about a dozen
+    The nll is convex in 1/T, so it has one local minimum over log T; Brent's method finds it in about a dozen
     calls and never makes more than 25, each of which may stream over data too large for memory.
 
     Args:

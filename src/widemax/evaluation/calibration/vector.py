@@ -70,7 +70,7 @@ class VectorScaling:
         rows = known.held_out()
         assert rows.labels_B is not None
         ids, counts = np.unique(rows.labels_B, return_counts=True)
-        objective = _Objective(rows, ids[counts >= min_rows], l2)
+        objective = Objective(rows, ids[counts >= min_rows], l2)
         start = np.zeros(1 + 2 * objective.num_fitted)
         start[0] = 1.0
         bounds = [(1 / HIGHEST, 1 / LOWEST)] + [(None, None)] * (start.size - 1)
@@ -121,7 +121,7 @@ def scaled_tail(known: KnownLogits, slots_BA: IntArray, weight: float, bias_M1: 
     return known.log_tail_at(1 / weight) + log_or_minus_inf(mean_factor_B)
 
 
-class _Objective:
+class Objective:
     """The penalized mean nll of held-out rows and its gradient over (w, w_c − w, b_c)."""
 
     def __init__(self, known: KnownLogits, class_ids_M: IntArray, l2: float) -> None:

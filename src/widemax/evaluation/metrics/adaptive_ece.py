@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from widemax.evaluation.metrics import Metric, TrainingCounts, metrics
 from widemax.evaluation.rows import FloatArray, OneLabelRows
+from widemax.task import Task
 
 NUM_BINS = 15
 
@@ -24,7 +25,7 @@ class AdaptiveCalibrationError(Metric):
         processing models (EMNLP 2015).
     """
 
-    tasks: ClassVar[frozenset[str]] = frozenset({"one"})
+    tasks = frozenset({Task.ONE})
     larger_is_better: ClassVar[bool] = False
 
     def __init__(self, training: TrainingCounts) -> None:

@@ -5,6 +5,7 @@ from typing import ClassVar
 from widemax.evaluation.calibration.bins import ConfidenceBins
 from widemax.evaluation.metrics import Metric, TrainingCounts, metrics
 from widemax.evaluation.rows import OneLabelRows
+from widemax.task import Task
 
 
 @metrics.register("ece")
@@ -16,7 +17,7 @@ class ExpectedCalibrationError(Metric):
     Source: Guo et al., On Calibration of Modern Neural Networks (ICML 2017), equation 3.
     """
 
-    tasks: ClassVar[frozenset[str]] = frozenset({"one"})
+    tasks = frozenset({Task.ONE})
     larger_is_better: ClassVar[bool] = False
 
     def __init__(self, training: TrainingCounts) -> None:

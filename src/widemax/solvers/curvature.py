@@ -1,7 +1,7 @@
-"""Approximate inverse Hessians of the objective, which make its valley round for the solver.
+"""Approximate inverse Hessians of the objective, which precondition L-BFGS.
 
 Shapes: N rows, D features, F = D + 1 with biases (F = D without), K vectors of weights, M sampled rows,
-T heavy features.
+T features of the largest curvature.
 """
 
 from collections.abc import Callable
@@ -9,37 +9,37 @@ from collections.abc import Callable
 import numpy as np
 from scipy.linalg import get_lapack_funcs
 
-from widemax.estimators.objective import Objective, Point
-from widemax.estimators.products import Array
+from widemax.solvers.objective import Objective, Point
+from widemax.solvers.products import Array
 
-Solve = Callable[[Array], Array]
+Preconditioner = Callable[[Array], Array]
 """A gradient [F, K] to a direction [F, K]."""
 
 Features = Array | slice
-"""Which columns of the features."""
+"""Columns of the features."""
 
 _MOST_ENTRIES = 100_000_000
-"""Of all blocks together."""
+"""Of all blocks together; with more, only the diagonal is used."""
 
 _ALWAYS_FLOPS = 1_000_000_000
-"""Blocks that cost no more are worth it whatever the number of rows."""
+"""Blocks of at most this cost are computed for any number of rows."""
 
-_MANY, _HEAVY = 10_000, 256
-"""Of so many features, so many of most curvature have a block."""
+_MANY, _MOST_CURVED = 10_000, 256
+"""From the first number of features on, the second number of largest curvature share a block."""
 
 _STALE = 0.3
-"""The share of the curvature that may move."""
+"""The share of the curvature that may change before it is computed again."""
 
-_GLANCE = 1000
-"""So many rows show whether the curvature has moved."""
+_COMPARED = 1000
+"""Rows that are compared to see whether the curvature has changed."""
 
 
 class InverseHessian:
-    """H⁻¹ class by class: an inverse matrix each where that pays, else little more than the inverse diagonal.
+    """H⁻¹ class by class: an inverse matrix each where that is cheap, else the diagonal's and one block.
 
     The Hessian's block of class k is Σ_i c_ik x_i x_iᵀ + l2·I with the curvature c_ik = ω_i p_ik (1 − p_ik).
-    Its M rows are drawn with probability proportional to c, so that few stand well for all. It is computed
-    again once a good part of the curvature has moved, always in the precision of ``objective``.
+    Its M rows are drawn with probability proportional to c, so that few estimate the sum well. It is
+    computed again once a good part of the curvature has changed, always in the precision of ``objective``.
     """
 
     def __init__(self, objective: Objective, generator: np.random.Generator) -> None:
@@ -47,30 +47,34 @@ class InverseHessian:
         self._generator = generator
         self._probs_KN: Array | None = None
 
-    def at(self, point: Point) -> Solve:
-        """What takes a gradient near this point to a direction."""
+    def at(self, point: Point) -> Preconditioner:
+        """The preconditioner for gradients near this point."""
         objective = self._objective
         if self._is_stale(point.outputs.probs_KN):
             self._probs_KN = point.outputs.probs_KN
             curvature_KN = _curvature(objective, point)
             if _blocks_pay(*objective.shape, objective.products.num_rows):
-                # All classes are alike at the start: one block serves them all.
+                # At weights of 0 all classes have the same curvature: one block is enough.
                 blocks_KN = curvature_KN if point.weight_FK.any() else curvature_KN[:1]
-                solve = _block_solve(objective, blocks_KN, self._generator)
+                precondition = _block_preconditioner(objective, blocks_KN, self._generator)
             else:
-                solve = _sparse_solve(objective, curvature_KN, self._generator)
-            # A constant added to every class changes no probability: best weights sum to 0 over classes.
-            self._solve = solve if objective.is_sigmoid else lambda gradient_FK: _centered(solve(gradient_FK))
-        return self._solve
+                precondition = _sparse_preconditioner(objective, curvature_KN, self._generator)
+            # A constant added to every class changes no probability: optimal weights sum to 0 over classes.
+            self._preconditioner = (
+                precondition
+                if objective.is_sigmoid
+                else lambda gradient_FK: _centered(precondition(gradient_FK))
+            )
+        return self._preconditioner
 
     def _is_stale(self, probs_KN: Array) -> bool:
         if self._probs_KN is None:
             return True
-        some = slice(None, None, 1 + probs_KN.shape[1] // _GLANCE)
+        some = slice(None, None, 1 + probs_KN.shape[1] // _COMPARED)
         old_KN, new_KN = (part[:, some] * (1 - part[:, some]) for part in (self._probs_KN, probs_KN))
         row_weight_N = self._objective.row_weight_N[some]
-        moved_N, total_N = np.abs(new_KN - old_KN).sum(axis=0), old_KN.sum(axis=0)
-        return bool(row_weight_N @ moved_N > _STALE * (row_weight_N @ total_N))
+        changed_N, total_N = np.abs(new_KN - old_KN).sum(axis=0), old_KN.sum(axis=0)
+        return bool(row_weight_N @ changed_N > _STALE * (row_weight_N @ total_N))
 
 
 def _centered(weight_FK: Array) -> Array:
@@ -95,8 +99,10 @@ def _curvature(objective: Objective, point: Point) -> Array:
     return curvature_KN
 
 
-def _sparse_solve(objective: Objective, curvature_KN: Array, generator: np.random.Generator) -> Solve:
-    """The diagonal; of many features the heaviest have a block, of all classes' mean curvature."""
+def _sparse_preconditioner(
+    objective: Objective, curvature_KN: Array, generator: np.random.Generator
+) -> Preconditioner:
+    """The diagonal; of many features, those of most curvature have a block of the classes' mean curvature."""
     num_features = objective.products.num_features
     diagonal_FK = objective.products.squares(curvature_KN)
     if objective.has_bias:
@@ -104,21 +110,21 @@ def _sparse_solve(objective: Objective, curvature_KN: Array, generator: np.rando
     diagonal_FK += _ridge(objective, len(diagonal_FK))
     if num_features < _MANY:
         return lambda gradient_FK: gradient_FK / diagonal_FK
-    heavy_T = np.argsort(diagonal_FK[:num_features].sum(axis=1))[-_HEAVY:]
-    inverse_TT = _inverse_block(objective, heavy_T, curvature_KN.mean(axis=0), generator)
+    ids_T = np.argsort(diagonal_FK[:num_features].sum(axis=1))[-_MOST_CURVED:]
+    inverse_TT = _inverse_block(objective, ids_T, curvature_KN.mean(axis=0), generator)
     if objective.has_bias:
-        heavy_T = np.append(heavy_T, num_features)
+        ids_T = np.append(ids_T, num_features)
 
-    def solve(gradient_FK: Array) -> Array:
+    def precondition(gradient_FK: Array) -> Array:
         direction_FK: Array = gradient_FK / diagonal_FK
-        direction_FK[heavy_T] = inverse_TT @ gradient_FK[heavy_T]
+        direction_FK[ids_T] = inverse_TT @ gradient_FK[ids_T]
         return direction_FK
 
-    return solve
+    return precondition
 
 
 def _ridge(objective: Objective, dim: int) -> Array:
-    """What the penalty adds to the diagonal, [F, 1]; never 0, as rows that are sure leave no curvature."""
+    """What the penalty adds to the diagonal, [F, 1]; never 0, as probabilities of 0 have no curvature."""
     precision = np.finfo(objective.products.dtype)
     ridge_F1 = np.full((dim, 1), precision.tiny / precision.eps, precision.dtype)
     ridge_F1 += objective.penalty.l2
@@ -127,17 +133,19 @@ def _ridge(objective: Objective, dim: int) -> Array:
     return ridge_F1
 
 
-def _block_solve(objective: Objective, curvature_KN: Array, generator: np.random.Generator) -> Solve:
+def _block_preconditioner(
+    objective: Objective, curvature_KN: Array, generator: np.random.Generator
+) -> Preconditioner:
     dim = objective.shape[0]
     inverse_KFF = np.empty((len(curvature_KN), dim, dim), objective.products.dtype)
     for inverse_FF, curvature_N in zip(inverse_KFF, curvature_KN, strict=True):
         inverse_FF[:] = _inverse_block(objective, slice(None), curvature_N, generator)
 
-    def solve(gradient_FK: Array) -> Array:
+    def precondition(gradient_FK: Array) -> Array:
         gradient_KF1 = gradient_FK.T[:, :, None].astype(inverse_KFF.dtype)
         return np.ascontiguousarray((inverse_KFF @ gradient_KF1)[:, :, 0].T)
 
-    return solve
+    return precondition
 
 
 def _inverse_block(
@@ -176,8 +184,8 @@ def _weighted_rows(
         return _with_ones(objective, rows_MD) * root_M[:, None], 1.0
     cumulative_N = np.cumsum(curvature_N, dtype=np.float64)
     # Systematic sampling: every row is drawn as often as expected, give or take one.
-    ticks_M = (np.arange(num_sampled) + generator.random()) * (cumulative_N[-1] / num_sampled)
-    ids_M = np.minimum(np.searchsorted(cumulative_N, ticks_M), products.num_rows - 1)
+    positions_M = (np.arange(num_sampled) + generator.random()) * (cumulative_N[-1] / num_sampled)
+    ids_M = np.minimum(np.searchsorted(cumulative_N, positions_M), products.num_rows - 1)
     return _with_ones(objective, products.rows(ids_M, features)), float(cumulative_N[-1]) / num_sampled
 
 

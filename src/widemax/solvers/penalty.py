@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from widemax.estimators.products import Array
+from widemax.solvers.products import Array
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,8 @@ Shapes: N rows, D features, F = D + 1 with biases (F = D without), K vectors of 
 
 import numpy as np
 
-from widemax.estimators.objective import Objective, Point
-from widemax.estimators.products import Array
+from widemax.solvers.objective import Objective, Point
+from widemax.solvers.products import Array
 
 _CHECK_EVERY = 10
 _POWER_STEPS = 30
@@ -18,7 +18,7 @@ def minimize(
     """FISTA with restarts until the relative duality gap is at most ``tol``.
 
     The quadratic model around a point has Böhning's curvature bound ½ (¼ for a sigmoid) times a diagonal
-    that follows the square of each feature's unit, times the largest eigenvalue that is left.
+    that is proportional to the mean square of each feature, times the largest eigenvalue after that scaling.
 
     Args:
         objective: one with an L1 penalty.
@@ -35,31 +35,33 @@ def minimize(
     """
     bound_F1 = _curvature_bound(objective)
     weight_FK = weight_FK.copy()
-    ahead_FK, momentum = weight_FK, 1.0
+    extrapolated_FK, momentum = weight_FK, 1.0
     for step in range(max_iter):
         if step % _CHECK_EVERY == 0:
             point = objective.with_best_bias(objective.at(weight_FK))
             gradient_FK = objective.gradient(point)
             if objective.optimality(point, gradient_FK).relative_gap <= tol:
                 return point, gradient_FK, step
-        ahead = objective.at(ahead_FK)
-        slope_FK = objective.gradient(ahead)
-        objective.features_part(slope_FK)[:] -= objective.penalty.l2 * objective.features_part(ahead_FK)
+        extrapolated = objective.at(extrapolated_FK)
+        slope_FK = objective.gradient(extrapolated)
+        objective.features_part(slope_FK)[:] -= objective.penalty.l2 * objective.features_part(
+            extrapolated_FK
+        )
         while True:
-            new_FK = ahead_FK - slope_FK / bound_F1
+            new_FK = extrapolated_FK - slope_FK / bound_F1
             new_DK, bound_D1 = map(objective.features_part, (new_FK, bound_F1))
             new_DK[:] = objective.penalty.proximal(new_DK, bound_D1)
-            move_FK = new_FK - ahead_FK
-            model = ahead.outputs.loss + float(np.vdot(slope_FK, move_FK))
+            move_FK = new_FK - extrapolated_FK
+            model = extrapolated.outputs.loss + float(np.vdot(slope_FK, move_FK))
             model += float((bound_F1 * np.square(move_FK)).sum()) / 2
-            # The largest eigenvalue was iterated for, so the bound may need a little more.
+            # The largest eigenvalue is an estimate from below, so the bound may have to rise.
             if objective.at(new_FK).outputs.loss <= model + 1e-12 * abs(model):
                 break
             bound_F1 *= 1.5
-        if np.vdot(bound_F1 * (ahead_FK - new_FK), new_FK - weight_FK) > 0:
+        if np.vdot(bound_F1 * (extrapolated_FK - new_FK), new_FK - weight_FK) > 0:
             momentum = 1.0
         new_momentum = (1 + (1 + 4 * momentum**2) ** 0.5) / 2
-        ahead_FK = new_FK + (momentum - 1) / new_momentum * (new_FK - weight_FK)
+        extrapolated_FK = new_FK + (momentum - 1) / new_momentum * (new_FK - weight_FK)
         weight_FK, momentum = new_FK, new_momentum
     point = objective.with_best_bias(objective.at(weight_FK))
     return point, objective.gradient(point), max_iter

@@ -1,4 +1,4 @@
-"""L-BFGS with an approximate inverse Hessian inside, for the objective without an L1 penalty.
+"""Preconditioned L-BFGS, for the objective without an L1 penalty.
 
 Shapes: N rows, F features and biases, K vectors of weights.
 """
@@ -11,16 +11,16 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from widemax.estimators.curvature import InverseHessian, Solve
-from widemax.estimators.objective import Objective, Point
-from widemax.estimators.products import Array
+from widemax.solvers.curvature import InverseHessian, Preconditioner
+from widemax.solvers.objective import Objective, Point
+from widemax.solvers.products import Array
 
 _MEMORY = 5
 _SLOPE_SHARE = 0.4
 _TRIALS = 30
 
 
-class Pair(NamedTuple):
+class Correction(NamedTuple):
     """A step, the change of the gradient along it, and 1 / ⟨step, change⟩."""
 
     step_FK: Array
@@ -28,36 +28,36 @@ class Pair(NamedTuple):
     inverse: float
 
 
-class Pairs:
-    """The latest steps, from which L-BFGS knows the curvature."""
+class History:
+    """The latest corrections, from which L-BFGS estimates the curvature."""
 
     def __init__(self) -> None:
-        self._pairs: deque[Pair] = deque(maxlen=_MEMORY)
+        self._corrections: deque[Correction] = deque(maxlen=_MEMORY)
 
     def add(self, step_FK: Array, change_FK: Array) -> None:
         product = float(np.vdot(step_FK, change_FK))
         if product > 0:
-            self._pairs.append(Pair(step_FK, change_FK, 1 / product))
+            self._corrections.append(Correction(step_FK, change_FK, 1 / product))
 
-    def astype(self, dtype: npt.DTypeLike) -> "Pairs":
+    def astype(self, dtype: npt.DTypeLike) -> "History":
         """The same in another precision."""
-        pairs = Pairs()
-        for step_FK, change_FK, _ in self._pairs:
-            pairs.add(step_FK.astype(dtype), change_FK.astype(dtype))
-        return pairs
+        history = History()
+        for step_FK, change_FK, _ in self._corrections:
+            history.add(step_FK.astype(dtype), change_FK.astype(dtype))
+        return history
 
-    def direction(self, gradient_FK: Array, solve: Solve) -> Array:
-        """−H⁻¹ gradient by the two-loop recursion around ``solve``, scaled to the latest pair."""
+    def direction(self, gradient_FK: Array, precondition: Preconditioner) -> Array:
+        """−H⁻¹ gradient by the two-loop recursion around a preconditioner scaled to the latest correction."""
         rest_FK = gradient_FK.copy()
         shares = []
-        for step_FK, change_FK, inverse in reversed(self._pairs):
+        for step_FK, change_FK, inverse in reversed(self._corrections):
             shares.append(inverse * float(np.vdot(step_FK, rest_FK)))
             _add(rest_FK, -shares[-1], change_FK)
-        direction_FK = solve(rest_FK)
-        if self._pairs:
-            _, change_FK, inverse = self._pairs[-1]
-            direction_FK /= inverse * float(np.vdot(change_FK, solve(change_FK)))
-        for (step_FK, change_FK, inverse), share in zip(self._pairs, reversed(shares), strict=True):
+        direction_FK = precondition(rest_FK)
+        if self._corrections:
+            _, change_FK, inverse = self._corrections[-1]
+            direction_FK /= inverse * float(np.vdot(change_FK, precondition(change_FK)))
+        for (step_FK, change_FK, inverse), share in zip(self._corrections, reversed(shares), strict=True):
             _add(direction_FK, share - inverse * float(np.vdot(change_FK, direction_FK)), step_FK)
         return np.negative(direction_FK, out=direction_FK)
 
@@ -74,7 +74,7 @@ def minimize(
     tol: float,
     max_iter: int,
     inverse: InverseHessian,
-    pairs: Pairs,
+    history: History,
     least_gain: float = 0.0,
 ) -> tuple[Point, Array, int]:
     """Steps until the relative duality gap is at most ``tol``, or the precision is exhausted.
@@ -84,34 +84,34 @@ def minimize(
         weight_FK: start, in the objective's precision.
         tol: relative gap to stop at; without any penalty, the largest entry of the gradient.
         max_iter: at most so many steps.
-        inverse: knowledge of the curvature, renewed as it moves.
-        pairs: further knowledge of the curvature, which grows.
+        inverse: the preconditioner, computed again as the curvature changes.
+        history: earlier corrections; new ones are added.
         least_gain: stop where a step is expected to lower the objective by a smaller share than this.
 
     Returns:
         The point, the gradient there, and the number of steps.
     """
     point = objective.at(weight_FK)
-    if not objective.is_draft:
+    if not objective.is_single:
         point = objective.with_best_bias(point)
     gradient_FK = objective.gradient(point)
     for step in range(max_iter):
         if _seems_optimal(objective, point, gradient_FK, tol):
-            if objective.is_draft:
+            if objective.is_single:
                 return point, gradient_FK, step
             settled = objective.with_best_bias(point)
             if settled is not point:
                 point, gradient_FK = settled, objective.gradient(settled)
             if _seems_optimal(objective, point, gradient_FK, tol):
                 return point, gradient_FK, step
-        direction_FK = pairs.direction(gradient_FK, inverse.at(point))
+        direction_FK = history.direction(gradient_FK, inverse.at(point))
         if -float(np.vdot(gradient_FK, direction_FK)) < 2 * least_gain * objective.value(point):
             return point, gradient_FK, step
         moved = line_search(objective, point, gradient_FK, direction_FK)
         if moved is None:
             return point, gradient_FK, step
         new_gradient_FK = objective.gradient(moved)
-        pairs.add(moved.weight_FK - point.weight_FK, new_gradient_FK - gradient_FK)
+        history.add(moved.weight_FK - point.weight_FK, new_gradient_FK - gradient_FK)
         point, gradient_FK = moved, new_gradient_FK
     return point, gradient_FK, max_iter
 
@@ -128,8 +128,8 @@ def _seems_optimal(objective: Objective, point: Point, gradient_FK: Array, tol: 
 def line_search(objective: Objective, point: Point, gradient_FK: Array, direction_FK: Array) -> Point | None:
     """A point along the direction where the slope is a fraction of what it was, by Newton with a bracket.
 
-    Products with the features are taken once; a trial costs O(NK). None where the slope, or the progress,
-    drowns in rounding.
+    Products with the features are taken once; a trial costs O(NK). None where the slope, or the decrease,
+    is below the rounding error.
 
     Source: Hager and Zhang, "A new conjugate gradient method with guaranteed descent and an efficient line
         search", SIAM J. Optim. 2005, sec. 4 (approximate Wolfe conditions).
@@ -137,24 +137,29 @@ def line_search(objective: Objective, point: Point, gradient_FK: Array, directio
     eps = float(np.finfo(objective.products.dtype).eps)
     value = objective.value(point)
     slope = float(np.vdot(gradient_FK, direction_FK))
-    # A draft ends where its objective no longer shows progress; float64 goes on by the slope alone.
-    if not -slope > (eps / 8 * abs(value) if objective.is_draft else 0):
+    # float32 ends where the objective no longer decreases measurably; float64 goes on by the slope alone.
+    if not -slope > (eps / 8 * abs(value) if objective.is_single else 0):
         return None
-    along_KN = objective.logits(direction_FK)
-    own, own_along = objective.own(point.outputs.logits_KN), objective.own(along_KN)
+    direction_KN = objective.logits(direction_FK)
+    label_mean = objective.label_mean(point.outputs.logits_KN)
+    label_slope = objective.label_mean(direction_KN)
     weight_DK, direction_DK = map(objective.features_part, (point.weight_FK, direction_FK))
     ridge_slope = objective.penalty.l2 * float(np.vdot(weight_DK, direction_DK))
-    ridge_bend = objective.penalty.l2 * float(np.vdot(direction_DK, direction_DK))
+    ridge_curvature = objective.penalty.l2 * float(np.vdot(direction_DK, direction_DK))
     low, high, length = 0.0, math.inf, 1.0
     for _ in range(_TRIALS):
-        outputs = objective.outputs(point.outputs.logits_KN + length * along_KN, own + length * own_along)
-        mean_N = (outputs.probs_KN * along_KN).sum(axis=0)
-        trial_slope = float(objective.row_weight_N @ mean_N) - own_along + ridge_slope + length * ridge_bend
-        gain = outputs.loss - point.outputs.loss + length * ridge_slope + length**2 / 2 * ridge_bend
+        outputs = objective.outputs(
+            point.outputs.logits_KN + length * direction_KN, label_mean + length * label_slope
+        )
+        mean_N = (outputs.probs_KN * direction_KN).sum(axis=0)
+        trial_slope = (
+            float(objective.row_weight_N @ mean_N) - label_slope + ridge_slope + length * ridge_curvature
+        )
+        gain = outputs.loss - point.outputs.loss + length * ridge_slope + length**2 / 2 * ridge_curvature
         if abs(trial_slope) <= -_SLOPE_SHARE * slope and gain <= 8 * eps * abs(value):
             return Point(point.weight_FK + length * direction_FK, outputs)
         low, high = (low, length) if trial_slope > 0 else (length, high)
-        bend = objective.bend(outputs, along_KN) + ridge_bend
-        newton = length - trial_slope / bend if bend > 0 else math.inf
+        curvature = objective.second_derivative(outputs, direction_KN) + ridge_curvature
+        newton = length - trial_slope / curvature if curvature > 0 else math.inf
         length = newton if low < newton < high else (low + high) / 2 if high < math.inf else 2 * length
     return None

@@ -1,4 +1,4 @@
-"""Mean cross-entropy of a linear model with a penalty, and how far a point is from its optimum.
+"""Mean cross-entropy of a linear model with a penalty, and a bound on the distance to its optimum.
 
 Shapes: N rows, D features, F = D + 1 rows of weights with the biases last (F = D without), K vectors of
 weights: one a class of a softmax, or one a yes-or-no question, of which two classes are a single one.
@@ -8,10 +8,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from widemax.estimators.penalty import Penalty
-from widemax.estimators.products import Array, Products
+from widemax.solvers.penalty import Penalty
+from widemax.solvers.products import Array, Products
 
-# Logits of one block, with what is made of them, stay in the cache.
+# Logits and probabilities of one block stay in the cache.
 _BLOCK_BYTES = 1 << 20
 _BIAS_STEPS = 50
 _BIAS_TOLERANCE = 1e-13
@@ -20,7 +20,7 @@ _LOSS_NOISE = 1e-10
 
 @dataclass(frozen=True)
 class Outputs:
-    """What follows from the logits; ``loss`` is the weighted mean of the cross-entropy."""
+    """Logits, their probabilities, and the weighted mean of the cross-entropy."""
 
     logits_KN: Array
     probs_KN: Array
@@ -29,7 +29,7 @@ class Outputs:
 
 @dataclass(frozen=True)
 class Point:
-    """Weights and what they give."""
+    """Weights with their outputs."""
 
     weight_FK: Array
     outputs: Outputs
@@ -37,7 +37,7 @@ class Point:
 
 @dataclass(frozen=True)
 class Optimality:
-    """How near a point is to the optimum; ``gap`` bounds objective − optimum from above."""
+    """Bounds on the distance to the optimum; ``gap`` bounds objective − optimum from above."""
 
     objective: float
     gradient_norm: float
@@ -76,18 +76,18 @@ class Objective:
         self.products = products
         self.penalty = penalty
         self.has_bias = has_bias
-        self.is_draft = products.dtype != np.float64
+        self.is_single = products.dtype != np.float64
         self.is_sigmoid = labels.ndim == 2
         self.num_vectors = num_vectors
         self.row_weight_N = row_weight_N
         self._labels = labels
-        # Where each label's, or each yes's, entry lies in a flat [K, N] array.
+        # The entry of each label, or of each yes, in a flat [K, N] array.
         num_rows = len(labels)
         if self.is_sigmoid:
-            self._own = np.flatnonzero(labels.T)
+            self._label_places = np.flatnonzero(labels.T)
         else:
-            self._own = labels * num_rows + np.arange(num_rows)
-        self._own_weight = row_weight_N[self._own % num_rows]
+            self._label_places = labels * num_rows + np.arange(num_rows)
+        self._label_weight = row_weight_N[self._label_places % num_rows]
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -106,10 +106,10 @@ class Objective:
 
     def at(self, weight_FK: Array) -> Point:
         logits_KN = self.logits(weight_FK)
-        return Point(weight_FK, self.outputs(logits_KN, self.own(logits_KN)))
+        return Point(weight_FK, self.outputs(logits_KN, self.label_mean(logits_KN)))
 
-    def outputs(self, logits_KN: Array, own: float) -> Outputs:
-        """What follows from logits whose mean at the labels is known."""
+    def outputs(self, logits_KN: Array, label_mean: float) -> Outputs:
+        """The outputs of logits whose mean at the labels is known."""
         probs_KN = np.empty_like(logits_KN)
         log_partition_N = np.empty_like(logits_KN[0])
         normalize = _sigmoid if self.is_sigmoid else _softmax
@@ -117,11 +117,11 @@ class Objective:
         for start in range(0, logits_KN.shape[1], size):
             block = slice(start, start + size)
             log_partition_N[block] = normalize(logits_KN[:, block], out=probs_KN[:, block])
-        return Outputs(logits_KN, probs_KN, float(self.row_weight_N @ log_partition_N) - own)
+        return Outputs(logits_KN, probs_KN, float(self.row_weight_N @ log_partition_N) - label_mean)
 
-    def own(self, values_KN: Array) -> float:
+    def label_mean(self, values_KN: Array) -> float:
         """Σ_i ω_i v_i,label."""
-        return float(self._own_weight @ values_KN.ravel().take(self._own))
+        return float(self._label_weight @ values_KN.ravel().take(self._label_places))
 
     def value(self, point: Point) -> float:
         return point.outputs.loss + self.penalty.value(self.features_part(point.weight_FK))
@@ -129,7 +129,7 @@ class Objective:
     def residual(self, outputs: Outputs) -> Array:
         """∂ loss / ∂ logits, [K, N]."""
         residual_KN: Array = outputs.probs_KN * self.row_weight_N.astype(self.products.dtype)
-        residual_KN.ravel()[self._own] -= self._own_weight
+        residual_KN.ravel()[self._label_places] -= self._label_weight
         return residual_KN
 
     def gradient(self, point: Point) -> Array:
@@ -174,7 +174,7 @@ class Objective:
 
     def _shifted(self, outputs: Outputs, bias_K: Array) -> Outputs:
         logits_KN = outputs.logits_KN + bias_K[:, None]
-        return self.outputs(logits_KN, self.own(logits_KN))
+        return self.outputs(logits_KN, self.label_mean(logits_KN))
 
     def optimality(self, point: Point, gradient_FK: Array) -> Optimality:
         """The duality gap at the dual point of the probabilities; see docs/softmax-regression.md.
@@ -198,7 +198,7 @@ class Objective:
         slope_DK = gradient_DK - penalty.l2 * weight_DK
         if penalty.l2:
             return penalty.fenchel_gap(weight_DK, slope_DK)
-        # Without l2 the dual point is pulled towards the labels until it is feasible.
+        # Without l2 the dual point is moved towards the labels until it is feasible.
         share = min(1.0, penalty.l1 / max(float(np.abs(slope_DK).max()), np.finfo(float).tiny))
         return self._divergence(point, share) + penalty.fenchel_gap(weight_DK, share * slope_DK)
 
@@ -215,12 +215,12 @@ class Objective:
         others = share * (1 - prob) * np.log(share)
         return float(self.row_weight_N @ (dual * np.log(dual / prob) + others).sum(axis=0))
 
-    def bend(self, outputs: Outputs, along_KN: Array) -> float:
+    def second_derivative(self, outputs: Outputs, direction_KN: Array) -> float:
         """Second derivative of the loss along a direction of the logits."""
-        weighted_KN = outputs.probs_KN * along_KN
+        weighted_KN = outputs.probs_KN * direction_KN
         subtracted_KN = weighted_KN if self.is_sigmoid else weighted_KN.sum(axis=0)
-        bend_N = (weighted_KN * (along_KN - subtracted_KN)).sum(axis=0)
-        return float(self.row_weight_N @ bend_N)
+        curvature_N = (weighted_KN * (direction_KN - subtracted_KN)).sum(axis=0)
+        return float(self.row_weight_N @ curvature_N)
 
 
 def _softmax(logits_KN: Array, *, out: Array) -> Array:
