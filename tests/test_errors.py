@@ -18,6 +18,7 @@ CLASSES = [
 TREE = {
     "UsageError": ("WidemaxError", ValueError, 2),
     "ConfigError": ("UsageError", ValueError, 2),
+    "OptionError": ("ConfigError", TypeError, 2),
     "UnknownNameError": ("UsageError", LookupError, 2),
     "ShapeError": ("UsageError", ValueError, 2),
     "ArgumentError": ("UsageError", TypeError, 2),

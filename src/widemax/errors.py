@@ -5,7 +5,7 @@
     WidemaxError
     ├── UsageError (ValueError)           exit 2   the call is wrong
     │   ├── ConfigError                            a key or value of a config
-    │   │   └── OptionError (TypeError)            an option of a call or a member
+    │   │   └── OptionError (TypeError)            an option of a call or of a member
     │   ├── UnknownNameError (LookupError)         a name no registry knows
     │   ├── ShapeError                             an array of the wrong shape
     │   └── ArgumentError (TypeError)              an argument of the wrong kind

@@ -212,7 +212,7 @@ def test_labels_and_hidden_vectors_must_fit():
 @pytest.mark.parametrize("options", [{"rate": 1.5}, {"rate": -0.1}, {"strength": -1}])
 def test_options_out_of_range_are_refused(options):
     with pytest.raises(ConfigError, match=f"option '{next(iter(options))}'"):
-        auxiliaries.check_options("center_loss", options)
+        auxiliaries.options("center_loss").complete(options)
 
 
 def test_registry_knows_the_members():

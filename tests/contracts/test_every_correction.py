@@ -32,7 +32,7 @@ LIMIT = 0.4
 def sampler_choices() -> list[Any]:
     choices = []
     for name in samplers:
-        field = samplers.options(name).model_fields.get("duplicates")
+        field = samplers.options(name).keywords.get("duplicates")
         for rule in [None] if field is None else typing.get_args(field.annotation):
             options = samplers.options(name).complete({} if rule is None else {"duplicates": rule})
             choices.append(pytest.param(name, options, id=f"{name} {rule or ''}".strip()))

@@ -29,7 +29,7 @@ def variants(registry: Registry[Any], option: str) -> list[Any]:
     """Every member with each choice of an option, if it has the option."""
     cases = []
     for name in registry:
-        field = registry.options(name).model_fields.get(option)
+        field = registry.options(name).keywords.get(option)
         choices = [None] if field is None else typing.get_args(field.annotation)
         for choice in choices:
             options = registry.options(name).complete({} if choice is None else {option: choice})
@@ -148,7 +148,7 @@ def test_exact_head_learns_with_every_loss(name: str) -> None:
 
 # Optimizers.
 
-DECAYED = [name for name in optimizers if "weight_decay" in optimizers.options(name).model_fields]
+DECAYED = [name for name in optimizers if "weight_decay" in optimizers.options(name).keywords]
 
 
 @pytest.mark.parametrize(

@@ -284,7 +284,7 @@ def test_options_out_of_range_are_refused(name, options):
 @ALL
 def test_options_of_the_table_pass(case):
     options = {**case.options, **({"norms": torch.ones(1)} if case.name == "adaface" else {})}
-    checked = losses.check_options(case.name, options)
+    checked = losses.options(case.name).complete(options)
     assert {key: checked[key] for key in options} == options
 
 

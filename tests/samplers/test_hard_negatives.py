@@ -192,7 +192,7 @@ def test_what_is_missing_or_out_of_range_is_named():
     with pytest.raises(UsageError, match="'hard_negatives' follows the model"):
         build().draw(ALL_IDS, 5, generator=generator())
     with pytest.raises(ConfigError, match="hard_share"):
-        samplers.check_options("hard_negatives", {"hard_share": 1.5})
+        samplers.options("hard_negatives").complete({"hard_share": 1.5})
 
 
 def test_fifty_thousand_classes():

@@ -71,7 +71,7 @@ def test_proposals_without_rejection_are_caught(way):
 
 def test_options_out_of_range_are_named():
     with pytest.raises(ConfigError, match="alpha"):
-        samplers.check_options("quadratic_kernel", {"alpha": -1.0})
+        samplers.options("quadratic_kernel").complete({"alpha": -1.0})
 
 
 def test_many_draws_look_at_every_class_once_and_few_at_few():

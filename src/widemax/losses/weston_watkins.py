@@ -15,7 +15,7 @@ def weston_watkins(
     logits: Tensor,
     labels: Tensor,
     *,
-    margin: Annotated[float, Field(gt=0.0)] = 1.0,
+    margin: Annotated[float, Field(ge=0.0)] = 1.0,
     squared: bool = False,
     ignore_index: int = -100,
 ) -> Tensor:
