@@ -30,7 +30,7 @@ def measure_one(kind: str, loss: str, num_classes: int, dim: int, batch_size: in
     from widemax.classes import Classes
     from widemax.heads import heads
     from widemax.optim import RowwiseAdagrad
-    from widemax.planner import calibrate, plan
+    from widemax.planner import plan
 
     torch.manual_seed(SEED)
     predicted = plan(
@@ -38,7 +38,6 @@ def measure_one(kind: str, loss: str, num_classes: int, dim: int, batch_size: in
         dim=dim,
         batch_size=batch_size,
         num_rows=None,
-        calibration=calibrate(),
         available_bytes=1 << 50,
     )
     cost = next(cost for cost in predicted.costs if cost.kind == kind)

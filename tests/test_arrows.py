@@ -35,14 +35,16 @@ ARROWS = {
     "solvers": {*GROUND, "losses", "numerics"},
     "estimators": {
         *GROUND,
-        *("heads", "solvers", "optim", "search", "evaluation", "numerics", "storage"),
+        *("heads", "solvers", "optim", "search", "evaluation", "numerics", "storage", "threads"),
     },
-    "planner": {*GROUND, "heads", "kernels", "config"},
+    "threads": set(),
+    "machine": {"storage", "threads"},
+    "planner": {*GROUND, "heads", "optim", "kernels", "config", "machine", "threads"},
     "artifact": {*GROUND, "heads", "encoders", "data", "config", "storage"},
     "training": {
         *GROUND,
         *("heads", "encoders", "optim", "kernels", "data", "evaluation", "artifact"),
-        *("planner", "config", "storage"),
+        *("planner", "config", "storage", "threads"),
     },
     "recipes": {
         *GROUND,

@@ -36,7 +36,8 @@ def test_sections_are_keywords_and_paths_are_texts() -> None:
             {**LEAST, "train": {"epochs": 0}},
             "'epochs' in [train]: must be greater than or equal to 1, got 0",
         ),
-        ({**LEAST, "train": {"device": "cuda"}}, "'device' in [train]: must be 'cpu', got 'cuda'."),
+        ({**LEAST, "train": {"device": "cuda"}}, "'device' in [train] is no longer a key: training runs on"),
+        ({"data": {"train": "x", "test": ["y"]}}, "'test' in [data] is no longer a key: leave it out, and"),
         (
             {**LEAST, "train": {"batch_size": 0}},
             "'batch_size' in [train]: must be greater than or equal to 1 or must be 'auto', got 0.",
@@ -56,6 +57,11 @@ def test_what_is_wrong_is_named(values: dict[str, object], sentence: str) -> Non
     with pytest.raises(ConfigError) as raised:
         Config.from_dict(values)
     assert sentence in str(raised.value)
+
+
+def test_former_keys_of_saved_runs_are_passed_over() -> None:
+    former = {"data": {"train": "rows.csv", "test": []}, "train": {"precision": "float32", "device": "cpu"}}
+    assert Config.from_dict(former) == Config.from_dict(LEAST)
 
 
 def test_the_complete_config_reads_back_the_same(tmp_path: Path) -> None:

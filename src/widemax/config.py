@@ -20,6 +20,13 @@ from widemax.task import Task
 PathText = Annotated[str, BeforeValidator(lambda value: str(value) if isinstance(value, Path) else value)]
 """A path as its text, which TOML can hold."""
 
+# Keys that did nothing; runs saved with them still load.
+FORMER_KEYS: dict[tuple[str, str], tuple[Any, str]] = {
+    ("train", "precision"): ("float32", "training computes in float32. Leave it out."),
+    ("train", "device"): ("cpu", "training runs on the CPU. Leave it out."),
+    ("data", "test"): ([], "leave it out, and give the test data to `widemax evaluate`."),
+}
+
 
 class Section(BaseModel):
     """One table of the TOML file."""
@@ -51,7 +58,6 @@ class DataConfig(Section):
         train: the training data: files, globs, folders of images, or one name from ``widemax data list``;
             empty where ``train`` is given a frame.
         valid: data for validation, named likewise; without it ``valid_fraction`` of ``train`` is held out.
-        test: data for a final test, named likewise.
         input: the columns that the model reads; every column but the target when empty.
         target: the column of labels; ``widemax init`` guesses it.
         format: the format of the files, such as "csv"; told from the file names when it is not given.
@@ -66,7 +72,6 @@ class DataConfig(Section):
 
     train: tuple[PathText, ...] = ()
     valid: tuple[PathText, ...] = ()
-    test: tuple[PathText, ...] = ()
     input: tuple[str, ...] = ()
     target: str | None = None
     format: str | None = None
@@ -76,7 +81,7 @@ class DataConfig(Section):
     valid_fraction: float = Field(default=0.1, ge=0.0, lt=1.0)
     max_valid_rows: int = Field(default=5_000, ge=1)
 
-    @field_validator("train", "valid", "test", "input", mode="before")
+    @field_validator("train", "valid", "input", mode="before")
     @classmethod
     def _one_is_a_list(cls, value: Any) -> Any:
         if hasattr(value, "__arrow_c_stream__"):
@@ -118,8 +123,6 @@ class TrainConfig(Section):
         refit: train once more on all rows, held-out rows included, for the best number of epochs; "auto" does
             so where rows were held out of ``train``.
         checkpoint_every_s: seconds between checkpoints.
-        precision: the type of weights and arithmetic.
-        device: where the model is trained.
         seed: the start of all randomness: the same seed on the same machine gives the same result.
     """
 
@@ -133,8 +136,6 @@ class TrainConfig(Section):
     patience: int = Field(default=3, ge=1)
     refit: bool | Literal["auto"] = "auto"
     checkpoint_every_s: float = Field(default=60.0, gt=0.0)
-    precision: Literal["float32"] = "float32"
-    device: Literal["cpu"] = "cpu"
     seed: int = Field(default=0, ge=0, lt=2**63)
 
 
@@ -167,6 +168,12 @@ class Config(Section):
     output: OutputConfig = OutputConfig()
 
     def __init__(self, **sections: Any) -> None:
+        for (section, key), (only, advice) in FORMER_KEYS.items():
+            table = sections.get(section)
+            if isinstance(table, Mapping) and key in table:
+                if table[key] != only:
+                    raise ConfigError(f"{key!r} in [{section}] is no longer a key: {advice}")
+                sections[section] = {name: table[name] for name in table if name != key}
         try:
             super().__init__(**sections)
         except ValidationError as error:

@@ -43,11 +43,19 @@ def examine() -> dict[str, Any]:
     import psutil
     import torch
 
+    from widemax.machine import machine_file, this_machine
+
+    machine = this_machine()
     return {
         "python": platform.python_version(),
         "platform": platform.platform(),
         "packages": {name: installed_version(name) for name in PACKAGES},
         "threads": torch.get_num_threads(),
+        "machine": {
+            "flops_per_s": machine.flops_per_s,
+            "bytes_per_s": machine.bytes_per_s,
+            "kept in": str(machine_file()),
+        },
         "cpu": torch.backends.cpu.get_cpu_capability(),
         "cuda_devices": torch.cuda.device_count(),
         "memory_bytes": psutil.virtual_memory().total,

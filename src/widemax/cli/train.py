@@ -58,9 +58,11 @@ def command(
         train=train,
         out=out,
     )
+    from widemax.kernels import keep_freed_memory
     from widemax.training.loop import train as train_model
     from widemax.training.progress import reporter_for_terminal
 
+    keep_freed_memory()
     finish(train_model(config, reporter=reporter_for_terminal(), overwrite=overwrite), json=json)
 
 

@@ -12,7 +12,7 @@ from widemax.data.formats import MEMORY, ArrowStream, Frame, Source, format_of
 from widemax.data.formats.idx import idx_split
 from widemax.data.sets import PublicSet, sets
 from widemax.errors import ArgumentError, DataError, UnknownNameError, UsageError, did_you_mean
-from widemax.storage import saving, sha256
+from widemax.storage import cache_folder, saving, sha256
 
 Data = str | Path | Frame | ArrowStream
 """A path, a glob, the name of a data set, or a frame in memory."""
@@ -41,7 +41,7 @@ def get(name: str, into: Path | None = None) -> Path:
     data_set = sets[name]()
     if data_set.bundled and into is None:
         return _BUNDLED
-    folder = _cache() / name if into is None else Path(into)
+    folder = cache_folder() / name if into is None else Path(into)
     if not _complete(data_set, folder):
         _prepare(data_set, _originals(data_set), folder)
     return folder
@@ -61,7 +61,7 @@ def at_hand(name: str) -> bool:
     originals = Path(os.environ.get("WIDEMAX_DATA", "")) / name
     return (
         data_set.bundled
-        or _complete(data_set, _cache() / name)
+        or _complete(data_set, cache_folder() / name)
         or all((originals / file.name).is_file() for file in data_set.files)
     )
 
@@ -157,10 +157,6 @@ def _named(item: str, path: Path) -> Path:
         hint = f"did you mean {path.parent / near[0]}?" if near else "check the path."
         raise DataError(f"there is no file {item}; {hint}")
     raise UnknownNameError(f"{item!r} is neither a file nor a data set; {did_you_mean(name, sets.names())}")
-
-
-def _cache() -> Path:
-    return Path(os.environ.get("WIDEMAX_CACHE") or Path.home() / ".cache" / "widemax")
 
 
 def _complete(data_set: PublicSet, folder: Path) -> bool:

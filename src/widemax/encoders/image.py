@@ -123,6 +123,13 @@ class ImageEncoder(Encoder):
         self.register_buffer("mean_C", torch.empty(0, dtype=torch.float64))
         self.register_buffer("scale_C", torch.empty(0, dtype=torch.float64))
 
+    @property
+    def operations(self) -> int:
+        num_pixels = int(self.shape_3[0] * self.shape_3[1])
+        filters = enumerate(self.filters)  # each block halves height and width
+        convolutions = sum(int(weight.numel()) * num_pixels >> 2 * block for block, weight in filters)
+        return convolutions + sum(weight.numel() for weight in self.mlp.parameters())
+
     def featurize(self, columns: Mapping[str, pa.Array]) -> Features:
         return {name: _pixels(self.column(columns, name), column=name) for name, _ in self.columns}
 

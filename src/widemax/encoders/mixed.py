@@ -101,6 +101,10 @@ class MixedEncoder(Encoder):
             assert isinstance(part, Encoder)
             yield name, part
 
+    @property
+    def operations(self) -> int:
+        return sum(part.operations for _, part in self._parts())
+
     def featurize(self, columns: Mapping[str, pa.Array]) -> Features:
         return {
             f"{name}/{key}": found

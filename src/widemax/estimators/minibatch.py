@@ -25,6 +25,7 @@ from widemax.estimators.base import (
 from widemax.estimators.options import check_options
 from widemax.heads.linear import LinearHead
 from widemax.optim import RowOptimizer, linear_decay
+from widemax.threads import threads_for, using_threads
 
 _BLOCK = 4096
 """Rows that are answered at once."""
@@ -152,15 +153,17 @@ class MinibatchClassifier(ProbabilisticClassifier, ABC):
             self.classes_ = np.concatenate([self.classes_, new_classes])
         labels_N = torch.from_numpy(self._places(y))
         num_steps = epochs * -(-len(y) // self.batch_size)
-        for step, ids_B in enumerate(self._batches(len(y), epochs, generator)):
-            factor = linear_decay(step, num_steps) if decays else 1.0
-            optimizer.param_groups[0]["lr"] = factor * self.learning_rate
-            features_BD = self._tensor(X[ids_B])
-            hidden_BH = self._hidden(layers, features_BD)
-            loss = head(hidden_BH, labels_N[ids_B], sample_weight=share_N[ids_B], reduction="sum")
-            optimizer.zero_grad()
-            (loss / len(ids_B)).backward()
-            optimizer.step()
+        operations = 6 * self.batch_size * sum(parameter.numel() for parameter in parameters)
+        with using_threads(threads_for(operations)):
+            for step, ids_B in enumerate(self._batches(len(y), epochs, generator)):
+                factor = linear_decay(step, num_steps) if decays else 1.0
+                optimizer.param_groups[0]["lr"] = factor * self.learning_rate
+                features_BD = self._tensor(X[ids_B])
+                hidden_BH = self._hidden(layers, features_BD)
+                loss = head(hidden_BH, labels_N[ids_B], sample_weight=share_N[ids_B], reduction="sum")
+                optimizer.zero_grad()
+                (loss / len(ids_B)).backward()
+                optimizer.step()
         optimizer.catch_up()
         self.coef_, self.intercept_ = head.weight.detach().numpy(), head.bias.detach().numpy()
         self.moments_ = [

@@ -5,6 +5,7 @@ Shape letters: R rows of a block: those touched by a step, or all C rows of a pa
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from inspect import unwrap
 from itertools import chain
 from typing import Annotated, Any, TypeAlias, overload
 
@@ -47,6 +48,10 @@ class RowOptimizer(torch.optim.Optimizer, ABC):
         params: parameters or groups, as for any torch optimizer.
         defaults: the options of a group that sets none; ``lr`` and ``seed`` are needed.
     """
+
+    # As torch has them, without the wrapper that loads its compiler, which no step here needs.
+    add_param_group = unwrap(torch.optim.Optimizer.add_param_group)
+    zero_grad = unwrap(torch.optim.Optimizer.zero_grad)
 
     def __init__(self, params: ParamsT, defaults: Group) -> None:
         decay = defaults["lr"] * defaults.get("weight_decay", 0.0)

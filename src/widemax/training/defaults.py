@@ -5,12 +5,12 @@ from typing import Any, Literal
 
 from widemax.config import Config
 from widemax.data import LabelVocabulary, Schema
-from widemax.encoders import default_encoder, encoders
+from widemax.encoders import Encoder, default_encoder, encoders
 from widemax.errors import ConfigError, did_you_mean
 from widemax.evaluation.metrics import metrics
 from widemax.heads import heads
 from widemax.optim import optimizers
-from widemax.planner import Plan, plan
+from widemax.planner import FLOAT_BYTES, Plan, optimizer_bytes, plan
 from widemax.task import Task
 
 MIN_BATCH, MAX_BATCH = 64, 512
@@ -49,37 +49,46 @@ def decide_task(config: Config, schema: Schema, *, labels_in_histories: float) -
 
 
 def complete_rest(
-    config: Config, vocabulary: LabelVocabulary, *, task: Task, dim: int, num_rows: int
+    config: Config, vocabulary: LabelVocabulary, *, task: Task, encoder: Encoder, num_rows: int
 ) -> tuple[Config, Plan | None]:
     """Decide batch size, head, optimizer and metric; the plan is None where the head was named."""
-    train = config.train
+    train, dim = config.train, encoder.dim
     batch_size = decide_batch_size(train.batch_size, num_rows)
+    optimizer = encoder.optimizer if train.optimizer == "auto" else train.optimizer
+    optimizers[optimizer]
     head_plan = None
-    kind = config.head.kind
+    kind, head_options = config.head.kind, config.head.options
     if kind == "auto":
         head_plan = plan(
             num_classes=len(vocabulary),
             dim=dim,
             batch_size=batch_size,
             num_rows=num_rows,
+            num_sampled=head_options.get("num_sampled"),
             num_labels_per_row=float(vocabulary.counts.sum()) / num_rows,
+            optimizer=optimizer,
+            encoder_bytes=encoder_bytes(encoder, optimizer),
+            encoder_operations=encoder.operations,
+            epochs=train.epochs,
             time_limit_s=train.time_limit_s,
         )
         kind = head_plan.choice
-    options = {"loss": task.loss, **config.head.options}
+        if head_plan.num_sampled is None:
+            head_options.pop("num_sampled", None)
+        else:
+            head_options["num_sampled"] = head_plan.num_sampled
+    options = {"loss": task.loss, **head_options}
     plain_softmax = options["loss"] in ("cross_entropy", {"kind": "cross_entropy"}) and "score" not in options
     if plain_softmax:
         options = {**heads[kind].training_options, **options}
     if options.pop("dim", dim) != dim:
         raise ConfigError(f"head.dim must equal the encoder's dim {dim}; leave it out.")
-    encoder = encoders[config.encoder.kind]
     values: dict[str, Any] = {
         "batch_size": batch_size,
-        "optimizer": encoder.optimizer if train.optimizer == "auto" else train.optimizer,
+        "optimizer": optimizer,
         "learning_rate": encoder.learning_rate if train.learning_rate == "auto" else train.learning_rate,
         "metric": task.metric if train.metric == "auto" else train.metric,
     }
-    optimizers[values["optimizer"]]
     known = [name for name in metrics.names() if task in metrics[name].tasks]
     if values["metric"] not in known:
         raise ConfigError(
@@ -89,6 +98,13 @@ def complete_rest(
     section = config.head.completed(kind, {"dim": dim, **heads.options(kind).complete(options)})
     updates = {"head": section, "train": train.model_copy(update=values)}
     return config.model_copy(update=updates), head_plan
+
+
+def encoder_bytes(encoder: Encoder, optimizer: str) -> int:
+    """What training an encoder takes beside its weights: their gradients and the optimizer's state."""
+    weights = list(encoder.parameters())
+    dense_bytes = min(sum(weight.nbytes for weight in weights), FLOAT_BYTES * encoder.operations)
+    return dense_bytes + optimizer_bytes(optimizer, [weight.shape for weight in weights])
 
 
 def decide_batch_size(batch_size: int | Literal["auto"], num_rows: int) -> int:
@@ -103,7 +119,6 @@ def complete_data(config: Config, schema: Schema, run: Path) -> Config:
     data = {
         "train": absolute(config.data.train),
         "valid": absolute(config.data.valid),
-        "test": absolute(config.data.test),
         "input": tuple(column.name for column in schema.inputs),
         "target": schema.target,
         "kinds": {column.name: column.kind for column in schema.inputs},

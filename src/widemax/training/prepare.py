@@ -13,16 +13,13 @@ from widemax.artifact import Model, build_encoder, build_head
 from widemax.config import Config
 from widemax.data import Data, Dataset, Source, infer_schema, resolve
 from widemax.errors import ConfigError, DataError
-from widemax.kernels import keep_freed_memory
 from widemax.optim import RowOptimizer, optimizers
+from widemax.planner import ELEMENTWISE_NUMEL
 from widemax.storage import check_folder, write_file
 from widemax.training.checkpoint import Progress, folder_of, load_encoder, load_rest, read_progress
 from widemax.training.defaults import complete_data, complete_encoder, complete_rest, decide_task
 from widemax.training.feed import Feed, hold_out, read_encoded, read_training
 from widemax.training.progress import Reporter
-
-ELEMENTWISE_NUMEL = 2**22
-"""Matrices up to this size get one Adagrad accumulator an entry; larger ones one a row."""
 
 REFIT_SHARE = 0.05
 """Fit again on all rows where at least this share of them was held out."""
@@ -67,6 +64,21 @@ class Session:
     progress: Progress
 
     @property
+    def batch_size(self) -> int:
+        """Rows a step."""
+        batch_size = self.model.config.train.batch_size
+        assert isinstance(batch_size, int)
+        return batch_size
+
+    @property
+    def step_operations(self) -> int:
+        """Operations of a step: a product and a sum for each weight of a row, and twice that backward."""
+        head = self.model.head
+        num_sampled = int(self.model.config.head.options.get("num_sampled", head.num_classes))
+        num_classes = min(num_sampled, head.num_classes)
+        return 6 * self.batch_size * (self.model.encoder.operations + num_classes * head.dim)
+
+    @property
     def everything(self) -> Feed:
         """The training rows and those held out of them."""
         if self.valid is None or self.model.config.data.valid:
@@ -89,9 +101,7 @@ class Session:
     @property
     def best_epochs(self) -> int:
         """After how many epochs the held-out rows were predicted best."""
-        batch_size = self.model.config.train.batch_size
-        assert isinstance(batch_size, int)
-        return self.progress.best_step // -(-len(self.train) // batch_size)
+        return self.progress.best_step // -(-len(self.train) // self.batch_size)
 
 
 def prepare(
@@ -103,7 +113,6 @@ def prepare(
         DataError: the data cannot be used, or are not those the checkpoint was trained on.
         ConfigError: the config does not fit the data.
     """
-    keep_freed_memory()
     data = config.data
     reporter.say(f"reading {', '.join(source.name for source in sources.train)}")
     schema = infer_schema(
@@ -121,7 +130,7 @@ def prepare(
     if dataset.num_bad_rows:
         reporter.say(f"dropped {dataset.num_bad_rows} bad rows; `widemax check` lists them")
     task = decide_task(config, schema, labels_in_histories=feed.labels_in_histories(len(vocabulary)))
-    config, head_plan = complete_rest(config, vocabulary, task=task, dim=encoder.dim, num_rows=len(feed))
+    config, head_plan = complete_rest(config, vocabulary, task=task, encoder=encoder, num_rows=len(feed))
     if head_plan is not None:
         reporter.say(f"{config.head.kind} head: {head_plan.reason}")
     write_file(run / "config.toml", config.to_toml())
