@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+PYTEST := $(BIN)/python -m pytest --numprocesses=logical --dist=worksteal
 
 .PHONY: help install demo demo-words test test-all check format docs bench clean
 
@@ -10,9 +11,9 @@ help:
 	@echo "make demo        install, then train, evaluate and predict on bundled data"
 	@echo "make demo-words  the reverse dictionary: definition -> one of 128,000 words"
 	@echo "make test        the tests (a few minutes)"
-	@echo "make test-all    the tests, slow ones included"
-	@echo "make check       format, lint and types"
-	@echo "make docs        docs/reference, from the docstrings"
+	@echo "make test-all    all tests, slow ones too, with coverage"
+	@echo "make check       format, lint, types, links and docstrings of the documentation"
+	@echo "make docs        the documentation, in build/docs/index.html"
 	@echo "make bench       every benchmark, shortened, with its table (half an hour)"
 
 install: $(STAMP)
@@ -30,25 +31,26 @@ demo-words: $(STAMP)
 	$(BIN)/widemax demo words
 
 test: $(STAMP)
-	$(BIN)/python -m pytest -m "not slow" --cov --cov-report=term
+	$(PYTEST) -m "not slow"
 
 test-all: $(STAMP)
-	$(BIN)/python -m pytest --cov --cov-report=term
+	$(PYTEST) --hypothesis-profile=thorough --cov --cov-report=term
 
 check: $(STAMP)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+	$(BIN)/sphinx-build -q -E -W --keep-going -b dummy docs build/docs-check -d build/doctrees
 
 format: $(STAMP)
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
 docs: $(STAMP)
-	$(BIN)/python docs/build_reference.py
+	$(BIN)/sphinx-build -q -E -W --keep-going -j auto docs build/docs -d build/doctrees
 
 bench: $(STAMP)
 	$(BIN)/python -m benchmarks --quick
 
 clean:
-	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) build docs/reference dist .mypy_cache .pytest_cache .ruff_cache

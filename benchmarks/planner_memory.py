@@ -27,9 +27,10 @@ def measure_one(kind: str, loss: str, num_classes: int, dim: int, batch_size: in
     """Predicts, then trains, in this process."""
     import torch
 
+    from widemax.classes import Classes
     from widemax.heads import heads
     from widemax.optim import RowwiseAdagrad
-    from widemax.planner import calibrate, plan
+    from widemax.planner import plan
 
     torch.manual_seed(SEED)
     predicted = plan(
@@ -37,12 +38,11 @@ def measure_one(kind: str, loss: str, num_classes: int, dim: int, batch_size: in
         dim=dim,
         batch_size=batch_size,
         num_rows=None,
-        calibration=calibrate(),
         available_bytes=1 << 50,
     )
     cost = next(cost for cost in predicted.costs if cost.kind == kind)
     class_counts = torch.ones(num_classes, dtype=torch.int64)
-    head = heads[kind](num_classes, dim, class_counts=class_counts, loss=loss)
+    head = heads[kind](Classes(num_classes, class_counts), dim, loss=loss)
     optimizer = RowwiseAdagrad(head.parameters())
     step_s = math.inf
     for _ in range(STEPS[kind]):

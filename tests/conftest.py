@@ -3,9 +3,19 @@
 import os
 from pathlib import Path
 
+# Before torch is imported: the tests share the cores among workers, so each has one thread, and none spins.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("GOMP_SPINCOUNT", "0")
+
 import pytest
+from hypothesis import settings
 
 REPOSITORY = Path(__file__).resolve().parents[1]
+
+# The same examples each time, so that what failed fails again; nothing is timed, and nothing remembered.
+for name, max_examples in (("quick", 40), ("thorough", 200)):
+    settings.register_profile(name, deadline=None, derandomize=True, database=None, max_examples=max_examples)
+settings.load_profile("quick")
 
 
 @pytest.fixture(scope="session")

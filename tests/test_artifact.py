@@ -3,15 +3,19 @@
 import datetime
 import json
 import random
+import re
 import shutil
 import subprocess
 import sys
 import unicodedata
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -22,10 +26,10 @@ from widemax import artifact
 from widemax.artifact import Model, read_head, seen_labels, write_head, write_tensors
 from widemax.config import Config
 from widemax.data import LabelVocabulary
-from widemax.errors import ConfigError, CorruptError, DataError
+from widemax.errors import ArgumentError, ConfigError, CorruptError, DataError, ResourceError, UsageError
 from widemax.heads import heads
 from widemax.storage import MANIFEST, read_manifest, write_manifest
-from widemax.training.loop import Outcome, train
+from widemax.training.loop import Outcome, resume, train
 
 WORDS = ("red", "green", "blue", "gold", "gray", "pink", "teal", "plum")
 
@@ -136,6 +140,159 @@ def test_a_missing_label_in_the_vocabulary_is_refused() -> None:
     damaged = pa.table({"class_id": [0, 1], "label": ["a", None], "count": [2, 1]})
     with pytest.raises(DataError, match="every label of a label table must be there once"):
         LabelVocabulary.from_table(damaged)
+
+
+# Bring your own rows.
+
+
+class Capsules:
+    """A frame of no known library: nothing but Arrow's stream."""
+
+    def __init__(self, columns: dict[str, Any]) -> None:
+        self.table = pa.table(columns)
+
+    def __arrow_c_stream__(self, requested_schema: object = None) -> object:
+        return self.table.__arrow_c_stream__(requested_schema)
+
+
+TEXTS = ["a red thing", "teal", "plum and gold"]
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        [{"text": text, "other": object()} for text in TEXTS],
+        [{"text": np.str_(text)} for text in TEXTS],
+        TEXTS,
+        tuple(TEXTS),
+        np.array(TEXTS),
+        pd.DataFrame({"number": [1, 2, 3], "text": TEXTS}),
+        pd.DataFrame({"text": pd.Categorical(TEXTS)}, index=[5, 5, 9]),
+        pa.table({"text": TEXTS}),
+        pa.record_batch({"text": TEXTS}),
+        Capsules({"text": pa.array(TEXTS, pa.string_view())}),
+    ],
+    ids=lambda rows: type(rows).__name__,
+)
+def test_rows_of_any_form_have_the_same_answers(outcome: Outcome, rows: Any) -> None:
+    expected = outcome.model.predict([{"text": text} for text in TEXTS], k=3)
+    assert outcome.model.predict(rows, k=np.int64(3)) == expected
+
+
+def test_a_frame_is_predicted_in_parts(outcome: Outcome, monkeypatch: pytest.MonkeyPatch) -> None:
+    (one,) = outcome.model.predict({"text": TEXTS[2]})
+    monkeypatch.setattr(artifact, "ROWS_AT_ONCE", 2)
+    first, second, third = outcome.model.predict(pa.table({"text": TEXTS}))
+    assert third == one
+    assert [first, second] == outcome.model.predict(TEXTS[:2])
+
+
+def test_no_rows_have_no_answers(outcome: Outcome) -> None:
+    assert outcome.model.predict([]) == outcome.model.predict(pa.table({"text": TEXTS})[:0]) == []
+
+
+@pytest.mark.parametrize("k", [0, -1, 2.5, True, "3", None])
+def test_a_wrong_k_is_one_sentence(outcome: Outcome, k: Any) -> None:
+    with pytest.raises(ArgumentError) as raised:
+        outcome.model.predict(["red"], k=k)
+    assert str(raised.value) == (
+        f"k must be a whole number of at least 1, the labels wanted a row; got {k!r}."
+    )
+
+
+@pytest.mark.parametrize(
+    ("rows", "error", "message"),
+    [
+        (pd.DataFrame({"txt": ["a"]}), DataError, "<memory> has no column 'text'; did you mean 'txt'"),
+        (pd.DataFrame({"text": ["a", None]}), DataError, "<memory>:row 1: column 'text' has no value"),
+        (pd.DataFrame({"text": [[1], [2]]}), DataError, "column 'text' of <memory>: values of type list"),
+        (pd.Series(["a"]), DataError, "this Series cannot be read as named columns"),
+        ([{"text": None}], DataError, "row 0: column 'text' has no value"),
+        ([{"text": np.zeros((2, 2))}], DataError, "values of type list<item: list<item: double>> cannot be"),
+        ({"text": ["a", "b"]}, DataError, "values of type list<item: string> cannot be of kind 'text'"),
+        ("a red thing", ArgumentError, "got str"),
+        ([5], ArgumentError, "row 0 must be a mapping with the columns ['text'] or a text; got int"),
+    ],
+)
+def test_odd_rows_are_one_sentence(outcome: Outcome, rows: Any, error: Any, message: str) -> None:
+    with pytest.raises(error, match=re.escape(message)) as raised:
+        outcome.model.predict(rows)
+    assert len(str(raised.value).splitlines()) == 1
+
+
+# Shown and saved.
+
+
+def test_a_model_shows_itself_in_three_lines(outcome: Outcome) -> None:
+    lines = repr(outcome.model).splitlines()
+    encoder, head = (
+        sum(len(p.flatten()) for p in part.parameters())
+        for part in (outcome.model.encoder, outcome.model.head)
+    )
+    assert lines == [
+        "Model    text (text) → label: 8 classes, task 'one', 120 rows",
+        f"  encoder  text, {encoder:,} parameters, hidden vectors of 8",
+        f"  head     exact, {head:,} parameters, softmax probabilities",
+    ]
+
+
+def test_a_card_escapes_what_it_shows(outcome: Outcome) -> None:
+    schema = replace(outcome.model.schema, target="<b>label</b>")
+    card = replace(outcome.model, schema=schema)._repr_html_()
+    assert "&lt;b&gt;label&lt;/b&gt;: 8 classes" in card
+    assert [node.tag for node in ElementTree.fromstring(card).iter()] == ["table", *["tr", "th", "td"] * 3]
+
+
+@pytest.mark.parametrize("task", ["one", "several", "next"])
+def test_a_saved_model_is_a_whole_run(task: str, tmp_path: Path) -> None:
+    table = rows_of(task)
+    model = train_on(table, tmp_path).model
+    model.save(tmp_path / "deep" / "saved")
+    loaded = Model.load(str(tmp_path / "deep" / "saved"))
+    rows = pa.table({name: values for name, values in table.items() if name != "label"})
+    assert loaded.predict(rows, k=8) == model.predict(rows, k=8)
+    assert (loaded.task, loaded.schema) == (model.task, model.schema)
+    assert loaded.config.to_toml() == model.config.to_toml()
+    assert read_manifest(tmp_path / "deep" / "saved")["complete"]
+    loaded.save(tmp_path / "again")
+    for name in read_manifest(tmp_path / "again")["files"]:
+        assert (tmp_path / "again" / name).read_bytes() == (tmp_path / "deep" / "saved" / name).read_bytes()
+    with pytest.raises(UsageError, match="is a saved model without checkpoints"):
+        resume(tmp_path / "again")
+
+
+def test_nothing_is_saved_over_unasked(outcome: Outcome, tmp_path: Path) -> None:
+    saved, mine = tmp_path / "saved", tmp_path / "mine"
+    outcome.model.save(saved)
+    with pytest.raises(UsageError, match="is not empty"):
+        outcome.model.save(saved)
+    (saved / "stale").write_text("old")
+    outcome.model.save(saved, overwrite=True)
+    assert not (saved / "stale").exists()
+    mine.mkdir()
+    outcome.model.save(mine)
+    (tmp_path / "letters").mkdir()
+    (tmp_path / "letters" / "letter.txt").write_text("dear")
+    for overwrite in (False, True):
+        with pytest.raises(UsageError, match="is not"):
+            outcome.model.save(tmp_path / "letters", overwrite=overwrite)
+        with pytest.raises(ResourceError, match="cannot write"):
+            outcome.model.save(tmp_path / "letters" / "letter.txt", overwrite=overwrite)
+    assert (tmp_path / "letters" / "letter.txt").read_text() == "dear"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["letters", "mine", "saved"]
+
+
+def test_a_model_whose_labels_and_classes_differ_is_not_saved(outcome: Outcome, tmp_path: Path) -> None:
+    labels = LabelVocabulary(pa.array(["a", "b"]), np.array([1, 1]))
+    with pytest.raises(UsageError, match="the head has 8 classes, but the vocabulary 2 labels"):
+        replace(outcome.model, vocabulary=labels).save(tmp_path / "saved")
+    assert not (tmp_path / "saved").exists()
+
+
+@pytest.mark.parametrize(("folder", "error"), [("nowhere", UsageError), (3, ArgumentError)])
+def test_what_is_no_folder_is_not_loaded(folder: Any, error: Any) -> None:
+    with pytest.raises(error, match="folder"):
+        Model.load(folder)
 
 
 # Damage to the files of a run.

@@ -3,6 +3,7 @@
 import tomllib
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 
 from widemax.config import Config, assign
@@ -15,17 +16,28 @@ def test_one_path_is_a_list_of_one() -> None:
     assert Config.from_dict(LEAST).data.train == ("rows.csv",)
 
 
+def test_sections_are_keywords_and_paths_are_texts() -> None:
+    config = Config(data={"train": Path("rows.csv"), "valid": [Path("a"), "b"]}, output={"dir": Path("x")})
+    assert config == Config.from_dict(
+        {"data": {"train": "rows.csv", "valid": ["a", "b"]}, "output": {"dir": "x"}}
+    )
+    assert Config().data.train == ()
+    with pytest.raises(ConfigError, match="unknown key 'trian' in the config; did you mean 'train'"):
+        Config(trian={})
+
+
 @pytest.mark.parametrize(
     ("values", "sentence"),
     [
         ({"data": {"train": "x", "traget": "y"}}, "unknown key 'traget' in [data]; did you mean 'target'?"),
         ({**LEAST, "trian": {}}, "unknown key 'trian' in the config; did you mean 'train'?"),
-        ({"data": {}}, "[data] lacks 'train'"),
+        ({"data": {"train": 3}}, "'train' in [data]: must be a valid tuple, got 3."),
         (
             {**LEAST, "train": {"epochs": 0}},
             "'epochs' in [train]: must be greater than or equal to 1, got 0",
         ),
-        ({**LEAST, "train": {"device": "cuda"}}, "'device' in [train]: must be 'cpu', got 'cuda'."),
+        ({**LEAST, "train": {"device": "cuda"}}, "'device' in [train] is no longer a key: training runs on"),
+        ({"data": {"train": "x", "test": ["y"]}}, "'test' in [data] is no longer a key: leave it out, and"),
         (
             {**LEAST, "train": {"batch_size": 0}},
             "'batch_size' in [train]: must be greater than or equal to 1 or must be 'auto', got 0.",
@@ -35,12 +47,21 @@ def test_one_path_is_a_list_of_one() -> None:
         ({**LEAST, "train": {"seed": 2**63}}, "'seed' in [train]"),
         ({**LEAST, "train": 3}, "'train' in the config must be a table, got 3."),
         ({"data": {"train": ["a", 3]}}, "'train' in [data]: must be a valid string, got 3."),
+        (
+            {"data": {"train": pa.table({"a": [1]})}},
+            "'train' in [data]: must name files or data sets; give a frame as train(config, data=frame)",
+        ),
     ],
 )
 def test_what_is_wrong_is_named(values: dict[str, object], sentence: str) -> None:
     with pytest.raises(ConfigError) as raised:
         Config.from_dict(values)
     assert sentence in str(raised.value)
+
+
+def test_former_keys_of_saved_runs_are_passed_over() -> None:
+    former = {"data": {"train": "rows.csv", "test": []}, "train": {"precision": "float32", "device": "cpu"}}
+    assert Config.from_dict(former) == Config.from_dict(LEAST)
 
 
 def test_the_complete_config_reads_back_the_same(tmp_path: Path) -> None:

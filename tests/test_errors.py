@@ -4,7 +4,7 @@ import inspect
 import re
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from widemax import errors
@@ -18,6 +18,7 @@ CLASSES = [
 TREE = {
     "UsageError": ("WidemaxError", ValueError, 2),
     "ConfigError": ("UsageError", ValueError, 2),
+    "OptionError": ("ConfigError", TypeError, 2),
     "UnknownNameError": ("UsageError", LookupError, 2),
     "ShapeError": ("UsageError", ValueError, 2),
     "ArgumentError": ("UsageError", TypeError, 2),
@@ -64,7 +65,6 @@ def test_the_nearest_word_is_offered_or_all_of_them() -> None:
     assert did_you_mean("zzz", []) == "choose one of []."
 
 
-@settings(deadline=None, max_examples=50)
 @given(st.text(), st.lists(st.text(min_size=1), max_size=5))
 def test_any_word_gets_a_hint(word: str, known: list[str]) -> None:
     hint = did_you_mean(word, known)

@@ -16,6 +16,12 @@ HEAVY = ("torch", "scipy", "sklearn")
         ("import widemax.evaluation.report", HEAVY),
         ("from widemax.data import formats, sets; formats.names(); sets.names()", HEAVY),
         ("import widemax.cli", (*HEAVY, "numpy", "pyarrow")),
+        ("import widemax.artifact", ("scipy", "sklearn", "torch._dynamo", "sympy")),
+        (
+            "import torch; from widemax.optim import LazyAdam; w = torch.nn.Parameter(torch.ones(2, 1));"
+            "o = LazyAdam([w]); o.zero_grad(); w.sum().backward(); o.step()",
+            ("torch._dynamo", "sympy"),
+        ),
     ],
 )
 def test_import_stays_light(statement: str, unwanted: tuple[str, ...]) -> None:

@@ -27,7 +27,13 @@ _HOMES = {
 }
 
 
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__, "__version__"})
+
+
 def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        return import_module("importlib.metadata").version("widemax")
     if name not in _HOMES:
         raise AttributeError(f"module 'widemax' has no attribute {name!r}")
     return getattr(import_module(_HOMES[name]), name)

@@ -7,10 +7,12 @@
 """
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from html import escape
 from importlib.metadata import version
+from numbers import Integral
 from pathlib import Path
 from typing import Any
 
@@ -22,14 +24,20 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from widemax.classes import Classes
 from widemax.config import Config
-from widemax.data import LabelVocabulary, Schema, columns_of
+from widemax.data import ArrowStream, Dataset, LabelVocabulary, Schema, columns_of, records_of, resolve
 from widemax.encoders import Encoder, encoders, to_tensors
-from widemax.errors import ConfigError, CorruptError
+from widemax.errors import ArgumentError, ConfigError, CorruptError, UsageError
 from widemax.heads import Head, SeveralLabels, TopK, heads
-from widemax.storage import check_folder, saving
+from widemax.storage import check_folder, new_folder, saving
+from widemax.task import Task
 
 SHARD_BYTES = 2**31
+SCRATCH = "scratch"
+"""The folder in a run for what is needed only while it trains."""
+ROWS_AT_ONCE = 2048
+"""Rows of a frame that are predicted together."""
 
 
 @dataclass(frozen=True)
@@ -41,23 +49,46 @@ class Prediction:
     logit: float
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False, eq=False)
 class Model:
     """A trained encoder and head with the labels they speak of.
 
     Example:
-        >>> model = Model.load(Path("run"))  # doctest: +SKIP
-        >>> model.predict([{"text": "what is my balance"}], k=1)  # doctest: +SKIP
+        >>> model = Model.load("run")  # doctest: +SKIP
+        >>> model.predict(["what is my balance"], k=1)  # doctest: +SKIP
         [[Prediction(label='balance', probability=0.98, logit=9.1)]]
     """
 
     config: Config
     schema: Schema
-    task: str
+    task: Task
     num_train_rows: int
     vocabulary: LabelVocabulary
     encoder: Encoder
     head: Head
+
+    def __repr__(self) -> str:
+        return "\n  ".join(f"{name:<9}{value}" for name, value in self._summary().items())
+
+    def _repr_html_(self) -> str:
+        rows = (
+            f"<tr><th>{name}</th><td>{escape(value)}</td></tr>" for name, value in self._summary().items()
+        )
+        return f"<table>{''.join(rows)}</table>"
+
+    def _summary(self) -> dict[str, str]:
+        """What it is, in three lines."""
+        inputs = ", ".join(f"{column.name} ({column.kind})" for column in self.schema.inputs)
+        encoder, head = (
+            f"{section.kind}, {sum(p.numel() for p in part.parameters()):,} parameters"
+            for section, part in ((self.config.encoder, self.encoder), (self.config.head, self.head))
+        )
+        return {
+            "Model": f"{inputs} → {self.schema.target}: {len(self.vocabulary):,} classes, task "
+            f"{self.task.value!r}, {self.num_train_rows:,} rows",
+            "encoder": f"{encoder}, hidden vectors of {self.encoder.dim}",
+            "head": f"{head}, {self.head.normalizer} probabilities",
+        }
 
     @torch.no_grad()
     def hidden(self, columns: Mapping[str, pa.Array]) -> Tensor:
@@ -69,25 +100,43 @@ class Model:
     def seen_items(self, columns: Mapping[str, pa.Array]) -> SeveralLabels | None:
         """The classes that already stand in each row's histories; None when they may be predicted again."""
         histories = [columns[column.name] for column in self.schema.inputs if column.kind == "ids"]
-        if self.task != "next" or not histories:
+        if not self.task.excludes_seen or not histories:
             return None
         return seen_labels(self.vocabulary, histories)
 
     def topk(self, columns: Mapping[str, pa.Array], k: int) -> TopK:
-        """The exact k most probable classes of each row, already seen items left out."""
+        """The exact k most probable classes of each row, already seen items left out.
+
+        Raises:
+            ArgumentError: k is no whole number of at least 1.
+        """
+        if isinstance(k, bool) or not isinstance(k, Integral) or k < 1:
+            raise ArgumentError(
+                f"k must be a whole number of at least 1, the labels wanted a row; got {k!r}."
+            )
         return self.head.topk(self.hidden(columns), k, exclude=self.seen_items(columns))
 
-    def predict(self, rows: Sequence[Mapping[str, Any]], *, k: int = 5) -> list[list[Prediction]]:
+    def predict(
+        self, rows: ArrowStream | Mapping[str, Any] | Sequence[Mapping[str, Any] | str], *, k: int = 5
+    ) -> list[list[Prediction]]:
         """The k most probable labels of each row, most probable first.
 
         Args:
-            rows: one mapping of column name to value a row; other keys are ignored.
+            rows: a frame of pandas (2.2 or later) or polars, or a pyarrow table; or a mapping of column name
+                to value, or a list with one a row; or a list of texts for a model of one text column. Other
+                columns are ignored.
             k: how many labels; all of them when there are fewer.
 
         Raises:
+            ArgumentError: rows or k are something else.
             DataError: a row lacks an input column or holds a value of the wrong kind.
         """
-        return self.decode(self.topk(columns_of(self.schema, rows), k))
+        if hasattr(rows, "__arrow_c_stream__"):
+            dataset = Dataset(resolve(rows), replace(self.schema, target=None))
+            chunks: Iterable[dict[str, Any]] = (batch.columns for batch in dataset.batches(ROWS_AT_ONCE))
+        else:
+            chunks = [columns_of(self.schema, records_of(self.schema, rows))]
+        return [answer for columns in chunks for answer in self.decode(self.topk(columns, k))]
 
     def decode(self, topk: TopK) -> list[list[Prediction]]:
         """Class ids as labels; excluded classes (log-probability −inf) are left out."""
@@ -107,14 +156,38 @@ class Model:
             for log_probs_K, logits_K in zip(log_probs_BK, logits_BK, strict=True)
         ]
 
+    def save(self, folder: Path | str, *, overwrite: bool = False) -> None:
+        """Save the model as a run folder without checkpoints, whole or not at all.
+
+        Args:
+            folder: where; made with its parents.
+            overwrite: replace a run that is already there instead of refusing.
+
+        Raises:
+            UsageError: the folder holds something else, or the head has other classes than the vocabulary.
+            ResourceError: the disk is full, or may not be written.
+        """
+        folder = path_of(folder)
+        require_free(folder, overwrite=overwrite)
+        if self.head.num_classes != len(self.vocabulary):
+            raise UsageError(
+                f"the head has {self.head.num_classes} classes, but the vocabulary {len(self.vocabulary)} "
+                "labels; build a Model whose vocabulary names each class."
+            )
+        with new_folder(folder, facts(self, {}, complete=True)) as temporary:
+            write_model(temporary, self)
+
     @classmethod
     def load(cls, folder: Path | str) -> "Model":
         """Load a run after checking every hash and shape.
 
         Raises:
+            UsageError: there is no such folder.
             CorruptError: a file is missing, altered, unsafe or disagrees with another.
         """
-        folder = Path(folder)
+        folder = path_of(folder)
+        if not folder.is_dir():
+            raise UsageError(f"there is no folder {folder}; give the folder of a trained or saved model.")
         manifest = check_folder(folder)
         config = Config.load(folder / "config.toml")
         schema = Schema.from_dict(manifest["schema"])
@@ -131,12 +204,41 @@ class Model:
         return cls(
             config,
             schema,
-            manifest["task"],
+            Task(manifest["task"]),
             manifest["num_train_rows"],
             vocabulary,
             encoder.eval(),
             head.eval(),
         )
+
+
+def path_of(folder: Path | str) -> Path:
+    """A folder as a Path.
+
+    Raises:
+        ArgumentError: something that names no folder.
+    """
+    if not isinstance(folder, str | Path):
+        raise ArgumentError(f"a folder is given as str or Path; got {type(folder).__name__}.")
+    return Path(folder).expanduser()
+
+
+def require_free(folder: Path, *, overwrite: bool) -> None:
+    """Let nothing be overwritten unasked.
+
+    Raises:
+        UsageError: the folder holds a run, unless ``overwrite``, or anything else.
+    """
+    # A run killed while it read its data leaves nothing but scratch.
+    held = {path.name for path in folder.iterdir()} - {SCRATCH} if folder.is_dir() else set()
+    if held and not overwrite:
+        raise UsageError(
+            f"{folder} is not empty. Choose another folder with --out, replace the run with --overwrite, "
+            f"or continue an unfinished one with `widemax resume {folder}` "
+            "(overwrite=True and resume() in Python)."
+        )
+    if held and "config.toml" not in held:
+        raise UsageError(f"{folder} is not a run folder, so it is not replaced; choose another with --out.")
 
 
 def seen_labels(vocabulary: LabelVocabulary, histories: Sequence[pa.Array]) -> SeveralLabels:
@@ -164,7 +266,7 @@ def build_head(config: Config, vocabulary: LabelVocabulary, *, num_rows: int | N
     options = config.head.options
     dim = options.pop("dim")
     return heads[config.head.kind](
-        len(vocabulary), dim, class_counts=torch.from_numpy(vocabulary.counts), num_rows=num_rows, **options
+        Classes(len(vocabulary), torch.from_numpy(vocabulary.counts), num_rows), dim, **options
     )
 
 

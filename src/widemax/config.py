@@ -11,11 +11,21 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import tomli_w
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator
+from pydantic_core import PydanticCustomError
 
 from widemax.errors import ConfigError, did_you_mean
+from widemax.task import Task
 
-Task = Literal["auto", "one", "several", "next"]
+PathText = Annotated[str, BeforeValidator(lambda value: str(value) if isinstance(value, Path) else value)]
+"""A path as its text, which TOML can hold."""
+
+# Keys that did nothing; runs saved with them still load.
+FORMER_KEYS: dict[tuple[str, str], tuple[Any, str]] = {
+    ("train", "precision"): ("float32", "training computes in float32. Leave it out."),
+    ("train", "device"): ("cpu", "training runs on the CPU. Leave it out."),
+    ("data", "test"): ([], "leave it out, and give the test data to `widemax evaluate`."),
+}
 
 
 class Section(BaseModel):
@@ -42,36 +52,79 @@ class OpenSection(Section):
 
 
 class DataConfig(Section):
-    """``[data]``: what is read, and which columns mean what."""
+    """What is read, and which columns mean what.
 
-    train: tuple[str, ...]
-    valid: tuple[str, ...] = ()
-    test: tuple[str, ...] = ()
+    Attributes:
+        train: the training data: files, globs, folders of images, or one name from ``widemax data list``;
+            empty where ``train`` is given a frame.
+        valid: data for validation, named likewise; without it ``valid_fraction`` of ``train`` is held out.
+        input: the columns that the model reads; every column but the target when empty.
+        target: the column of labels; ``widemax init`` guesses it.
+        format: the format of the files, such as "csv"; told from the file names when it is not given.
+        kinds: the kind of a column where the guess is wrong, such as ``{age = "category"}``.
+        task: whether a row has "one" right class or "several", or the "next" item is ranked; "auto" decides
+            by the labels.
+        drop_bad: count and drop rows that cannot be read instead of stopping at the first.
+        valid_fraction: the part of the training rows that is held out when there is no ``valid``; 0 holds out
+            none.
+        max_valid_rows: the most rows that are held out.
+    """
+
+    train: tuple[PathText, ...] = ()
+    valid: tuple[PathText, ...] = ()
     input: tuple[str, ...] = ()
     target: str | None = None
     format: str | None = None
     kinds: dict[str, str] = Field(default_factory=dict)
-    task: Task = "auto"
+    task: Task | Literal["auto"] = "auto"
     drop_bad: bool = False
     valid_fraction: float = Field(default=0.1, ge=0.0, lt=1.0)
     max_valid_rows: int = Field(default=5_000, ge=1)
 
-    @field_validator("train", "valid", "test", "input", mode="before")
+    @field_validator("train", "valid", "input", mode="before")
     @classmethod
     def _one_is_a_list(cls, value: Any) -> Any:
-        return (value,) if isinstance(value, str) else value
+        if hasattr(value, "__arrow_c_stream__"):
+            raise PydanticCustomError(
+                "frame", "must name files or data sets; give a frame as train(config, data=frame)"
+            )
+        return (value,) if isinstance(value, str | Path) else value
 
 
 class EncoderConfig(OpenSection):
-    """``[encoder]``: kind, dim and the encoder's own options."""
+    """How columns become a hidden vector.
+
+    Attributes:
+        kind: the encoder; "auto" decides by the kinds of the columns. Further keys are the encoder's options.
+    """
 
 
 class HeadConfig(OpenSection):
-    """``[head]``: kind, loss, num_sampled, sampler, correction, temperature and so on."""
+    """How hidden vectors become a loss and answers about all classes.
+
+    Attributes:
+        kind: the head; "auto" takes the best that fits the memory and time of this machine, which
+            ``widemax plan`` shows. Further keys are the head's options.
+    """
 
 
 class TrainConfig(Section):
-    """``[train]``: how long, how fast, on what."""
+    """How the model is trained.
+
+    Attributes:
+        epochs: how often every training row is visited.
+        batch_size: rows of a step; "auto" decides by the number of rows and classes.
+        optimizer: the name of an optimizer; "auto" decides by the model's memory.
+        learning_rate: the largest learning rate, which falls linearly to zero; "auto" takes the encoder's.
+        weight_decay: the decoupled weight decay of the optimizer.
+        time_limit_s: stop after this many seconds and save; unlimited when it is not given.
+        metric: the validation metric that chooses the epoch; "auto" decides by the task.
+        patience: stop after this many epochs without a better metric.
+        refit: train once more on all rows, held-out rows included, for the best number of epochs; "auto" does
+            so where rows were held out of ``train``.
+        checkpoint_every_s: seconds between checkpoints.
+        seed: the start of all randomness: the same seed on the same machine gives the same result.
+    """
 
     epochs: int = Field(default=8, ge=1)
     batch_size: Annotated[int, Field(ge=1)] | Literal["auto"] = "auto"
@@ -83,48 +136,58 @@ class TrainConfig(Section):
     patience: int = Field(default=3, ge=1)
     refit: bool | Literal["auto"] = "auto"
     checkpoint_every_s: float = Field(default=60.0, gt=0.0)
-    precision: Literal["float32"] = "float32"
-    device: Literal["cpu"] = "cpu"
     seed: int = Field(default=0, ge=0, lt=2**63)
 
 
 class OutputConfig(Section):
-    """``[output]``: where the run goes."""
+    """Where the run goes.
 
-    dir: str = "run"
+    Attributes:
+        dir: the run folder, relative to the current directory.
+    """
+
+    dir: PathText = "run"
 
 
 class Config(Section):
-    """A whole run.
+    """A whole run, section by section; each is a mapping of its keys.
+
+    Raises:
+        ConfigError: an unknown key (with the nearest known one) or a value out of range.
 
     Example:
-        >>> config = Config.from_dict({"data": {"train": "clinc150", "target": "intent"}})
+        >>> config = Config(data={"train": "clinc150", "target": "intent"}, output={"dir": "run"})
         >>> config.train.seed
         0
     """
 
-    data: DataConfig
+    data: DataConfig = DataConfig()
     encoder: EncoderConfig = EncoderConfig()
     head: HeadConfig = HeadConfig()
     train: TrainConfig = TrainConfig()
     output: OutputConfig = OutputConfig()
 
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> "Config":
-        """A checked config.
-
-        Raises:
-            ConfigError: an unknown key (with the nearest known one) or a value out of range.
-        """
+    def __init__(self, **sections: Any) -> None:
+        for (section, key), (only, advice) in FORMER_KEYS.items():
+            table = sections.get(section)
+            if isinstance(table, Mapping) and key in table:
+                if table[key] != only:
+                    raise ConfigError(f"{key!r} in [{section}] is no longer a key: {advice}")
+                sections[section] = {name: table[name] for name in table if name != key}
         try:
-            return cls.model_validate(values)
+            super().__init__(**sections)
         except ValidationError as error:
             raise ConfigError(_sentence(error)) from None
 
     @classmethod
-    def load(cls, path: Path) -> "Config":
+    def from_dict(cls, values: Mapping[str, Any]) -> "Config":
+        """The config of a mapping of sections."""
+        return cls(**values)
+
+    @classmethod
+    def load(cls, path: Path | str) -> "Config":
         """Read a TOML file; its data paths are relative to the current directory."""
-        return cls.from_dict(read_toml(path))
+        return cls.from_dict(read_toml(Path(path)))
 
     def to_toml(self) -> str:
         """The complete config as TOML; what is None is left out."""
@@ -186,4 +249,6 @@ def _sentence(error: ValidationError) -> str:
     # A key that may be of several types has one error for each.
     reasons = [first["msg"], *(other["msg"] for other in others if other["loc"][:2] == first["loc"][:2])]
     wanted = " or ".join(dict.fromkeys(reasons)).replace("Input should be", "must be")
-    return f"{key!r} in {place}: {wanted}, got {first['input']!r}."
+    got = repr(first["input"])
+    got = got if len(got) < 80 and "\n" not in got else f"a {type(first['input']).__name__}"
+    return f"{key!r} in {place}: {wanted}, got {got}."

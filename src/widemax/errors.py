@@ -5,6 +5,7 @@
     WidemaxError
     ├── UsageError (ValueError)           exit 2   the call is wrong
     │   ├── ConfigError                            a key or value of a config
+    │   │   └── OptionError (TypeError)            an option of a call or of a member
     │   ├── UnknownNameError (LookupError)         a name no registry knows
     │   ├── ShapeError                             an array of the wrong shape
     │   └── ArgumentError (TypeError)              an argument of the wrong kind
@@ -35,6 +36,10 @@ class UsageError(WidemaxError, ValueError):
 
 class ConfigError(UsageError):
     """A key or value of a config is wrong."""
+
+
+class OptionError(ConfigError, TypeError):
+    """An option does not exist, is of the wrong type or out of range; a ValueError and a TypeError."""
 
 
 class UnknownNameError(UsageError, LookupError):

@@ -4,18 +4,26 @@ Letters: C classes, D hidden, B rows of a batch, S sampled classes, P labels of 
 """
 
 import math
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any, Literal
 
 import psutil
 import torch
 
+from widemax.config import TrainConfig
 from widemax.errors import ConfigError, ResourceError
+from widemax.heads import heads
 from widemax.kernels.budget import PLAIN_ELEMENTS, rows_at_once
+from widemax.machine import Machine, this_machine
+from widemax.optim import optimizers
+from widemax.threads import threads_for
+
+ELEMENTWISE_NUMEL = 2**22
+"""Matrices up to this size get one Adagrad accumulator an entry; larger ones one a row."""
 
 # Memory kept free, since the prediction is right to about a fifth.
 MEMORY_MARGIN = 1.2
@@ -25,6 +33,8 @@ AFFORDABLE_EPOCH_S = 60.0
 EPOCHS_WITHIN_LIMIT = 4
 # However long an epoch takes, sampling that saves less than this factor is not worth its noise.
 AFFORDABLE_RATIO = 2.0
+# Fewer draws than this make the gradient too noisy to be worth their time.
+LEAST_SAMPLED = 1024
 
 # How many tensors of one kind a step holds at its peak; benchmarks/planner_memory.py checks them.
 PLAIN_LOGITS_HELD = 9
@@ -37,6 +47,7 @@ PLAIN_LOGITS_MOVED = 24
 TILED_LOGITS_MOVED = 16
 SAMPLED_LOGITS_MOVED = 16
 DENSE_WEIGHTS_MOVED = 8
+OPTIMIZER_STATE_MOVED = 6
 GATHERED_ROWS_MOVED = 16
 STEP_OVERHEAD_S = 1e-3
 
@@ -44,21 +55,6 @@ FLOAT_BYTES = 4
 CGROUP_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
 
 Kind = Literal["exact", "sampled"]
-
-
-@dataclass(frozen=True)
-class Calibration:
-    """What this machine does a second, and what this process holds before a head is built.
-
-    Args:
-        flops_per_s: float32 operations a second of a matrix product of a head's shape.
-        bytes_per_s: bytes read and written a second by a copy too large for the cache.
-        base_bytes: resident memory of the process, with the interpreter, torch and what is loaded.
-    """
-
-    flops_per_s: float
-    bytes_per_s: float
-    base_bytes: int
 
 
 @dataclass(frozen=True)
@@ -70,7 +66,8 @@ class HeadCost:
         peak_memory_bytes: peak resident memory of the whole process.
         step_s: seconds of one forward, backward and optimizer step of the head.
         epoch_s: seconds of one pass over the rows; None where their number is not known.
-        fits: whether the peak, with its margin, stays within the memory available.
+        fits: whether the peak, with its margin, stays within the memory of the machine.
+        num_sampled: classes drawn a step; None for all of them.
     """
 
     kind: Kind
@@ -78,6 +75,7 @@ class HeadCost:
     step_s: float
     epoch_s: float | None
     fits: bool
+    num_sampled: int | None = None
 
 
 @dataclass(frozen=True)
@@ -87,6 +85,11 @@ class Plan:
     costs: tuple[HeadCost, ...]
     choice: Kind
     reason: str
+
+    @property
+    def num_sampled(self) -> int | None:
+        """Classes to draw a step with the head chosen; None for all of them."""
+        return next(cost.num_sampled for cost in self.costs if cost.kind == self.choice)
 
     def to_dict(self) -> dict[str, Any]:
         """The plan as JSON-able values."""
@@ -103,61 +106,20 @@ class Plan:
         yield f"{self.choice}: {self.reason}"
 
 
-def calibrate(seconds: float = 0.3) -> Calibration:
-    """Measures the machine for about ``seconds``, and this process with all that torch loads for training.
-
-    Example:
-        >>> calibrate(0.01).flops_per_s > 0
-        True
-    """
-    _tiny_step()
-    # Evaluated in this order: the memory is asked for once the measurements have freed theirs.
-    return Calibration(
-        flops_per_s=_flops_per_s(seconds / 2),
-        bytes_per_s=_bytes_per_s(seconds / 2),
-        base_bytes=psutil.Process().memory_info().rss,
-    )
-
-
-def _tiny_step() -> None:
-    """The first step of a process loads some 100 MB of libraries, which belong to every head's peak."""
-    layer = torch.nn.Linear(64, 64)
-    optimizer = torch.optim.SGD(layer.parameters(), lr=0.0)
-    loss = torch.nn.functional.cross_entropy(layer(torch.zeros(64, 64)), torch.zeros(64, dtype=torch.int64))
-    torch.autograd.backward(loss)
-    optimizer.step()
-
-
-def _flops_per_s(seconds: float) -> float:
-    hidden_BD, weight_WD = torch.randn(256, 128), torch.randn(8192, 128)
-    return 2 * hidden_BD.numel() * len(weight_WD) / _fastest(lambda: hidden_BD @ weight_WD.T, seconds)
-
-
-def _bytes_per_s(seconds: float) -> float:
-    source, copy = torch.zeros(2**22), torch.zeros(2**22)
-    return 2 * FLOAT_BYTES * source.numel() / _fastest(lambda: copy.copy_(source), seconds)
-
-
-def _fastest(action: Callable[[], object], seconds: float) -> float:
-    """The shortest of the runs that fit into ``seconds``, at least two: the first warms up."""
-    action()
-    end = time.perf_counter() + seconds
-    shortest = float("inf")
-    while shortest == float("inf") or time.perf_counter() < end:
-        started = time.perf_counter()
-        action()
-        shortest = min(shortest, time.perf_counter() - started)
-    return shortest
-
-
-def available_memory() -> int:
-    """Bytes this process may hold in all: what it holds and what is free, within its container's limit."""
-    allowed = int(psutil.virtual_memory().available + psutil.Process().memory_info().rss)
+def memory_of_machine() -> int:
+    """Bytes of memory of this machine, within its container's limit."""
+    allowed = int(psutil.virtual_memory().total)
     for path in CGROUP_LIMITS:
         # A missing file, or the word "max", means no limit.
         with suppress(OSError, ValueError):
             allowed = min(allowed, int(Path(path).read_text(encoding="ascii")))
     return allowed
+
+
+def available_memory() -> int:
+    """Bytes this process may hold now: what it holds and what is free, within its container's limit."""
+    free = int(psutil.virtual_memory().available + psutil.Process().memory_info().rss)
+    return min(free, memory_of_machine())
 
 
 def plan(
@@ -166,57 +128,87 @@ def plan(
     dim: int,
     batch_size: int,
     num_rows: int | None,
-    num_sampled: int = 8192,
+    num_sampled: int | None = None,
     num_labels_per_row: float = 1.0,
-    calibration: Calibration | None = None,
-    available_bytes: int | None = None,
+    optimizer: str = "rowwise_adagrad",
+    encoder_bytes: int = 0,
+    encoder_operations: int = 0,
+    epochs: int = TrainConfig().epochs,
     time_limit_s: float | None = None,
+    machine: Machine | None = None,
+    base_bytes: int | None = None,
+    available_bytes: int | None = None,
 ) -> Plan:
-    """Predicts each head's peak memory and time with row-wise Adagrad, and chooses one.
+    """Predicts each head's peak memory and time, and chooses one.
 
-    The exact head is chosen where it fits into memory and is affordable: an epoch within a minute (within a
-    quarter of the time limit, if there is one), or a step within twice the sampled head's. Otherwise the
-    sampled head is.
+    The exact head is chosen where it fits into the memory of the machine and is affordable: an epoch within a
+    minute (a quarter of the time limit, if there is one), or a step within twice the sampled head's.
+    Otherwise the sampled head is; under a time limit with the most draws that let four epochs fit. The
+    machine is measured once (see ``widemax.machine``), so that the same sizes lead to the same choice.
 
     Args:
         num_classes: C.
         dim: D, the length of a hidden vector.
         batch_size: B, rows a step.
         num_rows: rows of an epoch; None where not known.
-        num_sampled: S, classes drawn a step by the sampled head.
+        num_sampled: S, classes drawn a step by the sampled head; chosen unless given.
         num_labels_per_row: mean number of right classes of a row.
-        calibration: measured on this machine now unless given.
-        available_bytes: memory this process may hold in all; asked of the system unless given.
+        optimizer: name of the optimizer, whose state counts.
+        encoder_bytes: what the encoder's gradients and optimizer state will take.
+        encoder_operations: multiplications of a row in the encoder.
+        epochs: passes over the rows that are wanted.
         time_limit_s: seconds the whole training may take.
+        machine: speeds of this machine; those kept in the cache folder unless given.
+        base_bytes: what the process holds before the head is built; asked of the system unless given.
+        available_bytes: memory this process may hold in all; asked of the system unless given.
 
     Raises:
         ConfigError: a size below 1.
-        ResourceError: no head fits into the memory available.
+        ResourceError: no head fits into the memory of the machine, or the one chosen not into what is free.
 
     Example:
-        >>> machine = Calibration(flops_per_s=5e10, bytes_per_s=1e10, base_bytes=300_000_000)
-        >>> plan(num_classes=150, dim=128, batch_size=64, num_rows=15_000, calibration=machine).choice
+        >>> machine = Machine(flops_per_s=5e10, bytes_per_s=1e10)
+        >>> plan(num_classes=150, dim=128, batch_size=64, num_rows=15_000, machine=machine).choice
         'exact'
     """
     sizes = {"num_classes": num_classes, "dim": dim, "batch_size": batch_size, "num_sampled": num_sampled}
     for name, size in sizes.items():
-        if size < 1:
+        if size is not None and size < 1:
             raise ConfigError(f"{name} must be at least 1; got {size}.")
-    calibration = calibration or calibrate()
-    available_bytes = available_memory() if available_bytes is None else available_bytes
-    steps = None if num_rows is None else -(-num_rows // batch_size)
+    machine = machine or this_machine()
+    base_bytes = psutil.Process().memory_info().rss if base_bytes is None else base_bytes
+    memory_bytes = memory_of_machine() if available_bytes is None else available_bytes
+    num_steps = None if num_rows is None else -(-num_rows // batch_size)
+    state_bytes = optimizer_bytes(optimizer, [(num_classes, dim), (num_classes,)])
+    encoder_flops = 6 * batch_size * encoder_operations
 
-    def cost(kind: Kind, head_bytes: float, step_s: float) -> HeadCost:
-        peak_bytes = calibration.base_bytes + round(head_bytes)
-        epoch_s = None if steps is None else steps * step_s
-        return HeadCost(kind, peak_bytes, step_s, epoch_s, peak_bytes * MEMORY_MARGIN <= available_bytes)
+    def cost(kind: Kind, work: Work, drawn: int | None = None) -> HeadCost:
+        peak_bytes = base_bytes + encoder_bytes + parameter_bytes(num_classes, dim) + state_bytes
+        peak_bytes += round(work.held_bytes)
+        flops = work.flops + encoder_flops
+        step_s = STEP_OVERHEAD_S + flops / (machine.flops_per_s * threads_for(flops))
+        step_s += work.moved_bytes / machine.bytes_per_s
+        epoch_s = None if num_steps is None else num_steps * step_s
+        return HeadCost(kind, peak_bytes, step_s, epoch_s, peak_bytes * MEMORY_MARGIN <= memory_bytes, drawn)
 
-    # Expected distinct classes of uniform draws, the most that any frequencies give.
-    num_drawn = round(-num_classes * math.expm1(-num_sampled / num_classes))
-    num_touched = min(num_drawn + round(batch_size * num_labels_per_row), num_classes)
-    exact = cost("exact", *_exact(num_classes, dim, batch_size, calibration))
-    sampled = cost("sampled", *_sampled(num_classes, dim, batch_size, num_drawn, num_touched, calibration))
-    choice, reason = _choose(exact, sampled, available_bytes, time_limit_s)
+    def sampled_cost(drawn: int) -> HeadCost:
+        num_labels = round(batch_size * num_labels_per_row)
+        return cost("sampled", _sampled(num_classes, dim, batch_size, drawn, num_labels), drawn)
+
+    exact = cost("exact", _exact(num_classes, dim, batch_size, state_bytes))
+    drawn = num_sampled or int(heads.options("sampled").complete({})["num_sampled"])
+    sampled = sampled_cost(drawn)
+    while num_sampled is None and drawn > LEAST_SAMPLED and _is_hurried(sampled, time_limit_s, epochs):
+        drawn //= 2
+        sampled = sampled_cost(drawn)
+    choice, reason = _choose(exact, sampled, memory_bytes, time_limit_s, epochs)
+    chosen = exact if choice == "exact" else sampled
+    if available_bytes is None and chosen.peak_memory_bytes * MEMORY_MARGIN > (free := available_memory()):
+        raise ResourceError(
+            f"the {choice} head needs about {_bytes(chosen.peak_memory_bytes * MEMORY_MARGIN)} of memory, "
+            f"and {_bytes(free)} are free now. End other programs, lower the encoder's dim or "
+            "train.batch_size, or name the other head in head.kind."
+        )
     return Plan((exact, sampled), choice, reason)
 
 
@@ -225,58 +217,80 @@ def parameter_bytes(num_classes: int, dim: int) -> int:
     return FLOAT_BYTES * num_classes * (dim + 1)
 
 
-def optimizer_bytes(num_classes: int) -> int:
-    """Bytes of row-wise Adagrad's accumulators: one a row of the weight, one an entry of the bias."""
-    return FLOAT_BYTES * 2 * num_classes
+def optimizer_bytes(optimizer: str, shapes: Iterable[Sequence[int]]) -> int:
+    """Bytes that an optimizer remembers of parameters of these shapes, as it says itself."""
+    parameters = [torch.nn.Parameter(torch.empty(tuple(shape), device="meta")) for shape in shapes]
+    options: dict[str, Any] = {"lr": 1.0}
+    member = optimizers[optimizer](parameters, **options)
+    group = member.param_groups[0]
+    states = [
+        member.new_state(parameter, {**group, "rowwise": parameter.numel() > ELEMENTWISE_NUMEL})
+        for parameter in parameters
+    ]
+    values = chain.from_iterable(state.values() for state in states)
+    return sum(value.nbytes for value in values if isinstance(value, torch.Tensor))
 
 
-def _exact(num_classes: int, dim: int, batch_size: int, calibration: Calibration) -> tuple[float, float]:
-    """Bytes beyond the base, and seconds a step."""
+@dataclass(frozen=True)
+class Work:
+    """What a step of a head holds at its peak beside parameters and optimizer state, computes and moves."""
+
+    held_bytes: float
+    flops: float
+    moved_bytes: float
+
+
+def _exact(num_classes: int, dim: int, batch_size: int, state_bytes: int) -> Work:
     dense_bytes = parameter_bytes(num_classes, dim)
     logits_bytes = FLOAT_BYTES * batch_size * num_classes
     is_plain = batch_size * num_classes <= PLAIN_ELEMENTS
     rows = rows_at_once(batch_size, dim, num_classes)
     # Logits, and the gradients of weight and hidden; tiles compute the logits twice.
     products = 3 if is_plain or rows else 4
-    flops = products * 2 * batch_size * num_classes * dim
-    logits_moved = PLAIN_LOGITS_MOVED if is_plain else TILED_LOGITS_MOVED
-    moved_bytes = logits_moved * logits_bytes + DENSE_WEIGHTS_MOVED * dense_bytes
     held_bytes = TILES_BYTES + FLOAT_BYTES * rows * num_classes
     if is_plain:
         held_bytes = PLAIN_LOGITS_HELD * logits_bytes
-    # The gradient is as large as the parameters.
-    head_bytes = 2 * dense_bytes + optimizer_bytes(num_classes) + held_bytes
-    return head_bytes, _step_s(flops, moved_bytes, calibration)
+    return Work(
+        # The gradient is as large as the parameters.
+        held_bytes=dense_bytes + held_bytes,
+        flops=products * 2 * batch_size * num_classes * dim,
+        moved_bytes=(PLAIN_LOGITS_MOVED if is_plain else TILED_LOGITS_MOVED) * logits_bytes
+        + DENSE_WEIGHTS_MOVED * dense_bytes
+        + OPTIMIZER_STATE_MOVED * state_bytes,
+    )
 
 
-def _sampled(
-    num_classes: int, dim: int, batch_size: int, num_drawn: int, num_touched: int, calibration: Calibration
-) -> tuple[float, float]:
-    """Bytes beyond the base, and seconds a step."""
+def _sampled(num_classes: int, dim: int, batch_size: int, num_sampled: int, num_labels: int) -> Work:
+    # Expected distinct classes of uniform draws, the most that any frequencies give.
+    num_drawn = round(-num_classes * math.expm1(-num_sampled / num_classes))
+    num_touched = min(num_drawn + num_labels, num_classes)
     logits_bytes = FLOAT_BYTES * batch_size * num_drawn
     rows_bytes = FLOAT_BYTES * num_touched * dim
-    flops = 3 * 2 * batch_size * num_drawn * dim
-    moved_bytes = SAMPLED_LOGITS_MOVED * logits_bytes + GATHERED_ROWS_MOVED * rows_bytes
-    held_bytes = SAMPLED_LOGITS_HELD * logits_bytes + GATHERED_ROWS_HELD * rows_bytes
     # The frequency sampler keeps one float64 a class.
     sampler_bytes = 2 * FLOAT_BYTES * num_classes
-    head_bytes = parameter_bytes(num_classes, dim) + optimizer_bytes(num_classes) + sampler_bytes + held_bytes
-    return head_bytes, _step_s(flops, moved_bytes, calibration)
+    return Work(
+        held_bytes=sampler_bytes + SAMPLED_LOGITS_HELD * logits_bytes + GATHERED_ROWS_HELD * rows_bytes,
+        flops=3 * 2 * batch_size * num_drawn * dim,
+        moved_bytes=SAMPLED_LOGITS_MOVED * logits_bytes + GATHERED_ROWS_MOVED * rows_bytes,
+    )
 
 
-def _step_s(flops: float, moved_bytes: float, calibration: Calibration) -> float:
-    return STEP_OVERHEAD_S + flops / calibration.flops_per_s + moved_bytes / calibration.bytes_per_s
+def _is_hurried(cost: HeadCost, time_limit_s: float | None, epochs: int) -> bool:
+    """Whether fewer epochs fit into the time limit than should."""
+    if time_limit_s is None or cost.epoch_s is None:
+        return False
+    return cost.epoch_s * min(epochs, EPOCHS_WITHIN_LIMIT) > time_limit_s
 
 
 def _choose(
-    exact: HeadCost, sampled: HeadCost, available_bytes: int, time_limit_s: float | None
+    exact: HeadCost, sampled: HeadCost, memory_bytes: int, time_limit_s: float | None, epochs: int
 ) -> tuple[Kind, str]:
     """The head to take and why.
 
     Raises:
         ResourceError: neither fits.
     """
-    room = f"of the {_bytes(available_bytes)} available"
+    room = f"of the {_bytes(memory_bytes)} available"
     smaller = min(exact, sampled, key=lambda cost: cost.peak_memory_bytes)
     if not (exact.fits or sampled.fits):
         raise ResourceError(
@@ -298,14 +312,26 @@ def _choose(
         return "exact", f"{steps}, and it needs {memory}."
     if exact.epoch_s is None:
         return "sampled", f"{steps}."
-    limit_s = AFFORDABLE_EPOCH_S if time_limit_s is None else time_limit_s / EPOCHS_WITHIN_LIMIT
-    epochs = f"an epoch on all classes takes about {_seconds(exact.epoch_s)}"
-    if exact.epoch_s <= limit_s:
-        return "exact", f"{epochs}, within the {_seconds(limit_s)} that are affordable, and needs {memory}."
+    if time_limit_s is not None:
+        reason = f"{_fitting(exact, time_limit_s, epochs)} fit into {_seconds(time_limit_s)} on all classes"
+        if not _is_hurried(exact, time_limit_s, epochs):
+            return "exact", f"{reason}, and it needs {memory}."
+        return "sampled", (
+            f"{reason}, and {_fitting(sampled, time_limit_s, epochs)} with {sampled.num_sampled:,} draws."
+        )
+    reason = f"an epoch on all classes takes about {_seconds(exact.epoch_s)}"
+    if exact.epoch_s <= AFFORDABLE_EPOCH_S:
+        return "exact", f"{reason}, within {_seconds(AFFORDABLE_EPOCH_S)}, and needs {memory}."
     return "sampled", (
-        f"{epochs}, more than the {_seconds(limit_s)} that are affordable; "
-        f"the sampled head takes {_seconds(sampled.epoch_s)}."
+        f"{reason}, more than {_seconds(AFFORDABLE_EPOCH_S)}; the sampled head takes "
+        f"{_seconds(sampled.epoch_s)}."
     )
+
+
+def _fitting(cost: HeadCost, time_limit_s: float, epochs: int) -> str:
+    """How many of the epochs fit into the time limit."""
+    assert cost.epoch_s is not None
+    return f"{min(time_limit_s / cost.epoch_s, epochs):.1f} of {epochs} epochs"
 
 
 def _bytes(count: float) -> str:

@@ -1,21 +1,20 @@
-"""Strings to members, for the command line and config; Python code imports the member instead."""
+"""Strings to members, for the command line and config; Python code passes the member itself."""
 
 import importlib
-import inspect
 import pkgutil
 from collections.abc import Callable, Iterator, Mapping
 from importlib.metadata import entry_points
 from typing import Any, Generic, TypeAlias, TypeVar, cast
 
-from pydantic import BaseModel, ConfigDict, ValidationError, create_model
-
 from widemax.errors import ConfigError, UnknownNameError, did_you_mean
+from widemax.options import Options, checked
 
 T = TypeVar("T", bound=Callable[..., Any])
 Member = TypeVar("Member", bound=Callable[..., Any])
 
 Spec: TypeAlias = str | dict[str, Any]
-"""A member as a config names it: its name, or a table with its ``kind`` and its options."""
+"""A member as a config names it: its name, or a table with its ``kind`` and its options. In Python the
+``kind`` may be the member itself."""
 
 
 class Registry(Generic[T]):
@@ -27,6 +26,9 @@ class Registry(Generic[T]):
     Args:
         noun: what a member is called in messages, such as "sampler".
         package: the package whose modules register members.
+        traits: makes what is kept of the keywords of ``register``, for members that are functions and have
+            no attributes to declare anything with.
+        moved: for arguments that members had once, what to write today.
 
     Example:
         >>> samplers = Registry("sampler", "widemax.samplers")
@@ -34,26 +36,45 @@ class Registry(Generic[T]):
         ... class Everything: ...
     """
 
-    def __init__(self, noun: str, package: str) -> None:
+    def __init__(
+        self,
+        noun: str,
+        package: str,
+        *,
+        traits: Callable[..., Any] = dict,
+        moved: Mapping[str, str] | None = None,
+    ) -> None:
         self.noun = noun
         self.package = package
+        self._make_traits = traits
+        self._moved = moved
         self._members: dict[str, T] = {}
-        self._traits: dict[str, dict[str, Any]] = {}
+        self._traits: dict[T, Any] = {}
         self._walked = False
 
     def register(self, name: str, **traits: Any) -> Callable[[Member], Member]:
-        """Decorator that enters a member under ``name``.
+        """Decorator that enters a member under ``name``; from then on its arguments are checked.
+
+        A member of the same module and name is replaced, as when the cell of a notebook runs again.
 
         Args:
             name: how the command line and configs call the member.
-            traits: what the room wants to know of a member that is a function and has no attributes for it.
+            traits: what a member that is a function declares.
+
+        Raises:
+            ConfigError: another member has this name.
+            OptionError: a trait that the room does not know.
         """
 
+        declared = self._make_traits(**traits)
+
         def enter(member: Member) -> Member:
-            if self._members.get(name, member) is not member:
+            known = self._members.get(name)
+            if known is not None and _home(known) != _home(member):
                 raise ConfigError(f"{self.noun} {name!r} is already registered; give this one another name.")
+            member = checked(member, of=f"{self.noun} {name!r}", moved=self._moved)
             self._members[name] = cast(T, member)
-            self._traits[name] = traits
+            self._traits[cast(T, member)] = declared
             return member
 
         return enter
@@ -85,57 +106,50 @@ class Registry(Generic[T]):
                 f"unknown {self.noun} {name!r}; {did_you_mean(name, self.names())}"
             ) from None
 
-    def traits(self, name: str) -> Mapping[str, Any]:
-        """What a member was registered with beside its name."""
-        self[name]
-        return self._traits[name]
+    def traits(self, member: str | T) -> Any:
+        """What a member declared when it was registered; the default for one that is not registered."""
+        declared = self._traits.get(self[member] if isinstance(member, str) else member)
+        return self._make_traits() if declared is None else declared
 
-    def options(self, name: str) -> type[BaseModel]:
-        """The keyword-only arguments of a member's signature as a strict pydantic model."""
-        fields: dict[str, Any] = {
-            parameter.name: (
-                parameter.annotation,
-                ... if parameter.default is parameter.empty else parameter.default,
-            )
-            for parameter in inspect.signature(self[name], eval_str=True).parameters.values()
-            if parameter.kind is parameter.KEYWORD_ONLY
-        }
-        config = ConfigDict(extra="forbid", frozen=True, arbitrary_types_allowed=True)
-        return create_model(f"{name}_options", __config__=config, **fields)
+    def options(self, member: str | T) -> Options:
+        """The options of a member, which are the keyword-only arguments of its signature."""
+        if isinstance(member, str):
+            return Options(self[member], of=f"{self.noun} {member!r}", moved=self._moved)
+        return Options(member, of=f"{self.noun} {member.__name__!r}")
 
-    def choose(self, spec: Spec) -> tuple[str, dict[str, Any]]:
-        """Name and completed options of what a config names, plainly or as a table with its ``kind``.
+    def choose(self, spec: Spec | T) -> tuple[T, dict[str, Any]]:
+        """The member that a spec names, or is, and its completed options.
 
         Raises:
-            ConfigError: a table without a kind, or options the member does not have.
+            ConfigError: a table without a kind.
+            OptionError: an option that the member does not have, or a wrong value.
             UnknownNameError: no such member.
         """
-        if isinstance(spec, str):
-            return spec, self.check_options(spec, {})
-        if "kind" not in spec:
-            raise ConfigError(
-                f"the table of a {self.noun} must have a 'kind', one of {self.names()}; got {spec!r}."
-            )
-        options = dict(spec)
-        name = options.pop("kind")
-        return name, self.check_options(name, options)
+        given: Mapping[str, Any] = {}
+        if isinstance(spec, Mapping):
+            if "kind" not in spec:
+                raise ConfigError(
+                    f"the table of a {self.noun} must have a 'kind', one of {self.names()}; got {spec!r}."
+                )
+            given = {name: value for name, value in spec.items() if name != "kind"}
+            spec = spec["kind"]
+        member = cast("str | T", spec)
+        options = self.options(member).complete(given)
+        return (self[member] if isinstance(member, str) else member), options
 
-    def check_options(self, name: str, options: dict[str, Any]) -> dict[str, Any]:
-        """The options completed with their defaults.
+    def build(self, spec: Any, *args: Any) -> Any:
+        """The object that a spec names, made with ``args`` and its options; an object is itself.
 
-        Raises:
-            ConfigError: an option the member does not have, or of the wrong type.
+        Example:
+            >>> from widemax.samplers import samplers
+            >>> samplers.build({"kind": "uniform", "duplicates": "keep"}, 10).duplicates
+            'keep'
         """
-        model = self.options(name)
-        for key in options:
-            if key not in model.model_fields:
-                hint = did_you_mean(key, list(model.model_fields))
-                raise ConfigError(f"{self.noun} {name!r} has no option {key!r}; {hint}")
-        try:
-            return model(**options).model_dump()
-        except ValidationError as error:
-            first = error.errors()[0]
-            place = ".".join(map(str, first["loc"]))
-            raise ConfigError(
-                f"option {place!r} of {self.noun} {name!r}: {first['msg']}, got {first.get('input')!r}."
-            ) from None
+        if not isinstance(spec, (str, Mapping, type)):
+            return spec
+        member, options = self.choose(cast("Spec | T", spec))
+        return member(*args, **options)
+
+
+def _home(member: Callable[..., Any]) -> tuple[str, str]:
+    return member.__module__, member.__qualname__

@@ -49,6 +49,12 @@ def saving(what: str) -> Iterator[None]:
         ) from error
 
 
+def cache_folder() -> Path:
+    """``$WIDEMAX_CACHE``, else ``widemax`` in ``$XDG_CACHE_HOME`` or ``~/.cache``."""
+    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(os.environ.get("WIDEMAX_CACHE") or Path(home, "widemax"))
+
+
 def write_file(path: Path, text: str) -> None:
     """Replace a small file atomically and durably."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}")

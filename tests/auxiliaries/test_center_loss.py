@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import load, save
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -63,7 +63,6 @@ def moved_by_the_last_duplicate(centers, hidden, labels, rate):
     rate=st.floats(0, 1),
     seed=st.integers(0, 100),
 )
-@settings(max_examples=50, deadline=None)
 def test_centers_move_as_in_the_paper(labels, rate, seed):
     module, hidden = some_center_loss(rate=rate), some_hidden(len(labels), seed)
     labels = torch.tensor(labels, dtype=torch.long)
@@ -213,7 +212,7 @@ def test_labels_and_hidden_vectors_must_fit():
 @pytest.mark.parametrize("options", [{"rate": 1.5}, {"rate": -0.1}, {"strength": -1}])
 def test_options_out_of_range_are_refused(options):
     with pytest.raises(ConfigError, match=f"option '{next(iter(options))}'"):
-        auxiliaries.check_options("center_loss", options)
+        auxiliaries.options("center_loss").complete(options)
 
 
 def test_registry_knows_the_members():

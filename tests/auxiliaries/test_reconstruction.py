@@ -52,4 +52,4 @@ def test_empty_batch_and_wrong_calls():
     with pytest.raises(ShapeError, match=r"\[rows, \.\.\.\]; got \(2,\)"):
         Reconstruction()(torch.zeros(2), torch.zeros(2))
     with pytest.raises(ConfigError, match="option 'kind'"):
-        auxiliaries.check_options("reconstruction", {"kind": "absolute_error"})
+        auxiliaries.options("reconstruction").complete({"kind": "absolute_error"})

@@ -1,6 +1,7 @@
 """What holds for every verb: version, pipes, and failures without a traceback."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +13,15 @@ from widemax.cli import app, doctor
 
 def test_version(widemax) -> None:
     assert widemax("--version") == (0, f"widemax {doctor.installed_version('widemax')}\n", "")
+
+
+def test_waiting_threads_do_not_spin_unless_told_to(widemax, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OMP_WAIT_POLICY", "ACTIVE")
+    widemax("--version")
+    assert os.environ["OMP_WAIT_POLICY"] == "ACTIVE"
+    monkeypatch.delenv("OMP_WAIT_POLICY")
+    widemax("--version")
+    assert os.environ["OMP_WAIT_POLICY"] == "PASSIVE"
 
 
 def test_a_reader_that_has_seen_enough_is_no_failure(fruit_run: Path, fruit_csv: Path) -> None:

@@ -2,9 +2,7 @@
 
 import json
 
-import pytest
-
-from widemax.recipes import figures, recipes
+from widemax.recipes import recipes
 
 
 def test_list_shows_data_and_time(widemax):
@@ -27,23 +25,7 @@ def test_an_unknown_recipe_is_answered_with_the_nearest(widemax):
     assert result.err == "error: unknown recipe 'overflw'; did you mean 'overflow'?\n"
 
 
-@pytest.fixture
-def undrawn(monkeypatch):
-    """Figures that need no matplotlib; their files say what they are."""
-    from unittest.mock import MagicMock
-
-    def panels(*titles, **options):
-        axes = [MagicMock() for _ in titles]
-        return MagicMock(), axes
-
-    monkeypatch.setattr(figures, "check_installed", lambda: None)
-    monkeypatch.setattr(figures, "panels", panels)
-    for chart in ("lines", "bars"):
-        monkeypatch.setattr(figures, chart, lambda *args, **options: None)
-    monkeypatch.setattr(figures, "save", lambda figure, path: path.write_bytes(b"picture"))
-
-
-def test_run_prints_the_known_beside_the_obtained(widemax, undrawn, tmp_path):
+def test_run_prints_the_known_beside_the_obtained(widemax, tmp_path):
     out = tmp_path / "run"
     result = widemax("recipe", "run", "sigmoid-or-softmax", "--quick", "--out", out)
     assert result.code == 0, result.err
@@ -59,7 +41,7 @@ def test_run_prints_the_known_beside_the_obtained(widemax, undrawn, tmp_path):
     assert not facts["quick"]
 
 
-def test_a_result_that_is_not_reached_is_marked(widemax, undrawn, tmp_path, monkeypatch):
+def test_a_result_that_is_not_reached_is_marked(widemax, tmp_path, monkeypatch):
     known = recipes["sigmoid-or-softmax"].known
     false = {what: type(one).at_least(9, digits=0, source="nobody") for what, one in known.items()}
     single = {"sum of this softmax": false["sum of this softmax"]}
@@ -70,7 +52,7 @@ def test_a_result_that_is_not_reached_is_marked(widemax, undrawn, tmp_path, monk
     assert f"{len(known) - 1} of {len(known)} known results reached" in result.out
 
 
-def test_a_folder_in_use(widemax, undrawn, tmp_path):
+def test_a_folder_in_use(widemax, tmp_path):
     (tmp_path / "mine.txt").touch()
     result = widemax("recipe", "run", "overflow", "--out", tmp_path)
     assert result.code == 2

@@ -34,7 +34,7 @@ def test_text_number_and_category_learn_together(widemax, goods: Path, tmp_path:
 @pytest.mark.parametrize(
     ("setting", "sentence"),
     [
-        ("train.device=cuda", "'device' in [train]: must be 'cpu', got 'cuda'."),
+        ("train.device=cuda", "'device' in [train] is no longer a key: training runs on the CPU."),
         ("train.batch_size=0", "'batch_size' in [train]: must be greater than or equal to 1"),
         ("train.learning_rate=-1", "'learning_rate' in [train]: must be greater than 0"),
         ("train.learning_rate=nan", "'learning_rate' in [train]: must be a finite number"),

@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from widemax.classes import Classes
 from widemax.heads import Correction, Head, heads, sampled_sigmoid_loss, sampled_softmax_loss
 from widemax.losses import losses
 from widemax.optim import RowOptimizer, optimizers
@@ -28,10 +29,10 @@ def variants(registry: Registry[Any], option: str) -> list[Any]:
     """Every member with each choice of an option, if it has the option."""
     cases = []
     for name in registry:
-        field = registry.options(name).model_fields.get(option)
+        field = registry.options(name).keywords.get(option)
         choices = [None] if field is None else typing.get_args(field.annotation)
         for choice in choices:
-            options = registry.check_options(name, {} if choice is None else {option: choice})
+            options = registry.options(name).complete({} if choice is None else {option: choice})
             cases.append(pytest.param(name, options, id=f"{name} {choice or ''}".strip()))
     return cases
 
@@ -50,7 +51,7 @@ def random_query() -> Query:
 
 @pytest.mark.parametrize(("name", "options"), variants(samplers, "duplicates"))
 def test_sampler_draws_what_it_states(name: str, options: dict[str, Any]) -> None:
-    sampler = samplers[name](C, COUNTS, **options)
+    sampler = samplers[name](Classes(C, COUNTS), **options)
     report = check_sampler(
         sampler, label_probs=COUNTS / COUNTS.sum(), query=random_query(), num_draws=NUM_DRAWS
     )
@@ -75,7 +76,7 @@ def test_sampled_loss_corrects_as_it_says(kind: Any) -> None:
 def loss_with_needed_options(name: str) -> Any:
     """The loss; if it needs a number a row, as a function that gives it."""
     loss = losses[name]
-    needed = [p.name for p in inspect.signature(loss).parameters.values() if _is_needed(p)]
+    needed = [p.name for p in inspect.signature(loss).parameters.values() if is_needed(p)]
     if not needed:
         return loss
     assert needed == ["norms"], f"say here what the option {needed} of {name!r} must be"
@@ -86,7 +87,7 @@ def loss_with_needed_options(name: str) -> Any:
     return with_norms
 
 
-def _is_needed(parameter: inspect.Parameter) -> bool:
+def is_needed(parameter: inspect.Parameter) -> bool:
     return parameter.kind is parameter.KEYWORD_ONLY and parameter.default is parameter.empty
 
 
@@ -118,7 +119,7 @@ def test_loss_obeys_its_laws_with_options(name: str, options: dict[str, Any]) ->
 
 def new_head(name: str, num_classes: int, dim: int, *, with_counts: bool, **options: Any) -> Head:
     class_counts = zipf_counts(num_classes) if with_counts else None
-    return heads[name](num_classes, dim, class_counts, **heads.check_options(name, options))
+    return heads[name](Classes(num_classes, class_counts), dim, **heads.options(name).complete(options))
 
 
 @pytest.mark.parametrize("name", heads.names())
@@ -147,7 +148,7 @@ def test_exact_head_learns_with_every_loss(name: str) -> None:
 
 # Optimizers.
 
-DECAYED = [name for name in optimizers if "weight_decay" in optimizers.options(name).model_fields]
+DECAYED = [name for name in optimizers if "weight_decay" in optimizers.options(name).keywords]
 
 
 @pytest.mark.parametrize(
@@ -157,6 +158,6 @@ DECAYED = [name for name in optimizers if "weight_decay" in optimizers.options(n
 )
 def test_optimizer_obeys_its_laws(name: str, options: dict[str, Any]) -> None:
     def factory(parameters: list[torch.nn.Parameter]) -> RowOptimizer:
-        return optimizers[name](parameters, **optimizers.check_options(name, options))
+        return optimizers[name](parameters, **optimizers.options(name).complete(options))
 
     check_optimizer(factory)

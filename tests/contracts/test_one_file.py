@@ -57,7 +57,9 @@ def environment(tmp_path: Path) -> dict[str, str]:
     (info / "entry_points.txt").write_text(
         "[widemax.losses]\nscratch = scratch_members\n[widemax.samplers]\nscratch = scratch_members\n"
     )
-    return os.environ | {"PYTHONPATH": str(folder)}
+    return os.environ | {
+        "PYTHONPATH": os.pathsep.join([str(folder), *filter(None, [os.environ.get("PYTHONPATH")])])
+    }
 
 
 def run(arguments: list[str], environment: dict[str, str], cwd: Path) -> str:

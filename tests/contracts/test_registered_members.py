@@ -16,6 +16,7 @@ import torch
 from evaluation_rows import one_label_rows, random_probs, several_label_rows, slice_one, slice_several
 
 from widemax.auxiliaries import auxiliaries
+from widemax.classes import Classes
 from widemax.data import formats, sets
 from widemax.data.formats import format_of
 from widemax.encoders import encoders
@@ -54,7 +55,7 @@ def test_a_member_says_what_it_is_and_refuses_unknown_options(noun: str, name: s
     registry = REGISTRIES[noun]
     assert registry[name].__doc__
     with pytest.raises(ConfigError, match=f"{noun} '{name}' has no option 'no_such_option'"):
-        registry.check_options(name, {"no_such_option": 1})
+        registry.options(name).complete({"no_such_option": 1})
     with pytest.raises(UnknownNameError, match=f"did you mean {name!r}"):
         registry[name + "_"]
 
@@ -64,7 +65,7 @@ def test_a_member_says_what_it_is_and_refuses_unknown_options(noun: str, name: s
 
 def build_head(name: str) -> Head:
     torch.manual_seed(0)
-    return heads[name](C, D, class_counts=COUNTS, num_rows=200, **heads.check_options(name, {}))
+    return heads[name](Classes(C, COUNTS, 200), D, **heads.options(name).complete({}))
 
 
 def some_hidden() -> torch.Tensor:
@@ -127,7 +128,7 @@ def rows_for(task: str, *, perfect: bool) -> tuple[Any, Callable[..., Any]]:
 
 
 def value_of(name: str, chunks: list[Any]) -> float:
-    metric = metrics[name](TRAINING, **metrics.check_options(name, {}))
+    metric = metrics[name](TRAINING, **metrics.options(name).complete({}))
     for chunk in chunks:
         metric.update(chunk)
     return metric.compute()
@@ -230,7 +231,7 @@ def test_no_two_formats_answer_to_one_ending(name: str) -> None:
 def test_optimizer_minimizes_a_quadratic(name: str, sparse: bool) -> None:
     goal = torch.randn(C, D, generator=torch.Generator().manual_seed(0))
     weight = torch.nn.Parameter(torch.zeros(C, D))
-    optimizer = optimizers[name]([weight], **optimizers.check_options(name, {"lr": 0.1}))
+    optimizer = optimizers[name]([weight], **optimizers.options(name).complete({"lr": 0.1}))
     order = torch.Generator().manual_seed(1)
     for step in range(300):
         for group in optimizer.param_groups:

@@ -3,6 +3,7 @@
 import gzip
 import re
 import shutil
+from importlib import import_module
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -232,3 +233,8 @@ def test_every_set_says_where_it_comes_from_and_under_which_licence():
         assert data_set.attribution
         assert data_set.url.startswith("http")
         assert all(re.fullmatch("[0-9a-f]{64}", file.sha256) for file in data_set.files)
+
+
+def test_the_old_name_says_the_new_one():
+    with pytest.raises(AttributeError, match="'DataSet'; it is PublicSet now"):
+        import_module("widemax.data.sets").DataSet  # noqa: B018

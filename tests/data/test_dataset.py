@@ -114,8 +114,8 @@ def test_bad_rows_are_errors_with_file_and_line_or_counted(tmp_path, name):
     path = tmp_path / name
     path.write_bytes(content)
     first = min(reasons)
-    message = f"{path}:{first}: {reasons[first]}. Use --drop-bad to drop such rows."
-    with pytest.raises(BadRowError, match=f"^{re.escape(message)}$"):
+    message = f"{path}:{first}: {reasons[first]}. Correct it, or drop such rows: --drop-bad"
+    with pytest.raises(BadRowError, match=f"^{re.escape(message)}"):
         list(Dataset([path], MIXED).batches())
     dataset = Dataset([path], MIXED, drop_bad=True)
     for _ in range(2):  # a second pass counts anew
@@ -142,7 +142,7 @@ def test_bad_rows_of_binary_formats_are_named_by_row(tmp_path):
     path = tmp_path / "a.parquet"
     pq.write_table(table, path)
     schema = infer_schema([path])
-    with pytest.raises(BadRowError, match=r"a\.parquet:row 2: column 'v' must hold finite numbers\. Use"):
+    with pytest.raises(BadRowError, match=r"a\.parquet:row 2: column 'v' must hold finite numbers\. Correct"):
         list(Dataset([path], schema).batches())
     dataset = Dataset([path], schema, drop_bad=True)
     assert labels(dataset) == ["a"]

@@ -7,7 +7,7 @@ from itertools import pairwise
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from widemax.data import labels as labels_module
@@ -24,7 +24,6 @@ LABELS = {
 }
 
 
-@settings(deadline=None, max_examples=40)
 @pytest.mark.parametrize("kind", LABELS)
 @given(data=st.data())
 def test_frequent_first_ties_by_value_and_round_trip(kind, data):
@@ -70,7 +69,7 @@ def test_unseen_and_null_labels_are_minus_one():
 
 
 def test_labels_that_share_a_key_are_told_apart(monkeypatch):
-    monkeypatch.setattr(labels_module, "_keys", lambda labels: np.zeros(len(labels), np.int64))
+    monkeypatch.setattr(labels_module, "label_keys", lambda labels: np.zeros(len(labels), np.int64))
     vocabulary = LabelVocabulary.build([pa.array(["a", "b", "c"])])
     assert vocabulary.encode(pa.array(["c", "x", "a", None, "b"])).tolist() == [2, -1, 0, -1, 1]
 
@@ -87,7 +86,7 @@ def test_a_missing_label_or_a_change_of_type_is_refused():
 
 
 def test_merging_now_and_then_changes_nothing(monkeypatch):
-    monkeypatch.setattr(labels_module, "_KEYS_AT_ONCE", 3)
+    monkeypatch.setattr(labels_module, "KEYS_AT_ONCE", 3)
     draws = np.random.default_rng(0).zipf(1.3, 5000) % 1000
     counter = LabelCounter()
     for start in range(0, 5000, 7):
@@ -99,7 +98,6 @@ def test_merging_now_and_then_changes_nothing(monkeypatch):
     np.testing.assert_array_equal(vocabulary.labels.to_numpy()[vocabulary.encode(pa.array(draws))], draws)
 
 
-@settings(deadline=None)
 @given(st.lists(st.lists(st.sampled_from("abcdxy"), max_size=6), min_size=1, max_size=8), st.booleans())
 def test_several_labels_a_row_count_once_a_row(rows, sliced):
     array = pa.array(rows, pa.list_(pa.string()))

@@ -2,10 +2,11 @@
 
 import json
 
+import numpy as np
 import pytest
 
-from widemax.data import Column, Dataset, Schema, columns_of
-from widemax.errors import DataError
+from widemax.data import Column, Dataset, Schema, columns_of, records_of
+from widemax.errors import ArgumentError, DataError
 
 SCHEMA = Schema(
     (
@@ -47,6 +48,11 @@ def test_rows_agree_with_a_file(tmp_path, rows):
         ({"seen": ["x"]}, "row 1: column 'seen' must hold whole numbers, got 'x'."),
         ({"features": {"3": 0.5}}, "row 1: column 'features' has no value."),
         ({"text": "\udcff"}, "column 'text' holds half of a surrogate pair"),
+        (
+            {"text": object()},
+            "column 'text': values must be texts, numbers, dates, booleans, arrays or lists",
+        ),
+        ({"price": 1j}, "column 'price': values must be texts, numbers, dates, booleans, arrays or lists"),
     ],
 )
 def test_a_bad_value_is_named_by_row_and_column(change, sentence):
@@ -63,3 +69,54 @@ def test_a_row_must_have_every_input():
 def test_values_of_a_type_the_kind_cannot_hold():
     with pytest.raises(DataError, match="column 'text': values of type struct<a: int64> cannot be of kind"):
         columns_of(SCHEMA, [ROW | {"text": {"a": 1}}])
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64, np.int64])
+def test_numpy_arrays_are_vectors_and_images(dtype):
+    numbers = np.arange(12, dtype=dtype)
+    schema = Schema((Column("v", "vector", width=12), Column("i", "image", shape=(2, 6, 1))), target=None)
+    columns = columns_of(schema, [{"v": numbers, "i": numbers.reshape(2, 6)}] * 2)
+    assert columns["v"].to_pylist() == [numbers.tolist()] * 2
+    assert columns["i"].storage.to_pylist() == [numbers.tolist()] * 2
+    with pytest.raises(DataError, match="row 0: column 'v' must hold 12 numbers, got 11"):
+        columns_of(schema, [{"v": numbers[1:], "i": numbers.reshape(2, 6)}])
+
+
+TEXT = Schema((Column("text", "text"),), target=None)
+
+
+@pytest.mark.parametrize(
+    ("rows", "records"),
+    [
+        (ROW, [ROW]),
+        ([ROW, ROW], [ROW, ROW]),
+        (["tea", {"text": "ink"}], [{"text": "tea"}, {"text": "ink"}]),
+        (np.array(["tea", "ink"]), [{"text": "tea"}, {"text": "ink"}]),
+        (("tea",), [{"text": "tea"}]),
+        ([], []),
+    ],
+)
+def test_rows_may_be_one_or_many_mappings_or_texts(rows, records):
+    assert records_of(TEXT, rows) == records
+
+
+@pytest.mark.parametrize(
+    ("schema", "rows", "sentence"),
+    [
+        (
+            TEXT,
+            "tea",
+            "rows must be a frame, or a list whose rows are each a mapping with the columns ['text']",
+        ),
+        (TEXT, 5, "got int"),
+        (TEXT, None, "got NoneType"),
+        (TEXT, iter(["tea"]), "got list_iterator"),
+        (TEXT, ["tea", 5], "row 1 must be a mapping with the columns ['text'] or a text; got int."),
+        (TEXT, np.zeros((2, 2)), "row 0 must be a mapping with the columns ['text'] or a text; got ndarray."),
+        (SCHEMA, ["tea"], "'features']; got str."),
+    ],
+)
+def test_other_rows_are_refused_in_a_sentence(schema, rows, sentence):
+    with pytest.raises(ArgumentError) as error:
+        records_of(schema, rows)
+    assert sentence in str(error.value)

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
@@ -33,7 +33,6 @@ def dense(weight: Tensor, ragged: RaggedTensor) -> Tensor:
     return hidden.index_add(0, rows_of(ragged.offsets), ragged.values[:, None] * weight[ragged.ids])
 
 
-@settings(deadline=None, max_examples=40)
 @given(st.integers(0, 10_000))
 def test_equals_dense_autograd(seed):
     weight, ragged, direction = example(seed)
@@ -74,7 +73,7 @@ def test_values_gradient_in_blocks(monkeypatch):
     weight, ragged, direction = example(3, rows=20)
     results = []
     for block in (1 << 14, 7):
-        monkeypatch.setattr(bag, "_BLOCK_ENTRIES", block)
+        monkeypatch.setattr(bag, "BLOCK_ENTRIES", block)
         values = ragged.values.clone().requires_grad_()
         (bag_sum(weight, ragged._replace(values=values)) * direction).sum().backward()
         results.append(values.grad)
@@ -93,7 +92,7 @@ def test_no_entries_at_all(table):
     hidden = bag_sum(weight, empty)
     assert hidden.tolist() == [[0.0] * 3] * 2
     hidden.sum().backward()
-    assert weight.grad._nnz() == 0
+    assert len(weight.grad.values()) == 0
 
 
 def test_memory_of_backward_does_not_hold_all_rows_used():

@@ -153,11 +153,11 @@ def test_all_parameters_learn(name):
 
 
 def test_options_have_types_and_defaults(name):
-    options = encoders.check_options(name, {"dim": 3})
+    options = encoders.options(name).complete({"dim": 3})
     assert options["dim"] == 3
     assert encoders[name]([], **options).dim == 3
     with pytest.raises(ConfigError):
-        encoders.check_options(name, {"dim": 0})
+        encoders.options(name).complete({"dim": 0})
 
 
 def test_wrong_columns_are_refused(name):

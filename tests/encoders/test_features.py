@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from widemax.encoders.features import (
@@ -41,7 +41,6 @@ def rows(bag: Ragged) -> Rows:
     return [bag.ids_P[a:b].tolist() for a, b in itertools.pairwise(bounds)]
 
 
-@settings(deadline=None)
 @given(rows_strategy.filter(bool), st.data())
 def test_take(lists, data):
     picked = data.draw(st.lists(st.integers(0, len(lists) - 1), max_size=10))
@@ -50,7 +49,6 @@ def test_take(lists, data):
     assert taken["x"].tolist() == picked
 
 
-@settings(deadline=None)
 @given(st.lists(rows_strategy, min_size=1, max_size=4))
 def test_concatenate(pieces):
     joined = concatenate([{"bag": ragged(piece), "x": np.arange(len(piece))} for piece in pieces])
@@ -58,7 +56,6 @@ def test_concatenate(pieces):
     assert joined["x"].tolist() == [number for piece in pieces for number in range(len(piece))]
 
 
-@settings(deadline=None)
 @given(
     st.lists(
         st.lists(st.lists(st.integers(0, 9), max_size=4), min_size=5, max_size=5), min_size=1, max_size=3
@@ -70,7 +67,6 @@ def test_beside(parts):
     ]
 
 
-@settings(deadline=None)
 @given(rows_strategy)
 def test_where_keeps_pairs_in_place(lists):
     bag = ragged(lists)
@@ -109,7 +105,6 @@ def test_list_offsets_of_slices_and_nulls():
     assert list_offsets(lists.slice(1)).tolist() == [0, 0, 0, 1]
 
 
-@settings(deadline=None)
 @given(rows_strategy, st.data())
 def test_slice(lists, data):
     start = data.draw(st.integers(0, len(lists)))
@@ -117,7 +112,6 @@ def test_slice(lists, data):
     assert rows(ragged(lists).slice(start, stop)) == lists[start:stop]
 
 
-@settings(deadline=None)
 @given(st.integers(1, 3), st.integers(0, 4), st.data())
 def test_interleaved(num_parts, num_rows, data):
     row = st.lists(st.integers(0, 99), max_size=5)
@@ -126,7 +120,6 @@ def test_interleaved(num_parts, num_rows, data):
     assert found == [part[row] for row in range(num_rows) for part in parts]
 
 
-@settings(deadline=None)
 @given(rows_strategy, st.sampled_from([np.int32, np.uint64, np.float32]), st.data())
 def test_take_spans(lists, dtype, data):
     numbers = data.draw(st.lists(st.integers(0, len(lists) - 1), max_size=10)) if lists else []

@@ -8,13 +8,12 @@ import numpy as np
 import pyarrow as pa
 import pytest
 from encoders_oracle import MODULUS, slow_hash, slow_mix
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from widemax.encoders.hashing import hash_spans, mix, salt, stable_keys
 
 
-@settings(deadline=None, max_examples=50)
 @given(st.lists(st.integers(0, MODULUS - 1), min_size=1))
 def test_mix_is_the_finisher_of_splitmix64(keys):
     assert mix(np.array(keys, dtype=np.uint64)).tolist() == [slow_mix(key) for key in keys]
@@ -26,7 +25,6 @@ def test_mix_gives_the_published_stream_of_splitmix64():
     assert mix(states).tolist() == [6457827717110365317, 3203168211198807973]
 
 
-@settings(deadline=None, max_examples=50)
 @given(st.lists(st.integers(0, 0x10FFFF), max_size=40), st.data())
 @pytest.mark.parametrize("dtype", [np.uint32, np.int64])
 def test_spans_hash_as_alone(dtype, codes, data):

@@ -72,7 +72,7 @@ def test_without_gradients_in_parts_the_result_is_the_same(monkeypatch):
     pixels = random_pixels()
     encoder = fitted(pixels).eval()
     whole = hidden(encoder, pixels)
-    monkeypatch.setattr("widemax.encoders.image._PIXELS_AT_ONCE", 2 * pixels[0].size)
+    monkeypatch.setattr("widemax.encoders.image.PIXELS_AT_ONCE", 2 * pixels[0].size)
     with torch.no_grad():
         torch.testing.assert_close(hidden(encoder, pixels), whole)
         assert hidden(encoder, pixels[:0]).shape == (0, 5)

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from widemax.encoders.features import Ragged
@@ -11,7 +11,6 @@ from widemax.encoders.keys import KeyIndex, KeySet
 INT64 = st.integers(-(1 << 63), (1 << 63) - 1)
 
 
-@settings(deadline=None)
 @pytest.mark.parametrize("keys", [INT64, st.integers(0, 50)], ids=["searched", "tabled"])
 @given(data=st.data())
 def test_find(keys, data):
@@ -41,7 +40,6 @@ def test_look_up_drops_unknown_ids():
     )
 
 
-@settings(deadline=None, max_examples=30)
 @given(st.lists(st.lists(INT64, max_size=20), max_size=8))
 def test_key_set(chunks):
     seen = KeySet()

@@ -5,7 +5,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from widemax.encoders import lists
@@ -39,7 +39,6 @@ def check(rows, ids):
     assert (bag.ids_P.dtype, bag.values_P.dtype) == (np.int32, np.float32)
 
 
-@settings(deadline=None, max_examples=100)
 @given(ids_strategy, st.data())
 def test_counts_like_a_counter(ids, data):
     numbers = st.lists(st.integers(0, len(ids) - 1), max_size=6) if ids else st.just([])
@@ -49,8 +48,8 @@ def test_counts_like_a_counter(ids, data):
 @pytest.mark.parametrize("group", [1, 20, 1 << 13])
 @pytest.mark.parametrize("items", [1, 50, 1 << 17])
 def test_slices_and_groups_do_not_show(monkeypatch, items, group):
-    monkeypatch.setattr(lists, "_SLICE_ITEMS", items)
-    monkeypatch.setattr(lists, "_GROUP_ITEMS", group)
+    monkeypatch.setattr(lists, "SLICE_ITEMS", items)
+    monkeypatch.setattr(lists, "GROUP_ITEMS", group)
     generator = np.random.default_rng(0)
     ids = [generator.integers(0, 30, generator.integers(0, 40)).tolist() for _ in range(20)]
     rows = [generator.integers(0, 20, size).tolist() for size in (3, 0, 0, 12, 1, 300, 2, 0, 7, 7)]
@@ -63,16 +62,15 @@ def test_rows_of_one_length_are_not_filled_up():
 
 def test_filling_up_is_bounded():
     lengths = np.sort(np.random.default_rng(0).pareto(1, 3000).astype(np.int64))[::-1]
-    groups = list(lists._groups(lengths))
+    groups = list(lists.groups_of(lengths))
     assert sum(num_rows for num_rows, _ in groups) == len(lengths)
-    assert all(num_rows * width <= lists._GROUP_ITEMS or num_rows == 1 for num_rows, width in groups)
+    assert all(num_rows * width <= lists.GROUP_ITEMS or num_rows == 1 for num_rows, width in groups)
     padded = sum(num_rows * width for num_rows, width in groups)
-    assert padded <= lengths.sum() + lists._MAX_FILLERS * len(lengths)
+    assert padded <= lengths.sum() + lists.MAX_FILLERS * len(lengths)
     # All rows in one group would take far more.
     assert lengths[0] * len(lengths) > 10 * padded
 
 
-@settings(deadline=None, max_examples=50)
 @given(st.lists(st.lists(st.integers(0, 9), max_size=4), min_size=1, max_size=5), st.data())
 def test_take_and_join(ids, data):
     numbers = st.lists(st.integers(0, len(ids) - 1), max_size=6)

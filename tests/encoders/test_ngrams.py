@@ -7,7 +7,7 @@ from collections import Counter
 import pyarrow as pa
 import pytest
 from encoders_oracle import slow_chars, slow_words, words
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from widemax.encoders import ngrams
@@ -73,7 +73,6 @@ def test_equals_the_slow_extraction(sizes, longest):
     assert_equals_slow(TEXTS, sizes=sizes, longest=longest)
 
 
-@settings(deadline=None, max_examples=100)
 @given(
     st.lists(st.text(alphabet=st.characters(exclude_categories=["Cs"]), max_size=30), min_size=1, max_size=6)
 )
@@ -81,7 +80,6 @@ def test_equals_the_slow_extraction_on_any_text(texts):
     assert_equals_slow(texts, sizes=SIZES, longest=2)
 
 
-@settings(deadline=None, max_examples=100)
 @given(st.lists(st.text(alphabet="ab é_'\0 京ー😀\u0301ก่.", max_size=20), min_size=1, max_size=6))
 def test_equals_the_slow_extraction_on_dense_text(texts):
     assert_equals_slow(texts, sizes=SIZES, longest=2)
@@ -109,7 +107,6 @@ def test_cutting_at_an_equals_sign_would_not_do():
     assert words(fold("x \u0338y")) != ["x", "y"]
 
 
-@settings(deadline=None, max_examples=100)
 @given(
     st.lists(st.text(alphabet="aAiIjJhK<=>`^;ſKÅ\u0130\u0345\u0301\u0307\u0338 ", max_size=12), min_size=1)
 )
@@ -124,8 +121,8 @@ def test_any_space_ends_a_word(space):
 
 def test_blocks_do_not_show(monkeypatch):
     whole = count(TEXTS * 3)
-    monkeypatch.setattr(ngrams, "_BLOCK_BYTES", 50)
-    monkeypatch.setattr(ngrams, "_BLOCK_ROWS", 3)
+    monkeypatch.setattr(ngrams, "BLOCK_BYTES", 50)
+    monkeypatch.setattr(ngrams, "BLOCK_ROWS", 3)
     cut = count(TEXTS * 3)
     for view in ("words", "chars"):
         assert rows_of(cut[view]) == rows_of(whole[view])

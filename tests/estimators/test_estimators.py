@@ -287,18 +287,30 @@ def test_a_state_of_another_kind_runs_nothing(tmp_path, code):
 
 
 OPTIONS = [
-    (LinearSVM, {"C": 0}, "C must be a number above 0; got 0"),
-    (LinearSVM, {"loss": "hinge"}, "loss must be one of .*; got 'hinge'"),
+    (LinearSVM, {"C": 0}, r"option 'C' of \w+ must be a number above 0.0; got 0"),
+    (LinearSVM, {"loss": "hinge"}, r"option 'loss' of \w+ must be 'crammer_singer' or .*; got 'hinge'"),
     (
         NearestNeighborsClassifier,
         {"n_neighbors": 0},
-        "n_neighbors must be a whole number of at least 1; got 0",
+        r"option 'n_neighbors' of \w+ must be a whole number of at least 1; got 0",
     ),
-    (NearestNeighborsClassifier, {"metric": "l1"}, "metric must be one of"),
-    (SampledSoftmaxClassifier, {"num_sampled": 0}, "num_sampled must be a whole number of at least 1; got 0"),
-    (SigmoidClassifier, {"l1_ratio": 2}, r"l1_ratio must be a number in \[0, 1\]; got 2"),
-    (TwoLayerNet, {"hidden_units": 1.5}, "hidden_units must be a whole number of at least 1; got 1.5"),
-    (TwoLayerNet, {"learning_rate": 0}, "learning_rate must be a number above 0; got 0"),
+    (
+        NearestNeighborsClassifier,
+        {"metric": "l1"},
+        r"option 'metric' of \w+ must be 'euclidean' or 'cosine'; got 'l1'",
+    ),
+    (
+        SampledSoftmaxClassifier,
+        {"num_sampled": 0},
+        r"option 'num_sampled' of \w+ must be a whole number of at least 1; got 0",
+    ),
+    (SigmoidClassifier, {"l1_ratio": 2}, r"option 'l1_ratio' of \w+ must be a number in \[0.0, 1.0\]; got 2"),
+    (
+        TwoLayerNet,
+        {"hidden_units": 1.5},
+        r"option 'hidden_units' of \w+ must be a whole number of at least 1; got 1.5",
+    ),
+    (TwoLayerNet, {"learning_rate": 0}, r"option 'learning_rate' of \w+ must be a number above 0.0; got 0"),
 ]
 
 

@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import roc_auc_score
 
@@ -11,7 +11,6 @@ from widemax.evaluation import auroc
 scores = st.lists(st.integers(0, 6).map(float), min_size=1, max_size=30).map(np.array)
 
 
-@settings(deadline=None, max_examples=100)
 @given(positive=scores, negative=scores)
 def test_agrees_with_scikit_learn(positive: np.ndarray, negative: np.ndarray) -> None:
     truth = np.r_[np.ones(positive.size), np.zeros(negative.size)]

@@ -13,7 +13,7 @@ from evaluation_rows import (
     slice_one,
     slice_several,
 )
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from widemax.errors import UsageError
@@ -50,7 +50,6 @@ def test_gives_the_fields_of_the_contract_as_plain_numbers(task: str) -> None:
 
 
 @pytest.mark.parametrize("task", CONTRACT)
-@settings(deadline=None, max_examples=25)
 @given(cuts=st.lists(st.integers(0, B), max_size=6))
 def test_chunks_of_any_sizes_give_the_same_numbers(task: str, cuts: list[int]) -> None:
     rows, part = rows_of(task)

@@ -3,7 +3,7 @@ import re
 import numpy as np
 import pytest
 from calibration_rows import drawn, known
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy.special import logsumexp
 
@@ -31,7 +31,6 @@ def test_tail_and_log_odds_are_those_of_the_matrix() -> None:
     np.testing.assert_allclose(with_labels.log_tail, logsumexp(rest, axis=1))
 
 
-@settings(deadline=None, max_examples=60)
 @given(
     seed=st.integers(0, 2**31),
     k=st.integers(1, 30),

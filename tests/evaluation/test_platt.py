@@ -3,7 +3,7 @@ import re
 import numpy as np
 import pytest
 from calibration_rows import drawn, known
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy.optimize import minimize
 from scipy.special import expit
@@ -20,7 +20,6 @@ def smoothed_loss(params: np.ndarray, scores: np.ndarray, right: np.ndarray) -> 
     return float((np.logaddexp(0, logits) - targets * logits).sum())
 
 
-@settings(deadline=None, max_examples=40)
 @given(seed=st.integers(0, 2**31), size=st.integers(2, 60), scale=st.floats(0.01, 300))
 def test_finds_the_least_smoothed_loss(seed: int, size: int, scale: float) -> None:
     generator = np.random.default_rng(seed)

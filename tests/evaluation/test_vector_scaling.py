@@ -5,7 +5,7 @@ from scipy.optimize import check_grad, minimize
 from scipy.special import log_softmax
 
 from widemax.evaluation.calibration import Temperature, VectorScaling
-from widemax.evaluation.calibration.vector import _Objective
+from widemax.evaluation.calibration.vector import Objective
 
 
 def distorted(seed: int, num_rows: int, num_classes: int) -> tuple[np.ndarray, np.ndarray]:
@@ -20,7 +20,7 @@ def distorted(seed: int, num_rows: int, num_classes: int) -> tuple[np.ndarray, n
 @pytest.mark.parametrize("k", [9, 3])
 def test_gradient_is_that_of_the_value(k: int) -> None:
     logits, labels = distorted(0, 40, 9)
-    objective = _Objective(known(logits, k, labels), np.array([1, 4, 5, 8]), l2=0.3)
+    objective = Objective(known(logits, k, labels), np.array([1, 4, 5, 8]), l2=0.3)
     generator = np.random.default_rng(0)
     for _ in range(3):
         params = generator.normal(size=9) * 0.5
@@ -28,9 +28,7 @@ def test_gradient_is_that_of_the_value(k: int) -> None:
         assert error < 1e-5
     # The penalty matters at the size that the check can see.
     assert (
-        abs(
-            _Objective(objective.known, objective.class_ids_M, l2=0.0)(params)[1] - objective(params)[1]
-        ).max()
+        abs(Objective(objective.known, objective.class_ids_M, l2=0.0)(params)[1] - objective(params)[1]).max()
         > 1e-4
     )
 

@@ -7,6 +7,7 @@ import pytest
 import torch
 from scipy import special
 
+from widemax.classes import Classes
 from widemax.errors import ConfigError
 from widemax.heads import SeveralLabels, heads
 from widemax.heads.adaptive import AdaptiveHead
@@ -83,9 +84,9 @@ def test_the_same_whatever_the_ids(path):
     counts, new_id = torch.arange(C, 0, -1) ** 2, torch.randperm(C)
     options = {"cutoffs": CUTOFFS, "div_value": 2.0}
     torch.manual_seed(0)
-    head = AdaptiveHead(C, D, counts, **options).double()
+    head = AdaptiveHead(Classes(C, counts), D, **options).double()
     torch.manual_seed(0)
-    renamed = AdaptiveHead(C, D, counts[new_id.argsort()], **options).double()
+    renamed = AdaptiveHead(Classes(C, counts[new_id.argsort()]), D, **options).double()
     # Within a cluster classes stand by id, so the weights move along.
     rows = [renamed.place_of_class[new_id[start:end]] - start for start, end in ((0, 5), (5, 12), (12, 30))]
     with torch.no_grad():
@@ -164,12 +165,12 @@ def test_cutoffs_must_ascend_below_the_classes(cutoffs):
 
 
 def test_options_come_from_a_config():
-    assert heads.check_options("adaptive", {"cutoffs": [5, 12]})["cutoffs"] == (5, 12)
-    assert heads.check_options("adaptive", {})["cutoffs"] == "auto"
+    assert heads.options("adaptive").complete({"cutoffs": [5, 12]})["cutoffs"] == (5, 12)
+    assert heads.options("adaptive").complete({})["cutoffs"] == "auto"
     with pytest.raises(ConfigError, match="div_value"):
-        heads.check_options("adaptive", {"div_value": 0})
+        heads.options("adaptive").complete({"div_value": 0})
     with pytest.raises(ConfigError, match="cutoffs"):
-        heads.check_options("adaptive", {"cutoffs": [0, 4]})
+        heads.options("adaptive").complete({"cutoffs": [0, 4]})
 
 
 def expected_cost(counts, dim, cutoffs):

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from widemax.artifact import read_head, write_head
+from widemax.classes import Classes
 from widemax.errors import ConfigError, LabelError
 from widemax.heads import SeveralLabels, heads, normalized, tree, two_level
 from widemax.heads.dense import answer_rows, best_by_id
@@ -50,7 +51,7 @@ def build(name, num_classes=C, counts=COUNTS, **options):
     options = OPTIONS[name] | options
     if name == "adaptive" and num_classes < 21:
         options |= {"cutoffs": tuple(range(1, num_classes))[:2]}
-    head = heads[name](num_classes, D, counts if num_classes == C else None, **options)
+    head = heads[name](Classes(num_classes, counts if num_classes == C else None), D, **options)
     for parameter in head.parameters():
         torch.nn.init.normal_(parameter)
     return head.double()
@@ -257,12 +258,12 @@ def test_calibration_divides_the_logits_inside_and_leaves_training_alone(name):
 
 def test_first_biases_predict_the_class_frequencies(name):
     torch.manual_seed(0)
-    head = heads[name](C, D, COUNTS, 1000, **OPTIONS[name])
+    head = heads[name](Classes(C, COUNTS, 1000), D, **OPTIONS[name])
     probs_C = head.log_probs(torch.zeros(1, D), torch.arange(C)).exp()[0]
     expected_C = (COUNTS + 1) / (COUNTS.sum() + C)
     torch.testing.assert_close(probs_C, expected_C)
     assert not torch.allclose(probs_C, COUNTS / COUNTS.sum(), rtol=1e-3)
-    assert heads[name](C, D, COUNTS, **OPTIONS[name], bias=False).bias is None
+    assert heads[name](Classes(C, COUNTS), D, **OPTIONS[name], bias=False).bias is None
 
 
 @pytest.mark.parametrize("num_classes", [1, 2, 5])
@@ -311,9 +312,9 @@ def test_labels_out_of_range_are_refused(name):
 
 
 def test_only_cross_entropy_is_offered(name):
-    assert heads.check_options(name, {"loss": "cross_entropy"})["loss"] == build(name).loss
+    assert heads.options(name).complete({"loss": "cross_entropy"})["loss"] == build(name).loss
     with pytest.raises(ConfigError, match="loss"):
-        heads.check_options(name, {"loss": "binary_cross_entropy"})
+        heads.options(name).complete({"loss": "binary_cross_entropy"})
     assert build(name).normalizer == "softmax"
 
 
@@ -336,7 +337,7 @@ def test_randomness_is_seeded(name):
     first, second = build(name), build(name)
     assert all(torch.equal(a, b) for a, b in zip(first.parameters(), second.parameters(), strict=True))
     with torch.device("meta"):
-        assert heads[name](C, D, COUNTS.cpu(), **OPTIONS[name]).calibration_temperature.is_meta
+        assert heads[name](Classes(C, COUNTS.cpu()), D, **OPTIONS[name]).calibration_temperature.is_meta
 
 
 def test_answers_from_any_log_probabilities():

@@ -227,7 +227,7 @@ def test_randomness_is_seeded_and_its_state_can_be_kept(kind):
 
 def test_registry_knows_the_members():
     assert KINDS.items() <= {name: heads[name] for name in heads}.items()
-    assert heads.check_options("exact", {})["loss"] == "cross_entropy"
-    assert set(heads.check_options("sampled", {"num_sampled": 5})) == {
+    assert heads.options("exact").complete({})["loss"] == "cross_entropy"
+    assert set(heads.options("sampled").complete({"num_sampled": 5})) == {
         *("loss", "temperature", "bias", "score", "num_sampled", "sampler", "correction")
     }

@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from widemax.classes import Classes
 from widemax.errors import ConfigError, LabelError, ShapeError
 from widemax.heads import ExactHead, SampledHead
 from widemax.optim import optimizers
@@ -15,7 +16,7 @@ LR = {"lazy_adam": 0.01, "momentum": 0.01, "rowwise_adagrad": 0.1}
 
 def build(kind, optimizer_name):
     torch.manual_seed(0)
-    head = kind(C, D, COUNTS[:C]).double()
+    head = kind(Classes(C, COUNTS[:C]), D).double()
     optimizer = optimizers[optimizer_name](head.parameters(), lr=LR[optimizer_name])
     return head, optimizer
 
@@ -132,8 +133,8 @@ def test_what_cannot_be_removed():
 
 
 def test_the_sampler_follows_or_says_what_it_needs():
-    head = SampledHead(C, D, COUNTS[:C])
-    with pytest.raises(ConfigError, match="needs class_counts"):
+    head = SampledHead(Classes(C, COUNTS[:C]), D)
+    with pytest.raises(ConfigError, match="needs class counts"):
         head.extend(NEW)
     assert len(head.weight) == head.num_classes == C
     with pytest.raises(ConfigError, match="sampler of your own"):

@@ -8,6 +8,7 @@ import pytest
 import torch
 from scipy import special
 
+from widemax.classes import Classes
 from widemax.heads import ExactHead, SampledHead, SeveralLabels
 from widemax.samplers import Frequency, LogUniform, Poisson, Proposal, Sampler, Uniform
 
@@ -17,10 +18,10 @@ ONE = torch.tensor([0, 29, 3, 3, 7, 11])
 SEVERAL = SeveralLabels(torch.tensor([0, 4, 29, 3, 3, 2, 9]), torch.tensor([0, 3, 4, 4, 5, 7, 7]))
 LABELS = {"one": ONE, "several": SEVERAL}
 SAMPLERS = {
-    f"{member.__name__} {duplicates}": member(C, COUNTS, duplicates=duplicates)
+    f"{member.__name__} {duplicates}": member(Classes(C, COUNTS), duplicates=duplicates)
     for member in (Uniform, LogUniform, Frequency)
     for duplicates in ("drop", "keep", "redraw")
-} | {"Poisson": Poisson(C, COUNTS)}
+} | {"Poisson": Poisson(Classes(C, COUNTS))}
 CORRECTIONS = ["none", "conditional", "importance", "refined"]
 
 
@@ -175,7 +176,7 @@ def test_the_mean_gradient_vanishes_at_the_optimum(sampler, duplicates):
         return np.abs(sums.mean(0)) / (sums.std(0, ddof=1) / math.sqrt(num_steps))
 
     counts = (probs * 1e6).long()
-    member = sampler(num_classes, counts, duplicates=duplicates)
+    member = sampler(Classes(num_classes, counts), duplicates=duplicates)
     assert bias_gradients(member, "conditional").max() < 4
     if sampler is Uniform:
         # The same count for every class is no correction, so leaving it out does no harm here.

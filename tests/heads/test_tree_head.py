@@ -6,9 +6,10 @@ import math
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
+from widemax.classes import Classes
 from widemax.errors import ShapeError
 from widemax.heads import SeveralLabels
 from widemax.heads.labels import no_pairs
@@ -59,7 +60,6 @@ def is_by_level(children):
     return inner.tolist() == list(range(1, len(children)))
 
 
-@settings(max_examples=40, deadline=None)
 @given(st.lists(st.integers(0, 50), min_size=1, max_size=40))
 def test_huffman_tree_is_shortest(counts):
     children = huffman_tree(np.array(counts))
@@ -79,7 +79,6 @@ def test_classes_never_seen_share_a_short_path():
     assert max(depths) == 10
 
 
-@settings(max_examples=30, deadline=None)
 @given(st.integers(1, 70))
 def test_balanced_tree_is_shallow_and_keeps_the_order(num_classes):
     order = np.random.default_rng(num_classes).permutation(num_classes)
@@ -124,7 +123,7 @@ def test_kmeans_order_keeps_similar_classes_together():
 def build(num_classes=50, scale=1.0, **options):
     torch.manual_seed(0)
     counts = (1000 / torch.arange(1, num_classes + 1)).long()
-    head = TreeHead(num_classes, D, counts, **options).double()
+    head = TreeHead(Classes(num_classes, counts), D, **options).double()
     with torch.no_grad():
         head.weight.normal_(std=scale / D**0.5)
         if head.bias is not None:

@@ -8,6 +8,7 @@ import pytest
 import torch
 from scipy import special
 
+from widemax.classes import Classes
 from widemax.heads import heads
 from widemax.heads.labels import no_pairs
 from widemax.heads.two_level import TwoLevelHead
@@ -20,7 +21,7 @@ NOTHING = no_pairs(torch.device("cpu"))
 
 def build(num_classes=C, counts=None, scale=1.0, **options):
     torch.manual_seed(0)
-    head = TwoLevelHead(num_classes, D, counts, **options)
+    head = TwoLevelHead(Classes(num_classes, counts), D, **options)
     for parameter in head.parameters():
         torch.nn.init.normal_(parameter, std=scale)
     return head.double()
@@ -83,7 +84,7 @@ def test_any_number_of_clusters(num_clusters):
 def test_about_the_root_of_the_classes():
     head = TwoLevelHead(10_000, 2)
     assert (len(head.cluster_weight), head.cluster_size) == (100, 100)
-    assert heads.check_options("two_level", {"num_clusters": 7})["num_clusters"] == 7
+    assert heads.options("two_level").complete({"num_clusters": 7})["num_clusters"] == 7
 
 
 def test_a_label_touches_its_cluster_only():
@@ -128,7 +129,7 @@ def test_search_is_brute_force_with_fewer_clusters(scale):
 
 def test_equal_classes_of_a_later_cluster_are_not_missed():
     """By count class 0 stands in the last cluster, which is as probable as the first."""
-    head = TwoLevelHead(4, 1, torch.tensor([1, 2, 3, 4]), num_clusters=2).double()
+    head = TwoLevelHead(Classes(4, torch.tensor([1, 2, 3, 4])), 1, num_clusters=2).double()
     with torch.no_grad():
         for parameter in head.parameters():
             parameter.zero_()
@@ -139,7 +140,7 @@ def test_equal_classes_of_a_later_cluster_are_not_missed():
 
 def test_a_cluster_as_probable_as_the_best_class_is_opened():
     """Clusters of one class each: that of class 1, which is more frequent, comes first."""
-    head = TwoLevelHead(2, 1, torch.tensor([1, 2]), num_clusters=2).double()
+    head = TwoLevelHead(Classes(2, torch.tensor([1, 2])), 1, num_clusters=2).double()
     with torch.no_grad():
         for parameter in head.parameters():
             parameter.zero_()

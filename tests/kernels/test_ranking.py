@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from widemax.kernels import Pairs, budget, ranking, topk_by_id
@@ -21,7 +21,6 @@ def some_values(num_rows, num_values, num_levels, seed):
     return values
 
 
-@settings(deadline=None, max_examples=100)
 @given(st.integers(0, 5), st.integers(1, 12), st.integers(1, 4), st.integers(0, 10**6), st.data())
 def test_equals_a_stable_sort(num_rows, num_values, num_levels, seed, data):
     k = data.draw(st.integers(0, num_values))
@@ -92,7 +91,6 @@ def labels_of(values_BN, seed):
     return Pairs(torch.from_numpy(rows), torch.from_numpy(ids)), torch.from_numpy(logits)
 
 
-@settings(deadline=None, max_examples=100)
 @given(SHAPES, st.integers(0, 10**6))
 def test_counts_the_classes_before_a_label(shape, seed):
     num_rows, block, tiles, num_windows, num_levels = shape
@@ -125,7 +123,6 @@ def best_of(parts, num_rows, k):
     return best
 
 
-@settings(deadline=None, max_examples=100)
 @given(SHAPES, st.integers(0, 10**6), st.data())
 def test_the_best_so_far_are_those_of_a_stable_sort(shape, seed, data):
     num_rows, block, tiles, num_windows, num_levels = shape

@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy import special
 
@@ -130,7 +130,6 @@ def test_empty_batch(plan):
     assert [tuple(part.shape) for part in found] == [(0, 3), (0, 3), (0,), (0,), (0,), (0,)]
 
 
-@settings(deadline=None, max_examples=40)
 @given(
     st.sampled_from(sorted(PLANS)),
     st.sampled_from([torch.bfloat16, torch.float32]),

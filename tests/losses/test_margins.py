@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from widemax.errors import ShapeError
@@ -80,7 +80,6 @@ def test_arcface_falls_without_a_jump(margin):
 
 
 @given(st.floats(-1, 1), st.floats(0, 3.1))
-@settings(max_examples=100, deadline=None)
 def test_arcface_never_helps_the_label(cosine, margin):
     moved = arcface_margin(torch.tensor(cosine, dtype=torch.float64), margin_radians=margin)
     assert moved <= cosine + 1e-9

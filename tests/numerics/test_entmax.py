@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from widemax.numerics import entmax15, softmax, sparsemax
@@ -34,7 +34,6 @@ def is_optimal(probs, x, power):
     return bool(abs(probs.sum() - 1) < 1e-9 and on_support and (slope[~support] <= level + 1e-6).all())
 
 
-@settings(deadline=None, max_examples=60)
 @given(st.lists(st.floats(-20, 20), min_size=1, max_size=9), st.sampled_from(sorted(POWERS, key=POWERS.get)))
 def test_solve_their_optimality_conditions(logits, function):
     x = np.array(logits)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy import special, stats
 
@@ -32,7 +32,6 @@ def test_worked_values(array):
     assert np.asarray(kl_divergence(empty, array([[0.0, 1.0]]))).tolist() == [0]
 
 
-@settings(deadline=None, max_examples=50)
 @given(
     st.lists(st.tuples(st.floats(-300, 300), st.floats(-300, 300)), min_size=1, max_size=6),
     st.sampled_from(sorted(KINDS)),

@@ -183,4 +183,4 @@ def test_counters_keep_their_dtype_through_a_state_dict() -> None:
     other.load_state_dict(optimizer.state_dict())
     (state,) = other.state.values()
     assert state["touches"].dtype == torch.int32
-    assert state["paid_log_decay"].dtype == torch.float64
+    assert state["applied_log_decay"].dtype == torch.float64

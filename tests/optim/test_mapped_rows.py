@@ -6,6 +6,7 @@ Run as a script this file is the process whose children are killed: test_mapped_
 import contextlib
 import itertools
 import json
+import mmap
 import os
 import random
 import re
@@ -89,7 +90,7 @@ class ForgetsTooSoon(MappedRows):
     """Wrong: empties the journal before the manifest names the new commit."""
 
     def commit(self, state):
-        self._journal.clear()
+        os.truncate(self.folder / "journal.bin", 0)
         super().commit(state)
 
 
@@ -97,7 +98,10 @@ class KeepsTooLate(MappedRows):
     """Wrong: keeps rows after the step has changed them."""
 
     def watch(self, optimizer):
-        return optimizer.register_step_post_hook(self._before_step)
+        def protect(*_):
+            self.protect(self.parameter.grad.coalesce().indices()[0])
+
+        return optimizer.register_step_post_hook(protect)
 
 
 def forked(story):
@@ -121,13 +125,13 @@ def killed_before(line, story):
     """Whether the story had that many lines of the package, and so was killed."""
 
     def short_story():
-        _die_before(line)
+        die_before(line)
         story()
 
     return was_killed(forked(short_story))
 
 
-def _die_before(line):
+def die_before(line):
     """Kill this process before the nth line that it executes in the files that make a commit."""
     files = {module.__file__ for module in (mapped_rows, mapped_files, undo_journal)}
     files.add(sys.modules["widemax.storage"].__file__)
@@ -351,8 +355,16 @@ def test_the_system_reads_ahead_only_while_all_rows_are_scanned(tmp_path):
 
 def test_what_must_be_on_the_disk_first_is_there_first(tmp_path, monkeypatch):
     """A kill shows what was written, not what was flushed; the loss of power would."""
+    events = []
+
+    class Map(mmap.mmap):
+        def flush(self):
+            events.append("flush")
+            super().flush()
+
+    monkeypatch.setattr(mmap, "mmap", Map)
     with created(tmp_path / "rows") as rows:
-        events = []
+        events.clear()
 
         def spy(owner, name):
             original = getattr(owner, name)
@@ -365,20 +377,10 @@ def test_what_must_be_on_the_disk_first_is_there_first(tmp_path, monkeypatch):
             events.append("sync journal")
             os.fsync(handle)
 
-        monkeypatch.setattr(undo_journal, "_sync", synced)
+        monkeypatch.setattr(undo_journal, "sync", synced)
         for owner, name in ((mapped_rows, "write_state"), (mapped_rows, "write_manifest")):
             spy(owner, name)
         spy(UndoJournal, "clear")
-
-        class Map:
-            def __init__(self, real):
-                self.real = real
-
-            def flush(self):
-                events.append("flush")
-                self.real.flush()
-
-        monkeypatch.setattr(rows, "_map", Map(rows._map))
         run = Run(rows)
         run.advance(1)
         assert not torch.equal(before, rows.parameter)

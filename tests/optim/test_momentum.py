@@ -28,7 +28,7 @@ def test_sleeping_rows_glide_exactly_as_in_dense_sgd() -> None:
         ours.grad = torch.sparse_coo_tensor(rows[None], theirs.grad[rows], (C, D), check_invariants=True)
         optimizer.step()
         oracle.step()
-    assert not torch.allclose(ours, theirs), "rows at rest owe their glide"
+    assert not torch.allclose(ours, theirs), "untouched rows have deferred updates"
     optimizer.catch_up()
     torch.testing.assert_close(ours, theirs, rtol=1e-12, atol=1e-12)
 

@@ -100,7 +100,7 @@ def test_rows_with_the_counters_of_step_0_would_owe_decay() -> None:
     weights, optimizer = build("lazy_adam")
     train(weights, optimizer, range(10), at=[0, 2, 5])
     replace(weights, optimizer, list(range(C)), 2)
-    optimizer.state[weights[0]]["paid_log_decay"][C:] = 0.0
+    optimizer.state[weights[0]]["applied_log_decay"][C:] = 0.0
     optimizer.catch_up()
     assert (weights[0][C:] < 0.9).all()
 
@@ -108,7 +108,7 @@ def test_rows_with_the_counters_of_step_0_would_owe_decay() -> None:
 @pytest.mark.parametrize(
     ("name", "of_rows", "present"),
     [
-        ("lazy_adam", "paid_log_decay", "log_decay"),
+        ("lazy_adam", "applied_log_decay", "log_decay"),
         ("momentum", "last_step", "step"),
     ],
 )
@@ -118,7 +118,7 @@ def test_counters_of_new_rows_stand_at_the_present(name: str, of_rows: str, pres
     replace(weights, optimizer, list(range(C)), 2)
     state = optimizer.state[weights[0]]
     assert (state[of_rows][C:] == state[present]).all()
-    assert state[of_rows][1] == 0, "an old row that never woke still owes all"
+    assert state[of_rows][1] == 0, "an untouched old row still has all its updates deferred"
 
 
 @pytest.mark.parametrize("name", OPTIONS)

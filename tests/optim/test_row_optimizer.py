@@ -39,9 +39,9 @@ def test_every_member_is_tested_here() -> None:
 
 @pytest.mark.parametrize("name", MEMBERS)
 def test_options_come_from_the_signature(name: str) -> None:
-    assert optimizers.check_options(name, {"lr": 0.25})["lr"] == 0.25
+    assert optimizers.options(name).complete({"lr": 0.25})["lr"] == 0.25
     with pytest.raises(ConfigError, match="no option"):
-        optimizers.check_options(name, {"learning": 0.25})
+        optimizers.options(name).complete({"learning": 0.25})
 
 
 @pytest.mark.parametrize("name", MEMBERS)

@@ -1,6 +1,6 @@
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from widemax.errors import ShapeError
@@ -18,7 +18,6 @@ def test_a_gradient_sparse_in_both_dimensions_is_refused() -> None:
         touched_rows(torch.eye(C).to_sparse())
 
 
-@settings(deadline=None, max_examples=50)
 @given(rows=st.lists(st.integers(0, C - 1), max_size=20))
 def test_touched_rows_agree_with_coalesce(rows: list[int]) -> None:
     grad = rows_grad(rows, torch.arange(len(rows) * D, dtype=torch.float32).view(-1, D))

@@ -7,7 +7,7 @@ from tempfile import TemporaryDirectory
 import hypothesis.strategies as st
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 
 from widemax.errors import CorruptError
 from widemax.optim.undo_journal import UndoJournal
@@ -18,7 +18,6 @@ def record(ids, seed):
     return torch.tensor(ids, dtype=torch.int64), rows
 
 
-@settings(max_examples=60, deadline=None)
 @given(
     records=st.lists(st.lists(st.integers(0, 2**40), min_size=1, max_size=5), max_size=4),
     cut=st.floats(0, 1),

@@ -6,13 +6,13 @@ import torch
 from made_digits import some_digits
 
 from widemax.recipes.autoencoder_classifier_mnist import STRENGTH, Net, by_pca, squared_error
-from widemax.recipes.digits import Digits, descend
+from widemax.recipes.images import Images, descend
 
 
 def test_the_joint_loss_is_that_of_the_moved_images(monkeypatch):
     digits = some_digits(12)
     net = Net(digits, seed=0)
-    moved = Digits(digits.pixels_NHW.roll(1, 2), digits.labels_N)
+    moved = Images(digits.pixels_NHW.roll(1, 2), digits.labels_N)
     module = "widemax.recipes.autoencoder_classifier_mnist.augment"
     monkeypatch.setattr(module, lambda pixels, shift, flip: pixels.roll(1, 2))
     hidden_BD = net.encoder(moved.features)

@@ -5,7 +5,7 @@ import torch
 from made_digits import some_digits
 
 from widemax.recipes.center_loss_mnist import Net, Trial, contrastive_loss, spread
-from widemax.recipes.digits import descend
+from widemax.recipes.images import descend
 
 
 def test_contrastive_loss_by_loops():

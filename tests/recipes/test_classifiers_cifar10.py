@@ -66,7 +66,6 @@ def test_pixels_lose_the_mean_training_photograph_and_keep_their_neighbors():
 
 
 def test_every_choice_is_made_on_training_rows_and_learned_again_from_all(tmp_path):
-    pytest.importorskip("matplotlib", reason="pictures need matplotlib")
     rows, test_rows = recipe.standardized(some_photos(), some_photos(90, seed=1))
     results = Results(recipe.KNOWN, tmp_path)
     chosen = recipe.choose(results, rows, PLAN, seed=0)

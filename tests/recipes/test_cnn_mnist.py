@@ -6,7 +6,7 @@ import torch
 
 from widemax.recipes import cnn_mnist as recipe
 from widemax.recipes import numpy_cnn
-from widemax.recipes.digits import Digits, descend
+from widemax.recipes.images import Images, descend
 
 
 def some_digits(num_rows=256, seed=0):
@@ -18,7 +18,7 @@ def some_digits(num_rows=256, seed=0):
     pixels_NHW += (
         150 * ((rows_H >= 4 + 2 * labels_N[:, None]) & (rows_H < 8 + 2 * labels_N[:, None]))[..., None]
     )
-    return Digits(pixels_NHW.to(torch.uint8), labels_N)
+    return Images(pixels_NHW.to(torch.uint8), labels_N)
 
 
 def test_convolution_and_pooling_by_loops():

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from widemax.recipes.digits import descend
+from widemax.recipes.images import descend
 from widemax.recipes.margin_omniglot import (
     LOSSES,
     NUM_WRITERS,

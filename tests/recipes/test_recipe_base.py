@@ -4,8 +4,9 @@ import re
 
 import pytest
 
+from widemax.charts import Drawing
 from widemax.errors import UsageError
-from widemax.recipes import Known, Results, figures
+from widemax.recipes import Known, Results
 
 KNOWN = {"accuracy": Known.at_least(0.9, digits=2, source="a textbook")}
 
@@ -30,11 +31,11 @@ def test_nothing_is_obtained_beside_nothing(tmp_path):
         Results(KNOWN, tmp_path).obtain("acuracy", 0.9)
 
 
-def test_a_picture_is_a_file_in_the_folder(tmp_path, monkeypatch):
-    monkeypatch.setattr(figures, "save", lambda figure, path: path.write_text(figure))
+def test_a_picture_is_a_file_in_the_folder(tmp_path):
+    drawing = Drawing("<circle r='4'/>", 8, 8)
     results = Results(KNOWN, tmp_path)
-    results.draw("a figure", "curve", title="Curve", caption="How to read it.", alt="A rising curve.")
+    results.draw(drawing, "curve", title="Curve", caption="How to read it.", alt="A rising curve.")
     (picture,) = results.pictures
-    assert picture.path == tmp_path / "curve.png"
-    assert picture.path.read_text() == "a figure"
+    assert picture.path == tmp_path / "curve.svg"
+    assert picture.path.read_text("utf-8") == drawing.file("A rising curve.")
     assert (picture.title, picture.caption, picture.alt) == ("Curve", "How to read it.", "A rising curve.")

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from widemax.recipes import softmax_regression_mnist as recipe
-from widemax.recipes.digits import Digits
+from widemax.recipes.images import Images
 
 
 def some_digits(num_rows=200, seed=0):
@@ -14,7 +14,7 @@ def some_digits(num_rows=200, seed=0):
     labels_N = torch.arange(num_rows) % 10
     pixels_NHW = torch.randint(0, 100, (num_rows, 28, 28), generator=generator)
     pixels_NHW[:, :, :14] += 15 * labels_N[:, None, None]
-    return Digits(pixels_NHW.to(torch.uint8), labels_N)
+    return Images(pixels_NHW.to(torch.uint8), labels_N)
 
 
 def test_the_formula_agrees_with_differences_and_with_autograd(monkeypatch):

@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from widemax.errors import ConfigError
@@ -39,7 +39,6 @@ def oracle(sketch, width, ids, number):
 
 
 @given(IDS, st.integers(0, 6), st.integers(1, 4))
-@settings(max_examples=60, deadline=None)
 def test_an_estimate_is_the_least_cell_and_never_too_low(ids, log2_width, depth):
     width = 2**log2_width
     sketch = filled(ids, width, depth)
@@ -51,7 +50,6 @@ def test_an_estimate_is_the_least_cell_and_never_too_low(ids, log2_width, depth)
 
 
 @given(IDS, st.integers(1, 3))
-@settings(max_examples=40, deadline=None)
 def test_an_id_alone_in_a_cell_is_counted_exactly(ids, depth):
     sketch = filled(ids, 256, depth)
     of_id = {number: cells(sketch, 256, number) for number in ids}
@@ -115,7 +113,6 @@ def test_any_shape_of_ids():
 
 
 @given(IDS, IDS)
-@settings(max_examples=20, deadline=None)
 def test_merged_sketches_are_the_sketch_of_both_streams(first, second):
     merged = filled(first, 32, 3)
     merged.merge(filled(second, 32, 3))

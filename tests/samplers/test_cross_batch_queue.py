@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from widemax.classes import Classes
 from widemax.errors import ConfigError
 from widemax.samplers import build_sampler
 from widemax.samplers.cross_batch_queue import CrossBatchQueue
@@ -22,7 +23,7 @@ def steps(duplicates, num_steps, *, num_draws=2000, start=None):
     """Candidates of the last of several steps, for many streams of labels."""
     generator = torch.Generator().manual_seed(1)
     for _ in range(num_draws):
-        sampler = CrossBatchQueue(C, COUNTS, duplicates=duplicates)
+        sampler = CrossBatchQueue(Classes(C, COUNTS), duplicates=duplicates)
         if start is not None:
             sampler.load_state({"queue": torch.tensor(start)})
         for _ in range(num_steps):
@@ -83,7 +84,7 @@ def test_the_partition_is_estimated_without_bias(duplicates):
 
 def test_candidates_are_the_last_labels_and_never_those_of_this_batch():
     generator = torch.Generator().manual_seed(2)
-    sampler = CrossBatchQueue(1000, torch.ones(1000), duplicates="keep")
+    sampler = CrossBatchQueue(Classes(1000, torch.ones(1000)), duplicates="keep")
     stream = torch.randint(1000, (20, 7), generator=generator)
     sampler.draw(stream[0], 17, generator=generator)
     for step in range(1, 20):
@@ -98,7 +99,7 @@ def test_candidates_are_the_last_labels_and_never_those_of_this_batch():
 
 def test_batches_longer_than_the_queue_and_other_lengths_of_it():
     generator = torch.Generator().manual_seed(3)
-    sampler = CrossBatchQueue(100, torch.tensor([*[0] * 99, 1]), duplicates="keep")
+    sampler = CrossBatchQueue(Classes(100, torch.tensor([*[0] * 99, 1])), duplicates="keep")
 
     def ids(labels, num_sampled):
         return sampler.draw(torch.tensor(labels).long(), num_sampled, generator=generator).class_ids.tolist()
@@ -111,7 +112,7 @@ def test_batches_longer_than_the_queue_and_other_lengths_of_it():
 
 def test_draws_of_the_start_have_no_classes_without_a_row():
     counts = torch.tensor([0, 3, 0, 1, 0])
-    sampler = CrossBatchQueue(5, counts, duplicates="keep")
+    sampler = CrossBatchQueue(Classes(5, counts), duplicates="keep")
     candidates = sampler.draw(torch.tensor([0, 3]), 4000, generator=torch.Generator().manual_seed(4))
     assert set(candidates.class_ids.tolist()) == {1, 3}
     assert abs((candidates.class_ids == 1).double().mean() - 0.75) < 5 * math.sqrt(0.75 * 0.25 / 4000)
@@ -121,7 +122,7 @@ def test_draws_of_the_start_have_no_classes_without_a_row():
 
 def test_rare_labels_are_not_clipped():
     """The wrong twin: probabilities of 10^-6 at least."""
-    sampler = CrossBatchQueue(2, torch.tensor([10**9 - 1, 1]))
+    sampler = CrossBatchQueue(Classes(2, torch.tensor([10**9 - 1, 1])))
     candidates = sampler.draw(torch.tensor([1]), 50, generator=torch.Generator().manual_seed(5))
     assert candidates.label_log_expected_count.exp().item() == pytest.approx(50e-9, rel=1e-6)
 
@@ -131,7 +132,7 @@ def test_rare_labels_are_not_clipped():
 def test_draws_are_sorted_and_repeatable(num_classes, duplicates):
     def run():
         generator = torch.Generator().manual_seed(6)
-        sampler = CrossBatchQueue(num_classes, torch.ones(num_classes), duplicates=duplicates)
+        sampler = CrossBatchQueue(Classes(num_classes, torch.ones(num_classes)), duplicates=duplicates)
         labels = torch.arange(30) % num_classes
         return [sampler.draw(labels[:9], 20, generator=generator) for _ in range(3)]
 
@@ -145,7 +146,7 @@ def test_draws_are_sorted_and_repeatable(num_classes, duplicates):
 
 def test_a_state_brings_the_queue_back():
     generator = torch.Generator().manual_seed(7)
-    first, second = CrossBatchQueue(C, COUNTS), CrossBatchQueue(C, COUNTS)
+    first, second = CrossBatchQueue(Classes(C, COUNTS)), CrossBatchQueue(Classes(C, COUNTS))
     for _ in range(3):
         first.draw(draw_labels(P, generator), N, generator=generator)
     second.load_state(first.state())
@@ -158,13 +159,15 @@ def test_a_state_brings_the_queue_back():
         )
         assert torch.equal(straight.class_ids, resumed.class_ids)
         assert torch.equal(straight.log_expected_count, resumed.log_expected_count)
-    fresh = CrossBatchQueue(C, COUNTS).draw(labels, N + 2, generator=torch.Generator().manual_seed(seed))
+    fresh = CrossBatchQueue(Classes(C, COUNTS)).draw(
+        labels, N + 2, generator=torch.Generator().manual_seed(seed)
+    )
     assert not torch.equal(fresh.class_ids, straight.class_ids)
 
 
 def test_the_config_knows_the_member():
-    assert isinstance(build_sampler("cross_batch_queue", 3, torch.ones(3)), CrossBatchQueue)
-    with pytest.raises(ConfigError, match="needs class_counts"):
+    assert isinstance(build_sampler("cross_batch_queue", Classes(3, torch.ones(3))), CrossBatchQueue)
+    with pytest.raises(ConfigError, match="needs class counts"):
         CrossBatchQueue(3)
     with pytest.raises(ConfigError, match="redraw"):
-        build_sampler({"kind": "cross_batch_queue", "duplicates": "redraw"}, 3, torch.ones(3))
+        build_sampler({"kind": "cross_batch_queue", "duplicates": "redraw"}, Classes(3, torch.ones(3)))

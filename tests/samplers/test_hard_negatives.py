@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 
+from widemax.classes import Classes
 from widemax.errors import ConfigError, UsageError
 from widemax.samplers import Query, build_sampler, samplers
 
@@ -32,7 +33,7 @@ def by_id():
 
 def build(of="uniform", num_classes=NUM_CLASSES, **options):
     counts = (200 / torch.arange(1, num_classes + 1)).long()
-    return build_sampler({"kind": "hard_negatives", "of": of, **options}, num_classes, counts)
+    return build_sampler({"kind": "hard_negatives", "of": of, **options}, Classes(num_classes, counts))
 
 
 def ratios(sampler, query, wrong=None, num_draws=500):
@@ -192,7 +193,7 @@ def test_what_is_missing_or_out_of_range_is_named():
     with pytest.raises(UsageError, match="'hard_negatives' follows the model"):
         build().draw(ALL_IDS, 5, generator=generator())
     with pytest.raises(ConfigError, match="hard_share"):
-        samplers.check_options("hard_negatives", {"hard_share": 1.5})
+        samplers.options("hard_negatives").complete({"hard_share": 1.5})
 
 
 def test_fifty_thousand_classes():

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from widemax.errors import ConfigError
+from widemax.classes import Classes
+from widemax.errors import ConfigError, ShapeError
 from widemax.samplers import build_sampler
 from widemax.samplers.in_batch import InBatch
 
@@ -39,7 +40,7 @@ def mean_ratios(sampler, counts, num_others, *, own=0, wrong=lambda log_count, n
 @pytest.mark.parametrize(("num_classes", "num_others"), [(40, 2), (3, 6), (2, 8), (2, 1)])
 def test_counts_are_those_that_a_row_sees(num_classes, num_others, duplicates):
     counts = zipf_counts(num_classes)
-    sampler = InBatch(num_classes, counts, duplicates=duplicates)
+    sampler = InBatch(Classes(num_classes, counts), duplicates=duplicates)
     for own in (0, num_classes - 1):
         np.testing.assert_allclose(mean_ratios(sampler, counts, num_others, own=own), 1, rtol=1e-12)
 
@@ -48,7 +49,7 @@ def test_counts_are_those_that_a_row_sees(num_classes, num_others, duplicates):
 def test_counting_the_own_row_is_caught(duplicates):
     """The wrong twin: P labels in place of P − 1, which halves the weight of what the other row brings."""
     counts = zipf_counts(40)
-    sampler = InBatch(40, counts, duplicates=duplicates)
+    sampler = InBatch(Classes(40, counts), duplicates=duplicates)
     probs = counts.double() / counts.sum()
 
     def of_all_labels(log_count_S, num_labels):
@@ -72,14 +73,14 @@ def test_unigram_counts_of_distinct_labels_are_caught():
         probs_S = 1 - (1 - log_count_S.exp()) ** (1 / (num_labels - 1))
         return ((num_labels - 1) * probs_S).log()
 
-    assert (mean_ratios(InBatch(3, counts), counts, 6, wrong=unigram) < 0.7).all()
+    assert (mean_ratios(InBatch(Classes(3, counts)), counts, 6, wrong=unigram) < 0.7).all()
 
 
 @pytest.mark.parametrize("duplicates", ["keep", "drop"])
 def test_the_partition_of_the_other_classes_is_estimated_without_bias(duplicates):
     """Importance: E[e^(own logit) + Σ e^s / expected count] = Z once hits are taken out."""
     counts, own = zipf_counts(12), 2
-    sampler = InBatch(12, counts, duplicates=duplicates)
+    sampler = InBatch(Classes(12, counts), duplicates=duplicates)
     logits = torch.randn(12, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
 
     def mean_partition(factor):
@@ -101,7 +102,7 @@ def test_the_factor_cancels_in_the_conditional_correction_if_duplicates_are_kept
     counts, labels = torch.tensor([60, 30, 10]), torch.tensor([0, 1, 1, 2])
 
     def softmax(duplicates, copies):
-        sampler = InBatch(3, counts, duplicates=duplicates)
+        sampler = InBatch(Classes(3, counts), duplicates=duplicates)
         candidates = sampler.draw(labels.repeat(copies), 1, generator=GENERATOR)
         return (-candidates.label_log_expected_count[:4]).softmax(0).numpy()
 
@@ -112,7 +113,7 @@ def test_the_factor_cancels_in_the_conditional_correction_if_duplicates_are_kept
 def test_rare_labels_are_not_clipped():
     """The wrong twin: expected counts of 10^-6 at least, under which all rare classes are one."""
     counts = torch.tensor([10**9, 10, 1, 0])
-    candidates = InBatch(4, counts).draw(torch.tensor([2, 1, 0, 3]), 1, generator=GENERATOR)
+    candidates = InBatch(Classes(4, counts)).draw(torch.tensor([2, 1, 0, 3]), 1, generator=GENERATOR)
     total = 10**9 + 11
     exact = [math.log(-math.expm1(3 * math.log1p(-count / total))) for count in (10**9, 10, 1, 1)]
     np.testing.assert_allclose(candidates.log_expected_count, exact, rtol=1e-12)
@@ -122,13 +123,17 @@ def test_rare_labels_are_not_clipped():
 
 def test_classes_without_a_row_leave_the_shares_of_the_others_as_they_are():
     counts = torch.tensor([3, 1, *[0] * 1000])
-    candidates = InBatch(1002, counts, duplicates="keep").draw(torch.arange(1002), 1, generator=GENERATOR)
+    candidates = InBatch(Classes(1002, counts), duplicates="keep").draw(
+        torch.arange(1002), 1, generator=GENERATOR
+    )
     np.testing.assert_allclose(candidates.log_expected_count[:3].exp() / 1001, [0.75, 0.25, 0.25])
 
 
 def test_candidates_are_the_sorted_labels_whatever_is_asked_for():
     labels = torch.tensor([7, 2, 7, 0])
-    kept, dropped = (InBatch(9, torch.ones(9), duplicates=duplicates) for duplicates in ("keep", "drop"))
+    kept, dropped = (
+        InBatch(Classes(9, torch.ones(9)), duplicates=duplicates) for duplicates in ("keep", "drop")
+    )
     for num_sampled in (1, 100):
         assert kept.draw(labels, num_sampled, generator=GENERATOR).class_ids.tolist() == [0, 2, 7, 7]
         assert dropped.draw(labels, num_sampled, generator=GENERATOR).class_ids.tolist() == [0, 2, 7]
@@ -141,7 +146,7 @@ def test_candidates_are_the_sorted_labels_whatever_is_asked_for():
 @pytest.mark.parametrize("num_labels", [0, 1, 2, 5])
 def test_one_class_and_batches_of_one_row_stay_finite(num_labels, duplicates, counts):
     labels = torch.zeros(num_labels, dtype=torch.int64)
-    candidates = InBatch(1, counts, duplicates=duplicates).draw(labels, 1, generator=GENERATOR)
+    candidates = InBatch(Classes(1, counts), duplicates=duplicates).draw(labels, 1, generator=GENERATOR)
     for log_count in (candidates.log_expected_count, candidates.label_log_expected_count):
         assert log_count.dtype == torch.float64
         assert log_count.isfinite().all()
@@ -150,7 +155,7 @@ def test_one_class_and_batches_of_one_row_stay_finite(num_labels, duplicates, co
 
 def test_a_row_alone_adds_nothing_to_what_others_expect():
     """In a mixture, the part of the other samplers must remain what it is."""
-    alone = InBatch(4, torch.ones(4)).draw(torch.tensor([2]), 1, generator=GENERATOR)
+    alone = InBatch(Classes(4, torch.ones(4))).draw(torch.tensor([2]), 1, generator=GENERATOR)
     assert alone.log_expected_count.exp().item() < 1e-19
 
 
@@ -159,7 +164,7 @@ def test_without_counts_the_shares_are_learned_from_the_stream():
     generator = torch.Generator().manual_seed(1)
     sampler = InBatch(40, sketch_width=1024, sketch_depth=3, duplicates="keep")
     assert sampler.approximation
-    assert InBatch(40, counts).approximation is None
+    assert InBatch(Classes(40, counts)).approximation is None
     stream = torch.multinomial(counts.double(), 300 * 64, replacement=True, generator=generator)
     for labels in stream.view(300, 64):
         sampler.draw(labels, 1, generator=generator)
@@ -193,7 +198,7 @@ def test_a_state_brings_what_was_learned_back():
 
 
 def test_with_counts_there_is_no_state():
-    sampler = InBatch(2, torch.ones(2))
+    sampler = InBatch(Classes(2, torch.ones(2)))
     assert sampler.state() == {}
     sampler.load_state({})
 
@@ -204,5 +209,5 @@ def test_the_config_knows_the_member():
         build_sampler({"kind": "in_batch", "duplicates": "redraw"}, 3)
     with pytest.raises(ConfigError, match="power of two"):
         build_sampler({"kind": "in_batch", "sketch_width": 1000}, 3)
-    with pytest.raises(ConfigError, match="3 classes"):
-        InBatch(3, torch.ones(4))
+    with pytest.raises(ShapeError, match="3 classes"):
+        InBatch(Classes(3, torch.ones(4)))

@@ -6,7 +6,7 @@ from collections import deque
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from widemax.errors import ConfigError
@@ -31,7 +31,6 @@ def exact_probs(labels, num_classes, uniform_share):
 
 
 @given(st.lists(st.lists(st.integers(0, 6), max_size=9), max_size=12), st.integers(1, 7), st.floats(0.01, 1))
-@settings(max_examples=60, deadline=None)
 def test_probabilities_follow_the_last_labels(stream, window, uniform_share):
     sampler = LearnedFrequency(7, window=window, uniform_share=uniform_share)
     generator = torch.Generator().manual_seed(0)

@@ -94,6 +94,6 @@ def test_draws_without_the_uniform_share_are_caught():
 
 def test_options_out_of_range_are_named():
     with pytest.raises(ConfigError, match="uniform_share"):
-        samplers.check_options("midx", {"uniform_share": 0.0})
+        samplers.options("midx").complete({"uniform_share": 0.0})
     with pytest.raises(ConfigError, match="num_codewords"):
-        samplers.check_options("midx", {"num_codewords": 0})
+        samplers.options("midx").complete({"num_codewords": 0})

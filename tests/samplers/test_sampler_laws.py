@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from widemax.classes import Classes
 from widemax.samplers import Frequency, LogUniform, Proposal, Uniform
 from widemax.samplers.replacement import log_at_least_once
 from widemax.testing import ConformanceError, check_sampler
@@ -21,7 +22,7 @@ def zipf_counts(num_classes):
 
 
 def build(name, num_classes, duplicates="drop"):
-    return MEMBERS[name](num_classes, zipf_counts(num_classes), duplicates=duplicates)
+    return MEMBERS[name](Classes(num_classes, zipf_counts(num_classes)), duplicates=duplicates)
 
 
 def draw(sampler, labels, num_sampled, seed=0):
@@ -88,10 +89,11 @@ def test_redrawing_more_than_there_are_classes_gives_them_all(name):
 class LimitOfTheLastDrawn(Frequency):
     """Redraws, with the arrival of the last class drawn as the limit for all, that class itself included."""
 
-    def _distinct(self, num_sampled, generator):
-        ids_N, times_N = self._first_arrivals(num_sampled, generator)
-        times_S, places_S = times_N.topk(num_sampled, largest=False)
-        return Proposal(ids_N[places_S], lambda ids: log_at_least_once(self.probs(ids) * times_S[-1]))
+    def propose(self, labels, num_sampled, *, generator, query=None):
+        probs_C = self.probs(torch.arange(self.num_classes))
+        times_C = torch.empty_like(probs_C).exponential_(generator=generator) / probs_C
+        times_S, ids_S = times_C.topk(num_sampled, largest=False)
+        return Proposal(ids_S, lambda ids: log_at_least_once(self.probs(ids) * times_S[-1]))
 
 
 class CountsOfSingleDraws(Frequency):
@@ -105,9 +107,9 @@ class CountsOfSingleDraws(Frequency):
 @pytest.mark.parametrize(
     "sampler",
     [
-        LimitOfTheLastDrawn(10, zipf_counts(10), duplicates="redraw"),
-        CountsOfSingleDraws(10, zipf_counts(10), duplicates="redraw"),
-        CountsOfSingleDraws(10, zipf_counts(10), duplicates="drop"),
+        LimitOfTheLastDrawn(Classes(10, zipf_counts(10)), duplicates="redraw"),
+        CountsOfSingleDraws(Classes(10, zipf_counts(10)), duplicates="redraw"),
+        CountsOfSingleDraws(Classes(10, zipf_counts(10)), duplicates="drop"),
     ],
     ids=["limit of the last drawn", "single draws, redrawn", "single draws, dropped"],
 )
@@ -155,7 +157,7 @@ def test_the_last_of_more_than_two_to_the_24_classes(sampler):
 def test_frequency_draws_the_last_of_more_than_two_to_the_24_classes():
     counts = torch.zeros(2**24 + 1)
     counts[-1] = 2**24
-    sampler = Frequency(2**24 + 1, counts, alpha=1.0)
+    sampler = Frequency(Classes(2**24 + 1, counts), alpha=1.0)
     ids = sampler.draw_ids(10_000, generator=torch.Generator().manual_seed(5))
     assert abs((ids == 2**24).float().mean().item() - 0.5) < 4 * 0.5 / 100
     assert sampler.probs(torch.tensor([2**24, 0])).tolist() == [0.5, 2.0**-25]

@@ -30,7 +30,7 @@ def example(metric, *, spread, seed=0, dim=20):
 def errors_and_bounds(rows, queries_BD):
     """|key − approximation| by 80-bit arithmetic and its bound, both [B, N] in units of the query's scale."""
     coded, query = quantize(rows), quantize_queries(queries_BD, rows.metric, quantize(rows).center_D)
-    products_BN = torch._int_mm(query.codes_BD, coded.codes_ND.T).double()
+    products_BN = (query.codes_BD.long() @ coded.codes_ND.long().T).double()
     approximate_BN = products_BN * coded.scale_G.repeat_interleave(BLOCK) + coded.bias_N * query.per_scale_B1
     bounds_BN = (query.factors_B4 @ coded.error_4G).repeat_interleave(BLOCK, 1)
     x_ND, q_BD, center_D = (
@@ -64,7 +64,7 @@ def test_half_the_bound_does_not_hold():
 @pytest.mark.parametrize(("factor", "right"), [(1.0, True), (0.25, False), (0.0, False)])
 def test_a_bound_too_small_misses(factor, right, monkeypatch):
     """In few dimensions neighbors share a code: only the bound keeps the best of them."""
-    proven = codes._bounds
+    proven = codes.block_bounds
 
     def scaled(*args):
         error_4G, lower_4G, gap_4G = proven(*args)
@@ -74,7 +74,7 @@ def test_a_bound_too_small_misses(factor, right, monkeypatch):
         gap_4G[:2] -= 2 * change
         return error_4G, lower_4G, gap_4G
 
-    monkeypatch.setattr(codes, "_bounds", scaled)
+    monkeypatch.setattr(codes, "block_bounds", scaled)
     generator = torch.Generator().manual_seed(0)
     vectors, queries = torch.randn(4000, 3, generator=generator), torch.randn(200, 3, generator=generator)
     found = ExactIndex(vectors, metric="euclidean").topk(queries, 5)
@@ -91,7 +91,7 @@ def test_processors_that_saturate_get_smaller_codes():
         "assert torch.equal(ExactIndex(vectors).topk(queries, 3).ids, truth)\n"
         "a, b = torch.full((2, 200, 320), 63, dtype=torch.int8)\n"
         "for sign in (1, -1): assert (torch._int_mm(sign * a, b.T) == sign * 320 * 63**2).all()\n"
-        "print(codes._exact_levels())"
+        "print(codes.largest_exact_code())"
     )
     environment = os.environ | {"ONEDNN_MAX_CPU_ISA": "AVX2"}
     done = subprocess.run(
@@ -101,8 +101,8 @@ def test_processors_that_saturate_get_smaller_codes():
 
 
 def test_sums_of_long_vectors_fit():
-    assert codes._levels(64) in {63, 127}
-    assert codes._levels(10**6) ** 2 * 10**6 < 2**31 < (codes._levels(10**6) + 1) ** 2 * 10**6
+    assert codes.largest_code(64) in {63, 127}
+    assert codes.largest_code(10**6) ** 2 * 10**6 < 2**31 < (codes.largest_code(10**6) + 1) ** 2 * 10**6
 
 
 @pytest.mark.parametrize("dim", [1, 7, 64, 1001, 40_000])

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from widemax.errors import ArgumentError, ConfigError, DataError, LabelError, ShapeError
@@ -19,7 +19,7 @@ def tiles(request, monkeypatch):
         monkeypatch.setattr(scan, "TILE_ELEMENTS", 1)
         monkeypatch.setattr(scan, "WAITING_TILES", 5)
         monkeypatch.setattr(scan, "HELD_PAIRS", 50)
-        monkeypatch.setattr(index, "_QUERIES_AT_ONCE", 3)
+        monkeypatch.setattr(index, "QUERIES_AT_ONCE", 3)
 
 
 def all_scores(vectors, queries, metric, bias=None):
@@ -85,7 +85,6 @@ def problems(draw):
     return *(x.astype(np.float32) for x in (vectors, queries, bias)), k
 
 
-@settings(max_examples=80, deadline=None)
 @given(problems(), st.sampled_from([*METRICS, "dot + bias"]))
 def test_equals_brute_force(problem, metric):
     vectors, queries, bias, k = problem
@@ -96,7 +95,6 @@ def test_equals_brute_force(problem, metric):
     check(found, all_scores(vectors, queries, metric, bias), metric, k)
 
 
-@settings(max_examples=40, deadline=None)
 @given(problems(), st.sampled_from(METRICS), st.integers(0, 2**32 - 1), st.floats(0, 1), st.booleans())
 def test_filters_are_exact(problem, metric, seed, share, restricted):
     vectors, queries, _, k = problem

@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from widemax.classes import Classes
 from widemax.errors import UsageError
 from widemax.heads import ExactHead, SampledHead, SeveralLabels
 from widemax.samplers import Proposal, Sampler, samplers
@@ -14,7 +15,7 @@ COUNTS = (600 / torch.arange(1, C + 1)).long()
 
 def build(loss="cross_entropy", **options):
     torch.manual_seed(0)
-    return ExactHead(C, D, COUNTS, loss=loss, **options)
+    return ExactHead(Classes(C, COUNTS), D, loss=loss, **options)
 
 
 def some_hidden():
@@ -73,7 +74,7 @@ def test_without_correction_the_bias_shows():
 
 
 def test_every_registered_sampler_is_measured_and_the_best_recommended():
-    result = audit(SampledHead(C, D, COUNTS, num_sampled=5), num_draws=4)
+    result = audit(SampledHead(Classes(C, COUNTS), D, num_sampled=5), num_draws=4)
     assert {row.sampler for row in result.rows} >= set(samplers)
     assert len(result.rows) == 2 * len(samplers.names())
     errors = [row.error_at_equal_time for row in result.rows]

@@ -1,5 +1,7 @@
 """check_head passes the heads there are, and catches each defect by the law it breaks."""
 
+import functools
+
 import pytest
 import torch
 
@@ -20,6 +22,23 @@ def test_right_heads_pass(loss):
 def test_a_loss_of_one_label_may_refuse_several():
     report = check_head(lambda num_classes, dim: ExactHead(num_classes, dim, loss="focal"))
     assert list(report.skipped) == ["several labels"]
+
+
+def asked(differently):
+    """Has every question of a head asked differently, which training is not; a question may ask another."""
+
+    def decorate(head):
+        for name in ("logits", "log_probs", "log_partition", "topk", "answer"):
+            ask = getattr(head, name)
+
+            @functools.wraps(ask)
+            def question(self, *arguments, ask=ask, **options):
+                return differently(self, ask, *arguments, **options)
+
+            setattr(head, name, question)
+        return head
+
+    return decorate
 
 
 class Unnormalized(ExactHead):
@@ -61,12 +80,13 @@ class RanksFromZero(ExactHead):
         return answers
 
 
+def of_centered(head, ask, hidden, *arguments, **options):
+    return ask(head, hidden - hidden.mean(0) if len(hidden) > 1 else hidden, *arguments, **options)
+
+
+@asked(of_centered)
 class BatchStatistics(ExactHead):
     """Hidden vectors standardized by the batch, as a batch norm left in training mode would."""
-
-    def _answering(self, hidden):
-        centered = hidden - hidden.mean(0) if len(hidden) > 1 else hidden
-        return super()._answering(centered)
 
 
 class CalibratedLoss(ExactHead):
@@ -74,9 +94,17 @@ class CalibratedLoss(ExactHead):
         return super().forward(hidden / self.calibration_temperature, labels, **options)
 
 
+def at_temperature_one(head, ask, *arguments, **options):
+    temperature = head.calibration_temperature.clone()
+    head.calibration_temperature.fill_(1)
+    answers = ask(head, *arguments, **options)
+    head.calibration_temperature.copy_(temperature)
+    return answers
+
+
+@asked(at_temperature_one)
 class NeverCalibrated(ExactHead):
-    def _answering(self, hidden):
-        return hidden, self.bias
+    pass
 
 
 class NoSingleClass(ExactHead):
@@ -130,16 +158,18 @@ class OwnRandomness(ExactHead):
         return super().forward(hidden + 1e-3 * torch.randn_like(hidden), labels, **options)
 
 
+def of_seen(head, ask, hidden, *arguments, **options):
+    return ask(head, hidden * head.is_seen.to(hidden), *arguments, **options)
+
+
+@asked(of_seen)
 class UnsavedPart(ExactHead):
     def __init__(self, num_classes, dim):
         super().__init__(num_classes, dim)
-        self.turn = torch.randn(dim)
-
-    def _answering(self, hidden):
-        return super()._answering(hidden * self.turn)
+        self.is_seen = torch.rand(dim) < 0.7
 
     def forward(self, hidden, labels, **options):
-        return super().forward(hidden * self.turn.to(hidden), labels, **options)
+        return super().forward(hidden * self.is_seen.to(hidden), labels, **options)
 
 
 DEFECTS = {
@@ -172,7 +202,7 @@ def test_a_defect_is_caught(head, law):
 
 
 def test_a_loss_that_forgets_its_seed_is_caught(monkeypatch):
-    monkeypatch.setattr("widemax.testing.head._calibration_temperature", lambda factory: "not asked")
+    monkeypatch.setattr("widemax.testing.head.calibration_temperature", lambda factory: "not asked")
     monkeypatch.setattr("widemax.testing.head.reduction", lambda factory: "not asked")
     with pytest.raises(ConformanceError) as caught:
         check_head(OwnRandomness)

@@ -63,7 +63,11 @@ class DecaysAll(torch.optim.SGD):
     def step(self, closure=None):
         super().step()
         for parameter in self.param_groups[0]["params"]:
-            if parameter.grad is not None and parameter.grad.is_sparse and not parameter.grad._nnz():
+            if (
+                parameter.grad is not None
+                and parameter.grad.is_sparse
+                and not len(parameter.grad.coalesce().values())
+            ):
                 parameter.mul_(0.9)
 
 

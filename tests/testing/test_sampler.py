@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 
+from widemax.classes import Classes
 from widemax.errors import UsageError
 from widemax.samplers import Frequency, LogUniform, Mixture, Poisson, Proposal, Query, Sampler, Uniform
 from widemax.testing import ConformanceError, check_sampler
@@ -38,9 +39,9 @@ class LabelsOfOthers(Sampler):
 GOOD = {
     "uniform": Uniform(C),
     "log-uniform, kept": LogUniform(C, duplicates="keep"),
-    "frequency, redrawn": Frequency(C, COUNTS, duplicates="redraw"),
-    "poisson": Poisson(C, COUNTS),
-    "mixture": Mixture(C, COUNTS),
+    "frequency, redrawn": Frequency(Classes(C, COUNTS), duplicates="redraw"),
+    "poisson": Poisson(Classes(C, COUNTS)),
+    "mixture": Mixture(Classes(C, COUNTS)),
     "more draws than classes": Uniform(3),
     "one class": LogUniform(1, duplicates="keep"),
     "labels": LabelsOfOthers(),
@@ -175,13 +176,13 @@ DEFECTS = {
     "float32 Zipf": (CoarseZipf(2**20), "expected counts"),
     "float32 Zipf at ten million": (CoarseZipf(10**7), "form"),
     "clipped": (Clipped(2**20), "expected counts"),
-    "unigram": (Unigram(C, COUNTS), "expected counts"),
-    "fixed tries": (FixedTries(C, COUNTS, alpha=1.0), "partition function"),
+    "unigram": (Unigram(Classes(C, COUNTS)), "expected counts"),
+    "fixed tries": (FixedTries(Classes(C, COUNTS), alpha=1.0), "partition function"),
     "unigram of labels": (LabelsOfOthers(unigram=True), "expected counts"),
     "counts its own label": (LabelsOfOthers(counts_own=True), "partition function"),
     "lower half": (LowerHalf(2**20), "expected counts"),
     "even ids": (EvenOnly(2**21), "last classes"),
-    "largest part": (LargestPart(C, COUNTS), "expected counts"),
+    "largest part": (LargestPart(Classes(C, COUNTS)), "expected counts"),
     "global randomness": (GlobalRandomness(C), "same seed"),
     "no state": (ForgetfulMemory(C), "same seed"),
     "other labels": (OtherLabels(C), "labels"),
@@ -202,19 +203,23 @@ def test_a_defect_is_caught(sampler, law):
 
 def test_the_message_gives_the_numbers():
     with pytest.raises(ConformanceError, match=r"drawn \S+ times on average, found \S+, \S+ standard errors"):
-        check_sampler(Unigram(C, COUNTS))
+        check_sampler(Unigram(Classes(C, COUNTS)))
 
 
 def test_the_partition_function_alone_catches_a_wrong_count(monkeypatch):
     monkeypatch.setattr("widemax.testing.sampler.expected_counts", lambda trial: "not asked")
-    for sampler in (Unigram(C, COUNTS), LargestPart(C, COUNTS), LabelsOfOthers(counts_own=True)):
+    for sampler in (
+        Unigram(Classes(C, COUNTS)),
+        LargestPart(Classes(C, COUNTS)),
+        LabelsOfOthers(counts_own=True),
+    ):
         with pytest.raises(ConformanceError, match=r"E\[Ẑ\] must be Z = 1, found") as caught:
             check_sampler(sampler, label_probs=PROBS)
         assert caught.value.law == "partition function"
 
 
 def test_an_approximate_sampler_is_not_judged_by_its_counts():
-    sampler = Unigram(C, COUNTS)
+    sampler = Unigram(Classes(C, COUNTS))
     sampler.approximation = "for speed"
     report = check_sampler(sampler)
     assert report.skipped["expected counts"] == "its expected counts are approximate: for speed"

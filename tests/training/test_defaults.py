@@ -7,9 +7,11 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from widemax.artifact import build_encoder
 from widemax.config import Config
 from widemax.data import Column, LabelVocabulary, Schema
 from widemax.errors import ConfigError, UnknownNameError
+from widemax.task import Task
 from widemax.training.defaults import (
     absolute,
     complete_data,
@@ -32,7 +34,9 @@ def config_of(**sections: Any) -> Config:
 def completed(task: str = "one", **sections: Any) -> Config:
     schema = Schema((TEXT,), "y")
     config = complete_encoder(config_of(**sections), schema)
-    return complete_rest(config, VOCABULARY, task=task, dim=config.encoder.options["dim"], num_rows=10)[0]
+    return complete_rest(
+        config, VOCABULARY, task=Task(task), encoder=build_encoder(config, schema), num_rows=10
+    )[0]
 
 
 @pytest.mark.parametrize(
@@ -101,13 +105,15 @@ def test_loss_and_metric_follow_from_the_task(task: str, loss: str, metric: str)
 
 
 def test_the_planner_chooses_the_head() -> None:
-    config = complete_encoder(config_of(), Schema((TEXT,), "y"))
-    chosen, plan = complete_rest(config, VOCABULARY, task="one", dim=64, num_rows=10)
+    schema = Schema((TEXT,), "y")
+    config = complete_encoder(config_of(), schema)
+    encoder = build_encoder(config, schema)
+    chosen, plan = complete_rest(config, VOCABULARY, task=Task.ONE, encoder=encoder, num_rows=10)
     assert plan is not None
     assert chosen.head.kind == plan.choice == "exact"
     named = config_of(head={"kind": "sampled", "num_sampled": 2})
-    named = complete_encoder(named, Schema((TEXT,), "y"))
-    chosen, plan = complete_rest(named, VOCABULARY, task="one", dim=64, num_rows=10)
+    named = complete_encoder(named, schema)
+    chosen, plan = complete_rest(named, VOCABULARY, task=Task.ONE, encoder=encoder, num_rows=10)
     assert plan is None
     assert (chosen.head.kind, chosen.head.options["num_sampled"]) == ("sampled", 2)
 
@@ -123,8 +129,10 @@ def test_what_is_given_is_kept() -> None:
 def test_a_completed_config_is_its_own_completion() -> None:
     once = completed(encoder={"dim": 24}, head={"kind": "sampled"})
     assert Config.from_dict(once.model_dump()) == once
-    again = complete_encoder(once, Schema((TEXT,), "y"))
-    again, plan = complete_rest(again, VOCABULARY, task="one", dim=24, num_rows=10)
+    schema = Schema((TEXT,), "y")
+    again = complete_encoder(once, schema)
+    encoder = build_encoder(again, schema)
+    again, plan = complete_rest(again, VOCABULARY, task=Task.ONE, encoder=encoder, num_rows=10)
     assert (again, plan) == (once, None)
 
 

@@ -6,13 +6,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
+import pyarrow as pa
 import pytest
 import torch
 
 from widemax.artifact import Model
 from widemax.config import Config
 from widemax.data import Dataset
-from widemax.errors import BadRowError, DataError
+from widemax.errors import ArgumentError, BadRowError, DataError
 from widemax.training import evaluate as evaluate_module
 from widemax.training.evaluate import calibrate_temperature, evaluate
 from widemax.training.feed import read_encoded
@@ -43,6 +45,42 @@ def trained(folder: Path, rows: list[dict[str, Any]], **data: Any) -> Model:
 def one(tmp_path: Path) -> Model:
     rows = [{"x": f"a {word} thing", "y": word} for word in WORDS for _ in range(8)]
     return trained(tmp_path, rows, kinds={"x": "text"})
+
+
+def test_files_and_frames_agree(one: Model, tmp_path: Path) -> None:
+    rows = [{"x": f"a {word} thing", "y": word} for word in (*WORDS, "emu")]
+    path = write_rows(tmp_path / "test.jsonl", rows)
+    columns = {"y": [row["y"] for row in rows], "x": [row["x"] for row in rows]}
+
+    measured = [
+        {
+            name: value
+            for name, value in evaluate(one, data).items()
+            if name not in ("seconds", "rows_per_s", "task")
+        }
+        for data in (
+            [path],
+            path,
+            str(path),
+            str(tmp_path / "t*t.jsonl"),
+            pd.DataFrame(columns),
+            pa.table(columns),
+            [pa.table(columns)[:4], pa.table(columns)[4:]],
+        )
+    ]
+    assert all(values == pytest.approx(measured[0], rel=1e-6) for values in measured)
+    assert measured[0]["rows"] == 9
+    bad = pd.DataFrame(columns | {"x": [None, *columns["x"][1:]]})
+    assert evaluate(one, bad, drop_bad=True)["skipped"] == 1
+
+
+def test_odd_arguments_are_one_sentence(one: Model) -> None:
+    with pytest.raises(ArgumentError, match=r"model must be a Model, as Model\.load gives it; got str"):
+        evaluate("run", "clinc150")  # type: ignore[arg-type]
+    with pytest.raises(ArgumentError, match=r"data must be a path, .*; got int"):
+        evaluate(one, 3)  # type: ignore[call-overload]
+    with pytest.raises(DataError, match="<memory> has no column 'y'"):
+        evaluate(one, pd.DataFrame({"x": ["red"]}))
 
 
 @pytest.mark.parametrize("rows_at_once", [1, 4, 512])

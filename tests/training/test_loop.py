@@ -21,9 +21,12 @@ from widemax.config import Config
 from widemax.data.formats.jsonl import JsonLines
 from widemax.errors import ConfigError, CorruptError, DataError, ResourceError, UsageError
 from widemax.storage import read_manifest
+from widemax.threads import using_threads
 from widemax.training import feed, loop
 from widemax.training.checkpoint import latest_checkpoint, read_progress
+from widemax.training.clock import Clock
 from widemax.training.loop import resume, train
+from widemax.training.progress import PlainReporter
 
 MakeConfig = Callable[..., Config]
 
@@ -88,14 +91,15 @@ def test_the_second_fit_takes_all_rows_and_keeps_what_was_measured(
     make_config: MakeConfig, monkeypatch: pytest.MonkeyPatch, head: dict[str, object]
 ) -> None:
     rows: list[np.ndarray] = []
-    step = loop._step
+    take = feed.Feed.take
 
-    def watched(session: Any, feed: Any, positions_B: np.ndarray, factor: float) -> None:
-        rows.append(feed.rows_N[positions_B])
-        step(session, feed, positions_B, factor)
+    def watched(taken: feed.Feed, positions_B: np.ndarray) -> feed.Rows:
+        if len(positions_B) <= 32:  # a batch of training; held-out rows are taken together
+            rows.append(taken.rows_N[positions_B])
+        return take(taken, positions_B)
 
     once = train(make_config("once", head=head, train={"refit": False}))
-    monkeypatch.setattr(loop, "_step", watched)
+    monkeypatch.setattr(feed.Feed, "take", watched)
     twice = train(make_config("twice", head=head, train={"refit": True}))
 
     best = max(records_of(once.run), key=lambda record: record["valid_mean_reciprocal_rank"])
@@ -237,7 +241,7 @@ def test_ctrl_c_stops_and_resume_goes_on_to_the_same_bits(
     whole = train(make_config("whole", head=SAMPLED))
     config = make_config("stopped", head=SAMPLED)
     run = Path(config.output.dir)
-    step = loop._step
+    step = loop.take_step
     left = 0
 
     def interrupting(*arguments: Any) -> None:
@@ -247,7 +251,7 @@ def test_ctrl_c_stops_and_resume_goes_on_to_the_same_bits(
         if left == 0:
             os.kill(os.getpid(), signal.SIGINT)
 
-    monkeypatch.setattr(loop, "_step", interrupting)
+    monkeypatch.setattr(loop, "take_step", interrupting)
     for steps, start in [(20, train), (36, None)]:
         left = steps
         outcome = start(config) if start else resume(run)
@@ -303,10 +307,47 @@ def test_interrupted_saves_and_stops(make_config: MakeConfig, tmp_path: Path) ->
     Model.load(tmp_path / "run")
 
 
-def test_time_limit_ends_the_run(make_config: MakeConfig) -> None:
-    outcome = train(make_config(train={"epochs": 100_000, "patience": 100_000, "time_limit_s": 2.0}))
+LONG = {"epochs": 100_000, "patience": 100_000}
+
+
+def test_the_time_limit_ends_the_run(
+    make_config: MakeConfig, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Short(Clock):
+        looks = 0
+
+        def is_over(self, step_s: float = 0.0) -> bool:
+            self.looks += 1
+            return self.looks > 60
+
+    monkeypatch.setattr(loop, "Clock", Short)
+    outcome = train(make_config(train={**LONG, "time_limit_s": 1e6}), reporter=PlainReporter(sys.stderr))
     assert not outcome.interrupted
+    assert 50 < outcome.steps <= 60
     assert outcome.metrics["accuracy"] > 0.9
+    assert f"ended training after {outcome.steps / 17:.1f} of 100000 epochs" in capsys.readouterr().err
+
+
+def test_a_time_limit_that_reading_exceeds_is_told(
+    make_config: MakeConfig, capsys: pytest.CaptureFixture[str]
+) -> None:
+    outcome = train(make_config(train={**LONG, "time_limit_s": 0.01}), reporter=PlainReporter(sys.stderr))
+    assert outcome.steps == 1
+    told = capsys.readouterr().err
+    assert "s of the 0.01 s, and evaluating and saving take about" in told
+    assert "evaluating " in told
+    Model.load(outcome.run)
+
+
+def test_training_and_resuming_leave_the_threads_of_the_process(make_config: MakeConfig) -> None:
+    before = torch.get_num_threads()
+    config = stopped(make_config)
+    with using_threads(before + 1):
+        with pytest.MonkeyPatch.context() as patched:
+            patched.setattr(loop, "stop_requested", lambda: nullcontext(lambda: True))
+            assert resume(Path(config.output.dir)).interrupted
+        assert torch.get_num_threads() == before + 1
+    assert torch.get_num_threads() == before
 
 
 def test_patience_ends_the_run_and_the_best_weights_stay(make_config: MakeConfig) -> None:
@@ -378,7 +419,7 @@ def test_validation_data_without_rows_are_named(make_config: MakeConfig, tmp_pat
     [{"kind": "sampled", "num_sampled": 0}, {"kind": "exact", "temperature": 0.0}, {"temperature": -1.0}],
 )
 def test_options_out_of_range_are_refused(make_config: MakeConfig, head: dict[str, object]) -> None:
-    with pytest.raises(ConfigError, match="greater than"):
+    with pytest.raises(ConfigError, match="must be a"):
         train(make_config(head=head))
 
 

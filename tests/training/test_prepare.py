@@ -12,8 +12,8 @@ from widemax.config import Config
 from widemax.errors import ConfigError, CorruptError
 from widemax.training import prepare as prepare_module
 from widemax.training.checkpoint import folder_of, load_weights, read_progress, save_checkpoint
-from widemax.training.loop import _step
-from widemax.training.prepare import Session, build_optimizer, prepare, restart
+from widemax.training.loop import take_step
+from widemax.training.prepare import Session, build_optimizer, prepare, restart, sources_of
 from widemax.training.progress import PlainReporter
 
 MakeConfig = Callable[..., Config]
@@ -31,7 +31,13 @@ def make_session(make_config: MakeConfig, tmp_path: Path) -> Callable[..., Sessi
         scratch = run / f"scratch-{sessions}"
         scratch.mkdir(parents=True)
         torch.manual_seed(sessions)
-        return prepare(make_config(**sections), run, scratch, checkpoint, PlainReporter(quiet=True))
+        return prepare(
+            *sources_of(make_config(**sections), None, None),
+            run,
+            scratch,
+            checkpoint,
+            PlainReporter(quiet=True),
+        )
 
     return make
 
@@ -100,7 +106,7 @@ def test_a_restart_is_the_start_again(make_session: MakeSession) -> None:
 
     def two_steps(session: Session) -> dict[str, bytes]:
         for start in (0, 32):
-            _step(session, session.everything, np.arange(start, start + 32), 1.0)
+            take_step(session, session.everything.take(np.arange(start, start + 32)), 1.0)
         return state(session)
 
     second = two_steps(session)
@@ -128,17 +134,17 @@ def test_a_damaged_start_is_not_restarted_from(make_session: MakeSession) -> Non
 def test_a_checkpoint_is_continued(make_session: MakeSession) -> None:
     session = make_session()
     for start in (0, 32, 64):
-        _step(session, session.train, np.arange(start, start + 32), 1.0)
+        take_step(session, session.train.take(np.arange(start, start + 32)), 1.0)
     save_checkpoint(session.run, session.progress, session.model, session.optimizer)
     folder = folder_of(session.run, 3)
     continued = make_session(checkpoint=folder, run=session.run)
     assert state(continued) == state(session)
     assert continued.progress == read_progress(folder)
     np.testing.assert_array_equal(continued.train.rows_N, session.train.rows_N)
-    _step(session, session.train, np.arange(99, 120), 0.5)
+    take_step(session, session.train.take(np.arange(99, 120)), 0.5)
     torch.manual_seed(0)  # the checkpoint has set the random state; undo what the step above drew
     third = make_session(checkpoint=folder, run=session.run)
-    _step(third, third.train, np.arange(99, 120), 0.5)
+    take_step(third, third.train.take(np.arange(99, 120)), 0.5)
     assert state(third) == state(session)
 
 

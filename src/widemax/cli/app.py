@@ -1,5 +1,6 @@
 """The verbs put together, and what happens when one fails."""
 
+import os
 import sys
 import traceback
 from importlib.metadata import version
@@ -63,6 +64,8 @@ app.add_typer(recipe.app, name="recipe")
 
 def main() -> None:
     """Run the command line; the exit code says what went wrong: see ``widemax.errors``."""
+    # Read once, when torch is loaded: waiting threads would spin on cores that other processes need.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
     debug = len(arguments) < len(sys.argv) - 1
     try:

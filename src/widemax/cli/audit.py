@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
@@ -13,44 +13,46 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from widemax.artifact import Model
-    from widemax.heads import Correction, Labels
+    from widemax.heads import Correction, Labels, LinearHead
     from widemax.testing.audit import Audit
 
 
 def command(
     run: Run,
     data: Annotated[
-        list[str] | None, typer.Argument(help="Rows to measure on; the run's own training data without.")
+        list[str] | None, typer.Argument(help="Rows to measure on. Default: the run's own training data.")
     ] = None,
     num_sampled: Annotated[
         int | None,
-        typer.Option(min=1, help="Draws a batch; a quarter of the classes, 8192 at most, without."),
+        typer.Option(min=1, help="Draws per batch. Default: a quarter of the classes, at most 8192."),
     ] = None,
-    batch: Annotated[int, typer.Option(min=2, help="Rows of the batch that is measured.")] = 128,
+    batch: Annotated[int, typer.Option(min=2, help="How many rows are measured together.")] = 128,
     draws: Annotated[int, typer.Option(min=2, help="How often each sampler draws.")] = 64,
     sampler: Annotated[
-        list[str] | None, typer.Option(help="Samplers: a,b or repeat the option. All of them without.")
+        list[str] | None,
+        typer.Option(help="Samplers, as a,b or by repeating the option. Default: all of them."),
     ] = None,
     correction: Annotated[
         list[str] | None,
-        typer.Option(help="none, conditional, importance, refined. The second and third without."),
+        typer.Option(help="Any of none, conditional, importance, refined. Default: conditional,importance."),
     ] = None,
-    plot: Annotated[Path | None, typer.Option(help="Draw bias against cost into this SVG file.")] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Of the draws.")] = 0,
+    plot: Annotated[
+        Path | None, typer.Option(help="Write a chart of bias against cost to this SVG file.")
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="The seed of the draws.")] = 0,
     json: Json = False,
 ) -> None:
     """Measure each sampler's gradient bias, variance and cost against the exact softmax; recommend one."""
     import torch
 
     from widemax.artifact import Model
-    from widemax.heads import LinearHead
     from widemax.samplers import samplers
     from widemax.storage import saving, write_file
     from widemax.testing.audit import audit_samplers
 
     model = Model.load(run)
     head = model.head
-    if not isinstance(head, LinearHead):
+    if not head.has_weight_rows:
         raise UsageError(
             f"audit needs a head with one weight row a class; {run} has the head "
             f"{model.config.head.kind!r}. Train one with --set head.kind=sampled or exact."
@@ -60,7 +62,7 @@ def command(
         samplers[name]
     hidden_BD, labels = random_rows(model, data, batch, seed)
     audit = audit_samplers(
-        head,
+        cast("LinearHead", head),
         hidden_BD,
         labels,
         torch.from_numpy(model.vocabulary.counts),
@@ -146,16 +148,15 @@ def lines(audit: "Audit") -> Iterator[str]:
 
 def picture(audit: "Audit") -> str:
     """Bias against cost, each sampler with its better correction."""
-    from widemax.evaluation.report.scatter import Point, scatter
+    from widemax.charts import named_points
 
     best = {row.sampler: row for row in reversed(audit.rows)}
-    points = [
-        Point(row.sampler, row.step_s / audit.exact_step_s, row.bias, is_best=row is audit.rows[0])
-        for row in best.values()
-    ]
-    return scatter(
-        points,
-        title="Bias of the gradient against the cost of a step",
-        x_label="time of a step, the exact loss = 1",
-        y_label="bias, exact gradient = 1",
+    heading = "Bias of the gradient against the cost of a step"
+    drawing = named_points(
+        {row.sampler: (row.step_s / audit.exact_step_s, row.bias) for row in best.values()},
+        best=audit.rows[0].sampler,
+        heading=heading,
+        x="time of a step, the exact loss = 1",
+        y="bias, exact gradient = 1",
     )
+    return drawing.file(heading)

@@ -23,7 +23,7 @@ def command(
     input: Input = None,  # noqa: A002 - the name users type
     target: Target = None,
     kind: Kind = None,
-    valid: Annotated[list[str] | None, typer.Option(help="Data to hold against the first.")] = None,
+    valid: Annotated[list[str] | None, typer.Option(help="Validation data, to compare with DATA.")] = None,
     set_: Set = None,
     drop_bad: DropBad = False,
     json: Json = False,

@@ -7,13 +7,13 @@ import typer
 from widemax.cli.options import Json, print_json, print_lines
 
 app = typer.Typer(
-    help="Data sets by name, with licence and sha256.", no_args_is_help=True, rich_markup_mode=None
+    help="List data sets by name, and prepare one.", no_args_is_help=True, rich_markup_mode=None
 )
 
 
 @app.command("list")
 def list_sets(json: Json = False) -> None:
-    """The data sets, their licences, and whether they are at hand."""
+    """List the data sets, their licences, and whether their files are present."""
     from widemax.data import at_hand, sets
 
     entries = [
@@ -47,7 +47,7 @@ def list_sets(json: Json = False) -> None:
 def get_set(
     name: Annotated[str, typer.Argument(help="A name from `widemax data list`.")], json: Json = False
 ) -> None:
-    """Prepare a data set: check the sha256 of its originals and write one tidy file a split."""
+    """Prepare a data set: check the SHA-256 of its original files and write one file per split."""
     from widemax.data import get, sets
 
     folder = get(name)

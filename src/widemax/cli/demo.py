@@ -63,21 +63,22 @@ DEMOS = {
 
 def command(
     name: Annotated[str, typer.Argument(help=f"One of: {', '.join(DEMOS)}.")] = "intents",
-    out: Annotated[Path | None, typer.Option("--out", help="The run folder.")] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="The run folder. Default: demo-run, or demo-NAME-run.")
+    ] = None,
     json: Json = False,
 ) -> None:
-    """Train on real data, evaluate exactly, and answer; a finished run is used again."""
+    """Train on real data, evaluate exactly, and answer examples. A finished run is used again."""
     if name not in DEMOS:
         raise UnknownNameError(f"unknown demo {name!r}; {did_you_mean(name, list(DEMOS))}")
     demo = DEMOS[name]
     run = out or demo.run
     model = trained(demo, run)
 
-    from widemax.data import resolve
     from widemax.training.evaluate import evaluate
 
     tell(f"\nwidemax evaluate {run} {demo.test}")
-    metrics = evaluate(model, resolve([demo.test]))
+    metrics = evaluate(model, demo.test)
     for line in fact_lines(metrics):
         tell(f"  {line}")
     tell(f"\nwidemax predict {run} - -k 3")

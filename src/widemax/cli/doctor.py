@@ -15,13 +15,12 @@ EXTRAS = {
     "index": "faiss",
     "export": "onnx",
     "images": "PIL",
-    "recipes": "matplotlib",
     "gpu": "triton",
 }
 
 
 def command(json: Json = False) -> None:
-    """Versions, devices, threads, and what is missing."""
+    """Show versions, devices, threads, and which extras are missing."""
     facts = examine()
     if json:
         print_json(facts)
@@ -44,11 +43,19 @@ def examine() -> dict[str, Any]:
     import psutil
     import torch
 
+    from widemax.machine import machine_file, this_machine
+
+    machine = this_machine()
     return {
         "python": platform.python_version(),
         "platform": platform.platform(),
         "packages": {name: installed_version(name) for name in PACKAGES},
         "threads": torch.get_num_threads(),
+        "machine": {
+            "flops_per_s": machine.flops_per_s,
+            "bytes_per_s": machine.bytes_per_s,
+            "kept in": str(machine_file()),
+        },
         "cpu": torch.backends.cpu.get_cpu_capability(),
         "cuda_devices": torch.cuda.device_count(),
         "memory_bytes": psutil.virtual_memory().total,
@@ -64,6 +71,7 @@ def examine() -> dict[str, Any]:
 
 
 def installed_version(package: str) -> str:
+    """The version of a package, or "missing"."""
     try:
         return version(package)
     except PackageNotFoundError:

@@ -4,12 +4,11 @@ from widemax.cli.options import Data, DropBad, Json, Run, fact_lines, print_json
 
 
 def command(run: Run, data: Data, drop_bad: DropBad = False, json: Json = False) -> None:
-    """Exact metrics over every row; a label never seen in training is a miss."""
+    """Compute exact metrics over every row. A label never seen in training is a miss."""
     from widemax.artifact import Model
-    from widemax.data import resolve
     from widemax.training.evaluate import evaluate
 
-    values = evaluate(Model.load(run), resolve(data), drop_bad=drop_bad)
+    values = evaluate(Model.load(run), data, drop_bad=drop_bad)
     if json:
         print_json(values)
     else:

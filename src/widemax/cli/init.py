@@ -22,7 +22,7 @@ from widemax.cli.options import (
 from widemax.errors import UsageError
 
 if TYPE_CHECKING:
-    from pydantic import BaseModel
+    from widemax.options import Options
 
 
 class Command(typer.core.TyperCommand):
@@ -32,14 +32,13 @@ class Command(typer.core.TyperCommand):
         from widemax.encoders import encoders
         from widemax.heads import CORRECTIONS, heads, scores
         from widemax.losses import losses
-        from widemax.losses.base import takes_cosines
         from widemax.optim import optimizers
         from widemax.samplers import samplers
 
         names: dict[str, Iterable[str]] = {
             "encoder.kind": encoders,
             "head.kind": heads,
-            "head.loss": (name for name in losses if not takes_cosines(losses[name])),
+            "head.loss": (name for name in losses if losses.traits(name).of == "logits"),
             "head.score": scores,
             "head.sampler": samplers,
             "head.correction": CORRECTIONS,
@@ -111,10 +110,10 @@ def command(
         print_lines([f"wrote {out}", f"next: widemax train {out}"])
 
 
-def option_lines(options: "type[BaseModel]") -> Iterator[str]:
+def option_lines(options: "Options") -> Iterator[str]:
     """Each option with its default, commented out."""
-    for name, field in options.model_fields.items():
-        default = field.get_default(call_default_factory=False)
+    for name, parameter in options.keywords.items():
+        default = parameter.default
         yield f"# {name} = {toml(default)}" if default is not None else f"# {name} is unset by default"
 
 

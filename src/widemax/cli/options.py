@@ -14,20 +14,28 @@ if TYPE_CHECKING:
     from widemax.config import Config
 
 DataOrConfig = Annotated[
-    list[str], typer.Argument(help="FILE.toml, or data: paths, globs or a name from `widemax data list`.")
+    list[str],
+    typer.Argument(help="A config FILE.toml, or data: paths, globs or a name from `widemax data list`."),
 ]
 Data = Annotated[list[str], typer.Argument(help="Paths, globs or a name from `widemax data list`.")]
 Run = Annotated[
     Path, typer.Argument(help="A run folder made by `widemax train`.", exists=True, file_okay=False)
 ]
-Json = Annotated[bool, typer.Option("--json", help="One JSON object on stdout and nothing else there.")]
+Json = Annotated[
+    bool, typer.Option("--json", help="Print one JSON object on stdout, and everything else on stderr.")
+]
 Input = Annotated[
     list[str] | None,
-    typer.Option(help="Input columns: a,b or repeat the option. All but the target without."),
+    typer.Option(
+        help="Input columns, as a,b or by repeating the option. Default: all columns but the target."
+    ),
 ]
 Target = Annotated[str | None, typer.Option(help="The column of labels.")]
 Kind = Annotated[
-    list[str] | None, typer.Option(help="COLUMN=KIND where the guess is wrong: text, number, category, ids…")
+    list[str] | None,
+    typer.Option(
+        help="COLUMN=KIND, to correct a guess. Kinds: text, number, category, ids, vector, image, sparse."
+    ),
 ]
 DropBad = Annotated[bool, typer.Option("--drop-bad", help="Count and drop bad rows instead of stopping.")]
 Set = Annotated[list[str] | None, typer.Option("--set", help="Override a config key: section.key=value.")]
@@ -50,6 +58,7 @@ def to_json(values: Any) -> str:
 
 
 def print_lines(lines: Iterable[str]) -> None:
+    """The output of a verb for people."""
     for line in lines:
         typer.echo(line)
 

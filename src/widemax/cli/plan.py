@@ -1,6 +1,6 @@
 """``widemax plan``: memory and time of each head on this machine, and the choice."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -9,29 +9,34 @@ from widemax.errors import UsageError
 
 
 def command(
-    config: Annotated[str | None, typer.Argument(help="FILE.toml; reads its data to count classes.")] = None,
-    classes: Annotated[int | None, typer.Option(min=1, help="Number of classes C.")] = None,
-    dim: Annotated[int | None, typer.Option(min=1, help="Hidden size D.")] = None,
-    batch: Annotated[int, typer.Option(min=1, help="Rows a step B.")] = 256,
-    rows: Annotated[int | None, typer.Option(min=1, help="Rows an epoch.")] = None,
+    config: Annotated[
+        str | None, typer.Argument(help="A config FILE.toml; its data are read to count classes.")
+    ] = None,
+    classes: Annotated[int | None, typer.Option(min=1, help="The number of classes C.")] = None,
+    dim: Annotated[int | None, typer.Option(min=1, help="The length D of a hidden vector.")] = None,
+    batch: Annotated[int, typer.Option(min=1, help="Rows per step, B.")] = 256,
+    rows: Annotated[
+        int | None, typer.Option(min=1, help="Rows per epoch. With it the time of an epoch is shown.")
+    ] = None,
     json: Json = False,
 ) -> None:
     """Predict peak memory and time of each head, and say which one is chosen and why."""
+    sizes: dict[str, Any] = {"num_classes": classes, "dim": dim, "batch_size": batch, "num_rows": rows}
     if config is not None:
-        classes, dim, batch, rows = sizes_of(config, dim, batch)
-    if classes is None or dim is None:
+        sizes = sizes_of(config, dim)
+    if sizes["num_classes"] is None or sizes["dim"] is None:
         raise UsageError("give FILE.toml, or both --classes and --dim.")
     from widemax.planner import plan
 
-    result = plan(num_classes=classes, dim=dim, batch_size=batch, num_rows=rows)
+    result = plan(**sizes)
     if json:
         print_json(result.to_dict())
     else:
         print_lines(result.lines())
 
 
-def sizes_of(path: str, dim: int | None, batch: int) -> tuple[int, int, int, int]:
-    """Classes, hidden size, batch size and rows of a config, counted in one pass over its data."""
+def sizes_of(path: str, dim: int | None) -> dict[str, Any]:
+    """What the planner asks of a config, its classes and labels counted in one pass over its data."""
     from pathlib import Path
 
     from widemax.artifact import build_encoder
@@ -40,7 +45,7 @@ def sizes_of(path: str, dim: int | None, batch: int) -> tuple[int, int, int, int
     from widemax.training.defaults import complete_encoder, decide_batch_size
 
     config = Config.load(Path(path))
-    data = config.data
+    data, train = config.data, config.train
     sources = resolve(data.train)
     schema = infer_schema(
         sources, inputs=data.input, target=data.target, kinds=data.kinds, format=data.format
@@ -50,5 +55,15 @@ def sizes_of(path: str, dim: int | None, batch: int) -> tuple[int, int, int, int
         assert chunk.labels is not None
         counter.update(chunk.labels)
         num_rows += len(chunk)
-    dim = dim or build_encoder(complete_encoder(config, schema), schema).dim
-    return len(counter.finish()), dim, decide_batch_size(config.train.batch_size, num_rows), num_rows
+    vocabulary, encoder = counter.finish(), build_encoder(complete_encoder(config, schema), schema)
+    return {
+        "num_classes": len(vocabulary),
+        "dim": dim or encoder.dim,
+        "batch_size": decide_batch_size(train.batch_size, num_rows),
+        "num_rows": num_rows,
+        "num_sampled": config.head.options.get("num_sampled"),
+        "num_labels_per_row": float(vocabulary.counts.sum()) / num_rows,
+        "optimizer": encoder.optimizer if train.optimizer == "auto" else train.optimizer,
+        "epochs": train.epochs,
+        "time_limit_s": train.time_limit_s,
+    }

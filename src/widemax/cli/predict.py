@@ -25,15 +25,20 @@ Predicted = Iterator[tuple[int, list["Prediction"]]]
 def command(
     run: Run,
     data: Data,
-    k: Annotated[int, typer.Option("-k", min=1, help="How many labels a row.")] = 5,
+    k: Annotated[int, typer.Option("-k", min=1, help="How many labels to give for each row.")] = 5,
     format: Annotated[  # noqa: A002 - the name users type
         Literal["jsonl", "tsv"],
-        typer.Option(help=r"Of the output; in TSV a tab in a label is \t, a newline \n."),
+        typer.Option(
+            help=r"The format of the output. In TSV, a tab in a label is written \t and a newline \n."
+        ),
     ] = "jsonl",
     drop_bad: DropBad = False,
     json: Json = False,
 ) -> None:
-    """Predict rows of DATA, or of stdin with -: JSON lines, or plain text for a model of one text column."""
+    """Predict the labels of each row of DATA.
+
+    With - rows are read from stdin: one JSON object per line, or plain text for a model of one text column.
+    """
     if data == ["-"] and drop_bad:
         raise UsageError(
             "--drop-bad is for files; leave it out, or save stdin as rows.jsonl and predict that."

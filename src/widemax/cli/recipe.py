@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from widemax.recipes import Outcome
 
 app = typer.Typer(
-    help="Complete systems on real data, the known result beside the obtained one.",
+    help="Run complete systems on real data and compare with known results.",
     no_args_is_help=True,
     rich_markup_mode=None,
 )
@@ -19,7 +19,7 @@ app = typer.Typer(
 
 @app.command("list")
 def list_recipes(json: Json = False) -> None:
-    """The recipes, the data they read, and how long a full run takes."""
+    """List the recipes, the data they read, and how long a full run takes."""
     from widemax.data import at_hand
     from widemax.recipes import recipes
 
@@ -55,13 +55,15 @@ def run(
     name: Annotated[str, typer.Argument(help="A name from `widemax recipe list`.")],
     quick: Annotated[bool, typer.Option("--quick", help="Do less, to finish within a minute.")] = False,
     out: Annotated[
-        Path | None, typer.Option("--out", help="The folder of the results; default: recipe-NAME.")
+        Path | None, typer.Option("--out", help="The folder of the results. Default: recipe-NAME.")
     ] = None,
-    seed: Annotated[int, typer.Option(help="Same seed, same result.")] = 0,
+    seed: Annotated[
+        int, typer.Option(help="The seed of all randomness; the same seed gives the same result.")
+    ] = 0,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the results in --out.")] = False,
     json: Json = False,
 ) -> None:
-    """Run a recipe; save its pictures, results.json and report.html."""
+    """Run a recipe and save its pictures, results.json and report.html."""
     from widemax.recipes import run_recipe
 
     folder = out or Path(f"recipe-{name}")

@@ -31,17 +31,21 @@ def command(
     target: Target = None,
     kind: Kind = None,
     valid: Annotated[
-        list[str] | None, typer.Option(help="Validation data; a tenth is held out without.")
+        list[str] | None, typer.Option(help="Validation data. Default: a tenth of DATA is held out.")
     ] = None,
     set_: Set = None,
-    out: Annotated[Path | None, typer.Option("--out", help="The run folder; default: run.")] = None,
-    time_limit: Annotated[str | None, typer.Option(help="Stop after this long, such as 60s or 10m.")] = None,
-    seed: Annotated[int | None, typer.Option(help="Same seed, same result.")] = None,
+    out: Annotated[Path | None, typer.Option("--out", help="The run folder. Default: run.")] = None,
+    time_limit: Annotated[
+        str | None, typer.Option(help="Stop training after this long, such as 60s or 10m.")
+    ] = None,
+    seed: Annotated[
+        int | None, typer.Option(help="The seed of all randomness; the same seed gives the same result.")
+    ] = None,
     drop_bad: DropBad = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the run in --out.")] = False,
     json: Json = False,
 ) -> None:
-    """Train a classifier; Ctrl-C saves and stops."""
+    """Train a classifier and save it. Ctrl-C saves and stops; `widemax resume` continues."""
     train: dict[str, Any] = {"seed": seed, "time_limit_s": parse_seconds(time_limit) if time_limit else None}
     config = read_config(
         data,
@@ -54,9 +58,11 @@ def command(
         train=train,
         out=out,
     )
+    from widemax.kernels import keep_freed_memory
     from widemax.training.loop import train as train_model
     from widemax.training.progress import reporter_for_terminal
 
+    keep_freed_memory()
     finish(train_model(config, reporter=reporter_for_terminal(), overwrite=overwrite), json=json)
 
 

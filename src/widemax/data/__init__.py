@@ -1,30 +1,35 @@
-"""Files in, batches out: formats, kinds of columns, label vocabularies, checks, and data sets by name."""
+"""Files and frames in, batches out: formats, kinds of columns, label vocabularies, checks, data sets."""
 
-from widemax.data.catalog import at_hand, get, resolve
+from widemax.data.catalog import Data, at_hand, get, resolve
 from widemax.data.checks import check
 from widemax.data.dataset import Batch, Dataset
-from widemax.data.formats import formats
+from widemax.data.formats import ArrowStream, Frame, Source, formats
 from widemax.data.labels import LabelCounter, LabelVocabulary
-from widemax.data.records import columns_of
+from widemax.data.records import columns_of, records_of
 from widemax.data.report import DataReport
 from widemax.data.schema import KINDS, Column, Schema, infer_schema
 from widemax.data.sets import sets
 
 __all__ = [
     "KINDS",
+    "ArrowStream",
     "Batch",
     "Column",
+    "Data",
     "DataReport",
     "Dataset",
+    "Frame",
     "LabelCounter",
     "LabelVocabulary",
     "Schema",
+    "Source",
     "at_hand",
     "check",
     "columns_of",
     "formats",
     "get",
     "infer_schema",
+    "records_of",
     "resolve",
     "sets",
 ]

@@ -2,16 +2,20 @@
 
 import os
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from difflib import get_close_matches
 from glob import glob, has_magic
 from pathlib import Path
+from typing import Any, overload
 
-from widemax.data.formats import format_of
+from widemax.data.formats import MEMORY, ArrowStream, Frame, Source, format_of
 from widemax.data.formats.idx import idx_split
-from widemax.data.sets import DataSet, sets
-from widemax.errors import DataError, UnknownNameError, did_you_mean
-from widemax.storage import saving, sha256
+from widemax.data.sets import PublicSet, sets
+from widemax.errors import ArgumentError, DataError, UnknownNameError, UsageError, did_you_mean
+from widemax.storage import cache_folder, saving, sha256
+
+Data = str | Path | Frame | ArrowStream
+"""A path, a glob, the name of a data set, or a frame in memory."""
 
 _BUNDLED = Path(__file__).parent / "bundled"
 
@@ -37,7 +41,7 @@ def get(name: str, into: Path | None = None) -> Path:
     data_set = sets[name]()
     if data_set.bundled and into is None:
         return _BUNDLED
-    folder = _cache() / name if into is None else Path(into)
+    folder = cache_folder() / name if into is None else Path(into)
     if not _complete(data_set, folder):
         _prepare(data_set, _originals(data_set), folder)
     return folder
@@ -57,31 +61,51 @@ def at_hand(name: str) -> bool:
     originals = Path(os.environ.get("WIDEMAX_DATA", "")) / name
     return (
         data_set.bundled
-        or _complete(data_set, _cache() / name)
+        or _complete(data_set, cache_folder() / name)
         or all((originals / file.name).is_file() for file in data_set.files)
     )
 
 
-def resolve(data: Sequence[str]) -> list[Path]:
-    """Files for paths, globs and names of data sets; ``clinc150:test`` names a split, "train" by default.
+@overload
+def resolve(data: str | Path | Iterable[str | Path]) -> list[Path]: ...
+@overload
+def resolve(data: Data | Iterable[Data]) -> list[Source]: ...
+def resolve(data: Any) -> Any:
+    """The sources that one or several paths, globs, names of data sets or frames stand for.
 
-    So does ``FOLDER:test`` where the folder holds the idx files of MNIST. A folder of images stays a folder.
+    ``clinc150:test`` names a split, "train" by default; so does ``FOLDER:test`` where the folder holds the
+    idx files of MNIST. A folder of images stays a folder. Frames of pandas (2.2 or later) and polars, pyarrow
+    tables, and all that has ``__arrow_c_stream__`` stay in memory.
 
     Raises:
         DataError: a path that does not exist, a folder of other things, a glob that matches nothing, or a
             split a set lacks.
         UnknownNameError: neither a file nor a data set.
+        ArgumentError: something else.
 
     Example:
         >>> [path.name for path in resolve(["clinc150:test"])]
         ['clinc150-test.parquet']
     """
-    if isinstance(data, str):
-        data = [data]
-    return [path for item in data for path in _resolve_one(str(item))]
+    items = data if isinstance(data, list | tuple) else [data]
+    return [source for item in items for source in _resolve_one(item)]
 
 
-def _resolve_one(item: str) -> Iterator[Path]:
+def _resolve_one(data: Data) -> Iterator[Source]:
+    if isinstance(data, Frame):
+        yield data
+    elif hasattr(data, "__arrow_c_stream__"):
+        yield Frame.of(data)
+    elif isinstance(data, str | Path):
+        yield from _files(str(data))
+    else:
+        raise ArgumentError(
+            "data must be a path, a glob, the name of a data set, a frame (of pandas 2.2 or later, polars or "
+            f"pyarrow) or a list of them; got {type(data).__name__}."
+        )
+
+
+def _files(item: str) -> Iterator[Path]:
     path = Path(item).expanduser()
     folder, _, split = str(path).rpartition(":")
     if path.is_dir():
@@ -113,6 +137,11 @@ def _in_folder(folder: Path) -> Path:
 
 
 def _named(item: str, path: Path) -> Path:
+    if item == MEMORY:
+        raise UsageError(
+            "the data were in memory and were not saved; give them again, "
+            "as in resume(run, data=frame, valid=frame) in Python."
+        )
     name, _, split = item.partition(":")
     if name in sets.names():
         data_set = sets[name]()
@@ -130,15 +159,11 @@ def _named(item: str, path: Path) -> Path:
     raise UnknownNameError(f"{item!r} is neither a file nor a data set; {did_you_mean(name, sets.names())}")
 
 
-def _cache() -> Path:
-    return Path(os.environ.get("WIDEMAX_CACHE") or Path.home() / ".cache" / "widemax")
-
-
-def _complete(data_set: DataSet, folder: Path) -> bool:
+def _complete(data_set: PublicSet, folder: Path) -> bool:
     return all(data_set.path(folder, split).is_file() for split in data_set.splits)
 
 
-def _originals(data_set: DataSet) -> Path:
+def _originals(data_set: PublicSet) -> Path:
     """The folder with the original files, each checked against its sha256."""
     root = os.environ.get("WIDEMAX_DATA")
     folder = Path(root or "$WIDEMAX_DATA") / data_set.name
@@ -159,7 +184,7 @@ def _originals(data_set: DataSet) -> Path:
     return folder
 
 
-def _prepare(data_set: DataSet, originals: Path, folder: Path) -> None:
+def _prepare(data_set: PublicSet, originals: Path, folder: Path) -> None:
     """Prepares beside the target folder and renames, so that a folder is never half prepared."""
     notice = f"{data_set.title}\n{data_set.attribution}\nLicence: {data_set.licence}\n{data_set.url}\n"
     with saving(str(folder)):
@@ -172,7 +197,7 @@ def _prepare(data_set: DataSet, originals: Path, folder: Path) -> None:
             _move(data_set, made, folder)
 
 
-def _move(data_set: DataSet, made: Path, folder: Path) -> None:
+def _move(data_set: PublicSet, made: Path, folder: Path) -> None:
     try:
         made.rename(folder)
     except OSError as error:

@@ -5,7 +5,6 @@ Letters: B rows of a batch, N rows of all batches, C classes.
 
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,6 +13,7 @@ import pyarrow.compute as pc
 
 from widemax.data.convert import is_list, plain, ragged
 from widemax.data.dataset import Batch, Dataset
+from widemax.data.formats import Source
 from widemax.data.labels import LabelCounter, LabelVocabulary, distinct
 from widemax.data.report import ColumnReport, DataReport, ValidReport
 from widemax.data.schema import Schema
@@ -25,17 +25,17 @@ _ENOUGH_ROWS = 20  # fewer rows than this prove nothing about a column
 
 
 def check(
-    sources: Sequence[Path],
+    sources: Sequence[Source],
     *,
     schema: Schema,
-    valid: Sequence[Path] = (),
+    valid: Sequence[Source] = (),
     format: str | None = None,  # noqa: A002 - the name of the config key
 ) -> DataReport:
     """Reads the training and validation files once and reports on them; bad rows are counted, not raised.
 
     Args:
         sources: the training files.
-        schema: as :func:`~widemax.data.schema.infer_schema` gives it, with a target.
+        schema: as :func:`~widemax.data.infer_schema` gives it, with a target.
         valid: the files for validation or test.
         format: name of a format, to overrule the files' endings.
 

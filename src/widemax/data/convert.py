@@ -33,16 +33,22 @@ Converted = tuple[Any, Reasons]
 
 
 def plain(values: Any) -> Any:
-    """The array without dictionary encoding, chunks or extension types."""
+    """The array without dictionary encoding, chunks, extension types or views."""
     if isinstance(values, pa.ChunkedArray):
         values = values.combine_chunks()
     if isinstance(values, pa.ExtensionArray):
         values = values.storage
-    return values.dictionary_decode() if pa.types.is_dictionary(values.type) else values
+    if pa.types.is_dictionary(values.type):
+        values = values.dictionary_decode()
+    # Arrow computes little on views, which polars gives.
+    return values.cast(pa.large_string()) if pa.types.is_string_view(values.type) else values
 
 
 def array_of(values: Sequence[Any]) -> Any:
     """One Arrow array of Python values; values of types that do not mix become their JSON text.
+
+    Raises:
+        DataError: a value that Arrow does not know.
 
     Example:
         >>> array_of([7, "x", None]).to_pylist()
@@ -50,16 +56,30 @@ def array_of(values: Sequence[Any]) -> Any:
     """
     try:
         return pa.array(values)
-    except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError):
-        texts = [value if value is None or isinstance(value, str) else json.dumps(value) for value in values]
-        return pa.array(texts, pa.large_string())
+    except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError, OverflowError):
+        if any(isinstance(value, np.ndarray) for value in values):  # Arrow takes them of one axis only
+            return array_of([value.tolist() if isinstance(value, np.ndarray) else value for value in values])
+        return pa.array(list(map(_json_text, values)), pa.large_string())
+
+
+def _json_text(value: Any) -> str | None:
+    if value is None or isinstance(value, str):
+        return value
+    try:
+        return json.dumps(value)
+    except (TypeError, ValueError):
+        raise DataError(
+            f"values must be texts, numbers, dates, booleans, arrays or lists; got {type(value).__name__}."
+        ) from None
 
 
 def is_string(kind: pa.DataType) -> bool:
-    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind))
+    """Whether an Arrow type is text; views are none, since ``plain`` gives large strings for them."""
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
 
 
 def is_list(kind: pa.DataType) -> bool:
+    """Whether an Arrow type is a list, of any layout."""
     return bool(pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind))
 
 

@@ -1,20 +1,18 @@
-"""One or several files as a stream of batches in canonical Arrow types."""
+"""One or several files, or frames in memory, as a stream of batches in canonical Arrow types."""
 
 import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
 from widemax.data.convert import Reasons, convert
-from widemax.data.formats import Chunk, Format, format_of
+from widemax.data.formats import Chunk, Format, Source, format_of
 from widemax.data.schema import Schema
 from widemax.data.target import convert_labels
 from widemax.errors import BadRowError, DataError, UsageError, did_you_mean
-from widemax.storage import sha256
 
 SHOWN_BAD_ROWS = 20
 
@@ -58,10 +56,10 @@ class Batch:
 
 
 class Dataset:
-    """Files read as a stream of batches, in their order, in bounded memory.
+    """Files or frames read as a stream of batches, in their order, in bounded memory.
 
     Args:
-        sources: the files, one after the other.
+        sources: the files or frames, one after the other, as :func:`~widemax.data.resolve` gives them.
         schema: the columns to read.
         format: name of a format, to overrule the files' endings.
         drop_bad: count and drop bad rows instead of raising at the first.
@@ -69,6 +67,7 @@ class Dataset:
     ``num_bad_rows`` and ``bad_rows`` ("file:line: reason", the first 20) tell of the latest complete pass.
 
     Example:
+        >>> from pathlib import Path
         >>> from tempfile import mkdtemp
         >>> from widemax.data import infer_schema
         >>> path = Path(mkdtemp()) / "tea.csv"
@@ -79,13 +78,13 @@ class Dataset:
 
     def __init__(
         self,
-        sources: Sequence[Path],
+        sources: Sequence[Source],
         schema: Schema,
         *,
         format: str | None = None,  # noqa: A002 - the name of the config key
         drop_bad: bool = False,
     ) -> None:
-        self.sources = [Path(source) for source in sources]
+        self.sources = list(sources)
         self.schema = schema
         self.format = format
         self.drop_bad = drop_bad
@@ -111,7 +110,8 @@ class Dataset:
                 if bad and not self.drop_bad:
                     position, reason = bad[0]
                     raise BadRowError(
-                        f"{form.place(source, position)}: {reason}. Use --drop-bad to drop such rows."
+                        f"{form.place(source, position)}: {reason}. "
+                        "Correct it, or drop such rows: --drop-bad, drop_bad=True in Python."
                     )
                 num_bad += len(bad)
                 shown += [
@@ -141,18 +141,17 @@ class Dataset:
         return kept
 
     def fingerprint(self) -> str:
-        """A sha256 over the sizes and contents of the files, in their order.
+        """A sha256 over the sizes and contents of the files, and the values of the frames, in their order.
 
         Names do not matter, but for those of files in a folder, which hold the labels.
         """
         total = hashlib.sha256()
         for source in self.sources:
-            for file in format_of(source, self.format).files(source):
-                name = f" {file.relative_to(source)}" if source.is_dir() else ""
-                total.update(f"{file.stat().st_size} {sha256(file)}{name}\n".encode())
+            for part in format_of(source, self.format).fingerprint(source):
+                total.update(part)
         return total.hexdigest()
 
-    def _names(self, source: Path, form: Format) -> list[str]:
+    def _names(self, source: Source, form: Format) -> list[str]:
         known = form.columns(source)
         names = [column.name for column in self.schema.inputs]
         names += [] if self.schema.target is None else [self.schema.target]
@@ -161,7 +160,7 @@ class Dataset:
                 raise DataError(f"{source} has no column {name!r}; {did_you_mean(name, known)}")
         return names
 
-    def _convert(self, source: Path, chunk: Chunk, first: int) -> tuple[Batch, list[tuple[int, str]]]:
+    def _convert(self, source: Source, chunk: Chunk, first: int) -> tuple[Batch, list[tuple[int, str]]]:
         """The good rows of a chunk in canonical types, and the (position, reason) of the bad ones."""
         num_before_B = np.searchsorted([at for at, _ in chunk.bad], chunk.positions_B)
         rows_B = first + np.arange(len(chunk.positions_B)) + num_before_B

@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 from widemax.data.convert import is_list, plain, ragged
 from widemax.errors import DataError, LabelError
 
-_KEYS_AT_ONCE = 1 << 20
+KEYS_AT_ONCE = 1 << 20
 
 
 class LabelCounter:
@@ -52,7 +52,7 @@ class LabelCounter:
         self._pending.append(counts)
         self._pending_rows += len(counts)
         # Merging only when the pending rows have doubled keeps the total cost linear.
-        if self._pending_rows > 2 * self._num_classes + _KEYS_AT_ONCE:
+        if self._pending_rows > 2 * self._num_classes + KEYS_AT_ONCE:
             merged = self._merge()
             self._pending, self._pending_rows, self._num_classes = [merged], len(merged), len(merged)
 
@@ -122,7 +122,7 @@ class LabelVocabulary:
                 f"labels must be of type {self.labels.type} as in training, got {labels.type}: {error}"
             ) from error
         keys_C, class_ids_C = self._sorted_keys()
-        keys_B = _keys(labels)
+        keys_B = label_keys(labels)
         positions_B = np.searchsorted(keys_C, keys_B)
         found_B = np.full(len(labels), -1, np.int64)
         pending = np.arange(len(labels))
@@ -184,7 +184,9 @@ class LabelVocabulary:
 
     def _sorted_keys(self) -> tuple[np.ndarray, np.ndarray]:
         if self._lookup is None:
-            parts = [_keys(self.labels[at : at + _KEYS_AT_ONCE]) for at in range(0, len(self), _KEYS_AT_ONCE)]
+            parts = [
+                label_keys(self.labels[at : at + KEYS_AT_ONCE]) for at in range(0, len(self), KEYS_AT_ONCE)
+            ]
             keys_C = np.concatenate(parts)
             class_ids_C = np.argsort(keys_C, kind="stable")
             self._lookup = keys_C[class_ids_C], class_ids_C
@@ -203,7 +205,7 @@ def distinct(labels: Any) -> tuple[Any, np.ndarray]:
     return flat.take(pa.array(first)), np.append(0, np.cumsum(counts_B)).astype(np.int64)
 
 
-def _keys(labels: Any) -> np.ndarray:
+def label_keys(labels: Any) -> np.ndarray:
     """A 64-bit key a label; equal labels have equal keys, and integers are their own."""
     if pa.types.is_signed_integer(labels.type):
         filled = pc.fill_null(labels, 0)

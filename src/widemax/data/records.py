@@ -3,9 +3,38 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from widemax.data.convert import array_of, convert
 from widemax.data.schema import Schema
-from widemax.errors import DataError
+from widemax.errors import ArgumentError, DataError
+
+
+def records_of(schema: Schema, rows: Any) -> list[Mapping[str, Any]]:
+    """One mapping a row: of several mappings, of one, or of texts for a schema whose one input is text.
+
+    Raises:
+        ArgumentError: rows are something else.
+
+    Example:
+        >>> from widemax.data import Column
+        >>> records_of(Schema((Column("text", "text"),), target=None), ["Green tea"])
+        [{'text': 'Green tea'}]
+    """
+    names = [column.name for column in schema.inputs]
+    takes_text = [column.kind for column in schema.inputs] == ["text"]
+    if isinstance(rows, Mapping):
+        return [rows]
+    wanted = f"a mapping with the columns {names}" + " or a text" * takes_text
+    if isinstance(rows, str) or not isinstance(rows, Sequence | np.ndarray):
+        raise ArgumentError(
+            f"rows must be a frame, or a list whose rows are each {wanted}; got {type(rows).__name__}."
+        )
+    records = [{names[0]: row} if takes_text and isinstance(row, str) else row for row in rows]
+    for number, record in enumerate(records):
+        if not isinstance(record, Mapping):
+            raise ArgumentError(f"row {number} must be {wanted}; got {type(record).__name__}.")
+    return records
 
 
 def columns_of(

@@ -37,7 +37,7 @@ class ValidReport:
 
 @dataclass(frozen=True)
 class DataReport:
-    """The result of :func:`~widemax.data.checks.check`.
+    """The result of :func:`~widemax.data.check`.
 
     Args:
         rows: how many good training rows there are.

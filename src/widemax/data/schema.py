@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
@@ -10,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from widemax.data.convert import is_list, is_string, numbers, plain, ragged, split_cells
-from widemax.data.formats import format_of
+from widemax.data.formats import Source, format_of
 from widemax.data.images import Shape, nested_shape, tensor_shape
 from widemax.data.target import common_type
 from widemax.errors import DataError, UsageError, did_you_mean
@@ -73,7 +72,7 @@ class Schema:
 
 
 def infer_schema(
-    sources: Sequence[Path],
+    sources: Sequence[Source],
     *,
     inputs: Sequence[str] = (),
     target: str | None = None,
@@ -83,7 +82,7 @@ def infer_schema(
     """The schema of some files: kinds from the first 10,000 rows, the type of the target from every row.
 
     Args:
-        sources: the training files.
+        sources: the training files or frames.
         inputs: names of the input columns; all but the target when empty.
         target: name of the target column; a usual name such as "label" is found when None.
         kinds: column → kind, to overrule what would be guessed.
@@ -95,8 +94,10 @@ def infer_schema(
     """
     kinds = dict(kinds or {})
     if not sources:
-        raise UsageError("sources must name at least one file.")
-    path = Path(sources[0])
+        raise UsageError(
+            "there are no training data: name them in data.train, or give train() a frame as data."
+        )
+    path = sources[0]
     known = format_of(path, format).columns(path)
     target = _usual_target(path, known) if target is None else target
     names = list(dict.fromkeys(inputs)) or [name for name in known if name != target]
@@ -121,7 +122,7 @@ def infer_schema(
     return Schema(columns, target, several, target_type)
 
 
-def _usual_target(path: Path, known: Sequence[str]) -> str:
+def _usual_target(path: Source, known: Sequence[str]) -> str:
     by_lower_case = {name.lower(): name for name in reversed(known)}
     for usual in USUAL_TARGETS:
         if usual in by_lower_case:
@@ -133,7 +134,7 @@ def _usual_target(path: Path, known: Sequence[str]) -> str:
 
 
 def _sample(
-    path: Path, names: Sequence[str], format_name: str | None
+    path: Source, names: Sequence[str], format_name: str | None
 ) -> tuple[dict[str, Any], dict[str, pa.DataType]]:
     """The first rows of each column, blocks of different types as text; and the type the file gives it."""
     parts: dict[str, list[Any]] = {name: [] for name in names}
@@ -227,9 +228,9 @@ def _guess_string_kind(texts: Any, untyped: bool) -> str:
 
 
 def _labels(
-    sources: Iterable[Path], target: str, split: bool, format_name: str | None
+    sources: Iterable[Source], target: str, split: bool, format_name: str | None
 ) -> Iterator[tuple[Any, bool]]:
-    for source in map(Path, sources):
+    for source in sources:
         form = format_of(source, format_name)
         if target not in form.columns(source):
             raise DataError(

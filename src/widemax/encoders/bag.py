@@ -14,7 +14,7 @@ from torch.autograd.function import once_differentiable
 from widemax.encoders.features import RaggedTensor
 
 # Entries whose [P, D] products are held at a time for the gradient of the values.
-_BLOCK_ENTRIES = 1 << 14
+BLOCK_ENTRIES = 1 << 14
 
 
 def rows_of(offsets_B1: Tensor) -> Tensor:
@@ -46,7 +46,7 @@ def _weight_gradient(
 
 def _values_gradient(grad_BD: Tensor, weight_FD: Tensor, offsets_B1: Tensor, ids_P: Tensor) -> Tensor:
     blocks = zip(
-        *(torch.split(each_P, _BLOCK_ENTRIES) for each_P in (rows_of(offsets_B1), ids_P)), strict=True
+        *(torch.split(each_P, BLOCK_ENTRIES) for each_P in (rows_of(offsets_B1), ids_P)), strict=True
     )
     return torch.cat([(grad_BD[rows] * weight_FD[ids]).sum(dim=1) for rows, ids in blocks])
 

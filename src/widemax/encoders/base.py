@@ -44,6 +44,11 @@ class Encoder(nn.Module, ABC):
         self.columns = tuple(columns)
         self.dim = dim
 
+    @property
+    def operations(self) -> int:
+        """Multiplications of a row in `forward`, where each weight takes part in one unless a member says."""
+        return sum(parameter.numel() for parameter in self.parameters())
+
     @abstractmethod
     def featurize(self, columns: Mapping[str, pa.Array]) -> Features:
         """The features of each row, as a pure function of the raw values.

@@ -44,6 +44,7 @@ class HistoryEncoder(Encoder):
     """
 
     kinds: ClassVar[frozenset[str]] = frozenset({"ids"})
+    operations = 0  # rows of a table are summed
 
     keys_F: Tensor
 

@@ -22,7 +22,7 @@ from widemax.encoders.moments import RunningMoments
 from widemax.errors import DataError
 
 _GRID = 8  # larger maps are averaged down, so that the next layer stays small whatever the size of the images
-_PIXELS_AT_ONCE = 1 << 20  # seen together where no gradient is wanted, whatever the number of rows
+PIXELS_AT_ONCE = 1 << 20  # seen together where no gradient is wanted, whatever the number of rows
 
 
 def _pixels(images: pa.Array, *, column: str) -> npt.NDArray[np.uint8]:
@@ -123,6 +123,13 @@ class ImageEncoder(Encoder):
         self.register_buffer("mean_C", torch.empty(0, dtype=torch.float64))
         self.register_buffer("scale_C", torch.empty(0, dtype=torch.float64))
 
+    @property
+    def operations(self) -> int:
+        num_pixels = int(self.shape_3[0] * self.shape_3[1])
+        filters = enumerate(self.filters)  # each block halves height and width
+        convolutions = sum(int(weight.numel()) * num_pixels >> 2 * block for block, weight in filters)
+        return convolutions + sum(weight.numel() for weight in self.mlp.parameters())
+
     def featurize(self, columns: Mapping[str, pa.Array]) -> Features:
         return {name: _pixels(self.column(columns, name), column=name) for name, _ in self.columns}
 
@@ -132,7 +139,7 @@ class ImageEncoder(Encoder):
     def observe(self, features: Features) -> None:
         pixels_BHWC = self._stacked(features)
         self._shape = pixels_BHWC.shape[1:]
-        for part in np.array_split(pixels_BHWC, -(-pixels_BHWC.size // _PIXELS_AT_ONCE) or 1):
+        for part in np.array_split(pixels_BHWC, -(-pixels_BHWC.size // PIXELS_AT_ONCE) or 1):
             self._moments.update(part.reshape(-1, self._shape[2]).astype(np.float64))
 
     def finish(self, *, generator: torch.Generator) -> None:
@@ -166,7 +173,7 @@ class ImageEncoder(Encoder):
             pixels_BHWC = augment(pixels_BHWC, shift=self.shift, flip=self.flip)
         if torch.is_grad_enabled():
             return self._hidden(pixels_BHWC)
-        parts = torch.split(pixels_BHWC, max(1, _PIXELS_AT_ONCE // prod(pixels_BHWC.shape[1:])))
+        parts = torch.split(pixels_BHWC, max(1, PIXELS_AT_ONCE // prod(pixels_BHWC.shape[1:])))
         return torch.cat([self._hidden(part) for part in parts])
 
     def _stacked(self, features: Features) -> npt.NDArray[np.uint8]:

@@ -13,11 +13,11 @@ import numpy.typing as npt
 from widemax.encoders.features import Int, Ragged, take_spans
 
 # Items counted at a time, which stay in a processor's cache; and of these, items sorted as one matrix.
-_SLICE_ITEMS = 1 << 17
-_GROUP_ITEMS = 1 << 13
+SLICE_ITEMS = 1 << 17
+GROUP_ITEMS = 1 << 13
 _FILLER = np.iinfo(np.uint32).max
 # A row is filled up with at most so many.
-_MAX_FILLERS = 63
+MAX_FILLERS = 63
 
 
 class Lists(NamedTuple):
@@ -63,11 +63,11 @@ def count_rows(rows: Lists, lists: Lists) -> Ragged:
     ends_B1 = np.concatenate(([0], np.cumsum(lists.lengths[rows.items_P])))[rows.offsets_N1]
     lengths_B = np.diff(ends_B1)
     # After the lists come those of 0, 1, 2, … fillers.
-    ends = lists.offsets_N1[-1] + np.cumsum(np.arange(_MAX_FILLERS + 1))
+    ends = lists.offsets_N1[-1] + np.cumsum(np.arange(MAX_FILLERS + 1))
     fillers = np.full(ends[-1] - ends[0], _FILLER, np.uint32)
     filled = Lists(np.append(lists.offsets_N1, ends), np.append(lists.items_P, fillers))
     parts = [Ragged(np.zeros(1, np.int64), np.empty(0, np.int32), np.empty(0, np.float32))]
-    changes = np.flatnonzero(np.diff(ends_B1[1:] // _SLICE_ITEMS)) + 1
+    changes = np.flatnonzero(np.diff(ends_B1[1:] // SLICE_ITEMS)) + 1
     for start, stop in pairwise([0, *changes.tolist(), len(lengths_B)]):
         first, last = rows.offsets_N1[[start, stop]]
         part = Lists(rows.offsets_N1[start : stop + 1] - first, rows.items_P[first:last])
@@ -81,9 +81,9 @@ def _count_slice(rows: Lists, lists: Lists, lengths_B: Int) -> Ragged:
     # sorted many times faster than one long array.
     order_B = np.argsort(-lengths_B, kind="stable")
     rows, lengths_B = rows.take(order_B), lengths_B[order_B]
-    groups = list(_groups(lengths_B))
+    groups = list(groups_of(lengths_B))
     widths_B = np.repeat(*np.array(groups, np.int64).reshape(-1, 2).T[::-1])
-    fillers_B = len(lists.offsets_N1) - 2 - _MAX_FILLERS + widths_B - lengths_B
+    fillers_B = len(lists.offsets_N1) - 2 - MAX_FILLERS + widths_B - lengths_B
     ids_P = lists.take(np.insert(rows.items_P, rows.offsets_N1[1:], fillers_B)).items_P
     start = 0
     for num_rows, width in groups:
@@ -106,13 +106,13 @@ def _count_slice(rows: Lists, lists: Lists, lengths_B: Int) -> Ragged:
     return Ragged(offsets_B1, distinct.view(np.int32), take_spans(spans, counts, wanted_B)[1])
 
 
-def _groups(lengths_B: Int) -> Iterator[tuple[int, int]]:
+def groups_of(lengths_B: Int) -> Iterator[tuple[int, int]]:
     """How many consecutive rows, of falling lengths, make a group, and the length they are filled up to."""
     start = 0
     while start < len(lengths_B):
         width = max(1, int(lengths_B[start]))
-        most_rows = max(1, _GROUP_ITEMS // width)
-        near_B = lengths_B[start : start + most_rows] >= width - _MAX_FILLERS
+        most_rows = max(1, GROUP_ITEMS // width)
+        near_B = lengths_B[start : start + most_rows] >= width - MAX_FILLERS
         num_rows = int(np.count_nonzero(near_B))
         yield num_rows, width
         start += num_rows

@@ -93,13 +93,17 @@ class MixedEncoder(Encoder):
         self.parts = nn.ModuleDict()
         for name in names:
             own = [column for column in self.columns if default_encoder([column[1]]) == name]
-            options = encoders.check_options(name, {**parts.get(name, {}), "dim": dim})
+            options = encoders.options(name).complete({**parts.get(name, {}), "dim": dim})
             self.parts[name] = encoders[name](own, **options)
 
     def _parts(self) -> Iterator[tuple[str, Encoder]]:
         for name, part in self.parts.items():
             assert isinstance(part, Encoder)
             yield name, part
+
+    @property
+    def operations(self) -> int:
+        return sum(part.operations for _, part in self._parts())
 
     def featurize(self, columns: Mapping[str, pa.Array]) -> Features:
         return {

@@ -17,15 +17,15 @@ from widemax.encoders.hashing import BASE, UInt64, hash_spans, mix, salt
 from widemax.encoders.lists import Lists, count_rows
 
 # Rows whose tokens are hashed together, each distinct one once. Both bound the memory.
-_BLOCK_BYTES = 1 << 20
-_BLOCK_ROWS = 1 << 14
+BLOCK_BYTES = 1 << 20
+BLOCK_ROWS = 1 << 14
 _SPACE = ord(" ")
 
 
 def _blocks(texts: pa.Array) -> Iterator[pa.Array]:
-    """Consecutive slices of at most ``_BLOCK_ROWS`` rows and about ``_BLOCK_BYTES`` bytes."""
-    size_classes = np.cumsum(pc.binary_length(texts).to_numpy()) // _BLOCK_BYTES
-    row_classes = np.arange(len(texts)) // _BLOCK_ROWS
+    """Consecutive slices of at most ``BLOCK_ROWS`` rows and about ``BLOCK_BYTES`` bytes."""
+    size_classes = np.cumsum(pc.binary_length(texts).to_numpy()) // BLOCK_BYTES
+    row_classes = np.arange(len(texts)) // BLOCK_ROWS
     changes = np.flatnonzero(np.diff(size_classes) | np.diff(row_classes)) + 1
     for start, stop in pairwise([0, *changes.tolist(), len(texts)]):
         yield texts.slice(start, stop - start)

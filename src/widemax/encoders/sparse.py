@@ -65,6 +65,7 @@ class SparseEncoder(Encoder):
     """
 
     kinds: ClassVar[frozenset[str]] = frozenset({"sparse"})
+    operations = 0  # rows of a table are summed
 
     keys_F: Tensor
 

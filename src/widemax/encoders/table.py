@@ -78,6 +78,10 @@ class TableEncoder(Encoder):
         self.register_buffer("scale_N", torch.ones(num_numbers, dtype=torch.float64))
         self.register_buffer("had_missing_N", torch.zeros(num_numbers, dtype=torch.bool))
 
+    @property
+    def operations(self) -> int:
+        return sum(weight.numel() for weight in self.mlp.parameters())
+
     def featurize(self, columns: Mapping[str, pa.Array]) -> Features:
         numbers = [_numbers(self.column(columns, name), column=name) for name in self.number_names]
         keys = [

@@ -49,6 +49,7 @@ class TextEncoder(Encoder):
     """
 
     kinds: ClassVar[frozenset[str]] = frozenset({"text"})
+    operations = 0  # rows of a table are summed
 
     buckets_F: Tensor
     idf_F: Tensor

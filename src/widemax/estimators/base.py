@@ -2,21 +2,27 @@
 
 import warnings
 from abc import ABC, abstractmethod
-from typing import Any
+from collections.abc import Mapping
+from numbers import Real
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 import scipy.sparse
 from sklearn.base import ClassifierMixin
-from sklearn.utils.class_weight import compute_class_weight
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
-from widemax.errors import ConfigError, DataError
+from widemax.errors import ConfigError, DataError, did_you_mean
 from widemax.estimators.files import StoredEstimator
 from widemax.numerics import log_softmax
 
 Array = npt.NDArray[Any]
+
+ClassWeight = Mapping[Any, Any] | Literal["balanced"] | None
+"""Weights by class, 1 for those without; "balanced" makes all classes of positive weight count alike."""
+
+_MOST_SHOWN = 5
 
 DTYPES = [np.float64, np.float32]
 """Precisions of features that stay as they are; others become the first."""
@@ -117,19 +123,57 @@ def encoded_labels(y: Any) -> tuple[Array, Array]:
     return classes, labels_N
 
 
-def weights_of_rows(X: Any, y: Array, sample_weight: Any, class_weight: Any) -> Array:
-    """The product of both weights, [N], in float64.
+def weights_of_rows(X: Any, sample_weight: Any) -> Array:
+    """The weights in float64, [N]; 1 where none are given.
 
     Raises:
-        DataError: no row of positive weight.
+        ValueError: as many weights as rows were not given, or one is negative or not finite.
+        DataError: no row of positive weight, or a sum that is not finite.
     """
     weight_N: Array = _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
-    if class_weight is not None:
-        classes, labels_N = np.unique(y, return_inverse=True)
-        weight_C = compute_class_weight(class_weight, classes=classes, y=y, sample_weight=sample_weight)
-        weight_N = weight_N * weight_C[labels_N]
-    if not weight_N.sum() > 0:
-        raise DataError("sample_weight and class_weight must leave a row of positive weight; all are 0.")
+    return _checked_sum(weight_N, "sample_weight")
+
+
+def with_class_weight(weight_N: Array, class_weight: ClassWeight, classes: Array, labels_N: Array) -> Array:
+    """The weights of rows times those of their classes, [N].
+
+    Raises:
+        ConfigError: a class that y lacks, or a weight that is no finite number of at least 0.
+        DataError: no row of positive weight, or a sum that is not finite.
+    """
+    if class_weight is None:
+        return weight_N
+    if class_weight == "balanced":
+        total_C = np.bincount(labels_N, weight_N, minlength=len(classes))
+        mean = total_C.sum() / np.count_nonzero(total_C)
+        weight_C = np.divide(mean, total_C, out=np.zeros(len(classes)), where=total_C > 0)
+    else:
+        weight_C = _weights_by_class(class_weight, classes.tolist())
+    with np.errstate(over="ignore"):
+        return _checked_sum(weight_N * weight_C[labels_N], "sample_weight and class_weight")
+
+
+def _weights_by_class(class_weight: Mapping[Any, float], classes: list[Any]) -> Array:
+    for name, weight in class_weight.items():
+        if name not in classes:
+            raise ConfigError(
+                f"class_weight must name classes of y; got {name!r}; "
+                f"{did_you_mean(str(name), list(map(str, classes[:_MOST_SHOWN])))}"
+            )
+        if not (isinstance(weight, Real) and 0 <= weight < float("inf")):
+            raise ConfigError(
+                f"class_weight must give finite numbers of at least 0; got {weight!r} for class {name!r}."
+            )
+    return np.array([class_weight.get(name, 1.0) for name in classes], np.float64)
+
+
+def _checked_sum(weight_N: Array, names: str) -> Array:
+    with np.errstate(over="ignore"):
+        total = float(weight_N.sum())
+    if not 0 < total < np.inf:
+        raise DataError(
+            f"{names} must leave a row of positive weight, and a finite sum; the sum is {total:g}."
+        )
     return weight_N
 
 

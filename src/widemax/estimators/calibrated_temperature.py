@@ -6,15 +6,10 @@ import numpy as np
 from sklearn.base import clone
 from sklearn.frozen import FrozenEstimator
 from sklearn.model_selection import check_cv
-from sklearn.utils.validation import (
-    _check_sample_weight,
-    check_is_fitted,
-    has_fit_parameter,
-    validate_data,
-)
+from sklearn.utils.validation import check_is_fitted, has_fit_parameter, validate_data
 
 from widemax.errors import DataError
-from widemax.estimators.base import Array, ProbabilisticClassifier, encoded_labels
+from widemax.estimators.base import Array, ProbabilisticClassifier, encoded_labels, weights_of_rows
 from widemax.estimators.softmax_regression import SoftmaxRegression
 from widemax.evaluation.calibration import fit_temperature
 from widemax.numerics import log_softmax
@@ -78,7 +73,7 @@ class CalibratedTemperature(ProbabilisticClassifier):
         estimator = SoftmaxRegression() if self.estimator is None else self.estimator
         X, y = validate_data(self, X, y, accept_sparse="csr")
         encoded_labels(y)
-        weight_N = _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
+        weight_N = weights_of_rows(X, sample_weight)
 
         def fitted(rows: Any) -> Any:
             takes = sample_weight is not None and has_fit_parameter(estimator, "sample_weight")

@@ -4,14 +4,17 @@ Shapes: N rows, D features, C classes, K = C vectors of weights (1 for two class
 (F = D without).
 """
 
+import warnings
 from abc import ABC
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.extmath import safe_sparse_dot
 
 from widemax.errors import ShapeError
 from widemax.estimators.base import Array, Classifier
+from widemax.solvers import Solution
 
 _MOST_SHOWN = 5
 
@@ -26,6 +29,7 @@ class LinearClassifier(Classifier, ABC):
 
     coef_: Array
     intercept_: Array
+    tol: float
     fit_intercept: bool
     warm_start: bool
 
@@ -54,6 +58,22 @@ class LinearClassifier(Classifier, ABC):
         if self.fit_intercept:
             weight_FK[-1] = self.intercept_
         return weight_FK
+
+    def _keep(self, solution: Solution, classes: Array, dtype: Any) -> Self:
+        """Set the attributes of a fit; warns where the solver stopped before its tolerance."""
+        weight_FK = solution.weight_FK.astype(dtype)
+        self.classes_ = classes
+        self.coef_ = np.ascontiguousarray(weight_FK[: self.n_features_in_].T)
+        self.intercept_ = weight_FK[-1].copy() if self.fit_intercept else np.zeros(weight_FK.shape[1], dtype)
+        self.n_iter_, self.objective_, self.gap_ = solution.num_steps, solution.objective, solution.gap
+        if not solution.converged:
+            warnings.warn(
+                f"stopped after {self.n_iter_} steps at a relative gap of {self.gap_:.2g}, above "
+                f"tol={self.tol:g}; raise max_iter or tol, or scale the features.",
+                ConvergenceWarning,
+                stacklevel=3,
+            )
+        return self
 
 
 def _listed(classes: Array) -> str:

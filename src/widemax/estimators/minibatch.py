@@ -10,7 +10,7 @@ from typing import Any, Self
 import numpy as np
 import torch
 from sklearn.utils import check_random_state
-from sklearn.utils.validation import _check_sample_weight, validate_data
+from sklearn.utils.validation import validate_data
 from torch import Tensor, nn
 
 from widemax.estimators.base import (
@@ -20,10 +20,12 @@ from widemax.estimators.base import (
     check_classes,
     dense,
     encoded_labels,
+    weights_of_rows,
 )
-from widemax.estimators.options import ABOVE_0, COUNT, check_options
+from widemax.estimators.options import check_options
 from widemax.heads.linear import LinearHead
 from widemax.optim import RowOptimizer, linear_decay
+from widemax.threads import threads_for, using_threads
 
 _BLOCK = 4096
 """Rows that are answered at once."""
@@ -77,13 +79,14 @@ class MinibatchClassifier(ProbabilisticClassifier, ABC):
 
         Raises:
             ConfigError: an option out of its range.
-            DataError: fewer than two classes.
+            DataError: fewer than two classes, or no row of positive weight.
         """
-        self._check_options()
+        check_options(self)
         X, y = validate_data(self, X, y, accept_sparse="csr", dtype=DTYPES)
         classes, _ = encoded_labels(y)
+        weight_N = weights_of_rows(X, sample_weight)
         self._begin(X, classes)
-        return self._train(X, y, sample_weight, epochs=self.epochs, decays=True)
+        return self._train(X, y, weight_N, epochs=self.epochs, decays=True)
 
     def partial_fit(self, X: Any, y: Any, classes: Any = None, sample_weight: Any = None) -> Self:
         """One further pass, over these rows; classes may be new, and stand after the known ones then.
@@ -99,19 +102,18 @@ class MinibatchClassifier(ProbabilisticClassifier, ABC):
 
         Raises:
             ConfigError: an option out of its range.
+            DataError: no row of positive weight.
         """
-        self._check_options()
+        check_options(self)
         is_first = not hasattr(self, "coef_")
         X, y = validate_data(self, X, y, accept_sparse="csr", dtype=DTYPES, reset=is_first)
         check_classes(y)
+        weight_N = weights_of_rows(X, sample_weight)
         named = np.unique(y if classes is None else np.concatenate([y, np.asarray(classes)]))
         if is_first:
             self._begin(X, named)
         new_classes = np.setdiff1d(named, self.classes_)
-        return self._train(X, y, sample_weight, epochs=1, new_classes=new_classes)
-
-    def _check_options(self) -> None:
-        check_options(self, epochs=COUNT, batch_size=COUNT, learning_rate=ABOVE_0)
+        return self._train(X, y, weight_N, epochs=1, new_classes=new_classes)
 
     def _begin(self, X: Any, classes: Array) -> None:
         self.classes_, self.num_calls_ = classes, 0
@@ -127,14 +129,13 @@ class MinibatchClassifier(ProbabilisticClassifier, ABC):
         self,
         X: Any,
         y: Array,
-        sample_weight: Any,
+        weight_N: Array,
         *,
         epochs: int,
         decays: bool = False,
         new_classes: Array | tuple[()] = (),
     ) -> Self:
-        weight_N = _check_sample_weight(sample_weight, X, dtype=X.dtype, ensure_non_negative=True)
-        share_N = torch.from_numpy(weight_N / max(weight_N.mean(), np.finfo(X.dtype).tiny))
+        share_N = torch.from_numpy((weight_N / weight_N.mean()).astype(X.dtype))
         self.num_calls_ += 1
         generator = self._generator()
         layers, head = self._layers(), self._head()
@@ -152,15 +153,17 @@ class MinibatchClassifier(ProbabilisticClassifier, ABC):
             self.classes_ = np.concatenate([self.classes_, new_classes])
         labels_N = torch.from_numpy(self._places(y))
         num_steps = epochs * -(-len(y) // self.batch_size)
-        for step, ids_B in enumerate(self._batches(len(y), epochs, generator)):
-            factor = linear_decay(step, num_steps) if decays else 1.0
-            optimizer.param_groups[0]["lr"] = factor * self.learning_rate
-            features_BD = self._tensor(X[ids_B])
-            hidden_BH = self._hidden(layers, features_BD)
-            loss = head(hidden_BH, labels_N[ids_B], sample_weight=share_N[ids_B], reduction="sum")
-            optimizer.zero_grad()
-            (loss / len(ids_B)).backward()
-            optimizer.step()
+        operations = 6 * self.batch_size * sum(parameter.numel() for parameter in parameters)
+        with using_threads(threads_for(operations)):
+            for step, ids_B in enumerate(self._batches(len(y), epochs, generator)):
+                factor = linear_decay(step, num_steps) if decays else 1.0
+                optimizer.param_groups[0]["lr"] = factor * self.learning_rate
+                features_BD = self._tensor(X[ids_B])
+                hidden_BH = self._hidden(layers, features_BD)
+                loss = head(hidden_BH, labels_N[ids_B], sample_weight=share_N[ids_B], reduction="sum")
+                optimizer.zero_grad()
+                (loss / len(ids_B)).backward()
+                optimizer.step()
         optimizer.catch_up()
         self.coef_, self.intercept_ = head.weight.detach().numpy(), head.bias.detach().numpy()
         self.moments_ = [

@@ -9,7 +9,7 @@ import numpy as np
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from widemax.estimators.base import DTYPES, Array, ProbabilisticClassifier, check_classes, dense
-from widemax.estimators.options import COUNT, check_options
+from widemax.estimators.options import Count, check_options
 from widemax.search import ExactIndex
 
 
@@ -48,7 +48,9 @@ class NearestNeighborsClassifier(ProbabilisticClassifier):
     rows_: Array
     labels_: Array
 
-    def __init__(self, *, n_neighbors: int = 5, metric: Literal["euclidean", "cosine"] = "euclidean") -> None:
+    def __init__(
+        self, *, n_neighbors: Count = 5, metric: Literal["euclidean", "cosine"] = "euclidean"
+    ) -> None:
         self.n_neighbors = n_neighbors
         self.metric = metric
 
@@ -66,7 +68,7 @@ class NearestNeighborsClassifier(ProbabilisticClassifier):
             ConfigError: an option out of its range.
             DataError: a number beyond float32's range.
         """
-        check_options(self, n_neighbors=COUNT)
+        check_options(self)
         X, y = validate_data(self, X, y, accept_sparse="csr", dtype=DTYPES)
         check_classes(y)
         self.classes_, self.labels_ = np.unique(y, return_inverse=True)
@@ -88,7 +90,7 @@ class NearestNeighborsClassifier(ProbabilisticClassifier):
         Raises:
             ConfigError: an option out of its range.
         """
-        check_options(self, n_neighbors=COUNT)
+        check_options(self)
         is_first = not hasattr(self, "rows_")
         X, y = validate_data(self, X, y, accept_sparse="csr", dtype=DTYPES, reset=is_first)
         check_classes(y)

@@ -1,33 +1,32 @@
-"""Ranges of the options of estimators, checked when fitting, as scikit-learn wants it."""
+"""Types of the options of estimators, checked when fitting, as scikit-learn wants it."""
 
-from collections.abc import Callable
-from numbers import Integral, Real
-from typing import Any, NamedTuple
+import functools
+from typing import Annotated, Any
 
-from widemax.errors import ConfigError
+import numpy as np
+from pydantic import Field
 
+from widemax.options import Options
 
-class Range(NamedTuple):
-    """Values that an option may have, and the words for them."""
-
-    kind: type
-    inside: Callable[[Any], bool]
-    words: str
-
-
-ABOVE_0 = Range(Real, lambda value: value > 0, "a number above 0")
-AT_LEAST_0 = Range(Real, lambda value: value >= 0, "a number of at least 0")
-SHARE = Range(Real, lambda value: 0 <= value <= 1, "a number in [0, 1]")
-COUNT = Range(Integral, lambda value: value >= 1, "a whole number of at least 1")
+Positive = Annotated[float, Field(gt=0.0)]
+PositiveOrInf = Annotated[float, Field(gt=0.0, allow_inf_nan=True)]
+NonNegative = Annotated[float, Field(ge=0.0)]
+Share = Annotated[float, Field(ge=0.0, le=1.0)]
+Count = Annotated[int, Field(ge=1)]
+Seed = Annotated[int, Field(ge=0, lt=2**32)] | np.random.RandomState | None
 
 
-def check_options(estimator: Any, **ranges: Range) -> None:
-    """Refuse the first option of the estimator outside its range.
+def check_options(estimator: Any) -> None:
+    """Hold the options of an estimator to the annotations of its constructor.
 
     Raises:
-        ConfigError: names the option and its value.
+        OptionError: says which option must be what.
     """
-    for name, allowed in ranges.items():
-        value = getattr(estimator, name)
-        if not (isinstance(value, allowed.kind) and allowed.inside(value)):
-            raise ConfigError(f"{name} must be {allowed.words}; got {value!r}.")
+    options = _options_of(estimator.__class__)
+    for name in options.keywords:
+        options.check(name, getattr(estimator, name))
+
+
+@functools.cache
+def _options_of(kind: type) -> Options:
+    return Options(kind.__init__, of=kind.__name__)  # type: ignore[misc]  # of this very class

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from widemax.estimators.base import Array, check_k
 from widemax.estimators.minibatch import MinibatchClassifier
-from widemax.estimators.options import COUNT, check_options
+from widemax.estimators.options import Count, Positive, Seed
 from widemax.heads import ExactHead, SampledHead
 from widemax.heads.linear import LinearHead
 from widemax.optim import RowOptimizer, RowwiseAdagrad
@@ -61,12 +61,12 @@ class SampledSoftmaxClassifier(MinibatchClassifier):
     def __init__(
         self,
         *,
-        num_sampled: int = 4096,
+        num_sampled: Count = 4096,
         sampler: Spec = "uniform",
-        epochs: int = 10,
-        batch_size: int = 256,
-        learning_rate: float = 0.1,
-        random_state: int | np.random.RandomState | None = 0,
+        epochs: Count = 10,
+        batch_size: Count = 256,
+        learning_rate: Positive = 0.1,
+        random_state: Seed = 0,
     ) -> None:
         self.num_sampled = num_sampled
         self.sampler = sampler
@@ -74,10 +74,6 @@ class SampledSoftmaxClassifier(MinibatchClassifier):
         self.batch_size = batch_size
         self.learning_rate = learning_rate
         self.random_state = random_state
-
-    def _check_options(self) -> None:
-        super()._check_options()
-        check_options(self, num_sampled=COUNT)
 
     def _start(self, num_features: int, generator: np.random.Generator, dtype: Any) -> int:
         return num_features

@@ -12,6 +12,7 @@ from sklearn.utils.validation import validate_data
 
 from widemax.errors import DataError
 from widemax.estimators.base import DTYPES, Array, encoded_labels, weights_of_rows
+from widemax.estimators.options import Count, NonNegative, PositiveOrInf, Seed, Share, check_options
 from widemax.estimators.regression import Regression
 from widemax.numerics import log_sigmoid, log_softmax
 
@@ -64,13 +65,13 @@ class SigmoidClassifier(Regression):
     def __init__(
         self,
         *,
-        C: float = 1.0,
-        l1_ratio: float = 0.0,
-        tol: float = 1e-4,
-        max_iter: int = 1000,
+        C: PositiveOrInf = 1.0,
+        l1_ratio: Share = 0.0,
+        tol: NonNegative = 1e-4,
+        max_iter: Count = 1000,
         fit_intercept: bool = True,
         warm_start: bool = False,
-        random_state: int | np.random.RandomState | None = 0,
+        random_state: Seed = 0,
     ) -> None:
         self.C = C
         self.l1_ratio = l1_ratio
@@ -96,17 +97,20 @@ class SigmoidClassifier(Regression):
             DataError: answers other than 0 and 1, fewer than two classes, or no row of positive weight.
             ShapeError: a warm start from other features or labels.
         """
-        self._check_options()
+        check_options(self)
         X, y = validate_data(self, X, y, accept_sparse="csr", dtype=DTYPES, order="C", multi_output=True)
-        weight_N = weights_of_rows(X, y, sample_weight, None)
+        weight_N = weights_of_rows(X, sample_weight)
         self.multilabel_ = y.ndim == 2 and y.shape[1] > 1
         if self.multilabel_:
-            answers_NL = _checked_answers(y)
-            num_labels = answers_NL.shape[1]
-            return self._fit(X, answers_NL, weight_N, np.arange(num_labels), num_vectors=num_labels)
-        classes, labels_N = encoded_labels(column_or_1d(y, warn=True))
-        asked = np.arange(len(classes)) if len(classes) > 2 else np.ones(1, int)
-        return self._fit(X, labels_N[:, None] == asked, weight_N, classes, num_vectors=len(asked))
+            answers_NK = _checked_answers(y)
+            classes = np.arange(answers_NK.shape[1])
+        else:
+            classes, labels_N = encoded_labels(column_or_1d(y, warn=True))
+            answers_NK = labels_N[:, None] == (
+                np.arange(len(classes)) if len(classes) > 2 else np.ones(1, int)
+            )
+        start_FK = self._start(X.shape[1], answers_NK.shape[1], classes)
+        return self._keep(self._solve(X, answers_NK, weight_N, start_FK), classes, X.dtype)
 
     def decision_function(self, X: Any) -> Array:
         """Logits, [N, L]; for two classes those of the second, [N]."""

@@ -3,13 +3,12 @@
 Shapes: N rows, D features, C classes, K = C vectors of weights (1 for two classes), F = D + 1.
 """
 
-from collections.abc import Mapping
-from typing import Any, Literal, Self, final
+from typing import Any, Self, final
 
-import numpy as np
 from sklearn.utils.validation import validate_data
 
-from widemax.estimators.base import DTYPES, encoded_labels, weights_of_rows
+from widemax.estimators.base import DTYPES, ClassWeight, encoded_labels, weights_of_rows, with_class_weight
+from widemax.estimators.options import Count, NonNegative, PositiveOrInf, Seed, Share, check_options
 from widemax.estimators.regression import Regression
 
 
@@ -29,7 +28,8 @@ class SoftmaxRegression(Regression):
         tol: stop where ``gap_`` is at most this; without penalty, where no entry of the gradient is larger.
         max_iter: at most so many steps.
         fit_intercept: whether there are biases b.
-        class_weight: weight of each class, by class; "balanced" makes all classes count alike.
+        class_weight: weight of each class, by class, 1 for those without; "balanced" makes all classes of
+            positive weight count alike.
         warm_start: start from the previous solution.
         random_state: seed of the rows from which curvature is estimated; the optimum does not depend on it.
 
@@ -57,14 +57,14 @@ class SoftmaxRegression(Regression):
     def __init__(
         self,
         *,
-        C: float = 1.0,
-        l1_ratio: float = 0.0,
-        tol: float = 1e-4,
-        max_iter: int = 1000,
+        C: PositiveOrInf = 1.0,
+        l1_ratio: Share = 0.0,
+        tol: NonNegative = 1e-4,
+        max_iter: Count = 1000,
         fit_intercept: bool = True,
-        class_weight: Mapping[Any, float] | Literal["balanced"] | None = None,
+        class_weight: ClassWeight = None,
         warm_start: bool = False,
-        random_state: int | np.random.RandomState | None = 0,
+        random_state: Seed = 0,
     ) -> None:
         self.C = C
         self.l1_ratio = l1_ratio
@@ -87,14 +87,16 @@ class SoftmaxRegression(Regression):
             The estimator itself.
 
         Raises:
-            ConfigError: an option out of its range.
+            ConfigError: an option out of its range, or a class_weight of a class that y lacks.
             DataError: fewer than two classes, or no row of positive weight.
             ShapeError: a warm start from weights of another shape.
         """
-        self._check_options()
+        check_options(self)
         X, y = validate_data(self, X, y, accept_sparse="csr", dtype=DTYPES, order="C")
         classes, labels_N = encoded_labels(y)
-        weight_N = weights_of_rows(X, y, sample_weight, self.class_weight)
-        if len(classes) == 2:
-            return self._fit(X, labels_N[:, None] == 1, weight_N, classes, num_vectors=1)
-        return self._fit(X, labels_N, weight_N, classes, num_vectors=len(classes))
+        weight_N = weights_of_rows(X, sample_weight)
+        weight_N = with_class_weight(weight_N, self.class_weight, classes, labels_N)
+        is_binary = len(classes) == 2
+        start_FK = self._start(X.shape[1], 1 if is_binary else len(classes), classes)
+        solution = self._solve(X, labels_N[:, None] == 1 if is_binary else labels_N, weight_N, start_FK)
+        return self._keep(solution, classes, X.dtype)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from widemax.estimators.base import Array
 from widemax.estimators.minibatch import MinibatchClassifier
-from widemax.estimators.options import AT_LEAST_0, COUNT, check_options
+from widemax.estimators.options import Count, NonNegative, Positive, Seed
 from widemax.heads import ExactHead
 from widemax.heads.linear import LinearHead
 from widemax.optim import LazyAdam, RowOptimizer
@@ -56,12 +56,12 @@ class TwoLayerNet(MinibatchClassifier):
     def __init__(
         self,
         *,
-        hidden_units: int = 128,
-        epochs: int = 30,
-        batch_size: int = 64,
-        learning_rate: float = 2e-3,
-        weight_decay: float = 0.0,
-        random_state: int | np.random.RandomState | None = 0,
+        hidden_units: Count = 128,
+        epochs: Count = 30,
+        batch_size: Count = 64,
+        learning_rate: Positive = 2e-3,
+        weight_decay: NonNegative = 0.0,
+        random_state: Seed = 0,
     ) -> None:
         self.hidden_units = hidden_units
         self.epochs = epochs
@@ -69,10 +69,6 @@ class TwoLayerNet(MinibatchClassifier):
         self.learning_rate = learning_rate
         self.weight_decay = weight_decay
         self.random_state = random_state
-
-    def _check_options(self) -> None:
-        super()._check_options()
-        check_options(self, hidden_units=COUNT, weight_decay=AT_LEAST_0)
 
     def _start(self, num_features: int, generator: np.random.Generator, dtype: Any) -> int:
         scale = np.sqrt(2 / num_features)

@@ -2,11 +2,10 @@
 
 from collections.abc import Iterable
 
-from widemax.errors import UsageError, did_you_mean
+from widemax.errors import UsageError
 from widemax.evaluation.metrics import TrainingCounts, metrics
 from widemax.evaluation.rows import IntArray, OneLabelRows, SeveralLabelRows
-
-ROWS_OF_TASK = {"one": OneLabelRows, "several": SeveralLabelRows, "next": SeveralLabelRows}
+from widemax.task import Task
 
 
 def evaluate_rows(
@@ -36,14 +35,15 @@ def evaluate_rows(
         >>> evaluate_rows("several", [rows], class_counts=np.array([5, 3]), num_rows_train=8)["p@1"]
         1.0
     """
-    if task not in ROWS_OF_TASK:
-        raise UsageError(f"unknown task {task!r}; {did_you_mean(task, list(ROWS_OF_TASK))}")
+    task = Task(task)
+    kind = OneLabelRows if task.one_label else SeveralLabelRows
     training = TrainingCounts(class_counts, num_rows_train)
     members = {name: metrics[name](training) for name in metrics if task in metrics[name].tasks}
     for rows in chunks:
-        if not isinstance(rows, ROWS_OF_TASK[task]):
-            kind = ROWS_OF_TASK[task].__name__
-            raise UsageError(f"chunks of task {task!r} must be {kind}; got {type(rows).__name__}.")
+        if not isinstance(rows, kind):
+            raise UsageError(
+                f"chunks of task {task.value!r} must be {kind.__name__}; got {type(rows).__name__}."
+            )
         for metric in members.values():
             metric.update(rows)
     return {name: metric.compute() for name, metric in members.items()}

@@ -13,8 +13,9 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
+from widemax.classes import Classes
 from widemax.errors import ConfigError
-from widemax.heads.base import heads
+from widemax.heads.base import Dim, heads
 from widemax.heads.cutoffs import best_cutoffs
 from widemax.heads.labels import Labels, label_pairs
 from widemax.heads.normalized import NormalizedHead, SoftmaxLoss
@@ -40,11 +41,9 @@ class AdaptiveHead(NormalizedHead):
     much, take "exact" or "sampled".
 
     Args:
-        num_classes: C.
+        num_classes: C, or ``Classes`` with their counts, which clusters follow. Without, class ids go from
+            frequent to rare, by Zipf's law.
         dim: D, the length of a hidden vector.
-        class_counts: [C] how often each class occurs in the training data; clusters follow it. Without, class
-            ids go from frequent to rare, by Zipf's law.
-        num_rows: not used.
         loss: "cross_entropy", the only one.
         cutoffs: how many of the most frequent classes stand before each cluster, ascending; "auto" takes
             those of least expected cost.
@@ -69,10 +68,8 @@ class AdaptiveHead(NormalizedHead):
 
     def __init__(
         self,
-        num_classes: int,
-        dim: int,
-        class_counts: Tensor | None = None,
-        num_rows: int | None = None,
+        num_classes: int | Classes,
+        dim: Dim,
         *,
         loss: SoftmaxLoss = "cross_entropy",
         cutoffs: Cutoffs | Literal["auto"] = "auto",
@@ -81,13 +78,15 @@ class AdaptiveHead(NormalizedHead):
         tail_bias: bool = True,
         ignore_index: int = -100,
     ) -> None:
+        classes = Classes.of(num_classes)
+        num_classes = classes.num
         counts_C = torch.zeros(num_classes, dtype=torch.float64, device="cpu")
-        if class_counts is not None:
-            counts_C = class_counts.cpu().double()
+        if classes.counts is not None:
+            counts_C = classes.counts.cpu().double()
         order_C = counts_C.argsort(descending=True, stable=True)
         if cutoffs == "auto":
             zipf_C = 1 / np.arange(1.0, num_classes + 1)
-            by_place_C = zipf_C if class_counts is None else counts_C[order_C].numpy() + 1
+            by_place_C = zipf_C if classes.counts is None else counts_C[order_C].numpy() + 1
             cutoffs = best_cutoffs(by_place_C, dim)
         starts, ends = (0, *cutoffs), (*cutoffs, num_classes)
         if any(end <= start for start, end in zip(starts, ends, strict=True)):
@@ -109,7 +108,7 @@ class AdaptiveHead(NormalizedHead):
         self.tail_weights = nn.ParameterList(map(_normal, sizes[1:], narrow))
         biases = [nn.Parameter(torch.zeros(size)) for size in sizes[1:]]
         self.tail_biases = nn.ParameterList(biases) if tail_bias else None
-        if class_counts is not None:
+        if classes.counts is not None:
             self._start_at_frequencies(torch.split(counts_C[class_of_place_C] + 1, sizes))
 
     @torch.no_grad()

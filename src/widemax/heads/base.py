@@ -1,18 +1,22 @@
 """What every head answers, and the registry of heads. Shapes: B rows, D hidden, C classes, N asked."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
-from typing import Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar, Literal
 
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 
+from widemax.classes import MOVED, Classes
 from widemax.heads.answers import Answers, TopK
 from widemax.heads.labels import Labels, SeveralLabels
 from widemax.losses.base import Reduction
 from widemax.registry import Registry
 
 Normalizer = Literal["softmax", "sigmoid"]
+Dim = Annotated[int, Field(ge=1)]
+"""D, the length of a hidden vector."""
 
 
 class Head(nn.Module, ABC):
@@ -26,16 +30,20 @@ class Head(nn.Module, ABC):
         dim: D, the length of a hidden vector.
 
     Attributes:
+        has_weight_rows: whether it is a :class:`~widemax.heads.LinearHead`, with one weight row a class.
+        training_options: the options that training chooses for a softmax where a config names none.
         normalizer: what makes logits probabilities: "softmax" over all classes, or a "sigmoid" a class.
         generator: the randomness of training.
     """
 
+    has_weight_rows: ClassVar[bool] = False
+    training_options: ClassVar[Mapping[str, Any]] = {}
     normalizer: Normalizer
     calibration_temperature: Tensor
 
-    def __init__(self, num_classes: int, dim: int) -> None:
+    def __init__(self, num_classes: int | Classes, dim: int) -> None:
         super().__init__()
-        self.num_classes = num_classes
+        self.num_classes = Classes.of(num_classes).num
         self.dim = dim
         self.register_buffer("calibration_temperature", torch.ones(()))
         self.generator = torch.Generator(device="cpu")
@@ -113,4 +121,4 @@ class Head(nn.Module, ABC):
         """
 
 
-heads: Registry[Callable[..., Head]] = Registry("head", "widemax.heads")
+heads: Registry[type[Head]] = Registry("head", "widemax.heads", moved=MOVED)

@@ -1,26 +1,28 @@
 """The head that trains on all classes. Shapes: B rows, b rows of one chunk, D hidden, C classes, P labels."""
 
-from typing import Annotated, final
+from collections.abc import Callable, Mapping
+from typing import Annotated, Any, ClassVar, final
 
 import torch
 from pydantic import Field
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from widemax.errors import ConfigError
-from widemax.heads.base import heads
+from widemax.classes import Classes
+from widemax.errors import ConfigError, ShapeError
+from widemax.heads.base import Dim, heads
 from widemax.heads.exact_loss import exact_loss, margin_shifts
 from widemax.heads.labels import Labels, target_shares, training_pairs
 from widemax.heads.linear import LinearHead
 from widemax.heads.scores import Score
 from widemax.kernels import Pairs, SkippedTiles, budget
-from widemax.losses import losses, reduce_loss
-from widemax.losses.base import Reduction, takes_cosines, takes_several
+from widemax.losses import binary_cross_entropy, cross_entropy, losses, reduce_loss
+from widemax.losses.base import Reduction
 from widemax.numerics.arrays import widened_tensor
 from widemax.registry import Spec
 
 # Losses that can be computed without the matrix of logits.
-WIDE_LOSSES = ("cross_entropy", "binary_cross_entropy")
+WIDE_LOSSES = (cross_entropy, binary_cross_entropy)
 
 
 @final
@@ -37,12 +39,11 @@ class ExactHead(LinearHead):
     gradient has no noise, and it takes every loss. Beyond that take "sampled".
 
     Args:
-        num_classes: C.
+        num_classes: C, or ``Classes`` with their counts.
         dim: D, the length of a hidden vector.
-        class_counts: [C] how often each class occurs in the training data; sets the first biases.
-        num_rows: rows of the training data, for the first biases of yes-or-no questions.
         weight: [C, D] a parameter to share, such as an embedding's; a new one without.
-        loss: the name of a loss, or a table with its kind and options.
+        loss: the name of a loss, a table with its kind and options, or a function such as those of
+            ``widemax.losses``, which declares with ``@losses.register`` what it takes and answers.
         temperature: divides the logits.
         label_smoothing: ε, the part of the target spread evenly over all classes; loss "cross_entropy" only.
         bias: whether classes have biases.
@@ -62,50 +63,50 @@ class ExactHead(LinearHead):
     Source: Milakov and Gimelshein 2018, "Online normalizer calculation for softmax" (log Z over tiles).
     """
 
+    # Keeps it from growing sure of its training rows; calibration then puts probabilities right.
+    training_options: ClassVar[Mapping[str, Any]] = {"label_smoothing": 0.1}
+
     def __init__(
         self,
-        num_classes: int,
-        dim: int,
-        class_counts: Tensor | None = None,
-        num_rows: int | None = None,
+        num_classes: int | Classes,
+        dim: Dim,
         weight: nn.Parameter | None = None,
         *,
-        loss: Spec = "cross_entropy",
+        loss: Spec | Callable[..., Tensor] = "cross_entropy",
         temperature: Annotated[float, Field(gt=0.0)] = 1.0,
         label_smoothing: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0,
         bias: bool = True,
-        score: Spec | Score = "dot",
+        score: Spec | type[Score] | Score = "dot",
         skip_mass: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0,
     ) -> None:
-        name, self.loss_options = losses.choose(loss)
-        self.loss = losses[name]
-        normalizer = losses.traits(name).get(
-            "normalizer", "sigmoid" if takes_several(self.loss) else "softmax"
-        )
+        self.loss, self.loss_options = losses.choose(loss)
+        declared = losses.traits(self.loss)
+        self.takes_targets = declared.takes == "targets"
         super().__init__(
             num_classes,
             dim,
-            class_counts,
-            num_rows,
             weight,
-            normalizer=normalizer,
+            normalizer=declared.answers,
             temperature=temperature,
             bias=bias,
             score=score,
         )
-        if takes_cosines(self.loss):
+        if declared.of == "cosines":
             raise ConfigError(
-                f"the loss {name!r} is of cosines, which a head gets from its score: set score = 'cosine', "
-                "'cosface', 'arcface' or 'adaface' and a temperature such as 0.0156, and leave out loss."
+                f"the loss {self.loss.__name__!r} is of cosines, which a head gets from its score: set "
+                "score = 'cosine', 'cosface', 'arcface' or 'adaface' and a temperature such as 0.0156, and "
+                "leave out loss."
             )
         self.label_smoothing = label_smoothing
-        self.is_wide = name in WIDE_LOSSES and not isinstance(loss, dict)
-        if skip_mass and not (name == "cross_entropy" and self.is_wide):
+        is_default = self.loss_options == losses.choose(self.loss)[1]
+        self.is_wide = self.loss in WIDE_LOSSES and is_default
+        is_wide_softmax = self.is_wide and self.loss is cross_entropy
+        if skip_mass and not is_wide_softmax:
             raise ConfigError(
                 f"skip_mass must be 0 unless loss is 'cross_entropy'; got {skip_mass}. Remove it."
             )
         self.skipped = SkippedTiles(skip_mass) if skip_mass else None
-        if label_smoothing and not (name == "cross_entropy" and self.is_wide):
+        if label_smoothing and not is_wide_softmax:
             raise ConfigError(
                 f"label_smoothing must be 0 unless loss is 'cross_entropy'; got {label_smoothing}. "
                 "Remove it, or set it in the loss's own table if the loss has it."
@@ -159,11 +160,17 @@ class ExactHead(LinearHead):
         if shifts_P is not None:
             scores_bC = scores_bC.index_put(tuple(pairs), shifts_P, accumulate=True)
         logits_bC = (scores_bC if self.bias is None else scores_bC + self.bias) / self.temperature
-        if one_label and not takes_several(self.loss):
-            return self.loss(logits_bC, pairs.ids_P, **self.loss_options)
-        if takes_several(self.loss):
-            shares_P = torch.ones_like(pairs.ids_P, dtype=logits_bC.dtype)
+        if one_label and not self.takes_targets:
+            truth = pairs.ids_P
         else:
             shares_P = target_shares(pairs, len(hidden_bD)).to(logits_bC.dtype)
-        target_bC = torch.zeros_like(logits_bC).index_put(tuple(pairs), shares_P)
-        return self.loss(logits_bC, target_bC, **self.loss_options)
+            if self.takes_targets:
+                shares_P = torch.ones_like(shares_P)
+            truth = torch.zeros_like(logits_bC).index_put(tuple(pairs), shares_P)
+        loss_b = self.loss(logits_bC, truth, **self.loss_options)
+        if loss_b.shape != (len(hidden_bD),):
+            raise ShapeError(
+                f"the loss {self.loss.__name__!r} must give one number a row, [{len(hidden_bD)}]; got shape "
+                f"{tuple(loss_b.shape)}. Let the head reduce it."
+            )
+        return loss_b

@@ -5,9 +5,10 @@ import math
 import torch
 from torch import Tensor, nn
 
+from widemax.classes import Classes
 from widemax.errors import ConfigError, ShapeError
 from widemax.heads.answers import Answers, TopK
-from widemax.heads.base import Head, Normalizer
+from widemax.heads.base import Dim, Head, Normalizer
 from widemax.heads.dense import excluded_pairs
 from widemax.heads.labels import Labels, SeveralLabels, label_pairs, no_pairs
 from widemax.heads.resize import FollowsRows, NewRows, new_weight_rows, replace_rows
@@ -15,6 +16,7 @@ from widemax.heads.scores import Score, build_score
 from widemax.kernels import Found, Pairs, stream_classes
 from widemax.losses import check_labels
 from widemax.numerics import log_sigmoid
+from widemax.options import checked
 from widemax.registry import Spec
 
 
@@ -25,11 +27,8 @@ class LinearHead(Head):
     classes, if these are given, so that training does not begin by learning them.
 
     Args:
-        num_classes: C.
+        num_classes: C, or ``Classes`` with their counts.
         dim: D, the length of a hidden vector.
-        class_counts: [C] how often each class occurs in the training data.
-        num_rows: rows of the training data; with counts it gives the marginal frequencies of yes-or-no
-            questions, where counts need not sum to it.
         weight: [C, D] a parameter to share, such as an embedding's ("tied weights"); a new one without.
         normalizer: what makes logits probabilities: "softmax" over all classes, or a "sigmoid" a class.
         temperature: divides the logits.
@@ -40,19 +39,21 @@ class LinearHead(Head):
         ShapeError: a shared weight of another shape.
     """
 
+    has_weight_rows = True
+
     def __init__(
         self,
-        num_classes: int,
-        dim: int,
-        class_counts: Tensor | None = None,
-        num_rows: int | None = None,
+        num_classes: int | Classes,
+        dim: Dim,
         weight: nn.Parameter | None = None,
         *,
         normalizer: Normalizer,
         temperature: float,
         bias: bool,
-        score: Spec | Score,
+        score: Spec | type[Score] | Score,
     ) -> None:
+        classes = Classes.of(num_classes)
+        num_classes = classes.num
         super().__init__(num_classes, dim)
         self.normalizer = normalizer
         self.temperature = temperature
@@ -67,9 +68,9 @@ class LinearHead(Head):
             )
         self.weight = weight
         self.bias = nn.Parameter(torch.zeros(num_classes)) if bias else None
-        if self.bias is not None and class_counts is not None:
+        if self.bias is not None and classes.counts is not None:
             with torch.no_grad():
-                self.bias.copy_(temperature * _prior_logits(class_counts, num_rows, normalizer))
+                self.bias.copy_(temperature * _prior_logits(classes.counts, classes.num_rows, normalizer))
 
     @torch.no_grad()
     def logits(self, hidden: Tensor, class_ids: Tensor | None = None) -> Tensor:
@@ -131,6 +132,7 @@ class LinearHead(Head):
         mean_B = scaled_BD @ (self.score.scaled(self.weight).T @ shares_C)
         return mean_B if bias_C is None else mean_B + bias_C @ shares_C
 
+    @checked
     @torch.no_grad()
     def extend(
         self,

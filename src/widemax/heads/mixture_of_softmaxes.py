@@ -10,7 +10,8 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from widemax.heads.base import heads
+from widemax.classes import Classes
+from widemax.heads.base import Dim, heads
 from widemax.heads.labels import no_pairs
 from widemax.heads.normalized import NormalizedHead, SoftmaxLoss
 from widemax.kernels import Pairs, budget, linear_cross_entropy, stream_classes
@@ -30,10 +31,8 @@ class MixtureOfSoftmaxesHead(NormalizedHead):
     costs K times "exact": try longer hidden vectors there first.
 
     Args:
-        num_classes: C.
+        num_classes: C, or ``Classes`` with their counts.
         dim: D, the length of a hidden vector.
-        class_counts: [C] how often each class occurs in the training data; sets the first biases.
-        num_rows: not used.
         loss: "cross_entropy", the only one.
         num_components: K.
         bias: whether classes have biases, the same in every component.
@@ -49,15 +48,15 @@ class MixtureOfSoftmaxesHead(NormalizedHead):
 
     def __init__(
         self,
-        num_classes: int,
-        dim: int,
-        class_counts: Tensor | None = None,
-        num_rows: int | None = None,
+        num_classes: int | Classes,
+        dim: Dim,
         *,
         loss: SoftmaxLoss = "cross_entropy",
         num_components: Annotated[int, Field(ge=1)] = 4,
         bias: bool = True,
     ) -> None:
+        classes = Classes.of(num_classes)
+        num_classes = classes.num
         super().__init__(num_classes, dim, loss=loss, classes_per_label=num_classes)
         self.num_components = num_components
         self.weight = nn.Parameter(torch.empty(num_classes, dim))
@@ -67,12 +66,14 @@ class MixtureOfSoftmaxesHead(NormalizedHead):
         self.component_bias = nn.Parameter(torch.zeros(num_components * dim))
         for weight in (self.weight, self.mixture_weight, self.component_weight):
             nn.init.normal_(weight, std=1 / math.sqrt(dim))
-        if self.bias is not None and class_counts is not None:
+        if self.bias is not None and classes.counts is not None:
             with torch.no_grad():
-                self.bias.copy_((class_counts.double() + 1).log() - (class_counts.double() + 1).sum().log())
+                masses_C = classes.counts.double() + 1
+                self.bias.copy_(masses_C.log() - masses_C.sum().log())
 
     @property
     def rows_at_once(self) -> int:
+        """How many rows are answered together, so that their components fit in memory."""
         return max(1, budget.HELD_ELEMENTS // (self.num_components * self.num_classes))
 
     def label_log_probs(self, hidden: Tensor, pairs: Pairs, temperature: float) -> Tensor:

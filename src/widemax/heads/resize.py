@@ -1,7 +1,7 @@
 """Classes come and go: rows of parameters added and removed under an optimizer. Shapes: D hidden."""
 
 import math
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -11,6 +11,7 @@ from widemax.errors import ShapeError
 NewRows = Literal["normal", "mean", "zeros"]
 
 
+@runtime_checkable
 class FollowsRows(Protocol):
     """An optimizer whose state can follow the rows of a parameter, as widemax's own."""
 

@@ -5,8 +5,9 @@ from typing import Annotated, Literal, final
 from pydantic import Field
 from torch import Tensor, nn
 
+from widemax.classes import Classes
 from widemax.errors import ConfigError
-from widemax.heads.base import heads
+from widemax.heads.base import Dim, heads
 from widemax.heads.labels import Labels, training_pairs
 from widemax.heads.linear import LinearHead
 from widemax.heads.sampled_loss import Correction, sampled_sigmoid_loss, sampled_softmax_loss
@@ -34,11 +35,9 @@ class SampledHead(LinearHead):
     probabilities of single classes take "two_level" or "tree".
 
     Args:
-        num_classes: C.
+        num_classes: C, or ``Classes`` with their counts: these set the first biases, and the sampler
+            "frequency" needs them.
         dim: D, the length of a hidden vector.
-        class_counts: [C] how often each class occurs in the training data; sets the first biases, and the
-            sampler "frequency" needs it.
-        num_rows: rows of the training data, for the first biases of binary cross-entropy.
         weight: [C, D] a parameter to share, such as an embedding's; a new one without.
         loss: "cross_entropy" for exactly one right class, "binary_cross_entropy" for any number.
         temperature: divides the logits, before any correction.
@@ -62,25 +61,21 @@ class SampledHead(LinearHead):
 
     def __init__(
         self,
-        num_classes: int,
-        dim: int,
-        class_counts: Tensor | None = None,
-        num_rows: int | None = None,
+        num_classes: int | Classes,
+        dim: Dim,
         weight: nn.Parameter | None = None,
         *,
         loss: Literal["cross_entropy", "binary_cross_entropy"] = "cross_entropy",
         temperature: Annotated[float, Field(gt=0.0)] = 1.0,
         bias: bool = True,
-        score: Spec | Score = "dot",
+        score: Spec | type[Score] | Score = "dot",
         num_sampled: Annotated[int, Field(ge=1)] = 8192,
-        sampler: Spec | Sampler = "frequency",
+        sampler: Spec | type[Sampler] | Sampler = "frequency",
         correction: Correction | None = None,
     ) -> None:
         super().__init__(
             num_classes,
             dim,
-            class_counts,
-            num_rows,
             weight,
             normalizer="softmax" if loss == "cross_entropy" else "sigmoid",
             temperature=temperature,
@@ -89,7 +84,7 @@ class SampledHead(LinearHead):
         )
         self.num_sampled = num_sampled
         self.sampler_spec = sampler
-        self.sampler = build_sampler(sampler, num_classes, class_counts)
+        self.sampler = build_sampler(sampler, num_classes)
         self.correction: Correction = correction or (
             "conditional" if loss == "cross_entropy" else "importance"
         )
@@ -130,7 +125,7 @@ class SampledHead(LinearHead):
                 "the classes of a head with a sampler of your own cannot change by themselves; "
                 "give the head a name or a table as its sampler."
             )
-        self.sampler = build_sampler(self.sampler_spec, num_classes, class_counts)
+        self.sampler = build_sampler(self.sampler_spec, Classes(num_classes, class_counts))
 
     def training_state(self) -> dict[str, Tensor]:
         drawn = {f"sampler.{name}": value for name, value in self.sampler.state().items()}

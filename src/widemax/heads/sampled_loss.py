@@ -3,9 +3,10 @@
 Shapes: B rows, D hidden, C classes, S sampled, P labels, U distinct rows, H accidental hits.
 """
 
-from typing import Literal, NamedTuple, get_args
+from typing import Annotated, Literal, NamedTuple, get_args
 
 import torch
+from pydantic import Field
 from torch import Tensor
 
 from widemax.heads.labels import Labels, label_pairs, target_shares
@@ -13,6 +14,7 @@ from widemax.heads.scores import Score, build_score
 from widemax.kernels import Pairs, gather_groups, linear_logsumexp
 from widemax.numerics import log_sigmoid, softplus
 from widemax.numerics.arrays import widened_tensor
+from widemax.options import checked
 from widemax.registry import Spec
 from widemax.samplers import Candidates
 
@@ -20,6 +22,7 @@ Correction = Literal["none", "conditional", "importance", "refined"]
 CORRECTIONS: tuple[Correction, ...] = get_args(Correction)
 
 
+@checked
 def sampled_softmax_loss(
     hidden: Tensor,
     weight: Tensor,
@@ -27,9 +30,9 @@ def sampled_softmax_loss(
     candidates: Candidates,
     *,
     bias: Tensor | None = None,
-    temperature: float = 1.0,
+    temperature: Annotated[float, Field(gt=0.0)] = 1.0,
     correction: Correction = "conditional",
-    score: Spec | Score = "dot",
+    score: Spec | type[Score] | Score = "dot",
 ) -> Tensor:
     """Softmax cross-entropy over a row's labels and a shared draw of classes, one number a row.
 
@@ -86,6 +89,7 @@ def sampled_softmax_loss(
     return torch.zeros_like(sum_B).index_add(0, pairs.rows_P, terms_P)
 
 
+@checked
 def sampled_sigmoid_loss(
     hidden: Tensor,
     weight: Tensor,
@@ -93,9 +97,9 @@ def sampled_sigmoid_loss(
     candidates: Candidates,
     *,
     bias: Tensor | None = None,
-    temperature: float = 1.0,
+    temperature: Annotated[float, Field(gt=0.0)] = 1.0,
     correction: Correction = "importance",
-    score: Spec | Score = "dot",
+    score: Spec | type[Score] | Score = "dot",
 ) -> Tensor:
     """Sigmoid cross-entropy over a row's labels and a shared draw of negatives, one number a row.
 

@@ -10,8 +10,9 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
+from widemax.classes import Classes
 from widemax.errors import ConfigError
-from widemax.heads.base import heads
+from widemax.heads.base import Dim, heads
 from widemax.heads.normalized import NormalizedHead, SoftmaxLoss
 from widemax.heads.scores import Score, build_score
 from widemax.kernels import Pairs
@@ -35,8 +36,6 @@ class SubCenterHead(NormalizedHead):
     Args:
         num_classes: C.
         dim: D, the length of a hidden vector.
-        class_counts: not used; every head is given it.
-        num_rows: not used; every head is given it.
         loss: "cross_entropy", the only one: exactly one class is right.
         num_centers: K.
         score: "cosine", or one with a margin.
@@ -56,16 +55,15 @@ class SubCenterHead(NormalizedHead):
 
     def __init__(
         self,
-        num_classes: int,
-        dim: int,
-        class_counts: Tensor | None = None,
-        num_rows: int | None = None,
+        num_classes: int | Classes,
+        dim: Dim,
         *,
         loss: SoftmaxLoss = "cross_entropy",
         num_centers: Annotated[int, Field(ge=1)] = 3,
-        score: Spec | Score = "arcface",
+        score: Spec | type[Score] | Score = "arcface",
         temperature: Annotated[float, Field(gt=0.0)] = 1 / 64,
     ) -> None:
+        num_classes = Classes.of(num_classes).num
         # One label takes all classes, so label_log_probs is asked in training only.
         super().__init__(num_classes, dim, loss=loss, classes_per_label=num_classes)
         self.score = build_score(score)

@@ -12,9 +12,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from widemax.classes import Classes
 from widemax.errors import ShapeError
 from widemax.heads.answers import TopK
-from widemax.heads.base import heads
+from widemax.heads.base import Dim, heads
 from widemax.heads.labels import SeveralLabels
 from widemax.heads.normalized import NormalizedHead, Searched, SoftmaxLoss
 from widemax.heads.tree_search import search_tree
@@ -43,13 +44,11 @@ class TreeHead(NormalizedHead):
     turn only.
 
     Args:
-        num_classes: C.
+        num_classes: C, or ``Classes`` with their counts; without, all classes are alike.
         dim: D, the length of a hidden vector.
-        class_counts: [C] how often each class occurs in the training data; without, all classes alike.
-        num_rows: not used.
         loss: "cross_entropy", the only one.
         tree: "huffman", where frequent classes have short paths, or "balanced" over the class ids. For a
-            tree of similar classes see :meth:`from_vectors`.
+            tree of similar classes see :meth:`~widemax.heads.TreeHead.from_vectors`.
         bias: whether nodes have biases.
 
     Source: Morin and Bengio 2005, "Hierarchical Probabilistic Neural Network Language Model"; Huffman tree as
@@ -68,22 +67,23 @@ class TreeHead(NormalizedHead):
 
     def __init__(
         self,
-        num_classes: int,
-        dim: int,
-        class_counts: Tensor | None = None,
-        num_rows: int | None = None,
+        num_classes: int | Classes,
+        dim: Dim,
         *,
         loss: SoftmaxLoss = "cross_entropy",
         tree: Literal["huffman", "balanced"] = "huffman",
         bias: bool = True,
     ) -> None:
+        classes = Classes.of(num_classes)
+        num_classes = classes.num
         super().__init__(num_classes, dim, loss=loss, classes_per_label=num_classes.bit_length())
         self.weight = nn.Parameter(torch.empty(num_classes - 1, dim))
         nn.init.normal_(self.weight, std=INITIAL_STD)
         self.bias = nn.Parameter(torch.zeros(num_classes - 1)) if bias else None
-        counts_C = np.zeros(num_classes, np.int64) if class_counts is None else class_counts.cpu().numpy()
+        counts = classes.counts
+        counts_C = np.zeros(num_classes, np.int64) if counts is None else counts.cpu().numpy()
         children = huffman_tree(counts_C) if tree == "huffman" else balanced_tree(np.arange(num_classes))
-        self._set_tree(children, class_counts)
+        self._set_tree(children, counts)
 
     @classmethod
     def from_vectors(
@@ -176,7 +176,7 @@ class TreeHead(NormalizedHead):
 
     @torch.no_grad()
     def search(self, hidden: Tensor, excluded: Pairs, *, k: int, limit: int) -> Searched:
-        """Top k by :func:`~widemax.heads.tree_search.search_tree`, for at least two classes.
+        """Top k by ``search_tree``, for at least two classes.
 
         Args:
             hidden: [B, D] hidden vectors.

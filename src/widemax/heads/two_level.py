@@ -14,8 +14,9 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
+from widemax.classes import Classes
 from widemax.heads.answers import TopK
-from widemax.heads.base import heads
+from widemax.heads.base import Dim, heads
 from widemax.heads.dense import best_by_id
 from widemax.heads.labels import SeveralLabels
 from widemax.heads.normalized import NormalizedHead, Searched, SoftmaxLoss
@@ -44,10 +45,8 @@ class TwoLevelHead(NormalizedHead):
     so where "exact" or "sampled" is affordable that is usually more accurate.
 
     Args:
-        num_classes: C.
+        num_classes: C, or ``Classes`` with their counts.
         dim: D, the length of a hidden vector.
-        class_counts: [C] how often each class occurs in the training data.
-        num_rows: not used.
         loss: "cross_entropy", the only one.
         num_clusters: G, or "auto" for √C; the last may be smaller than the others.
         order: classes side by side share a cluster: by "frequency" (by id without counts), or by "id".
@@ -67,23 +66,23 @@ class TwoLevelHead(NormalizedHead):
 
     def __init__(
         self,
-        num_classes: int,
-        dim: int,
-        class_counts: Tensor | None = None,
-        num_rows: int | None = None,
+        num_classes: int | Classes,
+        dim: Dim,
         *,
         loss: SoftmaxLoss = "cross_entropy",
         num_clusters: Annotated[int, Field(ge=1)] | Literal["auto"] = "auto",
         order: Literal["frequency", "id"] = "frequency",
         bias: bool = True,
     ) -> None:
+        classes = Classes.of(num_classes)
+        num_classes, counts = classes.num, classes.counts
         wanted = math.isqrt(num_classes) if num_clusters == "auto" else num_clusters
         size = -(-num_classes // wanted)
         super().__init__(num_classes, dim, loss=loss, classes_per_label=size)
         self.cluster_size = size
         class_of_place_C = place_of_class_C = torch.arange(num_classes, device="cpu")
-        if class_counts is not None and order == "frequency":
-            rank_C = class_counts.cpu().argsort(descending=True, stable=True).argsort()
+        if counts is not None and order == "frequency":
+            rank_C = counts.cpu().argsort(descending=True, stable=True).argsort()
             # Within a cluster by class id, so that equal classes stand in the order they are ranked in.
             class_of_place_C = (rank_C // size).argsort(stable=True)
             place_of_class_C = class_of_place_C.argsort()
@@ -94,8 +93,8 @@ class TwoLevelHead(NormalizedHead):
         starts = range(0, num_classes, size)
         self.cluster_weight = nn.Parameter(torch.randn(len(starts), dim) / math.sqrt(dim))
         self.cluster_bias = nn.Parameter(torch.zeros(len(starts))) if bias else None
-        if self.bias is not None and self.cluster_bias is not None and class_counts is not None:
-            masses = torch.split((class_counts.cpu().double() + 1)[class_of_place_C], size)
+        if self.bias is not None and self.cluster_bias is not None and counts is not None:
+            masses = torch.split((counts.cpu().double() + 1)[class_of_place_C], size)
             with torch.no_grad():
                 self.bias.copy_(torch.cat([(mass / mass.sum()).log() for mass in masses]))
                 mass_G = torch.stack([mass.sum() for mass in masses])

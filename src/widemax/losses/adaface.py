@@ -70,7 +70,7 @@ def adaface_quality(
     return (spread * (norms_B - mean) / (std + 0.001)).clamp(-1.0, 1.0)
 
 
-@losses.register("adaface")
+@losses.register("adaface", takes="labels", answers="softmax", of="cosines")
 def adaface(
     cosines: Tensor,
     labels: Tensor,

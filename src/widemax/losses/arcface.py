@@ -37,7 +37,7 @@ def arcface_margin(cosine: Tensor, *, margin_radians: float) -> Tensor:
     return torch.where(cosine >= -cos_m, cosine * cos_m - sine(cosine) * sin_m, cosine - (1 - cos_m))
 
 
-@losses.register("arcface")
+@losses.register("arcface", takes="labels", answers="softmax", of="cosines")
 def arcface(
     cosines: Tensor,
     labels: Tensor,

@@ -1,21 +1,13 @@
 """The registry of losses and what all of them share. Shapes: B rows, C classes, P labels.
 
-A registered loss is a pure function ``name(logits, labels, *, options)`` that gives one loss a row [B] in
-nats, computed in float32 at least. The name of its second parameter says what it takes:
-
-- ``labels``: one right class a row, as class ids [B], or, where the formula allows, as a distribution [B, C].
-  Rows whose id is ``ignore_index`` have loss 0 and gradient 0.
-- ``targets``: [B, C] between 0 and 1, any number of right classes a row.
-
-A head answers with a softmax for the former and a sigmoid a class for the latter, unless the loss is
-registered with ``normalizer="softmax"`` or ``normalizer="sigmoid"``. A first parameter named ``cosines``
-takes cosines in place of logits.
+A loss is a pure function ``name(logits, labels, *, options)`` that gives one loss a row [B] in nats, computed
+in float32 at least. It declares what it is where it is registered,
+``@losses.register("focal", takes="labels", answers="softmax")``: see :class:`LossTraits`.
 
 A logit of −inf masks its class: the class has no probability and no gradient; if it is the right class, the
 loss is inf. Keyword-only parameters are the options of the registry, so their annotations carry the ranges.
 """
 
-import inspect
 from collections.abc import Callable
 from typing import Literal
 
@@ -24,31 +16,42 @@ from torch import Tensor
 
 from widemax.errors import LabelError, ShapeError, UsageError
 from widemax.numerics.arrays import is_traced, widened_tensor
+from widemax.options import checked
 from widemax.registry import Registry
 
 Reduction = Literal["mean", "sum", "none"]
 
-losses: Registry[Callable[..., Tensor]] = Registry("loss", "widemax.losses")
 
+@checked
+class LossTraits:
+    """What a loss declares; one that declares nothing takes labels and answers with a softmax.
 
-def takes_several(loss: Callable[..., Tensor]) -> bool:
-    """Whether a loss takes any number of right classes a row, as its second parameter's name says.
-
-    Example:
-        >>> takes_several(losses["binary_cross_entropy"])
-        True
-    """
-    return list(inspect.signature(loss).parameters)[1] == "targets"
-
-
-def takes_cosines(loss: Callable[..., Tensor]) -> bool:
-    """Whether a loss takes cosines instead of logits, as its first parameter's name says.
+    Args:
+        takes: "labels", one right class a row as class ids [B] (rows whose id is ``ignore_index`` have loss 0
+            and gradient 0) or, where the formula allows, as a distribution [B, C]; or "targets", [B, C]
+            between 0 and 1, any number of right classes a row.
+        answers: what makes logits probabilities in a head with this loss: a "softmax" over all classes, or a
+            "sigmoid" a class; by default what suits ``takes``.
+        of: whether the first argument is "logits" or "cosines".
 
     Example:
-        >>> takes_cosines(losses["arcface"])
-        True
+        >>> losses.traits("binary_cross_entropy").answers
+        'sigmoid'
     """
-    return next(iter(inspect.signature(loss).parameters)) == "cosines"
+
+    def __init__(
+        self,
+        *,
+        takes: Literal["labels", "targets"] = "labels",
+        answers: Literal["softmax", "sigmoid"] | None = None,
+        of: Literal["logits", "cosines"] = "logits",
+    ) -> None:
+        self.takes = takes
+        self.answers = answers or ("softmax" if takes == "labels" else "sigmoid")
+        self.of = of
+
+
+losses: Registry[Callable[..., Tensor]] = Registry("loss", "widemax.losses", traits=LossTraits)
 
 
 def check_reduction(reduction: str) -> None:

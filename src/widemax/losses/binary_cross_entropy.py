@@ -7,7 +7,7 @@ from widemax.losses.terms import weigh
 from widemax.numerics import log_sigmoid
 
 
-@losses.register("binary_cross_entropy")
+@losses.register("binary_cross_entropy", takes="targets", answers="sigmoid")
 def binary_cross_entropy(logits: Tensor, targets: Tensor, *, positive_weight: Tensor | None = None) -> Tensor:
     """A yes-or-no question a class, summed over the classes of a row.
 

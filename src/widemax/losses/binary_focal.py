@@ -11,7 +11,7 @@ from widemax.losses.terms import weigh
 from widemax.numerics import log_sigmoid
 
 
-@losses.register("binary_focal")
+@losses.register("binary_focal", takes="targets", answers="sigmoid")
 def binary_focal(
     logits: Tensor,
     targets: Tensor,

@@ -8,7 +8,7 @@ from widemax.losses.terms import label_gaps
 from widemax.numerics import log_sigmoid
 
 
-@losses.register("bpr")
+@losses.register("bpr", takes="labels", answers="softmax")
 def bpr(logits: Tensor, labels: Tensor, *, ignore_index: int = -100) -> Tensor:
     """How improbable it is that the right class ranks above a wrong one, averaged over the wrong ones.
 

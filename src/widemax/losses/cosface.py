@@ -30,7 +30,7 @@ def cosface_margin(cosine: Tensor, *, margin: float) -> Tensor:
     return cosine - margin
 
 
-@losses.register("cosface")
+@losses.register("cosface", takes="labels", answers="softmax", of="cosines")
 def cosface(
     cosines: Tensor,
     labels: Tensor,

@@ -11,7 +11,7 @@ from widemax.losses.base import losses, prepare_ids
 from widemax.numerics import log_softmax
 
 
-@losses.register("cosine_softmax")
+@losses.register("cosine_softmax", takes="labels", answers="softmax", of="cosines")
 def cosine_softmax(
     cosines: Tensor,
     labels: Tensor,

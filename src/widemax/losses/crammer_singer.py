@@ -10,12 +10,12 @@ from widemax.losses.base import losses, prepare_ids
 from widemax.losses.terms import label_gaps
 
 
-@losses.register("crammer_singer")
+@losses.register("crammer_singer", takes="labels", answers="softmax")
 def crammer_singer(
     logits: Tensor,
     labels: Tensor,
     *,
-    margin: Annotated[float, Field(gt=0.0)] = 1.0,
+    margin: Annotated[float, Field(ge=0.0)] = 1.0,
     squared: bool = False,
     ignore_index: int = -100,
 ) -> Tensor:

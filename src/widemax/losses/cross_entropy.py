@@ -12,7 +12,7 @@ from widemax.losses.terms import weigh
 from widemax.numerics import log_softmax, logsumexp
 
 
-@losses.register("cross_entropy")
+@losses.register("cross_entropy", takes="labels", answers="softmax")
 def cross_entropy(
     logits: Tensor,
     labels: Tensor,
@@ -43,7 +43,7 @@ def cross_entropy(
         label_smoothing: ε, the part of the target spread evenly over all classes that are not masked.
         ignore_index: rows with this class id have loss 0.
         z_loss: z, which holds the log-partition log Z near 0; 1e-4 is usual.
-        softcap: c; logits s are first bent to c tanh(s/c), which lies within ±c.
+        softcap: c; logits s become c tanh(s/c), which lies within ±c.
 
     Returns:
         [B] losses in nats.
@@ -90,7 +90,7 @@ def cross_entropy(
 
 
 def _softcap(logits_BC: Tensor, cap: float) -> Tensor:
-    """Logits bent into ±cap; a masked class stays masked."""
+    """cap · tanh(logits / cap); a masked class stays masked."""
     return torch.where(logits_BC == -torch.inf, logits_BC, cap * torch.tanh(logits_BC / cap))
 
 

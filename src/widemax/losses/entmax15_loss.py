@@ -7,7 +7,7 @@ from widemax.losses.fenchel_young import fenchel_young
 from widemax.numerics import entmax15
 
 
-@losses.register("entmax15_loss")
+@losses.register("entmax15_loss", takes="labels", answers="softmax")
 def entmax15_loss(logits: Tensor, labels: Tensor, *, ignore_index: int = -100) -> Tensor:
     """Between cross-entropy and the loss of sparsemax: 0 once the right class leads by 2.
 

@@ -11,7 +11,7 @@ from widemax.losses.terms import log_odds_against
 from widemax.numerics import log_sigmoid
 
 
-@losses.register("focal")
+@losses.register("focal", takes="labels", answers="softmax")
 def focal(
     logits: Tensor,
     labels: Tensor,

@@ -29,7 +29,7 @@ def gbce_beta(*, calibration: float, sampling_rate: float) -> float:
     return 1 - calibration * (1 - sampling_rate)
 
 
-@losses.register("gbce")
+@losses.register("gbce", takes="targets", answers="sigmoid")
 def gbce(
     logits: Tensor,
     targets: Tensor,

@@ -10,7 +10,7 @@ from widemax.losses.cross_entropy import cross_entropy
 from widemax.numerics.arrays import widened_tensor
 
 
-@losses.register("info_nce")
+@losses.register("info_nce", takes="labels", answers="softmax")
 def info_nce(
     logits: Tensor,
     labels: Tensor,

@@ -7,7 +7,7 @@ from widemax.losses.base import losses, prepare_targets
 from widemax.numerics import log_sigmoid, logsumexp
 
 
-@losses.register("multi_positive_softmax", normalizer="softmax")
+@losses.register("multi_positive_softmax", takes="targets", answers="softmax")
 def multi_positive_softmax(logits: Tensor, targets: Tensor) -> Tensor:
     """Each right class against all wrong ones, averaged over the right classes of a row.
 

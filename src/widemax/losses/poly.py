@@ -10,7 +10,7 @@ from widemax.losses.terms import log_odds_against
 from widemax.numerics import log_sigmoid, sigmoid
 
 
-@losses.register("poly")
+@losses.register("poly", takes="labels", answers="softmax")
 def poly(
     logits: Tensor,
     labels: Tensor,

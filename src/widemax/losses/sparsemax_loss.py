@@ -7,7 +7,7 @@ from widemax.losses.fenchel_young import fenchel_young
 from widemax.numerics import sparsemax
 
 
-@losses.register("sparsemax_loss")
+@losses.register("sparsemax_loss", takes="labels", answers="softmax")
 def sparsemax_loss(logits: Tensor, labels: Tensor, *, ignore_index: int = -100) -> Tensor:
     """A smooth hinge loss, 0 once the right class leads by 1, whose probabilities are sparsemax.
 

@@ -30,7 +30,7 @@ def sparsemax(x: Array, *, axis: int = -1, temperature: float = 1.0, where: Arra
     """The point of the probability simplex that is nearest to the scores.
 
     sparsemax(x)_j = max(x_j/T − τ, 0), with the τ at which the entries sum to 1. On the support S,
-    τ = (Σ_{i∈S} x_i/T − 1)/|S|.
+    ``τ = (Σ_{i∈S} x_i/T − 1)/|S|``.
 
     Args:
         x: array or tensor of any shape but (); integers are promoted to floating point, and 16-bit
@@ -87,7 +87,7 @@ def entmax15(x: Array, *, axis: int = -1, temperature: float = 1.0, where: Array
     """Halfway between softmax and sparsemax: entmax with α = 1.5.
 
     entmax15(x)_j = max(x_j/(2T) − τ, 0)², with the τ at which the entries sum to 1. On the support S, with
-    mean μ and sum of squared deviations σ of x_i/(2T), τ = μ − √((1 − σ)/|S|).
+    mean μ and sum of squared deviations σ of x_i/(2T), ``τ = μ − √((1 − σ)/|S|)``.
 
     Args:
         x: array or tensor of any shape but (); integers are promoted to floating point, and 16-bit

@@ -1,4 +1,4 @@
-"""Adam whose rows sleep between the steps that touch them."""
+"""Adam that updates a row lazily, when a gradient touches it."""
 
 import math
 
@@ -6,13 +6,13 @@ import torch
 from torch import Tensor
 from torch.optim.optimizer import ParamsT
 
-from widemax.optim.row_optimizer import Group, RowOptimizer, State, check_range, optimizers
+from widemax.optim.row_optimizer import AtLeast0, Group, RowOptimizer, Seed, Share, State, optimizers
 from widemax.optim.rows import per_row
 
 
 @optimizers.register("lazy_adam")
 class LazyAdam(RowOptimizer):
-    """AdamW that moves a row only when a gradient touches it, and pays its weight decay exactly on waking.
+    """AdamW that moves a row only when a gradient touches it, and then applies its deferred weight decay.
 
     At step t, for a row last touched at step s and now touched for the n-th time::
 
@@ -23,7 +23,8 @@ class LazyAdam(RowOptimizer):
     The bias corrections count the row's own touches n, not the steps t: the moments of a row have averaged n
     gradients, so a class first seen at step 10,000 takes a first step of size lr, as at step 1. A row touched
     at every step follows ``torch.optim.AdamW``. The product over skipped steps is kept as a float64 sum of
-    logarithms, so it is exact under any schedule of lr. Rows at rest owe decay until ``catch_up()``.
+    logarithms, so it is exact under any schedule of lr. ``catch_up()`` applies the
+    deferred decay of all rows.
 
     Use:
         For dense layers beside wide tables, and where weight decay must reach every row. It keeps two numbers
@@ -62,17 +63,13 @@ class LazyAdam(RowOptimizer):
         self,
         params: ParamsT,
         *,
-        lr: float = 1e-3,
-        beta1: float = 0.9,
-        beta2: float = 0.999,
-        eps: float = 1e-8,
-        weight_decay: float = 0.0,
-        seed: int = 0,
+        lr: AtLeast0 = 1e-3,
+        beta1: Share = 0.9,
+        beta2: Share = 0.999,
+        eps: AtLeast0 = 1e-8,
+        weight_decay: AtLeast0 = 0.0,
+        seed: Seed = 0,
     ) -> None:
-        check_range("beta1", beta1, 0.0, 1.0)
-        check_range("beta2", beta2, 0.0, 1.0)
-        check_range("eps", eps, 0.0, float("inf"))
-        check_range("lr * weight_decay", lr * weight_decay, 0.0, 1.0)
         super().__init__(
             params,
             {
@@ -91,8 +88,8 @@ class LazyAdam(RowOptimizer):
             "exp_avg": torch.zeros_like(parameter),
             "exp_avg_sq": torch.zeros_like(parameter),
             "touches": torch.zeros(num_rows, dtype=torch.int32, device=parameter.device),
-            "log_decay": 0.0,  # of a row that has paid everything
-            "paid_log_decay": torch.zeros(num_rows, dtype=torch.float64, device=parameter.device),
+            "log_decay": 0.0,  # of a row without deferred decay
+            "applied_log_decay": torch.zeros(num_rows, dtype=torch.float64, device=parameter.device),
         }
 
     def update(self, weight: Tensor, grad: Tensor, state: State, group: Group) -> None:
@@ -108,10 +105,10 @@ class LazyAdam(RowOptimizer):
         weight.addcdiv_(moment, scale, value=-group["lr"])
 
     def settle(self, weight: Tensor, state: State, group: Group) -> None:
-        owed_R = state["log_decay"] - state["paid_log_decay"]
+        deferred_R = state["log_decay"] - state["applied_log_decay"]
         if state["log_decay"]:
-            weight.mul_(per_row(owed_R.exp_(), weight))
-        state["paid_log_decay"].fill_(state["log_decay"])
+            weight.mul_(per_row(deferred_R.exp_(), weight))
+        state["applied_log_decay"].fill_(state["log_decay"])
 
 
 def _bias_correction(beta: float, touches_R: Tensor) -> Tensor:

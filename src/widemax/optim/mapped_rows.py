@@ -187,7 +187,7 @@ class MappedRows:
             A handle whose ``remove()`` ends it. Steps taken after that cannot be undone.
 
         Raises:
-            UsageError: the optimizer does not hold the parameter, or pays rows later what it owes them.
+            UsageError: the optimizer does not hold the parameter, or defers updates of rows.
         """
         if not any(
             member is self.parameter for group in optimizer.param_groups for member in group["params"]

@@ -1,16 +1,16 @@
-"""Stochastic gradient descent with momentum whose rows sleep between the steps that touch them."""
+"""Stochastic gradient descent with momentum that updates a row lazily, when a gradient touches it."""
 
 import torch
 from torch import Tensor
 from torch.optim.optimizer import ParamsT
 
-from widemax.optim.row_optimizer import Group, RowOptimizer, State, check_range, optimizers
+from widemax.optim.row_optimizer import AtLeast0, Group, RowOptimizer, Seed, Share, State, optimizers
 from widemax.optim.rows import per_row
 
 
 @optimizers.register("momentum")
 class Momentum(RowOptimizer):
-    """SGD with momentum; a sleeping row glides on, and the glide is applied in closed form on waking.
+    """SGD with momentum; a row's steps without a gradient are applied later, in closed form.
 
     Every row follows ``u ← momentum·u + lr·g``, ``w ← w − u`` at every step. Over k steps without a gradient
     that is a geometric series::
@@ -18,8 +18,8 @@ class Momentum(RowOptimizer):
         w ← w − u · momentum·(1 − momentumᵏ)/(1 − momentum),    u ← momentumᵏ·u
 
     so the result is that of dense SGD, at the cost of the rows touched. The learning rate enters the velocity
-    when the gradient does; at a constant rate this is ``torch.optim.SGD``. Rows at rest owe their glide until
-    ``catch_up()``.
+    when the gradient does; at a constant rate this is ``torch.optim.SGD``. ``catch_up()`` applies
+    the deferred steps of all rows.
 
     Use:
         Where the result of plain SGD with momentum is wanted, as in a recipe from a paper. One learning rate
@@ -49,8 +49,7 @@ class Momentum(RowOptimizer):
         deep learning" (ICML 2013), equations 1 and 2.
     """
 
-    def __init__(self, params: ParamsT, *, lr: float = 0.1, momentum: float = 0.9, seed: int = 0) -> None:
-        check_range("momentum", momentum, 0.0, 1.0)
+    def __init__(self, params: ParamsT, *, lr: AtLeast0 = 0.1, momentum: Share = 0.9, seed: Seed = 0) -> None:
         super().__init__(params, {"lr": lr, "momentum": momentum, "seed": seed})
 
     def new_state(self, parameter: Tensor, group: Group) -> State:
@@ -66,7 +65,7 @@ class Momentum(RowOptimizer):
     def settle(self, weight: Tensor, state: State, group: Group) -> None:
         momentum = group["momentum"]
         left_R = momentum ** (state["step"] - state["last_step"]).double()
-        glide_R = (1 - left_R) * (momentum / (1 - momentum))
-        weight.addcmul_(state["velocity"], per_row(glide_R, weight), value=-1)
+        deferred_R = (1 - left_R) * (momentum / (1 - momentum))
+        weight.addcmul_(state["velocity"], per_row(deferred_R, weight), value=-1)
         state["velocity"].mul_(per_row(left_R, weight))
         state["last_step"].fill_(state["step"])

@@ -5,10 +5,12 @@ Shape letters: R rows of a block: those touched by a step, or all C rows of a pa
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from inspect import unwrap
 from itertools import chain
-from typing import Any, TypeAlias, overload
+from typing import Annotated, Any, TypeAlias, overload
 
 import torch
+from pydantic import Field
 from torch import Tensor
 from torch.optim.optimizer import ParamsT, StateDict
 
@@ -24,11 +26,9 @@ SETTLED_ROWS = 2**16
 """Rows brought to the present at a time, so that bfloat16 is never held in float32 as a whole."""
 
 
-def check_range(name: str, value: float, low: float, high: float) -> None:
-    """Raises ConfigError unless ``low <= value < high``."""
-    if not low <= value < high:
-        raise ConfigError(f"{name} must lie in [{low}, {high}); got {value}.")
-
+AtLeast0 = Annotated[float, Field(ge=0.0)]
+Share = Annotated[float, Field(ge=0.0, lt=1.0)]
+Seed = Annotated[int, Field(ge=0, lt=2**64)]
 
 optimizers: Registry[type["RowOptimizer"]] = Registry("optimizer", "widemax.optim")
 
@@ -49,9 +49,14 @@ class RowOptimizer(torch.optim.Optimizer, ABC):
         defaults: the options of a group that sets none; ``lr`` and ``seed`` are needed.
     """
 
+    # As torch has them, without the wrapper that loads its compiler, which no step here needs.
+    add_param_group = unwrap(torch.optim.Optimizer.add_param_group)
+    zero_grad = unwrap(torch.optim.Optimizer.zero_grad)
+
     def __init__(self, params: ParamsT, defaults: Group) -> None:
-        check_range("lr", defaults["lr"], 0.0, float("inf"))
-        check_range("seed", defaults["seed"], 0, 2**64)
+        decay = defaults["lr"] * defaults.get("weight_decay", 0.0)
+        if not 0.0 <= decay < 1.0:
+            raise ConfigError(f"lr * weight_decay must lie in [0, 1); got {decay}. Lower weight_decay.")
         super().__init__(params, defaults)
 
     @abstractmethod
@@ -66,7 +71,7 @@ class RowOptimizer(torch.optim.Optimizer, ABC):
         """Moves a block of rows in place; ``state`` holds the same rows of the state's tensors."""
 
     def settle(self, weight: Tensor, state: State, group: Group) -> None:
-        """Applies to a block of rows, in place, what skipped steps still owe it, and notes it as paid.
+        """Applies to a block of rows, in place, the updates that were deferred while no gradient touched it.
 
         Numbers of the state stay. Nothing to do unless a member is lazy.
         """
@@ -158,8 +163,8 @@ class RowOptimizer(torch.optim.Optimizer, ABC):
     def resize(self, parameter: Tensor, kept_rows: Tensor, num_new: int) -> None:
         """Follows a parameter whose data were replaced by a tensor of old rows, then new ones.
 
-        Kept rows keep their state bitwise, also what they owe for skipped steps. New rows have the state from
-        before a first step and owe nothing. The gradient, which was one of the old rows, is dropped.
+        Kept rows keep their state bitwise, their deferred updates included. New rows have the state from
+        before a first step, and nothing deferred. The gradient, which was one of the old rows, is dropped.
 
         Args:
             parameter: one of this optimizer, its data replaced already.
@@ -192,7 +197,7 @@ class RowOptimizer(torch.optim.Optimizer, ABC):
         numbers = {key: value for key, value in state.items() if not isinstance(value, Tensor)}
         template = _template(parameter, num_new)
         fresh = self.new_state(template, group) | numbers
-        # Settling pays, on weights nobody sees, for the steps from before these rows were there.
+        # Deferred updates from before these rows were there are applied to weights that are thrown away.
         self.settle(torch.zeros_like(template), fresh, group)
         for key, rows_C in state.items():
             if isinstance(rows_C, Tensor):

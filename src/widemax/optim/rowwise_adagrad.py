@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 from torch.optim.optimizer import ParamsT
 
-from widemax.optim.row_optimizer import Group, RowOptimizer, State, check_range, optimizers
+from widemax.optim.row_optimizer import AtLeast0, Group, RowOptimizer, Seed, State, optimizers
 from widemax.optim.rows import per_row
 
 
@@ -53,14 +53,12 @@ class RowwiseAdagrad(RowOptimizer):
         self,
         params: ParamsT,
         *,
-        lr: float = 0.1,
-        eps: float = 1e-10,
-        weight_decay: float = 0.0,
+        lr: AtLeast0 = 0.1,
+        eps: AtLeast0 = 1e-10,
+        weight_decay: AtLeast0 = 0.0,
         rowwise: bool = True,
-        seed: int = 0,
+        seed: Seed = 0,
     ) -> None:
-        check_range("eps", eps, 0.0, float("inf"))
-        check_range("lr * weight_decay", lr * weight_decay, 0.0, 1.0)
         super().__init__(
             params, {"lr": lr, "eps": eps, "weight_decay": weight_decay, "rowwise": rowwise, "seed": seed}
         )

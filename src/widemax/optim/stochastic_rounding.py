@@ -43,7 +43,7 @@ def stochastic_round(values: Tensor, generator: torch.Generator) -> Tensor:
         raise UsageError(
             f"values to round must be float32; got {values.dtype}. Convert them with values.float()."
         )
-    bits = _random_16_bits(values.numel(), generator).view(values.shape)
+    bits = random_16_bits(values.numel(), generator).view(values.shape)
     rounded = bits.add_(values.view(torch.int32)).bitwise_and_(-(2**16)).view(torch.float32)
     largest = torch.finfo(torch.bfloat16).max
     if values.numel() and not values.abs().amax() <= largest:
@@ -51,7 +51,7 @@ def stochastic_round(values: Tensor, generator: torch.Generator) -> Tensor:
     return rounded.to(torch.bfloat16)
 
 
-def _random_16_bits(count: int, generator: torch.Generator) -> Tensor:
+def random_16_bits(count: int, generator: torch.Generator) -> Tensor:
     """int32 numbers from [0, 2^16), four from each number of 64 bits that the generator is asked for."""
     numbers = torch.empty(-(-count // 4), dtype=torch.int64, device=generator.device)
     numbers.random_(torch.iinfo(torch.int64).min, None, generator=generator)

@@ -25,7 +25,7 @@ _BODY = struct.Struct("<QQI")
 _CHECK = struct.Struct("<I")
 _HEAD_BYTES = _BODY.size + _CHECK.size
 
-_sync = getattr(os, "fdatasync", os.fsync)
+sync = getattr(os, "fdatasync", os.fsync)
 
 
 class UndoJournal:
@@ -79,7 +79,7 @@ class UndoJournal:
             rest = memoryview(record)
             while rest:
                 rest = rest[self._file.write(rest) :]
-            _sync(self._file.fileno())
+            sync(self._file.fileno())
             self.num_bytes += len(record)
         except BaseException:
             self._file.truncate(self.num_bytes)

@@ -12,13 +12,15 @@ from numpy.typing import NDArray
 from sklearn.decomposition import PCA
 from torch import Tensor, nn
 
+from widemax import charts
 from widemax.auxiliaries import Reconstruction
+from widemax.charts import Panel
 from widemax.encoders.image import augment
 from widemax.heads import ExactHead
 from widemax.numerics import softmax
-from widemax.recipes import figures
 from widemax.recipes.base import Recipe, Results, recipes
-from widemax.recipes.digits import Digits, descend, draw_mistakes, image_encoder, read_digits
+from widemax.recipes.digits import draw_mistakes, read_digits
+from widemax.recipes.images import Images, descend, image_encoder
 from widemax.recipes.known import Known
 
 Array = NDArray[Any]
@@ -87,7 +89,7 @@ class AutoencoderClassifierMnist(Recipe):
 class Net(nn.Module):
     """The library's image encoder under an exact head and a decoder of two transposed convolutions."""
 
-    def __init__(self, digits: Digits, *, seed: int) -> None:
+    def __init__(self, digits: Images, *, seed: int) -> None:
         super().__init__()
         torch.manual_seed(seed)
         self.encoder = image_encoder(digits, seed=seed, channels=(16, 32, 64), kernel=3, hidden=(), dim=DIM)
@@ -103,55 +105,48 @@ class Net(nn.Module):
         )
         self.reconstruction = Reconstruction(strength=STRENGTH, kind="binary_cross_entropy")
 
-    def forward(self, digits: Digits) -> Tensor:
+    def forward(self, digits: Images) -> Tensor:
         """The joint loss on digits moved by up to a pixel; the moved image is the one to be drawn."""
-        moved = Digits(augment(digits.pixels_NHW[..., None], shift=1, flip=False)[..., 0], digits.labels_N)
+        moved = Images(augment(digits.pixels_NHW[..., None], shift=1, flip=False)[..., 0], digits.labels_N)
         hidden_BD = self.encoder(moved.features)
         class_loss_B = self.head(hidden_BD, moved.labels_N, reduction="none")
         loss_B: Tensor = class_loss_B + self.reconstruction(self.decoder(hidden_BD), moved.unit)
         return loss_B.mean()
 
     @torch.no_grad()
-    def probs(self, digits: Digits) -> Array:
+    def probs(self, digits: Images) -> Array:
         """[B, C] probability of each class."""
         return np.asarray(softmax(self.head.logits(self.encoder(digits.features))))
 
     @torch.no_grad()
-    def drawn(self, digits: Digits) -> Array:
+    def drawn(self, digits: Images) -> Array:
         """[B, H, W] what the decoder draws."""
         return np.asarray(self.decoder(self.encoder(digits.features)).sigmoid())
 
-    def errors(self, digits: Digits) -> tuple[float, float]:
+    def errors(self, digits: Images) -> tuple[float, float]:
         """Share of wrong classes, and mean squared error of an image."""
         wrong = (self.probs(digits).argmax(axis=1) != digits.labels_N.numpy()).mean()
         return float(wrong), squared_error(self.drawn(digits), digits)
 
 
-def squared_error(images_BHW: Array, digits: Digits) -> float:
+def squared_error(images_BHW: Array, digits: Images) -> float:
     """Σ over the pixels of (drawn − right)², the mean over the images."""
     return float(np.square(images_BHW - digits.unit.numpy()).sum(axis=(1, 2)).mean())
 
 
-def by_pca(train: Digits, test: Digits) -> Array:
+def by_pca(train: Images, test: Images) -> Array:
     """[B, H, W] the test images from as many principal components of the training images."""
     pca = PCA(DIM, svd_solver="covariance_eigh").fit(train.unit.flatten(1).numpy())
     rows_BD = pca.inverse_transform(pca.transform(test.unit.flatten(1).numpy()))
     return np.asarray(rows_BD).reshape(test.pixels_NHW.shape)
 
 
-@figures.styled
-def _draw_images(results: Results, test: Digits, drawn_BHW: Array, flat_BHW: Array) -> None:
+def _draw_images(results: Results, test: Images, drawn_BHW: Array, flat_BHW: Array) -> None:
     places = [int(torch.argmax((test.labels_N == label).int())) for label in range(10)]
     rows = {"original": test.unit.numpy(), "by the net": drawn_BHW, "by PCA": flat_BHW}
-    figure, axes = figures.panels(*[""] * 30, columns=10, width=0.95, height=0.95)
-    for row, (name, images_BHW) in enumerate(rows.items()):
-        for panel, place in zip(axes[10 * row : 10 * row + 10], places, strict=True):
-            panel.imshow(images_BHW[place].clip(0, 1), cmap="gray_r", vmin=0, vmax=1)
-            panel.set(xticks=[], yticks=[])
-            panel.spines[:].set_visible(False)
-        axes[10 * row].set_ylabel(name, rotation=0, ha="right", va="center")
+    pictures_NHW = np.concatenate([images_BHW[places] for images_BHW in rows.values()])
     results.draw(
-        figure,
+        charts.images(pictures_NHW, columns=10, rows=list(rows)),
         "images",
         title=f"Test digits, and what {DIM} numbers keep of them",
         caption="The first test image of each digit, what the decoder makes of it, and what PCA.",
@@ -161,18 +156,21 @@ def _draw_images(results: Results, test: Digits, drawn_BHW: Array, flat_BHW: Arr
 
 
 def _draw_training(results: Results, parts_N2: list[tuple[float, float]]) -> None:
-    figure, axes = figures.panels("The digit", "The image", width=4.6, height=3.6)
     epochs_N = np.arange(1, len(parts_N2) + 1)
     wrong_N, squared_N = np.array(parts_N2).T
-    for panel, values_N, label in (
-        (axes[0], 100 * wrong_N, "wrong test digits (%)"),
-        (axes[1], squared_N, "squared error of a test image"),
+    panels = []
+    for heading, values_N, label in (
+        ("The digit", 100 * wrong_N, "wrong test digits (%)"),
+        ("The image", squared_N, "squared error of a test image"),
     ):
-        figures.lines(panel, {label: (epochs_N, values_N)}, x="epoch", y=label, markers=True, legend=False)
-        panel.set_ylim(0, 1.08 * values_N.max())
-        panel.set_xticks(epochs_N)
+        axes: dict[str, Any] = {
+            "x_ticks": {n: str(n) for n in epochs_N},
+            "y_range": (0, 1.08 * values_N.max()),
+        }
+        panels.append(Panel(heading, x="epoch", y=label, **axes))
+        panels[-1].lines({label: (epochs_N, values_N)}, markers=True)
     results.draw(
-        figure,
+        charts.figure(*panels),
         "training",
         title="Both outputs learn together",
         caption="After each epoch, on the test images.",

@@ -4,10 +4,10 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
+from widemax.charts import Drawing
 from widemax.errors import UsageError, did_you_mean
-from widemax.recipes import figures
 from widemax.recipes.known import Known
 from widemax.registry import Registry
 
@@ -35,6 +35,7 @@ class Line:
 class Picture:
     """A saved picture: what it shows, how to read it, and the same in words for those who cannot see it."""
 
+    drawing: Drawing
     title: str
     caption: str
     alt: str
@@ -78,19 +79,19 @@ class Results:
             raise UsageError(f"nothing is known of {what!r}; {did_you_mean(what, list(self.known))}")
         self.lines.append(Line(what, known or self.known[what], tuple(map(float, values))))
 
-    def draw(self, figure: Any, name: str, *, title: str, caption: str, alt: str) -> None:
-        """Saves a figure as ``NAME.png``.
+    def draw(self, drawing: Drawing, name: str, *, title: str, caption: str, alt: str) -> None:
+        """Saves a drawing as ``NAME.svg``.
 
         Args:
-            figure: what `figures.panels` gave.
+            drawing: what `widemax.charts.figure` or `images` gave.
             name: of the file.
             title: what it shows.
             caption: how to read it.
             alt: what there is to see, in words.
         """
-        path = self.folder / f"{name}.png"
-        figures.save(figure, path)
-        self.pictures.append(Picture(title, caption, alt, path))
+        path = self.folder / f"{name}.svg"
+        path.write_text(drawing.file(alt), encoding="utf-8")
+        self.pictures.append(Picture(drawing, title, caption, alt, path))
 
     def find(self, sentence: str) -> None:
         """Adds a finding."""

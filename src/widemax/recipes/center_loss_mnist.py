@@ -13,11 +13,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from widemax import charts
 from widemax.auxiliaries import CenterLoss
+from widemax.charts import Panel
 from widemax.heads import ExactHead
-from widemax.recipes import figures
 from widemax.recipes.base import Recipe, Results, recipes
-from widemax.recipes.digits import NAMES, Digits, descend, read_digits
+from widemax.recipes.digits import NAMES, read_digits
+from widemax.recipes.images import Images, descend
 from widemax.recipes.known import Known
 from widemax.recipes.verification import COMPARED, Alike, compare
 
@@ -36,11 +38,6 @@ ACCURACY = Known.at_least(
 SOFTMAX, CONTRASTIVE = "A: softmax alone", "B: softmax + contrastive"
 CENTER = {strength: f"C: softmax + center, λ = {strength:g}" for strength in STRENGTHS}
 KNOWN = {f"test accuracy, {name}": ACCURACY for name in (SOFTMAX, CONTRASTIVE, *CENTER.values())}
-# Made for ten groups, told apart with any color vision (Petroff 2021); the digits are written in as well.
-COLORS = (
-    *("#3f90da", "#ffa90e", "#bd1f01", "#94a4a2", "#832db6"),
-    *("#a96b59", "#e76300", "#b9ac70", "#717581", "#92dadd"),
-)
 
 
 @recipes.register("center-loss-mnist")
@@ -99,11 +96,11 @@ class Net(nn.Module):
         self.center_loss = CenterLoss(10, 2, strength=center, rate=0.5)
         self.contrastive = contrastive
 
-    def features(self, digits: Digits) -> Tensor:
+    def features(self, digits: Images) -> Tensor:
         """[B, 2] hidden vectors."""
         return self.layers(digits.unit[:, None])  # type: ignore[no-any-return]  # torch calls forward
 
-    def forward(self, digits: Digits) -> Tensor:
+    def forward(self, digits: Images) -> Tensor:
         """The loss of a batch."""
         hidden_B2 = self.features(digits)
         loss = self.head(hidden_B2, digits.labels_N) + self.center_loss(hidden_B2, digits.labels_N).mean()
@@ -142,7 +139,7 @@ class Trial:
 
     @classmethod
     @torch.no_grad()
-    def of(cls, net: Net, test: Digits, *, seed: int) -> "Trial":
+    def of(cls, net: Net, test: Images, *, seed: int) -> "Trial":
         """Every image once, and 200,000 pairs."""
         parts = [net.features(test.take(slice(start, start + 1000))) for start in range(0, len(test), 1000)]
         features_B2, labels_B = torch.cat(parts), test.labels_N
@@ -192,28 +189,18 @@ def _obtain_verification(results: Results, trials: Mapping[str, Trial]) -> None:
         results.find(f"Same digits accepted by {words} where 1 % of different ones are too: {accepted}.")
 
 
-@figures.styled
-def _draw_features(results: Results, trials: Mapping[str, Trial], test: Digits) -> None:
+def _draw_features(results: Results, trials: Mapping[str, Trial], test: Images) -> None:
     titles = [f"{name}\n{100 * trial.accuracy:.2f} % right" for name, trial in trials.items()]
-    figure, axes = figures.panels(*titles, columns=3, width=4.0, height=4.0)
     shown = slice(0, 4000)
     labels_B = test.labels_N[shown].numpy()
-    for place, (panel, trial) in enumerate(zip(axes, trials.values(), strict=True)):
-        features_B2 = trial.features_B2[shown]
-        for label, color in enumerate(COLORS):
-            points_B2 = features_B2[labels_B == label]
-            panel.scatter(*points_B2.T, s=7, color=color, linewidths=0, alpha=0.7)
-            box = {"boxstyle": "circle,pad=0.1", "facecolor": "white", "edgecolor": color, "alpha": 0.85}
-            middle = np.median(points_B2, axis=0)
-            panel.text(
-                *middle, NAMES[label], ha="center", va="center", fontsize=8, fontweight="bold", bbox=box
-            )
-        panel.set_xlabel("feature 1" if place >= len(trials) - 3 else "")
-        panel.set_ylabel("feature 2" if place % 3 == 0 else "")
-        panel.set_aspect("equal", adjustable="datalim")
+    panels = [
+        Panel(title, width=380, height=380, x="feature 1", y="feature 2", equal=True) for title in titles
+    ]
+    for panel, trial in zip(panels, trials.values(), strict=True):
+        panel.scatter(trial.features_B2[shown], labels_B, NAMES, small=True)
     ratios = "; ".join(f"{name}: {trial.ratio:.3f}" for name, trial in trials.items())
     results.draw(
-        figure,
+        charts.figure(*panels, columns=3),
         "features",
         title="Two features of the test digits",
         caption="A softmax alone asks only on which side of a border a digit lies, and makes rays of digits; "
@@ -223,22 +210,20 @@ def _draw_features(results: Results, trials: Mapping[str, Trial], test: Digits) 
 
 
 def _draw_ratios(results: Results, trials: Mapping[str, Trial]) -> None:
-    figure, (panel,) = figures.panels("", width=6.5, height=3.8)
     series = {
         "C: softmax + center": (STRENGTHS, [trials[name].ratio for name in CENTER.values()]),
         **{name: (STRENGTHS, [trials[name].ratio] * len(STRENGTHS)) for name in (SOFTMAX, CONTRASTIVE)},
     }
-    figures.lines(
-        panel,
-        series,
+    panel = Panel(
+        width=624,
         x="strength λ of the center loss",
         y="distance within digits / between",
         log_x=True,
-        markers=True,
+        y_range=(0, 1.1 * max(trial.ratio for trial in trials.values())),
     )
-    panel.set_ylim(0, 1.1 * max(trial.ratio for trial in trials.values()))
+    panel.lines(series, markers=True)
     results.draw(
-        figure,
+        charts.figure(panel),
         "ratios",
         title="How tightly digits gather",
         caption="Root mean square distance to the mean of a digit, over the mean distance of two such means.",
@@ -248,19 +233,12 @@ def _draw_ratios(results: Results, trials: Mapping[str, Trial]) -> None:
 
 def _draw_verification(results: Results, trials: Mapping[str, Trial]) -> None:
     order = (SOFTMAX, CONTRASTIVE, *CENTER.values())
-    figure, axes = figures.panels(*(f"By {words}" for words in COMPARED.values()), width=5.4, height=4.2)
-    for panel, way in zip(axes, COMPARED, strict=True):
-        series = {name: (RATES_N, trials[name].alike[way].accepted(RATES_N)) for name in order}
-        figures.lines(
-            panel,
-            series,
-            x="different digits accepted (share)",
-            y="same digits accepted (share)",
-            log_x=True,
-            legend=panel is axes[0],
-        )
+    labels = ("different digits accepted (share)", "same digits accepted (share)")
+    panels = [Panel(f"By {words}", *labels, width=520, log_x=True) for words in COMPARED.values()]
+    for panel, way in zip(panels, COMPARED, strict=True):
+        panel.lines({name: (RATES_N, trials[name].alike[way].accepted(RATES_N)) for name in order})
     results.draw(
-        figure,
+        charts.figure(*panels),
         "verification",
         title="The same digit or not?",
         caption="Pairs of test images are taken for one digit where their features are alike enough; each "

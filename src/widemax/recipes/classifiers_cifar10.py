@@ -15,9 +15,10 @@ from numpy.typing import NDArray
 from sklearn.metrics import confusion_matrix
 from sklearn.model_selection import GridSearchCV, StratifiedKFold
 
+from widemax import charts
+from widemax.charts import Panel
 from widemax.data import resolve
 from widemax.estimators import LinearSVM, NearestNeighborsClassifier, SoftmaxRegression, TwoLayerNet
-from widemax.recipes import figures
 from widemax.recipes.base import Recipe, Results, recipes
 from widemax.recipes.known import Known
 
@@ -240,27 +241,23 @@ def _find(
         )
 
 
-@figures.styled
 def _draw_folds(results: Results, accuracy_FK: Array) -> None:
-    figure, (panel,) = figures.panels("", width=8.0, height=4.2)
     mean_K, spread_K = accuracy_FK.mean(axis=0), accuracy_FK.std(axis=0)
     every_FK = np.broadcast_to(NUMBERS_K, accuracy_FK.shape)
-    panel.plot(every_FK.ravel(), accuracy_FK.ravel(), "o", color=figures.SOFT, markersize=4, label="a fold")
-    panel.errorbar(
-        NUMBERS_K, mean_K, spread_K, color=figures.COLORS[0], fmt="none", elinewidth=1.5, capsize=4
-    )
-    figures.lines(
-        panel,
-        {"mean of the five folds": (NUMBERS_K, mean_K)},
+    panel = Panel(
+        width=768,
         x="number of neighbors k",
         y="accuracy on the held-out fold",
         log_x=True,
+        x_ticks={k: str(k) for k in NUMBERS_K.tolist()},
     )
-    panel.set_xticks(NUMBERS_K, NUMBERS_K)
-    panel.minorticks_off()
+    places_N2 = np.stack([every_FK.ravel(), accuracy_FK.ravel()], axis=1)
+    panel.scatter(places_N2, np.zeros(len(places_N2)), ["a fold"])
+    bars_K3 = np.stack([mean_K - spread_K, mean_K + spread_K, np.full_like(mean_K, np.nan)], axis=1)
+    panel.lines({"mean of the five folds": (NUMBERS_K, mean_K), "": (NUMBERS_K.repeat(3), bars_K3.ravel())})
     best = mean_K.argmax()
     results.draw(
-        figure,
+        charts.figure(panel),
         "folds",
         title="How many neighbors: cross-validation",
         caption="Each fold of the training rows is asked once, the four others answer. Bars are one standard "
@@ -274,13 +271,12 @@ def _draw_folds(results: Results, accuracy_FK: Array) -> None:
 def _draw_tried(
     results: Results, name: str, series: Mapping[str, tuple[Sequence[float], Array]], *, x: str, title: str
 ) -> None:
-    figure, (panel,) = figures.panels("", width=7.0, height=3.8)
-    figures.lines(panel, series, x=x, y="accuracy on the held-out fold", log_x=True, markers=True)
     tried, _ = next(iter(series.values()))
-    panel.set_xticks(tried, [f"{value:g}" for value in tried])
-    panel.minorticks_off()
+    shown = {value: f"{value:g}" for value in tried}
+    panel = Panel(width=672, x=x, y="accuracy on the held-out fold", log_x=True, x_ticks=shown)
+    panel.lines(series, markers=True)
     results.draw(
-        figure,
+        charts.figure(panel),
         name,
         title=title,
         caption="A fifth of the training rows is asked, the others answer.",
@@ -293,14 +289,14 @@ def _draw_tried(
 
 
 def _draw_accuracies(results: Results, chosen: Mapping[str, Choice], accuracy: Mapping[str, float]) -> None:
-    figure, (panel,) = figures.panels("", width=8.0, height=4.0)
     series = {
         "held-out training rows": [choice.held_out for choice in chosen.values()],
         "test rows": list(accuracy.values()),
     }
-    figures.bars(panel, list(chosen), series, y="accuracy", digits=3)
+    panel = Panel(width=768, y="accuracy")
+    panel.bars(list(chosen), series, digits=3)
     results.draw(
-        figure,
+        charts.figure(panel),
         "accuracies",
         title="Four classifiers, the same pixels",
         caption="Guessing gives 0.1. Held-out rows were used to choose and are therefore a little too good; "
@@ -311,7 +307,7 @@ def _draw_accuracies(results: Results, chosen: Mapping[str, Choice], accuracy: M
 
 def _draw_templates(results: Results, name: str, model: LinearSVM | SoftmaxRegression) -> None:
     results.draw(
-        figures.images(templates(model.coef_), list(model.classes_), columns=5, size=1.3),
+        charts.images(templates(model.coef_), list(model.classes_), columns=5, size=120),
         f"templates-{name.lower()}",
         title=f"What each class looks for: {name}",
         caption="The weights of a class as colors. Gray does not matter; where a template is bluer than "
@@ -326,7 +322,7 @@ def _draw_hidden(results: Results, net: TwoLayerNet) -> None:
     units = np.argsort(-size_H, kind="stable")[:40]
     titles = list(net.classes_[net.coef_[:, units].argmax(axis=0)])
     results.draw(
-        figures.images(templates(net.hidden_coef_[units]), titles, columns=10),
+        charts.images(templates(net.hidden_coef_[units]), titles, columns=10),
         "hidden",
         title="What the hidden units look for",
         caption="Weights of the forty units that count most, with the class that each speaks for most. Gray "
@@ -335,21 +331,11 @@ def _draw_hidden(results: Results, net: TwoLayerNet) -> None:
     )
 
 
-@figures.styled
 def _draw_confusion(results: Results, names_N: Array, guesses_N: Array) -> None:
     names = np.unique(names_N)
     share_CC = 100 * confusion_matrix(names_N, guesses_N, labels=names, normalize="true")
-    figure, (panel,) = figures.panels("", width=7.4, height=6.2)
-    panel.imshow(share_CC, cmap="Blues", vmin=0, vmax=100)
-    for (row, column), share in np.ndenumerate(share_CC):
-        color = "white" if share > 50 else figures.INK
-        panel.text(column, row, f"{share:.0f}", ha="center", va="center", color=color, fontsize=10)
-    panel.set_xticks(range(len(names)), names, rotation=45, ha="right", rotation_mode="anchor")
-    panel.set_yticks(range(len(names)), names)
-    panel.set_xlabel("class given")
-    panel.set_ylabel("class shown")
-    panel.grid(visible=False)
-    panel.tick_params(length=0)
+    panel = Panel(width=710, height=590, x="class given", y="class shown")
+    panel.cells(share_CC, rows=list(names), columns=list(names), limit=100, digits=0)
     off_CC = share_CC - np.diag(np.diag(share_CC))
     shown, given = np.unravel_index(off_CC.argmax(), off_CC.shape)
     best, worst = np.diag(share_CC).argmax(), np.diag(share_CC).argmin()
@@ -360,7 +346,7 @@ def _draw_confusion(results: Results, names_N: Array, guesses_N: Array) -> None:
     )
     results.find(f"{NET}: {words}.")
     results.draw(
-        figure,
+        charts.figure(panel),
         "confusion",
         title=f"What the {NET} takes for what",
         caption="Per cent of the test photographs of a class; a row adds up to 100.",
@@ -387,7 +373,7 @@ def _draw_neighbors(
         titles += [f"{found}\n{'right' if found == name else 'wrong'}" for found in train.names_N[nearest_M]]
     right = sum(title.endswith("right") for title in titles)
     results.draw(
-        figures.images(np.stack(pictures), titles, columns=6, size=1.3),
+        charts.images(np.stack(pictures), titles, columns=6, size=120),
         "neighbors",
         title="Six test photographs and their nearest neighbors",
         caption="Left the test photograph, then the five training photographs whose pixels are nearest. "

@@ -13,12 +13,15 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from widemax import charts
+from widemax.charts import Panel
 from widemax.heads import ExactHead
 from widemax.numerics import softmax
 from widemax.optim import Momentum
-from widemax.recipes import figures, numpy_cnn
+from widemax.recipes import numpy_cnn
 from widemax.recipes.base import Recipe, Results, recipes
-from widemax.recipes.digits import Digits, descend, draw_mistakes, image_encoder, read_digits, signed_images
+from widemax.recipes.digits import draw_mistakes, read_digits, signed_images
+from widemax.recipes.images import Images, descend, image_encoder
 from widemax.recipes.known import Known
 
 Array = NDArray[Any]
@@ -115,7 +118,7 @@ class Net(nn.Module):
         return numpy_cnn.Weights(*(tensor.detach().numpy() for tensor in tensors))
 
 
-def fit(net: Net, digits: Digits, *, epochs: int, seed: int) -> list[float]:
+def fit(net: Net, digits: Images, *, epochs: int, seed: int) -> list[float]:
     """Momentum 0.5, after 20 steps 0.95; rate 0.1, halved after each epoch; the cost of each batch of 256."""
     optimizer = Momentum(net.parameters(), lr=0.1, momentum=0.5)
     generator = torch.Generator().manual_seed(seed)
@@ -134,7 +137,7 @@ def fit(net: Net, digits: Digits, *, epochs: int, seed: int) -> list[float]:
     return costs_N
 
 
-def check_by_autograd(digits: Digits, *, seed: int) -> float:
+def check_by_autograd(digits: Images, *, seed: int) -> float:
     """Largest difference of logits, cost, error and gradient, relative to the largest number of each."""
     net = Net(seed).double()
     weights, images_BHW, labels_B = net.in_numpy(), digits.unit.double(), digits.labels_N
@@ -157,7 +160,7 @@ def check_by_autograd(digits: Digits, *, seed: int) -> float:
     )
 
 
-def check_by_differences(digits: Digits, *, seed: int) -> float:
+def check_by_differences(digits: Images, *, seed: int) -> float:
     """‖numerical − formula‖ / ‖numerical + formula‖ with 2 filters and means of 5 by 5, as in cnnTrain.m."""
     weights = Net(seed, filters=2, pool=5).double().in_numpy()
     images_BHW, labels_B = digits.unit.double().numpy(), digits.labels_N.numpy()
@@ -187,17 +190,17 @@ def differences(cost: Callable[[], float], array: Array, step: float = 1e-4) -> 
 class ModernNet(nn.Module):
     """Three layers of rectified convolutions, two dense layers and an exact head, on shifted images."""
 
-    def __init__(self, digits: Digits, *, seed: int) -> None:
+    def __init__(self, digits: Images, *, seed: int) -> None:
         super().__init__()
         torch.manual_seed(seed)
         self.encoder = image_encoder(digits, seed=seed, **ENCODER)
         self.head = ExactHead(10, ENCODER["dim"])
 
-    def forward(self, digits: Digits) -> Tensor:
+    def forward(self, digits: Images) -> Tensor:
         return self.head(self.encoder(digits.features), digits.labels_N)  # type: ignore[no-any-return]  # as above
 
     @torch.no_grad()
-    def probs(self, digits: Digits) -> Array:
+    def probs(self, digits: Images) -> Array:
         """[B, C] probability of each class."""
         return np.asarray(softmax(self.head.logits(self.encoder(digits.features))))
 
@@ -213,17 +216,16 @@ def _draw_filters(results: Results, filters_FKK: Array) -> None:
 
 
 def _draw_costs(results: Results, costs_N: list[float]) -> None:
-    figure, (panel,) = figures.panels("", width=7.0, height=3.8)
     steps_N = np.arange(1, len(costs_N) + 1)
     means_N: Array = np.convolve(costs_N, np.full(20, 1 / 20), mode="valid")
     series: dict[str, Any] = {
         "a batch of 256": (steps_N, costs_N),
         "mean of 20 batches": (steps_N[9:-10], means_N),
     }
-    figures.lines(panel, series, x="step", y="cost (nats)", log_y=True)
-    panel.get_lines()[0].set(linewidth=0.8, alpha=0.6)
+    panel = Panel(width=672, x="step", y="cost (nats)", log_y=True)
+    panel.lines(series, thin=["a batch of 256"])
     results.draw(
-        figure,
+        charts.figure(panel),
         "costs",
         title="Training of the network of the exercise",
         caption="The rate is halved after each third of the steps.",

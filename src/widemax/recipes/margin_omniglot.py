@@ -15,13 +15,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from widemax import charts
 from widemax.auxiliaries import CenterLoss
+from widemax.charts import Panel
 from widemax.data import resolve
 from widemax.heads import ExactHead
 from widemax.heads.scores import ArcFace, CosFace
-from widemax.recipes import figures
 from widemax.recipes.base import Recipe, Results, recipes
-from widemax.recipes.digits import Digits, descend, image_encoder
+from widemax.recipes.images import Images, descend, image_encoder
 from widemax.recipes.known import Known
 from widemax.recipes.verification import Alike
 from widemax.search import ExactIndex
@@ -125,11 +126,11 @@ class Characters:
         kept_C = np.isin(self.alphabets, list(alphabets))
         return Characters(self.names_C[kept_C], self.pixels_CKHW[torch.from_numpy(kept_C)])
 
-    def drawings(self, writers: slice) -> Digits:
+    def drawings(self, writers: slice) -> Images:
         """What some writers drew, character by character; labels are places of characters."""
         pixels_CKHW = self.pixels_CKHW[:, writers]
         labels_B = torch.arange(len(self)).repeat_interleave(pixels_CKHW.shape[1])
-        return Digits(pixels_CKHW.flatten(0, 1), labels_B)
+        return Images(pixels_CKHW.flatten(0, 1), labels_B)
 
 
 def read_characters() -> Characters:
@@ -160,14 +161,14 @@ class Net(nn.Module):
         self.head = ExactHead(len(characters), ENCODER["dim"], **head)
         self.center_loss = CenterLoss(len(characters), ENCODER["dim"], strength=center)
 
-    def forward(self, drawings: Digits) -> Tensor:
+    def forward(self, drawings: Images) -> Tensor:
         """The loss of a batch."""
         hidden_BD = self.encoder(drawings.features)
         loss = self.head(hidden_BD, drawings.labels_N)
         return loss + self.center_loss(hidden_BD, drawings.labels_N).mean()  # type: ignore[no-any-return]  # torch calls forward
 
     @torch.no_grad()
-    def accuracy(self, drawings: Digits) -> float:
+    def accuracy(self, drawings: Images) -> float:
         """Share of drawings whose character the head names."""
         guesses_B = self.head.logits(self.encoder(drawings.features)).argmax(1)
         return float((guesses_B == drawings.labels_N).double().mean())
@@ -336,17 +337,17 @@ def _find(
 
 
 def _draw_verification(results: Results, trials: Mapping[str, Trial]) -> None:
-    figure, (panel,) = figures.panels("", width=8.5, height=4.6)
     series = {name: (RATES_N, trial.alike.accepted(RATES_N)) for name, trial in trials.items()}
-    figures.lines(
-        panel,
-        series,
+    panel = Panel(
+        width=816,
+        height=440,
         x="different characters accepted (FAR)",
         y="same characters accepted (TAR)",
         log_x=True,
     )
+    panel.lines(series)
     results.draw(
-        figure,
+        charts.figure(panel),
         "verification",
         title="The same character or not?",
         caption="Pairs of drawings are taken for one character where the cosine of their vectors is large "
@@ -359,12 +360,12 @@ def _draw_verification(results: Results, trials: Mapping[str, Trial]) -> None:
 def _draw_one_shot(
     results: Results, measures: Mapping[str, Mapping[str, float]], num_characters: int
 ) -> None:
-    figure, (panel,) = figures.panels("", width=8.5, height=4.4)
     shares = {name: list(values.values())[2:] for name, values in measures.items()}
     groups = [f"{WAYS} characters of one alphabet", f"{num_characters} characters of all alphabets"]
-    figures.bars(panel, groups, shares, y="named right (share)", digits=3)
+    panel = Panel(width=816, height=420, y="named right (share)")
+    panel.bars(groups, shares, digits=3)
     results.draw(
-        figure,
+        charts.figure(panel),
         "one-shot",
         title="One-shot: which character is it, from one drawing of each?",
         caption="A drawing by another writer gets the name of the known drawing with the largest cosine. "
@@ -389,7 +390,7 @@ def _draw_queries(
         verdicts = np.where(trials[name].right_TQ[trial, queries], "right", "wrong")
         titles += [f"{name}:\n{verdict}" for verdict in verdicts]
     results.draw(
-        figures.images(255 - np.concatenate(images), titles, columns=10, size=1.0),
+        charts.images(255 - np.concatenate(images), titles, columns=10),
         "queries",
         title="One trial, seen",
         caption="Ten queries by one writer; below each the same character by the writer whose drawings are "
@@ -402,9 +403,9 @@ def _draw_queries(
 
 
 def _draw_cosines(results: Results, trials: Mapping[str, Trial]) -> None:
-    figure, axes = figures.panels(*trials, columns=3, width=4.0, height=3.2)
+    panels = [Panel(name, width=384, height=310, x="cosine", y="density") for name in trials]
     middles_N = (EDGES_N[:-1] + EDGES_N[1:]) / 2
-    for panel, trial in zip(axes, trials.values(), strict=True):
+    for panel, trial in zip(panels, trials.values(), strict=True):
         series = {
             "same character": trial.alike.same_P,
             "different characters": trial.alike.different_Q,
@@ -413,9 +414,9 @@ def _draw_cosines(results: Results, trials: Mapping[str, Trial]) -> None:
             name: (middles_N, np.histogram(cosines, EDGES_N, density=True)[0])
             for name, cosines in series.items()
         }
-        figures.lines(panel, curves, x="cosine", y="density", legend=panel is axes[0])
+        panel.lines(curves)
     results.draw(
-        figure,
+        charts.figure(*panels, columns=3),
         "cosines",
         title="Cosines of pairs of drawings",
         caption="How often each cosine occurs among pairs of one character and pairs of two. The less the "

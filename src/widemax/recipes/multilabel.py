@@ -18,9 +18,11 @@ from sklearn.metrics import f1_score, hamming_loss
 from sklearn.multiclass import OneVsRestClassifier
 from torch import Tensor, nn
 
+from widemax import charts
+from widemax.charts import Panel
+from widemax.classes import Classes
 from widemax.data import get, sets
 from widemax.heads import ExactHead, SeveralLabels
-from widemax.recipes import figures
 from widemax.recipes.base import Recipe, Results, recipes
 from widemax.recipes.known import Known
 
@@ -140,7 +142,7 @@ class Net(nn.Module):
         counts_C = torch.tensor(rows.targets_BC.sum(axis=0))
         num_features = rows.features_BF.shape[1]
         self.body = nn.Sequential(nn.Dropout(0.25), nn.Linear(num_features, 512), nn.ReLU(), nn.Dropout(0.5))
-        self.head = ExactHead(len(counts_C), 512, counts_C, len(rows.labels), loss=loss)
+        self.head = ExactHead(Classes(len(counts_C), counts_C, len(rows.labels)), 512, loss=loss)
 
     def forward(self, features_BF: Tensor, labels: SeveralLabels) -> Tensor:
         return self.head(self.body(features_BF), labels)  # type: ignore[no-any-return]  # torch calls forward
@@ -275,10 +277,10 @@ def _draw_scores(
         "softmax, one threshold": softmax.probs_BC > softmax.threshold,
     }
     series = {what: f_scores(targets_BC, given_BC) for what, given_BC in given.items()}
-    figure, (panel,) = figures.panels(name.capitalize(), width=9.0, height=4.4)
-    figures.bars(panel, [f"{kind} F1" for kind in F_SCORES], series, y="F1 on the test rows")
+    panel = Panel(width=864, height=420, y="F1 on the test rows")
+    panel.bars([f"{kind} F1" for kind in F_SCORES], series)
     results.draw(
-        figure,
+        charts.figure(panel),
         f"scores-{name}",
         title=f"{name.capitalize()}: F-scores",
         caption="Micro F1 counts all decisions together; macro F1 averages labels, example F1 rows.",
@@ -291,16 +293,15 @@ def _draw_scores(
 def _draw_correlations(
     results: Results, name: str, names: list[str], targets_BC: Array, probs_BC: Array
 ) -> None:
-    figure, axes = figures.panels(
-        "Labels of the training rows", "Probabilities of the test rows", width=6.0, height=5.2
-    )
+    headings = ("Labels of the training rows", "Probabilities of the test rows")
+    panels = [Panel(heading, width=560, height=490) for heading in headings]
     # Class2 before Class10.
     order = sorted(range(len(names)), key=lambda place: [*map(_number, re.split(r"(\d+)", names[place]))])
     names = [names[place] for place in order]
     correlations = [np.corrcoef(values_BC[:, order], rowvar=False) for values_BC in (targets_BC, probs_BC)]
-    for panel, values_CC in zip(axes, correlations, strict=True):
+    for panel, values_CC in zip(panels, correlations, strict=True):
         off_CC = np.where(np.eye(len(names), dtype=bool), np.nan, values_CC)
-        figures.heatmap(panel, off_CC, rows=names, columns=names, limit=1.0, unit="correlation")
+        panel.cells(off_CC, rows=names, columns=names, limit=1.0, unit="correlation")
     pair = np.unravel_index(np.abs(np.triu(correlations[0], 1)).argmax(), correlations[0].shape)
     first, second = (names[place] for place in pair)
     strongest = [float(values_CC[pair]) for values_CC in correlations]
@@ -309,7 +310,7 @@ def _draw_correlations(
         f"correlate by {strongest[1]:.2f}"
     )
     results.draw(
-        figure,
+        charts.figure(*panels),
         f"correlations-{name}",
         title=f"{name.capitalize()}: which labels go together",
         caption="Sigmoids judge each label by itself, yet one hidden layer under all of them learns what "
@@ -324,15 +325,14 @@ def _number(word: str) -> int | str:
 
 
 def _draw_thresholds(results: Results, answers: Mapping[str, Mapping[str, Answers]]) -> None:
-    titles = [name.capitalize() for name in answers]
-    figure, axes = figures.panels(*titles, columns=min(len(titles), 2), width=5.0, height=3.4)
-    for panel, (name, kinds) in zip(axes, answers.items(), strict=True):
+    panels = [Panel(name.capitalize(), x="threshold", y="micro F1", log_x=True) for name in answers]
+    for panel, (name, kinds) in zip(panels, answers.items(), strict=True):
         _, test, _ = read(name)
         series = {kind: (THRESHOLDS_N, micro_f1(kinds[kind].probs_BC, test.targets_BC)) for kind in kinds}
-        figures.lines(panel, series, x="threshold", y="micro F1", log_x=True, legend=panel is axes[0])
-        figures.mark(panel, 0.5, "0.5", height=0.95)
+        panel.lines(series)
+        panel.mark(0.5, "0.5", height=0.95)
     results.draw(
-        figure,
+        charts.figure(*panels, columns=min(len(panels), 2)),
         "thresholds",
         title="Micro F1 by threshold, on the test rows",
         caption="The thin line is 0.5, the threshold for the fewest wrong decisions; F1 is best below it. A "

@@ -9,9 +9,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from widemax import charts
+from widemax.charts import Panel
 from widemax.losses import cross_entropy
 from widemax.numerics import log_softmax, softmax
-from widemax.recipes import figures
 from widemax.recipes.base import Recipe, Results, recipes
 from widemax.recipes.known import Known
 
@@ -163,8 +164,8 @@ def _errors(function: Callable[[Array], Array], logits_NBC: Array, truth_NBC: Ar
 def _draw_errors(results: Results, num_offsets: int, generator: np.random.Generator) -> None:
     base_BC = generator.normal(size=(16, 10))
     worst = 0.0
-    figure, axes = figures.panels(*DTYPES, width=4.2)
-    for panel, (name, dtype) in zip(axes, DTYPES.items(), strict=True):
+    panels = []
+    for name, dtype in DTYPES.items():
         offsets_N = np.linspace(-1.5, 1.5, num_offsets) * np.log(np.finfo(dtype).max)
         # What the type makes of the logits is given; only what a softmax adds to it is its error.
         logits_NBC = (base_BC + offsets_N[:, None, None]).astype(dtype)
@@ -175,20 +176,15 @@ def _draw_errors(results: Results, num_offsets: int, generator: np.random.Genera
         textbook_N = _errors(textbook_softmax, logits_NBC, truth_NBC)
         precision = float(np.finfo(dtype).eps)
         worst = max(worst, float(stable_N.max()) / precision)
-        figures.shade(panel, offsets_N, np.isnan(textbook_N), name="the textbook's is NaN")
+        labels = ("offset added to all logits", "largest relative error")
+        limits = (precision / 30, precision * 3e3)
+        panels.append(Panel(name, *labels, width=400, log_y=True, y_range=limits))
+        panels[-1].shade(offsets_N, np.isnan(textbook_N), name="the textbook's is NaN")
         series = {"maximum subtracted": stable_N, "as the textbook writes it": textbook_N}
-        figures.lines(
-            panel,
-            {which: (offsets_N, error_N) for which, error_N in series.items()},
-            x="offset added to all logits",
-            y="largest relative error",
-            log_y=True,
-            legend=name == "float16",
-        )
-        panel.set_ylim(precision / 30, precision * 3e3)
+        panels[-1].lines({which: (offsets_N, error_N) for which, error_N in series.items()})
     results.obtain("largest error at any offset with the maximum subtracted, in eps", worst)
     results.draw(
-        figure,
+        charts.figure(*panels),
         "errors",
         title="The same logits, moved",
         caption="Relative error of softmax when a number is added to all logits, for each type of number.",
@@ -208,26 +204,20 @@ def _gradient(gaps_N: Array, dtype: type[np.floating[Any]], *, from_logits: bool
 
 
 def _draw_gradients(results: Results) -> None:
-    figure, axes = figures.panels(*DTYPES, width=4.2, height=3.4)
-    for panel, (name, dtype) in zip(axes, DTYPES.items(), strict=True):
+    labels = ("right class: logit below the other by", "size of the gradient")
+    panels = [Panel(name, *labels, width=400, height=330, y_range=(-0.05, 1.12)) for name in DTYPES]
+    for panel, (name, dtype) in zip(panels, DTYPES.items(), strict=True):
         gaps_N = np.linspace(0, 1.3, 521) * SMALLEST[name]
         through_N = _gradient(gaps_N, dtype, from_logits=False)
-        figures.shade(panel, gaps_N, np.isnan(through_N), name="through probabilities: NaN")
+        panel.shade(gaps_N, np.isnan(through_N), name="through probabilities: NaN")
         series = {
             "from logits": _gradient(gaps_N, dtype, from_logits=True),
             "through probabilities": through_N,
         }
-        figures.lines(
-            panel,
-            {form: (gaps_N, size_N) for form, size_N in series.items()},
-            x="right class: logit below the other by",
-            y="size of the gradient",
-            legend=name == "float16",
-        )
-        figures.mark(panel, SMALLEST[name], "loss inf", height=0.5)
-        panel.set_ylim(-0.05, 1.12)
+        panel.lines({form: (gaps_N, size_N) for form, size_N in series.items()})
+        panel.mark(SMALLEST[name], "loss inf", height=0.5)
     results.draw(
-        figure,
+        charts.figure(*panels),
         "gradients",
         title="What a wrong answer teaches",
         caption="The gradient of −log p for the right class. Through probabilities it becomes NaN and "

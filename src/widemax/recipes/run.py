@@ -13,7 +13,6 @@ import torch
 
 from widemax.data import get
 from widemax.errors import UsageError
-from widemax.recipes import figures
 from widemax.recipes.base import Recipe, Results, recipes
 from widemax.recipes.page import page
 
@@ -52,14 +51,13 @@ def run_recipe(
 
     Raises:
         UnknownNameError: there is no such recipe.
-        UsageError: the folder already holds something, or matplotlib is not installed.
+        UsageError: the folder already holds something.
         DataError: a data set is not at hand.
 
     Example:
         >>> outcome = run_recipe("overflow", folder=Path("recipe-overflow"))  # doctest: +SKIP
     """
     recipe = recipes[name]()
-    figures.check_installed()
     for data_set in recipe.data:
         get(data_set)
     _clear(folder, overwrite=overwrite)

@@ -4,8 +4,9 @@ from pathlib import Path
 
 import numpy as np
 
+from widemax import charts
+from widemax.charts import Panel
 from widemax.numerics import sigmoid, softmax
-from widemax.recipes import figures
 from widemax.recipes.base import Recipe, Results, recipes
 from widemax.recipes.known import Known
 
@@ -91,10 +92,10 @@ def _draw_bars(results: Results) -> None:
         f"softmax, sum {softmax(LOGITS_C).sum():.2f}": softmax(LOGITS_C),
     }
     names = [f"{name}\n{logit:g}".replace("-", "−") for name, logit in zip(CLASSES, LOGITS_C, strict=True)]
-    figure, (panel,) = figures.panels("", width=7.5, height=4.2)
-    figures.bars(panel, names, probs, y="probability", x="class and its logit")
+    panel = Panel(width=720, height=400, x="class and its logit", y="probability")
+    panel.bars(names, probs)
     results.draw(
-        figure,
+        charts.figure(panel),
         "bars",
         title="The same logits, two answers",
         caption="Sigmoids answer four questions; a softmax answers one.",
@@ -106,19 +107,16 @@ def _draw_sweep(results: Results) -> None:
     raised_N = np.linspace(-4, 8, 121)
     logits_NC = np.repeat(LOGITS_C[None], len(raised_N), axis=0)
     logits_NC[:, -1] = raised_N
-    figure, axes = figures.panels("sigmoid: the others stay", "softmax: the others give way")
-    for panel, function in zip(axes, (sigmoid, softmax), strict=True):
+    panels = []
+    for heading, function in (
+        ("sigmoid: the others stay", sigmoid),
+        ("softmax: the others give way", softmax),
+    ):
         probs_NC = function(logits_NC)
-        figures.lines(
-            panel,
-            {name: (raised_N, probs_NC[:, place]) for place, name in enumerate(CLASSES)},
-            x=f"logit of {CLASSES[-1]}",
-            y="probability",
-            legend=panel is axes[0],
-        )
-        panel.set_ylim(-0.03, 1.03)
+        panels.append(Panel(heading, x=f"logit of {CLASSES[-1]}", y="probability", y_range=(-0.03, 1.03)))
+        panels[-1].lines({name: (raised_N, probs_NC[:, place]) for place, name in enumerate(CLASSES)})
     results.draw(
-        figure,
+        charts.figure(*panels),
         "sweep",
         title="One logit rises",
         caption="Left, the other classes keep their probabilities; right, they share what is left.",

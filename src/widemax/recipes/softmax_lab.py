@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 from sklearn.datasets import make_blobs
 from torch import Tensor, nn
 
+from widemax import charts
+from widemax.charts import Panel
 from widemax.losses import cross_entropy
 from widemax.numerics import softmax
-from widemax.recipes import figures
 from widemax.recipes.base import Recipe, Results, recipes
 from widemax.recipes.known import Known
 
@@ -138,16 +139,14 @@ def _draw_regions(
     right, top = points_B2.max(axis=0) + 0.5
     xs, ys = np.meshgrid(np.linspace(left, right, 400), np.linspace(bottom, top, 300))
     places_N2 = torch.tensor(np.stack([xs.ravel(), ys.ravel()], axis=1), dtype=torch.float32)
-    figure, axes = figures.panels(*(form.capitalize() for form in nets), width=5.6, height=4.4)
-    for panel, net in zip(axes, nets.values(), strict=True):
+    names = [f"class {place}" for place in range(len(CENTERS))]
+    panels = [Panel(form.capitalize(), width=540, height=430, x="feature 1", y="feature 2") for form in nets]
+    for panel, net in zip(panels, nets.values(), strict=True):
         classes_HW = net(places_N2).argmax(1).reshape(xs.shape)
-        figures.regions(panel, classes_HW, extent=(left, right, bottom, top))
-        names = [f"class {place}" for place in range(len(CENTERS))]
-        figures.scatter(
-            panel, points_B2, labels_B, names, x="feature 1", y="feature 2", legend=panel is axes[0]
-        )
+        panel.regions(classes_HW, extent=(left, right, bottom, top))
+        panel.scatter(points_B2, labels_B, names)
     results.draw(
-        figure,
+        charts.figure(*panels),
         "regions",
         title="Where each class is the most probable",
         caption="The ground is the class a net gives, the points are the data.",
@@ -156,11 +155,11 @@ def _draw_regions(
 
 
 def _draw_training(results: Results, curves: dict[str, list[float]]) -> None:
-    figure, (panel,) = figures.panels("", width=6.5, height=3.8)
     series = {form: (range(1, len(losses) + 1), losses) for form, losses in curves.items()}
-    figures.lines(panel, series, x="epoch", y="mean loss (nats)", markers=True)
+    panel = Panel(width=624, x="epoch", y="mean loss (nats)")
+    panel.lines(series, markers=True)
     results.draw(
-        figure,
+        charts.figure(panel),
         "training",
         title="Training loss",
         caption="The same steps up to rounding: the curves lie on each other.",
@@ -174,12 +173,12 @@ def _draw_scaled(results: Results, logits_BC: Tensor, labels_B: Tensor) -> None:
     for form, loss in (("from logits", cross_entropy), ("through probabilities", through_probabilities)):
         means_N = [float(loss(logits_BC * float(scale), labels_B).mean()) for scale in scales_N]
         series[form] = (scales_N, means_N)
-    figure, (panel,) = figures.panels("", width=6.5, height=3.8)
-    figures.lines(panel, series, x="logits multiplied by", y="mean loss (nats)", log_x=True, log_y=True)
+    panel = Panel(width=624, x="logits multiplied by", y="mean loss (nats)", log_x=True, log_y=True)
+    panel.lines(series)
     last = scales_N[np.isfinite(series["through probabilities"][1])][-1]
-    figures.mark(panel, last, "inf from here", height=0.06)
+    panel.mark(last, "inf from here", height=0.06)
     results.draw(
-        figure,
+        charts.figure(panel),
         "scaled",
         title="The same net with larger logits",
         caption="In float32. Where the dashed curve ends, one row's probability is 0 and the mean is inf.",

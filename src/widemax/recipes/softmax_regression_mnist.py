@@ -17,7 +17,8 @@ from widemax.estimators import SoftmaxRegression
 from widemax.losses import cross_entropy
 from widemax.numerics import softmax
 from widemax.recipes.base import Recipe, Results, recipes
-from widemax.recipes.digits import NAMES, Digits, draw_mistakes, read_digits, signed_images
+from widemax.recipes.digits import NAMES, draw_mistakes, read_digits, signed_images
+from widemax.recipes.images import Images
 from widemax.recipes.known import Known
 
 Array = NDArray[Any]
@@ -69,12 +70,12 @@ class SoftmaxRegressionMnist(Recipe):
         return results
 
 
-def rows_of(digits: Digits) -> Array:
+def rows_of(digits: Images) -> Array:
     """[N, D] pixels between 0 and 1."""
     return digits.unit.flatten(1).numpy()
 
 
-def fit(digits: Digits, *, seed: int) -> SoftmaxRegression:
+def fit(digits: Images, *, seed: int) -> SoftmaxRegression:
     """The optimum; the estimator's C is 1 / (λ N)."""
     model = SoftmaxRegression(C=1 / (DECAY * len(digits)), fit_intercept=False, tol=1e-6, random_state=seed)
     return model.fit(rows_of(digits), digits.labels_N.numpy())
@@ -91,7 +92,7 @@ def gradient(weight_CD: Tensor, rows_ND: Tensor, labels_N: Tensor) -> Tensor:
     return DECAY * weight_CD - errors_NC.T @ rows_ND / len(labels_N)
 
 
-def check_gradient(digits: Digits, *, seed: int) -> float:
+def check_gradient(digits: Images, *, seed: int) -> float:
     """‖numerical − formula‖ / ‖numerical + formula‖ on images of 7 by 7 pixels, in float64."""
     rows_ND = avg_pool2d(digits.unit.double(), 4).flatten(1)
     generator = torch.Generator().manual_seed(seed)
@@ -109,7 +110,7 @@ def check_gradient(digits: Digits, *, seed: int) -> float:
     return float((numerical_CD - formula_CD).norm() / (numerical_CD + formula_CD).norm())
 
 
-def lbfgs(digits: Digits) -> tuple[int, float]:
+def lbfgs(digits: Images) -> tuple[int, float]:
     """Iterations taken, at most 100, and the objective they reach: the way of the exercise."""
     rows_ND, labels_N = digits.unit.flatten(1), digits.labels_N
 

@@ -8,6 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from widemax.classes import MOVED, Classes
 from widemax.errors import ConfigError, UsageError
 from widemax.registry import Registry, Spec
 
@@ -70,8 +71,7 @@ class Sampler(ABC):
     draw, that says they are the mean counts.
 
     Args:
-        num_classes: candidates come from [0, num_classes).
-        class_counts: [C] how often each class occurs in the training data; needed by some members.
+        num_classes: candidates come from [0, num_classes); some members need the counts of ``Classes``.
 
     Attributes:
         approximation: why expected counts are not exact, or None if they are.
@@ -82,8 +82,8 @@ class Sampler(ABC):
     approximation: str | None = None
     uses_labels: bool = False
 
-    def __init__(self, num_classes: int, class_counts: Tensor | None = None) -> None:
-        self.num_classes = num_classes
+    def __init__(self, num_classes: int | Classes) -> None:
+        self.num_classes = Classes.of(num_classes).num
 
     @abstractmethod
     def propose(
@@ -131,40 +131,36 @@ def needed(query: Query | None, name: str) -> Query:
     return query
 
 
-def needed_counts(class_counts: Tensor | None, num_classes: int, name: str) -> Tensor:
+def needed_counts(num_classes: int | Classes, name: str) -> Tensor:
     """The class counts, which a sampler that follows the data cannot do without.
 
     Raises:
-        ConfigError: there are none, or not one for each class.
+        ConfigError: there are none.
     """
-    if class_counts is None:
+    counts_C = Classes.of(num_classes).counts
+    if counts_C is None:
         raise ConfigError(
-            f"the sampler {name!r} needs class_counts; pass them, or use the sampler 'uniform' "
-            "(or 'log_uniform' when class ids are sorted by frequency)."
+            f"the sampler {name!r} needs class counts; pass Classes(num_classes, counts) in place of "
+            "num_classes, or use the sampler 'uniform' (or 'log_uniform' when class ids are sorted by "
+            "frequency)."
         )
-    if class_counts.shape != (num_classes,):
-        raise ConfigError(
-            f"class_counts must hold one count for each of {num_classes} classes; "
-            f"got shape {tuple(class_counts.shape)}."
-        )
-    return class_counts
+    return counts_C
 
 
-samplers: Registry[type[Sampler]] = Registry("sampler", "widemax.samplers")
+samplers: Registry[type[Sampler]] = Registry("sampler", "widemax.samplers", moved=MOVED)
 
 
-def build_sampler(spec: Spec | Sampler, num_classes: int, class_counts: Tensor | None = None) -> Sampler:
-    """A sampler from its name, or from a table of its kind and options as a config holds it.
+def build_sampler(spec: Spec | type[Sampler] | Sampler, num_classes: int | Classes) -> Sampler:
+    """A sampler from its name, its class, or a table of its kind and options; a sampler is itself.
 
     Raises:
-        ConfigError: a table without a kind, or options the member does not have.
+        ConfigError: a table without a kind.
+        OptionError: options the member does not have, or wrong values.
         UnknownNameError: no such sampler.
 
     Example:
         >>> build_sampler({"kind": "uniform", "duplicates": "keep"}, 10).duplicates
         'keep'
     """
-    if isinstance(spec, Sampler):
-        return spec
-    name, options = samplers.choose(spec)
-    return samplers[name](num_classes, class_counts, **options)
+    sampler: Sampler = samplers.build(spec, num_classes)
+    return sampler

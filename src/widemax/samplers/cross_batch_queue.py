@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+from widemax.classes import Classes
 from widemax.samplers.base import Proposal, Query, Sampler, needed_counts, samplers
 from widemax.samplers.in_batch import ClassFrequencies, LabelDuplicates, label_probs, log_label_count
 from widemax.samplers.replacement import uniform_float64
@@ -31,16 +32,14 @@ class CrossBatchQueue(Sampler):
     nothing.
 
     Args:
-        num_classes: labels lie in [0, num_classes).
-        class_counts: [C] how often each class occurs in the training data; a class without a row counts as
-            one.
+        num_classes: ``Classes`` with counts, where a class without a row counts as one.
         duplicates: whether a class that stands in the queue several times is one candidate or several.
 
     Raises:
-        ConfigError: no class counts, or not one a class.
+        ConfigError: classes without counts.
 
     Example:
-        >>> sampler = CrossBatchQueue(9, torch.tensor([0, 0, 0, 0, 0, 0, 0, 0, 1]), duplicates="keep")
+        >>> sampler = CrossBatchQueue(Classes(9, torch.eye(9)[8]), duplicates="keep")
         >>> generator = torch.Generator()
         >>> sampler.draw(torch.tensor([3, 5]), 3, generator=generator).class_ids
         tensor([8, 8, 8])
@@ -53,13 +52,12 @@ class CrossBatchQueue(Sampler):
 
     def __init__(
         self,
-        num_classes: int,
-        class_counts: Tensor | None = None,
+        num_classes: int | Classes,
         *,
         duplicates: LabelDuplicates = "drop",
     ) -> None:
-        super().__init__(num_classes, class_counts)
-        counts_C = needed_counts(class_counts, num_classes, "cross_batch_queue")
+        super().__init__(num_classes)
+        counts_C = needed_counts(num_classes, "cross_batch_queue")
         self.duplicates = duplicates
         self.frequencies = ClassFrequencies(counts_C)
         self._cumulative_C = counts_C.cumsum(0, dtype=torch.float64)

@@ -1,8 +1,12 @@
 """Classes as often as the training data have them, flattened by a power. Shapes: S sampled, C classes."""
 
+from typing import Annotated
+
 import torch
+from pydantic import Field
 from torch import Tensor
 
+from widemax.classes import Classes
 from widemax.samplers.base import needed_counts, samplers
 from widemax.samplers.replacement import Duplicates, ReplacementSampler, uniform_float64
 
@@ -19,16 +23,15 @@ class Frequency(ReplacementSampler):
     the model.
 
     Args:
-        num_classes: candidates come from [0, num_classes).
-        class_counts: [C] how often each class occurs in the training data.
+        num_classes: ``Classes`` with counts; candidates come from all of them.
         alpha: the power: 0 is uniform, 1 follows the data.
         duplicates: what happens to a class drawn several times.
 
     Raises:
-        ConfigError: no class counts, or not one a class.
+        ConfigError: classes without counts.
 
     Example:
-        >>> Frequency(2, torch.tensor([16, 0])).probs(torch.tensor([0, 1])).numpy().round(4)
+        >>> Frequency(Classes(2, torch.tensor([16, 0]))).probs(torch.tensor([0, 1])).numpy().round(4)
         array([0.8889, 0.1111])
 
     Source: Mikolov et al. 2013, "Distributed Representations of Words and Phrases", §2.2 (α = 3/4).
@@ -36,14 +39,13 @@ class Frequency(ReplacementSampler):
 
     def __init__(
         self,
-        num_classes: int,
-        class_counts: Tensor | None = None,
+        num_classes: int | Classes,
         *,
-        alpha: float = 0.75,
+        alpha: Annotated[float, Field(ge=0.0)] = 0.75,
         duplicates: Duplicates = "drop",
     ) -> None:
-        super().__init__(num_classes, class_counts, duplicates=duplicates)
-        counts_C = needed_counts(class_counts, num_classes, "frequency")
+        super().__init__(num_classes, duplicates=duplicates)
+        counts_C = needed_counts(num_classes, "frequency")
         self.alpha = alpha
         weights_C = counts_C.clamp(min=1).double().pow_(alpha)
         self._cumulative_C = weights_C.cumsum_(0)

@@ -7,6 +7,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from widemax.classes import Classes
 from widemax.registry import Spec
 from widemax.samplers.base import Proposal, Query, Sampler, build_sampler, needed, samplers
 
@@ -37,7 +38,6 @@ class HardNegatives(Sampler):
 
     Args:
         num_classes: candidates come from [0, num_classes).
-        class_counts: [C] how often each class occurs in the training data, if ``of`` needs it.
         of: the sampler of the pool.
         pool_factor: f, draws of the pool for each draw asked for; scoring them costs f times the logits.
         hard_share: h, the share of draws that goes to the highest scores.
@@ -58,15 +58,14 @@ class HardNegatives(Sampler):
 
     def __init__(
         self,
-        num_classes: int,
-        class_counts: Tensor | None = None,
+        num_classes: int | Classes,
         *,
         of: Spec = "uniform",
         pool_factor: Annotated[int, Field(ge=1)] = 4,
         hard_share: Annotated[float, Field(ge=0.0, le=1.0)] = 0.5,
     ) -> None:
-        super().__init__(num_classes, class_counts)
-        self.pool = build_sampler(of, num_classes, class_counts)
+        super().__init__(num_classes)
+        self.pool = build_sampler(of, num_classes)
         self.pool_factor = pool_factor
         self.hard_share = hard_share
         self.uses_labels = self.pool.uses_labels

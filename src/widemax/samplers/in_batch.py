@@ -7,7 +7,8 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from widemax.samplers.base import Proposal, Query, Sampler, needed_counts, samplers
+from widemax.classes import Classes
+from widemax.samplers.base import Proposal, Query, Sampler, samplers
 from widemax.samplers.count_min_sketch import CountMinSketch
 from widemax.samplers.replacement import log_at_least_once
 
@@ -41,18 +42,17 @@ class InBatch(Sampler):
     meet rare classes too mix it with "uniform".
 
     Args:
-        num_classes: labels lie in [0, num_classes).
-        class_counts: [C] how often each class occurs in the training data; a class without a row counts as
-            one.
+        num_classes: labels lie in [0, num_classes); with the counts of ``Classes``, a class without a row
+            counts as one.
         duplicates: whether a class that is the label of several rows stands there once or several times.
         sketch_width: cells in a row of the sketch, a power of two; 8 bytes a cell.
         sketch_depth: rows of the sketch.
 
     Raises:
-        ConfigError: class counts, but not one a class.
+        OptionError: an option out of its range.
 
     Example:
-        >>> sampler = InBatch(3, torch.tensor([50, 25, 25]), duplicates="keep")
+        >>> sampler = InBatch(Classes(3, torch.tensor([50, 25, 25])), duplicates="keep")
         >>> candidates = sampler.draw(torch.tensor([2, 0, 2]), 1, generator=torch.Generator())
         >>> candidates.class_ids, candidates.log_expected_count.exp().numpy().round(4)
         (tensor([0, 2, 2]), array([1. , 0.5, 0.5]))
@@ -65,21 +65,21 @@ class InBatch(Sampler):
 
     def __init__(
         self,
-        num_classes: int,
-        class_counts: Tensor | None = None,
+        num_classes: int | Classes,
         *,
         duplicates: LabelDuplicates = "drop",
         sketch_width: Annotated[int, Field(ge=1)] = 2**18,
         sketch_depth: Annotated[int, Field(ge=1)] = 4,
     ) -> None:
-        super().__init__(num_classes, class_counts)
+        super().__init__(num_classes)
         self.duplicates = duplicates
         self.frequencies: ClassFrequencies | CountMinSketch
-        if class_counts is None:
+        counts_C = Classes.of(num_classes).counts
+        if counts_C is None:
             self.frequencies = CountMinSketch(sketch_width, sketch_depth)
             self.approximation = "class frequencies are estimated from the labels seen so far"
         else:
-            self.frequencies = ClassFrequencies(needed_counts(class_counts, num_classes, "in_batch"))
+            self.frequencies = ClassFrequencies(counts_C)
 
     def propose(
         self, labels: Tensor, num_sampled: int, *, generator: torch.Generator, query: Query | None = None

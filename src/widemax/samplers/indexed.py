@@ -8,6 +8,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from widemax.classes import Classes
 from widemax.errors import DataError
 from widemax.samplers.base import Proposal, Query, Sampler, needed
 from widemax.samplers.replacement import Duplicates, ReplacementSampler
@@ -30,7 +31,6 @@ class IndexedSampler(Sampler):
 
     Args:
         num_classes: candidates come from [0, num_classes).
-        class_counts: unused; every sampler takes them.
         refresh_every: draws (training steps) an index serves.
         duplicates: what happens to a class drawn several times.
     """
@@ -39,13 +39,12 @@ class IndexedSampler(Sampler):
 
     def __init__(
         self,
-        num_classes: int,
-        class_counts: Tensor | None = None,
+        num_classes: int | Classes,
         *,
         refresh_every: RefreshEvery = 500,
         duplicates: Duplicates = "drop",
     ) -> None:
-        super().__init__(num_classes, class_counts)
+        super().__init__(num_classes)
         self.refresh_every = refresh_every
         self.duplicates = duplicates
         self._index: Index = {}

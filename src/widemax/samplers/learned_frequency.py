@@ -6,6 +6,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from widemax.classes import Classes
 from widemax.samplers.base import Proposal, Query, samplers
 from widemax.samplers.replacement import Duplicates, ReplacementSampler, uniform_float64
 
@@ -23,7 +24,6 @@ class LearnedFrequency(ReplacementSampler):
 
     Args:
         num_classes: candidates come from [0, num_classes).
-        class_counts: not used.
         uniform_share: u, the probability that a draw is from all classes.
         window: W, how many labels are remembered; 8 bytes a label.
         duplicates: what happens to a class drawn several times.
@@ -42,14 +42,13 @@ class LearnedFrequency(ReplacementSampler):
 
     def __init__(
         self,
-        num_classes: int,
-        class_counts: Tensor | None = None,
+        num_classes: int | Classes,
         *,
         uniform_share: Annotated[float, Field(gt=0.0, le=1.0)] = 0.1,
         window: Annotated[int, Field(ge=1, lt=2**31)] = 2**20,
         duplicates: Duplicates = "drop",
     ) -> None:
-        super().__init__(num_classes, class_counts, duplicates=duplicates)
+        super().__init__(num_classes, duplicates=duplicates)
         self.uniform_share = uniform_share
         self.window = window
         self._clear(torch.device("cpu"))

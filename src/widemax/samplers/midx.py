@@ -6,6 +6,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from widemax.classes import Classes
 from widemax.samplers.base import Query, samplers
 from widemax.samplers.indexed import Index, IndexedSampler, RefreshEvery, class_rows
 from widemax.samplers.replacement import Duplicates, ReplacementSampler, uniform_float64
@@ -37,7 +38,6 @@ class Midx(IndexedSampler):
 
     Args:
         num_classes: candidates come from [0, num_classes).
-        class_counts: unused; every sampler takes them.
         num_codewords: K, in each of the two codebooks (at most C are used).
         uniform_share: ε, the share of draws that takes every class alike, so that none is left out.
         refresh_every: draws (training steps) after which the codewords are found anew.
@@ -64,15 +64,14 @@ class Midx(IndexedSampler):
 
     def __init__(
         self,
-        num_classes: int,
-        class_counts: Tensor | None = None,
+        num_classes: int | Classes,
         *,
         num_codewords: Annotated[int, Field(ge=1)] = 64,
         uniform_share: Annotated[float, Field(gt=0.0, le=1.0)] = 0.05,
         refresh_every: RefreshEvery = 500,
         duplicates: Duplicates = "drop",
     ) -> None:
-        super().__init__(num_classes, class_counts, refresh_every=refresh_every, duplicates=duplicates)
+        super().__init__(num_classes, refresh_every=refresh_every, duplicates=duplicates)
         self.num_codewords = num_codewords
         self.uniform_share = uniform_share
 

@@ -6,6 +6,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from widemax.classes import Classes
 from widemax.errors import ConfigError
 from widemax.registry import Spec
 from widemax.samplers.base import Proposal, Query, Sampler, build_sampler, samplers
@@ -32,7 +33,6 @@ class Mixture(Sampler):
 
     Args:
         num_classes: candidates come from [0, num_classes).
-        class_counts: [C] how often each class occurs in the training data, for parts that need it.
         parts: the name of each part, or its table of kind and options.
         shares: how much of the draw each part gets, in any unit; None is the same for all. A part without a
             share is left out.
@@ -41,7 +41,7 @@ class Mixture(Sampler):
         ConfigError: not one share a part, a share below zero, or no part with a share.
 
     Example:
-        >>> sampler = Mixture(100, torch.arange(100), parts=("frequency", "uniform"), shares=(3, 1))
+        >>> sampler = Mixture(Classes(100, torch.arange(100)), parts=("frequency", "uniform"), shares=(3, 1))
         >>> generator = torch.Generator().manual_seed(0)
         >>> sampler.split(6), sampler.draw(torch.tensor([3]), 6, generator=generator).class_ids
         ([5, 1], tensor([ 1, 64, 77, 82, 95, 98]))
@@ -52,13 +52,12 @@ class Mixture(Sampler):
 
     def __init__(
         self,
-        num_classes: int,
-        class_counts: Tensor | None = None,
+        num_classes: int | Classes,
         *,
         parts: tuple[Spec, ...] = ("frequency", "uniform"),
         shares: tuple[Annotated[float, Field(ge=0)], ...] | None = None,
     ) -> None:
-        super().__init__(num_classes, class_counts)
+        super().__init__(num_classes)
         if shares is None:
             shares = (1.0,) * len(parts)
         if len(shares) != len(parts) or min(shares, default=0) < 0 or not 0 < sum(shares) < torch.inf:
@@ -67,7 +66,7 @@ class Mixture(Sampler):
                 f"and not only zeros; got {shares!r}."
             )
         chosen = [(spec, share) for spec, share in zip(parts, shares, strict=True) if share > 0]
-        self.parts = [build_sampler(spec, num_classes, class_counts) for spec, _ in chosen]
+        self.parts = [build_sampler(spec, num_classes) for spec, _ in chosen]
         self.shares = [share / sum(shares) for _, share in chosen]
         self.uses_labels = any(part.uses_labels for part in self.parts)
         reasons = [part.approximation for part in self.parts if part.approximation]

@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+from widemax.classes import Classes
 from widemax.errors import ConfigError
 from widemax.registry import Spec
 from widemax.samplers.base import Proposal, Query, Sampler, build_sampler, samplers
@@ -23,7 +24,6 @@ class Poisson(Sampler):
 
     Args:
         num_classes: candidates come from [0, num_classes).
-        class_counts: [C] how often each class occurs in the training data, if ``of`` needs it.
         of: the sampler whose single draw has distribution q.
 
     Raises:
@@ -37,11 +37,9 @@ class Poisson(Sampler):
     Source: TensorFlow, "Candidate Sampling Algorithms", sampled softmax, which assumes this sampling.
     """
 
-    def __init__(
-        self, num_classes: int, class_counts: Tensor | None = None, *, of: Spec = "frequency"
-    ) -> None:
-        super().__init__(num_classes, class_counts)
-        single = build_sampler(of, num_classes, class_counts)
+    def __init__(self, num_classes: int | Classes, *, of: Spec = "frequency") -> None:
+        super().__init__(num_classes)
+        single = build_sampler(of, num_classes)
         if not isinstance(single, ReplacementSampler) or single.state():
             raise ConfigError(
                 f"the sampler 'poisson' must be of one that draws a class at a time and does not learn; "

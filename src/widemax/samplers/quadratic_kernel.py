@@ -7,6 +7,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from widemax.classes import Classes
 from widemax.samplers.base import Query, samplers
 from widemax.samplers.indexed import CLASSES_AT_ONCE, Index, IndexedSampler, RefreshEvery, class_rows
 from widemax.samplers.replacement import Duplicates, ReplacementSampler, uniform_float64
@@ -26,9 +27,9 @@ class QuadraticKernel(IndexedSampler):
 
     q̄(y) = w_yᵀ F w_y + f,  F = (1/B) Σ_b α x_b x_bᵀ / Z_b,  f = (1/B) Σ_b 1 / Z_b,  Z_b = α x_bᵀMx_b + C.
 
-    Draws are exact, by rejection: propose y with probability ∝ λ·|w_y|² + f, λ ≥ the largest eigenvalue of
-    F, and accept it with probability q̄(y) / (λ·|w_y|² + f). In coordinates in which M is the identity,
-    Σ_i |w_i|² = E and λ ≤ 1, so a draw takes at most E + 1 proposals in the mean, whatever the weights are.
+    Draws are exact, by rejection: propose y with probability ∝ λ·‖w_y‖² + f, λ ≥ the largest eigenvalue of
+    F, and accept it with probability q̄(y) / (λ·‖w_y‖² + f). In coordinates in which M is the identity,
+    Σ_i ‖w_i‖² = E and λ ≤ 1, so a draw takes at most E + 1 proposals in the mean, whatever the weights are.
 
     A batch costs O(B·E²) and a proposal O(E²), whatever the number of classes; where a draw would need as
     many proposals as there are classes, all probabilities are computed instead. The index holds a float32
@@ -40,7 +41,6 @@ class QuadraticKernel(IndexedSampler):
 
     Args:
         num_classes: candidates come from [0, num_classes).
-        class_counts: unused; every sampler takes them.
         alpha: α, how much squared logits count beside the uniform part; 0 is uniform.
         refresh_every: draws (training steps) after which the weights are copied anew.
         duplicates: what happens to a class drawn several times.
@@ -66,14 +66,13 @@ class QuadraticKernel(IndexedSampler):
 
     def __init__(
         self,
-        num_classes: int,
-        class_counts: Tensor | None = None,
+        num_classes: int | Classes,
         *,
         alpha: Annotated[float, Field(ge=0.0)] = 1.0,
         refresh_every: RefreshEvery = 500,
         duplicates: Duplicates = "drop",
     ) -> None:
-        super().__init__(num_classes, class_counts, refresh_every=refresh_every, duplicates=duplicates)
+        super().__init__(num_classes, refresh_every=refresh_every, duplicates=duplicates)
         self.alpha = alpha
 
     def build_index(self, query: Query, generator: torch.Generator) -> Index:
@@ -152,7 +151,7 @@ class _QuadraticOfBatch(ReplacementSampler):
         return torch.where(uniform_float64(count, generator) < by_length, ids_N, any_N)
 
     def ceiling(self, class_ids: Tensor) -> Tensor:
-        """λ·|w_y|² + f of each class, which its probability does not exceed."""
+        """λ·‖w_y‖² + f of each class, which its probability does not exceed."""
         # The width of the interval a class is proposed from: by construction what was just done.
         below = self.cumulative_C[(class_ids - 1).clamp(min=0)].masked_fill(class_ids == 0, 0.0)
         return (self.cumulative_C[class_ids] - below).mul_(self.bound).add_(self.floor)

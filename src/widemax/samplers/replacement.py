@@ -7,6 +7,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from widemax.classes import Classes
 from widemax.samplers.base import Proposal, Query, Sampler
 
 Duplicates = Literal["drop", "keep", "redraw"]
@@ -37,17 +38,14 @@ class ReplacementSampler(Sampler):
 
     Args:
         num_classes: candidates come from [0, num_classes).
-        class_counts: [C] class frequencies, for members that use them.
         duplicates: what happens to a class drawn several times.
 
     Source: Jean et al. 2015, "On Using Very Large Target Vocabulary for Neural Machine Translation", §3;
     Duffield, Lund, Thorup 2007, "Priority sampling for estimation of arbitrary subset sums".
     """
 
-    def __init__(
-        self, num_classes: int, class_counts: Tensor | None = None, *, duplicates: Duplicates = "drop"
-    ) -> None:
-        super().__init__(num_classes, class_counts)
+    def __init__(self, num_classes: int | Classes, *, duplicates: Duplicates = "drop") -> None:
+        super().__init__(num_classes)
         self.duplicates = duplicates
 
     @abstractmethod

@@ -77,16 +77,16 @@ class QueryCodes(NamedTuple):
 
 
 @functools.cache
-def _exact_levels() -> int:
+def largest_exact_code() -> int:
     """The largest code: processors without 8-bit dot products add pairs in 16 bits, which saturate."""
     full = torch.full((32, 64), 127, dtype=torch.int8)
     exact = all(bool((torch._int_mm(sign * full, full.T) == sign * 64 * 127**2).all()) for sign in (1, -1))
     return 127 if exact else 63
 
 
-def _levels(dim: int) -> int:
+def largest_code(dim: int) -> int:
     """The largest code whose sums of ``dim`` products fit in 32 bits."""
-    return min(_exact_levels(), math.isqrt((2**31 - 1) // dim))
+    return min(largest_exact_code(), math.isqrt((2**31 - 1) // dim))
 
 
 def _padded(codes_ND: Tensor) -> Tensor:
@@ -131,7 +131,7 @@ def quantize(rows: Rows) -> Codes:
     places_N[order_N] = torch.arange(len(rows))
     padding = -len(rows) % BLOCK
     ids_N = torch.cat([order_N, order_N[-1:].expand(padding)])
-    levels = _levels(rows.dim)
+    levels = largest_code(rows.dim)
     scale_G = largest_N[ids_N].view(-1, BLOCK).amax(1).div_(levels).clamp_(min=_SMALLEST_SCALE)
     codes_ND = torch.empty((len(ids_N), rows.dim + -rows.dim % 4), dtype=torch.int8)
     residual_N, norm_N = torch.empty_like(bias_N), torch.empty_like(bias_N)
@@ -144,13 +144,14 @@ def quantize(rows: Rows) -> Codes:
         residual_N[tile] = torch.linalg.vector_norm(points_ND.sub_(rounded_ND.mul_(scale_N1)), dim=1)
     codes_ND[len(rows) :] = codes_ND[len(rows) - 1]
     blocks = (x_N[ids_N].view(-1, BLOCK) for x_N in (bias_N, residual_N, norm_N))
-    error_4G, lower_4G, gap_4G = _bounds(rows, *blocks)
+    error_4G, lower_4G, gap_4G = block_bounds(rows, *blocks)
     return Codes(codes_ND, ids_N, places_N, bias_N[ids_N], scale_G, error_4G, lower_4G, gap_4G, center_D)
 
 
-def _bounds(
+def block_bounds(
     rows: Rows, bias_GN: Tensor, residual_GN: Tensor, norm_GN: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
+    """The error, lower and gap of each block, as :class:`Codes` holds them."""
     norm_G, one_G = norm_GN.amax(1), torch.ones(len(norm_GN), dtype=torch.float64)
     size_G = 2 * norm_G.square() if rows.metric == "euclidean" else bias_GN.abs().amax(1)
     rounding_G = _rounding(rows.dim) * size_G + _UNDERFLOW
@@ -163,7 +164,7 @@ def _bounds(
 
 def quantize_queries(queries_BD: Tensor, metric: Metric, center_D: Tensor) -> QueryCodes:
     """The codes of queries in float64; for cosine they are normalized already."""
-    levels, rounding = _levels(queries_BD.shape[1]), _rounding(queries_BD.shape[1])
+    levels, rounding = largest_code(queries_BD.shape[1]), _rounding(queries_BD.shape[1])
     points_BD = queries_BD - center_D if metric == "euclidean" else queries_BD
     scale_B1 = points_BD.abs().amax(1, keepdim=True).div_(levels).clamp_(min=_SMALLEST_SCALE)
     rounded_BD = (points_BD / scale_B1).round_()

@@ -17,7 +17,7 @@ from widemax.search.rows import Metric, Numbers, Rows, as_array, as_matrix, chec
 from widemax.search.scan import candidates
 
 # Queries that share a pass: enough for the products to be fast, few enough for wide tiles.
-_QUERIES_AT_ONCE = 256
+QUERIES_AT_ONCE = 256
 
 
 class Nearest(NamedTuple):
@@ -35,10 +35,10 @@ class Nearest(NamedTuple):
 class ExactIndex:
     """Finds the exact k best of many vectors, and reads an 8-bit copy of them to do so.
 
-    Scores are float64: Σ_d q_d x_d + bias, Σ_d q_d x_d / (|q| |x|) (0 where either is zero), or the distance
+    Scores are float64: Σ_d q_d x_d + bias, Σ_d q_d x_d / (‖q‖·‖x‖) (0 where either is zero), or the distance
     sqrt(Σ_d (q_d − x_d)²). The answer is that of computing all of them and sorting, ties by ascending id. A
     scan of the codes bounds every score; float64 scores are computed only of what the bound cannot rule out.
-    The bound is derived in :class:`widemax.search.codes.Codes` and holds for any numbers; where very many
+    The bound is derived in ``widemax.search.codes`` and holds for any numbers; where very many
     vectors lie within it of the k-th best (near copies, say), a search is slower than computing all scores.
 
     The index reads ``vectors`` again at each search: do not change them. Beside them it holds D + 40 bytes a
@@ -117,8 +117,8 @@ class ExactIndex:
             shape = len(queries_BD), k
             return self._nearest(torch.full(shape, -1), torch.full(shape, -torch.inf, dtype=torch.float64))
         parts = []
-        for start in range(0, len(queries_BD), _QUERIES_AT_ONCE):
-            part_BD = queries_BD[start : start + _QUERIES_AT_ONCE]
+        for start in range(0, len(queries_BD), QUERIES_AT_ONCE):
+            part_BD = queries_BD[start : start + QUERIES_AT_ONCE]
             its_excluded = excluded.of_rows(start, start + len(part_BD))[1]
             parts.append(_search(rows, codes, part_BD, its_excluded, k))
         ids_BK, scores_BK = (torch.cat(columns) for columns in zip(*parts, strict=True))

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from widemax.classes import Classes
 from widemax.errors import UsageError
 from widemax.heads import (
     Correction,
@@ -194,13 +195,13 @@ class _Bench:
         self.head, self.labels, self.num_sampled, self.seed = head, labels, num_sampled, seed
         self.hidden_BD = hidden_BD.requires_grad_()
         self.label_ids_P = labels.ids_P if isinstance(labels, SeveralLabels) else labels
-        self.class_counts_C = class_counts_C
-        self.label_sampler = Frequency(head.num_classes, class_counts_C, alpha=1.0)
+        self.classes = Classes(head.num_classes, class_counts_C)
+        self.label_sampler = Frequency(self.classes, alpha=1.0)
         generator = torch.Generator().manual_seed(seed)
         self.direction_D = torch.randn(head.dim, generator=generator).to(head.weight)
         loss = "cross_entropy" if head.normalizer == "softmax" else "binary_cross_entropy"
         exact = ExactHead(
-            *(head.num_classes, head.dim, None, None, head.weight),
+            *(head.num_classes, head.dim, head.weight),
             loss=loss,
             temperature=head.temperature,
             bias=head.bias is not None,
@@ -276,7 +277,7 @@ class _Measurement:
     def __init__(self, bench: _Bench, spec: Spec | Sampler, correction: Correction) -> None:
         self.bench, self.correction = bench, correction
         self.name = _name(spec)
-        self.sampler = build_sampler(spec, bench.head.num_classes, bench.class_counts_C)
+        self.sampler = build_sampler(spec, bench.classes)
         self.generator = torch.Generator().manual_seed(bench.seed)
         for _ in range(WARM_UP_DRAWS):
             self._learn(len(bench.label_ids_P))

@@ -39,22 +39,22 @@ def check_head(factory: Factory) -> Report:
         {}
     """
     laws = {
-        "probabilities": _probabilities,
-        "logits by id": _logits_by_id,
+        "probabilities": probabilities,
+        "logits by id": logits_by_id,
         "top k": top_k,
         "excluded classes": excluded_classes,
         "ranks": ranks,
-        "rows apart": _rows_apart,
-        "calibration temperature": _calibration_temperature,
-        "few classes": _few_classes,
-        "empty batch": _empty_batch,
+        "rows apart": rows_apart,
+        "calibration temperature": calibration_temperature,
+        "few classes": few_classes,
+        "empty batch": empty_batch,
         "reduction": reduction,
         "several labels": several_labels,
         "labels outside": labels_outside,
         "gradient": gradient,
         "learns": learns,
         "same seed": same_seed,
-        "saved and loaded": _saved_and_loaded,
+        "saved and loaded": saved_and_loaded,
     }
     name = type(build(factory)).__name__
     return run_laws(name, {law: partial(ask, factory) for law, ask in laws.items()})
@@ -79,13 +79,13 @@ def _require_probabilities(head: Head, num_classes: int) -> None:
         require_close(what, log_probs_BC, expected_BC, tolerance=CLOSE, cause=cause)
 
 
-def _probabilities(factory: Factory) -> str:
+def probabilities(factory: Factory) -> str:
     head = build(factory)
     _require_probabilities(head, CLASSES)
     return "sigmoids of the logits" if head.normalizer == "sigmoid" else "sum to 1 over all classes"
 
 
-def _logits_by_id(factory: Factory) -> str:
+def logits_by_id(factory: Factory) -> str:
     head, hidden = build(factory), some_hidden()
     ids_N = torch.tensor([22, 0, 5, 5])
     ids_BN = (torch.arange(len(hidden))[:, None] + ids_N) % CLASSES
@@ -97,7 +97,7 @@ def _logits_by_id(factory: Factory) -> str:
     return "those of [N] and of [B, N] class ids are those of all classes"
 
 
-def _rows_apart(factory: Factory) -> str:
+def rows_apart(factory: Factory) -> str:
     head, hidden, every_C = build(factory), some_hidden(), torch.arange(CLASSES)
     apart = torch.cat([head.log_probs(row, every_C) for row in torch.split(hidden, 1)])
     together = head.log_probs(hidden, every_C)
@@ -106,7 +106,7 @@ def _rows_apart(factory: Factory) -> str:
     return "an answer does not depend on the other rows"
 
 
-def _calibration_temperature(factory: Factory) -> str:
+def calibration_temperature(factory: Factory) -> str:
     head, hidden = build(factory), some_hidden()
     loss_of = replayed(head)
     loss, plain = loss_of(hidden), head.logits(hidden)
@@ -131,7 +131,7 @@ def _calibration_temperature(factory: Factory) -> str:
     return "divides the logits of answers, not those of the loss"
 
 
-def _few_classes(factory: Factory) -> str:
+def few_classes(factory: Factory) -> str:
     for num_classes in (1, 2):
         head, hidden = build(factory, num_classes), some_hidden()
         loss = head(hidden, torch.arange(len(hidden)) % num_classes)
@@ -144,7 +144,7 @@ def _few_classes(factory: Factory) -> str:
     return "C = 1 and C = 2"
 
 
-def _empty_batch(factory: Factory) -> str:
+def empty_batch(factory: Factory) -> str:
     head, hidden = build(factory), some_hidden(0)
     labels = torch.empty(0, dtype=torch.int64)
     loss = head(hidden.requires_grad_(), labels)
@@ -160,7 +160,7 @@ def _empty_batch(factory: Factory) -> str:
     return "no rows, loss 0, no answers"
 
 
-def _saved_and_loaded(factory: Factory) -> str:
+def saved_and_loaded(factory: Factory) -> str:
     head, other = build(factory), build(factory, seed=1)
     head.calibration_temperature.fill_(1.5)
     other.load_state_dict(head.state_dict())

@@ -1,6 +1,5 @@
 """A loss with arguments it takes. Shapes: B rows, C classes."""
 
-import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -8,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from widemax.losses.base import takes_several
+from widemax.losses import losses
 
 
 @dataclass(frozen=True)
@@ -20,11 +19,11 @@ class LossSubject:
 
     @property
     def several(self) -> bool:
-        return takes_several(self.loss_fn)
+        return bool(losses.traits(self.loss_fn).takes == "targets")
 
     @property
     def of_cosines(self) -> bool:
-        return next(iter(inspect.signature(self.loss_fn).parameters)) == "cosines"
+        return bool(losses.traits(self.loss_fn).of == "cosines")
 
     def __call__(self, logits_BC: Tensor, truth: Tensor) -> Tensor:
         return self.loss_fn(logits_BC, truth, **self.options)

@@ -5,17 +5,14 @@ from typing import Any, Literal
 
 from widemax.config import Config
 from widemax.data import LabelVocabulary, Schema
-from widemax.encoders import default_encoder, encoders
+from widemax.encoders import Encoder, default_encoder, encoders
 from widemax.errors import ConfigError, did_you_mean
 from widemax.evaluation.metrics import metrics
 from widemax.heads import heads
 from widemax.optim import optimizers
-from widemax.planner import Plan, plan
+from widemax.planner import FLOAT_BYTES, Plan, optimizer_bytes, plan
+from widemax.task import Task
 
-VALIDATION_METRIC = {"one": "mean_reciprocal_rank", "several": "ndcg@5", "next": "ndcg@20"}
-LOSS = {"one": "cross_entropy", "several": "binary_cross_entropy", "next": "cross_entropy"}
-LABEL_SMOOTHING = 0.1
-"""Keeps the exact head from growing sure of its training rows; calibration then puts probabilities right."""
 MIN_BATCH, MAX_BATCH = 64, 512
 STEPS_PER_EPOCH = 256
 
@@ -31,11 +28,11 @@ def complete_encoder(config: Config, schema: Schema) -> Config:
                 f"encoder {kind!r} takes {sorted(allowed)} columns; {column.name!r} is {column.kind}. "
                 f"Set encoder.kind = {default_encoder(kinds)!r} or name other input columns."
             )
-    section = config.encoder.completed(kind, encoders.check_options(kind, config.encoder.options))
+    section = config.encoder.completed(kind, encoders.options(kind).complete(config.encoder.options))
     return config.model_copy(update={"encoder": section})
 
 
-def decide_task(config: Config, schema: Schema, *, labels_in_histories: float) -> str:
+def decide_task(config: Config, schema: Schema, *, labels_in_histories: float) -> Task:
     """One right class, several, or the next item of a history.
 
     Args:
@@ -43,55 +40,71 @@ def decide_task(config: Config, schema: Schema, *, labels_in_histories: float) -
             that labels and history items are the same things.
     """
     if config.data.task != "auto":
-        if config.data.task == "one" and schema.several:
+        if config.data.task.one_label and schema.several:
             raise ConfigError(f"data.task is 'one', but target {schema.target!r} holds lists of labels.")
         return config.data.task
     if labels_in_histories >= 0.5:
-        return "next"
-    return "several" if schema.several else "one"
+        return Task.NEXT
+    return Task.SEVERAL if schema.several else Task.ONE
 
 
 def complete_rest(
-    config: Config, vocabulary: LabelVocabulary, *, task: str, dim: int, num_rows: int
+    config: Config, vocabulary: LabelVocabulary, *, task: Task, encoder: Encoder, num_rows: int
 ) -> tuple[Config, Plan | None]:
     """Decide batch size, head, optimizer and metric; the plan is None where the head was named."""
-    train = config.train
+    train, dim = config.train, encoder.dim
     batch_size = decide_batch_size(train.batch_size, num_rows)
+    optimizer = encoder.optimizer if train.optimizer == "auto" else train.optimizer
+    optimizers[optimizer]
     head_plan = None
-    kind = config.head.kind
+    kind, head_options = config.head.kind, config.head.options
     if kind == "auto":
         head_plan = plan(
             num_classes=len(vocabulary),
             dim=dim,
             batch_size=batch_size,
             num_rows=num_rows,
+            num_sampled=head_options.get("num_sampled"),
             num_labels_per_row=float(vocabulary.counts.sum()) / num_rows,
+            optimizer=optimizer,
+            encoder_bytes=encoder_bytes(encoder, optimizer),
+            encoder_operations=encoder.operations,
+            epochs=train.epochs,
             time_limit_s=train.time_limit_s,
         )
         kind = head_plan.choice
-    options = {"loss": LOSS[task], **config.head.options}
-    plain_softmax = options["loss"] == "cross_entropy" and "score" not in options
-    if plain_softmax and "label_smoothing" in heads.options(kind).model_fields:
-        options.setdefault("label_smoothing", LABEL_SMOOTHING)
+        if head_plan.num_sampled is None:
+            head_options.pop("num_sampled", None)
+        else:
+            head_options["num_sampled"] = head_plan.num_sampled
+    options = {"loss": task.loss, **head_options}
+    plain_softmax = options["loss"] in ("cross_entropy", {"kind": "cross_entropy"}) and "score" not in options
+    if plain_softmax:
+        options = {**heads[kind].training_options, **options}
     if options.pop("dim", dim) != dim:
         raise ConfigError(f"head.dim must equal the encoder's dim {dim}; leave it out.")
-    encoder = encoders[config.encoder.kind]
     values: dict[str, Any] = {
         "batch_size": batch_size,
-        "optimizer": encoder.optimizer if train.optimizer == "auto" else train.optimizer,
+        "optimizer": optimizer,
         "learning_rate": encoder.learning_rate if train.learning_rate == "auto" else train.learning_rate,
-        "metric": VALIDATION_METRIC[task] if train.metric == "auto" else train.metric,
+        "metric": task.metric if train.metric == "auto" else train.metric,
     }
-    optimizers[values["optimizer"]]
     known = [name for name in metrics.names() if task in metrics[name].tasks]
     if values["metric"] not in known:
         raise ConfigError(
-            f"train.metric {values['metric']!r} is not a metric of task {task!r}; "
+            f"train.metric {values['metric']!r} is not a metric of task {task.value!r}; "
             f"{did_you_mean(values['metric'], known)}"
         )
-    section = config.head.completed(kind, {"dim": dim, **heads.check_options(kind, options)})
+    section = config.head.completed(kind, {"dim": dim, **heads.options(kind).complete(options)})
     updates = {"head": section, "train": train.model_copy(update=values)}
     return config.model_copy(update=updates), head_plan
+
+
+def encoder_bytes(encoder: Encoder, optimizer: str) -> int:
+    """What training an encoder takes beside its weights: their gradients and the optimizer's state."""
+    weights = list(encoder.parameters())
+    dense_bytes = min(sum(weight.nbytes for weight in weights), FLOAT_BYTES * encoder.operations)
+    return dense_bytes + optimizer_bytes(optimizer, [weight.shape for weight in weights])
 
 
 def decide_batch_size(batch_size: int | Literal["auto"], num_rows: int) -> int:
@@ -106,7 +119,6 @@ def complete_data(config: Config, schema: Schema, run: Path) -> Config:
     data = {
         "train": absolute(config.data.train),
         "valid": absolute(config.data.valid),
-        "test": absolute(config.data.test),
         "input": tuple(column.name for column in schema.inputs),
         "target": schema.target,
         "kinds": {column.name: column.kind for column in schema.inputs},

@@ -2,8 +2,7 @@
 
 import math
 import time
-from collections.abc import Iterable, Iterator, Sequence
-from pathlib import Path
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -11,17 +10,16 @@ import torch
 from torch import Tensor
 
 from widemax.artifact import Model
-from widemax.data import Dataset
+from widemax.data import Data, Dataset, resolve
 from widemax.encoders import to_tensors
-from widemax.errors import DataError
+from widemax.errors import ArgumentError, DataError
 from widemax.evaluation import OneLabelRows, SeveralLabelRows, evaluate_rows, fit_temperature
 from widemax.evaluation.report import ReportCollector
-from widemax.heads import Answers, LinearHead, SeveralLabels
+from widemax.heads import Answers, SeveralLabels
 from widemax.training.feed import Feed, Rows, encode_labels, in_threads
 
 # Rows encoded together share the work on the words they have in common; more gain little.
 ROWS_AT_ONCE = 2048
-TOP_K = {"one": 10, "several": 20, "next": 20}
 CALIBRATION_LOGITS = 2**26
 """At most this many held-out logits are kept to fit the temperature: 256 MiB."""
 
@@ -35,11 +33,11 @@ def answered_rows(model: Model, rows: Iterable[Rows]) -> Iterator[EvaluationRows
     for batch in rows:
         with torch.no_grad():
             hidden_BD = model.encoder(batch.features)
-        seen = batch.seen if model.task == "next" else None
+        seen = batch.seen if model.task.excludes_seen else None
         labels = batch.labels
-        if model.task != "one" and isinstance(labels, Tensor):
+        if not model.task.one_label and isinstance(labels, Tensor):
             labels = SeveralLabels(labels, torch.arange(len(labels) + 1))
-        answers = model.head.answer(hidden_BD, labels, k=TOP_K[model.task], exclude=seen)
+        answers = model.head.answer(hidden_BD, labels, k=model.task.k, exclude=seen)
         yield evaluation_rows(answers, labels)
 
 
@@ -87,16 +85,26 @@ def dataset_rows(model: Model, dataset: Dataset) -> Iterator[Rows]:
         yield Rows(to_tensors(features), labels, model.seen_items(batch.columns))
 
 
-def evaluate(model: Model, sources: Sequence[Path], *, drop_bad: bool = False) -> dict[str, Any]:
-    """All metrics of a model on data files, exact over every row and class.
+def evaluate(model: Model, data: Data | Iterable[Data], *, drop_bad: bool = False) -> dict[str, Any]:
+    """All metrics of a model on data, exact over every row and class.
+
+    Args:
+        model: as trained or loaded.
+        data: a path, a glob, the name of a data set such as "clinc150:test", a frame of pandas (2.2 or later)
+            or polars, a pyarrow table, or a list of them.
+        drop_bad: count and drop bad rows instead of raising at the first.
 
     Returns:
         the fields of ``widemax evaluate --json``; nll is in nats, seconds is wall time.
 
     Raises:
+        ArgumentError: the model or the data are something else.
         DataError: no usable row, or a bad row without ``drop_bad``.
     """
+    if not isinstance(model, Model):
+        raise ArgumentError(f"model must be a Model, as Model.load gives it; got {type(model).__name__}.")
     started = time.perf_counter()
+    sources = resolve(data)
     dataset = Dataset(sources, model.schema, format=model.config.data.format, drop_bad=drop_bad)
     num_rows = 0
 
@@ -136,7 +144,7 @@ def calibrate_temperature(model: Model, feed: Feed) -> float:
     with torch.no_grad():
         hidden_BD = encoder(rows.features)[known_B]
     labels_B = rows.labels[known_B]
-    logits_BC = head.logits(hidden_BD) if isinstance(head, LinearHead) else None
+    logits_BC = head.logits(hidden_BD) if head.has_weight_rows else None
 
     def nll(temperature: float) -> float:
         if logits_BC is not None:

@@ -2,9 +2,9 @@
 
 import shutil
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -62,6 +62,10 @@ class Feed:
         """The share of classes that occur in the histories."""
         return 0.0 if self.seen is None else len(np.unique(self.seen.ids_P.numpy())) / num_classes
 
+    def first(self, num_rows: int) -> "Feed":
+        """Its first rows alone."""
+        return replace(self, rows_N=self.rows_N[:num_rows])
+
     def take(self, positions_B: np.ndarray) -> Rows:
         """The rows at these positions of the feed."""
         rows_B = self.rows_N[positions_B]
@@ -72,8 +76,12 @@ class Feed:
 
     def batches(self, batch_size: int) -> Iterator[Rows]:
         """All rows in order."""
-        for start in range(0, len(self), batch_size):
-            yield self.take(np.arange(start, min(start + batch_size, len(self))))
+        starts = range(0, len(self), batch_size)
+        return self.ahead(np.arange(start, min(start + batch_size, len(self))) for start in starts)
+
+    def ahead(self, positions: Iterable[np.ndarray]) -> Generator[Rows, None, None]:
+        """The rows at each of these positions; a thread takes the next ones while these are worked on."""
+        return (rows for _, rows in in_threads(self.take, positions, num_threads=1))
 
 
 class TargetSpool:
@@ -130,9 +138,11 @@ def history_columns(dataset: Dataset) -> tuple[str, ...]:
     return tuple(column.name for column in dataset.schema.inputs if column.kind == "ids")
 
 
-def in_threads(work: Callable[[T], U], items: Iterable[T]) -> Iterator[tuple[T, U]]:
+def in_threads(
+    work: Callable[[T], U], items: Iterable[T], *, num_threads: int | None = None
+) -> Iterator[tuple[T, U]]:
     """Each item with what ``work`` makes of it, in order; threads work a few items ahead."""
-    num_threads = min(MAX_THREADS, torch.get_num_threads())
+    num_threads = num_threads or min(MAX_THREADS, torch.get_num_threads())
     with ThreadPoolExecutor(num_threads) as pool:
         ahead: deque[tuple[T, Future[U]]] = deque()
         for item in items:

@@ -4,21 +4,24 @@ import json
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, replace
+from itertools import groupby
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from widemax.artifact import Model, facts, write_model
+from widemax.artifact import SCRATCH, Model, facts, path_of, require_free, write_model
 from widemax.config import Config
-from widemax.errors import ConfigError, UsageError
+from widemax.data import Data
+from widemax.errors import ArgumentError, ConfigError, UsageError
 from widemax.evaluation.metrics import metrics
 from widemax.evaluation.report import ReportCollector, ReportData, write_report
 from widemax.optim import RowOptimizer, linear_decay
 from widemax.storage import MANIFEST, read_manifest, saving, write_file, write_manifest
+from widemax.threads import threads_for, using_threads
 from widemax.training.checkpoint import (
     folder_of,
     keep_checkpoints,
@@ -27,14 +30,19 @@ from widemax.training.checkpoint import (
     read_progress,
     save_checkpoint,
 )
+from widemax.training.clock import Clock
 from widemax.training.evaluate import Metrics, calibrate_temperature, collect_metrics
-from widemax.training.feed import Feed
+from widemax.training.feed import Feed, Rows
 from widemax.training.interrupt import stop_requested
-from widemax.training.prepare import Session, prepare, restart
+from widemax.training.prepare import Session, Sources, prepare, restart, sources_of
 from widemax.training.progress import PlainReporter, Reporter
 
 EVALUATION_ROWS = 2048
-SCRATCH = "scratch"
+# Under a time limit: of what an evaluation is predicted from, the share of the limit it may take, and a rate
+# of writing and hashing that disks reach, until saving has been measured.
+TRIED_OPERATIONS = 5e9
+EVALUATION_SHARE = 0.1
+SAVED_BYTES_PER_S = 1e8
 
 
 @dataclass(frozen=True)
@@ -55,48 +63,73 @@ class Outcome:
     interrupted: bool
 
 
-def train(config: Config, *, reporter: Reporter | None = None, overwrite: bool = False) -> Outcome:
+def train(
+    config: Config,
+    *,
+    data: Data | Iterable[Data] | None = None,
+    valid: Data | Iterable[Data] | None = None,
+    reporter: Reporter | None = None,
+    overwrite: bool = False,
+) -> Outcome:
     """Train a model as configured and save it in ``config.output.dir``.
 
     Args:
         config: what differs from the defaults is enough; the completed config is saved in the run.
+        data: the training rows, in place of ``config.data.train``: a frame of pandas (2.2 or later) or
+            polars, a pyarrow table, or what a config can name. Rows in memory are not saved with the run.
+        valid: the validation rows, likewise.
         reporter: where progress is told; nowhere by default.
         overwrite: replace a run that is already there instead of refusing.
 
     Raises:
-        UsageError: the folder already holds something.
+        UsageError: the folder already holds something, or training rows are named twice.
         DataError: the data cannot be used.
 
     Example:
-        >>> config = Config.from_dict({"data": {"train": "clinc150", "target": "intent"}})
+        >>> config = Config(data={"train": "clinc150", "target": "intent"})
         >>> outcome = train(config)  # doctest: +SKIP
+        >>> outcome = train(Config(data={"target": "intent"}), data=frame)  # doctest: +SKIP
     """
-    run = Path(config.output.dir)
-    # A run killed while it read its data leaves nothing but scratch.
-    if run.is_dir() and any(path.name != SCRATCH for path in run.iterdir()):
-        if not overwrite:
+    if not isinstance(config, Config):
+        raise ArgumentError(f"config must be a Config; got {type(config).__name__}.")
+    for key, given in (("train", data), ("valid", valid)):
+        if given is not None and (names := getattr(config.data, key)):
             raise UsageError(
-                f"{run} is not empty. Choose another folder with --out, replace the run with --overwrite, "
-                f"or continue an unfinished one with `widemax resume {run}`."
+                f"data.{key} in the config already names {list(names)}; leave it or the frame out."
             )
-        if not (run / "config.toml").is_file():
-            raise UsageError(f"{run} is not a run folder, so it is not replaced; choose another with --out.")
-        shutil.rmtree(run)
+    run = path_of(config.output.dir)
+    config, sources = sources_of(config, data, valid)
+    require_free(run, overwrite=overwrite)
     with saving(str(run)):
+        if overwrite and run.is_dir():
+            shutil.rmtree(run)
         run.mkdir(parents=True, exist_ok=True)
-    return _train(config, run, None, reporter or PlainReporter(quiet=True))
+    return _train(config, sources, run, None, reporter or PlainReporter(quiet=True))
 
 
-def resume(run: Path, *, reporter: Reporter | None = None) -> Outcome:
+def resume(
+    run: Path | str,
+    *,
+    data: Data | Iterable[Data] | None = None,
+    valid: Data | Iterable[Data] | None = None,
+    reporter: Reporter | None = None,
+) -> Outcome:
     """Continue a run from its latest checkpoint to bitwise the result it would have had.
 
     Holds on the same machine with the same data. Under a time limit the learning rate follows the clock, and
     that cannot be repeated.
 
+    Args:
+        run: its folder.
+        data: the training rows again, where they were in memory or their files have moved.
+        valid: the validation rows again, likewise.
+        reporter: where progress is told; nowhere by default.
+
     Raises:
-        UsageError: the folder is no run.
-        DataError: the data files have changed since.
+        UsageError: the folder is no run, holds nothing to continue, or its rows were in memory.
+        DataError: the data have changed since.
     """
+    run = path_of(run)
     if not (run / "config.toml").is_file():
         raise UsageError(f"{run} is not a run folder: it has no config.toml. Start one with `widemax train`.")
     checkpoint = latest_checkpoint(run)
@@ -105,36 +138,80 @@ def resume(run: Path, *, reporter: Reporter | None = None) -> Outcome:
         return Outcome(
             run, Model.load(run), manifest["metrics"], progress.step, progress.seconds, interrupted=False
         )
-    config = Config.load(run / "config.toml")
-    return _train(config, run, checkpoint, reporter or PlainReporter(quiet=True))
+    if not checkpoint and (run / MANIFEST).is_file():
+        raise UsageError(f"{run} is a saved model without checkpoints; load it with Model.load.")
+    config, sources = sources_of(Config.load(run / "config.toml"), data, valid)
+    return _train(config, sources, run, checkpoint, reporter or PlainReporter(quiet=True))
 
 
-def _train(config: Config, run: Path, checkpoint: Path | None, reporter: Reporter) -> Outcome:
-    started = time.perf_counter()
+def _train(
+    config: Config, sources: Sources, run: Path, checkpoint: Path | None, reporter: Reporter
+) -> Outcome:
+    clock = Clock(config.train.time_limit_s)
     with (
         _scratch_folder(run) as scratch,
         torch.random.fork_rng(devices=[]),
+        using_threads(torch.get_num_threads()),
         reporter,
         stop_requested() as stop,
     ):
         torch.manual_seed(config.train.seed)
-        session = prepare(config, run, scratch, checkpoint, reporter)
+        session = prepare(config, sources, run, scratch, checkpoint, reporter)
+        watch = Watch(reporter, stop, clock)
+        session = _begin(session, watch)
         progress = session.progress
-        started -= progress.seconds
         interrupted = False
         if progress.refit_from is None:
             if progress.step == 0 and session.refits:
                 save_checkpoint(run, progress, session.model, session.optimizer)
             epochs = session.model.config.train.epochs
-            interrupted = _loop(session, session.train, session.valid, epochs, reporter, stop, started)
+            interrupted = _fit(session, watch, session.train, session.valid, epochs=epochs)
             if session.refits and not interrupted:
                 session = restart(session)
                 reporter.say(f"fitting again on all {len(session.everything):,} rows")
         if progress.refit_from is not None and not interrupted:
-            interrupted = _loop(
-                session, session.everything, None, session.best_epochs, reporter, stop, started
-            )
+            interrupted = _fit(session, watch, session.everything, None, epochs=session.best_epochs)
         return _finish(session, reporter, interrupted)
+
+
+@dataclass(frozen=True)
+class Watch:
+    """What the loop looks at between steps, and where it tells how it goes."""
+
+    reporter: Reporter
+    stop: Callable[[], bool]
+    clock: Clock
+
+
+def _begin(session: Session, watch: Watch) -> Session:
+    """Start the clock of the steps; a time limit keeps as many held-out rows as there is time to evaluate."""
+    clock, model = watch.clock, session.model
+    clock.earlier_s = session.progress.seconds
+    if clock.limit_s is None:
+        return session
+    weights = [*model.encoder.state_dict().values(), *model.head.state_dict().values()]
+    clock.saving_s = sum(tensor.nbytes for tensor in weights) / SAVED_BYTES_PER_S
+    if session.valid is not None:
+        num_tried = max(1, min(len(session.valid), int(TRIED_OPERATIONS / _answer_operations(model))))
+        tried = session.valid.first(num_tried)
+        _metrics(model, tried)  # the first time more is loaded and allocated
+        started = time.perf_counter()
+        _metrics(model, tried)
+        row_s = (time.perf_counter() - started) / num_tried
+        num_rows = int(EVALUATION_SHARE * clock.limit_s / row_s)
+        if num_rows < len(session.valid):
+            watch.reporter.say(
+                f"evaluating {num_rows:,} of {len(session.valid):,} held-out rows, to keep the time limit"
+            )
+            session = replace(session, valid=session.valid.first(max(1, num_rows)))
+        clock.evaluation_s = row_s * len(session.valid or ())
+    if clock.is_over():
+        watch.reporter.say(
+            f"reading took {clock.seconds:.1f} s of the {clock.limit_s:g} s, and evaluating and saving take "
+            f"about {clock.closing_s:.1f} s: one step is taken. Give a longer time limit."
+        )
+    clock.begin_steps()
+    return session
 
 
 @contextmanager
@@ -149,78 +226,88 @@ def _scratch_folder(run: Path) -> Iterator[Path]:
         shutil.rmtree(folder)
 
 
-def _loop(
-    session: Session,
-    feed: Feed,
-    valid: Feed | None,
-    epochs: int,
-    reporter: Reporter,
-    stop: Callable[[], bool],
-    started: float,
-) -> bool:
+def _fit(session: Session, watch: Watch, feed: Feed, valid: Feed | None, *, epochs: int) -> bool:
     """Take steps on ``feed`` until the last epoch, the time limit, patience or a signal.
 
     The learning rate falls as if all the configured epochs were to come. Returns whether a signal stopped it.
     """
-    config, progress = session.model.config.train, session.progress
-    assert isinstance(config.batch_size, int)
-    steps_per_epoch = -(-len(feed) // config.batch_size)
+    config, progress, clock = session.model.config.train, session.progress, watch.clock
+    steps_per_epoch = -(-len(feed) // session.batch_size)
     total_steps = config.epochs * steps_per_epoch
     first_step = progress.refit_from or 0
     last_save = time.perf_counter()
-    shuffled_epoch = -1
-    while progress.step - first_step < epochs * steps_per_epoch:
-        if valid is not None and progress.bad_evaluations >= config.patience:
-            break
-        epoch, step_in_epoch = divmod(progress.step - first_step, steps_per_epoch)
-        if epoch != shuffled_epoch:
-            shuffled_epoch = epoch
-            order_N = np.random.default_rng([config.seed, epoch]).permutation(len(feed))
-        spent = progress.seconds / config.time_limit_s if config.time_limit_s else 0.0
-        factor = linear_decay(max(progress.step - first_step, spent * total_steps), total_steps)
-        _step(session, feed, order_N[step_in_epoch * config.batch_size :][: config.batch_size], factor)
-        progress.seconds = time.perf_counter() - started
-        rows_per_s = progress.step * config.batch_size / progress.seconds
-        reporter.step(progress.step - first_step, total_steps, progress.mean_loss, rows_per_s)
+    steps = range(progress.step - first_step, epochs * steps_per_epoch)
+    with closing(feed.ahead(_shuffled(session, len(feed), steps))) as batches:
+        for step, rows in zip(steps, batches, strict=True):
+            if valid is not None and progress.bad_evaluations >= config.patience:
+                return False
+            started = time.perf_counter()
+            take_step(session, rows, linear_decay(max(step, clock.share * total_steps), total_steps))
+            step_s = time.perf_counter() - started
+            progress.seconds = clock.seconds
+            rows_per_s = progress.step * session.batch_size / progress.seconds
+            watch.reporter.step(step + 1, total_steps, progress.mean_loss, rows_per_s)
 
-        interrupted = stop()
-        stopping = interrupted or (config.time_limit_s or float("inf")) <= progress.seconds
-        epoch_ends = step_in_epoch + 1 == steps_per_epoch
-        if epoch_ends or (stopping and not interrupted):
-            _evaluate(session, valid, (progress.step - first_step) / steps_per_epoch, reporter)
-        if epoch_ends or stopping or time.perf_counter() - last_save >= config.checkpoint_every_s:
-            save_checkpoint(session.run, progress, session.model, session.optimizer)
-            last_save = time.perf_counter()
-        if stopping:
-            return interrupted
+            interrupted = watch.stop()
+            epoch_ends = (step + 1) % steps_per_epoch == 0
+            is_over = clock.is_over(step_s)
+            if epoch_ends or (is_over and not interrupted):
+                _evaluate(session, watch, valid, (step + 1) / steps_per_epoch)
+                is_over = is_over or clock.is_over(step_s)
+            stopping = interrupted or is_over
+            if epoch_ends or stopping or time.perf_counter() - last_save >= config.checkpoint_every_s:
+                last_save = time.perf_counter()
+                save_checkpoint(session.run, progress, session.model, session.optimizer)
+                clock.saving_s = time.perf_counter() - last_save
+            if is_over and not interrupted:
+                watch.reporter.say(
+                    f"the time limit ended training after {(step + 1) / steps_per_epoch:.1f} "
+                    f"of {config.epochs} epochs"
+                )
+            if stopping:
+                return interrupted
     return False
 
 
-def _step(session: Session, feed: Feed, positions_B: np.ndarray, learning_rate_factor: float) -> None:
-    """One optimizer step on these rows of a feed."""
+def _shuffled(session: Session, num_rows: int, steps: range) -> Iterator[np.ndarray]:
+    """The positions in the feed that each step takes: every epoch all of them, in an order of its own."""
+    batch_size, seed = session.batch_size, session.model.config.train.seed
+    steps_per_epoch = -(-num_rows // batch_size)
+    for epoch, in_epoch in groupby(steps, key=lambda step: step // steps_per_epoch):
+        order_N = np.random.default_rng([seed, epoch]).permutation(num_rows)
+        for step in in_epoch:
+            yield order_N[step % steps_per_epoch * batch_size :][:batch_size]
+
+
+def take_step(session: Session, rows: Rows, learning_rate_factor: float) -> None:
+    """One optimizer step on these rows.
+
+    Raises:
+        ConfigError: training has diverged.
+    """
     model, optimizer, progress = session.model, session.optimizer, session.progress
     learning_rate = model.config.train.learning_rate
     assert isinstance(learning_rate, float)
-    rows = feed.take(positions_B)
     model.encoder.train()
     model.head.train()
     for group in optimizer.param_groups:
         group["lr"] = learning_rate * learning_rate_factor
-    optimizer.zero_grad(set_to_none=True)
-    loss = model.head(model.encoder(rows.features), rows.labels)
-    loss.backward()
-    optimizer.step()
+    with using_threads(threads_for(session.step_operations)):
+        optimizer.zero_grad(set_to_none=True)
+        loss = model.head(model.encoder(rows.features), rows.labels)
+        loss.backward()
+        optimizer.step()
     if not np.isfinite(loss.item()):
         raise ConfigError(
             f"the loss is {loss.item()} after {progress.step} steps: training has diverged. "
             f"Lower train.learning_rate (now {learning_rate}) and train again."
         )
     progress.step += 1
-    progress.loss_sum += loss.item() * len(positions_B)
-    progress.loss_rows += len(positions_B)
+    progress.loss_sum += loss.item() * len(rows.labels)
+    progress.loss_rows += len(rows.labels)
 
 
-def _evaluate(session: Session, valid: Feed | None, epoch: float, reporter: Reporter) -> None:
+def _evaluate(session: Session, watch: Watch, valid: Feed | None, epoch: float) -> None:
     """Record an epoch, with exact metrics on the held-out rows if there are any; note the best so far."""
     model, progress, config = session.model, session.progress, session.model.config.train
     if isinstance(session.optimizer, RowOptimizer):
@@ -234,7 +321,9 @@ def _evaluate(session: Session, valid: Feed | None, epoch: float, reporter: Repo
     progress.loss_sum, progress.loss_rows = 0.0, 0
     sentence = f"epoch {epoch:g}  loss {record['train_loss']:.4f}"
     if valid is not None:
+        started = time.perf_counter()
         values = _metrics(model, valid)
+        watch.clock.evaluation_s = time.perf_counter() - started
         record |= {f"valid_{name}": value for name, value in values.items()}
         value = values[config.metric]
         if _is_better(value, progress.best_value, config.metric):
@@ -245,7 +334,7 @@ def _evaluate(session: Session, valid: Feed | None, epoch: float, reporter: Repo
     progress.history.append(record)
     lines = "".join(json.dumps(line) + "\n" for line in progress.history)
     write_file(session.run / "metrics.jsonl", lines)
-    reporter.say(f"{sentence}  {progress.seconds:.1f} s")
+    watch.reporter.say(f"{sentence}  {progress.seconds:.1f} s")
 
 
 def _is_better(value: float | None, best: float | None, metric: str) -> bool:
@@ -255,8 +344,15 @@ def _is_better(value: float | None, best: float | None, metric: str) -> bool:
     return value > best if metrics[metric].larger_is_better else value < best
 
 
+def _answer_operations(model: Model) -> int:
+    """Of the exact answer for one row."""
+    return 2 * (model.encoder.operations + model.head.num_classes * model.head.dim)
+
+
 def _metrics(model: Model, feed: Feed, collector: ReportCollector | None = None) -> Metrics:
-    return collect_metrics(model, feed.batches(EVALUATION_ROWS), collector)
+    num_rows = min(len(feed), EVALUATION_ROWS)
+    with using_threads(threads_for(num_rows * _answer_operations(model))):
+        return collect_metrics(model, feed.batches(EVALUATION_ROWS), collector)
 
 
 def _finish(session: Session, reporter: Reporter, interrupted: bool) -> Outcome:
@@ -272,7 +368,7 @@ def _finish(session: Session, reporter: Reporter, interrupted: bool) -> Outcome:
             load_weights(folder_of(run, progress.best_step), model)
             reporter.say(f"best on the held-out rows: step {progress.best_step}")
         temperature = 1.0
-        if model.task == "one" and model.head.normalizer == "softmax":
+        if model.task.one_label and model.head.normalizer == "softmax":
             temperature = calibrate_temperature(model, session.valid)
             reporter.say(f"calibrated: temperature {temperature:.3f}")
         values = _metrics(model, session.valid, collector)

@@ -1,5 +1,6 @@
 """From a config to everything the loop works on: data read, encoder fitted, head chosen and built."""
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -10,21 +11,39 @@ from torch.optim import Optimizer
 
 from widemax.artifact import Model, build_encoder, build_head
 from widemax.config import Config
-from widemax.data import Dataset, infer_schema, resolve
+from widemax.data import Data, Dataset, Source, infer_schema, resolve
 from widemax.errors import ConfigError, DataError
-from widemax.kernels import keep_freed_memory
 from widemax.optim import RowOptimizer, optimizers
+from widemax.planner import ELEMENTWISE_NUMEL
 from widemax.storage import check_folder, write_file
 from widemax.training.checkpoint import Progress, folder_of, load_encoder, load_rest, read_progress
 from widemax.training.defaults import complete_data, complete_encoder, complete_rest, decide_task
 from widemax.training.feed import Feed, hold_out, read_encoded, read_training
 from widemax.training.progress import Reporter
 
-ELEMENTWISE_NUMEL = 2**22
-"""Matrices up to this size get one Adagrad accumulator an entry; larger ones one a row."""
-
 REFIT_SHARE = 0.05
 """Fit again on all rows where at least this share of them was held out."""
+
+
+@dataclass(frozen=True)
+class Sources:
+    """Where the training and validation rows come from."""
+
+    train: list[Source]
+    valid: list[Source]
+
+
+def sources_of(
+    config: Config, data: Data | Iterable[Data] | None, valid: Data | Iterable[Data] | None
+) -> tuple[Config, Sources]:
+    """The sources given or, where none are, those the config names; and the config naming what is read."""
+    names = {}
+    sources = {}
+    for key, given in (("train", data), ("valid", valid)):
+        sources[key] = resolve(getattr(config.data, key) if given is None else given)
+        if given is not None:
+            names[key] = tuple(map(str, sources[key]))
+    return config.model_copy(update={"data": config.data.model_copy(update=names)}), Sources(**sources)
 
 
 @dataclass(frozen=True)
@@ -43,6 +62,21 @@ class Session:
     train: Feed
     valid: Feed | None
     progress: Progress
+
+    @property
+    def batch_size(self) -> int:
+        """Rows a step."""
+        batch_size = self.model.config.train.batch_size
+        assert isinstance(batch_size, int)
+        return batch_size
+
+    @property
+    def step_operations(self) -> int:
+        """Operations of a step: a product and a sum for each weight of a row, and twice that backward."""
+        head = self.model.head
+        num_sampled = int(self.model.config.head.options.get("num_sampled", head.num_classes))
+        num_classes = min(num_sampled, head.num_classes)
+        return 6 * self.batch_size * (self.model.encoder.operations + num_classes * head.dim)
 
     @property
     def everything(self) -> Feed:
@@ -67,26 +101,24 @@ class Session:
     @property
     def best_epochs(self) -> int:
         """After how many epochs the held-out rows were predicted best."""
-        batch_size = self.model.config.train.batch_size
-        assert isinstance(batch_size, int)
-        return self.progress.best_step // -(-len(self.train) // batch_size)
+        return self.progress.best_step // -(-len(self.train) // self.batch_size)
 
 
-def prepare(config: Config, run: Path, scratch: Path, checkpoint: Path | None, reporter: Reporter) -> Session:
+def prepare(
+    config: Config, sources: Sources, run: Path, scratch: Path, checkpoint: Path | None, reporter: Reporter
+) -> Session:
     """Read the data, complete the config, build the model, and go back to the checkpoint if there is one.
 
     Raises:
         DataError: the data cannot be used, or are not those the checkpoint was trained on.
         ConfigError: the config does not fit the data.
     """
-    keep_freed_memory()
     data = config.data
-    sources = resolve(data.train)
-    reporter.say(f"reading {', '.join(path.name for path in sources)}")
+    reporter.say(f"reading {', '.join(source.name for source in sources.train)}")
     schema = infer_schema(
-        sources, inputs=data.input, target=data.target, kinds=data.kinds, format=data.format
+        sources.train, inputs=data.input, target=data.target, kinds=data.kinds, format=data.format
     )
-    dataset = Dataset(sources, schema, format=data.format, drop_bad=data.drop_bad)
+    dataset = Dataset(sources.train, schema, format=data.format, drop_bad=data.drop_bad)
     config = complete_encoder(complete_data(config, schema, run), schema)
     progress = first_progress(dataset) if checkpoint is None else continued_progress(checkpoint, dataset)
     encoder = build_encoder(config, schema)
@@ -98,7 +130,7 @@ def prepare(config: Config, run: Path, scratch: Path, checkpoint: Path | None, r
     if dataset.num_bad_rows:
         reporter.say(f"dropped {dataset.num_bad_rows} bad rows; `widemax check` lists them")
     task = decide_task(config, schema, labels_in_histories=feed.labels_in_histories(len(vocabulary)))
-    config, head_plan = complete_rest(config, vocabulary, task=task, dim=encoder.dim, num_rows=len(feed))
+    config, head_plan = complete_rest(config, vocabulary, task=task, encoder=encoder, num_rows=len(feed))
     if head_plan is not None:
         reporter.say(f"{config.head.kind} head: {head_plan.reason}")
     write_file(run / "config.toml", config.to_toml())
@@ -109,7 +141,7 @@ def prepare(config: Config, run: Path, scratch: Path, checkpoint: Path | None, r
     if checkpoint is not None:
         load_rest(checkpoint, head, optimizer)
         reporter.say(f"continuing after step {progress.step}")
-    train, valid = split(model, feed, scratch)
+    train, valid = split(model, feed, sources.valid, scratch)
     inputs = ", ".join(f"{column.name} ({column.kind})" for column in schema.inputs)
     reporter.say(
         f"{len(train):,} rows and {len(valid) if valid else 0:,} held out, "
@@ -144,17 +176,17 @@ def continued_progress(checkpoint: Path, dataset: Dataset) -> Progress:
     if progress.data_fingerprint != dataset.fingerprint():
         raise DataError(
             f"the training data have changed since {checkpoint} was saved. "
-            "Put the files back, or start a new run with `widemax train`."
+            "Put them back, or start a new run with `widemax train`."
         )
     torch.set_num_threads(progress.num_threads)
     return progress
 
 
-def split(model: Model, feed: Feed, scratch: Path) -> tuple[Feed, Feed | None]:
+def split(model: Model, feed: Feed, sources: Sequence[Source], scratch: Path) -> tuple[Feed, Feed | None]:
     """Training rows, and the validation rows given or held out."""
     data, seed = model.config.data, model.config.train.seed
-    if data.valid:
-        dataset = Dataset(resolve(data.valid), model.schema, format=data.format, drop_bad=data.drop_bad)
+    if sources:
+        dataset = Dataset(sources, model.schema, format=data.format, drop_bad=data.drop_bad)
         return feed, read_encoded(dataset, model.encoder, model.vocabulary, scratch / "valid")
     if data.valid_fraction == 0.0:
         return feed, None
@@ -169,7 +201,7 @@ def build_optimizer(model: Model) -> RowOptimizer:
         ConfigError: weight decay is asked of an optimizer that has none.
     """
     train = model.config.train
-    options = optimizers.check_options(train.optimizer, {"lr": train.learning_rate, "seed": train.seed})
+    options = optimizers.options(train.optimizer).complete({"lr": train.learning_rate, "seed": train.seed})
     if "weight_decay" in options:
         options["weight_decay"] = train.weight_decay
     elif train.weight_decay:

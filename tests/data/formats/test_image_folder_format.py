@@ -88,7 +88,10 @@ def test_bad_files_are_rows_named_by_their_path(folder, image):
         list(Dataset([folder], schema).batches())
     sentence = str(failure.value)
     assert sentence.startswith(f"{folder / 'bee' / 'turned.png'}: is of 2 × 3 pixels, but ")
-    assert f"{folder / 'ant' / '1.bmp'}, the first, is of 3 × 2. Use --drop-bad" in sentence
+    assert (
+        f"{folder / 'ant' / '1.bmp'}, the first, is of 3 × 2. Correct it, or drop such rows: --drop-bad"
+        in sentence
+    )
     dataset = Dataset([folder], schema, drop_bad=True)
     (batch,) = dataset.batches()
     assert batch.labels.to_pylist() == ["ant", "bee", "cat", "cat"]

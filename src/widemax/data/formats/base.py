@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 
 from widemax.errors import DataError, WidemaxError
+from widemax.storage import sha256
 
 CHUNK_ROWS = 65_536
 BLOCK_BYTES = 1 << 22
@@ -34,7 +35,7 @@ class Chunk:
 
 
 class Format(ABC):
-    """A way to store rows in a file.
+    """A way to store rows in a file; ``path`` is its Path, or the frame that stands for one.
 
     ``suffixes`` are the file endings it answers to, ``unit`` is what a position counts, and ``untyped`` says
     that every cell is a string whose type has to be guessed (CSV).
@@ -45,18 +46,24 @@ class Format(ABC):
     untyped: ClassVar[bool] = False
 
     @abstractmethod
-    def columns(self, path: Path) -> list[str]:
+    def columns(self, path: Any) -> list[str]:
         """The names of the columns, in the order of the file."""
 
     @abstractmethod
-    def chunks(self, path: Path, columns: Sequence[str]) -> Iterator[Chunk]:
+    def chunks(self, path: Any, columns: Sequence[str]) -> Iterator[Chunk]:
         """The named columns, in chunks of bounded size."""
 
     def files(self, path: Path) -> list[Path]:
         """Every file that the rows come from."""
         return [path]
 
-    def place(self, path: Path, position: int) -> str:
+    def fingerprint(self, path: Any) -> Iterator[bytes]:
+        """What differs where the rows do: the size and the hash of each file, and its name in a folder."""
+        for file in self.files(path):
+            name = f" {file.relative_to(path)}" if path.is_dir() else ""
+            yield f"{file.stat().st_size} {sha256(file)}{name}\n".encode()
+
+    def place(self, path: Any, position: int) -> str:
         """How a message names a row: ``file:line``, or ``file:row N`` where the file has no lines."""
         return f"{path}:{position}" if self.unit == "line" else f"{path}:{self.unit} {position}"
 

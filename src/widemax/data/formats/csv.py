@@ -33,7 +33,7 @@ class Csv(Format):
     def columns(self, path: Path) -> list[str]:
         delimiter = _delimiter(path)
         for block in blocks(path, block_bytes=self.block_bytes, whole=lambda text: _whole(text, delimiter)):
-            return _header(path, block[: _record_ends(block, delimiter)[:1].sum()], delimiter)
+            return _header(path, block[: record_ends(block, delimiter)[:1].sum()], delimiter)
         raise DataError(f"{path} is empty, but its first line must name the columns.")
 
     def chunks(self, path: Path, columns: Sequence[str]) -> Iterator[Chunk]:
@@ -42,7 +42,7 @@ class Csv(Format):
         line = 1
         for block in blocks(path, block_bytes=self.block_bytes, whole=lambda text: _whole(text, delimiter)):
             while block:
-                ends_R = _record_ends(block, delimiter)
+                ends_R = record_ends(block, delimiter)
                 if not names:
                     consumed = int(ends_R[:1].sum())
                     names = _header(path, block[:consumed], delimiter)
@@ -71,7 +71,7 @@ def _line_ends(text: bytes) -> np.ndarray:
     return ends_L
 
 
-def _record_ends(text: bytes, delimiter: str) -> np.ndarray:
+def record_ends(text: bytes, delimiter: str) -> np.ndarray:
     """The line ends that lie outside quotes; ``text`` starts with a record."""
     ends_L = _line_ends(text)
     if b'"' not in text:
@@ -103,7 +103,7 @@ def _quoted(text: bytes, delimiter: str) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _whole(text: bytes, delimiter: str) -> int:
-    ends_R = _record_ends(text, delimiter)
+    ends_R = record_ends(text, delimiter)
     return int(ends_R[-1]) if len(ends_R) else 0
 
 

@@ -7,13 +7,13 @@ from pathlib import Path
 import pyarrow as pa
 
 from widemax.data.sets import sets
-from widemax.data.sets.base import DataSet, SourceFile
+from widemax.data.sets.base import PublicSet, SourceFile
 
 _SHORTEST = 3  # one item to train on, one to validate, one to test
 
 
 @sets.register("amazon_beauty")
-class AmazonBeauty(DataSet):
+class AmazonBeauty(PublicSet):
     """40,226 customers in time order; leave one out."""
 
     name = "amazon_beauty"

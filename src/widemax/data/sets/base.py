@@ -18,7 +18,7 @@ class SourceFile:
     sha256: str
 
 
-class DataSet(ABC):
+class PublicSet(ABC):
     """A public data set.
 
     ``splits`` names the prepared splits, ``inputs`` and ``target`` the columns of interest. ``bundled`` says

@@ -6,11 +6,11 @@ import numpy as np
 
 from widemax.data.images import image_array
 from widemax.data.sets import sets
-from widemax.data.sets.base import DataSet, SourceFile
+from widemax.data.sets.base import PublicSet, SourceFile
 
 
 @sets.register("cifar10")
-class Cifar10(DataSet):
+class Cifar10(PublicSet):
     """12,000 of the 60,000 photographs, 32 × 32 pixels in color."""
 
     name = "cifar10"

@@ -5,11 +5,11 @@ import json
 from pathlib import Path
 
 from widemax.data.sets import sets
-from widemax.data.sets.base import DataSet, SourceFile
+from widemax.data.sets.base import PublicSet, SourceFile
 
 
 @sets.register("clinc150")
-class Clinc150(DataSet):
+class Clinc150(PublicSet):
     """The bundled files were made by ``get("clinc150", into=…)`` from the original file."""
 
     name = "clinc150"

@@ -4,11 +4,11 @@ from pathlib import Path
 
 from widemax.data.formats.idx import read_idx
 from widemax.data.sets import sets
-from widemax.data.sets.base import DataSet, SourceFile
+from widemax.data.sets.base import PublicSet, SourceFile
 
 
 @sets.register("fashion_mnist")
-class FashionMnist(DataSet):
+class FashionMnist(PublicSet):
     """70,000 articles of clothing, 28 × 28 gray pixels."""
 
     name = "fashion_mnist"

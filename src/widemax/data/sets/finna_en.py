@@ -4,11 +4,11 @@ import shutil
 from pathlib import Path
 
 from widemax.data.sets import sets
-from widemax.data.sets.base import DataSet, SourceFile
+from widemax.data.sets.base import PublicSet, SourceFile
 
 
 @sets.register("finna_en")
-class FinnaEn(DataSet):
+class FinnaEn(PublicSet):
     """570,330 training and 64,355 test titles with several of 27,754 subjects."""
 
     name = "finna_en"

@@ -8,13 +8,13 @@ import numpy as np
 import pyarrow as pa
 
 from widemax.data.sets import sets
-from widemax.data.sets.base import DataSet, SourceFile
+from widemax.data.sets.base import PublicSet, SourceFile
 
 FOLDS = 5
 
 
 @sets.register("gowalla")
-class Gowalla(DataSet):
+class Gowalla(PublicSet):
     """29,858 users, 40,981 places, the split of the LightGCN paper."""
 
     name = "gowalla"

@@ -5,13 +5,13 @@ from pathlib import Path
 import pyarrow.csv as pa_csv
 
 from widemax.data.sets import sets
-from widemax.data.sets.base import DataSet, SourceFile
+from widemax.data.sets.base import PublicSet, SourceFile
 
 _TRAIN_ROWS = 16_000
 
 
 @sets.register("letter_recognition")
-class LetterRecognition(DataSet):
+class LetterRecognition(PublicSet):
     """20,000 letters; the last 4,000 are the test, as in the original paper."""
 
     name = "letter_recognition"

@@ -4,11 +4,11 @@ from pathlib import Path
 
 from widemax.data.formats.idx import read_idx
 from widemax.data.sets import sets
-from widemax.data.sets.base import DataSet, SourceFile
+from widemax.data.sets.base import PublicSet, SourceFile
 
 
 @sets.register("mnist")
-class Mnist(DataSet):
+class Mnist(PublicSet):
     """70,000 handwritten digits, 28 × 28 gray pixels."""
 
     name = "mnist"

@@ -9,12 +9,12 @@ from typing import ClassVar
 import pyarrow as pa
 
 from widemax.data.sets import sets
-from widemax.data.sets.base import DataSet, SourceFile
+from widemax.data.sets.base import PublicSet, SourceFile
 
 _XMLNS = "{http://mulan.sourceforge.net/labels}"
 
 
-class MulanSet(DataSet):
+class MulanSet(PublicSet):
     """Numbers and labels of one of Mulan's sets, with the split its authors made."""
 
     licence = "none stated; cite the source"

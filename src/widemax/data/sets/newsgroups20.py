@@ -5,11 +5,11 @@ import json
 from pathlib import Path
 
 from widemax.data.sets import sets
-from widemax.data.sets.base import DataSet, SourceFile
+from widemax.data.sets.base import PublicSet, SourceFile
 
 
 @sets.register("newsgroups20")
-class Newsgroups20(DataSet):
+class Newsgroups20(PublicSet):
     """11,314 training and 7,532 later test posts, headers included."""
 
     name = "newsgroups20"

@@ -7,13 +7,13 @@ import numpy as np
 
 from widemax.data.images import image_array
 from widemax.data.sets import sets
-from widemax.data.sets.base import DataSet, SourceFile
+from widemax.data.sets.base import PublicSet, SourceFile
 
 _TRAIN_WRITERS = 15
 
 
 @sets.register("omniglot_background")
-class OmniglotBackground(DataSet):
+class OmniglotBackground(PublicSet):
     """19,280 drawings of 964 characters, 28 × 28 pixels."""
 
     name = "omniglot_background"

@@ -6,7 +6,7 @@ from collections import Counter, defaultdict
 from pathlib import Path
 
 from widemax.data.sets import sets
-from widemax.data.sets.base import DataSet, SourceFile, ordered_by_hash
+from widemax.data.sets.base import PublicSet, SourceFile, ordered_by_hash
 
 _TEST_PAIRS = 5_000
 _COLUMNS = ("definition", "word", "pos", "synset")
@@ -14,7 +14,7 @@ _Pair = tuple[str, str, str, str]
 
 
 @sets.register("open_english_wordnet")
-class OpenEnglishWordnet(DataSet):
+class OpenEnglishWordnet(PublicSet):
     """185,152 pairs of a definition and one of 128,044 words."""
 
     name = "open_english_wordnet"

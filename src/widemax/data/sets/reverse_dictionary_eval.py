@@ -5,11 +5,11 @@ import json
 from pathlib import Path
 
 from widemax.data.sets import sets
-from widemax.data.sets.base import DataSet, SourceFile
+from widemax.data.sets.base import PublicSet, SourceFile
 
 
 @sets.register("reverse_dictionary_eval")
-class ReverseDictionaryEval(DataSet):
+class ReverseDictionaryEval(PublicSet):
     """500 definitions seen and 500 unseen by the models of the paper."""
 
     name = "reverse_dictionary_eval"

@@ -33,7 +33,7 @@ class ConfidenceBins:
         self.confidence_sum_M += np.bincount(bin_B, weights=confidence_B, minlength=self.num_bins)
 
     def calibration_error(self) -> float:
-        """Σ_m (n_m/n)·|accuracy_m − confidence_m| = Σ_m |hits_m − Σ confidence_m| / n; nan without rows."""
+        """``Σ_m (n_m/n)·|accuracy_m − confidence_m|``; nan without rows."""
         num_rows = self.num_rows_M.sum()
         if num_rows == 0:
             return float("nan")

@@ -2,11 +2,13 @@
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import numpy as np
+from pydantic import Field
 
 from widemax.evaluation.rows import FloatArray, IntArray
+from widemax.options import checked
 
 
 class ConformalScore(ABC):
@@ -44,6 +46,7 @@ class LAC(ConformalScore):
         return np.asarray(1 - np.minimum(probs_BK[:, -1], 1 - probs_BK.sum(axis=1)), np.float64)
 
 
+@checked
 @dataclass(frozen=True)
 class RAPS(ConformalScore):
     """Σ_{ranks before y} p + u·p_y + penalty·max(0, rank − free_ranks): as APS, with fewer very large sets.
@@ -60,8 +63,8 @@ class RAPS(ConformalScore):
         [[0.375, 1.375]]
     """
 
-    penalty: float = 0.01
-    free_ranks: int = 5
+    penalty: Annotated[float, Field(ge=0.0)] = 0.01
+    free_ranks: Annotated[int, Field(ge=0)] = 5
     is_randomized: ClassVar[bool] = True
 
     def listed(self, probs_BK: FloatArray, uniform_B: FloatArray) -> FloatArray:

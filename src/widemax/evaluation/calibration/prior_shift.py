@@ -61,8 +61,8 @@ class PriorShift:
         """Estimate the new prior from unlabeled rows by expectation maximization.
 
         new_c ← mean over rows of p(c|x)·(new_c/old_c) / Σ_j p(j|x)·(new_j/old_j), from new = old, until half
-        of Σ_c |change| falls below ``tolerance``. No step lowers the likelihood of the rows, so stopping at
-        ``max_iterations`` leaves an estimate that is short of the maximum but better than the start. The
+        of ``Σ_c |change|`` falls below ``tolerance``. No step lowers the likelihood of the rows, so stopping
+        at ``max_iterations`` leaves an estimate that is short of the maximum but better than the start. The
         probabilities must be calibrated on rows with the old prior. O(B·K + C) a step.
 
         Two things limit the estimate. The maximum fits the accidents of the rows, the more so the more

@@ -3,13 +3,16 @@
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
+from pydantic import Field
 
 from widemax.errors import UsageError
 from widemax.evaluation.calibration.calibrated import CalibratedTopK, Normalizer, normalized
 from widemax.evaluation.calibration.known_logits import KnownLogits
 from widemax.evaluation.rows import FloatArray
+from widemax.options import checked
 
 LOWEST, HIGHEST = 0.05, 20.0
 MAX_EVALUATIONS = 25
@@ -20,7 +23,7 @@ PENALTY = 100.0
 def fit_temperature(nll: Callable[[float], float]) -> float:
     """The T in [0.05, 20] that minimizes the held-out nll of softmax(logits / T).
 
-    The nll is convex in 1/T, so it has one valley over log T; Brent's method finds it in about a dozen
+    The nll is convex in 1/T, so it has one local minimum over log T; Brent's method finds it in about a dozen
     calls and never makes more than 25, each of which may stream over data too large for memory.
 
     Args:
@@ -59,6 +62,7 @@ def fit_temperature(nll: Callable[[float], float]) -> float:
     return math.exp(found.x)
 
 
+@checked
 @dataclass(frozen=True)
 class Temperature:
     """softmax(logits / T) from a few logits of each row, where the [B, C] matrix is too large to keep.
@@ -79,7 +83,7 @@ class Temperature:
         [[0.731, 0.269]]
     """
 
-    temperature: float
+    temperature: Annotated[float, Field(gt=0.0)]
     normalizer: Normalizer = "exact"
 
     @classmethod

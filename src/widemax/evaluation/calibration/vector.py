@@ -1,14 +1,17 @@
 """A weight and a bias for each class with enough held-out rows. Shapes: B rows, A atoms, M fitted classes."""
 
 from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
+from pydantic import Field
 
 from widemax.evaluation.calibration.calibrated import CalibratedTopK, Normalizer, normalized
 from widemax.evaluation.calibration.known_logits import KnownLogits
 from widemax.evaluation.calibration.log_sums import log_or_minus_inf, log_sum_exp
 from widemax.evaluation.calibration.temperature import HIGHEST, LOWEST
 from widemax.evaluation.rows import FloatArray, IntArray
+from widemax.options import checked
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,7 +46,14 @@ class VectorScaling:
     normalizer: Normalizer
 
     @classmethod
-    def fit(cls, known: KnownLogits, *, min_rows: int = 20, l2: float = 1.0) -> "VectorScaling":
+    @checked
+    def fit(
+        cls,
+        known: KnownLogits,
+        *,
+        min_rows: Annotated[int, Field(ge=1)] = 20,
+        l2: Annotated[float, Field(ge=0.0)] = 1.0,
+    ) -> "VectorScaling":
         """Minimize Σ_rows nll + (l2/2)·Σ_c ((w_c − w)² + b_c²), which is convex, by L-BFGS.
 
         Args:
@@ -60,7 +70,7 @@ class VectorScaling:
         rows = known.held_out()
         assert rows.labels_B is not None
         ids, counts = np.unique(rows.labels_B, return_counts=True)
-        objective = _Objective(rows, ids[counts >= min_rows], l2)
+        objective = Objective(rows, ids[counts >= min_rows], l2)
         start = np.zeros(1 + 2 * objective.num_fitted)
         start[0] = 1.0
         bounds = [(1 / HIGHEST, 1 / LOWEST)] + [(None, None)] * (start.size - 1)
@@ -111,7 +121,7 @@ def scaled_tail(known: KnownLogits, slots_BA: IntArray, weight: float, bias_M1: 
     return known.log_tail_at(1 / weight) + log_or_minus_inf(mean_factor_B)
 
 
-class _Objective:
+class Objective:
     """The penalized mean nll of held-out rows and its gradient over (w, w_c − w, b_c)."""
 
     def __init__(self, known: KnownLogits, class_ids_M: IntArray, l2: float) -> None:

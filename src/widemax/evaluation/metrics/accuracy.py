@@ -8,12 +8,13 @@ from numpy.typing import NDArray
 
 from widemax.evaluation.metrics import MeanMetric, metrics
 from widemax.evaluation.rows import OneLabelRows
+from widemax.task import Task
 
 
 class TopKAccuracy(MeanMetric, ABC):
     """Share of rows whose label is among the k best classes; an unseen label is a miss."""
 
-    tasks: ClassVar[frozenset[str]] = frozenset({"one"})
+    tasks = frozenset({Task.ONE})
     k: ClassVar[int]
 
     def values(self, rows: OneLabelRows) -> NDArray[np.bool_]:

@@ -7,13 +7,14 @@ from numpy.typing import NDArray
 
 from widemax.evaluation.metrics import Metric, TrainingCounts, metrics
 from widemax.evaluation.rows import FloatArray, OneLabelRows
+from widemax.task import Task
 
 NUM_BINS = 15
 
 
 @metrics.register("adaptive_ece")
 class AdaptiveCalibrationError(Metric):
-    """Σ_m (n_m / n) · |accuracy_m − confidence_m| over 15 bins of equally many rows, by confidence.
+    """``Σ_m n_m/n · |accuracy_m − confidence_m|`` over 15 bins of equally many rows, by confidence.
 
     Bins of equal width leave most rows of a sure model in one bin, where errors of opposite sign cancel. A
     row with b of the n rows strictly below it lies in bin ⌊15·b/n⌋: rows of equal confidence share a bin, so
@@ -24,7 +25,7 @@ class AdaptiveCalibrationError(Metric):
         processing models (EMNLP 2015).
     """
 
-    tasks: ClassVar[frozenset[str]] = frozenset({"one"})
+    tasks = frozenset({Task.ONE})
     larger_is_better: ClassVar[bool] = False
 
     def __init__(self, training: TrainingCounts) -> None:

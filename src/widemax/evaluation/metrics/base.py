@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from widemax.evaluation.rows import IntArray
+from widemax.task import Task
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,11 +32,11 @@ class TrainingCounts:
 class Metric(ABC):
     """One number over many chunks of rows.
 
-    ``tasks`` names what the metric is reported for: "one" (one label a row, ``OneLabelRows``), "several"
-    (several labels a row) or "next" (the next items of a history; both ``SeveralLabelRows``).
+    ``tasks`` names what the metric is reported for. Its chunks are ``OneLabelRows`` where every row has one
+    label, ``SeveralLabelRows`` for the other tasks.
     """
 
-    tasks: ClassVar[frozenset[str]]
+    tasks: ClassVar[frozenset[Task]]
     larger_is_better: ClassVar[bool] = True
 
     def __init__(self, training: TrainingCounts) -> None:

@@ -6,6 +6,7 @@ import numpy as np
 
 from widemax.evaluation.metrics import MeanMetric, metrics
 from widemax.evaluation.rows import FloatArray, OneLabelRows
+from widemax.task import Task
 
 
 @metrics.register("brier")
@@ -18,7 +19,7 @@ class Brier(MeanMetric):
     Source: Brier, Verification of forecasts expressed in terms of probability (Monthly Weather Review 1950).
     """
 
-    tasks: ClassVar[frozenset[str]] = frozenset({"one"})
+    tasks = frozenset({Task.ONE})
     larger_is_better: ClassVar[bool] = False
 
     def values(self, rows: OneLabelRows) -> FloatArray:

@@ -5,18 +5,19 @@ from typing import ClassVar
 from widemax.evaluation.calibration.bins import ConfidenceBins
 from widemax.evaluation.metrics import Metric, TrainingCounts, metrics
 from widemax.evaluation.rows import OneLabelRows
+from widemax.task import Task
 
 
 @metrics.register("ece")
 class ExpectedCalibrationError(Metric):
-    """Σ_m (n_m / n) · |accuracy_m − confidence_m| over 15 equal-width bins of the best class's probability.
+    """``Σ_m n_m/n · |accuracy_m − confidence_m|`` over 15 equal-width bins of the best class's probability.
 
     A row with an unseen label counts as wrong: its confidence was misplaced.
 
     Source: Guo et al., On Calibration of Modern Neural Networks (ICML 2017), equation 3.
     """
 
-    tasks: ClassVar[frozenset[str]] = frozenset({"one"})
+    tasks = frozenset({Task.ONE})
     larger_is_better: ClassVar[bool] = False
 
     def __init__(self, training: TrainingCounts) -> None:

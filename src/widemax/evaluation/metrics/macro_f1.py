@@ -1,11 +1,10 @@
 """Macro F1."""
 
-from typing import ClassVar
-
 import numpy as np
 
 from widemax.evaluation.metrics import Metric, TrainingCounts, metrics
 from widemax.evaluation.rows import OneLabelRows
+from widemax.task import Task
 
 
 @metrics.register("macro_f1")
@@ -18,7 +17,7 @@ class MacroF1(Metric):
     known classes that occur.
     """
 
-    tasks: ClassVar[frozenset[str]] = frozenset({"one"})
+    tasks = frozenset({Task.ONE})
 
     def __init__(self, training: TrainingCounts) -> None:
         super().__init__(training)

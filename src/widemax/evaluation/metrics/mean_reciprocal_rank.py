@@ -1,11 +1,10 @@
 """Mean reciprocal rank of the one right class."""
 
-from typing import ClassVar
-
 import numpy as np
 
 from widemax.evaluation.metrics import MeanMetric, metrics
 from widemax.evaluation.rows import FloatArray, IntArray, OneLabelRows
+from widemax.task import Task
 
 
 def reciprocal(ranks: IntArray) -> FloatArray:
@@ -17,7 +16,7 @@ def reciprocal(ranks: IntArray) -> FloatArray:
 class MeanReciprocalRank(MeanMetric):
     """Mean of 1 / rank of the label among all classes; 0 for an unseen label."""
 
-    tasks: ClassVar[frozenset[str]] = frozenset({"one"})
+    tasks = frozenset({Task.ONE})
 
     def values(self, rows: OneLabelRows) -> FloatArray:
         return reciprocal(rows.ranks_B)

@@ -1,19 +1,18 @@
 """Mean reciprocal rank of the best-ranked next item."""
 
-from typing import ClassVar
-
 import numpy as np
 
 from widemax.evaluation.metrics import MeanMetric, metrics
 from widemax.evaluation.metrics.mean_reciprocal_rank import reciprocal
 from widemax.evaluation.rows import FloatArray, SeveralLabelRows
+from widemax.task import Task
 
 
 @metrics.register("mrr")
 class BestMeanReciprocalRank(MeanMetric):
     """Mean of 1 / rank of each row's best-ranked label; rows without labels are left out."""
 
-    tasks: ClassVar[frozenset[str]] = frozenset({"next"})
+    tasks = frozenset({Task.NEXT})
 
     def values(self, rows: SeveralLabelRows) -> FloatArray:
         best_B = np.zeros(len(rows))

@@ -7,6 +7,7 @@ import numpy as np
 
 from widemax.evaluation.metrics import MeanMetric, metrics
 from widemax.evaluation.rows import FloatArray, SeveralLabelRows
+from widemax.task import Task
 
 
 class NdcgAtK(MeanMetric, ABC):
@@ -36,7 +37,7 @@ class NdcgAtK(MeanMetric, ABC):
 class NdcgAt5(NdcgAtK):
     """NDCG of the first 5 predictions."""
 
-    tasks: ClassVar[frozenset[str]] = frozenset({"several"})
+    tasks = frozenset({Task.SEVERAL})
     k = 5
 
 
@@ -44,7 +45,7 @@ class NdcgAt5(NdcgAtK):
 class NdcgAt10(NdcgAtK):
     """NDCG of the first 10 predictions."""
 
-    tasks: ClassVar[frozenset[str]] = frozenset({"next"})
+    tasks = frozenset({Task.NEXT})
     k = 10
 
 
@@ -52,5 +53,5 @@ class NdcgAt10(NdcgAtK):
 class NdcgAt20(NdcgAtK):
     """NDCG of the first 20 predictions."""
 
-    tasks: ClassVar[frozenset[str]] = frozenset({"next"})
+    tasks = frozenset({Task.NEXT})
     k = 20

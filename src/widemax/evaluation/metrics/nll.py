@@ -4,13 +4,14 @@ from typing import ClassVar
 
 from widemax.evaluation.metrics import MeanMetric, metrics
 from widemax.evaluation.rows import FloatArray, OneLabelRows
+from widemax.task import Task
 
 
 @metrics.register("nll")
 class NegativeLogLikelihood(MeanMetric):
     """Mean of −log p(label), in nats; rows with an unseen label have none and are left out."""
 
-    tasks: ClassVar[frozenset[str]] = frozenset({"one"})
+    tasks = frozenset({Task.ONE})
     larger_is_better: ClassVar[bool] = False
 
     def values(self, rows: OneLabelRows) -> FloatArray:

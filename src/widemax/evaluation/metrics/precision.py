@@ -5,12 +5,13 @@ from typing import ClassVar
 
 from widemax.evaluation.metrics import MeanMetric, metrics
 from widemax.evaluation.rows import FloatArray, SeveralLabelRows
+from widemax.task import Task
 
 
 class PrecisionAtK(MeanMetric, ABC):
     """Mean of (1/k) · the number of labels among the first k predictions; every row counts."""
 
-    tasks: ClassVar[frozenset[str]] = frozenset({"several"})
+    tasks = frozenset({Task.SEVERAL})
     k: ClassVar[int]
 
     def values(self, rows: SeveralLabelRows) -> FloatArray:

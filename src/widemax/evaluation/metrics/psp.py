@@ -7,6 +7,7 @@ import numpy as np
 
 from widemax.evaluation.metrics import Metric, TrainingCounts, metrics
 from widemax.evaluation.rows import FloatArray, IntArray, SeveralLabelRows
+from widemax.task import Task
 
 A, B = 0.55, 1.5
 
@@ -36,7 +37,7 @@ class PropensityScoredPrecisionAtK(Metric, ABC):
     Source: Jain et al., Extreme Multi-label Loss Functions (KDD 2016), section 3.
     """
 
-    tasks: ClassVar[frozenset[str]] = frozenset({"several"})
+    tasks = frozenset({Task.SEVERAL})
     k: ClassVar[int]
 
     def __init__(self, training: TrainingCounts) -> None:

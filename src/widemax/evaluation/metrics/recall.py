@@ -5,6 +5,7 @@ from typing import ClassVar
 
 from widemax.evaluation.metrics import MeanMetric, metrics
 from widemax.evaluation.rows import FloatArray, SeveralLabelRows
+from widemax.task import Task
 
 
 class RecallAtK(MeanMetric, ABC):
@@ -25,7 +26,7 @@ class RecallAtK(MeanMetric, ABC):
 class RecallAt10(RecallAtK):
     """Share of a row's labels among its first 10 predictions."""
 
-    tasks: ClassVar[frozenset[str]] = frozenset({"several"})
+    tasks = frozenset({Task.SEVERAL})
     k = 10
 
 
@@ -33,5 +34,5 @@ class RecallAt10(RecallAtK):
 class RecallAt20(RecallAtK):
     """Share of a row's next items among its first 20 predictions."""
 
-    tasks: ClassVar[frozenset[str]] = frozenset({"next"})
+    tasks = frozenset({Task.NEXT})
     k = 20

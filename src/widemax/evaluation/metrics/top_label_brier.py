@@ -6,6 +6,7 @@ import numpy as np
 
 from widemax.evaluation.metrics import MeanMetric, metrics
 from widemax.evaluation.rows import FloatArray, OneLabelRows
+from widemax.task import Task
 
 
 @metrics.register("top_label_brier")
@@ -19,7 +20,7 @@ class TopLabelBrier(MeanMetric):
         Gupta and Ramdas, Top-label calibration (ICLR 2022).
     """
 
-    tasks: ClassVar[frozenset[str]] = frozenset({"one"})
+    tasks = frozenset({Task.ONE})
     larger_is_better: ClassVar[bool] = False
 
     def values(self, rows: OneLabelRows) -> FloatArray:

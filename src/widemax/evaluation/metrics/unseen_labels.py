@@ -4,13 +4,14 @@ from typing import ClassVar
 
 from widemax.evaluation.metrics import Metric, TrainingCounts, metrics
 from widemax.evaluation.rows import OneLabelRows, SeveralLabelRows
+from widemax.task import Task
 
 
 @metrics.register("unseen_labels")
 class UnseenLabels(Metric):
     """How many labels training never saw: rows where each has one label, else occurrences."""
 
-    tasks: ClassVar[frozenset[str]] = frozenset({"one", "several", "next"})
+    tasks = frozenset(Task)
     larger_is_better: ClassVar[bool] = False
 
     def __init__(self, training: TrainingCounts) -> None:

@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
+from widemax.charts import Panel, compact, percent, ticks
+from widemax.charts import figure as drawn
 from widemax.evaluation.report.findings import Group, Reliability
-from widemax.evaluation.report.svg import Plot, compact, drawing, percent, text, tick_label, ticks
 
-COLORS = ("a", "b", "c", "d")
 MAX_POINTS = 150
 
 
@@ -36,8 +36,9 @@ def series_of(history: Sequence[Mapping[str, Any]], key: str, name: str) -> Seri
     return Series(name, tuple(points))
 
 
-def figure(heading: str, caption: str, body: str) -> str:
-    """A heading, one line that says how to read the drawing, and the drawing."""
+def figure(heading: str, caption: str, *panels: Panel) -> str:
+    """A heading, one line that says how to read the drawing, and the panels one below the other."""
+    body = drawn(*panels, columns=1).inline(heading)
     return f"<figure><h2>{escape(heading)}</h2><figcaption>{escape(caption)}</figcaption>{body}</figure>"
 
 
@@ -50,68 +51,54 @@ def curves(
     show: Callable[[float], str] | None = None,
 ) -> str:
     """Values against training steps; nothing when no series has a point."""
-    series = [one for one in series if one.points][: len(COLORS)]
+    series = [one for one in series if one.points]
     if not series:
         return ""
     steps = [step for one in series for step, _ in one.points]
     values = [value for one in series for _, value in one.points]
-    y_ticks = ticks(min(values), max(values))
-    x_ticks = ticks(min(0.0, *steps), max(steps))
-    plot = Plot(x_ticks[0], max(*steps, x_ticks[1]), y_ticks[0], y_ticks[-1])
-    show_y = show or (lambda value: tick_label(value, y_ticks))
-    body = plot.y_axis(y_ticks, label=unit, show=show_y)
-    shown_x = [value for value in x_ticks if value <= plot.x_high]
-    body += plot.x_axis(shown_x, show=lambda value: tick_label(value, x_ticks))
-    body += plot.x_label("training step", below=38)
-    body += "".join(_curve(plot, one, color) for one, color in zip(series, COLORS, strict=False))
-    keys = "".join(
-        f'<span><i class="{color}"></i>{escape(one.name)}</span>'
-        for one, color in zip(series, COLORS, strict=False)
+    panel = Panel(
+        x="training step",
+        y=unit,
+        height=280,
+        x_range=(min(0.0, *steps), max(steps) or 1.0),
+        y_ticks={value: show(value) for value in ticks(min(values), max(values))} if show else None,
     )
-    legend = f'<p class="legend">{keys}</p>'
-    return figure(heading, caption, legend + drawing(body, height=280, label=heading))
-
-
-def _curve(plot: Plot, series: Series, color: str) -> str:
-    pixels = [(plot.x(step), plot.y(value)) for step, value in series.points]
-    path = " ".join(f"{x:.1f},{y:.1f}" for x, y in pixels)
-    radius = 2.5 if len(pixels) <= 30 else 0
-    dots = "".join(
-        (f'<circle class="{color}-dot" cx="{x:.1f}" cy="{y:.1f}" r="{radius}"/>' if radius else "")
-        + f'<circle class="hit {color}" cx="{x:.1f}" cy="{y:.1f}" r="5">'
-        f"<title>{escape(series.name)} {value:.4g} at step {step:,.0f}</title></circle>"
-        for (x, y), (step, value) in zip(pixels, series.points, strict=True)
+    panel.lines(
+        {one.name: (np.array(one.points)[:, 0], np.array(one.points)[:, 1]) for one in series},
+        markers=max(len(one.points) for one in series) <= 30,
+        show=lambda step, value: f"{value:.4g} at step {step:,.0f}",
     )
-    return f'<polyline class="curve {color}" points="{path}"/>{dots}'
+    return figure(heading, caption, panel)
 
 
 def reliability_diagram(bins: Sequence[Reliability]) -> str:
     """Accuracy against confidence, with the number of rows of each bin below."""
     if not bins:
         return ""
-    shares = [0.0, 0.2, 0.4, 0.6, 0.8, 1.0]
-    plot = Plot(0, 1, 0, 1, bottom=206)
-    body = plot.y_axis(shares, label="accuracy", show=percent)
+    shares = {share: percent(share) for share in (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)}
     most = max(one.num_rows for one in bins)
-    counts = Plot(0, 1, 0, most, top=248, bottom=292)
-    body += counts.y_axis([most], label="rows", show=compact)
-    for one in bins:
-        title = (
-            f"Confidence {percent(one.low)} to {percent(one.high)}: {one.num_rows:,} rows, "
-            f"mean confidence {percent(one.confidence, decimals=1)}, "
-            f"accuracy {percent(one.accuracy, decimals=1)}"
-        )
-        body += plot.bar(one.low, one.high, one.accuracy, title)
-        body += counts.bar(one.low, one.high, one.num_rows, title)
-    body += plot.base_line()
-    body += (
-        f'<line class="ideal" x1="{plot.x(0):.1f}" y1="{plot.y(0):.1f}" '
-        f'x2="{plot.x(1):.1f}" y2="{plot.y(1):.1f}"/>'
+    accuracy = Panel(y="accuracy", height=230, x_range=(0, 1), y_range=(0, 1), x_ticks={}, y_ticks=shares)
+    rows = Panel(
+        x="confidence: probability of the predicted class",
+        y="rows",
+        height=116,
+        x_range=(0, 1),
+        y_range=(0, most),
+        x_ticks=shares,
+        y_ticks={most: compact(most)},
     )
-    body += counts.x_axis(shares, show=percent)
-    body += counts.x_label("confidence: probability of the predicted class", below=38)
+    told = [
+        f"Confidence {percent(one.low)} to {percent(one.high)}: {one.num_rows:,} rows, "
+        f"mean confidence {percent(one.confidence, decimals=1)}, "
+        f"accuracy {percent(one.accuracy, decimals=1)}"
+        for one in bins
+    ]
+    edges = [one.low for one in bins], [one.high for one in bins]
+    accuracy.columns(*edges, [one.accuracy for one in bins], told)
+    accuracy.diagonal()
+    rows.columns(*edges, [one.num_rows for one in bins], told)
     caption = "Bars on the dashed line mean that the probabilities can be taken at their word."
-    return figure("Reliability", caption, drawing(body, height=336, label="Reliability diagram"))
+    return figure("Reliability", caption, accuracy, rows)
 
 
 def share_by_frequency(
@@ -124,25 +111,31 @@ def share_by_frequency(
     noun: str,
 ) -> str:
     """A bar for each group of classes: the share of hits, with the number it is a share of below."""
-    shares = [hits(group) / of(group) if of(group) else None for group in groups]
-    y_ticks = ticks(0.0, max([share for share in shares if share is not None], default=0.0) or 1.0)
-    plot = Plot(0, len(groups), 0, y_ticks[-1], bottom=228)
+    shares = [hits(group) / of(group) if of(group) else math.nan for group in groups]
+    y_ticks = ticks(0.0, max([share for share in shares if share >= 0], default=0.0) or 1.0)
     decimals = 0 if y_ticks[1] >= 0.01 else 1
-    body = plot.y_axis(y_ticks, label="share", show=lambda share: percent(share, decimals=decimals))
-    for place, (group, share) in enumerate(zip(groups, shares, strict=True)):
-        center = plot.x(place + 0.5)
-        body += text(center, plot.bottom + 38, compact(of(group)), anchor="middle")
-        if share is None:
-            continue
-        title = (
-            f"{group.num_classes:,} classes with {group.low:,} to {group.high:,} training rows: "
-            f"{hits(group):,} of {of(group):,} {noun}, {percent(share, decimals=1)}"
-        )
-        body += plot.bar(place + 0.1, place + 0.9, share, title)
-        body += text(
-            center, plot.y(share) - 5, percent(share, decimals=decimals), anchor="middle", css="value"
-        )
     edges = [group.low for group in groups] + [groups[-1].high]
-    body += plot.x_axis(range(len(edges)), show=lambda place: compact(edges[int(place)]))
-    body += plot.x_label(f"training rows of the class; below, the number of {noun}", below=60)
-    return figure(heading, caption, drawing(body, height=296, label=heading))
+    panel = Panel(
+        x=f"training rows of the class; below, the number of {noun}",
+        y="share",
+        height=280,
+        x_range=(0, len(groups)),
+        y_range=(0, 1.07 * y_ticks[-1]),  # with room for the words above the bars
+        x_ticks={place: compact(edge) for place, edge in enumerate(edges)}
+        | {place + 0.5: f"\n{compact(of(group))}" for place, group in enumerate(groups)},
+        y_ticks={share: percent(share, decimals=decimals) for share in y_ticks},
+    )
+    places = np.array([place for place, group in enumerate(groups) if of(group)])
+    panel.columns(
+        places + 0.1,
+        places + 0.9,
+        [shares[place] for place in places],
+        [
+            f"{group.num_classes:,} classes with {group.low:,} to {group.high:,} training rows: "
+            f"{hits(group):,} of {of(group):,} {noun}, {percent(hits(group) / of(group), decimals=1)}"
+            for group in groups
+            if of(group)
+        ],
+        above=[percent(shares[place], decimals=decimals) for place in places],
+    )
+    return figure(heading, caption, panel)

@@ -18,6 +18,7 @@ from widemax.evaluation.report.findings import (
     Reliability,
 )
 from widemax.evaluation.rows import IntArray, OneLabelRows, SeveralLabelRows
+from widemax.task import Task
 
 NUM_GROUPS = 8
 NUM_LISTED = 20
@@ -43,7 +44,7 @@ class ReportCollector:
     """
 
     def __init__(self, task: str, *, class_counts: IntArray) -> None:
-        self.task = task
+        self.task = Task(task)
         self.class_counts = class_counts
         num_classes = len(class_counts)
         self._num_labels_C = np.zeros(num_classes, np.int64)
@@ -121,7 +122,7 @@ class ReportCollector:
                 )
                 for name, c in zip(names(worst), worst, strict=True)
             ),
-            reliability=self._reliability() if self.task == "one" else (),
+            reliability=self._reliability() if self.task.one_label else (),
             confusions=tuple(Confusion(label, other, pair[2]) for label, other, pair in from_to),
             confusions_are_lower_bounds=self._confusions.is_pruned,
             mistakes=tuple(

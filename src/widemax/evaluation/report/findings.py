@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from widemax.task import Task
+
 
 @dataclass(frozen=True)
 class Group:
@@ -70,7 +72,7 @@ class Findings:
     ``reliability``, ``confusions`` and ``mistakes`` are empty where rows have several labels.
     """
 
-    task: str
+    task: Task
     groups: tuple[Group, ...]
     worst_classes: tuple[ClassResult, ...]
     reliability: tuple[Reliability, ...] = ()

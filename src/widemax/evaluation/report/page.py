@@ -6,11 +6,12 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
+from widemax.charts import percent
 from widemax.evaluation.report.charts import curves, reliability_diagram, series_of, share_by_frequency
 from widemax.evaluation.report.findings import Findings
 from widemax.evaluation.report.style import STYLE
-from widemax.evaluation.report.svg import percent
 from widemax.evaluation.report.tables import table
+from widemax.task import Task
 
 NAMES = {
     "nll": "negative log-likelihood",
@@ -26,15 +27,24 @@ NAMES = {
     "top10": "top 10",
 }
 HEADLINES = {
-    "one": ("accuracy", "top5", "top10", "macro_f1", "mean_reciprocal_rank", "nll", "ece", "unseen_labels"),
-    "several": ("p@1", "p@3", "p@5", "psp@1", "psp@5", "ndcg@5", "r@10", "unseen_labels"),
-    "next": ("hr@10", "ndcg@10", "recall@20", "ndcg@20", "mrr", "unseen_labels"),
+    Task.ONE: (
+        "accuracy",
+        "top5",
+        "top10",
+        "macro_f1",
+        "mean_reciprocal_rank",
+        "nll",
+        "ece",
+        "unseen_labels",
+    ),
+    Task.SEVERAL: ("p@1", "p@3", "p@5", "psp@1", "psp@5", "ndcg@5", "r@10", "unseen_labels"),
+    Task.NEXT: ("hr@10", "ndcg@10", "recall@20", "ndcg@20", "mrr", "unseen_labels"),
 }
 SHARES = {name for names in HEADLINES.values() for name in names} - {"nll", "unseen_labels"}
 CURVES = {
-    "one": ("accuracy", "top5", "macro_f1"),
-    "several": ("p@1", "p@5", "psp@1", "r@10"),
-    "next": ("hr@10", "ndcg@10", "recall@20"),
+    Task.ONE: ("accuracy", "top5", "macro_f1"),
+    Task.SEVERAL: ("p@1", "p@5", "psp@1", "r@10"),
+    Task.NEXT: ("hr@10", "ndcg@10", "recall@20"),
 }
 POLICY = "default-src 'none'; style-src 'unsafe-inline'"
 CONTEXT = ("rows", "skipped", "num_classes", "task", "seconds", "rows_per_s")
@@ -46,7 +56,7 @@ class ReportData:
 
     Args:
         title: what the run is called.
-        task: "one", "several" or "next".
+        task: what the model was asked for.
         metrics: the object of ``evaluate --json``; fields about the evaluation itself go into the subtitle.
         config: the run's config, sections of keys and values.
         history: the records of metrics.jsonl: step, epoch, seconds, train_loss, and ``valid_`` + metric.
@@ -54,7 +64,7 @@ class ReportData:
     """
 
     title: str
-    task: str
+    task: Task
     metrics: Mapping[str, Any]
     config: Mapping[str, Any] = field(default_factory=dict)
     history: Sequence[Mapping[str, Any]] = ()
@@ -66,7 +76,7 @@ def write_report(path: Path, run: ReportData) -> None:
 
     Example:
         >>> from tempfile import mkdtemp
-        >>> write_report(Path(mkdtemp()) / "report.html", ReportData("run", "one", {"accuracy": 0.9}))
+        >>> write_report(Path(mkdtemp()) / "report.html", ReportData("run", Task.ONE, {"accuracy": 0.9}))
     """
     # A label may hold half of a surrogate pair, which UTF-8 cannot write.
     path.write_text(render_report(run), encoding="utf-8", errors="replace")
@@ -138,7 +148,7 @@ def _learning_curves(run: ReportData) -> str:
 
 
 def _finding_charts(findings: Findings) -> str:
-    one = findings.task == "one"
+    one = findings.task.one_label
     charts = reliability_diagram(findings.reliability)
     if len(findings.groups) < 2:
         return charts

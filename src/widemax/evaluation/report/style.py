@@ -1,17 +1,15 @@
 """The look of the report: one style sheet, light and dark, wide and narrow."""
 
-STYLE = """
+from widemax.charts import STYLE as CHARTS
+
+PAGE = """
 :root {
   color-scheme: light dark;
-  --page: #fbfaf8; --card: #ffffff; --ink: #1d2129; --soft: #5c6470; --line: #e4e2dd; --grid: #eeece7;
-  --a: #2563a8; --b: #c2571a; --c: #2f7d54; --d: #8a4f9e;
-  --fill: #c9dbee;
+  --page: #fbfaf8; --card: #ffffff; --ink: #1d2129; --soft: #5c6470; --line: #e4e2dd;
 }
 @media (prefers-color-scheme: dark) {
   :root {
-    --page: #14161a; --card: #1b1e24; --ink: #e8e6e1; --soft: #9aa2ae; --line: #2e333c; --grid: #262a32;
-    --a: #74aee8; --b: #ee9a62; --c: #74c297; --d: #c797d8;
-    --fill: #2c4561;
+    --page: #14161a; --card: #1b1e24; --ink: #e8e6e1; --soft: #9aa2ae; --line: #2e333c;
   }
 }
 * { box-sizing: border-box; }
@@ -38,11 +36,6 @@ section > .note, figcaption { font-size: 14px; color: var(--soft); margin: 0 0 1
 .pair { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 440px), 1fr)); gap: 0 20px; }
 figure, .card { margin: 0; background: var(--card); border: 1px solid var(--line); border-radius: 10px;
   padding: 18px 20px 12px; }
-.legend { display: flex; flex-wrap: wrap; gap: 4px 18px; margin: 0 0 10px; font-size: 13px; }
-.legend i { display: inline-block; width: 16px; height: 3px; border-radius: 2px; margin-right: 7px;
-  vertical-align: middle; }
-.legend .a { background: var(--a); } .legend .b { background: var(--b); }
-.legend .c { background: var(--c); } .legend .d { background: var(--d); }
 figure svg { display: block; width: 100%; height: auto; }
 .card { padding: 6px 20px; overflow-x: auto; }
 table { border-collapse: collapse; width: 100%; font-size: 14px; }
@@ -62,21 +55,6 @@ tbody th { font-weight: 400; }
 .config th { color: var(--soft); white-space: nowrap; }
 .config td:last-child { padding-right: 0; }
 footer { margin-top: 48px; font-size: 13px; color: var(--soft); }
-svg text { font: 12px system-ui, -apple-system, "Segoe UI", Roboto, sans-serif; fill: var(--soft);
-  font-variant-numeric: tabular-nums; }
-svg .value { fill: var(--ink); }
-svg .grid { stroke: var(--grid); }
-svg .axis { stroke: var(--soft); }
-svg .ideal { stroke: var(--soft); stroke-dasharray: 4 4; }
-svg .bar { fill: var(--fill); }
-svg .bar:hover { fill: var(--a); }
-svg .curve { fill: none; stroke-width: 2; stroke-linejoin: round; stroke-linecap: round; }
-svg .hit { fill: transparent; }
-svg .a { stroke: var(--a); } svg .b { stroke: var(--b); }
-svg .c { stroke: var(--c); } svg .d { stroke: var(--d); }
-svg .a-dot, svg .hit.a:hover { fill: var(--a); } svg .b-dot, svg .hit.b:hover { fill: var(--b); }
-svg .c-dot, svg .hit.c:hover { fill: var(--c); } svg .d-dot, svg .hit.d:hover { fill: var(--d); }
-svg .hit { stroke: none; }
 @media (max-width: 760px) {
   main { padding: 28px 16px 48px; }
   .charts { grid-template-columns: minmax(0, 1fr); }
@@ -87,3 +65,5 @@ svg .hit { stroke: none; }
 }
 @media print { body { background: none; } figure, .card { break-inside: avoid; } }
 """
+
+STYLE = PAGE + CHARTS

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from html import escape
 
-from widemax.evaluation.report.svg import percent
+from widemax.charts import percent
 
 MOST_CHARACTERS = 300
 

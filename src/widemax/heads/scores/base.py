@@ -43,18 +43,17 @@ class Score:
 scores: Registry[type[Score]] = Registry("score", "widemax.heads.scores")
 
 
-def build_score(spec: Spec | Score) -> Score:
-    """A score from its name, or from a table of its kind and options as a config holds it.
+def build_score(spec: Spec | type[Score] | Score) -> Score:
+    """A score from its name, its class, or a table of its kind and options; a score is itself.
 
     Raises:
-        ConfigError: a table without a kind, or options the member does not have.
+        ConfigError: a table without a kind.
+        OptionError: options the member does not have, or wrong values.
         UnknownNameError: no such score.
 
     Example:
         >>> build_score("cosine").is_cosine
         True
     """
-    if isinstance(spec, Score):
-        return spec
-    name, options = scores.choose(spec)
-    return scores[name](**options)
+    score: Score = scores.build(spec)
+    return score

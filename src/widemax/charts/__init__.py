@@ -1,0 +1,22 @@
+"""Charts as SVG without scripts, light or dark, for pages and files."""
+
+from widemax.charts.colors import diverging
+from widemax.charts.drawing import Drawing
+from widemax.charts.figure import figure, images
+from widemax.charts.named_points import named_points
+from widemax.charts.panel import Panel
+from widemax.charts.scale import compact, percent, ticks
+from widemax.charts.style import STYLE
+
+__all__ = [
+    "STYLE",
+    "Drawing",
+    "Panel",
+    "compact",
+    "diverging",
+    "figure",
+    "images",
+    "named_points",
+    "percent",
+    "ticks",
+]

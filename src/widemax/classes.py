@@ -1,0 +1,57 @@
+"""How many classes there are, and what is known of them before training."""
+
+from typing import final
+
+import torch
+from torch import Tensor
+
+from widemax.errors import ConfigError, ShapeError
+
+MOVED = dict.fromkeys(
+    ("class_counts", "num_rows"), "pass Classes(num_classes, counts, num_rows) in place of num_classes."
+)
+"""What heads and samplers took beside the number of classes, and how it is passed now."""
+
+
+@final
+class Classes:
+    """A number of classes, with their frequencies where these are known.
+
+    Heads and samplers take it in place of the plain number of classes.
+
+    Args:
+        num: C, at least 1.
+        counts: [C] how often each class occurs in the training data.
+        num_rows: rows of the training data, for yes-or-no questions, where counts need not sum to it.
+
+    Raises:
+        ConfigError: no class, or a count that is negative or not finite.
+        ShapeError: not one count a class.
+
+    Example:
+        >>> Classes(3, torch.tensor([5, 0, 2]))
+        Classes(3, with counts)
+    """
+
+    def __init__(self, num: int, counts: Tensor | None = None, num_rows: int | None = None) -> None:
+        if num < 1:
+            raise ConfigError(f"there must be at least 1 class; got {num}.")
+        if counts is not None:
+            counts = torch.as_tensor(counts)
+            if counts.shape != (num,):
+                raise ShapeError(
+                    f"counts must hold one count for each of {num} classes; got shape {tuple(counts.shape)}."
+                )
+            if not (counts.isfinite() & (counts >= 0)).all():
+                raise ConfigError("counts must be finite and at least 0; say how often each class occurs.")
+        self.num = num
+        self.counts = counts
+        self.num_rows = num_rows
+
+    def __repr__(self) -> str:
+        return f"Classes({self.num}{', with counts' if self.counts is not None else ''})"
+
+    @staticmethod
+    def of(classes: "int | Classes") -> "Classes":
+        """A plain number of classes as one of these, of unknown frequencies."""
+        return classes if isinstance(classes, Classes) else Classes(classes)
