@@ -37,7 +37,7 @@ class Classes:
         if num < 1:
             raise ConfigError(f"there must be at least 1 class; got {num}.")
         if counts is not None:
-            counts = torch.as_tensor(counts)
+            counts = counts if isinstance(counts, Tensor) else torch.as_tensor(counts)
             if counts.shape != (num,):
                 raise ShapeError(
                     f"counts must hold one count for each of {num} classes; got shape {tuple(counts.shape)}."

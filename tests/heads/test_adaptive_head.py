@@ -198,7 +198,7 @@ def test_auto_cutoffs_cost_least(power, dim):
 
 
 def test_auto_cutoffs_follow_the_counts():
-    steep = AdaptiveHead(20_000, 64, (1e9 / torch.arange(1, 20_001) ** 2.0).long())
+    steep = AdaptiveHead(Classes(20_000, (1e9 / torch.arange(1, 20_001) ** 2.0).long()), 64)
     zipf = AdaptiveHead(20_000, 64)
     assert 0 < steep.cutoffs[0] < zipf.cutoffs[0]
     assert AdaptiveHead(1, 4).cutoffs == ()

@@ -38,7 +38,8 @@ def test_a_member_is_its_name(loss):
 
 def test_a_table_without_options_is_its_name_and_as_wide():
     one, other = (ExactHead(C, D, loss=loss) for loss in ("cross_entropy", {"kind": "cross_entropy"}))
-    assert one.wide_loss == other.wide_loss is not None
+    assert one.is_wide
+    assert other.is_wide
     assert loss_with(loss={"kind": "cross_entropy"}, label_smoothing=0.1) == loss_with(label_smoothing=0.1)
 
 

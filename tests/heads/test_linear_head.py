@@ -8,6 +8,7 @@ import pytest
 import torch
 from scipy import special
 
+from widemax.classes import Classes
 from widemax.errors import LabelError
 from widemax.heads import ExactHead, SampledHead, SeveralLabels, heads
 
@@ -197,11 +198,11 @@ def test_extreme_logits_stay_finite(kind, loss):
 def test_first_biases_predict_the_class_frequencies(kind):
     counts = torch.tensor([6, 0, 2])
     extra = {"sampler": "frequency"} if kind is SampledHead else {}
-    head = kind(3, 4, counts, temperature=0.5, **extra)
+    head = kind(Classes(3, counts), 4, temperature=0.5, **extra)
     np.testing.assert_allclose(
         head.log_probs(torch.zeros(1, 4), torch.arange(3)).exp()[0], [7 / 11, 1 / 11, 3 / 11]
     )
-    head = kind(3, 4, counts, 9, loss="binary_cross_entropy", **extra)
+    head = kind(Classes(3, counts, 9), 4, loss="binary_cross_entropy", **extra)
     np.testing.assert_allclose(
         head.log_probs(torch.zeros(1, 4), torch.arange(3)).exp()[0], [7 / 11, 1 / 11, 3 / 11], rtol=1e-6
     )

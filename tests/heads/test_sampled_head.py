@@ -189,7 +189,7 @@ def test_the_mean_gradient_vanishes_at_the_optimum(sampler, duplicates):
                 ids_S, _ = super().propose(labels, num_sampled, **options)
                 return Proposal(ids_S, lambda ids: math.log(num_sampled) + self.probs(ids).log())
 
-        assert bias_gradients(UnigramCounts(num_classes, counts), "conditional").max() > 8
+        assert bias_gradients(UnigramCounts(Classes(num_classes, counts)), "conditional").max() > 8
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS.values(), ids=SAMPLERS)
