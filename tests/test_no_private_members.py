@@ -19,7 +19,6 @@ ALLOWED = {
 
 
 PENDING = {
-    *("cli/test_images.py", "training/test_loop.py", "training/test_prepare.py"),
     *("kernels/test_ranking.py", "kernels/test_stream.py"),
 }
 """Files that still set a private function or size of their module."""

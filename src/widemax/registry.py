@@ -66,7 +66,7 @@ class Registry(Generic[T]):
             OptionError: a trait that the room does not know.
         """
 
-        declared = self._make_traits(**traits)
+        declare = self.declare(**traits)
 
         def enter(member: Member) -> Member:
             known = self._members.get(name)
@@ -74,6 +74,15 @@ class Registry(Generic[T]):
                 raise ConfigError(f"{self.noun} {name!r} is already registered; give this one another name.")
             member = checked(member, of=f"{self.noun} {name!r}", moved=self._moved)
             self._members[name] = cast(T, member)
+            return declare(member)
+
+        return enter
+
+    def declare(self, **traits: Any) -> Callable[[Member], Member]:
+        """Decorator for a member that is passed as itself and needs no name."""
+        declared = self._make_traits(**traits)
+
+        def enter(member: Member) -> Member:
             self._traits[cast(T, member)] = declared
             return member
 

@@ -89,7 +89,7 @@ def test_augmented_training_is_resumed_to_the_same_bits(
         )
 
     whole = loop.train(config("whole"))
-    step, steps = loop._step, 0
+    step, steps = loop.take_step, 0
 
     def stopped_at_the_fifth(*arguments: Any) -> None:
         nonlocal steps
@@ -98,12 +98,12 @@ def test_augmented_training_is_resumed_to_the_same_bits(
         steps += 1
         step(*arguments)
 
-    monkeypatch.setattr(loop, "_step", stopped_at_the_fifth)
+    monkeypatch.setattr(loop, "take_step", stopped_at_the_fifth)
     short = config("short")
     every_step = short.train.model_copy(update={"checkpoint_every_s": 1e-9})
     with pytest.raises(KeyboardInterrupt):
         loop.train(short.model_copy(update={"train": every_step}))
-    monkeypatch.setattr(loop, "_step", step)
+    monkeypatch.setattr(loop, "take_step", step)
     resumed = loop.resume(tmp_path / "short")
     assert resumed.steps == whole.steps
     for name in ("encoder", "head-00000-of-00001"):

@@ -31,7 +31,14 @@ def train(widemax, tmp_path: Path, labels: tuple[Any, ...]) -> Path:
     texts, targets = zip(*rows, strict=True)
     pq.write_table(pa.table({"text": texts, "label": targets}), tmp_path / "rows.parquet")
     result = widemax(
-        "train", tmp_path / "rows.parquet", "--kind", "text=text", "--out", tmp_path / "run", "--json"
+        "train",
+        tmp_path / "rows.parquet",
+        "--kind",
+        "text=text",
+        "--out",
+        tmp_path / "run",
+        "--json",
+        *("--set", "data.valid_fraction=0"),
     )
     assert result.code == 0, result.err
     return tmp_path / "run"

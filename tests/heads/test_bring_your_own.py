@@ -44,12 +44,12 @@ def test_a_table_without_options_is_its_name_and_as_wide():
 
 
 def test_what_a_loss_takes_is_declared_and_not_its_spelling():
-    @losses.register("spelled_targets", takes="labels", answers="softmax")
+    @losses.declare(takes="labels", answers="softmax")
     def spelled_targets(logits, targets):
         assert targets.shape == (len(logits),)
         return my_focal(logits, targets)
 
-    @losses.register("spelled_labels", takes="targets", answers="sigmoid")
+    @losses.declare(takes="targets", answers="sigmoid")
     def spelled_labels(logits, labels):
         assert labels.shape == logits.shape
         return torch.nn.functional.binary_cross_entropy_with_logits(logits, labels, reduction="none").sum(1)

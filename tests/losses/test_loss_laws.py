@@ -261,7 +261,7 @@ OUT_OF_RANGE = [
     ("bpr", {"ignore_index": 0.5}),
     ("cosface", {"margin": -1}),
     ("cosine_softmax", {"scale": 0}),
-    ("crammer_singer", {"margin": 0}),
+    ("crammer_singer", {"margin": -1}),
     ("cross_entropy", {"label_smoothing": 1.0}),
     ("cross_entropy", {"z_loss": -1e-4}),
     ("cross_entropy", {"softcap": 0}),

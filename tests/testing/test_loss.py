@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from widemax.losses import binary_cross_entropy, cross_entropy
+from widemax.losses import binary_cross_entropy, cross_entropy, losses
 from widemax.testing import ConformanceError, check_loss
 
 LAWS = 15
@@ -18,9 +18,10 @@ def test_right_losses_pass():
     assert set(check_loss(binary_cross_entropy).skipped) == {"ignored rows"}
 
 
-def test_the_names_of_the_parameters_say_what_is_passed():
+def test_a_loss_is_given_what_it_declares():
     seen = []
 
+    @losses.declare(of="cosines")
     def of_cosines(cosines, labels):
         seen.append((cosines, labels))
         return cross_entropy(10 * cosines, labels)
@@ -79,6 +80,7 @@ def wrong_sign(logits, labels):
     return -cross_entropy(logits, labels)
 
 
+@losses.declare(takes="targets")
 def powered(logits, targets):
     """F9: gBCE by way of float64, a power and a clamp."""
     beta = 0.1
@@ -137,6 +139,7 @@ def ignored_as_zero(logits, labels, *, ignore_index=-100):
     return torch.where(labels == ignore_index, cross_entropy(logits, labels.clamp(min=0)), loss_B)
 
 
+@losses.declare(takes="targets")
 def broadcasting(logits, targets):
     targets = targets if targets.shape == logits.shape else targets[:, :1].expand_as(logits)
     return binary_cross_entropy(logits, targets)

@@ -43,7 +43,7 @@ class ExactHead(LinearHead):
         dim: D, the length of a hidden vector.
         weight: [C, D] a parameter to share, such as an embedding's; a new one without.
         loss: the name of a loss, a table with its kind and options, or a function such as those of
-            ``widemax.losses``, which declares with ``@losses.register`` what it takes and answers.
+            ``widemax.losses``, which declares with ``@losses.declare`` what it takes and answers.
         temperature: divides the logits.
         label_smoothing: ε, the part of the target spread evenly over all classes; loss "cross_entropy" only.
         bias: whether classes have biases.

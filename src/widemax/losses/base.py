@@ -2,7 +2,8 @@
 
 A loss is a pure function ``name(logits, labels, *, options)`` that gives one loss a row [B] in nats, computed
 in float32 at least. It declares what it is where it is registered,
-``@losses.register("focal", takes="labels", answers="softmax")``: see :class:`LossTraits`.
+``@losses.register("focal", takes="labels", answers="softmax")``, or, without a name, with ``@losses.declare``:
+see :class:`LossTraits`.
 
 A logit of −inf masks its class: the class has no probability and no gradient; if it is the right class, the
 loss is inf. Keyword-only parameters are the options of the registry, so their annotations carry the ranges.

@@ -79,8 +79,8 @@ def softplus(x: Array) -> Array:
         ArgumentError: ``x`` does not hold real numbers.
 
     Example:
-        >>> softplus(np.array([-np.inf, 0.0, 1000.0])).round(4)
-        array([0.000e+00, 6.931e-01, 1.000e+03])
+        >>> softplus(np.array([0.0, 1000.0])).round(4)
+        array([6.931e-01, 1.000e+03])
     """
     if isinstance(x, torch.Tensor):
         return torch.nn.functional.softplus(floating_tensor(x), 1.0, SOFTPLUS_END)

@@ -22,8 +22,9 @@ from widemax.testing.report import NotApplicable, Report, name_of, require, requ
 def check_loss(loss_fn: Callable[..., Tensor], **options: Any) -> Report:
     """Whether a loss is what a loss here must be: one number a row with the right gradient, at any logits.
 
-    The name of the second parameter says what the loss takes: ``labels`` are class ids [B], ``targets`` any
-    number of right classes a row [B, C]. A first parameter named ``cosines`` is given numbers in [−1, 1].
+    What the loss takes is what it declares with ``@losses.register`` or ``@losses.declare``: class ids [B]
+    ("labels"), or any number of right classes a row [B, C] ("targets"). A loss of "cosines" is given numbers
+    in [−1, 1].
 
     Args:
         loss_fn: gives one loss a row from logits and labels.
