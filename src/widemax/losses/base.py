@@ -2,7 +2,7 @@
 
 A loss is a pure function ``name(logits, labels, *, options)`` that gives one loss a row [B] in nats, computed
 in float32 at least. It declares what it is where it is registered,
-``@losses.register("focal", takes="labels", answers="softmax")``, or, without a name, with ``@losses.declare``:
+``@losses.register("focal", takes="labels", answers="softmax")``, or, without a name, ``@losses.declare``:
 see :class:`LossTraits`.
 
 A logit of −inf masks its class: the class has no probability and no gradient; if it is the right class, the
