@@ -16,6 +16,7 @@ from widemax.heads.scores import Score
 from widemax.kernels import (
     Pairs,
     SkippedTiles,
+    autocast_dtype,
     fused_binary_cross_entropy,
     fused_cross_entropy,
     plain_binary_cross_entropy,
@@ -146,8 +147,11 @@ class ExactHead(LinearHead):
         sample_weight: Tensor | None = None,
         reduction: Reduction = "mean",
     ) -> Tensor:
-        is_small = len(hidden) * self.num_classes <= PLAIN_ELEMENTS
-        if is_small and self.is_torch_loss and isinstance(labels, Tensor) and len(hidden):
+        # Only the plain form can be transformed by torch.func, and traced by torch.compile.
+        is_traced = torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active()
+        is_small = is_traced or len(hidden) * self.num_classes <= PLAIN_ELEMENTS
+        are_ids = isinstance(labels, Tensor) and labels.dtype == torch.int64
+        if is_small and self.is_torch_loss and are_ids and len(hidden):
             return self._by_torch(hidden, labels, sample_weight, reduction)
         pairs = self._training_pairs(hidden, labels)
         if self.wide_loss is None:
@@ -162,10 +166,12 @@ class ExactHead(LinearHead):
             options["label_smoothing"] = self.label_smoothing
         plain, tiled, fused = self.wide_loss
         num_rows = len(hidden)
-        # Only the plain form can be transformed by torch.func.
-        if is_small or torch._C._are_functorch_transforms_active():
+        if is_small:
             loss_B = plain(*inputs, **options)
-        elif (
+            return reduce_loss(loss_B, sample_weight=sample_weight, reduction=reduction)
+        dtype = autocast_dtype(hidden)
+        inputs = inputs[0].to(dtype), inputs[1].to(dtype), *inputs[2:]
+        if (
             reduction == "none"
             or not torch.is_grad_enabled()
             or (sample_weight is not None and sample_weight.requires_grad)
@@ -175,7 +181,9 @@ class ExactHead(LinearHead):
         else:
             weights_B = row_weights(hidden, sample_weight=sample_weight, reduction=reduction)
             skip = {} if self.skipped is None else {"skipped": self.skipped}
-            return fused(*inputs, weights_B, **options, **skip)
+            # Its sums are in float32, which autocast would round.
+            with torch.autocast(hidden.device.type, enabled=False):
+                return fused(*inputs, weights_B, **options, **skip)
         return reduce_loss(loss_B, sample_weight=sample_weight, reduction=reduction)
 
     def _by_torch(
@@ -188,7 +196,7 @@ class ExactHead(LinearHead):
         try:
             loss = nn.functional.cross_entropy(
                 widened_tensor(logits),
-                labels if labels.dtype == torch.int64 else labels.long(),
+                labels,
                 reduction=reduction if sample_weight is None else "none",
                 label_smoothing=self.label_smoothing,
                 ignore_index=NO_CLASS,
@@ -207,7 +215,7 @@ class ExactHead(LinearHead):
     def _by_chunks(self, hidden_BD: Tensor, pairs: Pairs, one_label: bool) -> Tensor:
         weight_CD = self.score.scaled(self.weight)
         size = max(1, CHUNK_ELEMENTS // self.num_classes)
-        if len(hidden_BD) <= size:
+        if len(hidden_BD) <= size or torch.compiler.is_compiling():
             return self._chunk_loss(hidden_BD, weight_CD, pairs, one_label)
         parts = []
         for start in range(0, len(hidden_BD), size):

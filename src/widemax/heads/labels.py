@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from widemax.errors import ShapeError
 from widemax.kernels import Pairs
+from widemax.losses.base import are_class_ids
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,9 @@ class SeveralLabels:
         lengths_N = self.offsets_B1.diff()[rows_N]
         offsets_N1 = nn.functional.pad(lengths_N.cumsum(0), (1, 0))
         shift_N = self.offsets_B1[rows_N] - offsets_N1[:-1]
-        places_P = torch.arange(int(offsets_N1[-1])) + shift_N.repeat_interleave(lengths_N)
+        places_P = torch.arange(int(offsets_N1[-1]), device=rows_N.device) + shift_N.repeat_interleave(
+            lengths_N
+        )
         return SeveralLabels(self.ids_P[places_P], offsets_N1)
 
     @staticmethod
@@ -63,8 +66,14 @@ def label_pairs(labels: Labels, hidden: Tensor) -> Pairs:
     """The labels of the rows of ``hidden`` as (row, class) pairs on its device.
 
     Raises:
-        ShapeError: not one label, or list of labels, a row.
+        ShapeError: not one label, or list of labels, a row; or labels that are no whole numbers.
     """
+    ids = labels if isinstance(labels, Tensor) else labels.ids_P
+    if not are_class_ids(ids):
+        raise ShapeError(
+            f"labels must be class ids, whole numbers; got {ids.dtype}. "
+            "Convert them with .long() once you are sure that each is the id of its class."
+        )
     if len(labels) != len(hidden) or (isinstance(labels, Tensor) and labels.ndim != 1):
         got = f"shape {tuple(labels.shape)}" if isinstance(labels, Tensor) else f"{len(labels)} rows"
         raise ShapeError(
@@ -82,7 +91,8 @@ def target_shares(pairs: Pairs, num_rows: int) -> Tensor:
         >>> target_shares(Pairs(torch.tensor([0, 1, 1]), torch.tensor([4, 7, 1])), num_rows=2)
         tensor([1.0000, 0.5000, 0.5000], dtype=torch.float64)
     """
-    return 1 / pairs.rows_P.bincount(minlength=num_rows)[pairs.rows_P].double()
+    ones_P = torch.ones_like(pairs.rows_P, dtype=torch.float64)
+    return 1 / ones_P.new_zeros(num_rows).index_add_(0, pairs.rows_P, ones_P)[pairs.rows_P]
 
 
 def no_pairs(device: torch.device) -> Pairs:

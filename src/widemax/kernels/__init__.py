@@ -1,5 +1,6 @@
 """Fast twins of plain functions; a twin has the same signature as the plain form."""
 
+from widemax.kernels.autocast import autocast_dtype
 from widemax.kernels.exponentials import softplus
 from widemax.kernels.fused import (
     SkippedTiles,
@@ -20,6 +21,7 @@ __all__ = [
     "Found",
     "Pairs",
     "SkippedTiles",
+    "autocast_dtype",
     "fused_binary_cross_entropy",
     "fused_cross_entropy",
     "gather_groups",

@@ -11,6 +11,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from widemax.kernels.autocast import autocast_dtype
 from widemax.kernels.exponentials import LOG2_E
 from widemax.kernels.pairs import Pairs
 from widemax.kernels.ranking import BestSoFar, Window, count_larger
@@ -72,9 +73,9 @@ def stream_classes(
         sums: whether the log-partition and the sum of squares are wanted; yes-or-no questions need neither.
 
     Returns:
-        The answers, in float32 at least; products of 16-bit numbers are rounded to 16 bits, as torch gives
-        them. All numbers about a row come from the same products, so that a label ties with itself and with
-        classes of equal weights.
+        The answers, in float32 at least; products of 16-bit numbers, and those under autocast, are rounded to
+        16 bits, as torch gives them. All numbers about a row come from the same products, so that a label
+        ties with itself and with classes of equal weights.
 
     Example:
         >>> weight = torch.tensor([[1.0], [2.0]])
@@ -84,6 +85,7 @@ def stream_classes(
         >>> found.topk_ids_BK, found.label_ranks_P
         (tensor([[1]]), tensor([2]))
     """
+    hidden = hidden.to(autocast_dtype(hidden))
     rows_per_chunk, held_tiles, width = _plan(len(hidden), len(weight), k)
     dtype = torch.promote_types(hidden.dtype, torch.float32)
     buffer = _buffer(rows_per_chunk * held_tiles * width, dtype, hidden.device)
@@ -141,7 +143,7 @@ class _TileLogits:
     def compute(self, tile: int) -> Tensor:
         """[b, W] logits, −inf beyond the last class; the same bits each time."""
         start = tile * self.width
-        weight_wD = self.weight_CD[start : start + self.width]
+        weight_wD = self.weight_CD[start : start + self.width].to(autocast_dtype(self.weight_CD))
         tile_bW = self.buffer_TbW[tile % len(self.buffer_TbW)]
         tile_bW[:, len(weight_wD) :] = -torch.inf
         logits_bw = tile_bW[:, : len(weight_wD)]

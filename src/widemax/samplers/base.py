@@ -21,14 +21,26 @@ class Candidates:
         log_expected_count: [S] float64, log E[times this id stands in a draw], exact for what the
             sampler does.
         label_log_expected_count: [P] the same for each label, drawn or not.
+
+    Raises:
+        UsageError: class ids that do not ascend, among which a label would not be found.
     """
 
     class_ids: Tensor
     log_expected_count: Tensor
     label_log_expected_count: Tensor
 
+    def __post_init__(self) -> None:
+        if (self.class_ids[1:] < self.class_ids[:-1]).any():
+            raise UsageError(
+                "class_ids of Candidates must ascend; got them in another order. Sort them, and "
+                "log_expected_count with them: order = class_ids.argsort()."
+            )
+
     def to(self, device: torch.device) -> "Candidates":
         """The same draw on another device."""
+        if device == self.class_ids.device:
+            return self
         return Candidates(
             self.class_ids.to(device),
             self.log_expected_count.to(device),

@@ -1,0 +1,18 @@
+"""What torch's autocast asks of functions that torch does not know."""
+
+import torch
+from torch import Tensor
+
+
+def autocast_dtype(like: Tensor) -> torch.dtype:
+    """The dtype in which torch would take a product of this tensor: its own, or that of autocast.
+
+    Example:
+        >>> with torch.autocast("cpu", dtype=torch.bfloat16):
+        ...     autocast_dtype(torch.ones(1)), autocast_dtype(torch.ones(1, dtype=torch.float64))
+        (torch.bfloat16, torch.float64)
+    """
+    device_type = like.device.type
+    if like.dtype == torch.float64 or not torch.is_autocast_enabled(device_type):
+        return like.dtype
+    return torch.get_autocast_dtype(device_type)
