@@ -4,8 +4,11 @@ Truth is the same head in float64; what plain torch errs is that of a linear lay
 """
 
 import copy
+import subprocess
+import sys
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -74,13 +77,18 @@ class Plain(nn.Module):
 
 def off(found: Tensor, truth: Tensor) -> float:
     """The largest error, relative to the largest number."""
-    return float((found.double() - truth.double()).abs().max() / truth.abs().max())
+    return distance(found, truth) / float(truth.detach().abs().max())
+
+
+def distance(found: Tensor, truth: Tensor) -> float:
+    """The largest error."""
+    return float((found.detach().double() - truth.detach().double()).abs().max())
 
 
 def training_errors(model: nn.Module, mode: str, num_classes: int) -> tuple[float, list[float]]:
     """What loss and gradients of a float32 model err in a mode, against the same numbers in float64."""
     dtype, context = MODES[mode]
-    hidden = (HIDDEN.bfloat16() if mode == "autocast" else HIDDEN.to(dtype)).requires_grad_()
+    hidden = HIDDEN.to(torch.bfloat16 if mode == "autocast" else dtype).clone().requires_grad_()
     labels = LABELS * (num_classes // C)
     model = model.to(dtype)
     exact = copy.deepcopy(model).double()
@@ -118,24 +126,24 @@ def test_answers_err_no_more_than_plain_torch(name: str, mode: str) -> None:
     with context(), torch.no_grad():
         best = head.topk(hidden, K)
         answers = head.answer(hidden, LABELS, k=K)
-        plain_error = off(
+        plain_error = distance(
             plain.linear(hidden).log_softmax(1),
             copy.deepcopy(plain).double().linear(hidden.double()).log_softmax(1),
         )
     truth_BC = copy.deepcopy(head).double().log_probs(hidden.double(), torch.arange(C))
-    slack = 1e-5 if mode == "float32" else 2e-3
-    assert off(best.log_probs, truth_BC.gather(1, best.class_ids)) <= plain_error + slack
-    assert off(answers.label_log_probs, truth_BC.gather(1, LABELS[:, None]).squeeze(1)) <= plain_error + slack
-    # The K-th best falls short of the truly K-th best by no more than the error.
-    kth_B = truth_BC.gather(1, best.class_ids).amin(1)
-    assert float((truth_BC.topk(K).values[:, -1] - kth_B).max()) <= (plain_error + slack) * 2 * float(
-        truth_BC.abs().max()
-    )
+    # A class may take several products where plain torch takes one, and logits may be larger.
+    allowed = 3 * plain_error + 1e-4
+    assert distance(best.log_probs, truth_BC.gather(1, best.class_ids)) <= allowed
+    assert distance(answers.label_log_probs, truth_BC.gather(1, LABELS[:, None]).squeeze(1)) <= allowed
+    # The classes named are the best ones, up to the error.
+    assert distance(truth_BC.gather(1, best.class_ids), truth_BC.topk(K).values) <= 2 * allowed
 
 
 def test_the_loss_of_many_rows_does_not_overflow_in_16_bits(name: str) -> None:
-    head = build(name, 1000).half()
-    hidden, labels = HIDDEN.half().repeat(400, 1), LABELS.repeat(400)
+    head, hidden, labels = build(name).half(), HIDDEN.half().repeat(20, 1), LABELS.repeat(20)
+    with torch.no_grad():
+        for parameter in head.parameters():
+            parameter *= 100
     losses_B = loss_of(head, hidden, labels, reduction="none")
     assert losses_B.sum() > torch.finfo(torch.float16).max
     torch.testing.assert_close(loss_of(head, hidden, labels), losses_B.double().mean().float())
@@ -188,16 +196,15 @@ def test_sparse_and_dense_gradients_are_the_same(name: str) -> None:
 @pytest.mark.parametrize("optimizer", [torch.optim.AdamW, torch.optim.SGD, torch.optim.Adagrad])
 def test_clipped_gradients_and_torch_optimizers(name: str, optimizer: Any) -> None:
     head = build(name)
-    # Every parameter at work: the margin of a head may hold back the loss of its first steps.
     steps = optimizer(head.parameters(), lr=0.05)
-    before = float(loss_of(head, HIDDEN, LABELS))
+    before = loss_of(head, HIDDEN, LABELS)
     for _ in range(20):
         steps.zero_grad()
         loss_of(head, HIDDEN, LABELS).backward()
         norm = nn.utils.clip_grad_norm_(head.parameters(), 1.0)
         assert norm.isfinite()
         steps.step()
-    assert float(loss_of(head, HIDDEN, LABELS)) < before
+    assert loss_of(head, HIDDEN, LABELS) < before
 
 
 @pytest.mark.parametrize("sparse", [False, True])
@@ -249,6 +256,53 @@ def test_a_head_without_memory_is_filled_later(name: str) -> None:
         other.topk(HIDDEN, K).__dict__.values(), head.topk(HIDDEN, K).__dict__.values(), strict=True
     ):
         assert torch.equal(parameter, own)
+
+
+# Two processes, of which one has no rows in the second step.
+
+STEPS = [(slice(0, 40), slice(40, B)), (slice(0, 40), slice(0, 0))]
+
+
+def gradients_of_ranks(rank: int, folder: str) -> None:
+    """What a process of two computes, all heads in turn; run by the test below."""
+    torch.distributed.init_process_group("gloo", f"file://{folder}/meet", rank=rank, world_size=2)
+    found = {}
+    for name in heads:
+        model = nn.parallel.DistributedDataParallel(build(name))
+        found[name] = []
+        for parts in STEPS:
+            model.zero_grad()
+            model.module.seed(3)
+            model(HIDDEN[parts[rank]], LABELS[parts[rank]], reduction="sum").backward()
+            found[name].append([parameter.grad.clone() for parameter in model.parameters()])
+    torch.save(found, f"{folder}/{rank}.pt")
+    torch.distributed.destroy_process_group()
+
+
+def test_two_processes_train_as_one(tmp_path: Path) -> None:
+    run = "import sys, test_torch_users as tests; tests.gradients_of_ranks(int(sys.argv[1]), sys.argv[2])"
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", run, str(rank), str(tmp_path)],
+            cwd=Path(__file__).parent,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for rank in range(2)
+    ]
+    errors = [process.communicate(timeout=300)[1] for process in processes]
+    assert [process.returncode for process in processes] == [0, 0], errors
+    of_ranks = [torch.load(tmp_path / f"{rank}.pt") for rank in range(2)]
+    assert list(of_ranks[0]) == heads.names()
+    for name in heads:
+        head = build(name)
+        for step, parts in enumerate(STEPS):
+            head.zero_grad()
+            for part in parts:
+                loss_of(head, HIDDEN[part], LABELS[part], reduction="sum").backward()
+            for found in of_ranks:
+                for one, parameter in zip(found[name][step], head.parameters(), strict=True):
+                    torch.testing.assert_close(one, parameter.grad / 2)
 
 
 # Differentiable logits, and functions that torch traces.
@@ -327,10 +381,13 @@ def compiled_training(name: str, backend: str, **options: Any) -> None:
         torch.testing.assert_close(one, two, rtol=1e-4, atol=1e-6)
 
 
+# torch hides this warning of its own, which an error cannot be hidden.
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")
 def test_a_compiled_head_trains_alike(name: str) -> None:
     compiled_training(name, "aot_eager", fullgraph=name == "exact")
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")
 def test_a_head_compiled_to_machine_code_trains_alike(name: str) -> None:
     compiled_training(name, "inductor", fullgraph=name == "exact")

@@ -18,7 +18,7 @@ from widemax.heads.base import heads
 from widemax.heads.cutoffs import best_cutoffs
 from widemax.heads.exact import PLAIN_ELEMENTS
 from widemax.heads.normalized import NormalizedHead, SoftmaxLoss, Temperature
-from widemax.kernels import Pairs, plain_cross_entropy, tiled_cross_entropy
+from widemax.kernels import Pairs, not_traced, plain_cross_entropy, tiled_cross_entropy
 from widemax.numerics.arrays import widened_tensor
 
 Cutoffs = tuple[Annotated[int, Field(ge=1)], ...]
@@ -118,6 +118,7 @@ class AdaptiveHead(NormalizedHead):
         for bias, mass in zip(self.tail_biases or (), tails, strict=bool(self.tail_biases)):
             bias.copy_((mass / mass.sum()).log())
 
+    @not_traced
     def label_log_probs(self, hidden: Tensor, pairs: Pairs, temperature: Temperature) -> Tensor:
         place_P = self.place_of_class[pairs.ids_P]
         cluster_P = self._cluster_of(place_P)

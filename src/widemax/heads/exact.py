@@ -16,7 +16,6 @@ from widemax.heads.scores import Score
 from widemax.kernels import (
     Pairs,
     SkippedTiles,
-    autocast_dtype,
     fused_binary_cross_entropy,
     fused_cross_entropy,
     plain_binary_cross_entropy,
@@ -150,8 +149,8 @@ class ExactHead(LinearHead):
         # Only the plain form can be transformed by torch.func, and traced by torch.compile.
         is_traced = torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active()
         is_small = is_traced or len(hidden) * self.num_classes <= PLAIN_ELEMENTS
-        are_ids = isinstance(labels, Tensor) and labels.dtype == torch.int64
-        if is_small and self.is_torch_loss and are_ids and len(hidden):
+        is_plain = is_small and self.is_torch_loss and len(hidden)
+        if is_plain and isinstance(labels, Tensor) and labels.dtype == torch.int64:
             return self._by_torch(hidden, labels, sample_weight, reduction)
         pairs = self._training_pairs(hidden, labels)
         if self.wide_loss is None:
@@ -169,8 +168,6 @@ class ExactHead(LinearHead):
         if is_small:
             loss_B = plain(*inputs, **options)
             return reduce_loss(loss_B, sample_weight=sample_weight, reduction=reduction)
-        dtype = autocast_dtype(hidden)
-        inputs = inputs[0].to(dtype), inputs[1].to(dtype), *inputs[2:]
         if (
             reduction == "none"
             or not torch.is_grad_enabled()
@@ -181,9 +178,7 @@ class ExactHead(LinearHead):
         else:
             weights_B = row_weights(hidden, sample_weight=sample_weight, reduction=reduction)
             skip = {} if self.skipped is None else {"skipped": self.skipped}
-            # Its sums are in float32, which autocast would round.
-            with torch.autocast(hidden.device.type, enabled=False):
-                return fused(*inputs, weights_B, **options, **skip)
+            return fused(*inputs, weights_B, **options, **skip)
         return reduce_loss(loss_B, sample_weight=sample_weight, reduction=reduction)
 
     def _by_torch(

@@ -84,7 +84,7 @@ class MixtureOfSoftmaxesHead(NormalizedHead):
         targets = Pairs(
             torch.arange(num_rows, device=hidden.device), pairs.ids_P.repeat_interleave(self.num_components)
         )
-        is_small = num_rows * self.num_classes <= PLAIN_ELEMENTS
+        is_small = torch.compiler.is_compiling() or num_rows * self.num_classes <= PLAIN_ELEMENTS
         cross_entropy = plain_cross_entropy if is_small else tiled_cross_entropy
         loss_Q = cross_entropy(
             components_QD,

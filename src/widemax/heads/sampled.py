@@ -12,7 +12,7 @@ from widemax.heads.labels import Labels
 from widemax.heads.linear import LinearHead
 from widemax.heads.sampled_loss import Correction, sampled_sigmoid_loss, sampled_softmax_loss
 from widemax.heads.scores import Score
-from widemax.kernels import gather_rows
+from widemax.kernels import gather_rows, not_traced
 from widemax.losses import reduce_loss
 from widemax.losses.base import Reduction
 from widemax.registry import Spec
@@ -101,6 +101,7 @@ class SampledHead(LinearHead):
             "conditional" if loss == "cross_entropy" else "importance"
         )
 
+    @not_traced
     def forward(
         self,
         hidden: Tensor,

@@ -17,7 +17,7 @@ from widemax.heads.base import heads
 from widemax.heads.normalized import NormalizedHead, Search, Searched, SoftmaxLoss, Temperature
 from widemax.heads.tree_search import search_tree
 from widemax.heads.trees import balanced_tree, huffman_tree, kmeans_order, level_starts, node_masses
-from widemax.kernels import Pairs, gather_rows
+from widemax.kernels import Pairs, gather_rows, not_traced
 from widemax.numerics import log_sigmoid
 from widemax.numerics.arrays import widened_tensor
 
@@ -125,6 +125,7 @@ class TreeHead(NormalizedHead):
             masses_N2 = node_masses(children, class_counts.cpu().double().numpy() + 1)
             self.bias.copy_(torch.from_numpy(np.log(masses_N2[:, 1]) - np.log(masses_N2[:, 0])))
 
+    @not_traced
     def label_log_probs(self, hidden: Tensor, pairs: Pairs, temperature: Temperature) -> Tensor:
         label_T, edge_T = self._paths(pairs.ids_P)
         nodes_U, place_T = torch.unique(edge_T // 2, return_inverse=True)

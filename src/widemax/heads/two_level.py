@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from widemax.heads.base import heads
 from widemax.heads.dense import best_by_id
 from widemax.heads.normalized import NormalizedHead, Search, Searched, SoftmaxLoss, Temperature
-from widemax.kernels import Pairs, gather_rows, topk_by_id
+from widemax.kernels import Pairs, gather_rows, not_traced, topk_by_id
 from widemax.numerics.arrays import widened_tensor
 
 # A search that has opened this part of all clusters is slower than one product with all classes.
@@ -104,6 +104,7 @@ class TwoLevelHead(NormalizedHead):
                 mass_G = torch.stack([mass.sum() for mass in masses])
                 self.cluster_bias.copy_((mass_G / mass_G.sum()).log())
 
+    @not_traced
     def label_log_probs(self, hidden: Tensor, pairs: Pairs, temperature: Temperature) -> Tensor:
         place_P = self.place_of_class[pairs.ids_P]
         cluster_P = place_P // self.cluster_size
@@ -196,7 +197,7 @@ class TwoLevelHead(NormalizedHead):
         clusters_T, counts_T = torch.unique_consecutive(cluster_P, return_counts=True)
         # Without a gradient to receive, rows are read where they lie.
         rows_of = self._gathered_rows if torch.is_grad_enabled() else self._stored_rows
-        parts = []
+        parts: list[Tensor] = []
         # No clusters make one piece without rows, so that the parameters get their gradient of zeros.
         chunks = torch.split(hidden_PD, counts_T.tolist() or [0])
         for hidden_bD, (weight_SD, bias_S) in zip(chunks, rows_of(clusters_T), strict=True):
@@ -216,8 +217,8 @@ class TwoLevelHead(NormalizedHead):
     def _gathered_rows(self, clusters_T: Tensor) -> Iterator[Rows]:
         places_TS = self._places(clusters_T)
         places_U = places_TS[places_TS < self.num_classes]
-        sizes = (self.num_classes - clusters_T * self.cluster_size).clamp(max=self.cluster_size)
-        sizes = sizes.tolist() or [0]
+        left_T = self.num_classes - clusters_T * self.cluster_size
+        sizes = left_T.clamp(max=self.cluster_size).tolist() or [0]
         weights = torch.split(gather_rows(self.weight, places_U, sparse=self.sparse), sizes)
         if self.bias is None:
             return ((weight_SD, None) for weight_SD in weights)

@@ -16,3 +16,8 @@ def autocast_dtype(like: Tensor) -> torch.dtype:
     if like.dtype == torch.float64 or not torch.is_autocast_enabled(device_type):
         return like.dtype
     return torch.get_autocast_dtype(device_type)
+
+
+def autocast_layer(hidden: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
+    """Hidden vectors and weights as torch would multiply them."""
+    return hidden.to(autocast_dtype(hidden)), weight.to(autocast_dtype(weight))

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from widemax.kernels.autocast import autocast_layer
 from widemax.kernels.exponentials import exp_minus_, softplus
 from widemax.kernels.pairs import Pairs
 from widemax.kernels.plain import plain_gradients
@@ -86,7 +87,7 @@ def fused_cross_entropy(
         A scalar in nats, in float32 at least.
     """
     loss: Tensor = _FusedLoss.apply(  # type: ignore[no-untyped-call]  # torch has no type for apply
-        *(hidden, weight, bias, *targets, target_weights, row_weights),
+        *(*autocast_layer(hidden, weight), bias, *targets, target_weights, row_weights),
         *(temperature, label_smoothing, True, skipped),
     )
     return loss
@@ -104,7 +105,7 @@ def fused_binary_cross_entropy(
 ) -> Tensor:
     """Σ_b w_b ℓ_b with the losses ℓ of :func:`~widemax.kernels.plain.plain_binary_cross_entropy`."""
     loss: Tensor = _FusedLoss.apply(  # type: ignore[no-untyped-call]  # torch has no type for apply
-        *(hidden, weight, bias, *targets, target_weights, row_weights),
+        *(*autocast_layer(hidden, weight), bias, *targets, target_weights, row_weights),
         *(temperature, 0.0, False, None),
     )
     return loss
@@ -116,9 +117,11 @@ class _FusedLoss(torch.autograd.Function):
         *tensors, temperature, smoothing, softmax, ctx.skipped = inputs
         ctx.save_for_backward(*tensors)
         ctx.options = temperature, smoothing, softmax
-        sweep = _Sweep(tuple(tensors), ctx.options, ctx.needs_input_grad[:3], ctx.skipped)
-        loss = sweep.run()
-        ctx.gradients = sweep.gradients()
+        # Sums are in float32, which autocast would round.
+        with torch.autocast(tensors[0].device.type, enabled=False):
+            sweep = _Sweep(tuple(tensors), ctx.options, ctx.needs_input_grad[:3], ctx.skipped)
+            loss = sweep.run()
+            ctx.gradients = sweep.gradients()
         return loss
 
     @staticmethod

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from widemax.kernels.autocast import autocast_dtype
+from widemax.kernels.autocast import autocast_layer
 from widemax.kernels.exponentials import exp_minus_
 from widemax.kernels.pairs import Pairs
 from widemax.numerics.arrays import widened_tensor
@@ -37,8 +37,8 @@ def linear_logsumexp(hidden: Tensor, weight: Tensor, shift: Tensor, hits: Pairs)
         >>> linear_logsumexp(torch.zeros(1, 2), torch.zeros(4, 2), torch.zeros(4), nothing)  # log 4
         tensor([1.3863])
     """
-    dtype = autocast_dtype(hidden)
-    result: Tensor = _LinearLogsumexp.apply(hidden.to(dtype), weight.to(dtype), shift, *hits)  # type: ignore[no-untyped-call]  # torch has no type for apply
+    layer = autocast_layer(hidden, weight)
+    result: Tensor = _LinearLogsumexp.apply(*layer, shift, *hits)  # type: ignore[no-untyped-call]  # torch has no type for apply
     return result
 
 

@@ -8,14 +8,15 @@ from torch.autograd.function import once_differentiable
 
 
 def _rows_gradient(ctx: Any, grad_U: Tensor, ids_U: Tensor) -> Tensor:
+    shape: torch.Size = ctx.shape
     if not ctx.sparse:
-        return grad_U.new_zeros(ctx.shape).index_copy_(0, ids_U, grad_U)
+        return grad_U.new_zeros(shape).index_copy_(0, ids_U, grad_U)
     # autograd moves a sparse gradient that nobody else holds into .grad and forgets that it is coalesced; one
     # that is held here is cloned, which remembers it.
-    ctx.weight_grad = torch.sparse_coo_tensor(
-        ids_U[None], grad_U, ctx.shape, is_coalesced=True, check_invariants=False
+    ctx.weight_grad = weight_grad = torch.sparse_coo_tensor(
+        ids_U[None], grad_U, shape, is_coalesced=True, check_invariants=False
     )
-    return ctx.weight_grad
+    return weight_grad
 
 
 class _GatherRows(torch.autograd.Function):

@@ -15,6 +15,7 @@ from widemax.kernels.autocast import autocast_dtype
 from widemax.kernels.exponentials import LOG2_E
 from widemax.kernels.pairs import Pairs
 from widemax.kernels.ranking import BestSoFar, Window, count_larger
+from widemax.kernels.tracing import not_traced
 
 # Logits held at most. Where those of 64 rows do not fit, tiles with labels are computed twice.
 HELD_ELEMENTS = 2**26
@@ -50,6 +51,7 @@ class Found(NamedTuple):
     label_ranks_P: Tensor
 
 
+@not_traced
 @torch.no_grad()
 def stream_classes(
     hidden: Tensor,

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from widemax.kernels.autocast import autocast_layer
 from widemax.kernels.exponentials import softplus
 from widemax.kernels.pairs import Pairs
 from widemax.kernels.plain import plain_gradients
@@ -35,7 +36,7 @@ def tiled_cross_entropy(
     for softmax").
     """
     loss_B: Tensor = _TiledLoss.apply(  # type: ignore[no-untyped-call]  # torch has no type for apply
-        hidden, weight, bias, *targets, target_weights, temperature, label_smoothing, True
+        *autocast_layer(hidden, weight), bias, *targets, target_weights, temperature, label_smoothing, True
     )
     return loss_B
 
@@ -51,7 +52,7 @@ def tiled_binary_cross_entropy(
 ) -> Tensor:
     """The twin of :func:`~widemax.kernels.plain.plain_binary_cross_entropy`."""
     loss_B: Tensor = _TiledLoss.apply(  # type: ignore[no-untyped-call]  # torch has no type for apply
-        hidden, weight, bias, *targets, target_weights, temperature, 0.0, False
+        *autocast_layer(hidden, weight), bias, *targets, target_weights, temperature, 0.0, False
     )
     return loss_B
 
