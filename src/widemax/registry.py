@@ -5,7 +5,7 @@ import inspect
 import pkgutil
 from collections.abc import Callable, Iterator, Mapping
 from importlib.metadata import entry_points
-from typing import Any, Generic, TypeAlias, TypeVar, cast
+from typing import Any, Generic, Self, TypeAlias, TypeVar, cast
 
 from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 
@@ -139,3 +139,28 @@ class Registry(Generic[T]):
             raise ConfigError(
                 f"option {place!r} of {self.noun} {name!r}: {first['msg']}, got {first.get('input')!r}."
             ) from None
+
+
+class Described:
+    """What members of a room derive from so that their repr can tell the options they were made with."""
+
+    _given: dict[str, Any]
+
+    def __new__(cls, *args: Any, **options: Any) -> Self:
+        member = super().__new__(cls)
+        member._given = options
+        return member
+
+    def described_options(self) -> list[str]:
+        """The options that differ from their defaults, as they were written."""
+        parameters = inspect.signature(type(self)).parameters.values()
+        options = [each for each in parameters if each.kind is each.KEYWORD_ONLY and each.name in self._given]
+        return [
+            f"{each.name}={_written(self._given[each.name])}"
+            for each in options
+            if self._given[each.name] != each.default
+        ]
+
+
+def _written(value: Any) -> str:
+    return value.__name__ if inspect.isroutine(value) or inspect.isclass(value) else repr(value)

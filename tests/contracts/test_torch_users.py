@@ -4,6 +4,7 @@ Truth is the same head in float64; what plain torch errs is that of a linear lay
 """
 
 import copy
+import inspect
 import subprocess
 import sys
 from collections.abc import Callable
@@ -33,7 +34,7 @@ def name(request: pytest.FixtureRequest) -> str:
 
 
 def has_sparse_gradients(name: str) -> bool:
-    return "sparse" in heads.options(name).model_fields
+    return "sparse" in inspect.signature(heads[name]).parameters
 
 
 def build(name: str, num_classes: int = C, seed: int = 0, **options: Any) -> Head:
@@ -391,3 +392,12 @@ def test_a_compiled_head_trains_alike(name: str) -> None:
 @pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")
 def test_a_head_compiled_to_machine_code_trains_alike(name: str) -> None:
     compiled_training(name, "inductor", fullgraph=name == "exact")
+
+
+# What is printed.
+
+
+def test_a_head_says_what_it_is(name: str) -> None:
+    said = repr(build(name, **({"sparse": True} if has_sparse_gradients(name) else {})))
+    first, *_ = said.removeprefix(f"{heads[name].__name__}(").strip().splitlines()
+    assert first.rstrip(")") == f"{C} classes, dim {D}"

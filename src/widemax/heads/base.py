@@ -13,12 +13,12 @@ from widemax.kernels import topk_by_id
 from widemax.losses.base import Reduction
 from widemax.numerics import log_sigmoid
 from widemax.numerics.arrays import widened_tensor
-from widemax.registry import Registry
+from widemax.registry import Described, Registry
 
 Normalizer = Literal["softmax", "sigmoid"]
 
 
-class Head(nn.Module, ABC):
+class Head(Described, nn.Module, ABC):
     """Turns hidden vectors into a training loss, and into exact answers about all classes.
 
     The buffer ``calibration_temperature`` (1 until fitted) divides the logits of every answer, never those
@@ -43,6 +43,9 @@ class Head(nn.Module, ABC):
         self.register_buffer("calibration_temperature", torch.ones(()))
         self.generator = torch.Generator(device="cpu")
         self.seed(int(torch.randint(2**62, (), device="cpu")))
+
+    def extra_repr(self) -> str:
+        return ", ".join([f"{self.num_classes} classes", f"dim {self.dim}", *self.described_options()])
 
     def seed(self, seed: int) -> None:
         """Start the randomness of training anew."""

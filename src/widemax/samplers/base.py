@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from widemax.errors import ConfigError, UsageError
-from widemax.registry import Registry, Spec
+from widemax.registry import Described, Registry, Spec
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ class Query:
     rows: Callable[[Tensor], tuple[Tensor, Tensor]]
 
 
-class Sampler(ABC):
+class Sampler(Described, ABC):
     """A proposal distribution over classes: one draw and one statement of what was drawn.
 
     The statement decides whether training is right. For every class y that is not a label of the row,
@@ -96,6 +96,10 @@ class Sampler(ABC):
 
     def __init__(self, num_classes: int, class_counts: Tensor | None = None) -> None:
         self.num_classes = num_classes
+
+    def __repr__(self) -> str:
+        parts = [f"{self.num_classes} classes", *self.described_options()]
+        return f"{type(self).__name__}({', '.join(parts)})"
 
     @abstractmethod
     def propose(
