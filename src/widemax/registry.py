@@ -1,10 +1,11 @@
 """Strings to members, for the command line and config; Python code passes the member itself."""
 
 import importlib
+import inspect
 import pkgutil
 from collections.abc import Callable, Iterator, Mapping
 from importlib.metadata import entry_points
-from typing import Any, Generic, TypeAlias, TypeVar, cast
+from typing import Any, Generic, Self, TypeAlias, TypeVar, cast
 
 from widemax.errors import ConfigError, UnknownNameError, did_you_mean
 from widemax.options import Options, checked
@@ -162,3 +163,28 @@ class Registry(Generic[T]):
 
 def _home(member: Callable[..., Any]) -> tuple[str, str]:
     return member.__module__, member.__qualname__
+
+
+class Described:
+    """What members of a room derive from so that their repr can tell the options they were made with."""
+
+    _given: dict[str, Any]
+
+    def __new__(cls, *args: Any, **options: Any) -> Self:
+        member = super().__new__(cls)
+        member._given = options
+        return member
+
+    def described_options(self) -> list[str]:
+        """The options that differ from their defaults, as they were written."""
+        parameters = inspect.signature(type(self)).parameters.values()
+        options = [each for each in parameters if each.kind is each.KEYWORD_ONLY and each.name in self._given]
+        return [
+            f"{each.name}={_written(self._given[each.name])}"
+            for each in options
+            if self._given[each.name] != each.default
+        ]
+
+
+def _written(value: Any) -> str:
+    return value.__name__ if inspect.isroutine(value) or inspect.isclass(value) else repr(value)

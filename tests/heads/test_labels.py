@@ -45,3 +45,11 @@ def test_rows_are_taken_in_the_given_order_and_put_together():
     assert both.ids_P.tolist() == [5, 2, 7, 7, 5, 2, 7]
     assert both.offsets_B1.tolist() == [0, 0, 2, 3, 3, 4, 4, 6, 7]
     assert len(labels.take(torch.arange(0))) == 0
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bool, torch.complex64], ids=str)
+def test_labels_that_are_no_whole_numbers_are_refused(dtype):
+    labels = torch.tensor([1, 0]).to(dtype)
+    for given in (labels, SeveralLabels(labels, torch.tensor([0, 1, 2]))):
+        with pytest.raises(ShapeError, match=rf"labels must be class ids, whole numbers; got {dtype}"):
+            label_pairs(given, torch.zeros(2, 3))

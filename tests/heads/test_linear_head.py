@@ -44,13 +44,13 @@ def exact_logits(head, hidden, temperature=1.0):
 def test_logits_and_log_partition(kind, temperature, bias):
     head, hidden = build(kind, temperature=temperature, bias=bias), some_hidden()
     expected = exact_logits(head, hidden, temperature)
-    np.testing.assert_allclose(head.logits(hidden), expected, rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(head.logits(hidden).detach(), expected, rtol=1e-5, atol=1e-5)
     np.testing.assert_allclose(head.log_partition(hidden), special.logsumexp(expected, 1), rtol=1e-6)
     ids = torch.tensor([39, 0, 0])
-    np.testing.assert_allclose(head.logits(hidden, ids), expected[:, ids], rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(head.logits(hidden, ids).detach(), expected[:, ids], rtol=1e-5, atol=1e-5)
     own = torch.arange(2 * B).view(B, 2)
     own_expected = np.take_along_axis(expected, own.numpy(), 1)
-    np.testing.assert_allclose(head.logits(hidden, own), own_expected, rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(head.logits(hidden, own).detach(), own_expected, rtol=1e-5, atol=1e-5)
     np.testing.assert_allclose(
         head.log_probs(hidden, own),
         own_expected - special.logsumexp(expected, 1)[:, None],
@@ -153,7 +153,7 @@ def test_calibration_divides_answers_and_leaves_training_alone(kind):
     head.seed(3)
     assert head(hidden, labels) == before
     expected = exact_logits(head, hidden, 2.0)
-    np.testing.assert_allclose(head.logits(hidden), expected, rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(head.logits(hidden).detach(), expected, rtol=1e-5, atol=1e-5)
     answers = head.answer(hidden, labels, k=C)
     np.testing.assert_allclose(answers.topk.logits, -np.sort(-expected), rtol=1e-5, atol=1e-5)
     np.testing.assert_allclose(answers.log_partition, special.logsumexp(expected, 1), rtol=1e-6)
@@ -230,5 +230,5 @@ def test_registry_knows_the_members():
     assert KINDS.items() <= {name: heads[name] for name in heads}.items()
     assert heads.options("exact").complete({})["loss"] == "cross_entropy"
     assert set(heads.options("sampled").complete({"num_sampled": 5})) == {
-        *("loss", "temperature", "bias", "score", "num_sampled", "sampler", "correction")
+        *("loss", "temperature", "bias", "score", "num_sampled", "sampler", "correction", "sparse")
     }

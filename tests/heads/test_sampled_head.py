@@ -1,5 +1,6 @@
 """The laws of sampled softmax (1, 3 to 6 of the mathematics), each with a wrong twin that it catches."""
 
+import copy
 import math
 from itertools import pairwise
 
@@ -10,6 +11,7 @@ from scipy import special
 
 from widemax.classes import Classes
 from widemax.heads import ExactHead, SampledHead, SeveralLabels
+from widemax.heads.scores import CosFace
 from widemax.samplers import Frequency, LogUniform, Poisson, Proposal, Sampler, Uniform
 
 B, C, D = 6, 30, 4
@@ -296,3 +298,13 @@ def test_the_seed_decides_the_draw():
     assert head(hidden, ONE) == second
     head.seed(1)
     assert head(hidden, ONE) == first
+
+
+def test_a_head_says_how_it_was_made():
+    frequency = Frequency(Classes(C, COUNTS), alpha=0.5)
+    assert repr(build(frequency, loss="cross_entropy")) == (
+        f"SampledHead({C} classes, dim {D}, num_sampled=12, sampler=Frequency({C} classes, alpha=0.5))"
+    )
+    plain = SampledHead(C, D, weight=torch.nn.Parameter(torch.ones(C, D)), sampler="uniform", score=CosFace())
+    assert repr(plain) == f"SampledHead({C} classes, dim {D}, score=CosFace(), sampler='uniform')"
+    assert repr(copy.deepcopy(plain)) == repr(plain)

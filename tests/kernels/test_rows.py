@@ -52,3 +52,18 @@ def test_a_group_that_takes_no_part_has_no_gradient():
     one, _ = groups(weight, [0, 2], [0, 1], [1])
     one.sum().backward()
     assert weight.grad.to_dense().tolist() == [1, 0, 1, 0]
+
+
+def test_dense_gradients_equal_the_sparse_ones():
+    weight = torch.randn(9, 3, generator=torch.Generator().manual_seed(0)).requires_grad_()
+    ids, places = torch.tensor([1, 4, 8]), (torch.tensor([0, 2, 2]), torch.tensor([1, 0]))
+    found = []
+    for sparse in (True, False):
+        weight.grad = None
+        some, others = gather_groups(weight, ids, *places, sparse=sparse)
+        rows = gather_rows(weight, ids, sparse=sparse)
+        (some.square().sum() + others.sum() + rows.square().sum()).backward()
+        assert weight.grad.is_sparse == sparse
+        found.append(weight.grad.to_dense())
+    assert torch.equal(*found)
+    assert found[0].any(1).nonzero().flatten().tolist() == ids.tolist()

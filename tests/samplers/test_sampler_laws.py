@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from widemax.classes import Classes
-from widemax.samplers import Frequency, LogUniform, Proposal, Uniform
+from widemax.errors import UsageError
+from widemax.samplers import Candidates, Frequency, LogUniform, Proposal, Uniform
 from widemax.samplers.replacement import log_at_least_once
 from widemax.testing import ConformanceError, check_sampler
 
@@ -161,3 +162,12 @@ def test_frequency_draws_the_last_of_more_than_two_to_the_24_classes():
     ids = sampler.draw_ids(10_000, generator=torch.Generator().manual_seed(5))
     assert abs((ids == 2**24).float().mean().item() - 0.5) < 4 * 0.5 / 100
     assert sampler.probs(torch.tensor([2**24, 0])).tolist() == [0.5, 2.0**-25]
+
+
+def test_candidates_in_another_order_are_refused():
+    """Labels are found among them by binary search."""
+    ids, counts = torch.tensor([2, 7, 7, 9]), torch.zeros(4, dtype=torch.float64)
+    assert Candidates(ids, counts, counts).class_ids is ids
+    for wrong in (ids.flip(0), torch.tensor([2, 9, 7, 7])):
+        with pytest.raises(UsageError, match="class_ids of Candidates must ascend"):
+            Candidates(wrong, counts, counts)

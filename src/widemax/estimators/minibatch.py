@@ -203,7 +203,9 @@ class MinibatchClassifier(ProbabilisticClassifier, ABC):
 
     def _scores(self, X: Any) -> Array:
         head = self._head()
-        return np.concatenate([head.logits(hidden_BH).numpy() for hidden_BH in self._hidden_blocks(X)])
+        return np.concatenate(
+            [head.logits(hidden_BH).detach().numpy() for hidden_BH in self._hidden_blocks(X)]
+        )
 
 
 def _shared(array: Array) -> Tensor:

@@ -17,11 +17,9 @@ from widemax.classes import Classes
 from widemax.errors import ConfigError
 from widemax.heads.base import Dim, heads
 from widemax.heads.cutoffs import best_cutoffs
-from widemax.heads.labels import Labels, label_pairs
-from widemax.heads.normalized import NormalizedHead, SoftmaxLoss
-from widemax.kernels import Pairs, linear_cross_entropy
-from widemax.losses import reduce_loss
-from widemax.losses.base import Reduction
+from widemax.heads.normalized import NormalizedHead, SoftmaxLoss, Temperature
+from widemax.kernels import Pairs, linear_cross_entropy, not_traced
+from widemax.numerics.arrays import widened_tensor
 
 Cutoffs = tuple[Annotated[int, Field(ge=1)], ...]
 
@@ -50,7 +48,6 @@ class AdaptiveHead(NormalizedHead):
         div_value: how many times narrower each cluster is than the one before.
         bias: whether the shortlist and the clusters have biases.
         tail_bias: whether the classes of clusters have biases.
-        ignore_index: rows with this label have loss 0 and no weight in a mean.
 
     Raises:
         ConfigError: cutoffs that do not ascend or exceed C − 1.
@@ -76,7 +73,6 @@ class AdaptiveHead(NormalizedHead):
         div_value: Annotated[float, Field(gt=0.0)] = 4.0,
         bias: bool = True,
         tail_bias: bool = True,
-        ignore_index: int = -100,
     ) -> None:
         classes = Classes.of(num_classes)
         num_classes = classes.num
@@ -96,7 +92,6 @@ class AdaptiveHead(NormalizedHead):
             )
         super().__init__(num_classes, dim, loss=loss, classes_per_label=num_classes // len(ends))
         self.cutoffs = cutoffs
-        self.ignore_index = ignore_index
         # Within a cluster by class id, so that equal classes stand in the order they are ranked in.
         class_of_place_C = self._cluster_of(order_C.argsort()).argsort(stable=True)
         self.register_buffer("place_of_class", class_of_place_C.argsort())
@@ -121,24 +116,8 @@ class AdaptiveHead(NormalizedHead):
         for bias, mass in zip(self.tail_biases or (), tails, strict=bool(self.tail_biases)):
             bias.copy_((mass / mass.sum()).log())
 
-    def forward(
-        self,
-        hidden: Tensor,
-        labels: Labels,
-        *,
-        sample_weight: Tensor | None = None,
-        reduction: Reduction = "mean",
-    ) -> Tensor:
-        pairs = label_pairs(labels, hidden)
-        kept_P = pairs.ids_P != self.ignore_index
-        loss_B = self._row_losses(hidden, Pairs(pairs.rows_P[kept_P], pairs.ids_P[kept_P]))
-        # A row is ignored when all its labels are; one that never had a label counts as in other heads.
-        counts_B = torch.ones_like(loss_B).index_fill(0, pairs.rows_P[~kept_P], 0.0)
-        counts_B = counts_B.index_fill(0, pairs.rows_P[kept_P], 1.0)
-        weight = counts_B if sample_weight is None else sample_weight * counts_B
-        return reduce_loss(loss_B, sample_weight=weight, reduction=reduction)
-
-    def label_log_probs(self, hidden: Tensor, pairs: Pairs, temperature: float) -> Tensor:
+    @not_traced
+    def label_log_probs(self, hidden: Tensor, pairs: Pairs, temperature: Temperature) -> Tensor:
         place_P = self.place_of_class[pairs.ids_P]
         cluster_P = self._cluster_of(place_P)
         # One sort and one look at the sizes serve all clusters; a mask for each would wait for the device.
@@ -146,19 +125,18 @@ class AdaptiveHead(NormalizedHead):
         sizes = cluster_P.bincount(minlength=len(self.cutoffs) + 1).tolist()
         column_P = torch.where(cluster_P == 0, place_P, self.shortlist_size + cluster_P - 1)
         log_probs_P = self._head_log_probs(hidden, temperature)[pairs.rows_P, column_P]
+        # Clusters without labels take part: distributed training waits for the gradient of each parameter.
         for cluster, places_Q in enumerate(torch.split(order_P, sizes)[1:]):
-            if len(places_Q):
-                relative_Q = place_P[places_Q] - self.cutoffs[cluster]
-                loss_Q = self._tail_loss(hidden[pairs.rows_P[places_Q]], relative_Q, cluster, temperature)
-                log_probs_P = log_probs_P.index_add(0, places_Q, -loss_Q)
+            relative_Q = place_P[places_Q] - self.cutoffs[cluster]
+            loss_Q = self._tail_loss(hidden[pairs.rows_P[places_Q]], relative_Q, cluster, temperature)
+            log_probs_P = log_probs_P.index_add(0, places_Q, -loss_Q)
         return log_probs_P
 
-    def all_log_probs(self, hidden: Tensor, temperature: float) -> Tensor:
+    def all_log_probs(self, hidden: Tensor, temperature: Temperature) -> Tensor:
         head_bH = self._head_log_probs(hidden, temperature)
         parts = [head_bH[:, : self.shortlist_size]]
         for cluster in range(len(self.cutoffs)):
-            narrow, weight, bias = self._tail(hidden, cluster)
-            logits = nn.functional.linear(narrow, weight, bias) / temperature
+            logits = widened_tensor(nn.functional.linear(*self._tail(hidden, cluster, temperature)))
             parts.append(logits.log_softmax(1) + head_bH[:, self.shortlist_size + cluster, None])
         return torch.cat(parts, 1)[:, self.place_of_class]
 
@@ -172,19 +150,22 @@ class AdaptiveHead(NormalizedHead):
         ends = torch.tensor(self.cutoffs, dtype=torch.int64, device=place_P.device)
         return torch.bucketize(place_P, ends, right=True)
 
-    def _head_log_probs(self, hidden_BD: Tensor, temperature: float) -> Tensor:
+    def _head_log_probs(self, hidden_BD: Tensor, temperature: Temperature) -> Tensor:
         logits_BH = nn.functional.linear(hidden_BD, self.weight, self.bias) / temperature
-        return logits_BH.log_softmax(1)
+        return widened_tensor(logits_BH).log_softmax(1)
 
-    def _tail(self, hidden_BD: Tensor, cluster: int) -> tuple[Tensor, Tensor, Tensor | None]:
-        """Narrow hidden vectors, weight and bias of a cluster."""
-        narrow = nn.functional.linear(hidden_BD, self.tail_projections[cluster])
-        bias = None if self.tail_biases is None else self.tail_biases[cluster]
+    def _tail(
+        self, hidden_BD: Tensor, cluster: int, temperature: Temperature
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Narrow hidden vectors, weight and bias that give a cluster's logits, divided by the temperature."""
+        narrow = nn.functional.linear(hidden_BD, self.tail_projections[cluster]) / temperature
+        bias = None if self.tail_biases is None else self.tail_biases[cluster] / temperature
         return narrow, self.tail_weights[cluster], bias
 
-    def _tail_loss(self, hidden_QD: Tensor, relative_Q: Tensor, cluster: int, temperature: float) -> Tensor:
-        layer = self._tail(hidden_QD, cluster)
-        return linear_cross_entropy(*layer, relative_Q, temperature=temperature)
+    def _tail_loss(
+        self, hidden_QD: Tensor, relative_Q: Tensor, cluster: int, temperature: Temperature
+    ) -> Tensor:
+        return linear_cross_entropy(*self._tail(hidden_QD, cluster, temperature), relative_Q)
 
 
 def _normal(num_rows: int, dim: int) -> nn.Parameter:

@@ -11,15 +11,18 @@ from torch import Tensor, nn
 from widemax.classes import MOVED, Classes
 from widemax.heads.answers import Answers, TopK
 from widemax.heads.labels import Labels, SeveralLabels
+from widemax.kernels import topk_by_id
 from widemax.losses.base import Reduction
-from widemax.registry import Registry
+from widemax.numerics import log_sigmoid
+from widemax.numerics.arrays import widened_tensor
+from widemax.registry import Described, Registry
 
 Normalizer = Literal["softmax", "sigmoid"]
 Dim = Annotated[int, Field(ge=1)]
 """D, the length of a hidden vector."""
 
 
-class Head(nn.Module, ABC):
+class Head(Described, nn.Module, ABC):
     """Turns hidden vectors into a training loss, and into exact answers about all classes.
 
     The buffer ``calibration_temperature`` (1 until fitted) divides the logits of every answer, never those
@@ -49,6 +52,9 @@ class Head(nn.Module, ABC):
         self.generator = torch.Generator(device="cpu")
         self.seed(int(torch.randint(2**62, (), device="cpu")))
 
+    def extra_repr(self) -> str:
+        return ", ".join([f"{self.num_classes} classes", f"dim {self.dim}", *self.described_options()])
+
     def seed(self, seed: int) -> None:
         """Start the randomness of training anew."""
         self.generator.manual_seed(seed)
@@ -70,7 +76,9 @@ class Head(nn.Module, ABC):
         sample_weight: Tensor | None = None,
         reduction: Reduction = "mean",
     ) -> Tensor:
-        """The training loss in nats.
+        """The training loss in nats, in float32 at least.
+
+        Rows to be ignored, such as padding, are left out: ``head(hidden[kept], labels[kept])``.
 
         Args:
             hidden: [B, D] hidden vectors.
@@ -79,14 +87,19 @@ class Head(nn.Module, ABC):
             reduction: "mean", "sum" or "none", as in :func:`widemax.losses.reduce_loss`.
 
         Raises:
-            LabelError: a class id outside [0, C); checked on CPU only, as it would stall an accelerator.
-            ShapeError: not one label, or list of labels, a row.
+            LabelError: a class id outside [0, C); checked on CPU only, as it would stall an accelerator, and
+                not in a compiled function.
+            ShapeError: not one label, or list of labels, a row; labels that are no whole numbers; not one
+                weight a row.
         """
 
     @abstractmethod
     def logits(self, hidden: Tensor, class_ids: Tensor | None = None) -> Tensor:
         """Logits of all classes [B, C], of the classes ``class_ids`` [N] for every row [B, N], or of each
-        row's own classes ``class_ids`` [B, N]."""
+        row's own classes ``class_ids`` [B, N]; they have a gradient, which is dense.
+
+        They are divided by ``calibration_temperature``, and take the memory of the result at least.
+        """
 
     @abstractmethod
     def log_partition(self, hidden: Tensor) -> Tensor:
@@ -119,6 +132,16 @@ class Head(nn.Module, ABC):
             k: how many classes to list.
             exclude: as in :meth:`topk`; a label of the row is ranked even if it is excluded.
         """
+
+    def _traced_topk(self, hidden: Tensor, k: int) -> TopK:
+        """Top k without a step that depends on values, for torch.compile and torch.export."""
+        logits_BC = self.logits(hidden)
+        logits_BK, ids_BK = topk_by_id(logits_BC, min(k, self.num_classes))
+        logits_BK = widened_tensor(logits_BK)
+        if self.normalizer == "sigmoid":
+            return TopK(ids_BK, logits_BK, log_sigmoid(logits_BK))
+        log_partition_B1 = widened_tensor(logits_BC).logsumexp(1, keepdim=True)
+        return TopK(ids_BK, logits_BK, logits_BK - log_partition_B1)
 
 
 heads: Registry[type[Head]] = Registry("head", "widemax.heads", moved=MOVED)

@@ -10,10 +10,11 @@ from torch import Tensor
 
 from widemax.heads.answers import Answers, TopK
 from widemax.heads.labels import SeveralLabels, label_pairs, no_pairs
-from widemax.kernels import Pairs, topk_by_id
+from widemax.kernels import Pairs, not_traced, topk_by_id
 from widemax.losses import check_labels
 
 
+@not_traced
 @torch.no_grad()
 def answer_rows(
     log_probs_of: Callable[[Tensor], Tensor],

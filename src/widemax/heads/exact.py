@@ -141,6 +141,8 @@ class ExactHead(LinearHead):
         weight_CD = self.score.scaled(self.weight)
         shifts_P = margin_shifts(hidden_BD, self.weight, pairs, self.score) if self.score.has_margin else None
         size = max(1, budget.CHUNK_ELEMENTS // self.num_classes)
+        if torch.compiler.is_compiling():
+            size = max(1, len(hidden_BD))
         parts = []
         for start in range(0, max(len(hidden_BD), 1), size):
             chunk_bD = self.score.scaled(hidden_BD[start : start + size])

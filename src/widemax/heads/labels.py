@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from widemax.errors import ShapeError
 from widemax.kernels import Pairs
-from widemax.losses.base import check_labels
+from widemax.losses.base import are_class_ids, check_labels
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,9 @@ class SeveralLabels:
         lengths_N = self.offsets_B1.diff()[rows_N]
         offsets_N1 = nn.functional.pad(lengths_N.cumsum(0), (1, 0))
         shift_N = self.offsets_B1[rows_N] - offsets_N1[:-1]
-        places_P = torch.arange(int(offsets_N1[-1])) + shift_N.repeat_interleave(lengths_N)
+        places_P = torch.arange(int(offsets_N1[-1]), device=rows_N.device) + shift_N.repeat_interleave(
+            lengths_N
+        )
         return SeveralLabels(self.ids_P[places_P], offsets_N1)
 
     @staticmethod
@@ -65,7 +67,7 @@ def label_pairs(labels: Labels, hidden: Tensor) -> Pairs:
     """The labels of the rows of ``hidden`` as (row, class) pairs on its device.
 
     Raises:
-        ShapeError: not one label, or list of labels, a row.
+        ShapeError: not one label, or list of labels, a row; or labels that are no whole numbers.
     """
     return Pairs.of(row_labels(labels, hidden))
 
@@ -75,7 +77,7 @@ def training_pairs(labels: Labels, hidden: Tensor, num_classes: int) -> Pairs:
 
     Raises:
         LabelError: a class id outside [0, C); checked on CPU only, as it would stall an accelerator.
-        ShapeError: not one label, or list of labels, a row.
+        ShapeError: not one label, or list of labels, a row; or labels that are no whole numbers.
     """
     pairs = label_pairs(labels, hidden)
     if pairs.ids_P.is_cpu:
@@ -85,6 +87,12 @@ def training_pairs(labels: Labels, hidden: Tensor, num_classes: int) -> Pairs:
 
 def row_labels(labels: Labels, hidden: Tensor) -> Tensor | Pairs:
     """The same as class ids [B], where a row has one label."""
+    ids = labels if isinstance(labels, Tensor) else labels.ids_P
+    if not are_class_ids(ids):
+        raise ShapeError(
+            f"labels must be class ids, whole numbers; got {ids.dtype}. "
+            "Convert them with .long() once you are sure that each is the id of its class."
+        )
     # Shapes are asked for faster than lengths, and this is on the way of every step.
     fits = labels.shape == hidden.shape[:1] if isinstance(labels, Tensor) else len(labels) == len(hidden)
     if not fits:

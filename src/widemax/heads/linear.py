@@ -72,7 +72,6 @@ class LinearHead(Head):
             with torch.no_grad():
                 self.bias.copy_(temperature * _prior_logits(classes.counts, classes.num_rows, normalizer))
 
-    @torch.no_grad()
     def logits(self, hidden: Tensor, class_ids: Tensor | None = None) -> Tensor:
         scaled_BD, bias_C = self._answering(hidden)
         if class_ids is None:
@@ -96,6 +95,8 @@ class LinearHead(Head):
 
     @torch.no_grad()
     def topk(self, hidden: Tensor, k: int, *, exclude: SeveralLabels | None = None) -> TopK:
+        if exclude is None and torch.compiler.is_compiling():
+            return self._traced_topk(hidden, k)
         sums = self.normalizer == "softmax"
         return self._topk(self._stream(hidden, no_pairs(hidden.device), k=k, exclude=exclude, sums=sums))
 
@@ -222,7 +223,7 @@ class LinearHead(Head):
 
     def _answering(self, hidden: Tensor) -> tuple[Tensor, Tensor | None]:
         """Hidden vectors and biases divided by the temperatures, which costs less than dividing logits."""
-        temperature = self.temperature * float(self.calibration_temperature)
+        temperature = self.temperature * self.calibration_temperature
         return self.score.scaled(hidden) / temperature, None if self.bias is None else self.bias / temperature
 
     def _stream(

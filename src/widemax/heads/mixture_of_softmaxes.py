@@ -13,9 +13,10 @@ from torch import Tensor, nn
 from widemax.classes import Classes
 from widemax.heads.base import Dim, heads
 from widemax.heads.labels import no_pairs
-from widemax.heads.normalized import NormalizedHead, SoftmaxLoss
+from widemax.heads.normalized import NormalizedHead, SoftmaxLoss, Temperature
 from widemax.kernels import Pairs, budget, linear_cross_entropy, stream_classes
 from widemax.numerics import logsumexp
+from widemax.numerics.arrays import widened_tensor
 
 
 @final
@@ -76,40 +77,39 @@ class MixtureOfSoftmaxesHead(NormalizedHead):
         """How many rows are answered together, so that their components fit in memory."""
         return max(1, budget.HELD_ELEMENTS // (self.num_components * self.num_classes))
 
-    def label_log_probs(self, hidden: Tensor, pairs: Pairs, temperature: float) -> Tensor:
-        log_mixture_BK, components_BKD = self._components(hidden, temperature)
+    def label_log_probs(self, hidden: Tensor, pairs: Pairs, temperature: Temperature) -> Tensor:
+        log_mixture_BK, components_BKD, bias_C = self._components(hidden, temperature)
         components_QD = components_BKD[pairs.rows_P].flatten(0, 1)
         ids_Q = pairs.ids_P.repeat_interleave(self.num_components)
-        loss_Q = linear_cross_entropy(components_QD, self.weight, self.bias, ids_Q, temperature=temperature)
+        loss_Q = linear_cross_entropy(components_QD, self.weight, bias_C, ids_Q)
         return logsumexp(log_mixture_BK[pairs.rows_P] - loss_Q.view(-1, self.num_components))
 
-    def all_log_probs(self, hidden: Tensor, temperature: float) -> Tensor:
-        log_mixture_BK, components_BKD = self._components(hidden, temperature)
-        bias_C = None if self.bias is None else self.bias / temperature
-        logits_BKC = nn.functional.linear(components_BKD / temperature, self.weight, bias_C)
+    def all_log_probs(self, hidden: Tensor, temperature: Temperature) -> Tensor:
+        log_mixture_BK, components_BKD, bias_C = self._components(hidden, temperature)
+        logits_BKC = widened_tensor(nn.functional.linear(components_BKD, self.weight, bias_C))
         return logsumexp(logits_BKC.log_softmax(2) + log_mixture_BK[..., None], axis=1)
 
     @torch.no_grad()
     def log_probs(self, hidden: Tensor, class_ids: Tensor) -> Tensor:
         if class_ids.shape[-1] >= self.num_classes:
             return super().log_probs(hidden, class_ids)
-        temperature = float(self.calibration_temperature)
-        log_mixture_BK, components_BKD = self._components(hidden, temperature)
-        scaled_BKD = components_BKD / temperature
-        bias_C = None if self.bias is None else self.bias / temperature
+        log_mixture_BK, components_BKD, bias_C = self._components(hidden, self.calibration_temperature)
         nothing = no_pairs(hidden.device)
-        found = stream_classes(scaled_BKD.flatten(0, 1), self.weight, bias_C, nothing, nothing, k=0)
+        found = stream_classes(components_BKD.flatten(0, 1), self.weight, bias_C, nothing, nothing, k=0)
         shift_BK1 = (log_mixture_BK - found.log_partition_B.view_as(log_mixture_BK))[..., None]
         if class_ids.ndim == 1:
-            logits_BKN = scaled_BKD @ self.weight[class_ids].T
+            logits_BKN = widened_tensor(components_BKD @ self.weight[class_ids].T)
         else:
-            logits_BKN = torch.einsum("bkd,bnd->bkn", scaled_BKD, self.weight[class_ids])
+            logits_BKN = widened_tensor(torch.einsum("bkd,bnd->bkn", components_BKD, self.weight[class_ids]))
         if bias_C is not None:
             logits_BKN = logits_BKN + bias_C[class_ids].view(-1, 1, class_ids.shape[-1])
         return logsumexp(logits_BKN + shift_BK1, axis=1)
 
-    def _components(self, hidden_BD: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
-        """[B, K] log mixture weights and [B, K, D] hidden vectors of the components."""
-        log_mixture_BK = (hidden_BD @ self.mixture_weight.T / temperature).log_softmax(1)
+    def _components(
+        self, hidden_BD: Tensor, temperature: Temperature
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
+        """[B, K] log mixture weights; [B, K, D] hidden vectors and [C] biases, divided by the temperature."""
+        log_mixture_BK = widened_tensor(hidden_BD @ self.mixture_weight.T / temperature).log_softmax(1)
         components = nn.functional.linear(hidden_BD, self.component_weight, self.component_bias).tanh()
-        return log_mixture_BK, components.view(len(hidden_BD), self.num_components, self.dim)
+        components_BKD = components.view(-1, self.num_components, self.dim) / temperature
+        return log_mixture_BK, components_BKD, None if self.bias is None else self.bias / temperature

@@ -5,7 +5,7 @@ Shapes: B rows, b rows of one chunk, C classes, D hidden, K kept, N asked, P lab
 
 from abc import abstractmethod
 from collections.abc import Callable
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, TypeAlias
 
 import torch
 from torch import Tensor
@@ -17,6 +17,7 @@ from widemax.heads.labels import Labels, SeveralLabels, label_pairs, no_pairs, t
 from widemax.kernels import Pairs, budget
 from widemax.losses import check_labels, reduce_loss
 from widemax.losses.base import Reduction
+from widemax.numerics.arrays import widened_tensor
 
 # Labels looked up at a time: a label may need many rows of weights.
 PAIRS_AT_ONCE = 2**12
@@ -24,6 +25,9 @@ PAIRS_AT_ONCE = 2**12
 SEARCHED_ROWS = 256
 
 SoftmaxLoss = Literal["cross_entropy"]
+
+Temperature: TypeAlias = Tensor | float
+"""What divides the logits of every softmax inside, a tensor without axes or a number."""
 
 
 class Searched(NamedTuple):
@@ -49,6 +53,10 @@ class Searched(NamedTuple):
         return Searched(ids_BK, like.new_full((len(like), k), -torch.inf), numbers_B, numbers_B.bool())
 
 
+Search: TypeAlias = Callable[[Tensor, Pairs], Searched]
+"""Hidden vectors [b, D] and the classes that may not be ranked, to the best classes of each row."""
+
+
 class NormalizedHead(Head):
     """A head made of softmaxes whose product sums to 1 over the classes, so that log Z = 0.
 
@@ -70,12 +78,23 @@ class NormalizedHead(Head):
         self.classes_per_label = classes_per_label
 
     @abstractmethod
-    def label_log_probs(self, hidden: Tensor, pairs: Pairs, temperature: float) -> Tensor:
-        """[P] log-probabilities of (row, class) pairs, with gradients."""
+    def label_log_probs(self, hidden: Tensor, pairs: Pairs, temperature: Temperature) -> Tensor:
+        """[P] log-probabilities of (row, class) pairs, in float32 at least, with gradients."""
 
     @abstractmethod
-    def all_log_probs(self, hidden: Tensor, temperature: float) -> Tensor:
-        """[b, C] log-probabilities of all classes, in memory that belongs to the caller."""
+    def all_log_probs(self, hidden: Tensor, temperature: Temperature) -> Tensor:
+        """[b, C] log-probabilities of all classes, in float32 at least, with gradients.
+
+        Without a gradient the memory belongs to the caller.
+        """
+
+    def searcher(self, k: int) -> Search | None:
+        """A search for the k best classes, where one is faster than computing all classes.
+
+        Args:
+            k: how many classes, at most C.
+        """
+        return None
 
     @property
     def rows_at_once(self) -> int:
@@ -95,7 +114,7 @@ class NormalizedHead(Head):
 
     def _row_losses(self, hidden_BD: Tensor, pairs: Pairs) -> Tensor:
         """[B] cross-entropy with a target that is uniform over a row's labels; 0 without labels."""
-        if pairs.ids_P.device.type == "cpu":
+        if pairs.ids_P.device.type == "cpu" and not torch.compiler.is_compiling():
             check_labels(pairs.ids_P, self.num_classes, rows=pairs.rows_P)
         log_probs_P = self.label_log_probs(hidden_BD, pairs, 1.0)
         shares_P = target_shares(pairs, len(hidden_BD)).to(log_probs_P.dtype)
@@ -103,16 +122,13 @@ class NormalizedHead(Head):
         return loss_B.index_add(0, pairs.rows_P, -shares_P * log_probs_P)
 
     def logits(self, hidden: Tensor, class_ids: Tensor | None = None) -> Tensor:
+        temperature = self.calibration_temperature
         if class_ids is None:
-            class_ids = torch.arange(self.num_classes, device=hidden.device)
-        return self.log_probs(hidden, class_ids)
-
-    def log_partition(self, hidden: Tensor) -> Tensor:
-        return hidden.new_zeros(len(hidden))
-
-    @torch.no_grad()
-    def log_probs(self, hidden: Tensor, class_ids: Tensor) -> Tensor:
-        temperature = float(self.calibration_temperature)
+            if torch.compiler.is_compiling():
+                # How many parts there are would depend on the number of rows.
+                return self.all_log_probs(hidden, temperature)
+            rows = torch.split(hidden, self.rows_at_once)
+            return torch.cat([self.all_log_probs(rows_bD, temperature) for rows_bD in rows])
         ids_BN = class_ids.expand(len(hidden), class_ids.shape[-1])
         if ids_BN.shape[1] * self.classes_per_label >= self.num_classes:
             chunks = zip(
@@ -129,9 +145,34 @@ class NormalizedHead(Head):
         parts = [self.label_log_probs(hidden, Pairs(*chunk), temperature) for chunk in pairs]
         return torch.cat(parts).view(ids_BN.shape)
 
+    def log_partition(self, hidden: Tensor) -> Tensor:
+        return widened_tensor(hidden.new_zeros(len(hidden)))
+
+    @torch.no_grad()
+    def log_probs(self, hidden: Tensor, class_ids: Tensor) -> Tensor:
+        return self.logits(hidden, class_ids)
+
     @torch.no_grad()
     def topk(self, hidden: Tensor, k: int, *, exclude: SeveralLabels | None = None) -> TopK:
-        return self._answer(hidden, no_pairs(hidden.device), k, exclude).topk
+        if exclude is None and torch.compiler.is_compiling():
+            return self._traced_topk(hidden, k)
+        k = min(k, self.num_classes)
+        search = self.searcher(k)
+        if search is None:
+            return self._answer(hidden, no_pairs(hidden.device), k, exclude).topk
+        excluded = excluded_pairs(exclude, hidden, no_pairs(hidden.device), self.num_classes)
+        starts = range(0, max(len(hidden), 1), SEARCHED_ROWS)
+        parts = [
+            search(hidden[start : start + SEARCHED_ROWS], excluded.of_rows(start, start + SEARCHED_ROWS)[1])
+            for start in starts
+        ]
+        found = Searched(*(torch.cat(tensors) for tensors in zip(*parts, strict=True)))
+        rest_R = (~found.is_proven_B).nonzero().squeeze(1)
+        if len(rest_R):
+            exclude_R = None if exclude is None else exclude.take(rest_R)
+            best = self._answer(hidden[rest_R], no_pairs(hidden.device), k, exclude_R).topk
+            found.class_ids[rest_R], found.log_probs[rest_R] = best.class_ids, best.log_probs
+        return TopK(found.class_ids, found.log_probs, found.log_probs)
 
     @torch.no_grad()
     def answer(
@@ -141,34 +182,9 @@ class NormalizedHead(Head):
         check_labels(pairs.ids_P, self.num_classes, rows=pairs.rows_P, ignore_index=-1)
         return self._answer(hidden, pairs, k, exclude)
 
-    def _topk_by_search(
-        self,
-        search: Callable[[Tensor, Pairs], Searched],
-        hidden_BD: Tensor,
-        k: int,
-        exclude: SeveralLabels | None,
-    ) -> TopK:
-        """Top k by a search for some rows at a time; rows it gives up are answered over all classes."""
-        excluded = excluded_pairs(exclude, hidden_BD, no_pairs(hidden_BD.device), self.num_classes)
-        starts = range(0, max(len(hidden_BD), 1), SEARCHED_ROWS)
-        parts = [
-            search(
-                hidden_BD[start : start + SEARCHED_ROWS], excluded.of_rows(start, start + SEARCHED_ROWS)[1]
-            )
-            for start in starts
-        ]
-        found = Searched(*(torch.cat(tensors) for tensors in zip(*parts, strict=True)))
-        rest_R = (~found.is_proven_B).nonzero().squeeze(1)
-        if len(rest_R):
-            exclude_R = None if exclude is None else exclude.take(rest_R)
-            best = NormalizedHead.topk(self, hidden_BD[rest_R], k, exclude=exclude_R)
-            found.class_ids[rest_R], found.log_probs[rest_R] = best.class_ids, best.log_probs
-        return TopK(found.class_ids, found.log_probs, found.log_probs)
-
     def _answer(self, hidden_BD: Tensor, labels: Pairs, k: int, exclude: SeveralLabels | None) -> Answers:
-        temperature = float(self.calibration_temperature)
         return answer_rows(
-            lambda hidden_bD: self.all_log_probs(hidden_bD, temperature),
+            lambda hidden_bD: self.all_log_probs(hidden_bD, self.calibration_temperature),
             hidden_BD,
             labels,
             excluded_pairs(exclude, hidden_BD, labels, self.num_classes),

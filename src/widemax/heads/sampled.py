@@ -2,6 +2,7 @@
 
 from typing import Annotated, Literal, final
 
+import torch
 from pydantic import Field
 from torch import Tensor, nn
 
@@ -12,7 +13,7 @@ from widemax.heads.labels import Labels, training_pairs
 from widemax.heads.linear import LinearHead
 from widemax.heads.sampled_loss import Correction, sampled_sigmoid_loss, sampled_softmax_loss
 from widemax.heads.scores import Score
-from widemax.kernels import gather_rows
+from widemax.kernels import gather_rows, not_traced
 from widemax.losses import reduce_loss
 from widemax.losses.base import Reduction
 from widemax.registry import Spec
@@ -47,6 +48,8 @@ class SampledHead(LinearHead):
         sampler: a sampler, the name of one, or a table with its kind and options.
         correction: "none", "conditional", "importance" or "refined"; without one "conditional" for
             cross-entropy and "importance" for binary cross-entropy.
+        sparse: whether weight and bias receive sparse gradients. Dense ones take any optimizer, gradient
+            clipping and distributed training, and the memory of another weight.
 
     Source: Jean et al. 2015, "On Using Very Large Target Vocabulary for Neural Machine Translation", §3;
     An et al. 2022, "Killing Two Birds with One Stone" (Partial FC: uniform sampling with margins).
@@ -72,6 +75,7 @@ class SampledHead(LinearHead):
         num_sampled: Annotated[int, Field(ge=1)] = 8192,
         sampler: Spec | type[Sampler] | Sampler = "frequency",
         correction: Correction | None = None,
+        sparse: bool = True,
     ) -> None:
         super().__init__(
             num_classes,
@@ -84,11 +88,15 @@ class SampledHead(LinearHead):
         )
         self.num_sampled = num_sampled
         self.sampler_spec = sampler
-        self.sampler = build_sampler(sampler, num_classes)
+        self.sparse = sparse
+        # What a sampler keeps follows the device of its generator, and is no buffer to be filled later.
+        with torch.device("cpu"):
+            self.sampler = build_sampler(sampler, num_classes)
         self.correction: Correction = correction or (
             "conditional" if loss == "cross_entropy" else "importance"
         )
 
+    @not_traced
     def forward(
         self,
         hidden: Tensor,
@@ -100,7 +108,9 @@ class SampledHead(LinearHead):
         pairs = training_pairs(labels, hidden, self.num_classes)
         if not len(hidden):
             # There is nothing to draw for, and some samplers follow the rows.
-            loss_B = (hidden @ gather_rows(self.weight, pairs.ids_P).T).sum(1)
+            loss_B = (hidden @ gather_rows(self.weight, pairs.ids_P, sparse=self.sparse).T).sum(1)
+            if self.bias is not None:
+                loss_B = loss_B + gather_rows(self.bias, pairs.ids_P, sparse=self.sparse).sum()
             return reduce_loss(loss_B, sample_weight=sample_weight, reduction=reduction)
         query = Query(self.score.scaled(hidden.detach()) / self.temperature, self.scored_rows)
         ids_P = pairs.ids_P.to(self.generator.device)
@@ -115,6 +125,7 @@ class SampledHead(LinearHead):
             temperature=self.temperature,
             correction=self.correction,
             score=self.score,
+            sparse=self.sparse,
         )
         return reduce_loss(loss_B, sample_weight=sample_weight, reduction=reduction)
 

@@ -33,6 +33,7 @@ def sampled_softmax_loss(
     temperature: Annotated[float, Field(gt=0.0)] = 1.0,
     correction: Correction = "conditional",
     score: Spec | type[Score] | Score = "dot",
+    sparse: bool = True,
 ) -> Tensor:
     """Softmax cross-entropy over a row's labels and a shared draw of classes, one number a row.
 
@@ -53,13 +54,14 @@ def sampled_softmax_loss(
 
     Args:
         hidden: [B, D] hidden vectors.
-        weight: [C, D] class weights; the gradient is sparse, over the rows used.
+        weight: [C, D] class weights.
         labels: [B] class ids, or several a row.
         candidates: one draw with its expected counts, for the labels in the order of ``labels``.
         bias: [C] class biases.
         temperature: divides the logits, before any correction.
         correction: as above.
         score: how hidden vectors and weights are compared, with a margin perhaps.
+        sparse: whether the gradients of weight and bias are sparse, over the rows used.
 
     Returns:
         [B] losses in nats, in float32 at least.
@@ -75,7 +77,9 @@ def sampled_softmax_loss(
     """
     pairs = label_pairs(labels, hidden)
     scored = _scored(
-        hidden, weight, bias, pairs, candidates, temperature, build_score(score), shift=correction
+        *(hidden, weight, bias, pairs, candidates, temperature, build_score(score)),
+        shift=correction,
+        sparse=sparse,
     )
     others_B = linear_logsumexp(scored.hidden_BD, scored.weight_SD, scored.shift_S, scored.hits)
     labels_P = scored.labels_P
@@ -100,6 +104,7 @@ def sampled_sigmoid_loss(
     temperature: Annotated[float, Field(gt=0.0)] = 1.0,
     correction: Correction = "importance",
     score: Spec | type[Score] | Score = "dot",
+    sparse: bool = True,
 ) -> Tensor:
     """Sigmoid cross-entropy over a row's labels and a shared draw of negatives, one number a row.
 
@@ -114,13 +119,14 @@ def sampled_sigmoid_loss(
 
     Args:
         hidden: [B, D] hidden vectors.
-        weight: [C, D] class weights; the gradient is sparse, over the rows used.
+        weight: [C, D] class weights.
         labels: [B] class ids, or several a row.
         candidates: one draw with its expected counts, for the labels in the order of ``labels``.
         bias: [C] class biases.
         temperature: divides the logits, before any correction.
         correction: as above.
         score: how hidden vectors and weights are compared, with a margin perhaps.
+        sparse: whether the gradients of weight and bias are sparse, over the rows used.
 
     Returns:
         [B] losses in nats, in float32 at least.
@@ -134,7 +140,11 @@ def sampled_sigmoid_loss(
     """
     pairs = label_pairs(labels, hidden)
     shift: Correction = "conditional" if correction == "conditional" else "none"
-    scored = _scored(hidden, weight, bias, pairs, candidates, temperature, build_score(score), shift=shift)
+    scored = _scored(
+        *(hidden, weight, bias, pairs, candidates, temperature, build_score(score)),
+        shift=shift,
+        sparse=sparse,
+    )
     others_BS = widened_tensor(scored.hidden_BD @ scored.weight_SD.T) + scored.shift_S
     others_BS.index_put_(tuple(scored.hits), others_BS.new_tensor(-torch.inf))
     negatives_BS = softplus(others_BS)
@@ -165,11 +175,13 @@ def _scored(
     score: Score,
     *,
     shift: Correction,
+    sparse: bool,
 ) -> _Scored:
     # One gradient for both: a sparse tensor without repeated rows.
     rows_U, place = torch.unique(torch.cat([candidates.class_ids, pairs.ids_P]), return_inverse=True)
     candidate_U, label_U = torch.split(place, [len(candidates.class_ids), len(pairs.ids_P)])
-    weight_SD, label_weight_PD = map(score.scaled, gather_groups(weight_CD, rows_U, candidate_U, label_U))
+    groups = gather_groups(weight_CD, rows_U, candidate_U, label_U, sparse=sparse)
+    weight_SD, label_weight_PD = map(score.scaled, groups)
     scaled_BD = score.scaled(hidden_BD) / temperature
     # index_select is several times faster than indexing with a tensor.
     label_hidden_PD = scaled_BD.index_select(0, pairs.rows_P)
@@ -179,7 +191,7 @@ def _scored(
         labels_P = score.of_labels(labels_P * temperature, norms_B, pairs.rows_P) / temperature
     shift_S = labels_P.new_zeros(len(candidate_U))
     if bias_C is not None:
-        bias_S, bias_P = gather_groups(bias_C, rows_U, candidate_U, label_U)
+        bias_S, bias_P = gather_groups(bias_C, rows_U, candidate_U, label_U, sparse=sparse)
         shift_S = bias_S.to(labels_P.dtype) / temperature
         labels_P = labels_P + bias_P.to(labels_P.dtype) / temperature
     if shift != "none":

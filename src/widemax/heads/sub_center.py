@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from widemax.classes import Classes
 from widemax.errors import ConfigError
 from widemax.heads.base import Dim, heads
-from widemax.heads.normalized import NormalizedHead, SoftmaxLoss
+from widemax.heads.normalized import NormalizedHead, SoftmaxLoss, Temperature
 from widemax.heads.scores import Score, build_score
 from widemax.kernels import Pairs
 from widemax.losses import sub_center_cosines
@@ -73,7 +73,7 @@ class SubCenterHead(NormalizedHead):
         self.weight = nn.Parameter(torch.empty(num_classes, num_centers, dim))
         nn.init.normal_(self.weight, std=1 / math.sqrt(dim))
 
-    def label_log_probs(self, hidden: Tensor, pairs: Pairs, temperature: float) -> Tensor:
+    def label_log_probs(self, hidden: Tensor, pairs: Pairs, temperature: Temperature) -> Tensor:
         cosines_BC = sub_center_cosines(hidden, self.weight)
         if self.score.has_margin:
             norms_B = torch.linalg.vector_norm(hidden, dim=1)
@@ -82,7 +82,7 @@ class SubCenterHead(NormalizedHead):
         log_probs_BC: Tensor = log_softmax(cosines_BC / (self.temperature * temperature))
         return log_probs_BC[pairs.rows_P, pairs.ids_P]
 
-    def all_log_probs(self, hidden: Tensor, temperature: float) -> Tensor:
+    def all_log_probs(self, hidden: Tensor, temperature: Temperature) -> Tensor:
         cosines_bC = sub_center_cosines(hidden, self.weight)
         log_probs_bC: Tensor = log_softmax(cosines_bC / (self.temperature * temperature))
         return log_probs_bC

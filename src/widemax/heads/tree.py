@@ -14,14 +14,13 @@ from torch import Tensor, nn
 
 from widemax.classes import Classes
 from widemax.errors import ShapeError
-from widemax.heads.answers import TopK
 from widemax.heads.base import Dim, heads
-from widemax.heads.labels import SeveralLabels
-from widemax.heads.normalized import NormalizedHead, Searched, SoftmaxLoss
+from widemax.heads.normalized import NormalizedHead, Search, Searched, SoftmaxLoss, Temperature
 from widemax.heads.tree_search import search_tree
 from widemax.heads.trees import balanced_tree, huffman_tree, kmeans_order, level_starts, node_masses
-from widemax.kernels import Pairs, gather_rows
+from widemax.kernels import Pairs, gather_rows, not_traced
 from widemax.numerics import log_sigmoid
+from widemax.numerics.arrays import widened_tensor
 
 # A search that has expanded this part of all nodes is slower than one product with all of them.
 SEARCHED_PART = 1 / 16
@@ -50,6 +49,8 @@ class TreeHead(NormalizedHead):
         tree: "huffman", where frequent classes have short paths, or "balanced" over the class ids. For a
             tree of similar classes see :meth:`~widemax.heads.TreeHead.from_vectors`.
         bias: whether nodes have biases.
+        sparse: whether weight and bias receive sparse gradients. Dense ones take any optimizer, gradient
+            clipping and distributed training, and the memory of another weight.
 
     Source: Morin and Bengio 2005, "Hierarchical Probabilistic Neural Network Language Model"; Huffman tree as
     in Mikolov et al. 2013, "Distributed Representations of Words and Phrases", equation 3.
@@ -73,10 +74,12 @@ class TreeHead(NormalizedHead):
         loss: SoftmaxLoss = "cross_entropy",
         tree: Literal["huffman", "balanced"] = "huffman",
         bias: bool = True,
+        sparse: bool = True,
     ) -> None:
         classes = Classes.of(num_classes)
         num_classes = classes.num
         super().__init__(num_classes, dim, loss=loss, classes_per_label=num_classes.bit_length())
+        self.sparse = sparse
         self.weight = nn.Parameter(torch.empty(num_classes - 1, dim))
         nn.init.normal_(self.weight, std=INITIAL_STD)
         self.bias = nn.Parameter(torch.zeros(num_classes - 1)) if bias else None
@@ -122,13 +125,15 @@ class TreeHead(NormalizedHead):
             masses_N2 = node_masses(children, class_counts.cpu().double().numpy() + 1)
             self.bias.copy_(torch.from_numpy(np.log(masses_N2[:, 1]) - np.log(masses_N2[:, 0])))
 
-    def label_log_probs(self, hidden: Tensor, pairs: Pairs, temperature: float) -> Tensor:
+    @not_traced
+    def label_log_probs(self, hidden: Tensor, pairs: Pairs, temperature: Temperature) -> Tensor:
         label_T, edge_T = self._paths(pairs.ids_P)
         nodes_U, place_T = torch.unique(edge_T // 2, return_inverse=True)
-        weight_TD = gather_rows(self.weight, nodes_U)[place_T]
-        scores_T = torch.linalg.vecdot((hidden / temperature)[pairs.rows_P[label_T]], weight_TD)
+        weight_TD = gather_rows(self.weight, nodes_U, sparse=self.sparse)[place_T]
+        hidden_TD = (hidden / temperature)[pairs.rows_P[label_T]]
+        scores_T = widened_tensor(torch.linalg.vecdot(hidden_TD, weight_TD))
         if self.bias is not None:
-            scores_T = scores_T + gather_rows(self.bias, nodes_U)[place_T] / temperature
+            scores_T = scores_T + gather_rows(self.bias, nodes_U, sparse=self.sparse)[place_T] / temperature
         log_probs_T = log_sigmoid(torch.where(edge_T % 2 == 1, scores_T, -scores_T))
         return log_probs_T.new_zeros(len(pairs.ids_P)).index_add(0, label_T, log_probs_T)
 
@@ -145,34 +150,38 @@ class TreeHead(NormalizedHead):
             edges.append(edge_T)
             edge_T = self.node_edges[edge_T // 2]
 
-    def all_log_probs(self, hidden: Tensor, temperature: float) -> Tensor:
-        log_probs_Cb = hidden.new_zeros((self.num_classes, len(hidden)))
-        if self.num_classes == 1:
-            return log_probs_Cb.T
-        scores_Nb = self.weight @ (hidden / temperature).T
+    def all_log_probs(self, hidden: Tensor, temperature: Temperature) -> Tensor:
+        num_classes = self.num_classes
+        scores_Nb = widened_tensor(self.weight @ (hidden / temperature).T)
         if self.bias is not None:
-            scores_Nb += self.bias[:, None] / temperature
-        reached_Nb = torch.zeros_like(scores_Nb)
-        starts = level_starts(self.tree.cpu().numpy())
-        for start, stop in pairwise(starts):
+            scores_Nb = scores_Nb + self.bias[:, None] / temperature
+        if torch.compiler.is_compiling():
+            return self._traced_log_probs(scores_Nb)
+        # The classes, then the inner nodes from the root on, as the tree numbers them.
+        reached_Mb = scores_Nb.new_zeros((2 * num_classes - 1, len(hidden)))
+        for start, stop in pairwise(level_starts(self.tree.cpu().numpy())):
             scores_nb = scores_Nb[start:stop]
             steps_n2b = log_sigmoid(torch.stack([-scores_nb, scores_nb], 1))
-            below_mb = (reached_Nb[start:stop, None] + steps_n2b).flatten(0, 1)
-            codes_m = self.tree[start:stop].flatten()
-            is_class_m = codes_m < self.num_classes
-            log_probs_Cb[codes_m[is_class_m]] = below_mb[is_class_m]
-            num_inner = int((~is_class_m).sum())
-            reached_Nb[stop : stop + num_inner] = below_mb[~is_class_m]
-        return log_probs_Cb.T.contiguous()
+            above_n1b = reached_Mb[num_classes + start : num_classes + stop, None]
+            reached_Mb[self.tree[start:stop].flatten()] = (above_n1b + steps_n2b).flatten(0, 1)
+        return reached_Mb[:num_classes].T.contiguous()
 
-    @torch.no_grad()
-    def topk(self, hidden: Tensor, k: int, *, exclude: SeveralLabels | None = None) -> TopK:
+    def _traced_log_probs(self, scores_Nb: Tensor) -> Tensor:
+        """The same in twice as many steps each time, whose number follows C and not the tree."""
+        edge_M = torch.cat([self.class_edges, self.node_edges])
+        above_M = edge_M.div(2, rounding_mode="floor").clamp(min=0)
+        scores_Mb = torch.where((edge_M % 2 == 1)[:, None], scores_Nb[above_M], -scores_Nb[above_M])
+        reached_Mb = log_sigmoid(scores_Mb).masked_fill((edge_M < 0)[:, None], 0.0)
+        above_M = above_M + self.num_classes
+        for _ in range(self.num_classes.bit_length()):
+            reached_Mb = reached_Mb + reached_Mb[above_M]
+            above_M = above_M[above_M]
+        return reached_Mb[: self.num_classes].T
+
+    def searcher(self, k: int) -> Search | None:
         limit = int(SEARCHED_PART * (self.num_classes - 1))
-        k = min(k, self.num_classes)
         # An expanded node leads to two classes at most.
-        if not 0 < k <= 2 * limit:
-            return super().topk(hidden, k, exclude=exclude)
-        return self._topk_by_search(partial(self.search, k=k, limit=limit), hidden, k, exclude)
+        return partial(self.search, k=k, limit=limit) if 0 < k <= 2 * limit else None
 
     @torch.no_grad()
     def search(self, hidden: Tensor, excluded: Pairs, *, k: int, limit: int) -> Searched:
@@ -184,15 +193,13 @@ class TreeHead(NormalizedHead):
             k: how many classes, at most C.
             limit: nodes of a row after which it is given up.
         """
-        temperature = float(self.calibration_temperature)
-        scaled_BD = hidden / temperature
+        scaled_BD = hidden / self.calibration_temperature
 
         def decide(rows_A: Tensor, nodes_AW: Tensor) -> Tensor:
-            scores_AW = torch.einsum("ad,awd->aw", scaled_BD[rows_A], self.weight[nodes_AW])
+            scores_AW = widened_tensor(torch.einsum("ad,awd->aw", scaled_BD[rows_A], self.weight[nodes_AW]))
             if self.bias is not None:
-                scores_AW = scores_AW + self.bias[nodes_AW] / temperature
+                scores_AW = scores_AW + self.bias[nodes_AW] / self.calibration_temperature
             return log_sigmoid(torch.stack([-scores_AW, scores_AW], -1))
 
-        return search_tree(
-            decide, self.tree, excluded, num_rows=len(hidden), k=k, limit=limit, dtype=hidden.dtype
-        )
+        dtype = torch.promote_types(hidden.dtype, torch.float32)
+        return search_tree(decide, self.tree, excluded, num_rows=len(hidden), k=k, limit=limit, dtype=dtype)

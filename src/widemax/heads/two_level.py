@@ -15,12 +15,11 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from widemax.classes import Classes
-from widemax.heads.answers import TopK
 from widemax.heads.base import Dim, heads
 from widemax.heads.dense import best_by_id
-from widemax.heads.labels import SeveralLabels
-from widemax.heads.normalized import NormalizedHead, Searched, SoftmaxLoss
-from widemax.kernels import Pairs, gather_rows, topk_by_id
+from widemax.heads.normalized import NormalizedHead, Search, Searched, SoftmaxLoss, Temperature
+from widemax.kernels import Pairs, gather_rows, not_traced, topk_by_id
+from widemax.numerics.arrays import widened_tensor
 
 # A search that has opened this part of all clusters is slower than one product with all classes.
 SEARCHED_PART = 1 / 4
@@ -51,6 +50,8 @@ class TwoLevelHead(NormalizedHead):
         num_clusters: G, or "auto" for √C; the last may be smaller than the others.
         order: classes side by side share a cluster: by "frequency" (by id without counts), or by "id".
         bias: whether clusters and classes have biases.
+        sparse: whether the classes' weight and bias receive sparse gradients. Dense ones take any optimizer,
+            gradient clipping and distributed training, and the memory of another weight.
 
     Source: Goodman 2001, "Classes for Fast Maximum Entropy Training".
 
@@ -73,6 +74,7 @@ class TwoLevelHead(NormalizedHead):
         num_clusters: Annotated[int, Field(ge=1)] | Literal["auto"] = "auto",
         order: Literal["frequency", "id"] = "frequency",
         bias: bool = True,
+        sparse: bool = True,
     ) -> None:
         classes = Classes.of(num_classes)
         num_classes, counts = classes.num, classes.counts
@@ -80,6 +82,7 @@ class TwoLevelHead(NormalizedHead):
         size = -(-num_classes // wanted)
         super().__init__(num_classes, dim, loss=loss, classes_per_label=size)
         self.cluster_size = size
+        self.sparse = sparse
         class_of_place_C = place_of_class_C = torch.arange(num_classes, device="cpu")
         if counts is not None and order == "frequency":
             rank_C = counts.cpu().argsort(descending=True, stable=True).argsort()
@@ -100,7 +103,8 @@ class TwoLevelHead(NormalizedHead):
                 mass_G = torch.stack([mass.sum() for mass in masses])
                 self.cluster_bias.copy_((mass_G / mass_G.sum()).log())
 
-    def label_log_probs(self, hidden: Tensor, pairs: Pairs, temperature: float) -> Tensor:
+    @not_traced
+    def label_log_probs(self, hidden: Tensor, pairs: Pairs, temperature: Temperature) -> Tensor:
         place_P = self.place_of_class[pairs.ids_P]
         cluster_P = place_P // self.cluster_size
         order_P = cluster_P.argsort(stable=True)
@@ -110,23 +114,19 @@ class TwoLevelHead(NormalizedHead):
         log_probs_P = self._cluster_log_probs(hidden, temperature)[pairs.rows_P, cluster_P]
         return log_probs_P.index_add(0, order_P, within_P)
 
-    def all_log_probs(self, hidden: Tensor, temperature: float) -> Tensor:
+    def all_log_probs(self, hidden: Tensor, temperature: Temperature) -> Tensor:
         clusters_bG = self._cluster_log_probs(hidden, temperature)
         num_padded = clusters_bG.shape[1] * self.cluster_size - self.num_classes
         bias_C = None if self.bias is None else self.bias / temperature
-        logits_bC = nn.functional.linear(hidden / temperature, self.weight, bias_C)
+        logits_bC = widened_tensor(nn.functional.linear(hidden / temperature, self.weight, bias_C))
         padded = nn.functional.pad(logits_bC, (0, num_padded), value=-torch.inf)
         logits_bGS = padded.view(*clusters_bG.shape, self.cluster_size)
         by_place = (logits_bGS.log_softmax(2) + clusters_bG[..., None]).flatten(1)
         return by_place.index_select(1, self.place_of_class)
 
-    @torch.no_grad()
-    def topk(self, hidden: Tensor, k: int, *, exclude: SeveralLabels | None = None) -> TopK:
+    def searcher(self, k: int) -> Search | None:
         limit = int(SEARCHED_PART * len(self.cluster_weight))
-        k = min(k, self.num_classes)
-        if not 0 < k <= limit * self.cluster_size:
-            return super().topk(hidden, k, exclude=exclude)
-        return self._topk_by_search(partial(self.search, k=k, limit=limit), hidden, k, exclude)
+        return partial(self.search, k=k, limit=limit) if 0 < k <= limit * self.cluster_size else None
 
     @torch.no_grad()
     def search(self, hidden: Tensor, excluded: Pairs, *, k: int, limit: int) -> Searched:
@@ -141,7 +141,7 @@ class TwoLevelHead(NormalizedHead):
             k: how many classes, at most C.
             limit: clusters of a row after which it is given up.
         """
-        temperature = float(self.calibration_temperature)
+        temperature = self.calibration_temperature
         bounds_BG, clusters_BG = self._cluster_log_probs(hidden, temperature).sort(
             descending=True, stable=True
         )
@@ -175,23 +175,30 @@ class TwoLevelHead(NormalizedHead):
                 break
         return found
 
-    def _cluster_log_probs(self, hidden_BD: Tensor, temperature: float) -> Tensor:
+    def _cluster_log_probs(self, hidden_BD: Tensor, temperature: Temperature) -> Tensor:
         logits_BG = nn.functional.linear(hidden_BD, self.cluster_weight, self.cluster_bias) / temperature
-        return logits_BG.log_softmax(1)
+        return widened_tensor(logits_BG).log_softmax(1)
 
     def _class_ids(self, cluster_A: Tensor) -> Tensor:
         """[A, S] the classes of clusters, ascending; C where the last cluster has ended."""
-        places_AS = cluster_A[:, None] * self.cluster_size + torch.arange(self.cluster_size)
+        places_AS = self._places(cluster_A)
         ids_AS = self.class_of_place[places_AS.clamp(max=self.num_classes - 1)]
         return ids_AS.masked_fill(places_AS >= self.num_classes, self.num_classes)
 
-    def _logits(self, hidden_PD: Tensor, cluster_P: Tensor, temperature: float) -> Tensor:
+    def _places(self, cluster_A: Tensor) -> Tensor:
+        """[A, S] the places of clusters; C and more where the last has ended."""
+        return cluster_A[:, None] * self.cluster_size + torch.arange(
+            self.cluster_size, device=cluster_A.device
+        )
+
+    def _logits(self, hidden_PD: Tensor, cluster_P: Tensor, temperature: Temperature) -> Tensor:
         """[P, S] logits within each row's own cluster, clusters ascending; −inf where the last has ended."""
         clusters_T, counts_T = torch.unique_consecutive(cluster_P, return_counts=True)
         # Without a gradient to receive, rows are read where they lie.
         rows_of = self._gathered_rows if torch.is_grad_enabled() else self._stored_rows
-        parts = [hidden_PD.new_zeros((0, self.cluster_size))]
-        chunks = torch.split(hidden_PD, counts_T.tolist())
+        parts: list[Tensor] = []
+        # No clusters make one piece without rows, so that the parameters get their gradient of zeros.
+        chunks = torch.split(hidden_PD, counts_T.tolist() or [0])
         for hidden_bD, (weight_SD, bias_S) in zip(chunks, rows_of(clusters_T), strict=True):
             logits_bS = (
                 hidden_bD @ weight_SD.T if bias_S is None else torch.addmm(bias_S, hidden_bD, weight_SD.T)
@@ -199,23 +206,25 @@ class TwoLevelHead(NormalizedHead):
             if num_padded := self.cluster_size - len(weight_SD):
                 logits_bS = nn.functional.pad(logits_bS, (0, num_padded), value=-torch.inf)
             parts.append(logits_bS)
-        return torch.cat(parts) / temperature
+        return widened_tensor(torch.cat(parts)) / temperature
 
     def _stored_rows(self, clusters_T: Tensor) -> Iterator[Rows]:
-        for start in (clusters_T * self.cluster_size).tolist():
+        for start in (clusters_T * self.cluster_size).tolist() or [self.num_classes]:
             rows = slice(start, start + self.cluster_size)
             yield self.weight[rows], None if self.bias is None else self.bias[rows]
 
     def _gathered_rows(self, clusters_T: Tensor) -> Iterator[Rows]:
-        places_TS = clusters_T[:, None] * self.cluster_size + torch.arange(self.cluster_size)
+        places_TS = self._places(clusters_T)
         places_U = places_TS[places_TS < self.num_classes]
-        sizes = (self.num_classes - clusters_T * self.cluster_size).clamp(max=self.cluster_size).tolist()
-        weights = torch.split(gather_rows(self.weight, places_U), sizes)
+        left_T = self.num_classes - clusters_T * self.cluster_size
+        sizes = left_T.clamp(max=self.cluster_size).tolist() or [0]
+        weights = torch.split(gather_rows(self.weight, places_U, sparse=self.sparse), sizes)
         if self.bias is None:
             return ((weight_SD, None) for weight_SD in weights)
-        return zip(weights, torch.split(gather_rows(self.bias, places_U), sizes), strict=True)
+        biases = torch.split(gather_rows(self.bias, places_U, sparse=self.sparse), sizes)
+        return zip(weights, biases, strict=True)
 
 
 def _untouched_zeros(*shape: int) -> Tensor:
     """Zeros in memory the system has promised, not handed out: ``torch.zeros`` writes to every page."""
-    return torch.from_numpy(np.zeros(shape, np.float32))
+    return torch.from_numpy(np.zeros(shape, np.float32)).to(torch.get_default_device())

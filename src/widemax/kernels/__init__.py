@@ -9,6 +9,7 @@ from widemax.kernels.partition import linear_logsumexp
 from widemax.kernels.ranking import topk_by_id
 from widemax.kernels.rows import gather_groups, gather_rows
 from widemax.kernels.stream import Found, stream_classes
+from widemax.kernels.tracing import not_traced
 
 __all__ = [
     "Found",
@@ -20,6 +21,7 @@ __all__ = [
     "keep_freed_memory",
     "linear_cross_entropy",
     "linear_logsumexp",
+    "not_traced",
     "rows_at_once",
     "stream_classes",
     "topk_by_id",

@@ -7,28 +7,32 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 
-def _sparse_rows(grad_U: Tensor, ids_U: Tensor, shape: torch.Size) -> Tensor:
-    return torch.sparse_coo_tensor(ids_U[None], grad_U, shape, is_coalesced=True, check_invariants=False)
+def _rows_gradient(ctx: Any, grad_U: Tensor, ids_U: Tensor) -> Tensor:
+    shape: torch.Size = ctx.shape
+    if not ctx.sparse:
+        return grad_U.new_zeros(shape).index_copy_(0, ids_U, grad_U)
+    # autograd moves a sparse gradient that nobody else holds into .grad and forgets that it is coalesced; one
+    # that is held here is cloned, which remembers it.
+    ctx.weight_grad = weight_grad = torch.sparse_coo_tensor(
+        ids_U[None], grad_U, shape, is_coalesced=True, check_invariants=False
+    )
+    return weight_grad
 
 
 class _GatherRows(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, weight: Tensor, ids_U: Tensor) -> Tensor:
+    def forward(ctx: Any, weight: Tensor, ids_U: Tensor, sparse: bool) -> Tensor:
         ctx.save_for_backward(ids_U)
-        ctx.shape = weight.shape
+        ctx.shape, ctx.sparse = weight.shape, sparse
         return weight.index_select(0, ids_U)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
-        (ids_U,) = ctx.saved_tensors
-        # autograd moves a sparse gradient that nobody else holds into .grad and forgets that it is coalesced;
-        # one that is held here is cloned, which remembers it.
-        ctx.weight_grad = _sparse_rows(grad, ids_U, ctx.shape)
-        return ctx.weight_grad, None
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
+        return _rows_gradient(ctx, grad, *ctx.saved_tensors), None, None
 
 
-def gather_rows(weight: Tensor, ids: Tensor) -> Tensor:
+def gather_rows(weight: Tensor, ids: Tensor, *, sparse: bool = True) -> Tensor:
     """Rows of a weight, with a coalesced sparse gradient over these rows.
 
     A step costs the rows gathered, never the height of the weight, provided that the optimizer updates
@@ -37,9 +41,10 @@ def gather_rows(weight: Tensor, ids: Tensor) -> Tensor:
     Args:
         weight: [C, ...] parameter.
         ids: [U] int64 row numbers, distinct and ascending.
+        sparse: whether the gradient is sparse; a dense one is as large as the weight.
 
     Returns:
-        [U, ...] the rows; backward gives ``weight.grad`` the layout ``torch.sparse_coo``.
+        [U, ...] the rows; backward gives ``weight.grad`` the layout ``torch.sparse_coo`` where it is sparse.
 
     Example:
         >>> weight = torch.ones(1000, 2, requires_grad=True)
@@ -47,15 +52,15 @@ def gather_rows(weight: Tensor, ids: Tensor) -> Tensor:
         >>> weight.grad.indices()
         tensor([[3, 7]])
     """
-    rows: Tensor = _GatherRows.apply(weight, ids)  # type: ignore[no-untyped-call]  # torch has no type for apply
+    rows: Tensor = _GatherRows.apply(weight, ids, sparse)  # type: ignore[no-untyped-call]  # torch has no type for apply
     return rows
 
 
 class _GatherGroups(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, weight: Tensor, ids_U: Tensor, *places: Tensor) -> tuple[Tensor, ...]:
+    def forward(ctx: Any, weight: Tensor, ids_U: Tensor, sparse: bool, *places: Tensor) -> tuple[Tensor, ...]:
         ctx.save_for_backward(ids_U, *places)
-        ctx.shape = weight.shape
+        ctx.shape, ctx.sparse = weight.shape, sparse
         return tuple(weight.index_select(0, ids_U.index_select(0, place_N)) for place_N in places)
 
     @staticmethod
@@ -68,20 +73,20 @@ class _GatherGroups(torch.autograd.Function):
             is_distinct = group == 0 and bool((place_N[1:] > place_N[:-1]).all())
             add = grad_U.index_copy_ if is_distinct else grad_U.index_add_
             add(0, place_N, grad_N)
-        ctx.weight_grad = _sparse_rows(grad_U, ids_U, ctx.shape)
-        return ctx.weight_grad, None, *[None] * len(places)
+        return _rows_gradient(ctx, grad_U, ids_U), None, None, *[None] * len(places)
 
 
-def gather_groups(weight: Tensor, ids: Tensor, *places: Tensor) -> tuple[Tensor, ...]:
+def gather_groups(weight: Tensor, ids: Tensor, *places: Tensor, sparse: bool = True) -> tuple[Tensor, ...]:
     """Groups of rows of a weight, which may share rows, with one coalesced sparse gradient over all of them.
 
     Args:
         weight: [C, ...] parameter.
         ids: [U] int64 row numbers, distinct and ascending: those of all groups.
         places: [N] int64 for each group: where its rows stand in ``ids``.
+        sparse: whether the gradient is sparse, as in :func:`gather_rows`.
 
     Returns:
-        [N, ...] the rows of each group; backward gives ``weight.grad`` the layout ``torch.sparse_coo``.
+        [N, ...] the rows of each group.
 
     Example:
         >>> weight = torch.ones(1000, 2, requires_grad=True)
@@ -91,5 +96,5 @@ def gather_groups(weight: Tensor, ids: Tensor, *places: Tensor) -> tuple[Tensor,
         >>> weight.grad.values()[:, 0]
         tensor([1., 3.])
     """
-    groups: tuple[Tensor, ...] = _GatherGroups.apply(weight, ids, *places)  # type: ignore[no-untyped-call]  # torch has no type for apply
+    groups: tuple[Tensor, ...] = _GatherGroups.apply(weight, ids, sparse, *places)  # type: ignore[no-untyped-call]  # torch has no type for apply
     return groups

@@ -12,9 +12,11 @@ import torch
 from torch import Tensor
 
 from widemax.kernels import budget
+from widemax.kernels.autocast import autocast_dtype
 from widemax.kernels.exponentials import LOG2_E
 from widemax.kernels.pairs import Pairs
 from widemax.kernels.ranking import BestSoFar, Window, count_larger
+from widemax.kernels.tracing import not_traced
 
 # Classes whose maximum is taken together; the top k lie in the k blocks with the largest maxima.
 BLOCK = 64
@@ -42,6 +44,7 @@ class Found(NamedTuple):
     label_ranks_P: Tensor
 
 
+@not_traced
 @torch.no_grad()
 def stream_classes(
     hidden: Tensor,
@@ -65,9 +68,9 @@ def stream_classes(
         sums: whether the log-partition and the sum of squares are wanted; yes-or-no questions need neither.
 
     Returns:
-        The answers, in float32 at least; products of 16-bit numbers are rounded to 16 bits, as torch gives
-        them. All numbers about a row come from the same products, so that a label ties with itself and with
-        classes of equal weights.
+        The answers, in float32 at least; products of 16-bit numbers, and those under autocast, are rounded to
+        16 bits, as torch gives them. All numbers about a row come from the same products, so that a label
+        ties with itself and with classes of equal weights.
 
     Example:
         >>> weight = torch.tensor([[1.0], [2.0]])
@@ -77,6 +80,7 @@ def stream_classes(
         >>> found.topk_ids_BK, found.label_ranks_P
         (tensor([[1]]), tensor([2]))
     """
+    hidden = hidden.to(autocast_dtype(hidden))
     rows_per_chunk, held_tiles, width = _plan(len(hidden), len(weight), k)
     dtype = torch.promote_types(hidden.dtype, torch.float32)
     buffer = _buffer(rows_per_chunk * held_tiles * width, dtype, hidden.device)
@@ -136,7 +140,7 @@ class _TileLogits:
     def compute(self, tile: int) -> Tensor:
         """[b, W] logits, −inf beyond the last class; the same bits each time."""
         start = tile * self.width
-        weight_wD = self.weight_CD[start : start + self.width]
+        weight_wD = self.weight_CD[start : start + self.width].to(autocast_dtype(self.weight_CD))
         tile_bW = self.buffer_TbW[tile % len(self.buffer_TbW)]
         tile_bW[:, len(weight_wD) :] = -torch.inf
         logits_bw = tile_bW[:, : len(weight_wD)]

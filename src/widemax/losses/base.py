@@ -61,6 +61,15 @@ def check_reduction(reduction: str) -> None:
         raise UsageError(f"reduction must be 'mean', 'sum' or 'none'; got {reduction!r}.")
 
 
+def check_sample_weight(sample_weight: Tensor | None, num_rows: int) -> None:
+    """Refuse weights that are not one number a row, which would broadcast against losses in silence."""
+    if sample_weight is not None and sample_weight.shape != (num_rows,):
+        raise ShapeError(
+            f"sample_weight must be [{num_rows}], one weight a row; got shape {tuple(sample_weight.shape)}. "
+            "Flatten a column of weights with sample_weight.squeeze(1)."
+        )
+
+
 def reduce_loss(
     loss_B: Tensor, *, sample_weight: Tensor | None = None, reduction: Reduction = "mean"
 ) -> Tensor:
@@ -74,9 +83,11 @@ def reduce_loss(
         reduction: "mean", "sum" or "none".
 
     Returns:
-        A scalar, or [B] for "none". A mean over no weight at all (an empty batch) is 0, with zero gradient.
+        A scalar, or [B] for "none", in float32 at least. A mean over no weight at all (an empty batch) is 0,
+        with zero gradient.
 
     Raises:
+        ShapeError: weights of another shape.
         UsageError: an unknown reduction.
 
     Example:
@@ -84,14 +95,17 @@ def reduce_loss(
         tensor(1.7500)
     """
     check_reduction(reduction)
-    weighted_B = loss_B if sample_weight is None else loss_B * sample_weight.to(loss_B.dtype)
+    check_sample_weight(sample_weight, len(loss_B))
+    loss_B = widened_tensor(loss_B)
+    weight_B = None if sample_weight is None else sample_weight.to(loss_B.dtype)
+    weighted_B = loss_B if weight_B is None else loss_B * weight_B
     if reduction == "none":
         return weighted_B
     if reduction == "sum":
         return weighted_B.sum()
-    if sample_weight is None:
+    if weight_B is None:
         return weighted_B.sum() / max(len(loss_B), 1)
-    total = sample_weight.sum().to(loss_B.dtype)
+    total = weight_B.sum()
     return weighted_B.sum() / torch.where(total == 0, 1, total)
 
 
@@ -109,6 +123,7 @@ def row_weights(
         [B] weights in float32 at least.
 
     Raises:
+        ShapeError: weights of another shape.
         UsageError: an unknown reduction.
 
     Example:
@@ -116,12 +131,23 @@ def row_weights(
         tensor([0.7500, 0.2500])
     """
     check_reduction(reduction)
+    check_sample_weight(sample_weight, len(like))
     ones_B = widened_tensor(like.new_ones(len(like)))
     weighted_B = ones_B if sample_weight is None else ones_B * sample_weight.to(ones_B.dtype)
     if reduction != "mean":
         return weighted_B
     total = weighted_B.sum()
     return weighted_B / torch.where(total == 0, 1, total)
+
+
+def are_class_ids(labels: Tensor) -> bool:
+    """Whether a tensor holds whole numbers.
+
+    Example:
+        >>> are_class_ids(torch.tensor([1])), are_class_ids(torch.tensor([1.0]))
+        (True, False)
+    """
+    return not (labels.is_floating_point() or labels.is_complex() or labels.dtype == torch.bool)
 
 
 def check_labels(
@@ -153,7 +179,11 @@ def check_labels(
     first = int(bad_P.nonzero()[0])
     value = int(class_ids[first])
     row = first if rows is None else int(rows[first])
-    skip = "skip such rows" if ignore_index is None else f"pass ignore_index={value} to skip such rows"
+    skip = (
+        "leave such rows out, as in head(hidden[kept], labels[kept])"
+        if ignore_index is None
+        else f"pass ignore_index={value} to skip such rows"
+    )
     raise LabelError(
         f"labels must lie in [0, {num_classes}); got {value} at row {row}. Raise num_classes or {skip}."
     )
@@ -183,8 +213,7 @@ def prepare_ids(
         (tensor([1, 0]), tensor([False,  True]))
     """
     _check_matrix(logits)
-    is_whole = not (labels.is_floating_point() or labels.is_complex() or labels.dtype == torch.bool)
-    if labels.shape != logits.shape[:1] or not is_whole:
+    if labels.shape != logits.shape[:1] or not are_class_ids(labels):
         shape = tuple(labels.shape)
         raise ShapeError(
             f"labels must be {len(logits)} class ids{also}; got {labels.dtype} of shape {shape}."

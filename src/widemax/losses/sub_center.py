@@ -31,4 +31,6 @@ def sub_center_cosines(hidden: Tensor, weight: Tensor) -> Tensor:
     """
     hidden_BD = normalize(widened_tensor(hidden), dim=1)
     weight_CKD = normalize(widened_tensor(weight), dim=2)
-    return torch.einsum("bd,ckd->bck", hidden_BD, weight_CKD).amax(2)
+    # A small temperature multiplies what autocast would round.
+    with torch.autocast(hidden.device.type, enabled=False):
+        return torch.einsum("bd,ckd->bck", hidden_BD, weight_CKD).amax(2)

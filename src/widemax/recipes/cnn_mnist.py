@@ -141,7 +141,7 @@ def check_by_autograd(digits: Images, *, seed: int) -> float:
     """Largest difference of logits, cost, error and gradient, relative to the largest number of each."""
     net = Net(seed).double()
     weights, images_BHW, labels_B = net.in_numpy(), digits.unit.double(), digits.labels_N
-    logits_BC = net.head.logits(net.hidden(images_BHW)).requires_grad_()
+    logits_BC = net.head.logits(net.hidden(images_BHW))
     (error_BC,) = torch.autograd.grad(F.cross_entropy(logits_BC, labels_B), logits_BC)
     loss = net(images_BHW, labels_B)
     assert net.head.bias is not None

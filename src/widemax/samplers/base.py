@@ -10,7 +10,7 @@ from torch import Tensor
 
 from widemax.classes import MOVED, Classes
 from widemax.errors import ConfigError, UsageError
-from widemax.registry import Registry, Spec
+from widemax.registry import Described, Registry, Spec
 
 
 @dataclass(frozen=True)
@@ -22,14 +22,26 @@ class Candidates:
         log_expected_count: [S] float64, log E[times this id stands in a draw], exact for what the
             sampler does.
         label_log_expected_count: [P] the same for each label, drawn or not.
+
+    Raises:
+        UsageError: class ids that do not ascend, among which a label would not be found.
     """
 
     class_ids: Tensor
     log_expected_count: Tensor
     label_log_expected_count: Tensor
 
+    def __post_init__(self) -> None:
+        if (self.class_ids[1:] < self.class_ids[:-1]).any():
+            raise UsageError(
+                "class_ids of Candidates must ascend; got them in another order. Sort them, and "
+                "log_expected_count with them: order = class_ids.argsort()."
+            )
+
     def to(self, device: torch.device) -> "Candidates":
         """The same draw on another device."""
+        if device == self.class_ids.device:
+            return self
         return Candidates(
             self.class_ids.to(device),
             self.log_expected_count.to(device),
@@ -63,7 +75,7 @@ class Query:
     rows: Callable[[Tensor], tuple[Tensor, Tensor]]
 
 
-class Sampler(ABC):
+class Sampler(Described, ABC):
     """A proposal distribution over classes: one draw and one statement of what was drawn.
 
     The statement decides whether training is right. For every class y that is not a label of the row,
@@ -84,6 +96,10 @@ class Sampler(ABC):
 
     def __init__(self, num_classes: int | Classes) -> None:
         self.num_classes = Classes.of(num_classes).num
+
+    def __repr__(self) -> str:
+        parts = [f"{self.num_classes} classes", *self.described_options()]
+        return f"{type(self).__name__}({', '.join(parts)})"
 
     @abstractmethod
     def propose(

@@ -143,8 +143,8 @@ def calibrate_temperature(model: Model, feed: Feed) -> float:
     head.calibration_temperature.fill_(1.0)
     with torch.no_grad():
         hidden_BD = encoder(rows.features)[known_B]
+        logits_BC = head.logits(hidden_BD) if head.has_weight_rows else None
     labels_B = rows.labels[known_B]
-    logits_BC = head.logits(hidden_BD) if head.has_weight_rows else None
 
     def nll(temperature: float) -> float:
         if logits_BC is not None:

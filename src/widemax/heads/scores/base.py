@@ -5,10 +5,10 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from widemax.registry import Registry, Spec
+from widemax.registry import Described, Registry, Spec
 
 
-class Score:
+class Score(Described):
     """How a hidden vector is compared with a class weight, before the temperature divides.
 
     A member says whether vectors are scaled to unit length first, so that scores are cosines, and in training
@@ -24,6 +24,9 @@ class Score:
 
     def __init__(self) -> None:
         """Most members have no options."""
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({', '.join(self.described_options())})"
 
     def scaled(self, vectors: Tensor) -> Tensor:
         """Hidden vectors or class weights [N, D] as they are multiplied."""
