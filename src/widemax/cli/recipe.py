@@ -8,7 +8,7 @@ import typer
 from widemax.cli.options import Json, print_json, print_lines
 
 if TYPE_CHECKING:
-    from widemax.recipes import Outcome
+    from widemax.recipes import RecipeResult
 
 app = typer.Typer(
     help="Run complete systems on real data and compare with known results.",
@@ -74,7 +74,7 @@ def run(
         show(outcome)
 
 
-def show(outcome: "Outcome") -> None:
+def show(outcome: "RecipeResult") -> None:
     """The known results beside the obtained ones, and where the pictures are."""
     facts, lines = outcome.facts, outcome.facts["lines"]
     widths = {key: max(len(line[key]) for line in lines) for key in ("what", "known")}

@@ -118,11 +118,11 @@ class Recipe(ABC):
     known: ClassVar[Mapping[str, Known]]
 
     @abstractmethod
-    def run(self, *, folder: Path, quick: bool, seed: int) -> Results:
+    def run(self, results: Results, *, quick: bool, seed: int) -> None:
         """Runs the system.
 
         Args:
-            folder: an empty folder for what it writes.
+            results: takes what comes out.
             quick: do less, to finish within a minute on two cores.
             seed: same seed, same results. torch's global generator starts from it.
         """

@@ -5,7 +5,6 @@ Shapes: C characters, K writers, D hidden, B drawings, T trials, Q queries of a 
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -78,8 +77,7 @@ class MarginOmniglot(Recipe):
     full_time = "6 min"
     known = KNOWN
 
-    def run(self, *, folder: Path, quick: bool, seed: int) -> Results:
-        results = Results(self.known, folder)
+    def run(self, results: Results, *, quick: bool, seed: int) -> None:
         trained, unseen = split(read_characters(), held_out=HELD_OUT)
         if quick:
             trained, unseen = split(trained, held_out=16)[0], split(unseen, held_out=3)[1]
@@ -98,7 +96,6 @@ class MarginOmniglot(Recipe):
         _draw_one_shot(results, measures, len(unseen))
         _draw_queries(results, trials, one_shot, unseen)
         _draw_cosines(results, trials)
-        return results
 
 
 @dataclass(frozen=True)

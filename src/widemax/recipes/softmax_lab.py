@@ -4,7 +4,6 @@ Shapes: B rows, C classes, N steps.
 """
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -55,8 +54,7 @@ class SoftmaxLab(Recipe):
     full_time = "5 s"
     known = KNOWN
 
-    def run(self, *, folder: Path, quick: bool, seed: int) -> Results:
-        results = Results(self.known, folder)
+    def run(self, results: Results, *, quick: bool, seed: int) -> None:
         points, clouds = make_blobs(n_samples=2000, centers=CENTERS, cluster_std=1.0, random_state=30)
         points_B2, labels_B = torch.tensor(points, dtype=torch.float32), torch.tensor(clouds)
         forms = {"through probabilities": through_probabilities, "from logits": cross_entropy}
@@ -73,7 +71,6 @@ class SoftmaxLab(Recipe):
         _draw_regions(results, nets, points, clouds)
         _draw_training(results, curves)
         _draw_scaled(results, logits["from logits"], labels_B)
-        return results
 
 
 def through_probabilities(logits: Tensor, labels: Tensor) -> Tensor:
