@@ -11,7 +11,6 @@ from widemax.recipes import run as running
 class Coin(Recipe):
     """Throws a coin."""
 
-    name = "coin"
     title = "A coin <thrown> often"
     description = "A coin is thrown, and heads are counted."
     full_time = "1 s"

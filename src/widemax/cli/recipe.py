@@ -25,16 +25,16 @@ def list_recipes(json: Json = False) -> None:
 
     entries = [
         {
-            "name": recipe.name,
+            "name": name,
             "title": recipe.title,
             "description": recipe.description,
-            "data": {name: at_hand(name) for name in recipe.data},
+            "data": {data_set: at_hand(data_set) for data_set in recipe.data},
             "full_time": recipe.full_time,
             "known": {
                 what: {"known": known.text, "source": known.source} for what, known in recipe.known.items()
             },
         }
-        for recipe in map(recipes.__getitem__, recipes)
+        for name, recipe in ((name, recipes[name]) for name in recipes)
     ]
     if json:
         print_json({"recipes": entries})

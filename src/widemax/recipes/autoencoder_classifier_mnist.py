@@ -46,7 +46,6 @@ KNOWN = {
 class AutoencoderClassifierMnist(Recipe):
     """A code of 30 numbers from which both the digit and its image are read."""
 
-    name = "autoencoder-classifier-mnist"
     title = "A classifier that can also draw: one encoder, two outputs"
     description = (
         f"Convolutions turn a digit into {DIM} numbers. A softmax reads the class from them; a decoder draws "

@@ -102,7 +102,6 @@ class Recipe(ABC):
     """A complete system, composed of the library's public parts in one file.
 
     Attributes:
-        name: how the command line calls it.
         title: one line.
         description: one paragraph: what it does and why.
         data: names of the data sets it reads.
@@ -110,7 +109,6 @@ class Recipe(ABC):
         known: what is known, by the name of the quantity.
     """
 
-    name: ClassVar[str]
     title: ClassVar[str]
     description: ClassVar[str]
     data: ClassVar[tuple[str, ...]] = ()

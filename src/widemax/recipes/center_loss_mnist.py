@@ -43,7 +43,6 @@ KNOWN = {f"test accuracy, {name}": ACCURACY for name in (SOFTMAX, CONTRASTIVE, *
 class CenterLossMnist(Recipe):
     """Softmax alone, with contrastive loss, and with center loss of growing strength."""
 
-    name = "center-loss-mnist"
     title = "Center loss: features that gather by digit"
     description = (
         "Pairs of convolutions with PReLU end in two numbers an image, which can be drawn; a softmax reads "

@@ -79,7 +79,6 @@ QUICK = Settings(every=8, penalties=(3e-5, 3e-4), rates=(1e-3,), decays=(1, 3), 
 class ClassifiersCifar10(Recipe):
     """What CS231n begins with: neighbors, an SVM, a softmax and one hidden layer, on raw pixels."""
 
-    name = "classifiers-cifar10"
     title = "Four classifiers on the pixels of small photographs"
     description = (
         "Photographs of 32 by 32 pixels show ten kinds of things and animals; 1,000 of each are there to "

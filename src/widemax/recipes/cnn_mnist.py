@@ -49,7 +49,6 @@ ENCODER: dict[str, Any] = {"channels": (16, 32, 64), "kernel": 3, "hidden": (128
 class CnnMnist(Recipe):
     """One layer of convolutions by hand and by autograd, and what a quarter of a century has added."""
 
-    name = "cnn-mnist"
     title = "Convolutional networks on handwritten digits"
     description = (
         "The network of the exercise, 20 filters of 9 by 9 pixels, a sigmoid, means of 2 by 2 and a softmax, "

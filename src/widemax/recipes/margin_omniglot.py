@@ -62,7 +62,6 @@ KNOWN = {
 class MarginOmniglot(Recipe):
     """Softmax, center loss, cosine softmax, CosFace and ArcFace on characters of alphabets held out."""
 
-    name = "margin-omniglot"
     title = "Margins: drawings of characters never seen, told apart"
     description = (
         "Convolutions turn a drawing into a vector of 128 numbers, and a softmax over the characters of 20 "

@@ -72,7 +72,6 @@ KNOWN = {
 class Multilabel(Recipe):
     """Emotions, scene, yeast and delicious, each with a sigmoid a class and with one softmax."""
 
-    name = "multilabel"
     title = "Several right labels: sigmoid against softmax on four data sets"
     description = (
         "A net with one hidden layer is trained on songs and their moods, photographs and scenes, genes and "

@@ -62,7 +62,6 @@ KNOWN = {
 class Overflow(Recipe):
     """The limits of exp, the max trick, and why losses take logits."""
 
-    name = "overflow"
     title = "Overflow: what float16, float32 and float64 do to exp"
     description = (
         "exp leaves the range of float16 at 11.09 and that of float32 at 88.72, so a softmax as the textbook "

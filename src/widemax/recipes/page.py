@@ -28,7 +28,7 @@ def page(recipe: Recipe, results: Results, facts: Mapping[str, Any]) -> str:
     if results.findings:
         items = "".join(f"<li>{escape(sentence)}</li>" for sentence in results.findings)
         body += f'<section><h2>Findings</h2><ul class="findings">{items}</ul></section>'
-    return html_page(recipe.title, body, footer=f"Made by widemax recipe run {recipe.name}.")
+    return html_page(recipe.title, body, footer=f"Made by widemax recipe run {facts['recipe']}.")
 
 
 def _circumstances(facts: Mapping[str, Any]) -> str:

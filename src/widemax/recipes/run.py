@@ -67,7 +67,8 @@ def run_recipe(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         recipe.run(results, quick=quick, seed=seed)
-    facts = _facts(recipe, results, quick=quick, seed=seed, seconds=time.perf_counter() - start)
+    seconds = time.perf_counter() - start
+    facts = {"recipe": name, **_facts(recipe, results, quick=quick, seed=seed, seconds=seconds)}
     (folder / REPORT).write_text(page(recipe, results, facts), encoding="utf-8")
     _write(folder, facts)
     return RecipeResult(recipe, results, folder, facts)
@@ -93,9 +94,10 @@ def _write(folder: Path, facts: dict[str, Any]) -> None:
     (folder / RESULTS).write_text(text + "\n", encoding="utf-8")
 
 
-def _facts(recipe: Recipe, results: Results, *, quick: bool, seed: int, seconds: float) -> dict[str, Any]:
+def _facts(
+    name: str, recipe: Recipe, results: Results, *, quick: bool, seed: int, seconds: float
+) -> dict[str, Any]:
     return {
-        "recipe": recipe.name,
         "finished": True,
         "title": recipe.title,
         "data": list(recipe.data),

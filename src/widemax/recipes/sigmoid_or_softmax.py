@@ -41,7 +41,6 @@ KNOWN = {
 class SigmoidOrSoftmax(Recipe):
     """Several right classes or exactly one: what either function says of the same four logits."""
 
-    name = "sigmoid-or-softmax"
     title = "Sigmoid or softmax: independent or exclusive classes"
     description = (
         "Four logits of a chest X-ray model go through a sigmoid a class and through one softmax. A sigmoid "

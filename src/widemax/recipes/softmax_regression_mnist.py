@@ -38,7 +38,6 @@ KNOWN = {
 class SoftmaxRegressionMnist(Recipe):
     """Pixels, a weight for each pixel and digit, weight decay, and nothing else."""
 
-    name = "softmax-regression-mnist"
     title = "Softmax regression on handwritten digits"
     description = (
         "Each digit has a weight a pixel and no bias; the weights minimize the cross-entropy plus λ/2 times "
