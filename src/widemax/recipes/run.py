@@ -94,9 +94,7 @@ def _write(folder: Path, facts: dict[str, Any]) -> None:
     (folder / RESULTS).write_text(text + "\n", encoding="utf-8")
 
 
-def _facts(
-    name: str, recipe: Recipe, results: Results, *, quick: bool, seed: int, seconds: float
-) -> dict[str, Any]:
+def _facts(recipe: Recipe, results: Results, *, quick: bool, seed: int, seconds: float) -> dict[str, Any]:
     return {
         "finished": True,
         "title": recipe.title,
