@@ -48,7 +48,8 @@ def test_a_quick_run(name, tmp_path, request):
         facts.append(json.loads((folder / "results.json").read_text("utf-8")))
         assert outcome.results.pictures
         for picture in outcome.results.pictures:
-            assert marks(picture.path) > 5, picture.path
+            # A table of cells is two images: itself and its bar of colors.
+            assert marks(picture.path) >= 2, picture.path
             assert picture.title
             assert picture.caption
             assert picture.alt
