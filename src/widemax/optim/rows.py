@@ -12,9 +12,6 @@ from widemax.errors import ShapeError
 def touched_rows(grad: Tensor) -> tuple[Tensor, Tensor]:
     """The rows of a sparse gradient, each once, duplicates summed.
 
-    Args:
-        grad: sparse COO tensor of shape [C, ...] with one sparse dimension, coalesced or not.
-
     Returns:
         (rows_R ascending, grad_R of shape [R, ...]).
 

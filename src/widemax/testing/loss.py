@@ -95,18 +95,14 @@ def _empty_batch(subject: LossSubject) -> str:
 
 def _gradient(subject: LossSubject) -> str:
     truth = subject.truth(3, 4)
-    torch.autograd.gradcheck(partial(_swapped, subject, truth), subject.logits(3, 4).requires_grad_())
+    torch.autograd.gradcheck(lambda logits: subject(logits, truth), subject.logits(3, 4).requires_grad_())
     return "is that of the value, by finite differences"
 
 
 def _second_derivatives(subject: LossSubject) -> str:
     truth = subject.truth(2, 3)
-    torch.autograd.gradgradcheck(partial(_swapped, subject, truth), subject.logits(2, 3).requires_grad_())
+    torch.autograd.gradgradcheck(lambda logits: subject(logits, truth), subject.logits(2, 3).requires_grad_())
     return "are those of the gradient, by finite differences"
-
-
-def _swapped(subject: LossSubject, truth: Tensor, logits_BC: Tensor) -> Tensor:
-    return subject(logits_BC, truth)
 
 
 def _torch_func(subject: LossSubject) -> str:
