@@ -16,7 +16,7 @@ def multi_positive_softmax(logits: Tensor, targets: Tensor) -> Tensor:
     it is cross-entropy.
 
     Use: for several right classes a row that should all rank above the wrong ones, as in retrieval. For a
-    yes- or-no probability of each class take ``binary_cross_entropy``; with one right class ``cross_entropy``
+    yes-or-no probability of each class take ``binary_cross_entropy``; with one right class ``cross_entropy``
     is the same and needs less memory.
 
     Args:
