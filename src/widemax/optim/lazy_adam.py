@@ -56,6 +56,8 @@ class LazyAdam(RowOptimizer):
     instead of touches.
     """
 
+    has_weight_decay = True
+
     def __init__(
         self,
         params: ParamsT,

@@ -46,6 +46,9 @@ class RowwiseAdagrad(RowOptimizer):
     Learning Recommendation Models" (ISCA 2022).
     """
 
+    has_weight_decay = True
+    has_rowwise = True
+
     def __init__(
         self,
         params: ParamsT,
