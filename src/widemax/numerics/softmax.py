@@ -69,8 +69,7 @@ def log_softmax(x: Array, *, axis: int = -1, temperature: float = 1.0, where: Ar
     Args:
         x: array or tensor of any shape but (), in nats; integers are promoted to floating point, and 16-bit
             numbers are computed with in float32 (by torch's own function where the temperature is 1).
-        axis: the axis that is normalized, in [−ndim, ndim).
-        temperature: divides ``x``.
+        axis, temperature: as in :func:`softmax`.
         where: boolean mask that broadcasts to the shape of ``x``; an entry outside it has log-probability
             −inf and gradient 0 whatever it holds.
 
@@ -108,10 +107,8 @@ def logsumexp(x: Array, *, axis: int = -1, temperature: float = 1.0, where: Arra
     that ``where`` admits.
 
     Args:
-        x: array or tensor of any shape but (), in nats; integers are promoted to floating point, and 16-bit
-            numbers are computed with in float32.
+        x, temperature: as in :func:`softmax`.
         axis: the axis that is summed away, in [−ndim, ndim).
-        temperature: divides ``x``.
         where: boolean mask that broadcasts to the shape of ``x``; an entry outside it has no share in the sum
             and gradient 0 whatever it holds.
 

@@ -16,7 +16,7 @@ from widemax.testing.loss_numbers import (
     saturation,
 )
 from widemax.testing.loss_subject import LossSubject
-from widemax.testing.report import NotApplicable, Report, name_of, require, require_close, run_laws
+from widemax.testing.report import NotApplicable, Report, broken, name_of, require, require_close, run_laws
 
 
 def check_loss(loss_fn: Callable[..., Tensor], **options: Any) -> Report:
@@ -156,8 +156,7 @@ def _labels_outside(subject: LossSubject) -> str:
             not missing, f"the message {str(error)!r} must name {missing}.", cause="an error of torch's own"
         )
         return "refused by a message that says what is wrong"
-    require(False, "labels that do not fit must be refused, found a loss.", cause="a one-hot row of zeros")
-    return ""
+    raise broken("labels that do not fit must be refused, found a loss.", cause="a one-hot row of zeros")
 
 
 def _ignored_rows(subject: LossSubject) -> str:

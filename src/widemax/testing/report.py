@@ -75,8 +75,8 @@ def run_laws(subject: str, laws: Mapping[str, Callable[[], str]]) -> Report:
             report.held[name] = law()
         except NotApplicable as reason:
             report.skipped[name] = str(reason)
-        except AssertionError as broken:
-            raise ConformanceError(subject, name, str(broken)) from None
+        except AssertionError as failure:
+            raise ConformanceError(subject, name, str(failure)) from None
         except Exception as error:
             raise ConformanceError(subject, name, f"it raised {type(error).__name__}: {error}") from error
     return report
@@ -89,7 +89,12 @@ def require(holds: bool, found: str, *, cause: str) -> None:
         >>> require(True, "1 + 1 is 2", cause="")
     """
     if not holds:
-        raise AssertionError(f"{found} A usual cause: {cause}.")
+        raise broken(found, cause=cause)
+
+
+def broken(found: str, *, cause: str) -> AssertionError:
+    """What a broken law raises: what was expected and what was found, and a usual cause."""
+    return AssertionError(f"{found} A usual cause: {cause}.")
 
 
 def require_close(what: str, actual: Tensor, expected: Tensor, *, tolerance: float, cause: str) -> float:
