@@ -56,7 +56,8 @@ class Problem:
         """The same problem, and its hidden vectors, weights and biases, which have gradients."""
         tensors = self.hidden_BD, self.weight_CD, self.bias_C
         leaves = [tensor.detach().to(dtype).requires_grad_() for tensor in tensors]
-        return Problem(self.loss, self.kind, *leaves, self.labels_B), leaves
+        hidden_BD, weight_CD, bias_C = leaves
+        return replace(self, hidden_BD=hidden_BD, weight_CD=weight_CD, bias_C=bias_C), leaves
 
     def __call__(self, ids_S: Tensor, log_count_C: Tensor, correction: str, **options: object) -> Tensor:
         candidates = Candidates(ids_S, log_count_C[ids_S], log_count_C[self.labels_B])
