@@ -205,8 +205,8 @@ def _named(value: Any) -> Any:
         return value
     if value not in NAMES:
         raise ConfigError(
-            f"a config is text and cannot hold {value!r}: register it, as in @losses.register('my_loss'), and "
-            "it stands here by its name."
+            f"a config is text and cannot hold {value!r}: register it, as in @losses.register('my_loss'), "
+            "and it stands here by its name."
         )
     return NAMES[value]
 

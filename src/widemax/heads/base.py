@@ -196,4 +196,8 @@ def _drawn_seed(generator: torch.Generator) -> int:
     return int(torch.randint(2**62, (), device="cpu", generator=generator))
 
 
-heads: Registry[type[Head]] = Registry("head", "widemax.heads", moved=MOVED)
+heads: Registry[type[Head]] = Registry(
+    "head",
+    "widemax.heads",
+    moved={**MOVED, "ignore_index": "leave such rows out: head(hidden[kept], labels[kept])."},
+)
