@@ -77,11 +77,7 @@ class IndexedSampler(Sampler):
 
 
 def class_rows(query: Query, ids_N: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-    """Float32 weight rows [n, D] and float64 biases [n] of classes, some at a time, on the device of the ids.
-
-    Raises:
-        DataError: a weight that is not finite.
-    """
+    """Float32 weight rows [n, D] and float64 biases [n], some classes at a time, on the device of the ids."""
     for ids_n in torch.split(ids_N, CLASSES_AT_ONCE):
         rows_nD, bias_n = query.rows(ids_n)
         rows_nD, bias_n = finite(rows_nD, "weight"), finite(bias_n, "bias")
