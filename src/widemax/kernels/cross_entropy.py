@@ -17,14 +17,13 @@ from widemax.kernels.plain import Inputs, Options, plain_loss
 from widemax.kernels.tiled import tiled_loss
 from widemax.losses.base import Reduction, check_labels, reduce_loss, row_weights
 from widemax.numerics.arrays import is_transformed, widened_tensor
-from widemax.options import checked
+from widemax.options import Options as Arguments
 
 Impl = Literal["auto", "plain", "tiled", "fused"]
 # A label that no data has, as torch leaves out the rows of one.
 NO_CLASS = 2**62 + 1
 
 
-@checked
 def linear_cross_entropy(
     hidden: Tensor,
     weight: Tensor,
@@ -83,6 +82,10 @@ def linear_cross_entropy(
         >>> linear_cross_entropy(torch.ones(1, 1), weight, None, torch.tensor([1]))
         tensor([1.4076])
     """
+    # Two words only: to check all arguments takes a tenth of a small step's time.
+    if not torch.compiler.is_compiling():
+        _ARGUMENTS.check("reduction", reduction)
+        _ARGUMENTS.check("impl", impl)
     if hidden.shape[1:] != weight.shape[1:]:
         raise ShapeError(
             f"hidden must be [B, {weight.shape[1]}], rows as long as the class weights; "
@@ -120,6 +123,9 @@ def linear_cross_entropy(
             "impl 'fused' needs reduction 'mean' or 'sum'; got 'none'. Take impl 'tiled' for that."
         )
     return reduce_loss(loss_B, sample_weight=sample_weight, reduction=reduction)
+
+
+_ARGUMENTS = Arguments(linear_cross_entropy, of="linear_cross_entropy")
 
 
 def _by_torch(
