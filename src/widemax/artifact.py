@@ -191,7 +191,8 @@ class Model:
         manifest = check_folder(folder)
         config = Config.load(folder / "config.toml")
         schema = Schema.from_dict(manifest["schema"])
-        vocabulary = LabelVocabulary.from_table(pq.read_table(folder / "labels.parquet"))
+        with pq.ParquetFile(folder / "labels.parquet") as file:  # read_table would import pyarrow.dataset
+            vocabulary = LabelVocabulary.from_table(file.read())
         if len(vocabulary) != manifest["num_classes"]:
             raise CorruptError(
                 f"{folder / 'labels.parquet'} has {len(vocabulary)} labels; "

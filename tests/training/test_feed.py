@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from widemax.data import Dataset, LabelVocabulary, infer_schema
-from widemax.data.formats.jsonl import JsonLines
+from widemax.data.formats.base import BlockFormat
 from widemax.encoders import RaggedTensor, encoders, to_tensors
 from widemax.errors import DataError
 from widemax.heads import SeveralLabels
@@ -155,7 +155,7 @@ def test_the_size_of_a_block_changes_nothing(
             file.write(json.dumps(dict(zip(columns, values, strict=True))) + "\n")
     feeds = []
     for size in (1 << 22, block_bytes):
-        monkeypatch.setattr(JsonLines.__init__, "__kwdefaults__", {"block_bytes": size})
+        monkeypatch.setattr(BlockFormat.__init__, "__kwdefaults__", {"block_bytes": size})
         schema = infer_schema([path], inputs=["text"], target="one", kinds={"text": "text"})
         encoder = encoders["text"]([("text", "text")], dim=4)
         scratch = tmp_path / f"scratch-{len(feeds)}"

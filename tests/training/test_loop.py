@@ -18,7 +18,7 @@ from safetensors.torch import load_file
 
 from widemax.artifact import Model
 from widemax.config import Config
-from widemax.data.formats.jsonl import JsonLines
+from widemax.data.formats.base import BlockFormat
 from widemax.errors import ConfigError, CorruptError, DataError, ResourceError, UsageError
 from widemax.storage import read_manifest
 from widemax.threads import using_threads
@@ -376,7 +376,7 @@ def test_files_of_many_blocks_train_to_the_same_bits(
     make_config: MakeConfig, monkeypatch: pytest.MonkeyPatch, block_bytes: int
 ) -> None:
     whole = train(make_config("whole"))
-    monkeypatch.setattr(JsonLines.__init__, "__kwdefaults__", {"block_bytes": block_bytes})
+    monkeypatch.setattr(BlockFormat.__init__, "__kwdefaults__", {"block_bytes": block_bytes})
     monkeypatch.setattr(feed, "CHUNK_ROWS", 11)
     blocks = train(make_config("blocks"))
     assert weights(blocks.run) == weights(whole.run)

@@ -28,7 +28,7 @@ def list_sets(json: Json = False) -> None:
             "url": entry.url,
             "bundled": entry.bundled,
             "at_hand": at_hand(entry.name),
-            "sha256": {file.name: file.sha256 for file in entry.files},
+            "sha256": entry.files,
         }
         for entry in map(sets.__getitem__, sets)
     ]

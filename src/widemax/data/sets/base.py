@@ -2,7 +2,7 @@
 
 import hashlib
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -10,19 +10,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 
-@dataclass(frozen=True)
-class SourceFile:
-    """An original file of a data set."""
-
-    name: str
-    sha256: str
-
-
 class PublicSet(ABC):
     """A public data set.
 
-    ``splits`` names the prepared splits, ``inputs`` and ``target`` the columns of interest. ``bundled`` says
-    that the prepared files are part of the package.
+    ``files`` gives the sha256 of each original file, ``splits`` names the prepared splits, ``inputs`` and
+    ``target`` the columns of interest. ``bundled`` says that the prepared files are part of the package.
     """
 
     name: ClassVar[str]
@@ -31,7 +23,7 @@ class PublicSet(ABC):
     licence: ClassVar[str]
     attribution: ClassVar[str]
     url: ClassVar[str]
-    files: ClassVar[tuple[SourceFile, ...]]
+    files: ClassVar[Mapping[str, str]]
     splits: ClassVar[tuple[str, ...]] = ("train", "test")
     inputs: ClassVar[tuple[str, ...]]
     target: ClassVar[str]

@@ -4,7 +4,7 @@ import shutil
 from pathlib import Path
 
 from widemax.data.sets import sets
-from widemax.data.sets.base import PublicSet, SourceFile
+from widemax.data.sets.base import PublicSet
 
 
 @sets.register("finna_en")
@@ -17,11 +17,11 @@ class FinnaEn(PublicSet):
     licence = "CC0 1.0, https://creativecommons.org/publicdomain/zero/1.0/"
     attribution = "Finna.fi metadata, as packed by the National Library of Finland in Annif-corpora."
     url = "https://github.com/NatLibFi/Annif-corpora"
-    files = (
-        SourceFile("train.parquet", "255c71b8bfcc20a5a9b79665e6f098798bb56d249bb4d2a8d581f05f6b9ed0db"),
-        SourceFile("test.parquet", "ff00f7e87a6b8f48051f74fa07e929cc317c17c63107848747424e12aff0b6d2"),
-        SourceFile("subjects.parquet", "32f635076c111de7d14d8da5517dae6f857b9e2d9768faf9b4ef4ec793934d2e"),
-    )
+    files = {
+        "train.parquet": "255c71b8bfcc20a5a9b79665e6f098798bb56d249bb4d2a8d581f05f6b9ed0db",
+        "test.parquet": "ff00f7e87a6b8f48051f74fa07e929cc317c17c63107848747424e12aff0b6d2",
+        "subjects.parquet": "32f635076c111de7d14d8da5517dae6f857b9e2d9768faf9b4ef4ec793934d2e",
+    }
     inputs = ("text",)
     target = "subjects"
 

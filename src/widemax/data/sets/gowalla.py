@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 
 from widemax.data.sets import sets
-from widemax.data.sets.base import PublicSet, SourceFile
+from widemax.data.sets.base import PublicSet
 
 FOLDS = 5
 
@@ -31,10 +31,10 @@ class Gowalla(PublicSet):
         "He et al.: LightGCN, SIGIR 2020."
     )
     url = "https://github.com/gusye1234/LightGCN-PyTorch/tree/master/data/gowalla"
-    files = (
-        SourceFile("train.txt.gz", "71a2faabd7e5eed1c9df325798a213695c293739970a47bed0a983355f6687e3"),
-        SourceFile("test.txt.gz", "9db4414306dbc518d3b81b0239515497908ecd6de09df99c6a92ba171e75b902"),
-    )
+    files = {
+        "train.txt.gz": "71a2faabd7e5eed1c9df325798a213695c293739970a47bed0a983355f6687e3",
+        "test.txt.gz": "9db4414306dbc518d3b81b0239515497908ecd6de09df99c6a92ba171e75b902",
+    }
     inputs = ("history",)
     target = "items"
 

@@ -7,7 +7,7 @@ import numpy as np
 
 from widemax.data.images import image_array
 from widemax.data.sets import sets
-from widemax.data.sets.base import PublicSet, SourceFile
+from widemax.data.sets.base import PublicSet
 
 _TRAIN_WRITERS = 15
 
@@ -29,11 +29,9 @@ class OmniglotBackground(PublicSet):
         "probabilistic program induction, Science 350, 2015. Changed: resized from 105 × 105 pixels."
     )
     url = "https://github.com/brendenlake/omniglot"
-    files = (
-        SourceFile(
-            "omniglot28_background.npz", "1bd36d54a75b16e15d2988e54559cb06db8e17a13a8e0fc774866810cdd13850"
-        ),
-    )
+    files = {
+        "omniglot28_background.npz": "1bd36d54a75b16e15d2988e54559cb06db8e17a13a8e0fc774866810cdd13850",
+    }
     inputs = ("image",)
     target = "label"
 

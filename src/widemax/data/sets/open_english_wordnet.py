@@ -6,7 +6,7 @@ from collections import Counter, defaultdict
 from pathlib import Path
 
 from widemax.data.sets import sets
-from widemax.data.sets.base import PublicSet, SourceFile, ordered_by_hash
+from widemax.data.sets.base import PublicSet, ordered_by_hash
 
 _TEST_PAIRS = 5_000
 _COLUMNS = ("definition", "word", "pos", "synset")
@@ -30,9 +30,9 @@ class OpenEnglishWordnet(PublicSet):
         "WordNet 2019, GWC 2019; derived from Princeton WordNet. Changed: one row a (definition, word) pair."
     )
     url = "https://github.com/globalwordnet/english-wordnet"
-    files = (
-        SourceFile("oewn_synsets.tsv.gz", "5449b8e2bacc961e2b2c56ed70566f0433cefab7f4c8e8dbda5d07eb643e3f6e"),
-    )
+    files = {
+        "oewn_synsets.tsv.gz": "5449b8e2bacc961e2b2c56ed70566f0433cefab7f4c8e8dbda5d07eb643e3f6e",
+    }
     inputs = ("definition",)
     target = "word"
 
