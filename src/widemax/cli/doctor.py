@@ -7,7 +7,7 @@ from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from typing import Any
 
-from widemax.cli.options import Json, print_json, print_lines
+from widemax.cli.options import Json, print_result
 
 PACKAGES = ("widemax", "torch", "numpy", "scipy", "scikit-learn", "pyarrow", "pydantic", "safetensors")
 EXTRAS = {
@@ -22,13 +22,9 @@ EXTRAS = {
 def command(json: Json = False) -> None:
     """Show versions, devices, threads, and which extras are missing."""
     facts = examine()
-    if json:
-        print_json(facts)
-        return
     width = max(map(len, facts))
-    print_lines(
-        f"{name.removesuffix('_bytes'):<{width}}  {shown(name, value)}" for name, value in facts.items()
-    )
+    lines = (f"{name.removesuffix('_bytes'):<{width}}  {shown(name, value)}" for name, value in facts.items())
+    print_result(facts, lines, json=json)
 
 
 def shown(name: str, value: Any) -> str:

@@ -4,7 +4,7 @@ from typing import Annotated, Any
 
 import typer
 
-from widemax.cli.options import Json, print_json, print_lines
+from widemax.cli.options import Json, print_result
 from widemax.errors import UsageError
 
 
@@ -29,10 +29,7 @@ def command(
     from widemax.planner import plan
 
     result = plan(**sizes)
-    if json:
-        print_json(result.to_dict())
-    else:
-        print_lines(result.lines())
+    print_result(result.to_dict(), result.lines(), json=json)
 
 
 def sizes_of(path: str, dim: int | None) -> dict[str, Any]:

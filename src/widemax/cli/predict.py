@@ -124,11 +124,7 @@ def stdin_lines() -> Iterator[list[tuple[int, bytes]]]:
 
 
 def parse_rows(model: "Model", lines: Iterable[tuple[int, bytes]]) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Line numbers with rows: JSON objects, or bare text where the model's one input is text.
-
-    Raises:
-        BadRowError: a line is neither.
-    """
+    """Line numbers with rows: JSON objects, or bare text where the model's one input is text."""
     from widemax.data.formats.jsonl import parse_object
     from widemax.data.formats.text import undecodable
 
