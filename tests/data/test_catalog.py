@@ -228,7 +228,6 @@ def test_every_set_says_where_it_comes_from_and_under_which_licence():
         data_set = sets[name]()
         assert data_set.name == name
         assert data_set.title
-        assert data_set.description
         assert data_set.licence
         assert data_set.attribution
         assert data_set.url.startswith("http")

@@ -19,7 +19,15 @@ from widemax.encoders import RaggedTensor, encoders, to_tensors
 from widemax.errors import DataError
 from widemax.heads import SeveralLabels
 from widemax.training import feed as feed_module
-from widemax.training.feed import Feed, Rows, encode_labels, hold_out, in_threads, read_encoded, read_training
+from widemax.training.feed import (
+    EncodedRows,
+    Feed,
+    encode_labels,
+    hold_out,
+    in_threads,
+    read_encoded,
+    read_training,
+)
 
 WORDS = ("ash", "elm", "fir", "oak", "yew", "box", "gum")
 ROWS = 57
@@ -102,7 +110,7 @@ def test_several_labels_are_those_of_the_file(tmp_path: Path) -> None:
 
 def test_batches_are_all_rows_in_order(tmp_path: Path) -> None:
     feed, vocabulary, _, _ = read(tmp_path, "one", ("text",))
-    batches: list[Rows] = list(feed.batches(20))
+    batches: list[EncodedRows] = list(feed.batches(20))
     assert [len(batch.labels) for batch in batches] == [20, 20, 17]
     labels = np.concatenate([batch.labels.numpy() for batch in batches])
     assert vocabulary.decode(labels) == table()["one"]

@@ -93,7 +93,7 @@ def test_the_second_fit_takes_all_rows_and_keeps_what_was_measured(
     rows: list[np.ndarray] = []
     take = feed.Feed.take
 
-    def watched(taken: feed.Feed, positions_B: np.ndarray) -> feed.Rows:
+    def watched(taken: feed.Feed, positions_B: np.ndarray) -> feed.EncodedRows:
         if len(positions_B) <= 32:  # a batch of training; held-out rows are taken together
             rows.append(taken.rows_N[positions_B])
         return take(taken, positions_B)

@@ -14,14 +14,14 @@ _SHORTEST = 3  # one item to train on, one to validate, one to test
 
 @sets.register("amazon_beauty")
 class AmazonBeauty(PublicSet):
-    """40,226 customers in time order; leave one out."""
+    """40,226 customers in time order; leave one out.
+
+    history holds the items before, item the next one. A customer's last item is the test, the one before the
+    validation, and every earlier item but the first gives a training row.
+    """
 
     name = "amazon_beauty"
     title = "Amazon Beauty, as in BERT4Rec"
-    description = (
-        "history holds the items before, item the next one. A customer's last item is the test, the one "
-        "before the validation, and every earlier item but the first gives a training row."
-    )
     licence = "research use (Amazon reviews, McAuley)"
     attribution = (
         "Julian McAuley et al.: Image-based recommendations on styles and substitutes, SIGIR 2015; as packed "

@@ -1,6 +1,5 @@
 """What a data set says about itself, and how its original files become tidy ones."""
 
-import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from pathlib import Path
@@ -19,7 +18,6 @@ class PublicSet(ABC):
 
     name: ClassVar[str]
     title: ClassVar[str]
-    description: ClassVar[str]
     licence: ClassVar[str]
     attribution: ClassVar[str]
     url: ClassVar[str]
@@ -41,8 +39,3 @@ class PublicSet(ABC):
         """Writes the columns of a split."""
         level = 19 if self.bundled else 3  # the package should be small, other files soon made
         pq.write_table(pa.table(columns), self.path(into, split), compression="zstd", compression_level=level)
-
-
-def ordered_by_hash(texts: list[str], *, salt: str) -> list[str]:
-    """The texts in an order that looks random and is the same on every machine."""
-    return sorted(texts, key=lambda text: hashlib.sha256(f"{salt}\0{text}".encode()).digest())

@@ -6,14 +6,14 @@ from widemax.data.sets.mnist import Mnist
 
 @sets.register("fashion_mnist")
 class FashionMnist(Mnist):
-    """70,000 articles of clothing, 28 × 28 gray pixels."""
+    """60,000 training and 10,000 test articles of clothing, 28 × 28 gray pixels.
+
+    Labels: 0 T-shirt/top, 1 trouser, 2 pullover, 3 dress, 4 coat, 5 sandal, 6 shirt, 7 sneaker, 8 bag, 9
+    ankle boot.
+    """
 
     name = "fashion_mnist"
     title = "Fashion-MNIST, articles of clothing"
-    description = (
-        "Gray images of 28 × 28 pixels; 60,000 to train, 10,000 to test. Labels: 0 T-shirt/top, 1 trouser, "
-        "2 pullover, 3 dress, 4 coat, 5 sandal, 6 shirt, 7 sneaker, 8 bag, 9 ankle boot."
-    )
     licence = "MIT, Zalando SE"
     attribution = (
         "Han Xiao, Kashif Rasul, Roland Vollgraf: Fashion-MNIST: a Novel Image Dataset for Benchmarking "

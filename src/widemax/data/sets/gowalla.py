@@ -15,16 +15,15 @@ FOLDS = 5
 
 @sets.register("gowalla")
 class Gowalla(PublicSet):
-    """29,858 users, 40,981 places, the split of the LightGCN paper."""
+    """29,858 users, 40,981 places, the split of the LightGCN paper.
+
+    test has one row a user: history holds the training places, items the held-out ones. train asks the same
+    question of the training places alone: five rows a user, each hiding another random fifth of them, so that
+    every training place is to be found once. Places come in the order of their ids, not of time.
+    """
 
     name = "gowalla"
     title = "Gowalla check-ins, the split of LightGCN"
-    description = (
-        "test has one row a user: history holds the training places, items the held-out ones. train asks the "
-        "same question of the training places alone: five rows a user, each hiding another random fifth of "
-        "them, so that every training place is to be found once. Places come in the order of their ids, not "
-        "of time."
-    )
     licence = "none stated (SNAP Gowalla check-ins)"
     attribution = (
         "Eunjoon Cho, Seth A. Myers, Jure Leskovec: Friendship and Mobility, KDD 2011; split of Xiangnan "

@@ -12,13 +12,10 @@ _TRAIN_ROWS = 16_000
 
 @sets.register("letter_recognition")
 class LetterRecognition(PublicSet):
-    """20,000 letters; the last 4,000 are the test, as in the original paper."""
+    """20,000 capital letters in 16 whole numbers each; the last 4,000 are the test, as in the paper."""
 
     name = "letter_recognition"
     title = "Letter Recognition"
-    description = (
-        "16 whole numbers that describe the image of a capital letter; the last 4,000 rows are the test."
-    )
     licence = "CC BY 4.0, https://creativecommons.org/licenses/by/4.0/"
     attribution = (
         "David J. Slate: Letter Recognition, UCI Machine Learning Repository, 1991, doi 10.24432/C5ZP40."

@@ -9,13 +9,10 @@ from widemax.data.sets.base import PublicSet
 
 @sets.register("mnist")
 class Mnist(PublicSet):
-    """70,000 handwritten digits, 28 × 28 gray pixels."""
+    """60,000 training and 10,000 test digits, 28 × 28 gray pixels, white on black."""
 
     name = "mnist"
     title = "MNIST, handwritten digits"
-    description = (
-        "Gray images of 28 × 28 pixels, white on black, and the digit; 60,000 to train, 10,000 to test."
-    )
     licence = "CC BY-SA 3.0, https://creativecommons.org/licenses/by-sa/3.0/"
     attribution = (
         "Yann LeCun, Corinna Cortes, Christopher J.C. Burges: The MNIST database of handwritten digits, 1998."

@@ -57,12 +57,11 @@ def _rows(path: Path) -> Iterator[dict[str, float]]:
 
 @sets.register("mulan_emotions")
 class MulanEmotions(MulanSet):
-    """391 training and 202 test songs with several of 6 emotions."""
+    """391 training and 202 test songs: 72 measurements of rhythm and timbre, and several of 6 emotions."""
 
     name = "mulan_emotions"
     stem = "emotions"
     title = "Emotions: music and the moods it evokes"
-    description = "72 measurements of rhythm and timbre of a song, and several of 6 emotions."
     attribution = (
         "K. Trohidis, G. Tsoumakas, G. Kalliris, I. Vlahavas: Multilabel Classification of Music into "
         "Emotions, ISMIR 2008; as packed by Mulan."
@@ -76,12 +75,11 @@ class MulanEmotions(MulanSet):
 
 @sets.register("mulan_scene")
 class MulanScene(MulanSet):
-    """1,211 training and 1,196 test photographs with several of 6 scenes."""
+    """1,211 training and 1,196 test photographs: 294 color moments, and several of 6 scenes."""
 
     name = "mulan_scene"
     stem = "scene"
     title = "Scene: photographs and what they show"
-    description = "294 color moments of a photograph's parts, and several of 6 scenes."
     attribution = (
         "M. R. Boutell, J. Luo, X. Shen, C. M. Brown: Learning Multi-Label Scene Classification, Pattern "
         "Recognition 37(9), 2004; as packed by Mulan."
@@ -95,12 +93,11 @@ class MulanScene(MulanSet):
 
 @sets.register("mulan_yeast")
 class MulanYeast(MulanSet):
-    """1,500 training and 917 test genes with several of 14 functions."""
+    """1,500 training and 917 test genes: 103 measurements, and several of 14 functions."""
 
     name = "mulan_yeast"
     stem = "yeast"
     title = "Yeast: genes and their functions"
-    description = "103 measurements of a gene's expression and phylogeny, and several of 14 functions."
     attribution = (
         "A. Elisseeff, J. Weston: A Kernel Method for Multi-Labelled Classification, NIPS 2001; as packed by "
         "Mulan."
@@ -114,12 +111,11 @@ class MulanYeast(MulanSet):
 
 @sets.register("mulan_delicious")
 class MulanDelicious(MulanSet):
-    """12,920 training and 3,185 test web pages with several of 983 tags."""
+    """12,920 training and 3,185 test web pages: which of 500 words each has, and several of 983 tags."""
 
     name = "mulan_delicious"
     stem = "delicious"
     title = "Delicious: web pages and their tags"
-    description = "Which of 500 words a web page has, and several of 983 tags."
     attribution = (
         "G. Tsoumakas, I. Katakis, I. Vlahavas: Effective and Efficient Multilabel Classification in Domains "
         "with Large Number of Labels, ECML/PKDD 2008 Workshop on Mining Multidimensional Data; as packed by "

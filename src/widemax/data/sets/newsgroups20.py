@@ -10,11 +10,10 @@ from widemax.data.sets.base import PublicSet
 
 @sets.register("newsgroups20")
 class Newsgroups20(PublicSet):
-    """11,314 training and 7,532 later test posts, headers included."""
+    """11,314 training and 7,532 later test posts; headers, signatures and quotations are kept."""
 
     name = "newsgroups20"
     title = "20 Newsgroups, split by date"
-    description = "Usenet posts and their 20 groups; headers, signatures and quotations are kept."
     licence = "none stated (public Usenet posts)"
     attribution = (
         "Ken Lang: NewsWeeder: Learning to filter netnews, ICML 1995; by-date split by Jason Rennie."

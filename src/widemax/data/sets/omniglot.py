@@ -14,15 +14,14 @@ _TRAIN_WRITERS = 15
 
 @sets.register("omniglot_background")
 class OmniglotBackground(PublicSet):
-    """19,280 drawings of 964 characters, 28 × 28 pixels."""
+    """19,280 drawings of 964 characters in 30 alphabets, 28 × 28 pixels, black on white.
+
+    Each character is drawn by 20 people: drawings 1 to 15 to train, 16 to 20 to test. A label is the
+    alphabet, a slash, and the character.
+    """
 
     name = "omniglot_background"
     title = "Omniglot, its background set"
-    description = (
-        "Images of 28 × 28 pixels, black on white, of 964 characters in 30 alphabets, each drawn by 20 "
-        "people: drawings 1 to 15 to train, 16 to 20 to test. A label is the alphabet, a slash, and the "
-        "character."
-    )
     licence = "MIT"
     attribution = (
         "Brenden M. Lake, Ruslan Salakhutdinov, Joshua B. Tenenbaum: Human-level concept learning through "

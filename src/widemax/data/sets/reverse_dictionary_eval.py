@@ -12,14 +12,13 @@ _FILE = "data_test_500_rand1_{}.json.gz"
 
 @sets.register("reverse_dictionary_eval")
 class ReverseDictionaryEval(PublicSet):
-    """500 definitions seen and 500 unseen by the models of the paper."""
+    """500 definitions seen and 500 unseen by the models of the paper.
+
+    Many stand word for word in WordNet: leave those synsets out of the training.
+    """
 
     name = "reverse_dictionary_eval"
     title = "Reverse dictionary test of Hill et al."
-    description = (
-        "Definitions and their word. Many stand word for word in WordNet: "
-        "leave those synsets out of the training."
-    )
     licence = "none stated"
     attribution = (
         "Felix Hill, Kyunghyun Cho, Anna Korhonen, Yoshua Bengio: Learning to Understand Phrases by "
