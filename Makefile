@@ -4,8 +4,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 PYTEST := $(BIN)/python -m pytest --numprocesses=logical --dist=worksteal
+COVERAGE := --cov --cov-report=term
 
-.PHONY: help install demo demo-words test test-all check format docs bench clean
+.PHONY: help install demo demo-words test test-coverage test-all check format docs bench clean
 
 help:
 	@echo "make demo        install, then train, evaluate and predict on bundled data"
@@ -33,8 +34,11 @@ demo-words: $(STAMP)
 test: $(STAMP)
 	$(PYTEST) -m "not slow"
 
+test-coverage: $(STAMP)
+	$(PYTEST) -m "not slow" $(COVERAGE)
+
 test-all: $(STAMP)
-	$(PYTEST) --hypothesis-profile=thorough --cov --cov-report=term
+	$(PYTEST) --hypothesis-profile=thorough $(COVERAGE)
 
 check: $(STAMP)
 	$(BIN)/ruff format --check .

@@ -17,7 +17,7 @@ ARROWS = {
     "options": {"errors"},
     "registry": {"errors", "options"},
     "task": {"errors"},
-    "config": {"errors", "task"},
+    "config": {"errors", "registry", "task"},
     "storage": {"errors"},
     "numerics": GROUND,
     "optim": {*GROUND, "storage"},

@@ -7,7 +7,12 @@ import pyarrow as pa
 import pytest
 
 from widemax.config import Config, assign
+from widemax.encoders.text import TextEncoder
 from widemax.errors import ConfigError
+from widemax.evaluation.metrics.accuracy import Accuracy
+from widemax.heads import ExactHead
+from widemax.heads.scores import Cosine
+from widemax.losses import focal
 
 LEAST = {"data": {"train": "rows.csv"}}
 
@@ -24,6 +29,21 @@ def test_sections_are_keywords_and_paths_are_texts() -> None:
     assert Config().data.train == ()
     with pytest.raises(ConfigError, match="unknown key 'trian' in the config; did you mean 'train'"):
         Config(trian={})
+
+
+def test_a_registered_member_stands_by_its_name() -> None:
+    config = Config(
+        head={"kind": ExactHead, "loss": {"kind": focal, "gamma": 1.0}, "score": Cosine},
+        encoder={"kind": TextEncoder},
+        train={"metric": Accuracy},
+    )
+    assert config == Config(
+        head={"kind": "exact", "loss": {"kind": "focal", "gamma": 1.0}, "score": "cosine"},
+        encoder={"kind": "text"},
+        train={"metric": "accuracy"},
+    )
+    with pytest.raises(ConfigError, match=r"a config is text and cannot hold .*: register it"):
+        Config(head={"loss": lambda logits, labels: None})
 
 
 @pytest.mark.parametrize(

@@ -10,12 +10,13 @@ DOCS = Path(__file__).parents[1] / "docs"
 GUIDE = (DOCS / "which-sampler.md").read_text("utf-8")
 
 
-def test_what_the_guide_to_python_shows_is_what_happens(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("guide", ["python.md", "torch.md"])
+def test_what_a_guide_shows_is_what_happens(
+    guide: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    blocks = re.findall(r"```python\n(.*?)```", (DOCS / "python.md").read_text("utf-8"), flags=re.DOTALL)
+    blocks = re.findall(r"```python\n(.*?)```", (DOCS / guide).read_text("utf-8"), flags=re.DOTALL)
     monkeypatch.chdir(tmp_path)
-    session = doctest.DocTestParser().get_doctest("\n".join(blocks), {}, "python.md", "python.md", 0)
+    session = doctest.DocTestParser().get_doctest("\n".join(blocks), {}, guide, guide, 0)
     assert len(session.examples) > 10
     assert doctest.DocTestRunner().run(session).failed == 0
 

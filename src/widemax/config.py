@@ -15,6 +15,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from pydantic_core import PydanticCustomError
 
 from widemax.errors import ConfigError, did_you_mean
+from widemax.registry import NAMES
 from widemax.task import Task
 
 PathText = Annotated[str, BeforeValidator(lambda value: str(value) if isinstance(value, Path) else value)]
@@ -175,7 +176,7 @@ class Config(Section):
                     raise ConfigError(f"{key!r} in [{section}] is no longer a key: {advice}")
                 sections[section] = {name: table[name] for name in table if name != key}
         try:
-            super().__init__(**sections)
+            super().__init__(**_named(sections))
         except ValidationError as error:
             raise ConfigError(_sentence(error)) from None
 
@@ -192,6 +193,22 @@ class Config(Section):
     def to_toml(self) -> str:
         """The complete config as TOML; what is None is left out."""
         return tomli_w.dumps(self.model_dump(mode="json", exclude_none=True))
+
+
+def _named(value: Any) -> Any:
+    """The same with the names of registered members in place of the members."""
+    if isinstance(value, Mapping):
+        return {key: _named(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return tuple(map(_named, value))
+    if not callable(value):
+        return value
+    if value not in NAMES:
+        raise ConfigError(
+            f"a config is text and cannot hold {value!r}: register it, as in @losses.register('my_loss'), "
+            "and it stands here by its name."
+        )
+    return NAMES[value]
 
 
 def read_toml(path: Path) -> dict[str, Any]:

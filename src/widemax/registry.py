@@ -14,6 +14,9 @@ from widemax.options import Options, checked
 T = TypeVar("T", bound=Callable[..., Any])
 Member = TypeVar("Member", bound=Callable[..., Any])
 
+NAMES: dict[Any, str] = {}
+"""The name of every registered member, for configs, which are text."""
+
 Spec: TypeAlias = str | dict[str, Any]
 """A member as a config names it: its name, or a table with its ``kind`` and its options. In Python the
 ``kind`` may be the member itself."""
@@ -77,6 +80,7 @@ class Registry(Generic[T]):
                 raise ConfigError(f"{self.noun} {name!r} is already registered; give this one another name.")
             member = checked(member, of=f"{self.noun} {name!r}", moved=self._moved)
             self._members[name] = cast(T, member)
+            NAMES[member] = name
             return declare(member)
 
         return enter

@@ -8,7 +8,7 @@ import torch
 from scipy import special
 
 from widemax.classes import Classes
-from widemax.errors import ConfigError
+from widemax.errors import ConfigError, LabelError, OptionError
 from widemax.heads import heads
 from widemax.heads.adaptive import AdaptiveHead
 from widemax.heads.cutoffs import CLUSTER_OVERHEAD, MAX_CLUSTERS, best_cutoffs
@@ -179,3 +179,10 @@ def test_auto_cutoffs_follow_the_counts():
     zipf = AdaptiveHead(20_000, 64)
     assert 0 < steep.cutoffs[0] < zipf.cutoffs[0]
     assert AdaptiveHead(1, 4).cutoffs == ()
+
+
+def test_rows_are_ignored_by_leaving_them_out():
+    with pytest.raises(OptionError, match=r"ignore_index.*head\(hidden\[kept\], labels\[kept\]\)"):
+        AdaptiveHead(C, D, cutoffs=CUTOFFS, ignore_index=-100)
+    with pytest.raises(LabelError, match=r"got -100 at row 0.*head\(hidden\[kept\], labels\[kept\]\)"):
+        AdaptiveHead(C, D, cutoffs=CUTOFFS)(torch.ones(1, D), torch.tensor([-100]))

@@ -155,12 +155,6 @@ class OtherLabels(Uniform):
         return draw
 
 
-class Unsorted(Uniform):
-    def draw(self, labels, num_sampled, *, generator, query=None):
-        draw = super().draw(labels, num_sampled, generator=generator)
-        return type(draw)(draw.class_ids.flip(0), draw.log_expected_count, draw.label_log_expected_count)
-
-
 class SinglePrecision(Uniform):
     def probs(self, class_ids):
         return super().probs(class_ids).float()
@@ -186,7 +180,6 @@ DEFECTS = {
     "global randomness": (GlobalRandomness(C), "same seed"),
     "no state": (ForgetfulMemory(C), "same seed"),
     "other labels": (OtherLabels(C), "labels"),
-    "unsorted": (Unsorted(C), "form"),
     "float32": (SinglePrecision(C), "form"),
     "out of range": (OutOfRange(3), "form"),
 }

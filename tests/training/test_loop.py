@@ -176,10 +176,10 @@ IN_THE_SECOND_EPOCH, AFTER_THE_FIRST_FIT, IN_THE_SECOND_FIT = 24, 1 + 3 * 17, 1 
     ("head", "checkpoints"),
     [
         ({"kind": "exact"}, IN_THE_SECOND_EPOCH),
-        (SAMPLED, IN_THE_SECOND_EPOCH),
-        (SAMPLED, AFTER_THE_FIRST_FIT),
+        pytest.param(SAMPLED, IN_THE_SECOND_EPOCH, marks=pytest.mark.slow),
+        pytest.param(SAMPLED, AFTER_THE_FIRST_FIT, marks=pytest.mark.slow),
         (SAMPLED, IN_THE_SECOND_FIT),
-        ({"kind": "exact"}, IN_THE_SECOND_FIT),
+        pytest.param({"kind": "exact"}, IN_THE_SECOND_FIT, marks=pytest.mark.slow),
     ],
 )
 def test_killed_and_resumed_to_the_same_bits(

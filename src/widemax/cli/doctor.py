@@ -10,13 +10,7 @@ from typing import Any
 from widemax.cli.options import Json, print_result
 
 PACKAGES = ("widemax", "torch", "numpy", "scipy", "scikit-learn", "pyarrow", "pydantic", "safetensors")
-EXTRAS = {
-    "serve": "fastapi",
-    "index": "faiss",
-    "export": "onnx",
-    "images": "PIL",
-    "gpu": "triton",
-}
+EXTRAS = {"images": "PIL"}
 
 
 def command(json: Json = False) -> None:

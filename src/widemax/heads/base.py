@@ -144,4 +144,8 @@ class Head(Described, nn.Module, ABC):
         return TopK(ids_BK, logits_BK, logits_BK - log_partition_B1)
 
 
-heads: Registry[type[Head]] = Registry("head", "widemax.heads", moved=MOVED)
+heads: Registry[type[Head]] = Registry(
+    "head",
+    "widemax.heads",
+    moved={**MOVED, "ignore_index": "leave such rows out: head(hidden[kept], labels[kept])."},
+)

@@ -13,7 +13,7 @@ from torch import Tensor
 from widemax.heads.answers import Answers, TopK
 from widemax.heads.base import Head
 from widemax.heads.dense import answer_rows, excluded_pairs
-from widemax.heads.labels import Labels, SeveralLabels, label_pairs, no_pairs, target_shares
+from widemax.heads.labels import Labels, SeveralLabels, label_pairs, no_pairs, target_shares, training_pairs
 from widemax.kernels import Pairs, budget
 from widemax.losses import check_labels, reduce_loss
 from widemax.losses.base import Reduction
@@ -109,17 +109,12 @@ class NormalizedHead(Head):
         sample_weight: Tensor | None = None,
         reduction: Reduction = "mean",
     ) -> Tensor:
-        pairs = label_pairs(labels, hidden)
-        return reduce_loss(self._row_losses(hidden, pairs), sample_weight=sample_weight, reduction=reduction)
-
-    def _row_losses(self, hidden_BD: Tensor, pairs: Pairs) -> Tensor:
-        """[B] cross-entropy with a target that is uniform over a row's labels; 0 without labels."""
-        if pairs.ids_P.device.type == "cpu" and not torch.compiler.is_compiling():
-            check_labels(pairs.ids_P, self.num_classes, rows=pairs.rows_P)
-        log_probs_P = self.label_log_probs(hidden_BD, pairs, 1.0)
-        shares_P = target_shares(pairs, len(hidden_BD)).to(log_probs_P.dtype)
-        loss_B = log_probs_P.new_zeros(len(hidden_BD))
-        return loss_B.index_add(0, pairs.rows_P, -shares_P * log_probs_P)
+        pairs = training_pairs(labels, hidden, self.num_classes)
+        log_probs_P = self.label_log_probs(hidden, pairs, 1.0)
+        # The target is uniform over a row's labels; without labels the loss is 0.
+        shares_P = target_shares(pairs, len(hidden)).to(log_probs_P.dtype)
+        loss_B = log_probs_P.new_zeros(len(hidden)).index_add(0, pairs.rows_P, -shares_P * log_probs_P)
+        return reduce_loss(loss_B, sample_weight=sample_weight, reduction=reduction)
 
     def logits(self, hidden: Tensor, class_ids: Tensor | None = None) -> Tensor:
         temperature = self.calibration_temperature

@@ -59,6 +59,8 @@ class LazyAdam(RowOptimizer):
         steps instead of touches.
     """
 
+    has_weight_decay = True
+
     def __init__(
         self,
         params: ParamsT,

@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from inspect import unwrap
 from itertools import chain
-from typing import Annotated, Any, TypeAlias, overload
+from typing import Annotated, Any, ClassVar, TypeAlias, overload
 
 import torch
 from pydantic import Field
@@ -47,11 +47,18 @@ class RowOptimizer(torch.optim.Optimizer, ABC):
     Args:
         params: parameters or groups, as for any torch optimizer.
         defaults: the options of a group that sets none; ``lr`` and ``seed`` are needed.
+
+    Attributes:
+        has_weight_decay: whether it takes ``weight_decay``.
+        has_rowwise: whether it takes ``rowwise``, one number of state a row in place of one an entry.
     """
 
     # As torch has them, without the wrapper that loads its compiler, which no step here needs.
     add_param_group = unwrap(torch.optim.Optimizer.add_param_group)
     zero_grad = unwrap(torch.optim.Optimizer.zero_grad)
+
+    has_weight_decay: ClassVar[bool] = False
+    has_rowwise: ClassVar[bool] = False
 
     def __init__(self, params: ParamsT, defaults: Group) -> None:
         decay = defaults["lr"] * defaults.get("weight_decay", 0.0)

@@ -49,6 +49,9 @@ class RowwiseAdagrad(RowOptimizer):
         Recommendation Models" (ISCA 2022).
     """
 
+    has_weight_decay = True
+    has_rowwise = True
+
     def __init__(
         self,
         params: ParamsT,

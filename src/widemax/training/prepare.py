@@ -198,8 +198,9 @@ def build_optimizer(model: Model) -> RowOptimizer:
         ConfigError: weight decay is asked of an optimizer that has none.
     """
     train = model.config.train
+    kind = optimizers[train.optimizer]
     options = optimizers.options(train.optimizer).complete({"lr": train.learning_rate, "seed": train.seed})
-    if "weight_decay" in options:
+    if kind.has_weight_decay:
         options["weight_decay"] = train.weight_decay
     elif train.weight_decay:
         raise ConfigError(
@@ -207,12 +208,12 @@ def build_optimizer(model: Model) -> RowOptimizer:
             "Leave it out, or choose another train.optimizer."
         )
     parameters = [*model.encoder.parameters(), *model.head.parameters()]
-    if "rowwise" not in options:
-        return optimizers[train.optimizer](parameters, **options)
+    if not kind.has_rowwise:
+        return kind(parameters, **options)
     small = [p for p in parameters if p.numel() <= ELEMENTWISE_NUMEL]
     large = [p for p in parameters if p.numel() > ELEMENTWISE_NUMEL]
     groups: list[dict[str, list[nn.Parameter] | bool]] = [
         {"params": small, "rowwise": False},
         {"params": large, "rowwise": True},
     ]
-    return optimizers[train.optimizer]([group for group in groups if group["params"]], **options)
+    return kind([group for group in groups if group["params"]], **options)
