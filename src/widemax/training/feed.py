@@ -169,7 +169,8 @@ def read_training(
             yield features
 
     if fitted:
-        deque(raw_features(), maxlen=0)
+        for _ in raw_features():
+            pass
     else:
         encoder.fit(raw_features(), generator=torch.Generator().manual_seed(seed))
     vocabulary = counter.finish()
