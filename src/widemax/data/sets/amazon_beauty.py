@@ -28,9 +28,7 @@ class AmazonBeauty(PublicSet):
         "by Fei Sun et al.: BERT4Rec, CIKM 2019."
     )
     url = "https://github.com/FeiSun/BERT4Rec"
-    files = {
-        "beauty.txt.gz": "a39be59ab2a64e24c259f372fc74d5bec69d549b62e67608d8e4712a6141b572",
-    }
+    files = {"beauty.txt.gz": "a39be59ab2a64e24c259f372fc74d5bec69d549b62e67608d8e4712a6141b572"}
     splits = ("train", "valid", "test")
     inputs = ("history",)
     target = "item"

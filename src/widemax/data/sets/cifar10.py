@@ -21,9 +21,7 @@ class Cifar10(PublicSet):
     licence = "none stated"
     attribution = "Alex Krizhevsky: Learning Multiple Layers of Features from Tiny Images, 2009."
     url = "https://www.cs.toronto.edu/~kriz/cifar.html"
-    files = {
-        "cifar10_10k_2k_dx.npz": "ad811b4e9eb242b5a59b6806ede6994f607719702ae698e2cb970290ed684e10",
-    }
+    files = {"cifar10_10k_2k_dx.npz": "ad811b4e9eb242b5a59b6806ede6994f607719702ae698e2cb970290ed684e10"}
     inputs = ("image",)
     target = "label"
 

@@ -21,9 +21,7 @@ class LetterRecognition(PublicSet):
         "David J. Slate: Letter Recognition, UCI Machine Learning Repository, 1991, doi 10.24432/C5ZP40."
     )
     url = "https://archive.ics.uci.edu/dataset/59/letter+recognition"
-    files = {
-        "letter-recognition.data.gz": "63ca53ee88f46ce4fb2f96a46fac51190a58a355557eaec6e32b83ad841a77f6",
-    }
+    files = {"letter-recognition.data.gz": "63ca53ee88f46ce4fb2f96a46fac51190a58a355557eaec6e32b83ad841a77f6"}
     inputs = (
         *("x_box", "y_box", "width", "height", "on_pixels", "x_bar", "y_bar", "x2_bar", "y2_bar", "xy_bar"),
         *("x2y_bar", "xy2_bar", "x_edge", "x_edge_y", "y_edge", "y_edge_x"),

@@ -28,9 +28,7 @@ class OmniglotBackground(PublicSet):
         "probabilistic program induction, Science 350, 2015. Changed: resized from 105 × 105 pixels."
     )
     url = "https://github.com/brendenlake/omniglot"
-    files = {
-        "omniglot28_background.npz": "1bd36d54a75b16e15d2988e54559cb06db8e17a13a8e0fc774866810cdd13850",
-    }
+    files = {"omniglot28_background.npz": "1bd36d54a75b16e15d2988e54559cb06db8e17a13a8e0fc774866810cdd13850"}
     inputs = ("image",)
     target = "label"
 

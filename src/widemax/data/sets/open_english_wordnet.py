@@ -31,9 +31,7 @@ class OpenEnglishWordnet(PublicSet):
         "WordNet 2019, GWC 2019; derived from Princeton WordNet. Changed: one row a (definition, word) pair."
     )
     url = "https://github.com/globalwordnet/english-wordnet"
-    files = {
-        "oewn_synsets.tsv.gz": "5449b8e2bacc961e2b2c56ed70566f0433cefab7f4c8e8dbda5d07eb643e3f6e",
-    }
+    files = {"oewn_synsets.tsv.gz": "5449b8e2bacc961e2b2c56ed70566f0433cefab7f4c8e8dbda5d07eb643e3f6e"}
     inputs = ("definition",)
     target = "word"
 
