@@ -24,7 +24,7 @@ def command(json: Json = False) -> None:
 def shown(name: str, value: Any) -> str:
     """A fact for people."""
     if isinstance(value, dict):
-        return ", ".join(f"{key}: {entry}" for key, entry in value.items())
+        return ", ".join(f"{key}: {entry}" for key, entry in value.items()) or "none"
     return f"{value / 1e9:.1f} GB" if name.endswith("_bytes") else str(value)
 
 
