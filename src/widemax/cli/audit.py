@@ -137,15 +137,11 @@ def lines(audit: "Audit") -> Iterator[str]:
 
 def picture(audit: "Audit") -> str:
     """Bias against cost, each sampler with its better correction."""
-    from widemax.charts import named_points
+    from widemax.charts import Panel, figure
 
     best = {row.sampler: row for row in reversed(audit.rows)}
     heading = "Bias of the gradient against the cost of a step"
-    drawing = named_points(
-        {row.sampler: (row.step_s / audit.exact_step_s, row.bias) for row in best.values()},
-        best=audit.rows[0].sampler,
-        heading=heading,
-        x="time of a step, the exact loss = 1",
-        y="bias, exact gradient = 1",
-    )
-    return drawing.file(heading)
+    panel = Panel(heading, "time of a step, the exact loss = 1", "bias, exact gradient = 1", width=640)
+    points = {row.sampler: ([row.step_s / audit.exact_step_s], [row.bias]) for row in best.values()}
+    panel.lines(points, markers=True)
+    return figure(panel).file(heading)

@@ -9,7 +9,7 @@ import typer
 from widemax.cli.options import Json, print_result
 
 if TYPE_CHECKING:
-    from widemax.recipes import Outcome
+    from widemax.recipes import RecipeResult
 
 app = typer.Typer(
     help="Run complete systems on real data and compare with known results.",
@@ -26,16 +26,16 @@ def list_recipes(json: Json = False) -> None:
 
     entries = [
         {
-            "name": recipe.name,
+            "name": name,
             "title": recipe.title,
             "description": recipe.description,
-            "data": {name: at_hand(name) for name in recipe.data},
+            "data": {data_set: at_hand(data_set) for data_set in recipe.data},
             "full_time": recipe.full_time,
             "known": {
                 what: {"known": known.text, "source": known.source} for what, known in recipe.known.items()
             },
         }
-        for recipe in map(recipes.__getitem__, recipes)
+        for name, recipe in ((name, recipes[name]) for name in recipes)
     ]
     width = max(map(len, recipes))
     lines = (
@@ -67,7 +67,7 @@ def run(
     print_result({"folder": str(folder), **outcome.facts}, lines_of(outcome), json=json)
 
 
-def lines_of(outcome: "Outcome") -> Iterator[str]:
+def lines_of(outcome: "RecipeResult") -> Iterator[str]:
     """The known results beside the obtained ones, and where the pictures are."""
     facts, lines = outcome.facts, outcome.facts["lines"]
     widths = {key: max(len(line[key]) for line in lines) for key in ("what", "known")}
