@@ -7,7 +7,7 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 
-from widemax.charts import Panel, figure, images, named_points
+from widemax.charts import Panel, figure, images
 
 
 def drawn(*panels, **options):
@@ -90,7 +90,7 @@ def test_bars_are_as_high_as_their_values_and_stand_side_by_side():
 def test_a_scatter_shows_every_point_in_the_color_of_its_class(small):
     points = np.random.default_rng(0).normal(size=(90, 2))
     labels = np.arange(90) % 3
-    panel = Panel(equal=True)
+    panel = Panel()
     panel.scatter(points, labels, ["a", "b", "c"], small=small)
     root = drawn(panel)
     paths = of_class(root, "dots")
@@ -100,18 +100,6 @@ def test_a_scatter_shows_every_point_in_the_color_of_its_class(small):
     # The legend shows one more of each where names are not written in.
     assert list(counts.values()) == [30 + (not small)] * 3
     assert {"a", "b", "c"} <= set(words(root))
-
-
-def test_equal_axes_have_one_scale():
-    panel = Panel(
-        width=600, height=300, equal=True, x_ticks={0: "0", 1: "1"}, y_ticks={0: "nought", 1: "one"}
-    )
-    panel.lines({"a": ([0, 1], [0, 1])})
-    at = {
-        element.text: (float(element.get("x")), float(element.get("y")))
-        for element in drawn(panel).iter("text")
-    }
-    assert at["1"][0] - at["0"][0] == pytest.approx(at["nought"][1] - at["one"][1], abs=0.2)
 
 
 def test_a_table_names_its_cells_and_its_unit():
@@ -130,20 +118,18 @@ def test_a_table_names_its_cells_and_its_unit():
     }
 
 
-def test_shades_and_marks_lie_where_they_should():
+def test_a_mark_lies_where_it_should():
     panel = Panel(x_range=(0, 10), y_range=(0, 1))
-    panel.shade(np.arange(11), np.isin(np.arange(11), [0, 1, 5, 6, 7]), name="nothing")
+    panel.lines({"a": ([0, 5, 10], [0, 1, 0])})
     panel.mark(5, "here", height=0.5)
     root = drawn(panel)
-    (shade,) = [path for path in of_class(root, "shade") if path.tag == "path"]
-    edges = [float(x) for x in re.findall(r"[MH]([\d.]+)", shade.get("d"))]
     (mark,) = [path for path in of_class(root, "axis") if path.get("d").endswith("V0")]
-    middle = float(re.match(r"M([\d.]+)", mark.get("d"))[1])
-    assert edges == pytest.approx([0, middle / 5, 0, middle, 1.4 * middle, middle], abs=0.1)
+    _, (_, middle, _), _ = corners(of_class(root, "line")[0])
+    assert float(re.match(r"M([\d.]+)", mark.get("d"))[1]) == pytest.approx(middle, abs=0.1)
     assert "here" in words(root)
 
 
-def test_regions_have_borders():
+def test_regions_are_one_image():
     classes = np.repeat([[0, 0, 1, 1]], 3, axis=0)
     panel = Panel()
     panel.regions(classes, extent=(0, 1, 0, 1))
@@ -159,18 +145,6 @@ def test_images_are_a_grid(shape):
     assert len({x for x, _ in places}) == 4
     assert len({y for _, y in places}) == 2
     assert max(y for _, y in places) < drawing.height
-
-
-def test_named_points_have_names_apart():
-    points = {f"name {n}": (1.0, 0.5 + n / 1000) for n in range(12)}
-    drawing = named_points(points, best="name 3", heading="cost", x="time", y="bias")
-    root = ElementTree.fromstring(drawing.file("points"))
-    space = "{http://www.w3.org/2000/svg}"
-    heights = sorted(
-        float(element.get("y")) for element in root.iter(f"{space}text") if "name" in (element.text or "")
-    )
-    assert len(heights) == 12
-    assert np.diff(heights).min() > 12
 
 
 def test_the_same_chart_is_the_same_text():

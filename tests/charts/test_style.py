@@ -5,7 +5,7 @@ from itertools import combinations
 import numpy as np
 import pytest
 
-from widemax.charts.colors import diverging, rgb, sequential
+from widemax.charts.colors import diverging, rgb
 from widemax.charts.style import COLORS, DARK_COLORS, DASHES, MARKERS
 
 # Machado, Oliveira, Fernandes, "A Physiologically-based Model for Simulation of Color Vision Deficiency",
@@ -76,6 +76,5 @@ def test_numbers_become_the_colors_of_the_anchors():
         list(rgb("#f7f7f7")),
         list(rgb("#7f3b08")),
     ]
-    assert sequential([0, 1]).tolist() == [list(rgb("#f7fbff")), list(rgb("#08306b"))]
     assert diverging(np.zeros((2, 3))).shape == (2, 3, 3)
     assert diverging([-5.0]).tolist() == diverging([-1.0]).tolist()

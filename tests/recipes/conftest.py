@@ -1,7 +1,5 @@
 """A recipe of the tests."""
 
-from pathlib import Path
-
 import pytest
 import torch
 
@@ -13,7 +11,6 @@ from widemax.recipes import run as running
 class Coin(Recipe):
     """Throws a coin."""
 
-    name = "coin"
     title = "A coin <thrown> often"
     description = "A coin is thrown, and heads are counted."
     full_time = "1 s"
@@ -22,15 +19,13 @@ class Coin(Recipe):
         "logarithm of 0": Known.printed(0, digits=1, source="nobody"),
     }
 
-    def run(self, *, folder: Path, quick: bool, seed: int) -> Results:
-        results = Results(self.known, folder)
+    def run(self, results: Results, *, quick: bool, seed: int) -> None:
         results.obtain("share of heads", torch.rand(100 if quick else 10_000).round().mean())
         results.obtain("logarithm of 0", torch.zeros(()).log())
         results.draw(
             Drawing('<circle r="4"/>', 8, 8), "coin", title="Coin", caption="Heads & tails.", alt='A "coin".'
         )
         results.find("Heads come up about as often as tails.")
-        return results
 
 
 @pytest.fixture

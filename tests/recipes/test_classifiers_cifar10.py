@@ -6,9 +6,11 @@ import pytest
 from widemax.estimators import NearestNeighborsClassifier, SoftmaxRegression
 from widemax.recipes import Results
 from widemax.recipes import classifiers_cifar10 as recipe
-from widemax.recipes.classifiers_cifar10 import Photos, Plan, Rows
+from widemax.recipes.classifiers_cifar10 import Photos, Settings, Split
 
-PLAN = Plan(every=1, penalties=(1e-4, 1e-3), rates=(1e-3, 3e-3), decays=(0.1, 1.0), hidden_units=16, epochs=4)
+SETTINGS = Settings(
+    every=1, penalties=(1e-4, 1e-3), rates=(1e-3, 3e-3), decays=(0.1, 1.0), hidden_units=16, epochs=4
+)
 
 
 def some_photos(num_rows=150, seed=0):
@@ -68,7 +70,7 @@ def test_pixels_lose_the_mean_training_photograph_and_keep_their_neighbors():
 def test_every_choice_is_made_on_training_rows_and_learned_again_from_all(tmp_path):
     rows, test_rows = recipe.standardized(some_photos(), some_photos(90, seed=1))
     results = Results(recipe.KNOWN, tmp_path)
-    chosen = recipe.choose(results, rows, PLAN, seed=0)
+    chosen = recipe.choose(results, rows, SETTINGS, seed=0)
     assert set(chosen) == {recipe.NEIGHBORS, recipe.SVM, recipe.SOFTMAX, recipe.NET}
     assert len(chosen[recipe.NEIGHBORS].model.rows_) == len(rows)
     assert {picture.path.stem for picture in results.pictures} == {"folds", "penalties", "decays"}
@@ -79,7 +81,7 @@ def test_every_choice_is_made_on_training_rows_and_learned_again_from_all(tmp_pa
     for name in (recipe.SVM, recipe.SOFTMAX):
         assert chosen[name].model.score(test_rows.values_ND, test_rows.names_N) > 0.8
         assert chosen[name].held_out > 0.8
-    same = recipe.choose(Results(recipe.KNOWN, tmp_path), rows, PLAN, seed=0)
+    same = recipe.choose(Results(recipe.KNOWN, tmp_path), rows, SETTINGS, seed=0)
     np.testing.assert_array_equal(same[recipe.NET].model.coef_, chosen[recipe.NET].model.coef_)
 
 
@@ -113,7 +115,7 @@ def test_photographs_are_read_as_they_stand(widemax_data, tmp_path_factory, monk
 
 
 def test_rows_are_taken_with_their_names():
-    rows = Rows(np.arange(6.0).reshape(3, 2), np.array(["a", "b", "c"]))
+    rows = Split(np.arange(6.0).reshape(3, 2), np.array(["a", "b", "c"]))
     taken = rows.take(np.array([2, 0]))
     assert taken.names_N.tolist() == ["c", "a"]
     assert taken.values_ND.tolist() == [[4, 5], [0, 1]]

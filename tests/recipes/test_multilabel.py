@@ -9,7 +9,7 @@ from widemax.heads import SeveralLabels
 from widemax.recipes.multilabel import (
     LOSSES,
     THRESHOLDS_N,
-    Rows,
+    Split,
     best_threshold,
     f_scores,
     fit,
@@ -26,7 +26,7 @@ def some_rows(num_rows=60, num_classes=4, seed=0):
     rows, ids = np.nonzero(targets_BC)
     offsets = np.searchsorted(rows, np.arange(num_rows + 1))
     labels = SeveralLabels(torch.tensor(ids), torch.tensor(offsets))
-    return Rows(torch.tensor(features_BF, dtype=torch.float32), labels, targets_BC)
+    return Split(torch.tensor(features_BF, dtype=torch.float32), labels, targets_BC)
 
 
 def test_micro_f1_at_every_threshold_is_that_of_scikit_learn():

@@ -3,7 +3,6 @@
 from widemax.charts.colors import diverging
 from widemax.charts.drawing import Drawing
 from widemax.charts.figure import figure, images
-from widemax.charts.named_points import named_points
 from widemax.charts.panel import Panel
 from widemax.charts.scale import compact, percent, ticks
 from widemax.charts.style import STYLE
@@ -16,7 +15,6 @@ __all__ = [
     "diverging",
     "figure",
     "images",
-    "named_points",
     "percent",
     "ticks",
 ]

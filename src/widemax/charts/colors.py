@@ -6,7 +6,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 _DIVERGING = ("2d004b", "8073ac", "d8daeb", "f7f7f7", "fee0b6", "e08214", "7f3b08")
-_SEQUENTIAL = ("f7fbff", "9ecae1", "2171b5", "08306b")
 
 
 def diverging(shares: Any) -> NDArray[Any]:
@@ -14,24 +13,13 @@ def diverging(shares: Any) -> NDArray[Any]:
 
     Source: Brewer, colorbrewer2.org, PuOr.
     """
-    return _between(_DIVERGING, (np.asarray(shares, np.float64) + 1) / 2)
-
-
-def sequential(shares: Any) -> NDArray[Any]:
-    """From white at 0 to dark blue at 1, in bytes.
-
-    Source: Brewer, colorbrewer2.org, Blues.
-    """
-    return _between(_SEQUENTIAL, np.asarray(shares, np.float64))
+    anchors_A3 = np.array([rgb(anchor) for anchor in _DIVERGING])
+    places_A = np.linspace(-1, 1, len(anchors_A3))
+    channels = [np.interp(shares, places_A, anchors_A3[:, channel]) for channel in range(3)]
+    return np.stack(channels, axis=-1).round().astype(np.uint8)
 
 
 def rgb(color: str) -> tuple[int, int, int]:
     """The bytes of a color such as "#3f90da"."""
     red, green, blue = bytes.fromhex(color.removeprefix("#"))
     return red, green, blue
-
-
-def _between(anchors: tuple[str, ...], shares: NDArray[Any]) -> NDArray[Any]:
-    anchors_A3, places_A = np.array([rgb(anchor) for anchor in anchors]), np.linspace(0, 1, len(anchors))
-    channels = [np.interp(shares, places_A, anchors_A3[:, channel]) for channel in range(3)]
-    return np.stack(channels, axis=-1).round().astype(np.uint8)

@@ -4,14 +4,14 @@ Shapes: N points, H by W pixels, R by C cells, G groups.
 """
 
 import math
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from widemax.charts.colors import diverging, rgb, sequential
+from widemax.charts.colors import diverging, rgb
 from widemax.charts.drawing import LINE, picture, text, text_width, title
 from widemax.charts.scale import Scale, log_ticks, tick_labels, ticks
 from widemax.charts.style import COLORS, DASHES, MARKERS
@@ -37,7 +37,6 @@ class Panel:
         log_x, log_y: whether an axis is logarithmic.
         x_range, y_range: what an axis spans; without, what is drawn.
         x_ticks, y_ticks: value to label; without, round numbers.
-        equal: whether both axes have the same scale.
 
     Example:
         >>> panel = Panel("Speed", x="time (s)", y="speed (m/s)")
@@ -60,13 +59,12 @@ class Panel:
         y_range: tuple[float, float] | None = None,
         x_ticks: Mapping[float, str] | None = None,
         y_ticks: Mapping[float, str] | None = None,
-        equal: bool = False,
     ) -> None:
         self.width, self.height = width, height
         self.names: dict[str, str] = {}
         """What the legend shows beside each name, drawn at the origin, 22 pixels wide."""
         self._num_series = 0
-        self._heading, self._labels, self._logs, self._equal = heading, (x, y), (log_x, log_y), equal
+        self._heading, self._labels, self._logs = heading, (x, y), (log_x, log_y)
         self._ranges, self._ticks = [x_range, y_range], [x_ticks, y_ticks]
         self._layers: list[Layer] = []
         self._seen: tuple[list[float], list[float]] = ([], [])
@@ -79,7 +77,6 @@ class Panel:
         series: Mapping[str, tuple[ArrayLike, ArrayLike]],
         *,
         markers: bool = False,
-        thin: Collection[str] = (),
         show: Callable[[float, float], str] | None = None,
     ) -> None:
         """Curves that differ in color, dashes and markers; values that are not finite leave a gap.
@@ -87,7 +84,6 @@ class Panel:
         Args:
             series: name to (x, y) of each curve; the legend leaves out "".
             markers: whether points are marked.
-            thin: names of curves that are to stay behind the others.
             show: what a point, (x, y), says where the mouse rests.
         """
         for name, (x, y) in series.items():
@@ -96,8 +92,7 @@ class Panel:
             dash = DASHES[place % len(DASHES)]
             dash = f' stroke-dasharray="{dash}"' if dash else ""
             marker = MARKERS[place % len(MARKERS)] if markers else ""
-            weight = " thin" if name in thin else ""
-            stroke = f'class="line{weight} {css}"{dash}'
+            stroke = f'class="line {css}"{dash}'
             if name:
                 self.names[name] = f'<path {stroke} d="M0 0H22"/>' + _dots([11], [0], css, marker)
             self._see(x_N, y_N)
@@ -207,20 +202,6 @@ class Panel:
 
         self._layers.append(layer)
 
-    def shade(self, x: ArrayLike, where: ArrayLike, *, name: str) -> None:
-        """A gray ground where a curve has no value."""
-        x_N, where_N = np.asarray(x, np.float64), np.asarray(where)
-        starts, ends = np.flatnonzero(np.diff(np.r_[0, where_N, 0])).reshape(-1, 2).T
-        self.names[name] = f'<rect class="shade" x="4" y="-5" width="{_BAR_WIDTH}" height="10"/>'
-
-        def layer(scale_x: Scale, scale_y: Scale) -> str:
-            bottom = f"{scale_y.start:.1f}"
-            edges = zip(scale_x(x_N[starts]), scale_x(x_N[ends - 1]), strict=True)
-            path = "".join(f"M{left:.1f} 0H{right:.1f}V{bottom}H{left:.1f}z" for left, right in edges)
-            return f'<path class="shade" d="{path}"/>'
-
-        self._layers.append(layer)
-
     def mark(self, x: float, words: str, *, height: float) -> None:
         """A thin vertical line with words to its right.
 
@@ -253,7 +234,7 @@ class Panel:
         )
 
     def regions(self, classes: ArrayLike, *, extent: tuple[float, float, float, float]) -> None:
-        """The class of each place of the plane as a pale ground, with borders.
+        """The class of each place of the plane as a pale ground.
 
         Args:
             classes: [H, W] class ids, the first row at the bottom.
@@ -261,10 +242,7 @@ class Panel:
         """
         classes_HW = np.asarray(classes)[::-1]
         palette_C3 = np.array([rgb(color) for color in COLORS])
-        alpha_HW = np.full(classes_HW.shape, 56)
-        alpha_HW[:, 1:][classes_HW[:, 1:] != classes_HW[:, :-1]] = 255
-        alpha_HW[1:][classes_HW[1:] != classes_HW[:-1]] = 255
-        self._pixels(np.dstack([palette_C3[classes_HW % len(COLORS)], alpha_HW]), extent)
+        self._pixels(np.dstack([palette_C3[classes_HW % len(COLORS)], np.full(classes_HW.shape, 56)]), extent)
 
     def cells(
         self,
@@ -276,7 +254,7 @@ class Panel:
         unit: str = "",
         digits: int | None = None,
     ) -> None:
-        """A table of colors: from −limit by 0 to limit; with ``digits`` from 0 to limit, the values written.
+        """A table of colors, from −limit by 0 to limit.
 
         Args:
             values: [R, C]; NaN leaves a cell blank.
@@ -284,10 +262,10 @@ class Panel:
             columns: names, one a column.
             limit: the size of value with the deepest color.
             unit: label of the scale of colors; "" for none.
-            digits: decimals of the values.
+            digits: decimals of the values, which are written into the cells; None writes none.
         """
         values_RC = np.asarray(values, np.float64)
-        colors_RC3 = (diverging if digits is None else sequential)(np.nan_to_num(values_RC) / limit)
+        colors_RC3 = diverging(np.nan_to_num(values_RC) / limit)
         self._pixels(
             np.dstack([colors_RC3, np.where(np.isnan(values_RC), 0, 255)]),
             (-0.5, len(columns) - 0.5, len(rows) - 0.5, -0.5),
@@ -298,7 +276,7 @@ class Panel:
         self._scale_of_cells = (limit, unit) if unit else None
         if digits is not None:
             for (row, column), value in np.ndenumerate(values_RC):
-                css = "light" if value > limit / 2 else "dark"
+                css = "light" if abs(value) > 0.7 * limit else "dark"
                 self.note(column, row, f"{value:.{digits}f}", css=css)
 
     def _pixels(self, pixels: Array, extent: tuple[float, float, float, float]) -> None:
@@ -309,10 +287,6 @@ class Panel:
             (x, x_end), (y_end, y) = scale_x([left, right]), scale_y([bottom, top])
             return picture(pixels, x, y, x_end - x, y_end - y)
 
-        self._layers.append(layer)
-
-    def draw(self, layer: Layer) -> None:
-        """Anything else, over what is there."""
         self._layers.append(layer)
 
     def _next_color(self) -> str:
@@ -339,9 +313,6 @@ class Panel:
         turned = lines == 1 and widest > width / len(x_ticks)
         below = 0.72 * widest + 14 if turned else LINE * lines + 6
         height = self.height - start_y - below - (LINE + 4 if x_label else 4)
-        if self._equal:
-            x_low, x_high, y_low, y_high = _equalized(x_low, x_high, y_low, y_high, width / height)
-            x_ticks, y_ticks = self._tick_labels(0, x_low, x_high), self._tick_labels(1, y_low, y_high)
         scale_x = Scale(x_low, x_high, 0, width, self._logs[0])
         scale_y = Scale(y_low, y_high, height, 0, self._logs[1])
         body = text(0, LINE - 3, self._heading, css="ink title") if self._heading else ""
@@ -428,15 +399,3 @@ def _dots(x: Any, y: Any, css: str, marker: str) -> str:
         if not math.isnan(at + height)
     )
     return f'<path class="dots {css}" d="{path}"/>'
-
-
-def _equalized(
-    x_low: float, x_high: float, y_low: float, y_high: float, aspect: float
-) -> tuple[float, float, float, float]:
-    """Ranges around the same middles whose ratio is that of the sides."""
-    width, height = (
-        max(x_high - x_low, aspect * (y_high - y_low)),
-        max(y_high - y_low, (x_high - x_low) / aspect),
-    )
-    x_middle, y_middle = (x_low + x_high) / 2, (y_low + y_high) / 2
-    return x_middle - width / 2, x_middle + width / 2, y_middle - height / 2, y_middle + height / 2

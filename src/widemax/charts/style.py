@@ -25,8 +25,8 @@ FONT = 'system-ui, -apple-system, "Segoe UI", Roboto, "DejaVu Sans", sans-serif'
 def _rules(*, ink: str, soft: str, grid: str, card: str, colors: tuple[str, ...]) -> str:
     return (
         f"svg text {{ fill: {soft}; }} svg .ink {{ fill: {ink}; }}\n"
-        f"svg .grid {{ stroke: {grid}; }} svg .axis {{ stroke: {soft}; }} svg .shade {{ fill: {grid}; }}\n"
-        f"svg .halo {{ stroke: {card}; }} svg .soft {{ color: {soft}; }}\n"
+        f"svg .grid {{ stroke: {grid}; }} svg .axis {{ stroke: {soft}; }}\n"
+        f"svg .halo {{ stroke: {card}; }}\n"
         + "".join(f"svg .c{place} {{ color: {color}; }}\n" for place, color in enumerate(colors))
     )
 
@@ -35,7 +35,6 @@ STYLE = f"""
 svg text {{ font: 12px {FONT}; font-variant-numeric: tabular-nums; }}
 svg .title {{ font-size: 13px; font-weight: 650; }}
 svg .line {{ fill: none; stroke: currentColor; stroke-width: 2; stroke-linejoin: round; }}
-svg .thin {{ stroke-width: 1; opacity: 0.6; }}
 svg .dots, svg .bar {{ fill: currentColor; }} svg .bar:hover {{ opacity: 0.75; }}
 svg .dashed {{ stroke-dasharray: 4 4; }}
 svg .halo {{ paint-order: stroke; stroke-width: 3px; }}

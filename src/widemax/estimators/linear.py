@@ -5,15 +5,25 @@ Shapes: N rows, D features, C classes, K = C vectors of weights (1 for two class
 """
 
 import warnings
-from abc import ABC
+from abc import ABC, abstractmethod
 from typing import Any, Self
 
 import numpy as np
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.extmath import safe_sparse_dot
+from sklearn.utils.validation import validate_data
 
 from widemax.errors import ShapeError
-from widemax.estimators.base import Array, Classifier
+from widemax.estimators.base import (
+    DTYPES,
+    Array,
+    Classifier,
+    ClassWeight,
+    encoded_labels,
+    weights_of_rows,
+    with_class_weight,
+)
+from widemax.estimators.options import check_options
 from widemax.solvers import Solution
 
 _MOST_SHOWN = 5
@@ -31,7 +41,36 @@ class LinearClassifier(Classifier, ABC):
     intercept_: Array
     tol: float
     fit_intercept: bool
+    class_weight: ClassWeight = None
     warm_start: bool
+
+    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
+        """Find the optimum.
+
+        Args:
+            X: features, [N, D], dense or sparse; float32 and float64 stay as they are.
+            y: class of each row, [N].
+            sample_weight: weight of each row, [N].
+
+        Returns:
+            The estimator itself.
+
+        Raises:
+            ConfigError: an option out of its range, or a class_weight of a class that y lacks.
+            DataError: fewer than two classes, or no row of positive weight.
+            ShapeError: a warm start from other features or classes.
+        """
+        check_options(self)
+        X, y = validate_data(self, X, y, accept_sparse="csr", dtype=DTYPES, order="C")
+        classes, labels_N = encoded_labels(y)
+        weight_N = weights_of_rows(X, sample_weight)
+        weight_N = with_class_weight(weight_N, self.class_weight, classes, labels_N)
+        start_FK = self._start(X.shape[1], 1 if len(classes) == 2 else len(classes), classes)
+        return self._keep(self._solve(X, labels_N, weight_N, start_FK), classes, X.dtype)
+
+    @abstractmethod
+    def _solve(self, X: Any, labels: Array, weight_N: Array, start_FK: Array) -> Solution:
+        """The optimum for checked features and class ids [N]."""
 
     def _scores(self, X: Any) -> Array:
         scores_NK: Array = safe_sparse_dot(X, self.coef_.T, dense_output=True) + self.intercept_

@@ -4,14 +4,12 @@ Shapes: N rows, D features, C classes, K = C vectors of weights (1 for two class
 (F = D without).
 """
 
-from typing import Any, Self, final
+from typing import Any, final
 
-from sklearn.utils.validation import validate_data
-
-from widemax.estimators.base import DTYPES, ClassWeight, encoded_labels, weights_of_rows, with_class_weight
+from widemax.estimators.base import Array, ClassWeight
 from widemax.estimators.linear import LinearClassifier
-from widemax.estimators.options import Count, NonNegative, Positive, check_options
-from widemax.solvers import HingeLoss, minimize_hinge
+from widemax.estimators.options import Count, NonNegative, Positive
+from widemax.solvers import HingeLoss, Solution, minimize_hinge
 
 
 @final
@@ -81,36 +79,7 @@ class LinearSVM(LinearClassifier):
         self.class_weight = class_weight
         self.warm_start = warm_start
 
-    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
-        """Find the optimum.
-
-        Args:
-            X: features, [N, D], dense or sparse; float32 and float64 stay as they are.
-            y: class of each row, [N].
-            sample_weight: weight of each row, [N].
-
-        Returns:
-            The estimator itself.
-
-        Raises:
-            ConfigError: an option out of its range, or a class_weight of a class that y lacks.
-            DataError: fewer than two classes, or no row of positive weight.
-            ShapeError: a warm start from other features or classes.
-        """
-        check_options(self)
-        X, y = validate_data(self, X, y, accept_sparse="csr", dtype=DTYPES, order="C")
-        classes, labels_N = encoded_labels(y)
-        weight_N = weights_of_rows(X, sample_weight)
-        weight_N = with_class_weight(weight_N, self.class_weight, classes, labels_N)
-        start_FK = self._start(X.shape[1], 1 if len(classes) == 2 else len(classes), classes)
-        solution = minimize_hinge(
-            X,
-            labels_N,
-            weight_N,
-            start_FK,
-            loss=self.loss,
-            C=self.C,
-            tol=self.tol,
-            max_iter=self.max_iter,
+    def _solve(self, X: Any, labels: Array, weight_N: Array, start_FK: Array) -> Solution:
+        return minimize_hinge(
+            X, labels, weight_N, start_FK, loss=self.loss, C=self.C, tol=self.tol, max_iter=self.max_iter
         )
-        return self._keep(solution, classes, X.dtype)

@@ -8,20 +8,36 @@ from sklearn.utils import check_random_state
 
 from widemax.estimators.base import Array, ProbabilisticClassifier
 from widemax.estimators.linear import LinearClassifier
+from widemax.estimators.options import Count, NonNegative, PositiveOrInf, Seed, Share
 from widemax.solvers import Solution, minimize_cross_entropy
 
 
 class Regression(LinearClassifier, ProbabilisticClassifier, ABC):
     """Logits W x + b, with one vector of weights for two classes, and the options of the solver."""
 
-    C: float
-    l1_ratio: float
-    tol: float
-    max_iter: int
-    random_state: Any
+    def __init__(
+        self,
+        *,
+        C: PositiveOrInf = 1.0,
+        l1_ratio: Share = 0.0,
+        tol: NonNegative = 1e-4,
+        max_iter: Count = 1000,
+        fit_intercept: bool = True,
+        warm_start: bool = False,
+        random_state: Seed = 0,
+    ) -> None:
+        self.C = C
+        self.l1_ratio = l1_ratio
+        self.tol = tol
+        self.max_iter = max_iter
+        self.fit_intercept = fit_intercept
+        self.warm_start = warm_start
+        self.random_state = random_state
 
     def _solve(self, X: Any, labels: Array, weight_N: Array, start_FK: Array) -> Solution:
         """The optimum for checked features and class ids [N] or booleans [N, K]."""
+        if labels.ndim == 1 and start_FK.shape[1] == 1:
+            labels = labels[:, None] == 1
         solution = minimize_cross_entropy(
             X,
             labels,

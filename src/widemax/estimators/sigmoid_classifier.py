@@ -12,7 +12,7 @@ from sklearn.utils.validation import validate_data
 
 from widemax.errors import DataError
 from widemax.estimators.base import DTYPES, Array, encoded_labels, weights_of_rows
-from widemax.estimators.options import Count, NonNegative, PositiveOrInf, Seed, Share, check_options
+from widemax.estimators.options import check_options
 from widemax.estimators.regression import Regression
 from widemax.numerics import log_sigmoid, log_softmax
 
@@ -61,25 +61,6 @@ class SigmoidClassifier(Regression):
     Source: Zhang and Zhou, "A Review on Multi-Label Learning Algorithms", TKDE 2014, sec. 3.1 (binary
         relevance).
     """
-
-    def __init__(
-        self,
-        *,
-        C: PositiveOrInf = 1.0,
-        l1_ratio: Share = 0.0,
-        tol: NonNegative = 1e-4,
-        max_iter: Count = 1000,
-        fit_intercept: bool = True,
-        warm_start: bool = False,
-        random_state: Seed = 0,
-    ) -> None:
-        self.C = C
-        self.l1_ratio = l1_ratio
-        self.tol = tol
-        self.max_iter = max_iter
-        self.fit_intercept = fit_intercept
-        self.warm_start = warm_start
-        self.random_state = random_state
 
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
         """Find the optimum.

@@ -3,12 +3,10 @@
 Shapes: N rows, D features, C classes, K = C vectors of weights (1 for two classes), F = D + 1.
 """
 
-from typing import Any, Self, final
+from typing import final
 
-from sklearn.utils.validation import validate_data
-
-from widemax.estimators.base import DTYPES, ClassWeight, encoded_labels, weights_of_rows, with_class_weight
-from widemax.estimators.options import Count, NonNegative, PositiveOrInf, Seed, Share, check_options
+from widemax.estimators.base import ClassWeight
+from widemax.estimators.options import Count, NonNegative, PositiveOrInf, Seed, Share
 from widemax.estimators.regression import Regression
 
 
@@ -66,37 +64,13 @@ class SoftmaxRegression(Regression):
         warm_start: bool = False,
         random_state: Seed = 0,
     ) -> None:
-        self.C = C
-        self.l1_ratio = l1_ratio
-        self.tol = tol
-        self.max_iter = max_iter
-        self.fit_intercept = fit_intercept
+        super().__init__(
+            C=C,
+            l1_ratio=l1_ratio,
+            tol=tol,
+            max_iter=max_iter,
+            fit_intercept=fit_intercept,
+            warm_start=warm_start,
+            random_state=random_state,
+        )
         self.class_weight = class_weight
-        self.warm_start = warm_start
-        self.random_state = random_state
-
-    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
-        """Find the optimum.
-
-        Args:
-            X: features, [N, D], dense or sparse; float32 and float64 stay as they are.
-            y: class of each row, [N].
-            sample_weight: weight of each row, [N].
-
-        Returns:
-            The estimator itself.
-
-        Raises:
-            ConfigError: an option out of its range, or a class_weight of a class that y lacks.
-            DataError: fewer than two classes, or no row of positive weight.
-            ShapeError: a warm start from weights of another shape.
-        """
-        check_options(self)
-        X, y = validate_data(self, X, y, accept_sparse="csr", dtype=DTYPES, order="C")
-        classes, labels_N = encoded_labels(y)
-        weight_N = weights_of_rows(X, sample_weight)
-        weight_N = with_class_weight(weight_N, self.class_weight, classes, labels_N)
-        is_binary = len(classes) == 2
-        start_FK = self._start(X.shape[1], 1 if is_binary else len(classes), classes)
-        solution = self._solve(X, labels_N[:, None] == 1 if is_binary else labels_N, weight_N, start_FK)
-        return self._keep(solution, classes, X.dtype)

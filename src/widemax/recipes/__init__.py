@@ -2,6 +2,6 @@
 
 from widemax.recipes.base import Recipe, Results, recipes
 from widemax.recipes.known import Known
-from widemax.recipes.run import Outcome, run_recipe
+from widemax.recipes.run import RecipeResult, run_recipe
 
-__all__ = ["Known", "Outcome", "Recipe", "Results", "recipes", "run_recipe"]
+__all__ = ["Known", "Recipe", "RecipeResult", "Results", "recipes", "run_recipe"]

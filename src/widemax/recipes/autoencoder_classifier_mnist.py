@@ -3,7 +3,6 @@
 Shapes: B images of H by W pixels, D hidden, C classes, N epochs.
 """
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -47,7 +46,6 @@ KNOWN = {
 class AutoencoderClassifierMnist(Recipe):
     """A code of 30 numbers from which both the digit and its image are read."""
 
-    name = "autoencoder-classifier-mnist"
     title = "A classifier that can also draw: one encoder, two outputs"
     description = (
         f"Convolutions turn a digit into {DIM} numbers. A softmax reads the class from them; a decoder draws "
@@ -58,8 +56,7 @@ class AutoencoderClassifierMnist(Recipe):
     full_time = "3 min"
     known = KNOWN
 
-    def run(self, *, folder: Path, quick: bool, seed: int) -> Results:
-        results = Results(self.known, folder)
+    def run(self, results: Results, *, quick: bool, seed: int) -> None:
         train = read_digits("train", 4_000 if quick else None)
         test = read_digits("test", 1_000 if quick else None)
         net = Net(train, seed=seed)
@@ -83,7 +80,6 @@ class AutoencoderClassifierMnist(Recipe):
         _draw_images(results, test, drawn_BHW, flat_BHW)
         _draw_training(results, parts_N2)
         draw_mistakes(results, test, probs_BC, name="mistakes", title="The surest mistakes")
-        return results
 
 
 class Net(nn.Module):

@@ -102,7 +102,6 @@ class Recipe(ABC):
     """A complete system, composed of the library's public parts in one file.
 
     Attributes:
-        name: how the command line calls it.
         title: one line.
         description: one paragraph: what it does and why.
         data: names of the data sets it reads.
@@ -110,7 +109,6 @@ class Recipe(ABC):
         known: what is known, by the name of the quantity.
     """
 
-    name: ClassVar[str]
     title: ClassVar[str]
     description: ClassVar[str]
     data: ClassVar[tuple[str, ...]] = ()
@@ -118,11 +116,11 @@ class Recipe(ABC):
     known: ClassVar[Mapping[str, Known]]
 
     @abstractmethod
-    def run(self, *, folder: Path, quick: bool, seed: int) -> Results:
+    def run(self, results: Results, *, quick: bool, seed: int) -> None:
         """Runs the system.
 
         Args:
-            folder: an empty folder for what it writes.
+            results: takes what comes out.
             quick: do less, to finish within a minute on two cores.
             seed: same seed, same results. torch's global generator starts from it.
         """

@@ -5,7 +5,6 @@ Shapes: B images, 2 features, C classes, P pairs of images, N false accept rates
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -44,7 +43,6 @@ KNOWN = {f"test accuracy, {name}": ACCURACY for name in (SOFTMAX, CONTRASTIVE, *
 class CenterLossMnist(Recipe):
     """Softmax alone, with contrastive loss, and with center loss of growing strength."""
 
-    name = "center-loss-mnist"
     title = "Center loss: features that gather by digit"
     description = (
         "Pairs of convolutions with PReLU end in two numbers an image, which can be drawn; a softmax reads "
@@ -57,8 +55,7 @@ class CenterLossMnist(Recipe):
     full_time = "9 min"
     known = KNOWN
 
-    def run(self, *, folder: Path, quick: bool, seed: int) -> Results:
-        results = Results(self.known, folder)
+    def run(self, results: Results, *, quick: bool, seed: int) -> None:
         train = read_digits("train", 3_000 if quick else None)
         test = read_digits("test", 1_000 if quick else None)
         models = {SOFTMAX: Net(seed=seed), CONTRASTIVE: Net(seed=seed, contrastive=1.0)} | {
@@ -74,7 +71,6 @@ class CenterLossMnist(Recipe):
         _draw_features(results, trials, test)
         _draw_ratios(results, trials)
         _draw_verification(results, trials)
-        return results
 
 
 class Net(nn.Module):
@@ -193,9 +189,7 @@ def _draw_features(results: Results, trials: Mapping[str, Trial], test: Images) 
     titles = [f"{name}\n{100 * trial.accuracy:.2f} % right" for name, trial in trials.items()]
     shown = slice(0, 4000)
     labels_B = test.labels_N[shown].numpy()
-    panels = [
-        Panel(title, width=380, height=380, x="feature 1", y="feature 2", equal=True) for title in titles
-    ]
+    panels = [Panel(title, width=380, height=380, x="feature 1", y="feature 2") for title in titles]
     for panel, trial in zip(panels, trials.values(), strict=True):
         panel.scatter(trial.features_B2[shown], labels_B, NAMES, small=True)
     ratios = "; ".join(f"{name}: {trial.ratio:.3f}" for name, trial in trials.items())

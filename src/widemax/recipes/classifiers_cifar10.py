@@ -6,7 +6,6 @@ neighbors, M nearest ones, P settings, C classes.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -54,7 +53,7 @@ KNOWN = {
 
 
 @dataclass(frozen=True)
-class Plan:
+class Settings:
     """One photograph in how many is taken, and what is chosen among."""
 
     every: int
@@ -65,7 +64,7 @@ class Plan:
     epochs: int
 
 
-FULL = Plan(
+FULL = Settings(
     every=1,
     penalties=(3e-5, 1e-4, 3e-4, 1e-3),
     rates=(3e-4, 1e-3),
@@ -73,14 +72,13 @@ FULL = Plan(
     hidden_units=500,
     epochs=15,
 )
-QUICK = Plan(every=8, penalties=(3e-5, 3e-4), rates=(1e-3,), decays=(1, 3), hidden_units=100, epochs=6)
+QUICK = Settings(every=8, penalties=(3e-5, 3e-4), rates=(1e-3,), decays=(1, 3), hidden_units=100, epochs=6)
 
 
 @recipes.register("classifiers-cifar10")
 class ClassifiersCifar10(Recipe):
     """What CS231n begins with: neighbors, an SVM, a softmax and one hidden layer, on raw pixels."""
 
-    name = "classifiers-cifar10"
     title = "Four classifiers on the pixels of small photographs"
     description = (
         "Photographs of 32 by 32 pixels show ten kinds of things and animals; 1,000 of each are there to "
@@ -93,12 +91,11 @@ class ClassifiersCifar10(Recipe):
     full_time = "4 min"
     known = KNOWN
 
-    def run(self, *, folder: Path, quick: bool, seed: int) -> Results:
-        results = Results(self.known, folder)
-        plan = QUICK if quick else FULL
-        train, test = (read_photos(split, every=plan.every) for split in ("train", "test"))
+    def run(self, results: Results, *, quick: bool, seed: int) -> None:
+        settings = QUICK if quick else FULL
+        train, test = (read_photos(split, every=settings.every) for split in ("train", "test"))
         rows, test_rows = standardized(train, test)
-        chosen = choose(results, rows, plan, seed=seed)
+        chosen = choose(results, rows, settings, seed=seed)
         guesses = {name: choice.model.predict(test_rows.values_ND) for name, choice in chosen.items()}
         accuracy = {name: float((guesses_N == test.names_N).mean()) for name, guesses_N in guesses.items()}
         for name, value in accuracy.items():
@@ -112,7 +109,6 @@ class ClassifiersCifar10(Recipe):
         _draw_hidden(results, chosen[NET].model)
         _draw_confusion(results, test.names_N, guesses[NET])
         _draw_neighbors(results, chosen[NEIGHBORS].model, train, test, test_rows, seed=seed)
-        return results
 
 
 @dataclass(frozen=True)
@@ -132,7 +128,7 @@ def read_photos(split: str, *, every: int = 1) -> Photos:
 
 
 @dataclass(frozen=True)
-class Rows:
+class Split:
     """Features, and the names of the classes."""
 
     values_ND: Array
@@ -141,12 +137,12 @@ class Rows:
     def __len__(self) -> int:
         return len(self.names_N)
 
-    def take(self, places: Array) -> "Rows":
+    def take(self, places: Array) -> "Split":
         """Some of the rows."""
-        return Rows(self.values_ND[places], self.names_N[places])
+        return Split(self.values_ND[places], self.names_N[places])
 
 
-def standardized(train: Photos, test: Photos) -> tuple[Rows, Rows]:
+def standardized(train: Photos, test: Photos) -> tuple[Split, Split]:
     """Pixels less the mean training photograph, divided by one number: neighbors stay who they are."""
     splits = [
         photos.pixels_NHW3.reshape(len(photos.names_N), -1).astype(np.float32) for photos in (train, test)
@@ -154,7 +150,7 @@ def standardized(train: Photos, test: Photos) -> tuple[Rows, Rows]:
     mean_D = splits[0].mean(axis=0)
     scale = (splits[0] - mean_D).std()
     one, other = ((values_ND - mean_D) / scale for values_ND in splits)
-    return Rows(one, train.names_N), Rows(other, test.names_N)
+    return Split(one, train.names_N), Split(other, test.names_N)
 
 
 @dataclass(frozen=True)
@@ -166,7 +162,7 @@ class Choice:
     held_out: float
 
 
-def choose(results: Results, rows: Rows, plan: Plan, *, seed: int) -> dict[str, Choice]:
+def choose(results: Results, rows: Split, settings: Settings, *, seed: int) -> dict[str, Choice]:
     """The four classifiers, each as it does best on held-out training rows; draws how well."""
     splits = StratifiedKFold(5, shuffle=True, random_state=seed).split(rows.values_ND, rows.names_N)
     folds = list(splits)
@@ -177,12 +173,14 @@ def choose(results: Results, rows: Rows, plan: Plan, *, seed: int) -> dict[str, 
     neighbors = NearestNeighborsClassifier(n_neighbors=k).fit(rows.values_ND, rows.names_N)
     chosen = {NEIGHBORS: Choice(neighbors, f"k = {k}", float(mean_K.max()))}
 
-    penalties = {"C": plan.penalties}
-    net = TwoLayerNet(hidden_units=plan.hidden_units, epochs=plan.epochs, batch_size=100, random_state=seed)
+    penalties = {"C": settings.penalties}
+    net = TwoLayerNet(
+        hidden_units=settings.hidden_units, epochs=settings.epochs, batch_size=100, random_state=seed
+    )
     searches = {
         SVM: (LinearSVM(loss="weston_watkins", tol=0.01), penalties),
         SOFTMAX: (SoftmaxRegression(tol=1e-3, random_state=seed), penalties),
-        NET: (net, {"learning_rate": plan.rates, "weight_decay": plan.decays}),
+        NET: (net, {"learning_rate": settings.rates, "weight_decay": settings.decays}),
     }
     scores = {}
     for name, (model, grid) in searches.items():
@@ -196,22 +194,25 @@ def choose(results: Results, rows: Rows, plan: Plan, *, seed: int) -> dict[str, 
     _draw_tried(
         results,
         "penalties",
-        {name: (plan.penalties, scores[name]) for name in (SVM, SOFTMAX)},
+        {name: (settings.penalties, scores[name]) for name in (SVM, SOFTMAX)},
         x="C, the inverse strength of the penalty",
         title="The linear classifiers: how strong a penalty",
     )
-    of_rate = np.split(scores[NET], len(plan.rates))
+    of_rate = np.split(scores[NET], len(settings.rates))
     _draw_tried(
         results,
         "decays",
-        {f"learning rate {rate:g}": (plan.decays, of) for rate, of in zip(plan.rates, of_rate, strict=True)},
+        {
+            f"learning rate {rate:g}": (settings.decays, of)
+            for rate, of in zip(settings.rates, of_rate, strict=True)
+        },
         x="weight decay",
         title="The two-layer net: learning rate and weight decay",
     )
     return chosen
 
 
-def accuracies_by_k(folds: Sequence[tuple[Rows, Rows]]) -> Array:
+def accuracies_by_k(folds: Sequence[tuple[Split, Split]]) -> Array:
     """[F, K] accuracy on the held-out rows of each fold, by each of ``NUMBERS_K`` neighbors in the others."""
     accuracy_FK = np.empty((len(folds), len(NUMBERS_K)))
     for fold, (part, held) in enumerate(folds):
@@ -359,7 +360,7 @@ def _draw_neighbors(
     model: NearestNeighborsClassifier,
     train: Photos,
     test: Photos,
-    test_rows: Rows,
+    test_rows: Split,
     *,
     seed: int,
 ) -> None:

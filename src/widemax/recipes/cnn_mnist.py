@@ -4,7 +4,6 @@ Shapes: B images of H by W pixels, F filters of K by K, D values, C classes, N s
 """
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -50,7 +49,6 @@ ENCODER: dict[str, Any] = {"channels": (16, 32, 64), "kernel": 3, "hidden": (128
 class CnnMnist(Recipe):
     """One layer of convolutions by hand and by autograd, and what a quarter of a century has added."""
 
-    name = "cnn-mnist"
     title = "Convolutional networks on handwritten digits"
     description = (
         "The network of the exercise, 20 filters of 9 by 9 pixels, a sigmoid, means of 2 by 2 and a softmax, "
@@ -62,8 +60,7 @@ class CnnMnist(Recipe):
     full_time = "80 s"
     known = KNOWN
 
-    def run(self, *, folder: Path, quick: bool, seed: int) -> Results:
-        results = Results(self.known, folder)
+    def run(self, results: Results, *, quick: bool, seed: int) -> None:
         digits = read_digits("train", 6_000 if quick else None)
         test = read_digits("test", 2_000 if quick else None)
         results.obtain(CHECK, check_by_differences(digits.take(slice(10)), seed=seed) * 1e9)
@@ -80,7 +77,6 @@ class CnnMnist(Recipe):
         draw_mistakes(
             results, test, probs_BC, name="mistakes", title="The surest mistakes of the small modern net"
         )
-        return results
 
 
 class Net(nn.Module):
@@ -223,7 +219,7 @@ def _draw_costs(results: Results, costs_N: list[float]) -> None:
         "mean of 20 batches": (steps_N[9:-10], means_N),
     }
     panel = Panel(width=672, x="step", y="cost (nats)", log_y=True)
-    panel.lines(series, thin=["a batch of 256"])
+    panel.lines(series)
     results.draw(
         charts.figure(panel),
         "costs",

@@ -5,7 +5,6 @@ Shapes: C characters, K writers, D hidden, B drawings, T trials, Q queries of a 
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -63,7 +62,6 @@ KNOWN = {
 class MarginOmniglot(Recipe):
     """Softmax, center loss, cosine softmax, CosFace and ArcFace on characters of alphabets held out."""
 
-    name = "margin-omniglot"
     title = "Margins: drawings of characters never seen, told apart"
     description = (
         "Convolutions turn a drawing into a vector of 128 numbers, and a softmax over the characters of 20 "
@@ -78,8 +76,7 @@ class MarginOmniglot(Recipe):
     full_time = "6 min"
     known = KNOWN
 
-    def run(self, *, folder: Path, quick: bool, seed: int) -> Results:
-        results = Results(self.known, folder)
+    def run(self, results: Results, *, quick: bool, seed: int) -> None:
         trained, unseen = split(read_characters(), held_out=HELD_OUT)
         if quick:
             trained, unseen = split(trained, held_out=16)[0], split(unseen, held_out=3)[1]
@@ -98,7 +95,6 @@ class MarginOmniglot(Recipe):
         _draw_one_shot(results, measures, len(unseen))
         _draw_queries(results, trials, one_shot, unseen)
         _draw_cosines(results, trials)
-        return results
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,6 @@ Shapes: B rows, F features, C classes, N thresholds.
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -44,7 +43,7 @@ POPULAR = "the labels most frequent in training for every row, as many as a row 
 
 
 @dataclass(frozen=True)
-class Plan:
+class Settings:
     """How a set is trained, and the Hamming loss it is known for."""
 
     epochs: int
@@ -52,25 +51,27 @@ class Plan:
     within: float
 
 
-PLANS = {
-    "emotions": Plan(epochs=100, hamming=0.257, within=0.024),
-    "scene": Plan(epochs=100, hamming=0.079, within=0.007),
-    "yeast": Plan(epochs=100, hamming=0.190, within=0.010),
-    "delicious": Plan(epochs=20, hamming=0.018, within=0.0005),
+SETTINGS = {
+    "emotions": Settings(epochs=100, hamming=0.257, within=0.024),
+    "scene": Settings(epochs=100, hamming=0.079, within=0.007),
+    "yeast": Settings(epochs=100, hamming=0.190, within=0.010),
+    "delicious": Settings(epochs=20, hamming=0.018, within=0.0005),
 }
 KNOWN = {
     f"{name}: Hamming loss, sigmoid at 0.5": Known.at_most(
-        plan.hamming, within=plan.within, digits=4, source=MADJAROV
+        settings.hamming, within=settings.within, digits=4, source=MADJAROV
     )
-    for name, plan in PLANS.items()
-} | {f"{name}: the threshold with the best micro F1 is below 0.5": Known.yes(source=LIPTON) for name in PLANS}
+    for name, settings in SETTINGS.items()
+} | {
+    f"{name}: the threshold with the best micro F1 is below 0.5": Known.yes(source=LIPTON)
+    for name in SETTINGS
+}
 
 
 @recipes.register("multilabel")
 class Multilabel(Recipe):
     """Emotions, scene, yeast and delicious, each with a sigmoid a class and with one softmax."""
 
-    name = "multilabel"
     title = "Several right labels: sigmoid against softmax on four data sets"
     description = (
         "A net with one hidden layer is trained on songs and their moods, photographs and scenes, genes and "
@@ -78,43 +79,43 @@ class Multilabel(Recipe):
         "target is shared by a row's labels. A label is given where its probability exceeds a threshold, "
         "which is chosen on held-out training rows: one for all labels, or one a label."
     )
-    data = tuple(f"mulan_{name}" for name in PLANS)
+    data = tuple(f"mulan_{name}" for name in SETTINGS)
     full_time = "3 min"
     known = KNOWN
 
-    def run(self, *, folder: Path, quick: bool, seed: int) -> Results:
-        results = Results(self.known, folder)
-        answers = {}
-        for name in ["emotions"] if quick else PLANS:
+    def run(self, results: Results, *, quick: bool, seed: int) -> None:
+        predictions = {}
+        for name in ["emotions"] if quick else SETTINGS:
             train, test, names = read(name)
-            epochs = 20 if quick else PLANS[name].epochs
-            answers[name] = {
-                kind: Answers.of(train, test, loss=loss, epochs=epochs, seed=seed)
+            epochs = 20 if quick else SETTINGS[name].epochs
+            predictions[name] = {
+                kind: Predictions.of(train, test, loss=loss, epochs=epochs, seed=seed)
                 for kind, loss in LOSSES.items()
             }
             baseline_BC = popular(train, test) if name == "delicious" else one_vs_rest(train, test)
-            _obtain(results, name, test.targets_BC, answers[name], baseline_BC)
-            _draw_scores(results, name, test.targets_BC, answers[name], baseline_BC)
+            _obtain(results, name, test.targets_BC, predictions[name], baseline_BC)
+            _draw_scores(results, name, test.targets_BC, predictions[name], baseline_BC)
             if len(names) <= 20:
-                _draw_correlations(results, name, names, train.targets_BC, answers[name]["sigmoid"].probs_BC)
-        _draw_thresholds(results, answers)
-        return results
+                _draw_correlations(
+                    results, name, names, train.targets_BC, predictions[name]["sigmoid"].probs_BC
+                )
+        _draw_thresholds(results, predictions)
 
 
 @dataclass(frozen=True)
-class Rows:
+class Split:
     """Features and labels of a split."""
 
     features_BF: Tensor
     labels: SeveralLabels
     targets_BC: Array
 
-    def take(self, rows: Tensor) -> "Rows":
+    def take(self, rows: Tensor) -> "Split":
         """Some of the rows."""
-        return Rows(self.features_BF[rows], self.labels.take(rows), self.targets_BC[rows.numpy()])
+        return Split(self.features_BF[rows], self.labels.take(rows), self.targets_BC[rows.numpy()])
 
 
-def read(name: str) -> tuple[Rows, Rows, list[str]]:
+def read(name: str) -> tuple[Split, Split, list[str]]:
     """Both splits of a set, features standardized by the training rows, and the names of the labels."""
     data_set = sets[f"mulan_{name}"]()
     tables = [pq.read_table(data_set.path(get(data_set.name), split)) for split in ("train", "test")]
@@ -130,14 +131,14 @@ def read(name: str) -> tuple[Rows, Rows, list[str]]:
         targets_BC = np.zeros((len(lists), len(names)), dtype=bool)
         targets_BC[pairs.rows_P, pairs.ids_P] = True
         standard_BF = (features_BF - mean_F) / np.where(std_F > 0, std_F, 1)
-        splits.append(Rows(torch.tensor(standard_BF, dtype=torch.float32), labels, targets_BC))
+        splits.append(Split(torch.tensor(standard_BF, dtype=torch.float32), labels, targets_BC))
     return splits[0], splits[1], names
 
 
 class Net(nn.Module):
     """One hidden layer of 512 rectified units under an exact head."""
 
-    def __init__(self, rows: Rows, *, loss: str) -> None:
+    def __init__(self, rows: Split, *, loss: str) -> None:
         super().__init__()
         counts_C = torch.tensor(rows.targets_BC.sum(axis=0))
         num_features = rows.features_BF.shape[1]
@@ -154,7 +155,7 @@ class Net(nn.Module):
         return np.asarray(self.head.log_probs(self.body(features_BF), classes_C).exp())
 
 
-def fit(rows: Rows, *, loss: str, epochs: int, seed: int) -> Net:
+def fit(rows: Split, *, loss: str, epochs: int, seed: int) -> Net:
     """AdamW over shuffled batches of 64, the learning rate falling to 0."""
     torch.manual_seed(seed)
     net = Net(rows, loss=loss)
@@ -172,7 +173,7 @@ def fit(rows: Rows, *, loss: str, epochs: int, seed: int) -> Net:
 
 
 @dataclass(frozen=True)
-class Answers:
+class Predictions:
     """Probabilities of the test rows, and thresholds from held-out training rows."""
 
     probs_BC: Array
@@ -180,7 +181,7 @@ class Answers:
     thresholds_C: Array
 
     @classmethod
-    def of(cls, train: Rows, test: Rows, *, loss: str, epochs: int, seed: int) -> "Answers":
+    def of(cls, train: Split, test: Split, *, loss: str, epochs: int, seed: int) -> "Predictions":
         """Thresholds from a fifth of the training rows, probabilities from a net fitted on all of them."""
         order = torch.randperm(len(train.labels), generator=torch.Generator().manual_seed(seed))
         held_out = train.take(order[: len(order) // 5])
@@ -208,14 +209,14 @@ def best_threshold(probs_BC: Array, targets_BC: Array) -> float:
     return float(THRESHOLDS_N[micro_f1(probs_BC, targets_BC).argmax()])
 
 
-def one_vs_rest(train: Rows, test: Rows) -> Array:
+def one_vs_rest(train: Split, test: Split) -> Array:
     """[B, C] what a logistic regression a class says."""
     model = OneVsRestClassifier(LogisticRegression(max_iter=1000))
     fitted = model.fit(train.features_BF.numpy(), train.targets_BC)
     return np.asarray(fitted.predict(test.features_BF.numpy()), dtype=bool)
 
 
-def popular(train: Rows, test: Rows) -> Array:
+def popular(train: Split, test: Split) -> Array:
     """[B, C] the most frequent labels for every row, as many as a row has on average."""
     given_BC = np.zeros_like(test.targets_BC)
     best = np.argsort(-train.targets_BC.sum(axis=0), kind="stable")
@@ -232,9 +233,9 @@ def f_scores(targets_BC: Array, given_BC: Array) -> list[float]:
 
 
 def _obtain(
-    results: Results, name: str, targets_BC: Array, answers: Mapping[str, Answers], baseline_BC: Array
+    results: Results, name: str, targets_BC: Array, predictions: Mapping[str, Predictions], baseline_BC: Array
 ) -> None:
-    sigmoid, softmax = answers["sigmoid"], answers["softmax"]
+    sigmoid, softmax = predictions["sigmoid"], predictions["softmax"]
     half_BC = sigmoid.probs_BC > 0.5
     results.obtain(f"{name}: Hamming loss, sigmoid at 0.5", hamming_loss(targets_BC, half_BC))
     results.obtain(f"{name}: the threshold with the best micro F1 is below 0.5", sigmoid.threshold < 0.5)
@@ -266,9 +267,9 @@ def _obtain(
 
 
 def _draw_scores(
-    results: Results, name: str, targets_BC: Array, answers: Mapping[str, Answers], baseline_BC: Array
+    results: Results, name: str, targets_BC: Array, predictions: Mapping[str, Predictions], baseline_BC: Array
 ) -> None:
-    sigmoid, softmax = answers["sigmoid"], answers["softmax"]
+    sigmoid, softmax = predictions["sigmoid"], predictions["softmax"]
     given = {
         "most frequent labels" if name == "delicious" else "logistic regression a label": baseline_BC,
         "sigmoid at 0.5": sigmoid.probs_BC > 0.5,
@@ -324,9 +325,9 @@ def _number(word: str) -> int | str:
     return int(word) if word.isdigit() else word
 
 
-def _draw_thresholds(results: Results, answers: Mapping[str, Mapping[str, Answers]]) -> None:
-    panels = [Panel(name.capitalize(), x="threshold", y="micro F1", log_x=True) for name in answers]
-    for panel, (name, kinds) in zip(panels, answers.items(), strict=True):
+def _draw_thresholds(results: Results, predictions: Mapping[str, Mapping[str, Predictions]]) -> None:
+    panels = [Panel(name.capitalize(), x="threshold", y="micro F1", log_x=True) for name in predictions]
+    for panel, (name, kinds) in zip(panels, predictions.items(), strict=True):
         _, test, _ = read(name)
         series = {kind: (THRESHOLDS_N, micro_f1(kinds[kind].probs_BC, test.targets_BC)) for kind in kinds}
         panel.lines(series)

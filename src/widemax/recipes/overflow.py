@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -63,7 +62,6 @@ KNOWN = {
 class Overflow(Recipe):
     """The limits of exp, the max trick, and why losses take logits."""
 
-    name = "overflow"
     title = "Overflow: what float16, float32 and float64 do to exp"
     description = (
         "exp leaves the range of float16 at 11.09 and that of float32 at 88.72, so a softmax as the textbook "
@@ -74,13 +72,11 @@ class Overflow(Recipe):
     full_time = "1 s"
     known = KNOWN
 
-    def run(self, *, folder: Path, quick: bool, seed: int) -> Results:
-        results = Results(self.known, folder)
+    def run(self, results: Results, *, quick: bool, seed: int) -> None:
         _obtain_worked_values(results)
         _obtain_limits(results)
         _draw_errors(results, 121 if quick else 601, np.random.default_rng(seed))
         _draw_gradients(results)
-        return results
 
 
 def textbook_softmax(logits: Array) -> Array:
@@ -179,7 +175,6 @@ def _draw_errors(results: Results, num_offsets: int, generator: np.random.Genera
         labels = ("offset added to all logits", "largest relative error")
         limits = (precision / 30, precision * 3e3)
         panels.append(Panel(name, *labels, width=400, log_y=True, y_range=limits))
-        panels[-1].shade(offsets_N, np.isnan(textbook_N), name="the textbook's is NaN")
         series = {"maximum subtracted": stable_N, "as the textbook writes it": textbook_N}
         panels[-1].lines({which: (offsets_N, error_N) for which, error_N in series.items()})
     results.obtain("largest error at any offset with the maximum subtracted, in eps", worst)
@@ -187,7 +182,8 @@ def _draw_errors(results: Results, num_offsets: int, generator: np.random.Genera
         charts.figure(*panels),
         "errors",
         title="The same logits, moved",
-        caption="Relative error of softmax when a number is added to all logits, for each type of number.",
+        caption="Relative error of softmax when a number is added to all logits, for each type of number. A "
+        "curve ends where it is NaN.",
         alt="Three panels. The curve with the maximum subtracted stays near the precision of the type at "
         "every offset; the textbook's is wrong or NaN beyond ±9 in float16, ±90 in float32, ±700 in float64",
     )
@@ -209,7 +205,6 @@ def _draw_gradients(results: Results) -> None:
     for panel, (name, dtype) in zip(panels, DTYPES.items(), strict=True):
         gaps_N = np.linspace(0, 1.3, 521) * SMALLEST[name]
         through_N = _gradient(gaps_N, dtype, from_logits=False)
-        panel.shade(gaps_N, np.isnan(through_N), name="through probabilities: NaN")
         series = {
             "from logits": _gradient(gaps_N, dtype, from_logits=True),
             "through probabilities": through_N,
@@ -220,8 +215,8 @@ def _draw_gradients(results: Results) -> None:
         charts.figure(*panels),
         "gradients",
         title="What a wrong answer teaches",
-        caption="The gradient of −log p for the right class. Through probabilities it becomes NaN and "
-        "then 0 just where the model is most wrong.",
+        caption="The gradient of −log p for the right class. Through probabilities it becomes NaN, a "
+        "gap here, and then 0 just where the model is most wrong.",
         alt="Three panels. From logits the gradient stays 1. Through probabilities it is NaN from 11 and 0 "
         "from 17 in float16, from 89 and 104 in float32, from 710 and 745 in float64.",
     )

@@ -4,18 +4,9 @@ from collections.abc import Mapping
 from html import escape
 from typing import Any
 
-from widemax.evaluation.report.style import STYLE
+from widemax.evaluation.report.page import html_page
 from widemax.evaluation.report.tables import table
 from widemax.recipes.base import Picture, Recipe, Results
-
-POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
-PICTURE_STYLE = """
-.pictures { display: grid; grid-template-columns: minmax(0, 1fr); gap: 20px; margin-top: 40px; }
-.pictures svg { width: auto; max-width: 100%; margin: 0 auto; }
-.findings { max-width: 75ch; padding-left: 20px; }
-.findings li { margin-bottom: 8px; }
-header p { max-width: 80ch; }
-"""
 
 
 def page(recipe: Recipe, results: Results, facts: Mapping[str, Any]) -> str:
@@ -37,14 +28,7 @@ def page(recipe: Recipe, results: Results, facts: Mapping[str, Any]) -> str:
     if results.findings:
         items = "".join(f"<li>{escape(sentence)}</li>" for sentence in results.findings)
         body += f'<section><h2>Findings</h2><ul class="findings">{items}</ul></section>'
-    return (
-        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
-        f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>{escape(recipe.title)}</title><style>{STYLE}{PICTURE_STYLE}</style></head>"
-        f"<body><main>{body}<footer>Made by widemax recipe run {escape(recipe.name)}.</footer>"
-        "</main></body></html>\n"
-    )
+    return html_page(recipe.title, body, footer=f"Made by widemax recipe run {facts['recipe']}.")
 
 
 def _circumstances(facts: Mapping[str, Any]) -> str:

@@ -21,7 +21,7 @@ REPORT = "report.html"
 
 
 @dataclass(frozen=True)
-class Outcome:
+class RecipeResult:
     """A recipe that has run.
 
     Attributes:
@@ -39,7 +39,7 @@ class Outcome:
 
 def run_recipe(
     name: str, *, folder: Path, quick: bool = False, seed: int = 0, overwrite: bool = False
-) -> Outcome:
+) -> RecipeResult:
     """Runs a recipe and saves its pictures, results.json and report.html.
 
     Args:
@@ -63,14 +63,15 @@ def run_recipe(
     _clear(folder, overwrite=overwrite)
     # A run that is cut short can be told from other folders, and replaced.
     _write(folder, {"recipe": name, "finished": False})
-    start = time.perf_counter()
+    results, start = Results(recipe.known, folder), time.perf_counter()
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        results = recipe.run(folder=folder, quick=quick, seed=seed)
-    facts = _facts(recipe, results, quick=quick, seed=seed, seconds=time.perf_counter() - start)
+        recipe.run(results, quick=quick, seed=seed)
+    seconds = time.perf_counter() - start
+    facts = {"recipe": name, **_facts(recipe, results, quick=quick, seed=seed, seconds=seconds)}
     (folder / REPORT).write_text(page(recipe, results, facts), encoding="utf-8")
     _write(folder, facts)
-    return Outcome(recipe, results, folder, facts)
+    return RecipeResult(recipe, results, folder, facts)
 
 
 def _clear(folder: Path, *, overwrite: bool) -> None:
@@ -95,7 +96,6 @@ def _write(folder: Path, facts: dict[str, Any]) -> None:
 
 def _facts(recipe: Recipe, results: Results, *, quick: bool, seed: int, seconds: float) -> dict[str, Any]:
     return {
-        "recipe": recipe.name,
         "finished": True,
         "title": recipe.title,
         "data": list(recipe.data),

@@ -1,7 +1,5 @@
 """The same logits through a sigmoid a class and through one softmax. Shapes: C classes, N steps."""
 
-from pathlib import Path
-
 import numpy as np
 
 from widemax import charts
@@ -43,7 +41,6 @@ KNOWN = {
 class SigmoidOrSoftmax(Recipe):
     """Several right classes or exactly one: what either function says of the same four logits."""
 
-    name = "sigmoid-or-softmax"
     title = "Sigmoid or softmax: independent or exclusive classes"
     description = (
         "Four logits of a chest X-ray model go through a sigmoid a class and through one softmax. A sigmoid "
@@ -54,8 +51,7 @@ class SigmoidOrSoftmax(Recipe):
     full_time = "1 s"
     known = KNOWN
 
-    def run(self, *, folder: Path, quick: bool, seed: int) -> Results:
-        results = Results(self.known, folder)
+    def run(self, results: Results, *, quick: bool, seed: int) -> None:
         raised_C = LOGITS_C.copy()
         raised_C[-1] = RAISED
         before, after = softmax(LOGITS_C)[:-1], softmax(raised_C)[:-1]
@@ -83,7 +79,6 @@ class SigmoidOrSoftmax(Recipe):
             f"{sigmoid(LOGITS_C).sum():.4f}. The source cuts 0.3775 and 0.9168 to 0.37 and 0.91 "
             "and rounds the others up, hence its 2.53."
         )
-        return results
 
 
 def _draw_bars(results: Results) -> None:

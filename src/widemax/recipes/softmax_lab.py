@@ -4,7 +4,6 @@ Shapes: B rows, C classes, N steps.
 """
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -44,7 +43,6 @@ KNOWN = {
 class SoftmaxLab(Recipe):
     """Four clouds of points and a net of 25, 15 and 4 units, trained with either form of the same loss."""
 
-    name = "softmax-lab"
     title = "Softmax laboratory: through probabilities or from logits"
     description = (
         "2,000 points around four centers are classified by a net of 25 and 15 rectified units and 4 logits. "
@@ -55,30 +53,31 @@ class SoftmaxLab(Recipe):
     full_time = "5 s"
     known = KNOWN
 
-    def run(self, *, folder: Path, quick: bool, seed: int) -> Results:
-        results = Results(self.known, folder)
+    def run(self, results: Results, *, quick: bool, seed: int) -> None:
         points, clouds = make_blobs(n_samples=2000, centers=CENTERS, cluster_std=1.0, random_state=30)
         points_B2, labels_B = torch.tensor(points, dtype=torch.float32), torch.tensor(clouds)
-        forms = {"through probabilities": through_probabilities, "from logits": cross_entropy}
         nets, curves = {}, {}
-        for form, loss in forms.items():
+        for form, loss in FORMS.items():
             nets[form] = new_net(seed)
             curves[form] = train(nets[form], points_B2, labels_B, loss, epochs=4 if quick else 10, seed=seed)
         logits = {form: net(points_B2).detach() for form, net in nets.items()}
         classes = {form: logits_BC.argmax(1) for form, logits_BC in logits.items()}
-        for form in forms:
+        for form in FORMS:
             results.obtain(f"train accuracy, {form}", float((classes[form] == labels_B).float().mean()))
-        results.obtain("both nets give the same class", _share_equal(*classes.values()))
+        same_B = torch.eq(*classes.values())
+        results.obtain("both nets give the same class", float(same_B.float().mean()))
         _obtain_stability(results, logits["from logits"], labels_B)
         _draw_regions(results, nets, points, clouds)
         _draw_training(results, curves)
         _draw_scaled(results, logits["from logits"], labels_B)
-        return results
 
 
 def through_probabilities(logits: Tensor, labels: Tensor) -> Tensor:
     """−log of the softmax, the probabilities formed first."""
     return cross_entropy(softmax(logits), labels, from_logits=False)
+
+
+FORMS: dict[str, Loss] = {"from logits": cross_entropy, "through probabilities": through_probabilities}
 
 
 def new_net(seed: int) -> nn.Sequential:
@@ -111,12 +110,8 @@ def train(
     return means
 
 
-def _share_equal(one_B: Tensor, other_B: Tensor) -> float:
-    return float((one_B == other_B).float().mean())
-
-
 def _obtain_stability(results: Results, logits_BC: Tensor, labels_B: Tensor) -> None:
-    for form, loss in (("through probabilities", through_probabilities), ("from logits", cross_entropy)):
+    for form, loss in FORMS.items():
         finite = bool(loss(logits_BC * 100, labels_B).isfinite().all())
         results.obtain(f"every loss is finite with logits × 100, {form}", finite)
     for scale in (1, 20):
@@ -170,7 +165,7 @@ def _draw_training(results: Results, curves: dict[str, list[float]]) -> None:
 def _draw_scaled(results: Results, logits_BC: Tensor, labels_B: Tensor) -> None:
     scales_N = np.geomspace(1, 1000, 61)
     series = {}
-    for form, loss in (("from logits", cross_entropy), ("through probabilities", through_probabilities)):
+    for form, loss in FORMS.items():
         means_N = [float(loss(logits_BC * float(scale), labels_B).mean()) for scale in scales_N]
         series[form] = (scales_N, means_N)
     panel = Panel(width=624, x="logits multiplied by", y="mean loss (nats)", log_x=True, log_y=True)

@@ -3,7 +3,6 @@
 Shapes: N images, D pixels, C classes.
 """
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -39,7 +38,6 @@ KNOWN = {
 class SoftmaxRegressionMnist(Recipe):
     """Pixels, a weight for each pixel and digit, weight decay, and nothing else."""
 
-    name = "softmax-regression-mnist"
     title = "Softmax regression on handwritten digits"
     description = (
         "Each digit has a weight a pixel and no bias; the weights minimize the cross-entropy plus λ/2 times "
@@ -51,8 +49,7 @@ class SoftmaxRegressionMnist(Recipe):
     full_time = "25 s"
     known = KNOWN
 
-    def run(self, *, folder: Path, quick: bool, seed: int) -> Results:
-        results = Results(self.known, folder)
+    def run(self, results: Results, *, quick: bool, seed: int) -> None:
         train = read_digits("train", 5_000 if quick else None)
         test = read_digits("test", 2_000 if quick else None)
         results.obtain(CHECK, check_gradient(train.take(slice(100)), seed=seed) * 1e9)
@@ -67,7 +64,6 @@ class SoftmaxRegressionMnist(Recipe):
         results.find(f"The estimator took {model.n_iter_} steps to the proven optimum.")
         _draw_weights(results, model.coef_)
         draw_mistakes(results, test, probs_NC, name="mistakes", title="The surest mistakes")
-        return results
 
 
 def rows_of(digits: Images) -> Array:

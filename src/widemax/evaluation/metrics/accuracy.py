@@ -21,22 +21,9 @@ class TopKAccuracy(MeanMetric, ABC):
         return (rows.ranks_B >= 1) & (rows.ranks_B <= self.k)
 
 
-@metrics.register("accuracy")
-class Accuracy(TopKAccuracy):
-    """Share of rows whose best class is the label."""
+for _name, _k in (("accuracy", 1), ("top5", 5), ("top10", 10)):
 
-    k = 1
-
-
-@metrics.register("top5")
-class Top5(TopKAccuracy):
-    """Share of rows whose label is among the 5 best classes."""
-
-    k = 5
-
-
-@metrics.register("top10")
-class Top10(TopKAccuracy):
-    """Share of rows whose label is among the 10 best classes."""
-
-    k = 10
+    @metrics.register(_name)
+    class _AccuracyAtK(TopKAccuracy):
+        __doc__ = f"Share of rows whose label is among the {_k} best classes."
+        k = _k

@@ -33,25 +33,10 @@ class NdcgAtK(MeanMetric, ABC):
         return ndcg_B
 
 
-@metrics.register("ndcg@5")
-class NdcgAt5(NdcgAtK):
-    """NDCG of the first 5 predictions."""
+for _task, _k in ((Task.SEVERAL, 5), (Task.NEXT, 10), (Task.NEXT, 20)):
 
-    tasks = frozenset({Task.SEVERAL})
-    k = 5
-
-
-@metrics.register("ndcg@10")
-class NdcgAt10(NdcgAtK):
-    """NDCG of the first 10 predictions."""
-
-    tasks = frozenset({Task.NEXT})
-    k = 10
-
-
-@metrics.register("ndcg@20")
-class NdcgAt20(NdcgAtK):
-    """NDCG of the first 20 predictions."""
-
-    tasks = frozenset({Task.NEXT})
-    k = 20
+    @metrics.register(f"ndcg@{_k}")
+    class _NdcgAtK(NdcgAtK):
+        __doc__ = f"NDCG of the first {_k} predictions."
+        tasks = frozenset({_task})
+        k = _k

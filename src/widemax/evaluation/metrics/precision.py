@@ -18,22 +18,9 @@ class PrecisionAtK(MeanMetric, ABC):
         return rows.sum_by_row(rows.hits_P(self.k)) / self.k
 
 
-@metrics.register("p@1")
-class PrecisionAt1(PrecisionAtK):
-    """Share of rows whose first prediction is right."""
+for _k in (1, 3, 5):
 
-    k = 1
-
-
-@metrics.register("p@3")
-class PrecisionAt3(PrecisionAtK):
-    """Share of the first 3 predictions that are right."""
-
-    k = 3
-
-
-@metrics.register("p@5")
-class PrecisionAt5(PrecisionAtK):
-    """Share of the first 5 predictions that are right."""
-
-    k = 5
+    @metrics.register(f"p@{_k}")
+    class _PrecisionAtK(PrecisionAtK):
+        __doc__ = f"Share of the first {_k} predictions that are right."
+        k = _k

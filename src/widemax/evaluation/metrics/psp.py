@@ -60,15 +60,9 @@ class PropensityScoredPrecisionAtK(Metric, ABC):
         return self._reached / self._attainable if self._attainable else float("nan")
 
 
-@metrics.register("psp@1")
-class PropensityScoredPrecisionAt1(PropensityScoredPrecisionAtK):
-    """Propensity-scored precision of the first prediction."""
+for _k in (1, 5):
 
-    k = 1
-
-
-@metrics.register("psp@5")
-class PropensityScoredPrecisionAt5(PropensityScoredPrecisionAtK):
-    """Propensity-scored precision of the first 5 predictions."""
-
-    k = 5
+    @metrics.register(f"psp@{_k}")
+    class _PropensityScoredPrecisionAtK(PropensityScoredPrecisionAtK):
+        __doc__ = f"Propensity-scored precision of the first {_k} predictions."
+        k = _k

@@ -22,17 +22,10 @@ class RecallAtK(MeanMetric, ABC):
         return hits_B[labeled_B] / rows.num_labels_B[labeled_B]
 
 
-@metrics.register("r@10")
-class RecallAt10(RecallAtK):
-    """Share of a row's labels among its first 10 predictions."""
+for _name, _task, _k in (("r@10", Task.SEVERAL, 10), ("recall@20", Task.NEXT, 20)):
 
-    tasks = frozenset({Task.SEVERAL})
-    k = 10
-
-
-@metrics.register("recall@20")
-class RecallAt20(RecallAtK):
-    """Share of a row's next items among its first 20 predictions."""
-
-    tasks = frozenset({Task.NEXT})
-    k = 20
+    @metrics.register(_name)
+    class _RecallAtK(RecallAtK):
+        __doc__ = f"Share of a row's labels among its first {_k} predictions."
+        tasks = frozenset({_task})
+        k = _k

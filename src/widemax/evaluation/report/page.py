@@ -46,7 +46,7 @@ CURVES = {
     Task.SEVERAL: ("p@1", "p@5", "psp@1", "r@10"),
     Task.NEXT: ("hr@10", "ndcg@10", "recall@20"),
 }
-POLICY = "default-src 'none'; style-src 'unsafe-inline'"
+POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
 CONTEXT = ("rows", "skipped", "num_classes", "task", "seconds", "rows_per_s")
 
 
@@ -90,13 +90,17 @@ def render_report(run: ReportData) -> str:
     body += f'<div class="charts">{charts}</div>' if charts else ""
     body += _finding_tables(run.findings) if run.findings else ""
     body += _config(run.config)
+    return html_page(run.title, body, footer="Made by widemax. Metrics are exact over all classes.")
+
+
+def html_page(title: str, body: str, *, footer: str) -> str:
+    """A whole page in the look of the report, from a title and a footer in words and a body in HTML."""
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
         f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>{escape(run.title)}</title><style>{STYLE}</style></head>"
-        f"<body><main>{body}<footer>Made by widemax. Metrics are exact over all classes.</footer>"
-        "</main></body></html>\n"
+        f"<title>{escape(title)}</title><style>{STYLE}</style></head>"
+        f"<body><main>{body}<footer>{escape(footer)}</footer></main></body></html>\n"
     )
 
 

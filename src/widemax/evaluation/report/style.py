@@ -32,6 +32,11 @@ section > .note, figcaption { font-size: 14px; color: var(--soft); margin: 0 0 1
 .tiles dd { margin: 2px 0 0; font-size: 24px; line-height: 1.25; font-weight: 600; letter-spacing: -0.01em; }
 .tiles dd small { font-size: 14px; font-weight: 400; color: var(--soft); letter-spacing: 0;
   margin-left: 2px; }
+.pictures { display: grid; grid-template-columns: minmax(0, 1fr); gap: 20px; margin-top: 40px; }
+.pictures svg { width: auto; max-width: 100%; margin: 0 auto; }
+.findings { max-width: 75ch; padding-left: 20px; }
+.findings li { margin-bottom: 8px; }
+header p { max-width: 80ch; }
 .charts { display: grid; grid-template-columns: repeat(2, minmax(0, 1fr)); gap: 20px; margin-top: 20px; }
 .pair { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 440px), 1fr)); gap: 0 20px; }
 figure, .card { margin: 0; background: var(--card); border: 1px solid var(--line); border-radius: 10px;
