@@ -158,10 +158,8 @@ class HingeObjective:
         return self._polished(weight_FK, width), int(found.nit)
 
     def _polished(self, weight_FK: Array, width: float) -> Array:
-        """The minimum of the bound to the last digits, by Newton steps; small problems only.
-
-        What L-BFGS finds depends on the order of rows in its last digits.
-        """
+        """The minimum of the bound to the last digits, by Newton steps; small problems only."""
+        # What L-BFGS finds depends on the order of rows in its last digits.
         if weight_FK.size * len(self._labels_N) > _CHEAP:
             return weight_FK
         gradient_FK = self.smooth(weight_FK, width)[1]
