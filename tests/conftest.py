@@ -1,6 +1,7 @@
 """What every test shares."""
 
 import os
+import tempfile
 from pathlib import Path
 
 # Before torch is imported: the tests share the cores among workers, so each has one thread, and none spins.
@@ -9,6 +10,10 @@ os.environ.setdefault("GOMP_SPINCOUNT", "0")
 
 import pytest
 from hypothesis import settings
+
+# No test writes into the home folder; workers inherit the cache of the process that starts them.
+CACHE = tempfile.TemporaryDirectory(prefix="widemax-cache-")
+os.environ.setdefault("WIDEMAX_CACHE", CACHE.name)
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 

@@ -269,3 +269,9 @@ def test_a_container_limits_the_memory_available(tmp_path: Path, monkeypatch: py
     assert psutil.Process().memory_info().rss < available_memory() <= psutil.virtual_memory().total * 1.1
     monkeypatch.setattr(planner, "CGROUP_LIMITS", (str(limited), str(unlimited)))
     assert available_memory() == 123456
+
+
+@pytest.mark.parametrize(("old", "new"), [("Calibration", "Machine"), ("calibrate", "this_machine")])
+def test_an_old_name_says_the_new_one(old: str, new: str) -> None:
+    with pytest.raises(AttributeError, match=f"widemax.machine.{new} now"):
+        getattr(planner, old)

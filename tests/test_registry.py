@@ -38,6 +38,12 @@ def test_the_file_is_the_registration(room: Registry[Any]) -> None:
     assert room["stool"](legs=3) == 3
 
 
+def test_a_name_imports_the_module_of_its_name_alone(room: Registry[Any]) -> None:
+    assert room["stool"]() == 4
+    assert "roomy.bench" not in sys.modules
+    assert room.names() == ["bench", "stool"]
+
+
 def test_an_unknown_name_offers_the_nearest(room: Registry[Any]) -> None:
     with pytest.raises(UnknownNameError, match="unknown chair 'stol'; did you mean 'stool'"):
         room["stol"]

@@ -7,8 +7,7 @@
 """
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from html import escape
 from importlib.metadata import version
@@ -20,7 +19,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -140,21 +139,15 @@ class Model:
 
     def decode(self, topk: TopK) -> list[list[Prediction]]:
         """Class ids as labels; excluded classes (log-probability −inf) are left out."""
-        ids_BK = topk.class_ids.numpy()
-        labels = iter(self.vocabulary.decode(ids_BK.reshape(-1)))
-        log_probs_BK = topk.log_probs.tolist()
-        logits_BK = topk.logits.tolist()
-        return [
+        labels = iter(self.vocabulary.decode(topk.class_ids.numpy()))
+        answers = [
             [
-                prediction
-                for prediction in (
-                    Prediction(next(labels), math.exp(log_prob), logit)
-                    for log_prob, logit in zip(log_probs_K, logits_K, strict=True)
-                )
-                if prediction.logit > -math.inf
+                Prediction(next(labels), math.exp(log_prob), logit)
+                for log_prob, logit in zip(*row, strict=True)
             ]
-            for log_probs_K, logits_K in zip(log_probs_BK, logits_BK, strict=True)
+            for row in zip(topk.log_probs.tolist(), topk.logits.tolist(), strict=True)
         ]
+        return [[answer for answer in row if answer.logit > -math.inf] for row in answers]
 
     def save(self, folder: Path | str, *, overwrite: bool = False) -> None:
         """Save the model as a run folder without checkpoints, whole or not at all.
@@ -191,7 +184,8 @@ class Model:
         manifest = check_folder(folder)
         config = Config.load(folder / "config.toml")
         schema = Schema.from_dict(manifest["schema"])
-        vocabulary = LabelVocabulary.from_table(pq.read_table(folder / "labels.parquet"))
+        with pq.ParquetFile(folder / "labels.parquet") as file:  # read_table would import pyarrow.dataset
+            vocabulary = LabelVocabulary.from_table(file.read())
         if len(vocabulary) != manifest["num_classes"]:
             raise CorruptError(
                 f"{folder / 'labels.parquet'} has {len(vocabulary)} labels; "
@@ -272,17 +266,8 @@ def build_head(config: Config, vocabulary: LabelVocabulary, *, num_rows: int | N
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
     """All tensors of a safetensors file."""
-    with _readable(path):
-        return load_file(path)
-
-
-@contextmanager
-def _readable(path: Path) -> Iterator[None]:
-    """Turn what safetensors says of a damaged file into a sentence that names it."""
     try:
-        yield
-    except CorruptError:
-        raise
+        return load_file(path)
     except (SafetensorError, OSError) as error:
         raise CorruptError(f"{path} is not a readable safetensors file: {error}.") from None
 
@@ -330,22 +315,19 @@ def read_head(folder: Path, head: Head) -> None:
         raise CorruptError(f"{folder} lacks some of the head's shards; it holds {[p.name for p in paths]}.")
     filled = dict.fromkeys(state, 0)
     for path in paths:
-        with _readable(path), safe_open(path, framework="pt") as file:
-            if not set(file.keys()) <= set(state):
-                raise CorruptError(f"{path} holds tensors this head does not have: {sorted(file.keys())}.")
-            for name in file.keys():  # noqa: SIM118 (not a mapping: it cannot be iterated)
-                part = file.get_tensor(name)
-                whole = state[name]
-                start = filled[name]
-                stop = start + (part.shape[0] if part.ndim else 1)
-                target = whole[start:stop] if part.ndim else whole
-                if target.shape != part.shape or target.dtype != part.dtype:
-                    raise CorruptError(
-                        f"{path}: {name!r} has shape {tuple(part.shape)} of {part.dtype}; "
-                        f"{tuple(target.shape)} of {target.dtype} was expected."
-                    )
-                target.copy_(part)
-                filled[name] = stop
+        parts = read_tensors(path)
+        if not set(parts) <= set(state):
+            raise CorruptError(f"{path} holds tensors this head does not have: {sorted(parts)}.")
+        for name, part in parts.items():
+            start, whole = filled[name], state[name]
+            filled[name] += part.shape[0] if part.ndim else 1
+            target = whole[start : filled[name]] if part.ndim else whole
+            if target.shape != part.shape or target.dtype != part.dtype:
+                raise CorruptError(
+                    f"{path}: {name!r} has shape {tuple(part.shape)} of {part.dtype}; "
+                    f"{tuple(target.shape)} of {target.dtype} was expected."
+                )
+            target.copy_(part)
     for name, tensor in state.items():
         if filled[name] != (tensor.shape[0] if tensor.ndim else 1):
             raise CorruptError(f"{folder}: the shards end before row {tensor.shape[0]} of {name!r}.")

@@ -3,6 +3,7 @@
 import inspect
 import sys
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import is_dataclass
 from functools import cached_property, wraps
 from types import NoneType, UnionType
@@ -83,36 +84,24 @@ class Options:
         validate = self._validate.get(name)
         if validate is None:
             return value
-        try:
-            return validate(value, strict=True)
-        except ValidationError:
-            pass
-        try:
-            return validate(_plain(value), strict=True)
-        except ValidationError:
-            annotation = self.signature.parameters[name].annotation
-            words = _literals(annotation)
-            hint = f"; {did_you_mean(value, words)}" if words and isinstance(value, str) else "."
-            raise OptionError(
-                f"option {name!r} of {self.of} must be {describe(annotation)}; got {value!r}{hint}"
-            ) from None
+        for form in (value, _plain(value)):
+            with suppress(ValidationError):
+                return validate(form, strict=True)
+        annotation = self.signature.parameters[name].annotation
+        words = _literals(annotation)
+        hint = f"; {did_you_mean(value, words)}" if words and isinstance(value, str) else "."
+        raise OptionError(f"option {name!r} of {self.of} must be {describe(annotation)}; got {value!r}{hint}")
 
     def check_keywords(self, given: Mapping[str, Any]) -> dict[str, Any]:
-        """Arguments given by keyword.
-
-        Raises:
-            OptionError: one that does not exist, or a wrong value.
-        """
-        self._refuse_unknown(given)
+        """Arguments given by keyword."""
+        if not self._takes_any:
+            self._refuse_unknown(given, self.signature.parameters)
         return {name: self.check(name, value) for name, value in given.items()}
 
     def check_call(self, args: tuple[Any, ...], keywords: Mapping[str, Any]) -> inspect.BoundArguments:
-        """All arguments of a call.
-
-        Raises:
-            OptionError: one that does not exist, is missing, or has a wrong value.
-        """
-        self._refuse_unknown(keywords)
+        """All arguments of a call."""
+        if not self._takes_any:
+            self._refuse_unknown(keywords, self.signature.parameters)
         try:
             bound = self.signature.bind(*args, **keywords)
         except TypeError as error:
@@ -128,9 +117,7 @@ class Options:
         Raises:
             OptionError: one that does not exist, is missing, or has a wrong value.
         """
-        for name in given:
-            if name not in self.keywords:
-                raise self._unknown(name, self.keywords)
+        self._refuse_unknown(given, self.keywords)
         for name, parameter in self.keywords.items():
             if parameter.default is parameter.empty and name not in given:
                 raise OptionError(f"option {name!r} of {self.of} is missing; it has no default.")
@@ -139,30 +126,24 @@ class Options:
             for name, parameter in self.keywords.items()
         }
 
-    def _refuse_unknown(self, given: Mapping[str, Any]) -> None:
-        if not self._takes_any and not self._names.issuperset(given):
-            unknown = next(name for name in given if name not in self._names)
-            raise self._unknown(unknown, self.signature.parameters)
-
-    @cached_property
-    def _names(self) -> frozenset[str]:
-        return frozenset(self.signature.parameters)
+    def _refuse_unknown(self, given: Iterable[str], known: Mapping[str, inspect.Parameter]) -> None:
+        for name in given:
+            if name not in known:
+                hint = self.moved.get(name) or did_you_mean(name, [word for word in known if word != "self"])
+                raise OptionError(f"{self.of} has no option {name!r}; {hint}")
 
     @cached_property
     def _takes_any(self) -> bool:
         kinds = (parameter.kind for parameter in self.signature.parameters.values())
         return inspect.Parameter.VAR_KEYWORD in kinds
 
-    def _unknown(self, name: str, known: Iterable[str]) -> OptionError:
-        hint = self.moved.get(name) or did_you_mean(name, [word for word in known if word != "self"])
-        return OptionError(f"{self.of} has no option {name!r}; {hint}")
-
 
 def checked(member: Member, *, of: str | None = None, moved: Mapping[str, str] | None = None) -> Member:
     """The same class or function, which holds its arguments to their annotations.
 
-    A class checks all arguments when it is built; a function checks those given by keyword, so that a call
-    with tensors alone costs nothing. What ``torch.compile`` traces is not checked.
+    A class checks all arguments when it is built, and a method when it is called; a function checks those
+    given by keyword, so that a call with tensors alone costs nothing. What ``torch.compile`` traces is not
+    checked.
 
     Raises:
         OptionError: from then on, for an argument that does not exist or has a wrong value.
@@ -190,10 +171,14 @@ def checked(member: Member, *, of: str | None = None, moved: Mapping[str, str] |
     # Whoever defines a function to be compiled has imported torch by then.
     is_compiling = getattr(sys.modules.get("torch.compiler"), "is_compiling", bool)
     options = Options(member, of=name, moved=moved)
+    is_method = "self" in inspect.signature(member).parameters
 
     @wraps(member)
     def call(*args: Any, **keywords: Any) -> Any:
-        if keywords and not is_compiling():
+        if is_method and not is_compiling():
+            bound = options.check_call(args, keywords)
+            args, keywords = bound.args, bound.kwargs
+        elif keywords and not is_compiling():
             keywords = options.check_keywords(keywords)
         return member(*args, **keywords)
 

@@ -9,7 +9,7 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass
 from itertools import chain
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NoReturn
 
 import psutil
 import torch
@@ -93,7 +93,7 @@ class Plan:
 
     def to_dict(self) -> dict[str, Any]:
         """The plan as JSON-able values."""
-        return asdict(self) | {"costs": [asdict(cost) for cost in self.costs]}
+        return asdict(self)
 
     def lines(self) -> Iterator[str]:
         """The plan as a table for people, then the choice."""
@@ -285,11 +285,7 @@ def _is_hurried(cost: HeadCost, time_limit_s: float | None, epochs: int) -> bool
 def _choose(
     exact: HeadCost, sampled: HeadCost, memory_bytes: int, time_limit_s: float | None, epochs: int
 ) -> tuple[Kind, str]:
-    """The head to take and why.
-
-    Raises:
-        ResourceError: neither fits.
-    """
+    """The head to take and why."""
     room = f"of the {_bytes(memory_bytes)} available"
     smaller = min(exact, sampled, key=lambda cost: cost.peak_memory_bytes)
     if not (exact.fits or sampled.fits):
@@ -342,3 +338,11 @@ def _seconds(seconds: float | None) -> str:
     if seconds is None:
         return "unknown"
     return f"{seconds * 1e3:.3g} ms" if seconds < 1 else f"{seconds:,.1f} s"
+
+
+def __getattr__(name: str) -> NoReturn:
+    now = {
+        "Calibration": "; it is widemax.machine.Machine now",
+        "calibrate": "; it is widemax.machine.this_machine now",
+    }
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}{now.get(name, '')}")

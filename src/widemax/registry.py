@@ -5,6 +5,7 @@ import inspect
 import pkgutil
 from collections.abc import Callable, Iterator, Mapping
 from importlib.metadata import entry_points
+from importlib.util import find_spec
 from typing import Any, Generic, Self, TypeAlias, TypeVar, cast
 
 from widemax.errors import ConfigError, UnknownNameError, did_you_mean
@@ -24,8 +25,9 @@ Spec: TypeAlias = str | dict[str, Any]
 class Registry(Generic[T]):
     """The members of one room by name. The file is the registration.
 
-    Every module of ``package`` is imported at the first look-up, and then every entry point of the group
-    named after the package (``widemax.samplers``), so that other distributions can add members.
+    A look-up imports the module of ``package`` with the member's name. Where that registers no such member,
+    or all names are wanted, every module is imported, and then every entry point of the group named after
+    the package (``widemax.samplers``), so that other distributions can add members.
 
     Args:
         noun: what a member is called in messages, such as "sampler".
@@ -112,7 +114,13 @@ class Registry(Generic[T]):
         return iter(self.names())
 
     def __getitem__(self, name: str) -> T:
-        self._walk()
+        if not self._walked and isinstance(name, str) and name.isidentifier():
+            # A member most often has a module of its name, and the others need not be imported for it.
+            module = f"{self.package}.{name}"
+            if find_spec(module):
+                importlib.import_module(module)
+        if name not in self._members:
+            self._walk()
         try:
             return self._members[name]
         except KeyError:

@@ -18,8 +18,8 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from widemax.classes import Classes
-from widemax.errors import ShapeError
-from widemax.heads import Head, SeveralLabels, heads
+from widemax.errors import OptionError, ShapeError
+from widemax.heads import Head, LinearHead, SeveralLabels, heads
 
 C, D, B, K = 60, 8, 64, 5
 COUNTS = (300 / torch.arange(1, C + 1)).long()
@@ -54,6 +54,35 @@ def loss_of(head: Head, hidden: Tensor, labels: Tensor, **options: Any) -> Tenso
     head.seed(3)
     loss: Tensor = head(hidden, labels, **options)
     return loss
+
+
+# Randomness and arguments.
+
+
+def test_building_a_head_takes_nothing_from_the_global_randomness(name: str) -> None:
+    def parameters(seed: int) -> list[Tensor]:
+        torch.manual_seed(seed)
+        before = torch.get_rng_state()
+        head = heads[name](Classes(C, COUNTS), D)
+        assert torch.equal(torch.get_rng_state(), before)
+        return [*head.parameters(), head.generator.get_state()]
+
+    first, again, other = parameters(5), parameters(5), parameters(6)
+    assert all(torch.equal(a, b) for a, b in zip(first, again, strict=True))
+    assert not any(torch.equal(a, b) for a, b in zip(first, other, strict=True) if a.ndim == 2 and a.any())
+    assert not torch.equal(first[-1], other[-1])
+
+
+@pytest.mark.parametrize("k", [0, -1, 2.0, True, "3", None])
+def test_a_number_of_classes_that_is_none_is_refused(name: str, k: Any) -> None:
+    head = build(name)
+    sentence = f"must be a whole number of at least 1; got {k!r}."
+    for ask in (lambda: head.topk(HIDDEN, k), lambda: head.answer(HIDDEN, LABELS, k=k)):
+        with pytest.raises(OptionError, match=f"^option 'k' of Head.(topk|answer) {sentence}$"):
+            ask()
+    if isinstance(head, LinearHead):
+        with pytest.raises(OptionError, match=f"^option 'num_new' of LinearHead.extend {sentence}$"):
+            head.extend(k)
 
 
 # Precision.

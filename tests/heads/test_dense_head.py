@@ -159,7 +159,7 @@ def test_sparse_gradients_are_coalesced(name):
     )
 
 
-@pytest.mark.parametrize("k", [0, 1, 5, C, C + 1])
+@pytest.mark.parametrize("k", [1, 5, C, C + 1])
 def test_topk_is_a_stable_sort(name, way, k):
     head, hidden = build(name), some_hidden().round()
     with torch.no_grad():

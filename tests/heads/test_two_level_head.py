@@ -199,6 +199,6 @@ def test_more_than_2_to_the_31_parameters():
             head.weight.index_add_(0, rows, head.weight.grad.values(), alpha=-0.05)
             head.bias.index_add_(0, rows, head.bias.grad.values(), alpha=-0.05)
         head.weight.grad = head.bias.grad = None
-    assert losses[1] < losses[0] - 0.1
+    assert losses[1] < losses[0] - 0.01
     assert math.isfinite(losses[1])
     assert resident_bytes() - before < 3e9 < head.weight.numel() * 4

@@ -6,8 +6,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from widemax.errors import ArgumentError, ConfigError, DataError, LabelError, ShapeError
-from widemax.kernels import Pairs
+from widemax.errors import ArgumentError, ConfigError, DataError, LabelError, OptionError, ShapeError
+from widemax.kernels import Pairs, budget
 from widemax.search import ExactIndex, index, scan
 
 METRICS = ("dot", "cosine", "euclidean")
@@ -16,7 +16,7 @@ METRICS = ("dot", "cosine", "euclidean")
 @pytest.fixture(params=["one tile", "many tiles"], autouse=True)
 def tiles(request, monkeypatch):
     if request.param == "many tiles":
-        monkeypatch.setattr(scan, "TILE_ELEMENTS", 1)
+        monkeypatch.setattr(budget, "TILE_ELEMENTS", 1)
         monkeypatch.setattr(scan, "WAITING_TILES", 5)
         monkeypatch.setattr(scan, "HELD_PAIRS", 50)
         monkeypatch.setattr(index, "QUERIES_AT_ONCE", 3)
@@ -175,7 +175,7 @@ def test_no_vectors_and_no_queries():
 @pytest.mark.parametrize(
     ("error", "message", "call"),
     [
-        (ConfigError, "did you mean 'cosine'", lambda: ExactIndex(np.ones((2, 2)), metric="cosin")),
+        (OptionError, "did you mean 'cosine'", lambda: ExactIndex(np.ones((2, 2)), metric="cosin")),
         (
             ConfigError,
             "bias must be None",
@@ -185,7 +185,7 @@ def test_no_vectors_and_no_queries():
         (ShapeError, "vectors must be", lambda: ExactIndex(np.ones(2))),
         (ShapeError, "vectors must be", lambda: ExactIndex(np.ones((2, 0)))),
         (ArgumentError, "bool", lambda: ExactIndex(np.ones((2, 2), bool))),
-        (ArgumentError, "list", lambda: ExactIndex([[1.0]])),
+        (OptionError, "vectors", lambda: ExactIndex([[1.0]])),
         (ArgumentError, "meta", lambda: ExactIndex(torch.ones(2, 2, device="meta"))),
         (DataError, "vectors .* row 1 ", lambda: ExactIndex(np.array([[1.0], [np.nan]]))),
         (DataError, "vectors .* row 0 ", lambda: ExactIndex(np.array([[1e39], [1.0]]), metric="cosine")),
@@ -200,7 +200,11 @@ def test_no_vectors_and_no_queries():
             r"queries must be \[B, 1\]",
             lambda: ExactIndex(np.ones((2, 1))).topk(np.ones((1, 2)), 1),
         ),
-        (ConfigError, "k must be at least 1", lambda: ExactIndex(np.ones((2, 1))).topk(np.ones((1, 1)), 0)),
+        (
+            OptionError,
+            "'k' .* of at least 1; got 0",
+            lambda: ExactIndex(np.ones((2, 1))).topk(np.ones((1, 1)), 0),
+        ),
         (ArgumentError, "torch.bool", lambda: topk_of_two(only=torch.tensor([True, False]))),
         (LabelError, r"only must lie in \[0, 2\)", lambda: topk_of_two(only=torch.tensor([2]))),
         (

@@ -155,7 +155,7 @@ def test_what_does_not_fit_is_refused(sections: dict[str, Any], error: type[Exce
 def test_data_are_named_from_the_root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "rows.csv").touch()
-    assert absolute(("rows.csv", "sub/*.csv", "clinc150:test")) == (
+    assert tuple(map(absolute, ("rows.csv", "sub/*.csv", "clinc150:test"))) == (
         str(tmp_path / "rows.csv"),
         str(tmp_path / "sub/*.csv"),
         "clinc150:test",
@@ -170,4 +170,4 @@ def test_data_are_named_from_the_root(tmp_path: Path, monkeypatch: pytest.Monkey
 def test_a_split_of_a_folder_is_made_absolute_too(tmp_path, monkeypatch):
     (tmp_path / "digits").mkdir()
     monkeypatch.chdir(tmp_path)
-    assert absolute(("digits:test",)) == (f"{tmp_path}/digits:test",)
+    assert absolute("digits:test") == f"{tmp_path}/digits:test"

@@ -14,7 +14,7 @@ import torch
 from widemax.artifact import Model
 from widemax.config import Config
 from widemax.data import Dataset
-from widemax.errors import ArgumentError, BadRowError, DataError
+from widemax.errors import ArgumentError, BadRowError, DataError, OptionError
 from widemax.training import evaluate as evaluate_module
 from widemax.training.evaluate import calibrate_temperature, evaluate
 from widemax.training.feed import read_encoded
@@ -81,6 +81,8 @@ def test_odd_arguments_are_one_sentence(one: Model) -> None:
         evaluate(one, 3)  # type: ignore[call-overload]
     with pytest.raises(DataError, match="<memory> has no column 'y'"):
         evaluate(one, pd.DataFrame({"x": ["red"]}))
+    with pytest.raises(OptionError, match="'sources'; give them as data"):
+        evaluate(one, sources="rows.csv")
 
 
 @pytest.mark.parametrize("rows_at_once", [1, 4, 512])

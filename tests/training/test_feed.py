@@ -14,12 +14,20 @@ import pytest
 import torch
 
 from widemax.data import Dataset, LabelVocabulary, infer_schema
-from widemax.data.formats.jsonl import JsonLines
+from widemax.data.formats.base import BlockFormat
 from widemax.encoders import RaggedTensor, encoders, to_tensors
 from widemax.errors import DataError
 from widemax.heads import SeveralLabels
 from widemax.training import feed as feed_module
-from widemax.training.feed import Feed, Rows, encode_labels, hold_out, in_threads, read_encoded, read_training
+from widemax.training.feed import (
+    EncodedRows,
+    Feed,
+    encode_labels,
+    hold_out,
+    in_threads,
+    read_encoded,
+    read_training,
+)
 
 WORDS = ("ash", "elm", "fir", "oak", "yew", "box", "gum")
 ROWS = 57
@@ -102,7 +110,7 @@ def test_several_labels_are_those_of_the_file(tmp_path: Path) -> None:
 
 def test_batches_are_all_rows_in_order(tmp_path: Path) -> None:
     feed, vocabulary, _, _ = read(tmp_path, "one", ("text",))
-    batches: list[Rows] = list(feed.batches(20))
+    batches: list[EncodedRows] = list(feed.batches(20))
     assert [len(batch.labels) for batch in batches] == [20, 20, 17]
     labels = np.concatenate([batch.labels.numpy() for batch in batches])
     assert vocabulary.decode(labels) == table()["one"]
@@ -155,7 +163,7 @@ def test_the_size_of_a_block_changes_nothing(
             file.write(json.dumps(dict(zip(columns, values, strict=True))) + "\n")
     feeds = []
     for size in (1 << 22, block_bytes):
-        monkeypatch.setattr(JsonLines.__init__, "__kwdefaults__", {"block_bytes": size})
+        monkeypatch.setattr(BlockFormat.__init__, "__kwdefaults__", {"block_bytes": size})
         schema = infer_schema([path], inputs=["text"], target="one", kinds={"text": "text"})
         encoder = encoders["text"]([("text", "text")], dim=4)
         scratch = tmp_path / f"scratch-{len(feeds)}"

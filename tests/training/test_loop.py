@@ -18,7 +18,7 @@ from safetensors.torch import load_file
 
 from widemax.artifact import Model
 from widemax.config import Config
-from widemax.data.formats.jsonl import JsonLines
+from widemax.data.formats.base import BlockFormat
 from widemax.errors import ConfigError, CorruptError, DataError, ResourceError, UsageError
 from widemax.storage import read_manifest
 from widemax.threads import using_threads
@@ -93,7 +93,7 @@ def test_the_second_fit_takes_all_rows_and_keeps_what_was_measured(
     rows: list[np.ndarray] = []
     take = feed.Feed.take
 
-    def watched(taken: feed.Feed, positions_B: np.ndarray) -> feed.Rows:
+    def watched(taken: feed.Feed, positions_B: np.ndarray) -> feed.EncodedRows:
         if len(positions_B) <= 32:  # a batch of training; held-out rows are taken together
             rows.append(taken.rows_N[positions_B])
         return take(taken, positions_B)
@@ -376,7 +376,7 @@ def test_files_of_many_blocks_train_to_the_same_bits(
     make_config: MakeConfig, monkeypatch: pytest.MonkeyPatch, block_bytes: int
 ) -> None:
     whole = train(make_config("whole"))
-    monkeypatch.setattr(JsonLines.__init__, "__kwdefaults__", {"block_bytes": block_bytes})
+    monkeypatch.setattr(BlockFormat.__init__, "__kwdefaults__", {"block_bytes": block_bytes})
     monkeypatch.setattr(feed, "CHUNK_ROWS", 11)
     blocks = train(make_config("blocks"))
     assert weights(blocks.run) == weights(whole.run)

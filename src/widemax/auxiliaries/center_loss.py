@@ -25,10 +25,9 @@ class CenterLoss(nn.Module):
     update cost O(B·D), whatever the number of classes. Centers start at 0, get no gradient and belong to the
     state dict.
 
-    Use:
-        Beside a softmax loss, where hidden vectors are compared by distance later and should gather by class.
-        It pulls together but pushes nothing apart, so never use it alone; for comparisons by cosine take a
-        score with a margin.
+    Use: beside a softmax loss, where hidden vectors are compared by distance later and should gather by
+    class. It pulls together but pushes nothing apart, so never use it alone; for comparisons by cosine take a
+    score with a margin.
 
     Args:
         num_classes: C.
@@ -44,9 +43,8 @@ class CenterLoss(nn.Module):
         >>> center_loss.centers[7]  # 0.5 · (3 + 1) / (1 + 2)
         tensor([0.6667])
 
-    Source:
-        Wen et al., "A Discriminative Feature Learning Approach for Deep Face Recognition" (ECCV 2016),
-        equations 2 to 4 and algorithm 1.
+    Source: Wen et al., "A Discriminative Feature Learning Approach for Deep Face Recognition" (ECCV 2016),
+    equations 2 to 4 and algorithm 1.
     """
 
     centers: Tensor

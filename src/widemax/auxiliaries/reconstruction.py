@@ -19,9 +19,8 @@ class Reconstruction(nn.Module):
     "squared_error": ℓ_b = (λ/2) ‖x̂_b − x_b‖². "binary_cross_entropy": ℓ_b = λ Σ_i x_bi softplus(−x̂_bi) +
     (1 − x_bi) softplus(x̂_bi), for inputs between 0 and 1 and outputs that are log odds.
 
-    Use:
-        Beside a classification loss, where labels are few and inputs many, to keep what the labels do not ask
-        for. With plenty of labels it takes capacity from them: leave it out.
+    Use: beside a classification loss, where labels are few and inputs many, to keep what the labels do not
+    ask for. With plenty of labels it takes capacity from them: leave it out.
 
     Args:
         strength: λ, the weight of the loss beside the main one.
@@ -32,9 +31,8 @@ class Reconstruction(nn.Module):
         >>> Reconstruction()(torch.tensor([[1.0, 2.0]]), torch.tensor([[1.0, 0.0]]))
         tensor([2.])
 
-    Source:
-        Squared error: Hinton and Salakhutdinov, "Reducing the Dimensionality of Data with Neural Networks"
-        (Science 2006). Cross-entropy: Vincent et al. (JMLR 2010), §2.2.
+    Source: Squared error: Hinton and Salakhutdinov, "Reducing the Dimensionality of Data with Neural
+    Networks" (Science 2006). Cross-entropy: Vincent et al. (JMLR 2010), §2.2.
     """
 
     def __init__(

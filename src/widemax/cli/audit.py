@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
-from widemax.cli.options import Json, Run, parse_columns, print_json, print_lines
+from widemax.cli.options import Json, Run, parse_columns, print_result
 from widemax.errors import DataError, UsageError, did_you_mean
 
 if TYPE_CHECKING:
@@ -75,18 +75,11 @@ def command(
     if plot is not None:
         with saving(str(plot)):
             write_file(plot, picture(audit))
-    if json:
-        print_json(audit.to_dict())
-    else:
-        print_lines(lines(audit))
+    print_result(audit.to_dict(), lines(audit), json=json)
 
 
 def random_rows(model: "Model", data: Sequence[str] | None, count: int, seed: int) -> "tuple[Tensor, Labels]":
-    """Hidden vectors and labels of random rows whose labels the model knows.
-
-    Raises:
-        DataError: there are none.
-    """
+    """Hidden vectors and labels of random rows whose labels the model knows."""
     import torch
 
     from widemax.data import Dataset, resolve
@@ -111,11 +104,7 @@ def random_rows(model: "Model", data: Sequence[str] | None, count: int, seed: in
 
 
 def checked(names: Sequence[str]) -> "list[Correction] | None":
-    """The corrections named, or None for the usual ones.
-
-    Raises:
-        UsageError: an unknown one.
-    """
+    """The corrections named, or None for the usual ones."""
     from widemax.heads import CORRECTIONS
 
     for name in names:

@@ -12,8 +12,7 @@ from widemax.cli.options import (
     Kind,
     Set,
     Target,
-    print_json,
-    print_lines,
+    print_result,
     read_config,
 )
 
@@ -39,9 +38,6 @@ def command(
         sources, inputs=config.input, target=config.target, kinds=config.kinds, format=config.format
     )
     report = check(sources, schema=schema, valid=resolve(config.valid), format=config.format)
-    if json:
-        print_json(report.to_dict())
-    else:
-        print_lines(report.lines())
+    print_result(report.to_dict(), report.lines(), json=json)
     if report.num_bad_rows and not config.drop_bad:
         raise typer.Exit(3)

@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from widemax.cli.options import Json, print_json, print_lines
+from widemax.cli.options import Json, print_result
 
 app = typer.Typer(
     help="List data sets by name, and prepare one.", no_args_is_help=True, rich_markup_mode=None
@@ -16,31 +16,19 @@ def list_sets(json: Json = False) -> None:
     """List the data sets, their licences, and whether their files are present."""
     from widemax.data import at_hand, sets
 
+    facts = ("name", "title", "splits", "inputs", "target", "licence", "attribution", "url", "bundled")
     entries = [
-        {
-            "name": entry.name,
-            "title": entry.title,
-            "splits": list(entry.splits),
-            "inputs": list(entry.inputs),
-            "target": entry.target,
-            "licence": entry.licence,
-            "attribution": entry.attribution,
-            "url": entry.url,
-            "bundled": entry.bundled,
-            "at_hand": at_hand(entry.name),
-            "sha256": {file.name: file.sha256 for file in entry.files},
-        }
+        {fact: getattr(entry, fact) for fact in facts}
+        | {"at_hand": at_hand(entry.name), "sha256": entry.files}
         for entry in map(sets.__getitem__, sets)
     ]
-    if json:
-        print_json({"sets": entries})
-    else:
-        width = max(len(name) for name in sets)
-        print_lines(
-            f"{entry['name']:<{width}}  {'at hand' if entry['at_hand'] else 'absent':<7}  "
-            f"{entry['title']}  [{entry['licence']}]"
-            for entry in entries
-        )
+    width = max(map(len, sets))
+    lines = (
+        f"{entry['name']:<{width}}  {'at hand' if entry['at_hand'] else 'absent':<7}  "
+        f"{entry['title']}  [{entry['licence']}]"
+        for entry in entries
+    )
+    print_result({"sets": entries}, lines, json=json)
 
 
 @app.command("get")
@@ -52,7 +40,5 @@ def get_set(
 
     folder = get(name)
     files = [sets[name]().path(folder, split).name for split in sets[name].splits]
-    if json:
-        print_json({"name": name, "folder": str(folder), "files": files})
-    else:
-        print_lines([f"{name} is in {folder}: {', '.join(files)}", f"use it as data: widemax check {name}"])
+    lines = [f"{name} is in {folder}: {', '.join(files)}", f"use it as data: widemax check {name}"]
+    print_result({"name": name, "folder": str(folder), "files": files}, lines, json=json)

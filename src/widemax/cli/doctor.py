@@ -7,7 +7,7 @@ from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from typing import Any
 
-from widemax.cli.options import Json, print_json, print_lines
+from widemax.cli.options import Json, print_result
 
 PACKAGES = ("widemax", "torch", "numpy", "scipy", "scikit-learn", "pyarrow", "pydantic", "safetensors")
 EXTRAS = {"images": "PIL"}
@@ -16,19 +16,15 @@ EXTRAS = {"images": "PIL"}
 def command(json: Json = False) -> None:
     """Show versions, devices, threads, and which extras are missing."""
     facts = examine()
-    if json:
-        print_json(facts)
-        return
     width = max(map(len, facts))
-    print_lines(
-        f"{name.removesuffix('_bytes'):<{width}}  {shown(name, value)}" for name, value in facts.items()
-    )
+    lines = (f"{name.removesuffix('_bytes'):<{width}}  {shown(name, value)}" for name, value in facts.items())
+    print_result(facts, lines, json=json)
 
 
 def shown(name: str, value: Any) -> str:
     """A fact for people."""
     if isinstance(value, dict):
-        return ", ".join(f"{key}: {entry}" for key, entry in value.items())
+        return ", ".join(f"{key}: {entry}" for key, entry in value.items()) or "none"
     return f"{value / 1e9:.1f} GB" if name.endswith("_bytes") else str(value)
 
 

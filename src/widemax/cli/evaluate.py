@@ -1,6 +1,6 @@
 """``widemax evaluate``: exact metrics over every row and every class."""
 
-from widemax.cli.options import Data, DropBad, Json, Run, fact_lines, print_json, print_lines
+from widemax.cli.options import Data, DropBad, Json, Run, fact_lines, print_result
 
 
 def command(run: Run, data: Data, drop_bad: DropBad = False, json: Json = False) -> None:
@@ -9,7 +9,4 @@ def command(run: Run, data: Data, drop_bad: DropBad = False, json: Json = False)
     from widemax.training.evaluate import evaluate
 
     values = evaluate(Model.load(run), data, drop_bad=drop_bad)
-    if json:
-        print_json(values)
-    else:
-        print_lines(fact_lines(values))
+    print_result(values, fact_lines(values), json=json)

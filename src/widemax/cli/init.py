@@ -16,8 +16,7 @@ from widemax.cli.options import (
     Target,
     parse_columns,
     parse_kinds,
-    print_json,
-    print_lines,
+    print_result,
 )
 from widemax.errors import UsageError
 
@@ -102,12 +101,8 @@ def command(
     with saving(str(out)):
         out.write_text(text, encoding="utf-8")
     columns = {column.name: column.kind for column in schema.inputs}
-    if json:
-        print_json(
-            {"config": str(out), "inputs": columns, "target": schema.target, "several": schema.several}
-        )
-    else:
-        print_lines([f"wrote {out}", f"next: widemax train {out}"])
+    facts = {"config": str(out), "inputs": columns, "target": schema.target, "several": schema.several}
+    print_result(facts, [f"wrote {out}", f"next: widemax train {out}"], json=json)
 
 
 def option_lines(options: "Options") -> Iterator[str]:

@@ -46,6 +46,12 @@ def print_json(values: Any) -> None:
     typer.echo(to_json(values))
 
 
+def print_result(values: Any, lines: Iterable[str], *, json: bool) -> None:
+    """The result of a verb as one JSON object, or for people."""
+    for line in [to_json(values)] if json else lines:
+        typer.echo(line)
+
+
 def to_json(values: Any) -> str:
     """Strict JSON; dates and times are ISO 8601 text.
 
@@ -55,12 +61,6 @@ def to_json(values: Any) -> str:
         '["2024-02-29", "tea", 7]'
     """
     return json.dumps(values, ensure_ascii=False, allow_nan=False, default=methodcaller("isoformat"))
-
-
-def print_lines(lines: Iterable[str]) -> None:
-    """The output of a verb for people."""
-    for line in lines:
-        typer.echo(line)
 
 
 def fact_lines(facts: Mapping[str, Any]) -> Iterator[str]:
@@ -113,11 +113,7 @@ def read_config(
 
 
 def table(values: dict[str, Any], section: str) -> dict[str, Any]:
-    """A table of a config, made where it is absent.
-
-    Raises:
-        UsageError: it is something else.
-    """
+    """A table of a config, made where it is absent."""
     found = values.setdefault(section, {})
     if not isinstance(found, dict):
         raise UsageError(f"{section!r} in the config must be a table, got {found!r}.")
@@ -130,11 +126,7 @@ def parse_columns(entries: Sequence[str] | None) -> list[str]:
 
 
 def parse_kinds(kinds: Sequence[str]) -> dict[str, str]:
-    """``["age=number"]`` as a mapping.
-
-    Raises:
-        UsageError: an entry without ``=``.
-    """
+    """``["age=number"]`` as a mapping."""
     parsed = {}
     for entry in kinds:
         column, equals, kind = entry.rpartition("=")
@@ -145,11 +137,7 @@ def parse_kinds(kinds: Sequence[str]) -> dict[str, str]:
 
 
 def parse_seconds(text: str) -> float:
-    """``"90"``, ``"60s"``, ``"5m"`` or ``"2h"`` in seconds.
-
-    Raises:
-        UsageError: anything else.
-    """
+    """``"90"``, ``"60s"``, ``"5m"`` or ``"2h"`` in seconds."""
     number = text.rstrip("smh")
     try:
         seconds = float(number) * {"": 1, "s": 1, "m": 60, "h": 3600}[text[len(number) :]]

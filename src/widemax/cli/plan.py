@@ -4,7 +4,7 @@ from typing import Annotated, Any
 
 import typer
 
-from widemax.cli.options import Json, print_json, print_lines
+from widemax.cli.options import Json, print_result
 from widemax.errors import UsageError
 
 
@@ -29,10 +29,7 @@ def command(
     from widemax.planner import plan
 
     result = plan(**sizes)
-    if json:
-        print_json(result.to_dict())
-    else:
-        print_lines(result.lines())
+    print_result(result.to_dict(), result.lines(), json=json)
 
 
 def sizes_of(path: str, dim: int | None) -> dict[str, Any]:
@@ -42,10 +39,10 @@ def sizes_of(path: str, dim: int | None) -> dict[str, Any]:
     from widemax.artifact import build_encoder
     from widemax.config import Config
     from widemax.data import Dataset, LabelCounter, infer_schema, resolve
-    from widemax.training.defaults import complete_encoder, decide_batch_size
+    from widemax.training.defaults import complete_encoder, head_sizes
 
     config = Config.load(Path(path))
-    data, train = config.data, config.train
+    data = config.data
     sources = resolve(data.train)
     schema = infer_schema(
         sources, inputs=data.input, target=data.target, kinds=data.kinds, format=data.format
@@ -56,14 +53,5 @@ def sizes_of(path: str, dim: int | None) -> dict[str, Any]:
         counter.update(chunk.labels)
         num_rows += len(chunk)
     vocabulary, encoder = counter.finish(), build_encoder(complete_encoder(config, schema), schema)
-    return {
-        "num_classes": len(vocabulary),
-        "dim": dim or encoder.dim,
-        "batch_size": decide_batch_size(train.batch_size, num_rows),
-        "num_rows": num_rows,
-        "num_sampled": config.head.options.get("num_sampled"),
-        "num_labels_per_row": float(vocabulary.counts.sum()) / num_rows,
-        "optimizer": encoder.optimizer if train.optimizer == "auto" else train.optimizer,
-        "epochs": train.epochs,
-        "time_limit_s": train.time_limit_s,
-    }
+    sizes = head_sizes(config, vocabulary, encoder=encoder, num_rows=num_rows)
+    return sizes | {"dim": dim or encoder.dim}

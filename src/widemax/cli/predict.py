@@ -124,11 +124,7 @@ def stdin_lines() -> Iterator[list[tuple[int, bytes]]]:
 
 
 def parse_rows(model: "Model", lines: Iterable[tuple[int, bytes]]) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Line numbers with rows: JSON objects, or bare text where the model's one input is text.
-
-    Raises:
-        BadRowError: a line is neither.
-    """
+    """Line numbers with rows: JSON objects, or bare text where the model's one input is text."""
     from widemax.data.formats.jsonl import parse_object
     from widemax.data.formats.text import undecodable
 
@@ -136,16 +132,18 @@ def parse_rows(model: "Model", lines: Iterable[tuple[int, bytes]]) -> Iterator[t
     takes_text = len(columns) == 1 and columns[0].kind == "text"
     for number, line in lines:
         text = line.removeprefix(BYTE_ORDER_MARK if number == 1 else b"").rstrip(b"\r")
+        reason = None
         if text.lstrip().startswith(b"{"):
-            row, reason = parse_object(text)
+            try:
+                yield number, parse_object(text)
+            except ValueError as error:
+                reason = str(error)
         elif takes_text:
-            reason = undecodable(text) or ""
-            row = {} if reason else {columns[0].name: text.decode()}
+            reason = undecodable(text)
+            if not reason:
+                yield number, {columns[0].name: text.decode()}
         elif text.strip():
             names = ", ".join(column.name for column in columns)
-            row, reason = {}, f"give one JSON object a line with the columns {names}"
-        else:
-            continue
+            reason = f"give one JSON object a line with the columns {names}"
         if reason:
             raise BadRowError(f"stdin:{number}: {reason}.")
-        yield number, row

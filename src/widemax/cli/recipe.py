@@ -1,11 +1,12 @@
 """``widemax recipe``: complete systems on real data, the known result beside the obtained one."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from widemax.cli.options import Json, print_json, print_lines
+from widemax.cli.options import Json, print_result
 
 if TYPE_CHECKING:
     from widemax.recipes import RecipeResult
@@ -36,18 +37,13 @@ def list_recipes(json: Json = False) -> None:
         }
         for name, recipe in ((name, recipes[name]) for name in recipes)
     ]
-    if json:
-        print_json({"recipes": entries})
-        return
     width = max(map(len, recipes))
-    for name in recipes:
-        recipe = recipes[name]
-        print_lines(
-            [
-                f"{name:<{width}}  {recipe.title}",
-                f"{'':<{width}}  data: {', '.join(recipe.data) or 'none'}; full run: {recipe.full_time}",
-            ]
-        )
+    lines = (
+        f"{entry['name']:<{width}}  {entry['title']}\n"
+        f"{'':<{width}}  data: {', '.join(entry['data']) or 'none'}; full run: {entry['full_time']}"
+        for entry in entries
+    )
+    print_result({"recipes": entries}, lines, json=json)
 
 
 @app.command("run")
@@ -68,29 +64,24 @@ def run(
 
     folder = out or Path(f"recipe-{name}")
     outcome = run_recipe(name, folder=folder, quick=quick, seed=seed, overwrite=overwrite)
-    if json:
-        print_json({"folder": str(folder), **outcome.facts})
-    else:
-        show(outcome)
+    print_result({"folder": str(folder), **outcome.facts}, lines_of(outcome), json=json)
 
 
-def show(outcome: "RecipeResult") -> None:
+def lines_of(outcome: "RecipeResult") -> Iterator[str]:
     """The known results beside the obtained ones, and where the pictures are."""
     facts, lines = outcome.facts, outcome.facts["lines"]
     widths = {key: max(len(line[key]) for line in lines) for key in ("what", "known")}
-    print_lines([outcome.recipe.title, ""])
-    print_lines(
-        f"{line['what']:<{widths['what']}}  known {line['known']:<{widths['known']}}  "
-        f"obtained {line['obtained']}{'' if line['reached'] else '  NOT REACHED'}"
-        for line in lines
-    )
-    print_lines(["", *(f"- {finding}" for finding in facts["findings"]), ""])
+    yield f"{outcome.recipe.title}\n"
+    for line in lines:
+        yield (
+            f"{line['what']:<{widths['what']}}  known {line['known']:<{widths['known']}}  "
+            f"obtained {line['obtained']}{'' if line['reached'] else '  NOT REACHED'}"
+        )
+    yield from ["", *(f"- {finding}" for finding in facts["findings"]), ""]
     reached = sum(line["reached"] for line in lines)
-    print_lines(
-        [
-            f"{reached} of {len(lines)} known results reached{' in a quick run' if facts['quick'] else ''}, "
-            f"{facts['seconds']:.1f} s, seed {facts['seed']}",
-            f"pictures: {', '.join(picture['file'] for picture in facts['pictures'])}",
-            f"report: {outcome.folder / 'report.html'}",
-        ]
+    yield (
+        f"{reached} of {len(lines)} known results reached{' in a quick run' if facts['quick'] else ''}, "
+        f"{facts['seconds']:.1f} s, seed {facts['seed']}"
     )
+    yield f"pictures: {', '.join(picture['file'] for picture in facts['pictures'])}"
+    yield f"report: {outcome.folder / 'report.html'}"

@@ -14,8 +14,7 @@ from widemax.cli.options import (
     Set,
     Target,
     parse_seconds,
-    print_json,
-    print_lines,
+    print_result,
     read_config,
 )
 
@@ -79,19 +78,12 @@ def finish(outcome: "Outcome", *, json: bool) -> None:
         "interrupted": outcome.interrupted,
         "metrics": outcome.metrics,
     }
-    if json:
-        print_json(summary)
-    else:
-        shown = "  ".join(
-            f"{name} {value:.4g}" for name, value in outcome.metrics.items() if value is not None
-        )
-        next_verb = "resume" if outcome.interrupted else "predict"
-        print_lines(
-            [
-                f"saved {outcome.run} after {outcome.steps} steps, {outcome.seconds:.1f} s",
-                *([f"held out: {shown}"] if shown else []),
-                f"next: widemax {next_verb} {outcome.run}{' DATA' if next_verb == 'predict' else ''}",
-            ]
-        )
+    shown = "  ".join(f"{name} {value:.4g}" for name, value in outcome.metrics.items() if value is not None)
+    lines = [
+        f"saved {outcome.run} after {outcome.steps} steps, {outcome.seconds:.1f} s",
+        *([f"held out: {shown}"] if shown else []),
+        f"next: widemax {f'resume {outcome.run}' if outcome.interrupted else f'predict {outcome.run} DATA'}",
+    ]
+    print_result(summary, lines, json=json)
     if outcome.interrupted:
         raise typer.Exit(INTERRUPTED)

@@ -1,6 +1,6 @@
 """``widemax verify``: every hash and shape of a run."""
 
-from widemax.cli.options import Json, Run, print_json, print_lines
+from widemax.cli.options import Json, Run, print_result
 
 
 def command(run: Run, json: Json = False) -> None:
@@ -21,12 +21,8 @@ def command(run: Run, json: Json = False) -> None:
         "dim": model.head.dim,
         "checkpoints": checkpoints,
     }
-    if json:
-        print_json(facts)
-    else:
-        print_lines(
-            [
-                f"{run} is whole: {facts['files']} files, {facts['bytes'] / 1e6:.1f} MB, "
-                f"{model.head.num_classes:,} classes × {model.head.dim}, {len(checkpoints)} checkpoints"
-            ]
-        )
+    line = (
+        f"{run} is whole: {facts['files']} files, {facts['bytes'] / 1e6:.1f} MB, "
+        f"{model.head.num_classes:,} classes × {model.head.dim}, {len(checkpoints)} checkpoints"
+    )
+    print_result(facts, [line], json=json)

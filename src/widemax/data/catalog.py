@@ -62,7 +62,7 @@ def at_hand(name: str) -> bool:
     return (
         data_set.bundled
         or _complete(data_set, cache_folder() / name)
-        or all((originals / file.name).is_file() for file in data_set.files)
+        or all((originals / file).is_file() for file in data_set.files)
     )
 
 
@@ -167,19 +167,19 @@ def _originals(data_set: PublicSet) -> Path:
     """The folder with the original files, each checked against its sha256."""
     root = os.environ.get("WIDEMAX_DATA")
     folder = Path(root or "$WIDEMAX_DATA") / data_set.name
-    for file in data_set.files:
-        path = folder / file.name
+    for name, wanted in data_set.files.items():
+        path = folder / name
         if not path.is_file():
-            wanted = "; ".join(f"{other.name} (sha256 {other.sha256})" for other in data_set.files)
+            files = "; ".join(f"{file} (sha256 {digest})" for file, digest in data_set.files.items())
             first = "" if root else "set the environment variable WIDEMAX_DATA to a folder, and "
             raise DataError(
                 f"the original files of {data_set.name!r} are not here; {first}put into {folder} from "
-                f"{data_set.url}: {wanted}."
+                f"{data_set.url}: {files}."
             )
         found = sha256(path)
-        if found != file.sha256:
+        if found != wanted:
             raise DataError(
-                f"{path} must have sha256 {file.sha256}, got {found}; fetch it again from {data_set.url}."
+                f"{path} must have sha256 {wanted}, got {found}; fetch it again from {data_set.url}."
             )
     return folder
 

@@ -104,7 +104,8 @@ def _column_report(name: str, kind: str, missing: int, arrays: list[Any]) -> Col
         num_distinct = len(np.unique(np.concatenate([_column_keys(array) for array in arrays])))
     enough = len(values) >= _ENOUGH_ROWS
     single = kind == "category" or (kind == "text" and not pc.any(pc.match_substring(values, " ")).as_py())
-    whole = kind == "number" and _is_counter(values)
+    # A row number: numbers that rise by one.
+    whole = kind == "number" and len(values) > 1 and bool((np.diff(values.to_numpy()) == 1).all())
     return ColumnReport(
         name,
         kind,
@@ -112,12 +113,6 @@ def _column_report(name: str, kind: str, missing: int, arrays: list[Any]) -> Col
         constant=enough and num_distinct == 1,
         id_like=enough and num_distinct == len(values) and (single or whole),
     )
-
-
-def _is_counter(values: Any) -> bool:
-    """Whether the numbers are whole and rise by one: a row number."""
-    floats = values.to_numpy()
-    return bool(len(floats) > 1 and (np.diff(floats) == 1).all())
 
 
 def _warnings(

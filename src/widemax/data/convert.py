@@ -168,7 +168,9 @@ def _number(values: Any, **_: Any) -> Converted:
         int(row): f"must be a number, got {values[row].as_py()!r} (or give the column the kind category)"
         for row in np.flatnonzero(unread_B)
     }
-    return floats, reasons | _not_finite(floats)
+    infinite_B = ~_finite(floats) & ~_nulls(floats)
+    reasons |= {int(row): f"must be finite, got {floats[row].as_py()}" for row in np.flatnonzero(infinite_B)}
+    return floats, reasons
 
 
 def _ids(values: Any, *, item: str | None, **_: Any) -> Converted:
@@ -315,11 +317,6 @@ def _nulls(values: Any) -> np.ndarray:
 
 def _finite(floats: Any) -> np.ndarray:
     return np.asarray(np.isfinite(pc.fill_null(floats, math.nan).to_numpy(zero_copy_only=False)))
-
-
-def _not_finite(floats: Any) -> Reasons:
-    wrong_B = ~_finite(floats) & ~_nulls(floats)
-    return {int(row): f"must be finite, got {floats[row].as_py()}" for row in np.flatnonzero(wrong_B)}
 
 
 CONVERTERS: Mapping[str, Callable[..., Converted]] = {

@@ -4,6 +4,7 @@ Letters: B rows, P labels of all rows, C classes.
 """
 
 from collections.abc import Iterable
+from functools import cached_property
 from typing import Any, Self
 
 import numpy as np
@@ -92,7 +93,6 @@ class LabelVocabulary:
     def __init__(self, labels: Any, counts: np.ndarray) -> None:
         self.labels = labels
         self.counts = counts
-        self._lookup: tuple[np.ndarray, np.ndarray] | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -121,7 +121,7 @@ class LabelVocabulary:
             raise LabelError(
                 f"labels must be of type {self.labels.type} as in training, got {labels.type}: {error}"
             ) from error
-        keys_C, class_ids_C = self._sorted_keys()
+        keys_C, class_ids_C = self._sorted_keys
         keys_B = label_keys(labels)
         positions_B = np.searchsorted(keys_C, keys_B)
         found_B = np.full(len(labels), -1, np.int64)
@@ -182,15 +182,12 @@ class LabelVocabulary:
             raise DataError("every label of a label table must be there once; the file is damaged.")
         return cls(labels, table["count"].to_numpy().astype(np.int64))
 
+    @cached_property
     def _sorted_keys(self) -> tuple[np.ndarray, np.ndarray]:
-        if self._lookup is None:
-            parts = [
-                label_keys(self.labels[at : at + KEYS_AT_ONCE]) for at in range(0, len(self), KEYS_AT_ONCE)
-            ]
-            keys_C = np.concatenate(parts)
-            class_ids_C = np.argsort(keys_C, kind="stable")
-            self._lookup = keys_C[class_ids_C], class_ids_C
-        return self._lookup
+        starts = range(0, len(self), KEYS_AT_ONCE)
+        keys_C = np.concatenate([label_keys(self.labels[at : at + KEYS_AT_ONCE]) for at in starts])
+        class_ids_C = np.argsort(keys_C, kind="stable")
+        return keys_C[class_ids_C], class_ids_C
 
 
 def distinct(labels: Any) -> tuple[Any, np.ndarray]:

@@ -60,7 +60,7 @@ class Schema:
 
     def to_dict(self) -> dict[str, Any]:
         """The schema in types that JSON has."""
-        return asdict(self) | {"inputs": [asdict(column) for column in self.inputs]}
+        return asdict(self)
 
     @classmethod
     def from_dict(cls, fields: Mapping[str, Any]) -> Self:

@@ -1,6 +1,7 @@
 """The type of the target, decided over all training rows, so that labels come back as they were given."""
 
 from collections.abc import Iterable
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -47,14 +48,11 @@ def common_type(arrays: Iterable[tuple[Any, bool]]) -> tuple[str, bool]:
             labels = ragged(labels)[1]
         chunk = _spelled_type(labels) if untyped and is_string(labels.type) else _natural_type(labels.type)
         if labels.null_count < len(labels):
-            found = chunk if found in (None, chunk) else _wider({found, chunk})
+            wider = "double" if {found, chunk} == {"int64", "double"} else "large_string"
+            found = chunk if found in (None, chunk) else wider
     if found is None:
         raise DataError("the target has no value in any row; name a column that holds the labels.")
     return found, several
-
-
-def _wider(types: set[str | None]) -> str:
-    return "double" if types == {"int64", "double"} else "large_string"
 
 
 def _natural_type(kind: pa.DataType) -> str:
@@ -77,17 +75,11 @@ def _natural_type(kind: pa.DataType) -> str:
 
 def _spelled_type(texts: Any) -> str:
     for name, pattern in _SPELLINGS.items():
-        if pc.all(pc.match_substring_regex(texts, pattern)).as_py() and _castable(texts, name):
-            return name
+        if pc.all(pc.match_substring_regex(texts, pattern)).as_py():
+            with suppress(pa.ArrowInvalid):
+                texts.cast(pa.type_for_alias(name))
+                return name
     return "large_string"
-
-
-def _castable(texts: Any, name: str) -> bool:
-    try:
-        texts.cast(pa.type_for_alias(name))
-    except pa.ArrowInvalid:
-        return False
-    return True
 
 
 def convert_labels(values: Any, *, type_name: str, several: bool) -> tuple[Any, Reasons]:
@@ -130,10 +122,8 @@ def _missing(labels: Any) -> np.ndarray:
 
 
 def _cast(labels: Any, wanted: pa.DataType) -> Any:
-    try:
+    with suppress(pa.ArrowInvalid, pa.ArrowNotImplementedError):
         return labels.cast(wanted)
-    except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
-        pass
     one_by_one = []
     for label in labels:
         try:

@@ -125,6 +125,7 @@ class ImageEncoder(Encoder):
 
     @property
     def operations(self) -> int:
+        """Multiplications of a row in `forward`."""
         num_pixels = int(self.shape_3[0] * self.shape_3[1])
         filters = enumerate(self.filters)  # each block halves height and width
         convolutions = sum(int(weight.numel()) * num_pixels >> 2 * block for block, weight in filters)

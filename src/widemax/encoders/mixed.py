@@ -103,6 +103,7 @@ class MixedEncoder(Encoder):
 
     @property
     def operations(self) -> int:
+        """Multiplications of a row in `forward`."""
         return sum(part.operations for _, part in self._parts())
 
     def featurize(self, columns: Mapping[str, pa.Array]) -> Features:

@@ -80,6 +80,7 @@ class TableEncoder(Encoder):
 
     @property
     def operations(self) -> int:
+        """Multiplications of a row in `forward`."""
         return sum(weight.numel() for weight in self.mlp.parameters())
 
     def featurize(self, columns: Mapping[str, pa.Array]) -> Features:

@@ -4,7 +4,6 @@ Shapes: B rows, C classes, D hidden, P labels, k classes of the shortlist, J clu
 one cluster.
 """
 
-import math
 from collections.abc import Sequence
 from typing import Annotated, Literal, final
 
@@ -41,8 +40,6 @@ class AdaptiveHead(NormalizedHead):
     Args:
         num_classes: C, or ``Classes`` with their counts, which clusters follow. Without, class ids go from
             frequent to rare, by Zipf's law.
-        dim: D, the length of a hidden vector.
-        loss: "cross_entropy", the only one.
         cutoffs: how many of the most frequent classes stand before each cluster, ascending; "auto" takes
             those of least expected cost.
         div_value: how many times narrower each cluster is than the one before.
@@ -97,10 +94,10 @@ class AdaptiveHead(NormalizedHead):
         self.register_buffer("place_of_class", class_of_place_C.argsort())
         sizes = [end - start for start, end in zip(starts, ends, strict=True)]
         narrow = [max(1, int(dim // div_value ** (cluster + 1))) for cluster in range(len(cutoffs))]
-        self.weight = _normal(sizes[0] + len(cutoffs), dim)
+        self.weight = self.normal(sizes[0] + len(cutoffs), dim)
         self.bias = nn.Parameter(torch.zeros(len(self.weight))) if bias else None
-        self.tail_projections = nn.ParameterList(_normal(each, dim) for each in narrow)
-        self.tail_weights = nn.ParameterList(map(_normal, sizes[1:], narrow))
+        self.tail_projections = nn.ParameterList(self.normal(each, dim) for each in narrow)
+        self.tail_weights = nn.ParameterList(map(self.normal, sizes[1:], narrow))
         biases = [nn.Parameter(torch.zeros(size)) for size in sizes[1:]]
         self.tail_biases = nn.ParameterList(biases) if tail_bias else None
         if classes.counts is not None:
@@ -166,8 +163,3 @@ class AdaptiveHead(NormalizedHead):
         self, hidden_QD: Tensor, relative_Q: Tensor, cluster: int, temperature: Temperature
     ) -> Tensor:
         return linear_cross_entropy(*self._tail(hidden_QD, cluster, temperature), relative_Q)
-
-
-def _normal(num_rows: int, dim: int) -> nn.Parameter:
-    """A weight of variance 1 / dim."""
-    return nn.Parameter(torch.randn(num_rows, dim) / math.sqrt(dim))

@@ -1,4 +1,7 @@
-"""What every head answers, and the registry of heads. Shapes: B rows, D hidden, C classes, N asked."""
+"""What every head answers, and the registry of heads.
+
+Shapes: B rows, D hidden, C classes, N asked, P labels.
+"""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
@@ -10,15 +13,17 @@ from torch import Tensor, nn
 
 from widemax.classes import MOVED, Classes
 from widemax.heads.answers import Answers, TopK
-from widemax.heads.labels import Labels, SeveralLabels
-from widemax.kernels import topk_by_id
-from widemax.losses.base import Reduction
+from widemax.heads.labels import Labels, SeveralLabels, label_pairs
+from widemax.kernels import Pairs, topk_by_id
+from widemax.losses.base import Reduction, check_labels, reduce_loss
 from widemax.numerics import log_sigmoid
 from widemax.numerics.arrays import widened_tensor
+from widemax.options import checked
 from widemax.registry import Described, Registry
 
 Normalizer = Literal["softmax", "sigmoid"]
-Dim = Annotated[int, Field(ge=1)]
+AtLeast1 = Annotated[int, Field(ge=1)]
+Dim = AtLeast1
 """D, the length of a hidden vector."""
 
 
@@ -28,6 +33,12 @@ class Head(Described, nn.Module, ABC):
     The buffer ``calibration_temperature`` (1 until fitted) divides the logits of every answer, never those
     of the loss.
 
+    Building a head leaves torch's global randomness as it is. The state that it is in decides the first
+    weights and the randomness of training: after the same ``torch.manual_seed`` they are the same, and two
+    heads built one right after the other are alike.
+
+    A member states its row losses, or all of ``forward``, and its answers; the rest follows.
+
     Args:
         num_classes: C.
         dim: D, the length of a hidden vector.
@@ -36,7 +47,7 @@ class Head(Described, nn.Module, ABC):
         has_weight_rows: whether it is a :class:`~widemax.heads.LinearHead`, with one weight row a class.
         training_options: the options that training chooses for a softmax where a config names none.
         normalizer: what makes logits probabilities: "softmax" over all classes, or a "sigmoid" a class.
-        generator: the randomness of training.
+        generator: the randomness of the first weights, then of training.
     """
 
     has_weight_rows: ClassVar[bool] = False
@@ -50,7 +61,7 @@ class Head(Described, nn.Module, ABC):
         self.dim = dim
         self.register_buffer("calibration_temperature", torch.ones(()))
         self.generator = torch.Generator(device="cpu")
-        self.seed(int(torch.randint(2**62, (), device="cpu")))
+        self.seed(_drawn_seed(torch.default_generator.clone_state()))
 
     def extra_repr(self) -> str:
         return ", ".join([f"{self.num_classes} classes", f"dim {self.dim}", *self.described_options()])
@@ -67,7 +78,13 @@ class Head(Described, nn.Module, ABC):
         """The inverse of :meth:`training_state`."""
         self.generator.set_state(state["generator"])
 
-    @abstractmethod
+    def normal(self, *shape: int, std: float | None = None) -> nn.Parameter:
+        """A parameter drawn from the head's generator; without ``std`` of variance 1 / its last axis."""
+        weight, generator = torch.empty(shape), self.generator
+        if weight.device.type not in ("cpu", "meta"):
+            generator = torch.Generator(weight.device).manual_seed(_drawn_seed(generator))
+        return nn.Parameter(weight.normal_(std=std or shape[-1] ** -0.5, generator=generator))
+
     def forward(
         self,
         hidden: Tensor,
@@ -92,6 +109,12 @@ class Head(Described, nn.Module, ABC):
             ShapeError: not one label, or list of labels, a row; labels that are no whole numbers; not one
                 weight a row.
         """
+        loss_B = self.row_losses(hidden, labels)
+        return reduce_loss(loss_B, sample_weight=sample_weight, reduction=reduction)
+
+    @abstractmethod
+    def row_losses(self, hidden: Tensor, labels: Labels) -> Tensor:
+        """[B] training losses in nats, in float32 at least."""
 
     @abstractmethod
     def logits(self, hidden: Tensor, class_ids: Tensor | None = None) -> Tensor:
@@ -109,8 +132,9 @@ class Head(Described, nn.Module, ABC):
     def log_probs(self, hidden: Tensor, class_ids: Tensor) -> Tensor:
         """Log-probabilities in nats of ``class_ids``, [N] or [B, N] as in :meth:`logits`."""
 
-    @abstractmethod
-    def topk(self, hidden: Tensor, k: int, *, exclude: SeveralLabels | None = None) -> TopK:
+    @checked
+    @torch.no_grad()
+    def topk(self, hidden: Tensor, k: AtLeast1, *, exclude: SeveralLabels | None = None) -> TopK:
         """The k best classes of each row (all classes if k is larger), equal logits by ascending class id.
 
         Args:
@@ -118,11 +142,24 @@ class Head(Described, nn.Module, ABC):
             k: how many classes.
             exclude: classes of each row that may not be ranked; ids below 0 are passed over. Probabilities
                 are still taken among all classes.
+
+        Raises:
+            LabelError: an excluded id of C or more.
+            OptionError: a k that is no whole number of at least 1.
         """
+        k = min(k, self.num_classes)
+        if exclude is None and torch.compiler.is_compiling():
+            return self._traced_topk(hidden, k)
+        return self.best_classes(hidden, k, exclude)
 
     @abstractmethod
+    def best_classes(self, hidden: Tensor, k: int, exclude: SeveralLabels | None) -> TopK:
+        """What :meth:`topk` answers, for a k of at most C."""
+
+    @checked
+    @torch.no_grad()
     def answer(
-        self, hidden: Tensor, labels: Labels, *, k: int, exclude: SeveralLabels | None = None
+        self, hidden: Tensor, labels: Labels, *, k: AtLeast1, exclude: SeveralLabels | None = None
     ) -> Answers:
         """Top k, log-partition, and every label's logit, log-probability and rank, in one pass.
 
@@ -131,17 +168,32 @@ class Head(Described, nn.Module, ABC):
             labels: [B] class ids or several a row; −1 stands for a class never seen in training.
             k: how many classes to list.
             exclude: as in :meth:`topk`; a label of the row is ranked even if it is excluded.
+
+        Raises:
+            LabelError: a label outside [−1, C), or an excluded id of C or more.
+            OptionError: a k that is no whole number of at least 1.
         """
+        pairs = label_pairs(labels, hidden)
+        check_labels(pairs.ids_P, self.num_classes, rows=pairs.rows_P, ignore_index=-1)
+        return self.answers_about(hidden, pairs, min(k, self.num_classes), exclude)
+
+    @abstractmethod
+    def answers_about(self, hidden: Tensor, labels: Pairs, k: int, exclude: SeveralLabels | None) -> Answers:
+        """What :meth:`answer` answers, for a k of at most C."""
 
     def _traced_topk(self, hidden: Tensor, k: int) -> TopK:
         """Top k without a step that depends on values, for torch.compile and torch.export."""
         logits_BC = self.logits(hidden)
-        logits_BK, ids_BK = topk_by_id(logits_BC, min(k, self.num_classes))
+        logits_BK, ids_BK = topk_by_id(logits_BC, k)
         logits_BK = widened_tensor(logits_BK)
         if self.normalizer == "sigmoid":
             return TopK(ids_BK, logits_BK, log_sigmoid(logits_BK))
         log_partition_B1 = widened_tensor(logits_BC).logsumexp(1, keepdim=True)
         return TopK(ids_BK, logits_BK, logits_BK - log_partition_B1)
+
+
+def _drawn_seed(generator: torch.Generator) -> int:
+    return int(torch.randint(2**62, (), device="cpu", generator=generator))
 
 
 heads: Registry[type[Head]] = Registry(

@@ -23,10 +23,6 @@ def best_cutoffs(class_counts: FloatArray, dim: int) -> tuple[int, ...]:
     D k + Σ_i (D + D p_i k_i + overhead) multiply-adds: the shortlist, a logit for each cluster, the classes
     of a cluster as often as they are asked for, and a constant that makes small clusters not worth a call.
 
-    Args:
-        class_counts: [C] how often each class occurs, descending.
-        dim: D, the length of a hidden vector.
-
     Returns:
         The first class of each cluster; none where one softmax over all classes is cheapest.
 

@@ -27,17 +27,8 @@ def answer_rows(
 ) -> Answers:
     """Top k, label log-probabilities and label ranks from all log-probabilities, some rows at a time.
 
-    Args:
-        log_probs_of: [b, D] hidden vectors to the [b, C] log-probabilities of all classes, which are altered.
-        hidden: [B, D] hidden vectors.
-        labels: (row, class) pairs whose log-probability and rank are wanted; class −1 stands for an unknown
-            label.
-        excluded: (row, class) pairs that take no part in top k and ranks.
-        k: how many classes to keep, at most C.
-        rows_at_once: b.
-
-    Returns:
-        The answers, with log-probabilities as logits and a log-partition of 0.
+    Logits are log-probabilities, and the log-partition is 0. ``log_probs_of`` maps [b, D] hidden vectors to
+    [b, C] log-probabilities, which are altered; class −1 stands for an unknown label.
 
     Example:
         >>> label, nothing = Pairs(torch.tensor([0]), torch.tensor([0])), Pairs(*torch.arange(0).expand(2, 0))

@@ -16,7 +16,7 @@ from widemax.heads.labels import Labels, target_shares, training_pairs
 from widemax.heads.linear import LinearHead
 from widemax.heads.scores import Score
 from widemax.kernels import Pairs, SkippedTiles, budget
-from widemax.losses import binary_cross_entropy, cross_entropy, losses, reduce_loss
+from widemax.losses import binary_cross_entropy, cross_entropy, losses
 from widemax.losses.base import Reduction
 from widemax.numerics.arrays import widened_tensor
 from widemax.registry import Spec
@@ -39,15 +39,9 @@ class ExactHead(LinearHead):
     gradient has no noise, and it takes every loss. Beyond that take "sampled".
 
     Args:
-        num_classes: C, or ``Classes`` with their counts.
-        dim: D, the length of a hidden vector.
-        weight: [C, D] a parameter to share, such as an embedding's; a new one without.
         loss: the name of a loss, a table with its kind and options, or a function such as those of
             ``widemax.losses``, which declares with ``@losses.declare`` what it takes and answers.
-        temperature: divides the logits.
         label_smoothing: ε, the part of the target spread evenly over all classes; loss "cross_entropy" only.
-        bias: whether classes have biases.
-        score: how hidden vectors and class weights are compared: "dot", "cosine", or one with a margin.
         skip_mass: the most probability that a row's gradient may lose, in exchange for time: tiles of classes
             that hold less of every row are left out of the gradient, never of the loss. 0 computes all. Loss
             "cross_entropy" only; ``skipped`` says how much the last step left out.
@@ -132,23 +126,24 @@ class ExactHead(LinearHead):
                 reduction=reduction,
                 skipped=self.skipped,
             )
-        loss_B = self._by_chunks(hidden, labels)
-        return reduce_loss(loss_B, sample_weight=sample_weight, reduction=reduction)
+        return super().forward(hidden, labels, sample_weight=sample_weight, reduction=reduction)
 
-    def _by_chunks(self, hidden_BD: Tensor, labels: Labels) -> Tensor:
+    def row_losses(self, hidden: Tensor, labels: Labels) -> Tensor:
         """[B] losses from the logits of a few rows at a time, computed again in the backward pass."""
-        pairs = training_pairs(labels, hidden_BD, self.num_classes)
+        if self.is_wide:
+            return self.forward(hidden, labels, reduction="none")
+        pairs = training_pairs(labels, hidden, self.num_classes)
         weight_CD = self.score.scaled(self.weight)
-        shifts_P = margin_shifts(hidden_BD, self.weight, pairs, self.score) if self.score.has_margin else None
+        shifts_P = margin_shifts(hidden, self.weight, pairs, self.score) if self.score.has_margin else None
         size = max(1, budget.CHUNK_ELEMENTS // self.num_classes)
         if torch.compiler.is_compiling():
-            size = max(1, len(hidden_BD))
+            size = max(1, len(hidden))
         parts = []
-        for start in range(0, max(len(hidden_BD), 1), size):
-            chunk_bD = self.score.scaled(hidden_BD[start : start + size])
+        for start in range(0, max(len(hidden), 1), size):
+            chunk_bD = self.score.scaled(hidden[start : start + size])
             where, chunk_pairs = pairs.of_rows(start, start + size)
             chunk = chunk_bD, weight_CD, chunk_pairs, None if shifts_P is None else shifts_P[where]
-            if len(hidden_BD) <= size:
+            if len(hidden) <= size:
                 return self._chunk_loss(*chunk, isinstance(labels, Tensor))
             parts.append(
                 checkpoint(self._chunk_loss, *chunk, isinstance(labels, Tensor), use_reentrant=False)

@@ -64,11 +64,7 @@ Labels: TypeAlias = Tensor | SeveralLabels
 
 
 def label_pairs(labels: Labels, hidden: Tensor) -> Pairs:
-    """The labels of the rows of ``hidden`` as (row, class) pairs on its device.
-
-    Raises:
-        ShapeError: not one label, or list of labels, a row; or labels that are no whole numbers.
-    """
+    """The labels of the rows of ``hidden`` as (row, class) pairs on its device."""
     return Pairs.of(row_labels(labels, hidden))
 
 

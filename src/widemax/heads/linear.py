@@ -1,17 +1,15 @@
 """Heads with one weight row a class. Shapes: B rows, D hidden, C classes, K kept, N asked, P labels."""
 
-import math
-
 import torch
 from torch import Tensor, nn
 
 from widemax.classes import Classes
 from widemax.errors import ConfigError, ShapeError
 from widemax.heads.answers import Answers, TopK
-from widemax.heads.base import Dim, Head, Normalizer
+from widemax.heads.base import AtLeast1, Dim, Head, Normalizer
 from widemax.heads.dense import excluded_pairs
-from widemax.heads.labels import Labels, SeveralLabels, label_pairs, no_pairs
-from widemax.heads.resize import FollowsRows, NewRows, new_weight_rows, replace_rows
+from widemax.heads.labels import SeveralLabels, no_pairs
+from widemax.heads.resize import FollowsRows, NewRows, replace_rows
 from widemax.heads.scores import Score, build_score
 from widemax.kernels import Found, Pairs, stream_classes
 from widemax.losses import check_labels
@@ -59,8 +57,7 @@ class LinearHead(Head):
         self.temperature = temperature
         self.score = build_score(score)
         if weight is None:
-            weight = nn.Parameter(torch.empty(num_classes, dim))
-            nn.init.normal_(weight, std=1 / math.sqrt(dim))
+            weight = self.normal(num_classes, dim)
         elif weight.shape != (num_classes, dim):
             raise ShapeError(
                 f"weight must be [{num_classes}, {dim}], one row a class; got shape {tuple(weight.shape)}. "
@@ -93,26 +90,18 @@ class LinearHead(Head):
             return log_sigmoid(logits_BN)
         return logits_BN - self.log_partition(hidden)[:, None]
 
-    @torch.no_grad()
-    def topk(self, hidden: Tensor, k: int, *, exclude: SeveralLabels | None = None) -> TopK:
-        if exclude is None and torch.compiler.is_compiling():
-            return self._traced_topk(hidden, k)
+    def best_classes(self, hidden: Tensor, k: int, exclude: SeveralLabels | None) -> TopK:
         sums = self.normalizer == "softmax"
         return self._topk(self._stream(hidden, no_pairs(hidden.device), k=k, exclude=exclude, sums=sums))
 
-    @torch.no_grad()
-    def answer(
-        self, hidden: Tensor, labels: Labels, *, k: int, exclude: SeveralLabels | None = None
-    ) -> Answers:
-        pairs = label_pairs(labels, hidden)
-        check_labels(pairs.ids_P, self.num_classes, rows=pairs.rows_P, ignore_index=-1)
-        found = self._stream(hidden, pairs, k=k, exclude=exclude, sums=self.normalizer == "softmax")
+    def answers_about(self, hidden: Tensor, labels: Pairs, k: int, exclude: SeveralLabels | None) -> Answers:
+        found = self._stream(hidden, labels, k=k, exclude=exclude, sums=self.normalizer == "softmax")
         return Answers(
             self._topk(found),
             found.log_partition_B,
             (found.log_square_sum_B - 2 * found.log_partition_B).exp(),
             found.label_logits_P,
-            self._normalized(found.label_logits_P, found.log_partition_B[pairs.rows_P]),
+            self._normalized(found.label_logits_P, found.log_partition_B[labels.rows_P]),
             found.label_ranks_P,
         )
 
@@ -137,7 +126,7 @@ class LinearHead(Head):
     @torch.no_grad()
     def extend(
         self,
-        num_new: int,
+        num_new: AtLeast1,
         *,
         init: NewRows | Tensor = "normal",
         class_counts: Tensor | None = None,
@@ -155,6 +144,7 @@ class LinearHead(Head):
             optimizer: keeps its state of the old classes; pass the one that trains this head.
 
         Raises:
+            OptionError: ``num_new`` that is no whole number of at least 1.
             ShapeError: rows of another shape.
             ConfigError: class counts that the sampler needs are missing.
 
@@ -165,7 +155,7 @@ class LinearHead(Head):
             >>> head.logits(torch.ones(1, 2)).shape
             torch.Size([1, 5])
         """
-        new_rows = new_weight_rows(self.weight.data, num_new, init)
+        new_rows = self._new_rows(num_new, init)
         self._replace_classes(torch.arange(self.num_classes), new_rows, class_counts, optimizer)
 
     @torch.no_grad()
@@ -204,6 +194,18 @@ class LinearHead(Head):
         self._replace_classes(kept_rows, self.weight.data[:0], class_counts, optimizer)
         return kept_rows
 
+    def _new_rows(self, num_new: int, init: NewRows | Tensor) -> Tensor:
+        shape = num_new, self.dim
+        if isinstance(init, Tensor):
+            if init.shape != shape:
+                raise ShapeError(
+                    f"init must be [{num_new}, {self.dim}], one row a new class; got {tuple(init.shape)}."
+                )
+            return init.to(self.weight)
+        if init == "mean":
+            return self.weight.data.mean(0).expand(shape)
+        return self.weight.new_zeros(shape) if init == "zeros" else self.normal(*shape).to(self.weight)
+
     def _replace_classes(
         self,
         kept_rows: Tensor,
@@ -232,7 +234,6 @@ class LinearHead(Head):
         scaled_BD, bias_C = self._answering(hidden)
         excluded = excluded_pairs(exclude, hidden, labels, self.num_classes)
         weight_CD = self.score.scaled(self.weight)
-        k = min(k, self.num_classes)
         return stream_classes(scaled_BD, weight_CD, bias_C, labels, excluded, k=k, sums=sums)
 
     def _topk(self, found: Found) -> TopK:

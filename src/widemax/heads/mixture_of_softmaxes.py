@@ -3,7 +3,6 @@
 Shapes: B rows, K components, C classes, D hidden, N asked, P labels, Q = P·K labels of all components.
 """
 
-import math
 from typing import Annotated, final
 
 import torch
@@ -32,9 +31,6 @@ class MixtureOfSoftmaxesHead(NormalizedHead):
     costs K times "exact": try longer hidden vectors there first.
 
     Args:
-        num_classes: C, or ``Classes`` with their counts.
-        dim: D, the length of a hidden vector.
-        loss: "cross_entropy", the only one.
         num_components: K.
         bias: whether classes have biases, the same in every component.
 
@@ -60,13 +56,11 @@ class MixtureOfSoftmaxesHead(NormalizedHead):
         num_classes = classes.num
         super().__init__(num_classes, dim, loss=loss, classes_per_label=num_classes)
         self.num_components = num_components
-        self.weight = nn.Parameter(torch.empty(num_classes, dim))
+        self.weight = self.normal(num_classes, dim)
         self.bias = nn.Parameter(torch.zeros(num_classes)) if bias else None
-        self.mixture_weight = nn.Parameter(torch.empty(num_components, dim))
-        self.component_weight = nn.Parameter(torch.empty(num_components * dim, dim))
+        self.mixture_weight = self.normal(num_components, dim)
+        self.component_weight = self.normal(num_components * dim, dim)
         self.component_bias = nn.Parameter(torch.zeros(num_components * dim))
-        for weight in (self.weight, self.mixture_weight, self.component_weight):
-            nn.init.normal_(weight, std=1 / math.sqrt(dim))
         if self.bias is not None and classes.counts is not None:
             with torch.no_grad():
                 masses_C = classes.counts.double() + 1

@@ -13,10 +13,8 @@ from torch import Tensor
 from widemax.heads.answers import Answers, TopK
 from widemax.heads.base import Head
 from widemax.heads.dense import answer_rows, excluded_pairs
-from widemax.heads.labels import Labels, SeveralLabels, label_pairs, no_pairs, target_shares, training_pairs
+from widemax.heads.labels import Labels, SeveralLabels, no_pairs, target_shares, training_pairs
 from widemax.kernels import Pairs, budget
-from widemax.losses import check_labels, reduce_loss
-from widemax.losses.base import Reduction
 from widemax.numerics.arrays import widened_tensor
 
 # Labels looked up at a time: a label may need many rows of weights.
@@ -64,7 +62,7 @@ class NormalizedHead(Head):
     A member states the log-probabilities of some labels and those of all classes; the rest follows.
 
     Args:
-        num_classes: C.
+        num_classes: C, or ``Classes`` with their counts.
         dim: D, the length of a hidden vector.
         loss: "cross_entropy", the only one: exactly one class is right.
         classes_per_label: how many classes' worth of work the log-probability of one label takes; when all
@@ -89,11 +87,7 @@ class NormalizedHead(Head):
         """
 
     def searcher(self, k: int) -> Search | None:
-        """A search for the k best classes, where one is faster than computing all classes.
-
-        Args:
-            k: how many classes, at most C.
-        """
+        """A search for the k best classes, at most C, where one is faster than computing all classes."""
         return None
 
     @property
@@ -101,20 +95,13 @@ class NormalizedHead(Head):
         """Rows whose log-probabilities over all classes are held together."""
         return max(1, budget.HELD_ELEMENTS // self.num_classes)
 
-    def forward(
-        self,
-        hidden: Tensor,
-        labels: Labels,
-        *,
-        sample_weight: Tensor | None = None,
-        reduction: Reduction = "mean",
-    ) -> Tensor:
+    def row_losses(self, hidden: Tensor, labels: Labels) -> Tensor:
+        """[B] cross-entropy with a target that is uniform over a row's labels; 0 without labels."""
         pairs = training_pairs(labels, hidden, self.num_classes)
         log_probs_P = self.label_log_probs(hidden, pairs, 1.0)
-        # The target is uniform over a row's labels; without labels the loss is 0.
         shares_P = target_shares(pairs, len(hidden)).to(log_probs_P.dtype)
-        loss_B = log_probs_P.new_zeros(len(hidden)).index_add(0, pairs.rows_P, -shares_P * log_probs_P)
-        return reduce_loss(loss_B, sample_weight=sample_weight, reduction=reduction)
+        loss_B = log_probs_P.new_zeros(len(hidden))
+        return loss_B.index_add(0, pairs.rows_P, -shares_P * log_probs_P)
 
     def logits(self, hidden: Tensor, class_ids: Tensor | None = None) -> Tensor:
         temperature = self.calibration_temperature
@@ -147,14 +134,10 @@ class NormalizedHead(Head):
     def log_probs(self, hidden: Tensor, class_ids: Tensor) -> Tensor:
         return self.logits(hidden, class_ids)
 
-    @torch.no_grad()
-    def topk(self, hidden: Tensor, k: int, *, exclude: SeveralLabels | None = None) -> TopK:
-        if exclude is None and torch.compiler.is_compiling():
-            return self._traced_topk(hidden, k)
-        k = min(k, self.num_classes)
+    def best_classes(self, hidden: Tensor, k: int, exclude: SeveralLabels | None) -> TopK:
         search = self.searcher(k)
         if search is None:
-            return self._answer(hidden, no_pairs(hidden.device), k, exclude).topk
+            return self.answers_about(hidden, no_pairs(hidden.device), k, exclude).topk
         excluded = excluded_pairs(exclude, hidden, no_pairs(hidden.device), self.num_classes)
         starts = range(0, max(len(hidden), 1), SEARCHED_ROWS)
         parts = [
@@ -165,24 +148,14 @@ class NormalizedHead(Head):
         rest_R = (~found.is_proven_B).nonzero().squeeze(1)
         if len(rest_R):
             exclude_R = None if exclude is None else exclude.take(rest_R)
-            best = self._answer(hidden[rest_R], no_pairs(hidden.device), k, exclude_R).topk
+            best = self.answers_about(hidden[rest_R], no_pairs(hidden.device), k, exclude_R).topk
             found.class_ids[rest_R], found.log_probs[rest_R] = best.class_ids, best.log_probs
         return TopK(found.class_ids, found.log_probs, found.log_probs)
 
-    @torch.no_grad()
-    def answer(
-        self, hidden: Tensor, labels: Labels, *, k: int, exclude: SeveralLabels | None = None
-    ) -> Answers:
-        pairs = label_pairs(labels, hidden)
-        check_labels(pairs.ids_P, self.num_classes, rows=pairs.rows_P, ignore_index=-1)
-        return self._answer(hidden, pairs, k, exclude)
-
-    def _answer(self, hidden_BD: Tensor, labels: Pairs, k: int, exclude: SeveralLabels | None) -> Answers:
+    def answers_about(self, hidden: Tensor, labels: Pairs, k: int, exclude: SeveralLabels | None) -> Answers:
         return answer_rows(
             lambda hidden_bD: self.all_log_probs(hidden_bD, self.calibration_temperature),
-            hidden_BD,
-            labels,
-            excluded_pairs(exclude, hidden_BD, labels, self.num_classes),
-            k=min(k, self.num_classes),
+            *(hidden, labels, excluded_pairs(exclude, hidden, labels, self.num_classes)),
+            k=k,
             rows_at_once=self.rows_at_once,
         )

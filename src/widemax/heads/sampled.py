@@ -14,8 +14,6 @@ from widemax.heads.linear import LinearHead
 from widemax.heads.sampled_loss import Correction, sampled_sigmoid_loss, sampled_softmax_loss
 from widemax.heads.scores import Score
 from widemax.kernels import gather_rows, not_traced
-from widemax.losses import reduce_loss
-from widemax.losses.base import Reduction
 from widemax.registry import Spec
 from widemax.samplers import Query, Sampler, build_sampler
 
@@ -38,12 +36,8 @@ class SampledHead(LinearHead):
     Args:
         num_classes: C, or ``Classes`` with their counts: these set the first biases, and the sampler
             "frequency" needs them.
-        dim: D, the length of a hidden vector.
-        weight: [C, D] a parameter to share, such as an embedding's; a new one without.
         loss: "cross_entropy" for exactly one right class, "binary_cross_entropy" for any number.
         temperature: divides the logits, before any correction.
-        bias: whether classes have biases.
-        score: how hidden vectors and class weights are compared: "dot", "cosine", or one with a margin.
         num_sampled: draws a batch.
         sampler: a sampler, the name of one, or a table with its kind and options.
         correction: "none", "conditional", "importance" or "refined"; without one "conditional" for
@@ -97,37 +91,26 @@ class SampledHead(LinearHead):
         )
 
     @not_traced
-    def forward(
-        self,
-        hidden: Tensor,
-        labels: Labels,
-        *,
-        sample_weight: Tensor | None = None,
-        reduction: Reduction = "mean",
-    ) -> Tensor:
+    def row_losses(self, hidden: Tensor, labels: Labels) -> Tensor:
         pairs = training_pairs(labels, hidden, self.num_classes)
         if not len(hidden):
             # There is nothing to draw for, and some samplers follow the rows.
             loss_B = (hidden @ gather_rows(self.weight, pairs.ids_P, sparse=self.sparse).T).sum(1)
             if self.bias is not None:
                 loss_B = loss_B + gather_rows(self.bias, pairs.ids_P, sparse=self.sparse).sum()
-            return reduce_loss(loss_B, sample_weight=sample_weight, reduction=reduction)
+            return loss_B
         query = Query(self.score.scaled(hidden.detach()) / self.temperature, self.scored_rows)
         ids_P = pairs.ids_P.to(self.generator.device)
         candidates = self.sampler.draw(ids_P, self.num_sampled, generator=self.generator, query=query)
         sampled_loss = sampled_softmax_loss if self.normalizer == "softmax" else sampled_sigmoid_loss
-        loss_B = sampled_loss(
-            hidden,
-            self.weight,
-            labels,
-            candidates.to(hidden.device),
+        return sampled_loss(
+            *(hidden, self.weight, labels, candidates.to(hidden.device)),
             bias=self.bias,
             temperature=self.temperature,
             correction=self.correction,
             score=self.score,
             sparse=self.sparse,
         )
-        return reduce_loss(loss_B, sample_weight=sample_weight, reduction=reduction)
 
     def _follow_classes(self, num_classes: int, class_counts: Tensor | None) -> None:
         """A sampler of that many classes, which begins anew to learn what it learns."""

@@ -118,15 +118,8 @@ def sampled_sigmoid_loss(
       likelihood that a class is a label, given that it is label or candidate ("sampled logistic").
 
     Args:
-        hidden: [B, D] hidden vectors.
-        weight: [C, D] class weights.
-        labels: [B] class ids, or several a row.
-        candidates: one draw with its expected counts, for the labels in the order of ``labels``.
-        bias: [C] class biases.
-        temperature: divides the logits, before any correction.
-        correction: as above.
-        score: how hidden vectors and weights are compared, with a margin perhaps.
-        sparse: whether the gradients of weight and bias are sparse, over the rows used.
+        hidden, weight, labels, candidates, bias, temperature, correction, score, sparse: as in
+            :func:`sampled_softmax_loss`.
 
     Returns:
         [B] losses in nats, in float32 at least.

@@ -3,12 +3,11 @@
 Shapes: B rows, b rows of one chunk, C classes, K centers a class, D hidden, P labels.
 """
 
-import math
 from typing import Annotated, final
 
 import torch
 from pydantic import Field
-from torch import Tensor, nn
+from torch import Tensor
 
 from widemax.classes import Classes
 from widemax.errors import ConfigError
@@ -34,9 +33,6 @@ class SubCenterHead(NormalizedHead):
     each need only an exact or sampled head with the same score.
 
     Args:
-        num_classes: C.
-        dim: D, the length of a hidden vector.
-        loss: "cross_entropy", the only one: exactly one class is right.
         num_centers: K.
         score: "cosine", or one with a margin.
         temperature: divides the cosines.
@@ -70,8 +66,7 @@ class SubCenterHead(NormalizedHead):
         if not self.score.is_cosine:
             raise ConfigError(f"score must be a cosine, with a margin or without; got {score!r}.")
         self.temperature = temperature
-        self.weight = nn.Parameter(torch.empty(num_classes, num_centers, dim))
-        nn.init.normal_(self.weight, std=1 / math.sqrt(dim))
+        self.weight = self.normal(num_classes, num_centers, dim)
 
     def label_log_probs(self, hidden: Tensor, pairs: Pairs, temperature: Temperature) -> Tensor:
         cosines_BC = sub_center_cosines(hidden, self.weight)

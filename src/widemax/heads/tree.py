@@ -44,8 +44,6 @@ class TreeHead(NormalizedHead):
 
     Args:
         num_classes: C, or ``Classes`` with their counts; without, all classes are alike.
-        dim: D, the length of a hidden vector.
-        loss: "cross_entropy", the only one.
         tree: "huffman", where frequent classes have short paths, or "balanced" over the class ids. For a
             tree of similar classes see :meth:`~widemax.heads.TreeHead.from_vectors`.
         bias: whether nodes have biases.
@@ -80,8 +78,7 @@ class TreeHead(NormalizedHead):
         num_classes = classes.num
         super().__init__(num_classes, dim, loss=loss, classes_per_label=num_classes.bit_length())
         self.sparse = sparse
-        self.weight = nn.Parameter(torch.empty(num_classes - 1, dim))
-        nn.init.normal_(self.weight, std=INITIAL_STD)
+        self.weight = self.normal(num_classes - 1, dim, std=INITIAL_STD)
         self.bias = nn.Parameter(torch.zeros(num_classes - 1)) if bias else None
         counts = classes.counts
         counts_C = np.zeros(num_classes, np.int64) if counts is None else counts.cpu().numpy()
@@ -185,14 +182,7 @@ class TreeHead(NormalizedHead):
 
     @torch.no_grad()
     def search(self, hidden: Tensor, excluded: Pairs, *, k: int, limit: int) -> Searched:
-        """Top k by ``search_tree``, for at least two classes.
-
-        Args:
-            hidden: [B, D] hidden vectors.
-            excluded: (row, class) pairs that may not be ranked.
-            k: how many classes, at most C.
-            limit: nodes of a row after which it is given up.
-        """
+        """Top k by ``search_tree``, for at least two classes."""
         scaled_BD = hidden / self.calibration_temperature
 
         def decide(rows_A: Tensor, nodes_AW: Tensor) -> Tensor:

@@ -38,12 +38,7 @@ def search_tree(
     Args:
         decide: rows [A] and inner nodes [A, W] to the log-probabilities [A, W, 2] of the nodes' children.
         children: [N, 2] a tree as in ``widemax.heads.trees``, with at least two classes.
-        excluded: (row, class) pairs that may not be ranked.
-        num_rows: B.
-        k: how many classes, at most C.
         limit: expansions of a row after which it is given up.
-        dtype: of the log-probabilities.
-        width: W.
 
     Example:
         >>> children, nothing = torch.tensor([[2, 3], [0, 1]]), Pairs(torch.arange(0), torch.arange(0))

@@ -18,12 +18,6 @@ ROUNDS = 5
 def balanced_tree(class_order: Int64Array) -> Int64Array:
     """The tree that halves the classes in the given order; no path is longer than ⌈log2 C⌉.
 
-    Args:
-        class_order: [C] class ids; neighbors share most of their paths.
-
-    Returns:
-        [N, 2] children.
-
     Example:
         >>> balanced_tree(np.array([2, 0, 1])).tolist()
         [[2, 4], [0, 1]]
@@ -43,12 +37,6 @@ def balanced_tree(class_order: Int64Array) -> Int64Array:
 
 def huffman_tree(class_counts: Int64Array) -> Int64Array:
     """The tree of least mean path length Σ_c n_c · depth_c; of those, one whose longest path is shortest.
-
-    Args:
-        class_counts: [C] how often each class occurs.
-
-    Returns:
-        [N, 2] children.
 
     Source: Huffman 1952, "A Method for the Construction of Minimum-Redundancy Codes"; with two queues, van
     Leeuwen 1976, "On the Construction of Huffman Trees".
@@ -84,13 +72,6 @@ def kmeans_order(class_vectors: FloatArray, *, seed: int = 0) -> Int64Array:
 
     Every segment of the order is split into halves of equal size by 2-means: with centers a and b the best
     such split cuts the order of ⟨x, b − a⟩ in the middle. All segments of a level are split at once.
-
-    Args:
-        class_vectors: [C, E] a vector a class.
-        seed: of the first directions.
-
-    Returns:
-        [C] class ids.
 
     Example:
         >>> first_half = kmeans_order(np.array([[0.0], [10.0], [1.0], [11.0]]))[:2]

@@ -44,9 +44,6 @@ class TwoLevelHead(NormalizedHead):
     so where "exact" or "sampled" is affordable that is usually more accurate.
 
     Args:
-        num_classes: C, or ``Classes`` with their counts.
-        dim: D, the length of a hidden vector.
-        loss: "cross_entropy", the only one.
         num_clusters: G, or "auto" for √C; the last may be smaller than the others.
         order: classes side by side share a cluster: by "frequency" (by id without counts), or by "id".
         bias: whether clusters and classes have biases.
@@ -94,7 +91,7 @@ class TwoLevelHead(NormalizedHead):
         self.weight = nn.Parameter(_untouched_zeros(num_classes, dim))
         self.bias = nn.Parameter(_untouched_zeros(num_classes)) if bias else None
         starts = range(0, num_classes, size)
-        self.cluster_weight = nn.Parameter(torch.randn(len(starts), dim) / math.sqrt(dim))
+        self.cluster_weight = self.normal(len(starts), dim)
         self.cluster_bias = nn.Parameter(torch.zeros(len(starts))) if bias else None
         if self.bias is not None and self.cluster_bias is not None and counts is not None:
             masses = torch.split((counts.cpu().double() + 1)[class_of_place_C], size)
@@ -134,12 +131,7 @@ class TwoLevelHead(NormalizedHead):
 
         A row ends when the next cluster does not reach its k-th best class; one that equals it is opened,
         since it may hold an equal class of smaller id.
-
-        Args:
-            hidden: [B, D] hidden vectors.
-            excluded: (row, class) pairs that may not be ranked.
-            k: how many classes, at most C.
-            limit: clusters of a row after which it is given up.
+        A row is given up after ``limit`` clusters.
         """
         temperature = self.calibration_temperature
         bounds_BG, clusters_BG = self._cluster_log_probs(hidden, temperature).sort(

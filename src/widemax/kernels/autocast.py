@@ -21,8 +21,3 @@ def autocast_dtype(like: Tensor) -> torch.dtype:
 def without_autocast(like: Tensor) -> torch.autocast:
     """A context in which products are taken in the dtypes that they are given in."""
     return torch.autocast(like.device.type, enabled=False)
-
-
-def autocast_layer(hidden: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
-    """Hidden vectors and weights as torch would multiply them."""
-    return hidden.to(autocast_dtype(hidden)), weight.to(autocast_dtype(weight))

@@ -1,4 +1,4 @@
-"""How much is held at a time, and why: every size of the kernels and of the heads that use them.
+"""How much is held at a time, and why: every size of the kernels and of what uses them.
 
 Sizes count numbers, of 4 bytes each in float32.
 """

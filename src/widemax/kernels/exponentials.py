@@ -16,10 +16,6 @@ def exp_minus_(values: Tensor, shift: Tensor) -> Tensor:
 
     The exponent is one fused multiplication and addition, so that it is as exact as a subtraction.
 
-    Args:
-        values: [B, N] in float32 or float64.
-        shift: [B] finite numbers of the same dtype.
-
     Returns:
         The same tensor. A result errs by |log result| roundings of its dtype, which shows only where
         probabilities vanish.

@@ -45,15 +45,7 @@ def fused_loss(
 ) -> Tensor:
     """Σ_b w_b ℓ_b with the losses ℓ of :func:`~widemax.kernels.plain.plain_loss`.
 
-    Sums over classes and rows are taken in float32 at least.
-
-    Args:
-        inputs, options: as there.
-        row_weights: [B] w.
-        skipped: allows to leave tiles out of the gradient, and is told how many were.
-
-    Returns:
-        A scalar in nats, in float32 at least.
+    Sums over classes and rows are taken in float32 at least, and so is the result.
     """
     loss: Tensor = _FusedLoss.apply(options, skipped, row_weights, *inputs)  # type: ignore[no-untyped-call]  # torch has no type for apply
     return loss

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from widemax.kernels import budget
-from widemax.kernels.autocast import autocast_layer
+from widemax.kernels.autocast import autocast_dtype
 from widemax.kernels.exponentials import exp_minus_
 from widemax.kernels.pairs import Pairs
 from widemax.numerics.arrays import widened_tensor
@@ -35,7 +35,7 @@ def linear_logsumexp(hidden: Tensor, weight: Tensor, shift: Tensor, hits: Pairs)
         >>> linear_logsumexp(torch.zeros(1, 2), torch.zeros(4, 2), torch.zeros(4), nothing)  # log 4
         tensor([1.3863])
     """
-    layer = autocast_layer(hidden, weight)
+    layer = hidden.to(autocast_dtype(hidden)), weight.to(autocast_dtype(weight))
     result: Tensor = _LinearLogsumexp.apply(*layer, shift, *hits)  # type: ignore[no-untyped-call]  # torch has no type for apply
     return result
 

@@ -72,16 +72,7 @@ def plain_loss(inputs: Inputs, options: Options) -> Tensor:
 def plain_gradients(
     inputs: Inputs, options: Options, needed: Sequence[bool], grad_B: Tensor
 ) -> list[Tensor | None]:
-    """Gradients that have gradients themselves, for the backward pass of the forms that stream.
-
-    Args:
-        inputs, options: as in :func:`plain_loss`.
-        needed: for each input, whether it needs a gradient.
-        grad_B: [B] gradient of the losses.
-
-    Returns:
-        A gradient for each input, None where it is not needed.
-    """
+    """A gradient of each input that needs one, which has a gradient itself, for the forms that stream."""
     loss_B = plain_loss(inputs, options)
     asked = [
         tensor for tensor, is_needed in zip(inputs, needed, strict=True) if is_needed and tensor is not None

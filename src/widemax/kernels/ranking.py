@@ -21,10 +21,6 @@ def topk_by_id(values: Tensor, k: int) -> tuple[Tensor, Tensor]:
     ``torch.topk`` promises no order among equal values; here only the rows with equal values at the k-th
     place pay for one.
 
-    Args:
-        values: [B, N] values.
-        k: how many to keep, at most N.
-
     Returns:
         [B, K] values and their int64 positions.
 
@@ -91,11 +87,6 @@ def count_larger(window: Window, labels: Pairs, label_logits: Tensor) -> Tensor:
     """How many classes of a window rank before each label: #{larger logits} + #{equal logits of smaller id}.
 
     Only blocks whose maximum reaches the label's logit hold such classes: few, where the label ranks high.
-
-    Args:
-        window: logits of some classes; a label need not be one of them.
-        labels: P (row, class) pairs; class −1 stands for an unknown label.
-        label_logits: [P] the logit of each label; NaN for an unknown one.
 
     Returns:
         int64 [P] counts; 0 for an unknown label.

@@ -88,10 +88,9 @@ def adaface(
     ℓ_b = −log( exp(scale · f(cos_by)) / (exp(scale · f(cos_by)) + Σ_{j≠y} exp(scale · cos_bj)) ) with the
     margin f of :func:`adaface_margin` at the row's quality, :func:`adaface_quality`.
 
-    Use:
-        For vectors that are compared by cosine later (faces, products) and come from inputs of mixed quality.
-        Inside a head set the score "adaface" instead, which computes the cosines. With inputs of even quality
-        ``arcface`` has less to tune; for probabilities over fixed classes take ``cross_entropy``.
+    Use: for vectors that are compared by cosine later (faces, products) and come from inputs of mixed
+    quality. Inside a head set the score "adaface" instead, which computes the cosines. With inputs of even
+    quality ``arcface`` has less to tune; for probabilities over fixed classes take ``cross_entropy``.
 
     Args:
         cosines: [B, C] cosines between the hidden vectors and the class weights, in [−1, 1].
@@ -115,9 +114,8 @@ def adaface(
         >>> adaface(torch.tensor([[0.8, 0.4]]), torch.tensor([0]), norms=torch.tensor([20.0]))
         tensor([0.6931])
 
-    Source:
-        Kim et al., "AdaFace: Quality Adaptive Margin for Face Recognition" (CVPR 2022), §3.3.
-        The paper takes exponential moving averages of the statistics; here the caller keeps them.
+    Source: Kim et al., "AdaFace: Quality Adaptive Margin for Face Recognition" (CVPR 2022), §3.3. The paper
+    takes exponential moving averages of the statistics; here the caller keeps them.
     """
     if norms.shape != cosines.shape[:1]:
         raise ShapeError(f"norms must have the shape ({len(cosines)},); got {tuple(norms.shape)}.")

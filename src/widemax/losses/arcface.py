@@ -51,10 +51,9 @@ def arcface(
     ℓ_b = −log( exp(scale · cos(θ_by + m)) / (exp(scale · cos(θ_by + m)) + Σ_{j≠y} exp(scale · cos θ_bj)) ),
     where :func:`arcface_margin` says how the cosine goes on for θ + m > π.
 
-    Use:
-        For vectors that are compared by cosine later, with classes that training never saw: faces, products.
-        Inside a head set the score "arcface" instead, which computes the cosines. For probabilities over
-        fixed classes take ``cross_entropy``.
+    Use: for vectors that are compared by cosine later, with classes that training never saw: faces, products.
+    Inside a head set the score "arcface" instead, which computes the cosines. For probabilities over fixed
+    classes take ``cross_entropy``.
 
     Args:
         cosines: [B, C] cosines between the hidden vectors and the class weights, in [−1, 1].
@@ -74,9 +73,8 @@ def arcface(
         >>> arcface(torch.tensor([[1.0, torch.tensor(0.5).cos()]]), torch.tensor([0]))  # a lead of the margin
         tensor([0.6931])
 
-    Source:
-        Deng et al., "ArcFace: Additive Angular Margin Loss for Deep Face Recognition" (CVPR 2019),
-        equation 3. Its published code goes on as cos θ − m sin m beyond π, which falls too, but with a jump.
+    Source: Deng et al., "ArcFace: Additive Angular Margin Loss for Deep Face Recognition" (CVPR 2019),
+    equation 3. Its published code goes on as cos θ − m sin m beyond π, which falls too, but with a jump.
     """
     return margin_cross_entropy(
         cosines,

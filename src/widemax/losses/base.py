@@ -15,7 +15,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from widemax.errors import LabelError, ShapeError, UsageError
+from widemax.errors import LabelError, ShapeError
 from widemax.numerics.arrays import is_traced, widened_tensor
 from widemax.options import checked
 from widemax.registry import Registry
@@ -55,12 +55,6 @@ class LossTraits:
 losses: Registry[Callable[..., Tensor]] = Registry("loss", "widemax.losses", traits=LossTraits)
 
 
-def check_reduction(reduction: str) -> None:
-    """Refuse any other word than those of ``Reduction``."""
-    if reduction not in ("mean", "sum", "none"):
-        raise UsageError(f"reduction must be 'mean', 'sum' or 'none'; got {reduction!r}.")
-
-
 def check_sample_weight(sample_weight: Tensor | None, num_rows: int) -> None:
     """Refuse weights that are not one number a row, which would broadcast against losses in silence."""
     if sample_weight is not None and sample_weight.shape != (num_rows,):
@@ -70,6 +64,7 @@ def check_sample_weight(sample_weight: Tensor | None, num_rows: int) -> None:
         )
 
 
+@checked
 def reduce_loss(
     loss_B: Tensor, *, sample_weight: Tensor | None = None, reduction: Reduction = "mean"
 ) -> Tensor:
@@ -87,14 +82,13 @@ def reduce_loss(
         with zero gradient.
 
     Raises:
+        OptionError: an unknown reduction.
         ShapeError: weights of another shape.
-        UsageError: an unknown reduction.
 
     Example:
         >>> reduce_loss(torch.tensor([1.0, 4.0]), sample_weight=torch.tensor([3.0, 1.0]))
         tensor(1.7500)
     """
-    check_reduction(reduction)
     check_sample_weight(sample_weight, len(loss_B))
     loss_B = widened_tensor(loss_B)
     weight_B = None if sample_weight is None else sample_weight.to(loss_B.dtype)
@@ -109,6 +103,7 @@ def reduce_loss(
     return weighted_B.sum() / torch.where(total == 0, 1, total)
 
 
+@checked
 def row_weights(
     like: Tensor, *, sample_weight: Tensor | None = None, reduction: Reduction = "mean"
 ) -> Tensor:
@@ -123,14 +118,13 @@ def row_weights(
         [B] weights in float32 at least.
 
     Raises:
+        OptionError: an unknown reduction.
         ShapeError: weights of another shape.
-        UsageError: an unknown reduction.
 
     Example:
         >>> row_weights(torch.zeros(2, 5), sample_weight=torch.tensor([3.0, 1.0]))
         tensor([0.7500, 0.2500])
     """
-    check_reduction(reduction)
     check_sample_weight(sample_weight, len(like))
     ones_B = widened_tensor(like.new_ones(len(like)))
     weighted_B = ones_B if sample_weight is None else ones_B * sample_weight.to(ones_B.dtype)
@@ -194,12 +188,6 @@ def prepare_ids(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """What a loss over class ids computes with, once both arguments are found fit.
 
-    Args:
-        logits: [B, C] logits.
-        labels: [B] class ids.
-        ignore_index: the id of rows to leave out.
-        also: what else the loss accepts as labels, for the message.
-
     Returns:
         [B, C] logits, all 0 in ignored rows, so that nothing in them reaches a value or a gradient; [B] ids,
         0 in ignored rows; [B] whether a row is ignored.
@@ -226,13 +214,6 @@ def prepare_ids(
 
 def prepare_targets(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
     """Logits and targets of one shape, both in the precision of the computation.
-
-    Args:
-        logits: [B, C] logits.
-        targets: [B, C] numbers between 0 and 1.
-
-    Returns:
-        [B, C] logits and [B, C] targets.
 
     Raises:
         ShapeError: logits without two axes, or targets of another shape.

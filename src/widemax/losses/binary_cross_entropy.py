@@ -14,10 +14,9 @@ def binary_cross_entropy(logits: Tensor, targets: Tensor, *, positive_weight: Te
     ℓ_b = Σ_j w_j y_bj softplus(−s_bj) + (1 − y_bj) softplus(s_bj), with softplus(x) = log(1 + eˣ) computed as
     max(x, 0) + log1p(exp(−|x|)).
 
-    Use:
-        For any number of right classes a row, each judged by itself. With exactly one right class take
-        ``cross_entropy``, in which classes compete. ``positive_weight`` shifts the probabilities, so leave it
-        out where they must be right.
+    Use: for any number of right classes a row, each judged by itself. With exactly one right class take
+    ``cross_entropy``, in which classes compete. ``positive_weight`` shifts the probabilities, so leave it out
+    where they must be right.
 
     Args:
         logits: [B, C] log odds.
@@ -35,8 +34,7 @@ def binary_cross_entropy(logits: Tensor, targets: Tensor, *, positive_weight: Te
         >>> binary_cross_entropy(torch.zeros(1, 2), torch.tensor([[1.0, 0.0]]))
         tensor([1.3863])
 
-    Source:
-        TensorFlow, sigmoid_cross_entropy_with_logits, for the stable form.
+    Source: TensorFlow, sigmoid_cross_entropy_with_logits, for the stable form.
     """
     logits_BC, targets_BC = prepare_targets(logits, targets)
     yes_BC = targets_BC if positive_weight is None else targets_BC * positive_weight

@@ -24,9 +24,8 @@ def binary_focal(
     ℓ_b = −Σ_j α y_bj (1 − p_bj)^γ log p_bj + (1 − α) (1 − y_bj) p_bj^γ log(1 − p_bj) with p = sigmoid(s);
     without α both of its factors are 1. γ = 0 is then binary cross-entropy.
 
-    Use:
-        For several right classes a row among very many easy wrong ones, as in detection. Its probabilities
-        are off even with unlimited data; where they must be right take ``binary_cross_entropy``.
+    Use: for several right classes a row among very many easy wrong ones, as in detection. Its probabilities
+    are off even with unlimited data; where they must be right take ``binary_cross_entropy``.
 
     Args:
         logits: [B, C] log odds.
@@ -44,8 +43,7 @@ def binary_focal(
         >>> binary_focal(torch.zeros(1, 2), torch.tensor([[1.0, 0.0]]))  # 2 log(2) / 4
         tensor([0.3466])
 
-    Source:
-        Lin et al., "Focal Loss for Dense Object Detection" (ICCV 2017), equation 5.
+    Source: Lin et al., "Focal Loss for Dense Object Detection" (ICCV 2017), equation 5.
     """
     logits_BC, targets_BC = prepare_targets(logits, targets)
     yes_BC = _modulated(-logits_BC, gamma)

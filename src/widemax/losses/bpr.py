@@ -14,10 +14,9 @@ def bpr(logits: Tensor, labels: Tensor, *, ignore_index: int = -100) -> Tensor:
 
     ℓ_b = mean_{j≠y} softplus(s_bj − s_by), the mean taken over the wrong classes that are not masked.
 
-    Use:
-        For ranking from clicks and purchases, where only the order of classes counts. It gives no
-        probabilities, and easy wrong classes weigh as much as those near the top; where the top of the list
-        counts take ``cross_entropy``.
+    Use: for ranking from clicks and purchases, where only the order of classes counts. It gives no
+    probabilities, and easy wrong classes weigh as much as those near the top; where the top of the list
+    counts take ``cross_entropy``.
 
     Args:
         logits: [B, C] scores.
@@ -35,8 +34,7 @@ def bpr(logits: Tensor, labels: Tensor, *, ignore_index: int = -100) -> Tensor:
         >>> bpr(torch.zeros(1, 5), torch.tensor([2]))
         tensor([0.6931])
 
-    Source:
-        Rendle et al., "BPR: Bayesian Personalized Ranking from Implicit Feedback" (UAI 2009), §4.1.
+    Source: Rendle et al., "BPR: Bayesian Personalized Ranking from Implicit Feedback" (UAI 2009), §4.1.
     """
     logits_BC, labels_B, ignored_B = prepare_ids(logits, labels, ignore_index=ignore_index)
     gaps_BC = label_gaps(logits_BC, labels_B)

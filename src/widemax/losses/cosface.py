@@ -43,10 +43,9 @@ def cosface(
 
     ℓ_b = −log( exp(scale (cos_by − m)) / (exp(scale (cos_by − m)) + Σ_{j≠y} exp(scale cos_bj)) ).
 
-    Use:
-        For vectors that are compared by cosine later, as with ``arcface``, but by a plain margin on the
-        cosine. Inside a head set the score "cosface" instead, which computes the cosines. For probabilities
-        over fixed classes take ``cross_entropy``.
+    Use: for vectors that are compared by cosine later, as with ``arcface``, but by a plain margin on the
+    cosine. Inside a head set the score "cosface" instead, which computes the cosines. For probabilities over
+    fixed classes take ``cross_entropy``.
 
     Args:
         cosines: [B, C] cosines between the hidden vectors and the class weights, in [−1, 1].
@@ -67,8 +66,8 @@ def cosface(
         >>> cosface(torch.tensor([[0.8, 0.45]]), torch.tensor([0]))  # a lead of just the margin: log 2
         tensor([0.6931])
 
-    Source:
-        Wang et al., "CosFace: Large Margin Cosine Loss for Deep Face Recognition" (CVPR 2018), equation 4.
+    Source: Wang et al., "CosFace: Large Margin Cosine Loss for Deep Face Recognition" (CVPR 2018), equation
+    4.
     """
     return margin_cross_entropy(
         cosines, labels, partial(cosface_margin, margin=margin), scale=scale, ignore_index=ignore_index

@@ -23,10 +23,9 @@ def cosine_softmax(
 
     ℓ_b = −log softmax(scale · cos_b)_y.
 
-    Use:
-        For vectors that are compared by cosine later; ``cosface`` and ``arcface`` add a margin. Inside a head
-        set the score "cosine" and a temperature instead. Where the lengths of vectors mean something take
-        ``cross_entropy`` of dot products.
+    Use: for vectors that are compared by cosine later; ``cosface`` and ``arcface`` add a margin. Inside a
+    head set the score "cosine" and a temperature instead. Where the lengths of vectors mean something take
+    ``cross_entropy`` of dot products.
 
     Args:
         cosines: [B, C] cosines between the hidden vectors and the class weights, in [−1, 1].
@@ -45,10 +44,9 @@ def cosine_softmax(
         >>> cosine_softmax(torch.tensor([[0.9, 0.8]]), torch.tensor([0]), scale=10.0)
         tensor([0.3133])
 
-    Source:
-        Wang et al., "NormFace: L2 Hypersphere Embedding for Face Verification" (2017).
+    Source: Wang et al., "NormFace: L2 Hypersphere Embedding for Face Verification" (2017).
     """
-    return margin_cross_entropy(cosines, labels, _unchanged, scale=scale, ignore_index=ignore_index)
+    return margin_cross_entropy(cosines, labels, torch.positive, scale=scale, ignore_index=ignore_index)
 
 
 def margin_cross_entropy(
@@ -62,20 +60,6 @@ def margin_cross_entropy(
     """Cross-entropy of scaled cosines once a margin has made the label's own cosine smaller.
 
     ℓ_b = −log( exp(scale · f(cos_by)) / (exp(scale · f(cos_by)) + Σ_{j≠y} exp(scale · cos_bj)) ).
-
-    Args:
-        cosines: [B, C] cosines.
-        labels: [B] class ids.
-        label_margin: f, maps the [B] cosines of the labels.
-        scale: factor of the cosines.
-        ignore_index: rows with this class id have loss 0.
-
-    Returns:
-        [B] losses in nats.
-
-    Raises:
-        LabelError: a class id outside [0, C), with its row.
-        ShapeError: labels that are not one class id a row.
 
     Example:
         >>> cosines, labels = torch.tensor([[0.5, -0.5]]), torch.tensor([0])
@@ -93,14 +77,10 @@ def margin_cross_entropy(
 def sine(cosine: Tensor) -> Tensor:
     """Sine of the angle, in [0, π], that has this cosine.
 
+    Cosines that rounding left outside [−1, 1] have sine 0.
+
     sin θ = √((1 − cos θ)(1 + cos θ)). Its slope is infinite at θ = 0 and θ = π, where a gradient of 0 stands
     for it: there the cosine itself has no gradient with respect to the vectors.
-
-    Args:
-        cosine: cosines; those that rounding left outside [−1, 1] have sine 0.
-
-    Returns:
-        Sines of the same shape.
 
     Example:
         >>> sine(torch.tensor([0.6, 1.0]))
@@ -109,7 +89,3 @@ def sine(cosine: Tensor) -> Tensor:
     square = (1 - cosine) * (1 + cosine)
     is_angle = square > 0
     return square.masked_fill(~is_angle, 1.0).sqrt().masked_fill(~is_angle, 0.0)
-
-
-def _unchanged(cosine: Tensor) -> Tensor:
-    return cosine

@@ -23,10 +23,9 @@ def crammer_singer(
 
     ℓ_b = max(0, m + max_{j≠y} s_bj − s_by), or its square.
 
-    Use:
-        For a linear classifier with margins and one right class, where no probabilities are needed. A row
-        teaches only its best wrong class, which is slow with many classes: take ``weston_watkins``, which
-        teaches all within the margin, or ``cross_entropy`` for probabilities.
+    Use: for a linear classifier with margins and one right class, where no probabilities are needed. A row
+    teaches only its best wrong class, which is slow with many classes: take ``weston_watkins``, which teaches
+    all within the margin, or ``cross_entropy`` for probabilities.
 
     Args:
         logits: [B, C] scores.
@@ -46,9 +45,8 @@ def crammer_singer(
         >>> crammer_singer(torch.tensor([[1.0, 0.5, 0.75]]), torch.tensor([0]))
         tensor([0.7500])
 
-    Source:
-        Crammer and Singer, "On the Algorithmic Implementation of Multiclass Kernel-based Vector Machines"
-        (JMLR 2001).
+    Source: Crammer and Singer, "On the Algorithmic Implementation of Multiclass Kernel-based Vector Machines"
+    (JMLR 2001).
     """
     logits_BC, labels_B, ignored_B = prepare_ids(logits, labels, ignore_index=ignore_index)
     lack_B = torch.relu(margin + label_gaps(logits_BC, labels_B).amax(1))

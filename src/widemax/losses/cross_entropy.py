@@ -30,10 +30,9 @@ def cross_entropy(
     respect to the logits is a − t. The target t is the one-hot row of the label, or the given distribution;
     smoothing replaces it by (1 − ε) t + ε/C.
 
-    Use:
-        The first choice for exactly one right class a row, at any width: heads compute it without holding all
-        logits. For several right classes take ``binary_cross_entropy`` or ``multi_positive_softmax``; where
-        easy rows drown the hard ones try ``focal``.
+    Use: the first choice for exactly one right class a row, at any width: heads compute it without holding
+    all logits. For several right classes take ``binary_cross_entropy`` or ``multi_positive_softmax``; where
+    easy rows drown the hard ones try ``focal``.
 
     Args:
         logits: [B, C] logits, or probabilities when ``from_logits`` is false (logits are more accurate).
@@ -57,9 +56,8 @@ def cross_entropy(
         >>> cross_entropy(torch.tensor([[2.0, 3.0, 4.0]]), torch.tensor([1]))
         tensor([1.4076])
 
-    Source:
-        Smoothing: Szegedy et al. (CVPR 2016), §7. z-loss: Chowdhery et al., "PaLM" (2022), §5. Soft cap:
-        Gemma Team, "Gemma 2" (2024), §2.
+    Source: Smoothing: Szegedy et al. (CVPR 2016), §7. z-loss: Chowdhery et al., "PaLM" (2022), §5. Soft cap:
+    Gemma Team, "Gemma 2" (2024), §2.
     """
     if not from_logits and (z_loss or softcap is not None):
         raise UsageError(

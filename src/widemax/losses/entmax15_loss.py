@@ -14,10 +14,9 @@ def entmax15_loss(logits: Tensor, labels: Tensor, *, ignore_index: int = -100) -
     ℓ_b = ⟨p − t, s⟩ + H(p) − H(t) with p = entmax15(s) and H(p) = (4/3) (1 − Σ_j p_j^1.5); the gradient is
     p − t.
 
-    Use:
-        For sparse probabilities, where most classes should get exactly 0. A head still answers with a
-        softmax, so apply :func:`widemax.numerics.entmax15` to its logits. Where likelihood is the judge take
-        ``cross_entropy``: a label of probability 0 has an infinite loss.
+    Use: for sparse probabilities, where most classes should get exactly 0. A head still answers with a
+    softmax, so apply :func:`widemax.numerics.entmax15` to its logits. Where likelihood is the judge take
+    ``cross_entropy``: a label of probability 0 has an infinite loss.
 
     Args:
         logits: [B, C] logits.
@@ -36,8 +35,7 @@ def entmax15_loss(logits: Tensor, labels: Tensor, *, ignore_index: int = -100) -
         >>> entmax15_loss(torch.tensor([[2.0, 0.0], [0.0, 0.0]]), torch.tensor([0, 0]))
         tensor([0.0000, 0.3905])
 
-    Source:
-        Peters, Niculae and Martins, "Sparse Sequence-to-Sequence Models" (ACL 2019), §3.
+    Source: Peters, Niculae and Martins, "Sparse Sequence-to-Sequence Models" (ACL 2019), §3.
     """
     return fenchel_young(logits, labels, entmax15, _entropy, ignore_index=ignore_index)
 

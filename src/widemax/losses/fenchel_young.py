@@ -20,22 +20,11 @@ def fenchel_young(
 ) -> Tensor:
     """The loss that belongs to a map from logits to probabilities, and is 0 where these are the target.
 
+    ``predict`` is the map, [B, C] to [B, C], and ``entropy`` is H, [B, C] probabilities to [B]. Labels are
+    [B] class ids or [B, C] target probabilities.
+
     ℓ_b = max_p (⟨s_b, p⟩ + H(p)) − H(t_b) − ⟨s_b, t_b⟩, where the map gives the best p; the gradient with
     respect to the logits is p − t. Shannon's entropy H would give softmax and cross-entropy.
-
-    Args:
-        logits: [B, C] logits.
-        labels: [B] class ids, or [B, C] target probabilities.
-        predict: the map, [B, C] to [B, C].
-        entropy: H, [B, C] probabilities to [B].
-        ignore_index: rows with this class id have loss 0.
-
-    Returns:
-        [B] losses.
-
-    Raises:
-        LabelError: a class id outside [0, C), with its row.
-        ShapeError: labels that fit neither form.
 
     Example:
         >>> argmax = lambda logits: one_hot(logits.argmax(1), 2)
@@ -43,8 +32,7 @@ def fenchel_young(
         >>> fenchel_young(torch.tensor([[3.0, 1.0]]), torch.tensor([1]), argmax, none, ignore_index=-100)
         tensor([2.])
 
-    Source:
-        Blondel, Martins and Niculae, "Learning with Fenchel-Young Losses" (JMLR 2020), definition 2.
+    Source: Blondel, Martins and Niculae, "Learning with Fenchel-Young Losses" (JMLR 2020), definition 2.
     """
     if labels.ndim == 2 and labels.shape == logits.shape:
         logits_BC, targets_BC = prepare_targets(logits, labels)

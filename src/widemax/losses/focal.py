@@ -25,10 +25,9 @@ def focal(
     ℓ_b = −w_y (1 − p_y)^γ log p_y with p = softmax(s). γ = 0 is cross-entropy. Both factors come from the log
     odds against the label, so (1 − p_y)^γ stays accurate however near p_y is to 1.
 
-    Use:
-        For one right class a row where most rows are easy and the rare hard ones matter. Hard rows are often
-        mislabeled ones, and its probabilities are off even with unlimited data; with noisy labels, or where
-        probabilities must be right, take ``cross_entropy``.
+    Use: for one right class a row where most rows are easy and the rare hard ones matter. Hard rows are often
+    mislabeled ones, and its probabilities are off even with unlimited data; with noisy labels, or where
+    probabilities must be right, take ``cross_entropy``.
 
     Args:
         logits: [B, C] logits.
@@ -48,9 +47,8 @@ def focal(
         >>> focal(torch.zeros(1, 2), torch.tensor([0]))  # log(2) / 4
         tensor([0.1733])
 
-    Source:
-        Lin et al., "Focal Loss for Dense Object Detection" (ICCV 2017), equation 5, with softmax for sigmoid;
-        the paper's own sigmoid form is :func:`widemax.losses.binary_focal`.
+    Source: Lin et al., "Focal Loss for Dense Object Detection" (ICCV 2017), equation 5, with softmax for
+    sigmoid; the paper's own sigmoid form is :func:`widemax.losses.binary_focal`.
     """
     logits_BC, labels_B, ignored_B = prepare_ids(logits, labels, ignore_index=ignore_index)
     against_B = log_odds_against(logits_BC, labels_B)

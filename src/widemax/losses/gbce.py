@@ -42,10 +42,9 @@ def gbce(
     ℓ_b = Σ_j β y_bj softplus(−s_bj) + (1 − y_bj) softplus(s_bj), β = 1 − t (1 − α). The positive term is
     −log sigmoid(s)^β without ever forming the power, so neither value nor gradient saturates.
 
-    Use:
-        For negatives that you draw uniformly yourself, a fixed number for each positive. Over all classes it
-        is ``binary_cross_entropy``. The head "sampled" with the correction "importance" is unbiased under any
-        sampler and needs no rate.
+    Use: for negatives that you draw uniformly yourself, a fixed number for each positive. Over all classes it
+    is ``binary_cross_entropy``. The head "sampled" with the correction "importance" is unbiased under any
+    sampler and needs no rate.
 
     Args:
         logits: [B, C] log odds of the positives and of the negatives that were drawn.
@@ -63,9 +62,8 @@ def gbce(
         >>> gbce(torch.tensor([[-50.0]]), torch.tensor([[1.0]]), calibration=1.0, sampling_rate=0.1)
         tensor([5.])
 
-    Source:
-        Petrov and Macdonald, "gSASRec: Reducing Overconfidence in Sequential Recommendation Trained with
-        Negative Sampling" (RecSys 2023), which writes β as α ((1 − 1/α) t + 1/α).
+    Source: Petrov and Macdonald, "gSASRec: Reducing Overconfidence in Sequential Recommendation Trained with
+    Negative Sampling" (RecSys 2023), which writes β as α ((1 − 1/α) t + 1/α).
     """
     beta = gbce_beta(calibration=calibration, sampling_rate=sampling_rate)
     return binary_cross_entropy(logits, targets, positive_weight=torch.tensor(beta, dtype=torch.float64))

@@ -22,10 +22,9 @@ def info_nce(
 
     ℓ_b = −log( exp(s_by / T) / Σ_j exp(s_bj / T) ).
 
-    Use:
-        For matching pairs (query and document, image and text) among the candidates at hand. In-batch
-        candidates come as often as they are popular, and this loss does not correct for it: where they are
-        classes with ids take the head "sampled" with the sampler "in_batch".
+    Use: for matching pairs (query and document, image and text) among the candidates at hand. In-batch
+    candidates come as often as they are popular, and this loss does not correct for it: where they are
+    classes with ids take the head "sampled" with the sampler "in_batch".
 
     Args:
         logits: [B, C] similarities. With other rows' candidates as negatives (in-batch softmax) it is [B, B]
@@ -46,8 +45,7 @@ def info_nce(
         >>> info_nce(torch.eye(3), torch.arange(3), temperature=0.5)
         tensor([0.2395, 0.2395, 0.2395])
 
-    Source:
-        van den Oord et al., "Representation Learning with Contrastive Predictive Coding" (2018), equation 4;
-        temperature: Wu et al. (CVPR 2018), equation 2.
+    Source: van den Oord et al., "Representation Learning with Contrastive Predictive Coding" (2018), equation
+    4; temperature: Wu et al. (CVPR 2018), equation 2.
     """
     return cross_entropy(widened_tensor(logits) / temperature, labels, ignore_index=ignore_index)

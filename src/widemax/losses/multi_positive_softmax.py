@@ -15,10 +15,9 @@ def multi_positive_softmax(logits: Tensor, targets: Tensor) -> Tensor:
     from whose denominator the row's other right classes are masked as accidental hits. With one right class
     it is cross-entropy.
 
-    Use:
-        For several right classes a row that should all rank above the wrong ones, as in retrieval. For a yes-
-        or-no probability of each class take ``binary_cross_entropy``; with one right class ``cross_entropy``
-        is the same and needs less memory.
+    Use: for several right classes a row that should all rank above the wrong ones, as in retrieval. For a
+    yes-or-no probability of each class take ``binary_cross_entropy``; with one right class ``cross_entropy``
+    is the same and needs less memory.
 
     Args:
         logits: [B, C] logits.
@@ -34,10 +33,9 @@ def multi_positive_softmax(logits: Tensor, targets: Tensor) -> Tensor:
         >>> multi_positive_softmax(torch.zeros(1, 4), torch.tensor([[1, 1, 0, 0]]))  # log 3, not log 4
         tensor([1.0986])
 
-    Source:
-        Accidental hits: Jean et al., "On Using Very Large Target Vocabulary for Neural Machine Translation"
-        (ACL 2015), §3; several positives: Khosla et al., "Supervised Contrastive Learning" (NeurIPS 2020),
-        equation 2, whose denominators keep the other positives.
+    Source: Accidental hits: Jean et al., "On Using Very Large Target Vocabulary for Neural Machine
+    Translation" (ACL 2015), §3; several positives: Khosla et al., "Supervised Contrastive Learning" (NeurIPS
+    2020), equation 2, whose denominators keep the other positives.
     """
     logits_BC, targets_BC = prepare_targets(logits, targets)
     right_BC = targets_BC > 0

@@ -22,10 +22,9 @@ def one_vs_rest_hinge(
 
     ℓ_b = Σ_j y_bj h(m − s_bj) + (1 − y_bj) h(m + s_bj) with h(x) = max(0, x), or its square.
 
-    Use:
-        For linear classifiers with margins and any number of right classes, where no probabilities are
-        needed. For probabilities take ``binary_cross_entropy``; with exactly one right class
-        ``weston_watkins`` lets classes compete.
+    Use: for linear classifiers with margins and any number of right classes, where no probabilities are
+    needed. For probabilities take ``binary_cross_entropy``; with exactly one right class ``weston_watkins``
+    lets classes compete.
 
     Args:
         logits: [B, C] scores; above 0 means yes.
@@ -43,8 +42,7 @@ def one_vs_rest_hinge(
         >>> one_vs_rest_hinge(torch.tensor([[0.5, -3.0]]), torch.tensor([[1.0, 0.0]]))
         tensor([0.5000])
 
-    Source:
-        Rifkin and Klautau, "In Defense of One-Vs-All Classification" (JMLR 2004).
+    Source: Rifkin and Klautau, "In Defense of One-Vs-All Classification" (JMLR 2004).
     """
     logits_BC, targets_BC = prepare_targets(logits, targets)
     # Answers without weight lack nothing: the slope of their square would turn an infinite logit into NaN.

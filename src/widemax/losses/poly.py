@@ -23,9 +23,8 @@ def poly(
     ℓ_b = −log p_y + ε (1 − p_y), since −log p = Σ_k (1 − p)^k / k. ε = 0 is cross-entropy, ε = −1 drops the
     first term.
 
-    Use:
-        Where ``cross_entropy`` works and one more number can be tuned on validation rows. Its probabilities
-        are off even with unlimited data; where they must be right stay with ε = 0.
+    Use: where ``cross_entropy`` works and one more number can be tuned on validation rows. Its probabilities
+    are off even with unlimited data; where they must be right stay with ε = 0.
 
     Args:
         logits: [B, C] logits.
@@ -45,9 +44,8 @@ def poly(
         >>> poly(torch.zeros(1, 2), torch.tensor([0]))  # log(2) + 1/2
         tensor([1.1931])
 
-    Source:
-        Leng et al., "PolyLoss: A Polynomial Expansion Perspective of Classification Loss Functions"
-        (ICLR 2022), Poly-1.
+    Source: Leng et al., "PolyLoss: A Polynomial Expansion Perspective of Classification Loss Functions" (ICLR
+    2022), Poly-1.
     """
     logits_BC, labels_B, ignored_B = prepare_ids(logits, labels, ignore_index=ignore_index)
     against_B = log_odds_against(logits_BC, labels_B)

@@ -13,10 +13,9 @@ def sparsemax_loss(logits: Tensor, labels: Tensor, *, ignore_index: int = -100) 
 
     ℓ_b = ⟨p − t, s⟩ + H(p) − H(t) with p = sparsemax(s) and H(p) = (1 − ‖p‖²)/2; the gradient is p − t.
 
-    Use:
-        For the sparsest probabilities. A head still answers with a softmax, so apply
-        :func:`widemax.numerics.sparsemax` to its logits. ``entmax15_loss`` keeps more classes above 0,
-        ``cross_entropy`` all of them.
+    Use: for the sparsest probabilities. A head still answers with a softmax, so apply
+    :func:`widemax.numerics.sparsemax` to its logits. ``entmax15_loss`` keeps more classes above 0,
+    ``cross_entropy`` all of them.
 
     Args:
         logits: [B, C] logits.
@@ -35,8 +34,7 @@ def sparsemax_loss(logits: Tensor, labels: Tensor, *, ignore_index: int = -100) 
         >>> sparsemax_loss(torch.tensor([[1.0, 0.0], [0.0, 0.0]]), torch.tensor([0, 0]))
         tensor([0.0000, 0.2500])
 
-    Source:
-        Martins and Astudillo, "From Softmax to Sparsemax" (ICML 2016), §3.2.
+    Source: Martins and Astudillo, "From Softmax to Sparsemax" (ICML 2016), §3.2.
     """
     return fenchel_young(logits, labels, sparsemax, _entropy, ignore_index=ignore_index)
 

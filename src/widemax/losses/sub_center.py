@@ -25,9 +25,8 @@ def sub_center_cosines(hidden: Tensor, weight: Tensor) -> Tensor:
         >>> sub_center_cosines(torch.tensor([[0.0, 3.0]]), weight)
         tensor([[1., 0.]])
 
-    Source:
-        Deng et al., "Sub-center ArcFace: Boosting Face Recognition by Large-scale Noisy Web Faces"
-        (ECCV 2020).
+    Source: Deng et al., "Sub-center ArcFace: Boosting Face Recognition by Large-scale Noisy Web Faces" (ECCV
+    2020).
     """
     hidden_BD = normalize(widened_tensor(hidden), dim=1)
     weight_CKD = normalize(widened_tensor(weight), dim=2)

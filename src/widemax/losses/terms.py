@@ -9,13 +9,6 @@ from widemax.numerics import logsumexp
 def weigh(weights: Tensor, terms: Tensor) -> Tensor:
     """Product in which a weight of 0 leaves out even an infinite term, as a masked class needs.
 
-    Args:
-        weights: finite weights.
-        terms: terms of a shape that broadcasts with them.
-
-    Returns:
-        weights · terms, in the precision of the terms.
-
     Example:
         >>> weigh(torch.tensor([0.0, 2.0]), torch.tensor([torch.inf, 3.0]))
         tensor([0., 6.])
@@ -27,10 +20,6 @@ def label_gaps(logits_BC: Tensor, labels_B: Tensor) -> Tensor:
     """How far every other class stands above the label's.
 
     g_bj = s_bj − s_by for j ≠ y.
-
-    Args:
-        logits_BC: [B, C] logits.
-        labels_B: [B] class ids.
 
     Returns:
         [B, C] gaps, −inf at the label itself and at masked classes, or +inf throughout if the label is
@@ -50,10 +39,6 @@ def log_odds_against(logits_BC: Tensor, labels_B: Tensor) -> Tensor:
     """Log odds that the class is another than the label, which stay accurate where a probability would round.
 
     r_b = log Σ_{j≠y} exp(s_bj − s_by), so that p_y = sigmoid(−r) and 1 − p_y = sigmoid(r).
-
-    Args:
-        logits_BC: [B, C] logits.
-        labels_B: [B] class ids.
 
     Returns:
         [B] log odds; the least finite number where there is no other class, so that 0 · r stays 0.

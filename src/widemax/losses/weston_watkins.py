@@ -24,10 +24,9 @@ def weston_watkins(
     ℓ_b = Σ_{j≠y} max(0, m + s_bj − s_by), or the sum of the squares. It is C times torch's
     ``multi_margin_loss``, which divides by the number of classes.
 
-    Use:
-        For a linear classifier with margins and one right class, which pushes back every wrong class within
-        the margin. With many classes the sum over them grows: lower the learning rate, or take
-        ``crammer_singer``. For probabilities take ``cross_entropy``.
+    Use: for a linear classifier with margins and one right class, which pushes back every wrong class within
+    the margin. With many classes the sum over them grows: lower the learning rate, or take
+    ``crammer_singer``. For probabilities take ``cross_entropy``.
 
     Args:
         logits: [B, C] scores.
@@ -47,8 +46,7 @@ def weston_watkins(
         >>> weston_watkins(torch.tensor([[1.0, 0.5, 0.75]]), torch.tensor([0]))
         tensor([1.2500])
 
-    Source:
-        Weston and Watkins, "Support Vector Machines for Multi-Class Pattern Recognition" (ESANN 1999).
+    Source: Weston and Watkins, "Support Vector Machines for Multi-Class Pattern Recognition" (ESANN 1999).
     """
     logits_BC, labels_B, ignored_B = prepare_ids(logits, labels, ignore_index=ignore_index)
     lacks_BC = torch.relu(margin + label_gaps(logits_BC, labels_B))

@@ -12,12 +12,11 @@ from widemax.numerics.arrays import (
     Array,
     NumpyArray,
     explain_keywords,
-    floating_array,
-    floating_tensor,
 )
 from widemax.numerics.rows import (
     array_rows,
-    check_options,
+    finished_array,
+    finished_tensor,
     shifted_array,
     shifted_tensor,
     tensor_max,
@@ -45,9 +44,7 @@ def sparsemax(x: Array, *, axis: int = -1, temperature: float = 1.0, where: Arra
         :func:`softmax`.
 
     Raises:
-        ArgumentError: ``x``, ``axis``, ``temperature`` or ``where`` of the wrong kind, or an unknown keyword.
-        ShapeError: ``axis`` out of range, or ``where`` does not broadcast to ``x``.
-        UsageError: ``temperature`` is not finite or not above 0.
+        ArgumentError, ShapeError, UsageError: as :func:`softmax`.
 
     Example:
         >>> sparsemax(np.array([1.0, 0.5, -1.0]))
@@ -56,20 +53,15 @@ def sparsemax(x: Array, *, axis: int = -1, temperature: float = 1.0, where: Arra
     Source: Martins and Astudillo, From Softmax to Sparsemax, ICML 2016, algorithm 1.
     """
     if isinstance(x, torch.Tensor):
-        x = floating_tensor(x)
-        check_options(x, axis, temperature)
-        rows = tensor_rows(x, axis, where)
+        rows = tensor_rows(x, axis, temperature, where)
         z = shifted_tensor(rows, temperature)
         descending, sizes = _descending(z.detach(), axis)
         # The threshold of the k largest grows with k up to the support's size and shrinks after it.
         found = tensor_max((descending.cumsum(axis) - 1) / sizes, axis)
         support = z > found
         threshold = (torch.where(support, z, 0).sum(axis, keepdim=True) - 1) / support.sum(axis, keepdim=True)
-        probs = torch.relu(z - threshold).to(x.dtype)
-        return probs if rows.absent is None else probs.masked_fill(rows.absent, 0.0)
-    x = floating_array(x)
-    check_options(x, axis, temperature)
-    array = array_rows(x, axis, where)
+        return finished_tensor(torch.relu(z - threshold), rows, 0.0)
+    array = array_rows(x, axis, temperature, where)
     z_array = shifted_array(array, temperature)
     with np.errstate(divide="ignore", invalid="ignore"):  # rows of NaN and axes without entries
         ordered, ranks = _descending_array(z_array, axis)
@@ -77,9 +69,7 @@ def sparsemax(x: Array, *, axis: int = -1, temperature: float = 1.0, where: Arra
         kept = z_array > thresholds.max(axis=axis, keepdims=True, initial=-np.inf)
         sums = np.where(kept, z_array, 0).sum(axis=axis, keepdims=True)
         positive = np.maximum(z_array - (sums - 1) / kept.sum(axis=axis, keepdims=True), 0)
-    if array.absent is not None:
-        np.copyto(positive, 0, where=array.absent)
-    return np.asarray(positive.astype(x.dtype, copy=False))
+    return finished_array(positive, array, 0.0)
 
 
 @explain_keywords
@@ -90,21 +80,14 @@ def entmax15(x: Array, *, axis: int = -1, temperature: float = 1.0, where: Array
     mean μ and sum of squared deviations σ of x_i/(2T), ``τ = μ − √((1 − σ)/|S|)``.
 
     Args:
-        x: array or tensor of any shape but (); integers are promoted to floating point, and 16-bit
-            numbers are computed with in float32.
-        axis: the axis that is normalized, in [−ndim, ndim).
-        temperature: divides ``x``; above 1 widens the support, below 1 narrows it.
-        where: boolean mask that broadcasts to the shape of ``x``; an entry outside it has probability 0 and
-            gradient 0 whatever it holds.
+        x, axis, temperature, where: as in :func:`sparsemax`.
 
     Returns:
         An array of the same kind, shape and type. Rows of −inf, entries of +inf and NaN are treated as by
         :func:`softmax`.
 
     Raises:
-        ArgumentError: ``x``, ``axis``, ``temperature`` or ``where`` of the wrong kind, or an unknown keyword.
-        ShapeError: ``axis`` out of range, or ``where`` does not broadcast to ``x``.
-        UsageError: ``temperature`` is not finite or not above 0.
+        ArgumentError, ShapeError, UsageError: as :func:`softmax`.
 
     Example:
         >>> entmax15(np.array([1.0, 0.5, -2.0])).round(4)
@@ -113,20 +96,15 @@ def entmax15(x: Array, *, axis: int = -1, temperature: float = 1.0, where: Array
     Source: Peters, Niculae and Martins, Sparse Sequence-to-Sequence Models, ACL 2019, algorithm 2.
     """
     if isinstance(x, torch.Tensor):
-        x = floating_tensor(x)
-        check_options(x, axis, temperature)
-        rows = tensor_rows(x, axis, where)
+        rows = tensor_rows(x, axis, temperature, where)
         z = shifted_tensor(rows, 2 * temperature)
         support = z > _entmax15_threshold(z.detach(), axis)
         size = support.sum(axis, keepdim=True)
         mean = torch.where(support, z, 0).sum(axis, keepdim=True) / size
         spread = torch.where(support, z - mean, 0).square().sum(axis, keepdim=True)
         threshold = mean - ((1 - spread) / size).sqrt()
-        probs = torch.relu(z - threshold).square().to(x.dtype)
-        return probs if rows.absent is None else probs.masked_fill(rows.absent, 0.0)
-    x = floating_array(x)
-    check_options(x, axis, temperature)
-    array = array_rows(x, axis, where)
+        return finished_tensor(torch.relu(z - threshold).square(), rows, 0.0)
+    array = array_rows(x, axis, temperature, where)
     z_array = shifted_array(array, 2 * temperature)
     with np.errstate(divide="ignore", invalid="ignore"):  # rows of NaN and axes without entries
         kept = z_array > _entmax15_threshold_array(z_array, axis)
@@ -134,9 +112,7 @@ def entmax15(x: Array, *, axis: int = -1, temperature: float = 1.0, where: Array
         means = np.where(kept, z_array, 0).sum(axis=axis, keepdims=True) / sizes
         spreads = np.square(np.where(kept, z_array - means, 0)).sum(axis=axis, keepdims=True)
         roots = np.maximum(z_array - means + np.sqrt((1 - spreads) / sizes), 0)
-    if array.absent is not None:
-        np.copyto(roots, 0, where=array.absent)
-    return np.asarray(np.square(roots).astype(x.dtype, copy=False))
+    return finished_array(np.square(roots), array, 0.0)
 
 
 def _entmax15_threshold(z: torch.Tensor, axis: int) -> torch.Tensor:

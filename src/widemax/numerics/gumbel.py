@@ -8,10 +8,15 @@ from widemax.numerics.arrays import (
     Array,
     NumpyArray,
     explain_keywords,
-    floating_array,
-    floating_tensor,
 )
-from widemax.numerics.rows import array_rows, check_options, shifted_array, shifted_tensor, tensor_rows
+from widemax.numerics.rows import (
+    array_rows,
+    finished_array,
+    finished_tensor,
+    shifted_array,
+    shifted_tensor,
+    tensor_rows,
+)
 from widemax.numerics.softmax import softmax
 
 
@@ -55,27 +60,21 @@ def gumbel_softmax(
     Source: Jang, Gu and Poole, Categorical Reparameterization with Gumbel-Softmax, ICLR 2017, equation 2.
     """
     if isinstance(x, torch.Tensor):
-        x = floating_tensor(x)
-        check_options(x, axis, temperature)
-        rows = tensor_rows(x, axis, where)
+        rows = tensor_rows(x, axis, temperature, where)
         noisy = shifted_tensor(rows, 1) + _tensor_noise(rows.scores, generator)
         soft = softmax(noisy, axis=axis, temperature=temperature)
         if hard:
-            hot = torch.zeros_like(noisy) if not x.shape[axis] else _one_hot(noisy, axis)
+            hot = torch.zeros_like(noisy) if not noisy.shape[axis] else _one_hot(noisy, axis)
             # The difference is exactly 0, so that the entries stay exactly 0 and 1.
             soft = hot + (soft - soft.detach())
-        return (soft if rows.absent is None else soft.masked_fill(rows.absent, 0.0)).to(x.dtype)
-    x = floating_array(x)
-    check_options(x, axis, temperature)
-    array = array_rows(x, axis, where)
+        return finished_tensor(soft, rows, 0.0)
+    array = array_rows(x, axis, temperature, where)
     noisy_array = shifted_array(array, 1) + _array_noise(array.scores, generator)
     y = softmax(noisy_array, axis=axis, temperature=temperature)
-    if hard and x.shape[axis]:
+    if hard and y.shape[axis]:
         y = np.zeros_like(y)
         np.put_along_axis(y, noisy_array.argmax(axis=axis, keepdims=True), 1, axis)
-    if array.absent is not None:
-        np.copyto(y, 0, where=array.absent)
-    return y.astype(x.dtype, copy=False)
+    return finished_array(y, array, 0.0)
 
 
 def _one_hot(scores: torch.Tensor, axis: int) -> torch.Tensor:

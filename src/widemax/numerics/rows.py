@@ -3,7 +3,7 @@
 Shapes: ``scores`` has the shape of x; the others have length 1 along the normalized axis, or broadcast.
 """
 
-from typing import Generic, NamedTuple
+from typing import Any, Generic, NamedTuple
 
 import numpy as np
 import torch
@@ -14,6 +14,8 @@ from widemax.numerics.arrays import (
     array_mask,
     check_axis,
     check_temperature,
+    floating_array,
+    floating_tensor,
     tensor_mask,
     widened_array,
     widened_tensor,
@@ -31,24 +33,25 @@ class Rows(NamedTuple, Generic[Array]):
     """Each row's largest entry of x itself, infinite or not."""
     absent: Array | None
     """Entries without a share: outside the mask, or in a row of nothing but −inf; None when all have one."""
+    dtype: Any
+    """The floating-point type of x, in which results are given."""
 
 
-def check_options(x: NumpyArray | torch.Tensor, axis: int, temperature: float = 1.0) -> None:
-    """Refuse a wrong axis or temperature."""
+def tensor_rows(
+    x: torch.Tensor, axis: int, temperature: float, where: torch.Tensor | None
+) -> Rows[torch.Tensor]:
+    """Rows of a tensor; no gradient reaches absent entries or rows of infinite maximum."""
+    x = floating_tensor(x)
+    dtype, absent = x.dtype, None
     check_axis(axis, x.shape)
     check_temperature(temperature)
-
-
-def tensor_rows(x: torch.Tensor, axis: int, where: torch.Tensor | None) -> Rows[torch.Tensor]:
-    """Rows of a floating-point tensor; no gradient reaches absent entries or rows of infinite maximum."""
-    absent = None
     if where is not None:
         absent = ~tensor_mask(where, x.shape)
         x = torch.where(absent, -torch.inf, x)
     constant = x.detach()
     largest = widened_tensor(tensor_max(constant, axis))
     if _known_finite(largest):
-        return Rows(x, largest, largest, absent)
+        return Rows(x, largest, largest, absent, dtype)
     infinite, empty = largest.isinf(), largest == -torch.inf
     shares = torch.where(constant == largest, x.new_zeros(()), -torch.inf)
     return Rows(
@@ -56,19 +59,23 @@ def tensor_rows(x: torch.Tensor, axis: int, where: torch.Tensor | None) -> Rows[
         largest.masked_fill(infinite, 0.0),
         largest,
         empty if absent is None else absent | empty,
+        dtype,
     )
 
 
-def array_rows(x: NumpyArray, axis: int, where: NumpyArray | None) -> Rows[NumpyArray]:
-    """Rows of a floating-point array, at least float32."""
+def array_rows(x: NumpyArray, axis: int, temperature: float, where: NumpyArray | None) -> Rows[NumpyArray]:
+    """Rows of an array, at least float32."""
+    x = floating_array(x)
+    dtype, absent = x.dtype, None
+    check_axis(axis, x.shape)
+    check_temperature(temperature)
     x = widened_array(x)
-    absent = None
     if where is not None:
         absent = ~array_mask(where, x.shape)
         x = np.where(absent, -np.inf, x)
     largest = np.max(x, axis=axis, keepdims=True, initial=-np.inf)
     if np.isfinite(largest).all():
-        return Rows(x, largest, largest, absent)
+        return Rows(x, largest, largest, absent, dtype)
     infinite, empty = np.isinf(largest), largest == -np.inf
     shares = np.where(x == largest, x.dtype.type(0), -np.inf)
     return Rows(
@@ -76,7 +83,21 @@ def array_rows(x: NumpyArray, axis: int, where: NumpyArray | None) -> Rows[Numpy
         np.where(infinite, 0, largest),
         largest,
         empty if absent is None else absent | empty,
+        dtype,
     )
+
+
+def finished_tensor(values: torch.Tensor, rows: Rows[torch.Tensor], absent: float) -> torch.Tensor:
+    """A result in the type of x, with this number at absent entries."""
+    values = values.to(rows.dtype)
+    return values if rows.absent is None else values.masked_fill(rows.absent, absent)
+
+
+def finished_array(values: NumpyArray, rows: Rows[NumpyArray], absent: float) -> NumpyArray:
+    """A result in the type of x, with this number at absent entries; ``values`` are altered."""
+    if rows.absent is not None:
+        np.copyto(values, absent, where=rows.absent)
+    return np.asarray(values.astype(rows.dtype, copy=False))
 
 
 def shifted_tensor(rows: Rows[torch.Tensor], temperature: float) -> torch.Tensor:

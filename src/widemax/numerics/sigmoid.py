@@ -44,8 +44,7 @@ def log_sigmoid(x: Array) -> Array:
     log_sigmoid(x) = min(x, 0) − log1p(exp(−|x|)).
 
     Args:
-        x: array or tensor of any shape, in nats; integers are promoted to floating point, and 16-bit numbers
-            are computed with in float32.
+        x: as in :func:`sigmoid`.
 
     Returns:
         An array of the same kind and shape, at most 0.
@@ -69,8 +68,7 @@ def softplus(x: Array) -> Array:
     """log(1 + exp(x)), which is −log_sigmoid(−x), in one pass over a tensor in place of four.
 
     Args:
-        x: array or tensor of any shape, in nats; integers are promoted to floating point, and 16-bit numbers
-            are computed with in float32.
+        x: as in :func:`sigmoid`.
 
     Returns:
         An array of the same kind and shape, at least 0.

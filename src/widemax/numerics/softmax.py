@@ -3,8 +3,15 @@
 import numpy as np
 import torch
 
-from widemax.numerics.arrays import Array, explain_keywords, floating_array, floating_tensor
-from widemax.numerics.rows import array_rows, check_options, shifted_array, shifted_tensor, tensor_rows
+from widemax.numerics.arrays import Array, explain_keywords
+from widemax.numerics.rows import (
+    array_rows,
+    finished_array,
+    finished_tensor,
+    shifted_array,
+    shifted_tensor,
+    tensor_rows,
+)
 
 
 @explain_keywords
@@ -39,23 +46,17 @@ def softmax(x: Array, *, axis: int = -1, temperature: float = 1.0, where: Array 
         array([0.5, 0.5, 0. ])
     """
     if isinstance(x, torch.Tensor):
-        x = floating_tensor(x)
-        check_options(x, axis, temperature)
-        rows = tensor_rows(x, axis, where)
+        rows = tensor_rows(x, axis, temperature, where)
         if temperature == 1:
             probs = torch.softmax(rows.scores, axis)
         else:
-            probs = torch.softmax(shifted_tensor(rows, temperature), axis).to(x.dtype)
-        return probs if rows.absent is None else probs.masked_fill(rows.absent, 0.0)
-    x = floating_array(x)
-    check_options(x, axis, temperature)
-    array = array_rows(x, axis, where)
+            probs = torch.softmax(shifted_tensor(rows, temperature), axis)
+        return finished_tensor(probs, rows, 0.0)
+    array = array_rows(x, axis, temperature, where)
     exps = shifted_array(array, temperature)
     np.exp(exps, out=exps)
     exps /= exps.sum(axis=axis, keepdims=True)
-    if array.absent is not None:
-        np.copyto(exps, 0, where=array.absent)
-    return exps.astype(x.dtype, copy=False)
+    return finished_array(exps, array, 0.0)
 
 
 @explain_keywords
@@ -68,8 +69,7 @@ def log_softmax(x: Array, *, axis: int = -1, temperature: float = 1.0, where: Ar
     Args:
         x: array or tensor of any shape but (), in nats; integers are promoted to floating point, and 16-bit
             numbers are computed with in float32 (by torch's own function where the temperature is 1).
-        axis: the axis that is normalized, in [−ndim, ndim).
-        temperature: divides ``x``.
+        axis, temperature: as in :func:`softmax`.
         where: boolean mask that broadcasts to the shape of ``x``; an entry outside it has log-probability
             −inf and gradient 0 whatever it holds.
 
@@ -79,32 +79,24 @@ def log_softmax(x: Array, *, axis: int = -1, temperature: float = 1.0, where: Ar
         zero. A row with NaN is NaN.
 
     Raises:
-        ArgumentError: ``x``, ``axis``, ``temperature`` or ``where`` of the wrong kind, or an unknown keyword.
-        ShapeError: ``axis`` out of range, or ``where`` does not broadcast to ``x``.
-        UsageError: ``temperature`` is not finite or not above 0.
+        ArgumentError, ShapeError, UsageError: as :func:`softmax`.
 
     Example:
         >>> log_softmax(np.array([0.0, 0.0])).round(4)
         array([-0.6931, -0.6931])
     """
     if isinstance(x, torch.Tensor):
-        x = floating_tensor(x)
-        check_options(x, axis, temperature)
-        rows = tensor_rows(x, axis, where)
+        rows = tensor_rows(x, axis, temperature, where)
         if temperature == 1:
             log_probs = torch.log_softmax(rows.scores, axis)
         else:
-            log_probs = torch.log_softmax(shifted_tensor(rows, temperature), axis).to(x.dtype)
-        return log_probs if rows.absent is None else log_probs.masked_fill(rows.absent, -torch.inf)
-    x = floating_array(x)
-    check_options(x, axis, temperature)
-    array = array_rows(x, axis, where)
+            log_probs = torch.log_softmax(shifted_tensor(rows, temperature), axis)
+        return finished_tensor(log_probs, rows, -torch.inf)
+    array = array_rows(x, axis, temperature, where)
     shifted = shifted_array(array, temperature)
     with np.errstate(divide="ignore"):  # log(0) arises where the axis has no entries
         shifted -= np.log(np.exp(shifted).sum(axis=axis, keepdims=True))
-    if array.absent is not None:
-        np.copyto(shifted, -np.inf, where=array.absent)
-    return shifted.astype(x.dtype, copy=False)
+    return finished_array(shifted, array, -np.inf)
 
 
 @explain_keywords
@@ -115,10 +107,8 @@ def logsumexp(x: Array, *, axis: int = -1, temperature: float = 1.0, where: Arra
     that ``where`` admits.
 
     Args:
-        x: array or tensor of any shape but (), in nats; integers are promoted to floating point, and 16-bit
-            numbers are computed with in float32.
+        x, temperature: as in :func:`softmax`.
         axis: the axis that is summed away, in [−ndim, ndim).
-        temperature: divides ``x``.
         where: boolean mask that broadcasts to the shape of ``x``; an entry outside it has no share in the sum
             and gradient 0 whatever it holds.
 
@@ -128,25 +118,19 @@ def logsumexp(x: Array, *, axis: int = -1, temperature: float = 1.0, where: Arra
         (not NaN). A row with NaN is NaN.
 
     Raises:
-        ArgumentError: ``x``, ``axis``, ``temperature`` or ``where`` of the wrong kind, or an unknown keyword.
-        ShapeError: ``axis`` out of range, or ``where`` does not broadcast to ``x``.
-        UsageError: ``temperature`` is not finite or not above 0.
+        ArgumentError, ShapeError, UsageError: as :func:`softmax`.
 
     Example:
         >>> float(logsumexp(np.array([1000.0, 1000.0])).round(4))
         1000.6931
     """
     if isinstance(x, torch.Tensor):
-        x = floating_tensor(x)
-        check_options(x, axis, temperature)
-        rows = tensor_rows(x, axis, where)
+        rows = tensor_rows(x, axis, temperature, where)
         sums = shifted_tensor(rows, temperature).exp().sum(axis, keepdim=True)
-        return (sums.log() + rows.largest / temperature).squeeze(axis).to(x.dtype)
-    x = floating_array(x)
-    check_options(x, axis, temperature)
-    array = array_rows(x, axis, where)
+        return (sums.log() + rows.largest / temperature).squeeze(axis).to(rows.dtype)
+    array = array_rows(x, axis, temperature, where)
     exps = shifted_array(array, temperature)
     np.exp(exps, out=exps)
     with np.errstate(over="ignore", divide="ignore"):  # log(0) is right where the axis has no entries
         total = np.log(exps.sum(axis=axis, keepdims=True)) + array.largest / temperature
-    return np.asarray(total.squeeze(axis)).astype(x.dtype, copy=False)
+    return np.asarray(total.squeeze(axis)).astype(array.dtype, copy=False)

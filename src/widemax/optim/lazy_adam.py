@@ -26,12 +26,10 @@ class LazyAdam(RowOptimizer):
     logarithms, so it is exact under any schedule of lr. ``catch_up()`` applies the
     deferred decay of all rows.
 
-    Use:
-        For dense layers beside wide tables, and where weight decay must reach every row. It keeps two numbers
-        for each weight; where memory is short take "rowwise_adagrad".
+    Use: for dense layers beside wide tables, and where weight decay must reach every row. It keeps two
+    numbers for each weight; where memory is short take "rowwise_adagrad".
 
     Args:
-        params: parameters or groups, as for any torch optimizer; a group may set any option below.
         lr: learning rate, 0 or more.
         beta1: decay of the first moment, in [0, 1).
         beta2: decay of the second moment, in [0, 1).
@@ -53,10 +51,9 @@ class LazyAdam(RowOptimizer):
         >>> weight.data.flatten()
         tensor([0.9000, 0.8000])
 
-    Source:
-        Kingma, Ba, "Adam" (ICLR 2015), algorithm 1; Loshchilov, Hutter, "Decoupled Weight Decay
-        Regularization" (ICLR 2019), algorithm 2; lazy rows as in torch.optim.SparseAdam, which corrects by
-        steps instead of touches.
+    Source: Kingma, Ba, "Adam" (ICLR 2015), algorithm 1; Loshchilov, Hutter, "Decoupled Weight Decay
+    Regularization" (ICLR 2019), algorithm 2; lazy rows as in torch.optim.SparseAdam, which corrects by steps
+    instead of touches.
     """
 
     has_weight_decay = True

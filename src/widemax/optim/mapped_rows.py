@@ -20,9 +20,8 @@ flushes them, then empties the journal; to be killed meanwhile only means to do 
 import math
 import mmap
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import numpy as np
@@ -50,7 +49,7 @@ from widemax.optim.undo_journal import UndoJournal
 from widemax.storage import MANIFEST, read_manifest, saving
 
 
-class MappedRows:
+class MappedRows(AbstractContextManager["MappedRows"]):
     """A parameter [C, D] that may be larger than memory, and that ``kill -9`` takes back to the last commit.
 
     The system reads the rows a step touches and writes them when it likes. ``watch`` keeps what a step is
@@ -85,8 +84,7 @@ class MappedRows:
         ...     rows.state()["step"], rows.parameter.data[7]
         (1, tensor([-1., -1., -1., -1.]))
 
-    Source:
-        Gray, Reuter, "Transaction Processing" (1993), chapter 10: undo with write-ahead logging.
+    Source: Gray, Reuter, "Transaction Processing" (1993), chapter 10: undo with write-ahead logging.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -272,12 +270,7 @@ class MappedRows:
         self._is_open = False
         self._resources.close()
 
-    def __enter__(self) -> "MappedRows":
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.close()
 
     def _expect(self, advice: str) -> None:

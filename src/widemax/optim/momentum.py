@@ -21,12 +21,10 @@ class Momentum(RowOptimizer):
     when the gradient does; at a constant rate this is ``torch.optim.SGD``. ``catch_up()`` applies
     the deferred steps of all rows.
 
-    Use:
-        Where the result of plain SGD with momentum is wanted, as in a recipe from a paper. One learning rate
-        for frequent and rare rows suits wide heads badly: take "rowwise_adagrad" or "lazy_adam".
+    Use: where the result of plain SGD with momentum is wanted, as in a recipe from a paper. One learning rate
+    for frequent and rare rows suits wide heads badly: take "rowwise_adagrad" or "lazy_adam".
 
     Args:
-        params: parameters or groups, as for any torch optimizer; a group may set any option below.
         lr: learning rate, 0 or more.
         momentum: factor of the velocity a step, in [0, 1).
         seed: of the stochastic rounding of bfloat16 parameters, in [0, 2^64).
@@ -44,9 +42,8 @@ class Momentum(RowOptimizer):
         >>> weight.data.flatten()
         tensor([-1.5000, -1.0000])
 
-    Source:
-        Polyak (1964); in the form of Sutskever et al., "On the importance of initialization and momentum in
-        deep learning" (ICML 2013), equations 1 and 2.
+    Source: Polyak (1964); in the form of Sutskever et al., "On the importance of initialization and momentum
+    in deep learning" (ICML 2013), equations 1 and 2.
     """
 
     def __init__(self, params: ParamsT, *, lr: AtLeast0 = 0.1, momentum: Share = 0.9, seed: Seed = 0) -> None:

@@ -45,7 +45,7 @@ class RowOptimizer(torch.optim.Optimizer, ABC):
     rounds as an uninterrupted one does.
 
     Args:
-        params: parameters or groups, as for any torch optimizer.
+        params: parameters or groups, as for any torch optimizer; a group may set any option.
         defaults: the options of a group that sets none; ``lr`` and ``seed`` are needed.
 
     Attributes:

@@ -10,16 +10,7 @@ from widemax.errors import ShapeError
 
 
 def touched_rows(grad: Tensor) -> tuple[Tensor, Tensor]:
-    """The rows of a sparse gradient, each once, duplicates summed.
-
-    Args:
-        grad: sparse COO tensor of shape [C, ...] with one sparse dimension, coalesced or not.
-
-    Returns:
-        (rows_R ascending, grad_R of shape [R, ...]).
-
-    Raises:
-        ShapeError: when more than the first dimension is sparse.
+    """The rows of a sparse gradient, ascending and each once, and their gradients, duplicates summed.
 
     Example:
         >>> grad = torch.sparse_coo_tensor([[3, 1, 3]], [1.0, 2.0, 4.0], (5,), check_invariants=True)

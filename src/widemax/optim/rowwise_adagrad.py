@@ -21,12 +21,10 @@ class RowwiseAdagrad(RowOptimizer):
     the rows a step touches only: every row of a dense gradient, and those a sparse one holds, so that a rare
     class is decayed as often as it is updated. ``LazyAdam`` decays every row at every step.
 
-    Use:
-        The first choice for wide embeddings and heads: it keeps the least memory, and rare rows take large
-        steps. Its first steps throw deep dense layers far off: for those take "lazy_adam".
+    Use: the first choice for wide embeddings and heads: it keeps the least memory, and rare rows take large
+    steps. Its first steps throw deep dense layers far off: for those take "lazy_adam".
 
     Args:
-        params: parameters or groups, as for any torch optimizer; a group may set any option below.
         lr: learning rate, 0 or more.
         eps: added to the root of the accumulator, 0 or more.
         weight_decay: decoupled weight decay of the touched rows; lr·weight_decay in [0, 1).
@@ -43,10 +41,9 @@ class RowwiseAdagrad(RowOptimizer):
         >>> weight.data[1] * 12.5**0.5  # the mean of 9 and 16 is 12.5
         tensor([-3., -4.])
 
-    Source:
-        Duchi, Hazan, Singer, "Adaptive Subgradient Methods" (JMLR 2011), figure 1; the row-wise accumulator
-        as in Mudigere et al., "Software-Hardware Co-design for Fast and Scalable Training of Deep Learning
-        Recommendation Models" (ISCA 2022).
+    Source: Duchi, Hazan, Singer, "Adaptive Subgradient Methods" (JMLR 2011), figure 1; the row-wise
+    accumulator as in Mudigere et al., "Software-Hardware Co-design for Fast and Scalable Training of Deep
+    Learning Recommendation Models" (ISCA 2022).
     """
 
     has_weight_decay = True

@@ -22,8 +22,7 @@ def linear_decay(step: float, total_steps: int, warmup: int = 0) -> float:
         >>> [linear_decay(step, 6, 2) for step in range(7)]
         [0.5, 1.0, 1.0, 0.75, 0.5, 0.25, 0.0]
 
-    Source:
-        Devlin et al., "BERT" (NAACL 2019), appendix A.2.
+    Source: Devlin et al., "BERT" (NAACL 2019), appendix A.2.
     """
     if step >= total_steps:
         return 0.0

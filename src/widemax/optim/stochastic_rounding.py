@@ -36,8 +36,7 @@ def stochastic_round(values: Tensor, generator: torch.Generator) -> Tensor:
         >>> 900 < (rounded > 1).sum().item() < 1100
         True
 
-    Source:
-        Gupta et al., "Deep Learning with Limited Numerical Precision" (ICML 2015), section 3, equation 1.
+    Source: Gupta et al., "Deep Learning with Limited Numerical Precision" (ICML 2015), section 3, equation 1.
     """
     if values.dtype != torch.float32:
         raise UsageError(

@@ -10,8 +10,8 @@ the middle of an append leaves a record that is too short: it is the last one, a
 import os
 import struct
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
-from types import TracebackType
 from zlib import crc32
 
 import torch
@@ -28,7 +28,7 @@ _HEAD_BYTES = _BODY.size + _CHECK.size
 sync = getattr(os, "fdatasync", os.fsync)
 
 
-class UndoJournal:
+class UndoJournal(AbstractContextManager["UndoJournal"]):
     """Old rows on disk, each under the commit that would have to be restored.
 
     Args:
@@ -42,8 +42,7 @@ class UndoJournal:
         ...     [(ids, rows.view(torch.float32)) for ids, rows in journal.records(7)]
         [(tensor([3]), tensor([[1.5000]]))]
 
-    Source:
-        Gray, Reuter, "Transaction Processing" (1993), chapter 10: the write-ahead rule, undo records.
+    Source: Gray, Reuter, "Transaction Processing" (1993), chapter 10: the write-ahead rule, undo records.
     """
 
     def __init__(self, path: Path, row_bytes: int) -> None:
@@ -52,21 +51,11 @@ class UndoJournal:
         self._row_bytes = row_bytes
         self.num_bytes = path.stat().st_size
 
-    def __enter__(self) -> "UndoJournal":
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self._file.close()
 
     def append(self, commit: int, ids: Tensor, rows: Tensor) -> None:
         """Keep rows, on the disk when this returns; nothing of them when it fails.
-
-        Args:
-            commit: the commit the rows are of.
-            ids: [R] int64.
-            rows: [R, ...] of N bytes a row, any dtype.
 
         Raises:
             OSError: the file cannot grow.

@@ -132,11 +132,7 @@ class Sampler(Described, ABC):
 
 
 def needed(query: Query | None, name: str) -> Query:
-    """The query, which a sampler that follows the model cannot do without.
-
-    Raises:
-        UsageError: there is none, or it has no rows.
-    """
+    """The query, which a sampler that follows the model cannot do without."""
     if query is None:
         raise UsageError(
             f"the sampler {name!r} follows the model, so draw() needs query=Query(hidden_BD, rows). "
@@ -148,11 +144,7 @@ def needed(query: Query | None, name: str) -> Query:
 
 
 def needed_counts(num_classes: int | Classes, name: str) -> Tensor:
-    """The class counts, which a sampler that follows the data cannot do without.
-
-    Raises:
-        ConfigError: there are none.
-    """
+    """The class counts, which a sampler that follows the data cannot do without."""
     counts_C = Classes.of(num_classes).counts
     if counts_C is None:
         raise ConfigError(
@@ -168,11 +160,6 @@ samplers: Registry[type[Sampler]] = Registry("sampler", "widemax.samplers", move
 
 def build_sampler(spec: Spec | type[Sampler] | Sampler, num_classes: int | Classes) -> Sampler:
     """A sampler from its name, its class, or a table of its kind and options; a sampler is itself.
-
-    Raises:
-        ConfigError: a table without a kind.
-        OptionError: options the member does not have, or wrong values.
-        UnknownNameError: no such sampler.
 
     Example:
         >>> build_sampler({"kind": "uniform", "duplicates": "keep"}, 10).duplicates

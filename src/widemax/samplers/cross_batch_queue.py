@@ -6,7 +6,7 @@ from torch import Tensor
 from widemax.classes import Classes
 from widemax.samplers.base import Proposal, Query, Sampler, needed_counts, samplers
 from widemax.samplers.in_batch import ClassFrequencies, LabelDuplicates, label_probs, log_label_count
-from widemax.samplers.replacement import uniform_float64
+from widemax.samplers.replacement import draw_places
 
 
 @samplers.register("cross_batch_queue")
@@ -84,6 +84,4 @@ class CrossBatchQueue(Sampler):
     def _draw_labels(self, count: int, generator: torch.Generator) -> Tensor:
         """Draws from p itself: a class without a row is not among them."""
         self._cumulative_C = self._cumulative_C.to(generator.device)
-        uniform_S = uniform_float64(count, generator) * self._cumulative_C[-1]
-        # Rounding can lift the largest draw to the total itself.
-        return torch.searchsorted(self._cumulative_C, uniform_S, right=True).clamp_(max=self.num_classes - 1)
+        return draw_places(self._cumulative_C, count, generator)

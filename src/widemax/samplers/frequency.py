@@ -8,7 +8,7 @@ from torch import Tensor
 
 from widemax.classes import Classes
 from widemax.samplers.base import needed_counts, samplers
-from widemax.samplers.replacement import Duplicates, ReplacementSampler, uniform_float64
+from widemax.samplers.replacement import Duplicates, ReplacementSampler, below, draw_places
 
 
 @samplers.register("frequency")
@@ -52,13 +52,10 @@ class Frequency(ReplacementSampler):
 
     def draw_ids(self, num_sampled: int, *, generator: torch.Generator) -> Tensor:
         self._cumulative_C = self._cumulative_C.to(generator.device)
-        uniform_S = uniform_float64(num_sampled, generator)
-        ids_S = torch.searchsorted(self._cumulative_C, uniform_S * self._cumulative_C[-1], right=True)
-        # Rounding can lift the largest draw to the total itself.
-        return ids_S.clamp_(max=self.num_classes - 1)
+        return draw_places(self._cumulative_C, num_sampled, generator)
 
     def probs(self, class_ids: Tensor) -> Tensor:
         # The width of the interval a class is drawn from: by construction what draw_ids does.
         self._cumulative_C = self._cumulative_C.to(class_ids.device)
-        below = self._cumulative_C[(class_ids - 1).clamp(min=0)].masked_fill(class_ids == 0, 0.0)
-        return (self._cumulative_C[class_ids] - below) / self._cumulative_C[-1]
+        width = self._cumulative_C[class_ids] - below(self._cumulative_C, class_ids)
+        return width / self._cumulative_C[-1]

@@ -37,7 +37,6 @@ class HardNegatives(Sampler):
     and finds only what its pool holds; "midx" and "quadratic_kernel" reach the hard classes among all.
 
     Args:
-        num_classes: candidates come from [0, num_classes).
         of: the sampler of the pool.
         pool_factor: f, draws of the pool for each draw asked for; scoring them costs f times the logits.
         hard_share: h, the share of draws that goes to the highest scores.

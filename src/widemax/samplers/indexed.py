@@ -30,8 +30,7 @@ class IndexedSampler(Sampler):
     counts are those of the index that was drawn from.
 
     Args:
-        num_classes: candidates come from [0, num_classes).
-        refresh_every: draws (training steps) an index serves.
+        refresh_every: draws (training steps) after which the index is built anew.
         duplicates: what happens to a class drawn several times.
     """
 
@@ -78,11 +77,7 @@ class IndexedSampler(Sampler):
 
 
 def class_rows(query: Query, ids_N: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-    """Float32 weight rows [n, D] and float64 biases [n] of classes, some at a time, on the device of the ids.
-
-    Raises:
-        DataError: a weight that is not finite.
-    """
+    """Float32 weight rows [n, D] and float64 biases [n], some classes at a time, on the device of the ids."""
     for ids_n in torch.split(ids_N, CLASSES_AT_ONCE):
         rows_nD, bias_n = query.rows(ids_n)
         rows_nD, bias_n = finite(rows_nD, "weight"), finite(bias_n, "bias")
@@ -90,11 +85,7 @@ def class_rows(query: Query, ids_N: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
 
 
 def finite(values: Tensor, what: str) -> Tensor:
-    """The values without their gradient.
-
-    Raises:
-        DataError: a value that is not finite.
-    """
+    """The values without their gradient."""
     if not values.isfinite().all():
         raise DataError(
             f"{what} must be finite for a sampler that follows the model; it holds NaN or infinity. "

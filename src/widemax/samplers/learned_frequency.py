@@ -23,10 +23,8 @@ class LearnedFrequency(ReplacementSampler):
     "frequency" needs no memory of labels, and can flatten them.
 
     Args:
-        num_classes: candidates come from [0, num_classes).
         uniform_share: u, the probability that a draw is from all classes.
         window: W, how many labels are remembered; 8 bytes a label.
-        duplicates: what happens to a class drawn several times.
 
     Example:
         >>> sampler = LearnedFrequency(4, uniform_share=0.2)

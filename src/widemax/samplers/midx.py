@@ -9,7 +9,7 @@ from torch import Tensor
 from widemax.classes import Classes
 from widemax.samplers.base import Query, samplers
 from widemax.samplers.indexed import Index, IndexedSampler, RefreshEvery, class_rows
-from widemax.samplers.replacement import Duplicates, ReplacementSampler, uniform_float64
+from widemax.samplers.replacement import Duplicates, ReplacementSampler, below, draw_places, uniform_float64
 
 _KMEANS_ROUNDS = 10
 _KMEANS_ROWS_PER_CODEWORD = 256
@@ -37,11 +37,8 @@ class Midx(IndexedSampler):
     cheaper.
 
     Args:
-        num_classes: candidates come from [0, num_classes).
         num_codewords: K, in each of the two codebooks (at most C are used).
         uniform_share: ε, the share of draws that takes every class alike, so that none is left out.
-        refresh_every: draws (training steps) after which the codewords are found anew.
-        duplicates: what happens to a class drawn several times.
 
     Raises:
         UsageError: a draw without a query.
@@ -122,7 +119,7 @@ class _MidxOfBatch(ReplacementSampler):
         self.index = index
         coarse_BK = _shares(hidden_BD, index["coarse_KD"])
         fine_BK = _shares(hidden_BD, index["fine_KD"])
-        weights_U = _below(index["cumulative_C"], index["ends_U"]).diff(prepend=hidden_BD.new_zeros(1))
+        weights_U = below(index["cumulative_C"], index["ends_U"]).diff(prepend=hidden_BD.new_zeros(1))
         weights_KK = hidden_BD.new_zeros(coarse_BK.shape[1], fine_BK.shape[1])
         weights_KK.view(-1)[index["cells_U"]] = weights_U
         partition_B = torch.linalg.vecdot(coarse_BK @ weights_KK, fine_BK)
@@ -132,11 +129,9 @@ class _MidxOfBatch(ReplacementSampler):
 
     def draw_ids(self, num_sampled: int, *, generator: torch.Generator) -> Tensor:
         ends_U, cumulative_C = self.index["ends_U"], self.index["cumulative_C"]
-        point_S = uniform_float64(num_sampled, generator) * self.cumulative_U[-1]
-        # Rounding can lift the largest draw to the total itself.
-        cell_S = torch.searchsorted(self.cumulative_U, point_S, right=True).clamp_(max=len(ends_U) - 1)
-        low_S = _below(cumulative_C, ends_U[cell_S - 1].masked_fill(cell_S == 0, 0))
-        high_S = _below(cumulative_C, ends_U[cell_S])
+        cell_S = draw_places(self.cumulative_U, num_sampled, generator)
+        low_S = below(cumulative_C, ends_U[cell_S - 1].masked_fill(cell_S == 0, 0))
+        high_S = below(cumulative_C, ends_U[cell_S])
         point_S = low_S + uniform_float64(num_sampled, generator) * (high_S - low_S)
         place_S = torch.searchsorted(cumulative_C, point_S, right=True)
         ids_S = self.index["ids_by_cell_C"][torch.minimum(place_S, ends_U[cell_S] - 1)]
@@ -146,14 +141,9 @@ class _MidxOfBatch(ReplacementSampler):
     def probs(self, class_ids: Tensor) -> Tensor:
         place = self.index["place_C"][class_ids]
         # The width of the interval a class is drawn from: by construction what draw_ids does.
-        weight = self.index["cumulative_C"][place] - _below(self.index["cumulative_C"], place)
+        weight = self.index["cumulative_C"][place] - below(self.index["cumulative_C"], place)
         probs: Tensor = weight * self.per_weight_U[self.index["cell_C"][class_ids]]
         return (1 - self.uniform_share) * probs + self.uniform_share / self.num_classes
-
-
-def _below(cumulative_C: Tensor, place: Tensor) -> Tensor:
-    """The sum over all places before this one."""
-    return cumulative_C[(place - 1).clamp(min=0)].masked_fill(place == 0, 0.0)
 
 
 def _shares(hidden_BD: Tensor, codewords_KD: Tensor) -> Tensor:

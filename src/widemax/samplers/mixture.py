@@ -32,7 +32,6 @@ class Mixture(Sampler):
     otherwise take the better part.
 
     Args:
-        num_classes: candidates come from [0, num_classes).
         parts: the name of each part, or its table of kind and options.
         shares: how much of the draw each part gets, in any unit; None is the same for all. A part without a
             share is left out.

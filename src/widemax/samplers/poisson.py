@@ -23,7 +23,6 @@ class Poisson(Sampler):
     hardly differs.
 
     Args:
-        num_classes: candidates come from [0, num_classes).
         of: the sampler whose single draw has distribution q.
 
     Raises:

@@ -10,7 +10,7 @@ from torch import Tensor
 from widemax.classes import Classes
 from widemax.samplers.base import Query, samplers
 from widemax.samplers.indexed import CLASSES_AT_ONCE, Index, IndexedSampler, RefreshEvery, class_rows
-from widemax.samplers.replacement import Duplicates, ReplacementSampler, uniform_float64
+from widemax.samplers.replacement import Duplicates, ReplacementSampler, below, draw_places, uniform_float64
 
 # Directions in which the weights extend less than this (squared, relative to the widest) are not stretched.
 _FLATTEST = 1e-12
@@ -40,10 +40,7 @@ class QuadraticKernel(IndexedSampler):
     "frequency" is far cheaper.
 
     Args:
-        num_classes: candidates come from [0, num_classes).
         alpha: α, how much squared logits count beside the uniform part; 0 is uniform.
-        refresh_every: draws (training steps) after which the weights are copied anew.
-        duplicates: what happens to a class drawn several times.
 
     Raises:
         UsageError: a draw without a query.
@@ -138,14 +135,11 @@ class _QuadraticOfBatch(ReplacementSampler):
             squares_C = torch.cat([torch.linalg.vecdot(rows_NE @ form_EE, rows_NE) for rows_NE in parts])
             weights_C = squares_C.clamp_(min=0).double().add_(self.floor)
             self.probs_C = weights_C / weights_C.sum()
-        cumulative_C = self.probs_C.cumsum(0)
-        point_S = uniform_float64(num_sampled, generator) * cumulative_C[-1]
-        return torch.searchsorted(cumulative_C, point_S, right=True).clamp_(max=self.num_classes - 1)
+        return draw_places(self.probs_C.cumsum(0), num_sampled, generator)
 
     def _propose_ids(self, count: int, generator: torch.Generator) -> Tensor:
         """Classes with probability ∝ their ceiling: by length, or else any class alike."""
-        point_N = uniform_float64(count, generator) * self.cumulative_C[-1]
-        ids_N = torch.searchsorted(self.cumulative_C, point_N, right=True).clamp_(max=self.num_classes - 1)
+        ids_N = draw_places(self.cumulative_C, count, generator)
         any_N = torch.randint(self.num_classes, (count,), generator=generator, device=generator.device)
         by_length = self.bound * self.cumulative_C[-1] / self.tries_per_draw
         return torch.where(uniform_float64(count, generator) < by_length, ids_N, any_N)
@@ -153,8 +147,8 @@ class _QuadraticOfBatch(ReplacementSampler):
     def ceiling(self, class_ids: Tensor) -> Tensor:
         """λ·‖w_y‖² + f of each class, which its probability does not exceed."""
         # The width of the interval a class is proposed from: by construction what was just done.
-        below = self.cumulative_C[(class_ids - 1).clamp(min=0)].masked_fill(class_ids == 0, 0.0)
-        return (self.cumulative_C[class_ids] - below).mul_(self.bound).add_(self.floor)
+        width = self.cumulative_C[class_ids] - below(self.cumulative_C, class_ids)
+        return width.mul_(self.bound).add_(self.floor)
 
     def probs(self, class_ids: Tensor) -> Tensor:
         if self.probs_C is not None:

@@ -37,7 +37,6 @@ class ReplacementSampler(Sampler):
     approximation that a fixed number of tries would need.
 
     Args:
-        num_classes: candidates come from [0, num_classes).
         duplicates: what happens to a class drawn several times.
 
     Source: Jean et al. 2015, "On Using Very Large Target Vocabulary for Neural Machine Translation", §3;
@@ -129,6 +128,18 @@ def earliest(times: Tensor, count: int) -> tuple[Tensor, Tensor]:
             smallest, places = times[candidates].topk(count, largest=False, sorted=False)
             return smallest, candidates[places]
     return times.topk(count, largest=False, sorted=False)
+
+
+def draw_places(cumulative_C: Tensor, count: int, generator: torch.Generator) -> Tensor:
+    """[S] places drawn by weight, from the running sum of the weights."""
+    point_S = uniform_float64(count, generator) * cumulative_C[-1]
+    # Rounding can lift the largest draw to the total itself.
+    return torch.searchsorted(cumulative_C, point_S, right=True).clamp_(max=len(cumulative_C) - 1)
+
+
+def below(cumulative_C: Tensor, places: Tensor) -> Tensor:
+    """The running sum before each place, so that the width of the interval it is drawn from is exact."""
+    return cumulative_C[(places - 1).clamp(min=0)].masked_fill(places == 0, 0.0)
 
 
 def uniform_float64(count: int, generator: torch.Generator) -> Tensor:

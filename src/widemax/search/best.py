@@ -4,11 +4,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from widemax.kernels import Pairs
+from widemax.kernels import Pairs, budget
 from widemax.search.rows import Rows
-
-# Numbers of the pairs that are scored at a time.
-_SCORED_ELEMENTS = 2**20
 
 
 class Best:
@@ -25,7 +22,7 @@ class Best:
         keys_P = self._keys(pairs)
         if len(self._excluded_keys):
             keys_P = keys_P[~torch.isin(keys_P, self._excluded_keys)]
-        for part_P in torch.split(keys_P, max(1, _SCORED_ELEMENTS // self.rows.dim)):
+        for part_P in torch.split(keys_P, max(1, budget.SMALL_TILE_ELEMENTS // self.rows.dim)):
             part = Pairs(part_P // len(self.rows), part_P % len(self.rows))
             self._merge(part, self.rows.exact_scores(self.queries_BD[part.rows_P], part.ids_P))
 

@@ -3,14 +3,16 @@
 Shapes: N vectors, D dimensions, B queries, K wanted, P (query, vector) pairs.
 """
 
-from typing import NamedTuple, get_args
+from typing import Annotated, NamedTuple
 
 import numpy as np
 import torch
+from pydantic import Field
 from torch import Tensor
 
-from widemax.errors import ArgumentError, ConfigError, LabelError, ShapeError, did_you_mean
+from widemax.errors import ArgumentError, ConfigError, LabelError, ShapeError
 from widemax.kernels import Pairs
+from widemax.options import checked
 from widemax.search.best import Best
 from widemax.search.codes import Codes, quantize, quantize_queries
 from widemax.search.rows import Metric, Numbers, Rows, as_array, as_matrix, check_finite, unit_rows
@@ -32,6 +34,7 @@ class Nearest(NamedTuple):
     scores: Tensor
 
 
+@checked
 class ExactIndex:
     """Finds the exact k best of many vectors, and reads an 8-bit copy of them to do so.
 
@@ -50,7 +53,8 @@ class ExactIndex:
         bias: [N] added to each vector's dot products.
 
     Raises:
-        ConfigError: an unknown metric, or a bias with another metric than "dot".
+        OptionError: an unknown metric.
+        ConfigError: a bias with another metric than "dot".
         ShapeError: vectors that are not a matrix, or a bias of another length.
         ArgumentError: not real numbers on the CPU.
         DataError: NaN, infinity, or a number beyond float32's range.
@@ -63,11 +67,6 @@ class ExactIndex:
     """
 
     def __init__(self, vectors: Numbers, *, metric: Metric = "dot", bias: Numbers | None = None) -> None:
-        if metric not in get_args(Metric):
-            known = list(get_args(Metric))
-            raise ConfigError(
-                f"metric must be one of {known}; got {metric!r}; {did_you_mean(str(metric), known)}"
-            )
         if bias is not None and metric != "dot":
             raise ConfigError(f'bias must be None unless metric="dot"; got one with metric={metric!r}.')
         self.metric = metric
@@ -78,8 +77,14 @@ class ExactIndex:
     def __len__(self) -> int:
         return len(self._rows)
 
+    @checked
     def topk(
-        self, queries: Numbers, k: int, *, exclude: Pairs | None = None, only: Tensor | None = None
+        self,
+        queries: Numbers,
+        k: Annotated[int, Field(ge=1)],
+        *,
+        exclude: Pairs | None = None,
+        only: Tensor | None = None,
     ) -> Nearest:
         """The k best vectors of each query.
 
@@ -91,7 +96,7 @@ class ExactIndex:
                 call: for many calls with the same ids, an index of these vectors is faster.
 
         Raises:
-            ConfigError: k below 1.
+            OptionError: a k that is no whole number of at least 1.
             ShapeError: queries of another dimension.
             ArgumentError: queries that are not real numbers on the CPU, or ids that are not integers.
             DataError: a query with NaN, infinity, or a number beyond float32's range.
@@ -104,8 +109,6 @@ class ExactIndex:
             Nearest(ids=tensor([[1]]), scores=tensor([[0.5000]], dtype=torch.float64))
         """
         queries_BD = self._checked_queries(queries)
-        if k < 1:
-            raise ConfigError(f"k must be at least 1; got {k}.")
         nothing = torch.empty(0, dtype=torch.int64)
         excluded = self._checked_pairs(exclude or Pairs(nothing, nothing), len(queries_BD))
         rows, codes = self._rows, self._codes

@@ -11,12 +11,11 @@ import torch
 from torch import Tensor
 
 from widemax.errors import ArgumentError, DataError, ShapeError
+from widemax.kernels import budget
 
 Metric: TypeAlias = Literal["dot", "cosine", "euclidean"]
 Numbers: TypeAlias = Tensor | npt.NDArray[Any]
 
-# Numbers of one tile that is read and widened to float64 at a time.
-TILE_ELEMENTS = 2**20
 # A square of anything larger may overflow float64 when it is summed.
 LARGEST = float(np.finfo(np.float32).max)
 
@@ -46,7 +45,7 @@ class Rows:
 
     def tiles(self) -> list[slice]:
         """Ranges of vectors to be read at a time."""
-        width = max(1, TILE_ELEMENTS // self.dim)
+        width = max(1, budget.SMALL_TILE_ELEMENTS // self.dim)
         return [slice(start, min(start + width, len(self))) for start in range(0, len(self), width)]
 
     def read(self, where: slice | Tensor) -> Tensor:
@@ -102,9 +101,8 @@ def as_array(x: Numbers, name: str) -> npt.NDArray[Any]:
             raise ArgumentError(f"{name} must be on the CPU; got {x.device}. Pass {name}.cpu().")
         # NumPy has no bfloat16.
         x = (x.float() if x.dtype == torch.bfloat16 else x).detach().numpy()
-    if not isinstance(x, np.ndarray) or x.dtype.kind not in "fiu":
-        got = f"{x.dtype} data" if isinstance(x, np.ndarray) else type(x).__name__
-        raise ArgumentError(f"{name} must be a NumPy array or torch tensor of real numbers; got {got}.")
+    if x.dtype.kind not in "fiu":
+        raise ArgumentError(f"{name} must be a NumPy array or torch tensor of real numbers; got {x.dtype}.")
     return x
 
 

@@ -8,11 +8,9 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from widemax.kernels import Pairs
+from widemax.kernels import Pairs, budget
 from widemax.search.codes import BLOCK, Codes, QueryCodes
 
-# Integers of one tile, which should stay in a processor's cache between the passes over it.
-TILE_ELEMENTS = 2**21
 # Tiles whose bounds are kept until they are ranked, which bounds the memory for very many vectors.
 WAITING_TILES = 64
 # Pairs that are handed over at a time, which bounds the memory where bounds rule out little.
@@ -26,16 +24,10 @@ def candidates(
 
     A block's largest integer product gives a lower bound of its best key. The k-th largest of the blocks'
     lower bounds bounds the k-th best key below; what has a smaller upper bound is not among the k best.
-
-    Args:
-        codes: the vectors.
-        query: at least one query.
-        excluded: (query, place) pairs that do not count.
-        silent_B: queries to be passed over.
-        k: how many are wanted, at least 1.
+    Excluded (query, place) pairs do not count, and the queries of ``silent_B`` are passed over.
     """
     num_queries, block = len(silent_B), _block(len(codes), k)
-    width = BLOCK * max(1, TILE_ELEMENTS // (num_queries * BLOCK))
+    width = BLOCK * max(1, budget.TILE_ELEMENTS // (num_queries * BLOCK))
     blocks = _Blocks(codes, block)
     excluded_places = excluded.places_by_tile(width, -(-len(codes) // width))
     floor = _Floor(silent_B, k)

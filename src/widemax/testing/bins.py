@@ -16,10 +16,6 @@ def bins_of(expected_C: Tensor, num_draws: int) -> tuple[Tensor, int]:
     expected number, each in two bins: the classes stated above the mean of their neighbors and those below.
     (Stated counts with random errors are right on average over neighbors, and wrong in both of these.)
 
-    Args:
-        expected_C: [C] stated counts of one draw.
-        num_draws: number of draws to be made.
-
     Returns:
         [C] the bin of each class, and the number of bins.
 
@@ -55,10 +51,6 @@ def least_variances(bin_C: Tensor, expected_E: Tensor) -> Tensor:
     that is drawn almost every time: by chance, all of a few draws may have it. Sums over several classes may
     be constant.
 
-    Args:
-        bin_C: [C] the bin of each class.
-        expected_E: [E] expected numbers.
-
     Returns:
         [E] variances of one draw, 0 for bins of several classes.
 
@@ -72,13 +64,6 @@ def least_variances(bin_C: Tensor, expected_E: Tensor) -> Tensor:
 
 def z_scores(differences_RE: Tensor, least_variance: Tensor) -> Tensor:
     """Means over draws in standard errors.
-
-    Args:
-        differences_RE: [R, E] numbers whose expectation should be 0.
-        least_variance: scalar or [E] their variance if the sample's is smaller.
-
-    Returns:
-        [E] means in standard errors.
 
     Example:
         >>> z_scores(torch.tensor([[0.0], [2.0]]), torch.tensor(0.5))

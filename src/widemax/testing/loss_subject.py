@@ -28,8 +28,8 @@ class LossSubject:
     def __call__(self, logits_BC: Tensor, truth: Tensor) -> Tensor:
         return self.loss_fn(logits_BC, truth, **self.options)
 
-    def logits(self, num_rows: int, num_classes: int, seed: int = 0) -> Tensor:
-        generator = torch.Generator().manual_seed(seed)
+    def logits(self, num_rows: int, num_classes: int) -> Tensor:
+        generator = torch.Generator().manual_seed(0)
         shape = (num_rows, num_classes)
         if self.of_cosines:
             return 1.8 * torch.rand(shape, dtype=torch.float64, generator=generator) - 0.9

@@ -62,10 +62,6 @@ def name_of(function: Callable[..., object]) -> str:
 def run_laws(subject: str, laws: Mapping[str, Callable[[], str]]) -> Report:
     """Ask one law after the other, each of which answers with what it found.
 
-    Args:
-        subject: the member, as messages call it.
-        laws: name → the law.
-
     Raises:
         ConformanceError: the first law that is broken, or in which the member raised an error of its own.
 
@@ -79,8 +75,8 @@ def run_laws(subject: str, laws: Mapping[str, Callable[[], str]]) -> Report:
             report.held[name] = law()
         except NotApplicable as reason:
             report.skipped[name] = str(reason)
-        except AssertionError as broken:
-            raise ConformanceError(subject, name, str(broken)) from None
+        except AssertionError as failure:
+            raise ConformanceError(subject, name, str(failure)) from None
         except Exception as error:
             raise ConformanceError(subject, name, f"it raised {type(error).__name__}: {error}") from error
     return report
@@ -89,19 +85,16 @@ def run_laws(subject: str, laws: Mapping[str, Callable[[], str]]) -> Report:
 def require(holds: bool, found: str, *, cause: str) -> None:
     """Break the law unless it holds.
 
-    Args:
-        holds: whether it does.
-        found: what was expected and what was found.
-        cause: a usual cause.
-
-    Raises:
-        AssertionError: it does not.
-
     Example:
         >>> require(True, "1 + 1 is 2", cause="")
     """
     if not holds:
-        raise AssertionError(f"{found} A usual cause: {cause}.")
+        raise broken(found, cause=cause)
+
+
+def broken(found: str, *, cause: str) -> AssertionError:
+    """What a broken law raises: what was expected and what was found, and a usual cause."""
+    return AssertionError(f"{found} A usual cause: {cause}.")
 
 
 def require_close(what: str, actual: Tensor, expected: Tensor, *, tolerance: float, cause: str) -> float:
@@ -109,18 +102,8 @@ def require_close(what: str, actual: Tensor, expected: Tensor, *, tolerance: flo
 
     |actual − expected| ≤ tolerance · (1 + max |expected|), entry by entry; infinities must be the same.
 
-    Args:
-        what: what is compared, for the message.
-        actual: what the member gave.
-        expected: what the law asks for, of the same shape.
-        tolerance: relative to the largest expected number, and to 1.
-        cause: a usual cause of a difference.
-
     Returns:
         The largest difference.
-
-    Raises:
-        AssertionError: they do not.
 
     Example:
         >>> import torch

@@ -3,7 +3,7 @@
 import torch
 
 from widemax.testing.report import NotApplicable, require, require_close
-from widemax.testing.sampled_problem import Problem, independent_draws, repeated_draws
+from widemax.testing.sampled_problem import Problem, independent_draws, repeated_draws, require_same_gradients
 
 
 def optimum(problem: Problem, corrections: tuple[str, ...]) -> str:
@@ -36,13 +36,8 @@ def unbiased(problem: Problem, corrections: tuple[str, ...]) -> str:
         for ids_S, prob in independent_draws(inclusion_C):
             for mean, value in zip(means, rows.gradients(ids_S, inclusion_C.log(), correction), strict=True):
                 mean += prob * value
-        for what, mean, expected in zip(("loss", "gradient"), means, rows.full(), strict=True):
-            require_close(
-                f"the mean {what} under {correction!r}",
-                *(mean, expected),
-                tolerance=1e-12,
-                cause="negatives not weighted by 1 / expected count",
-            )
+        what, cause = f"in the mean under {correction!r}", "negatives not weighted by 1 / expected count"
+        require_same_gradients(what, means, rows.full(), cause=cause)
     return "loss and gradient are right on average under " + " and ".join(map(repr, asked))
 
 

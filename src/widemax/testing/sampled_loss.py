@@ -1,6 +1,7 @@
 """The laws of losses over sampled classes. Shapes: B rows, D hidden, C classes, S sampled."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from itertools import product
 
@@ -10,7 +11,7 @@ from torch import Tensor
 from widemax.numerics import log_sigmoid
 from widemax.testing.report import NotApplicable, Report, name_of, require, require_close, run_laws
 from widemax.testing.sampled_expectations import optimum, unbiased, vanishing_bias
-from widemax.testing.sampled_problem import Kind, Problem, uneven
+from widemax.testing.sampled_problem import Kind, Problem, require_same_gradients, uneven
 
 CORRECTIONS = ("none", "conditional", "importance", "refined")
 
@@ -64,27 +65,15 @@ def _accidental_hits(problem: Problem, corrections: tuple[str, ...]) -> str:
     others_S = torch.tensor([k for k in range(12) if k not in problem.labels_B.tolist()])
     for correction in corrections:
         for row, label in enumerate(problem.labels_B.tolist()):
-            one = Problem(
-                problem.loss,
-                problem.kind,
-                problem.hidden_BD[row : row + 1],
-                problem.weight_CD,
-                problem.bias_C,
-                problem.labels_B[row : row + 1],
-            )
+            only = slice(row, row + 1)
+            one = replace(problem, hidden_BD=problem.hidden_BD[only], labels_B=problem.labels_B[only])
             hit_S = torch.cat([others_S, torch.tensor([label, label])]).sort().values
-            for what, actual, expected in zip(
-                ("loss", "gradient"),
+            require_same_gradients(
+                f"under {correction!r} with the row's own label among the candidates",
                 one.gradients(hit_S, uneven(12), correction),
                 one.gradients(others_S, uneven(12), correction),
-                strict=True,
-            ):
-                require_close(
-                    f"the {what} under {correction!r} with the row's own label among the candidates",
-                    *(actual, expected),
-                    tolerance=1e-12,
-                    cause="hits left in, or masked by adding a small number instead of −inf",
-                )
+                cause="hits left in, or masked by adding a small number instead of −inf",
+            )
     return "candidates that are the row's label change nothing"
 
 
@@ -124,14 +113,7 @@ def _every_class_once(problem: Problem, corrections: tuple[str, ...]) -> str:
 
 
 def _temperature(problem: Problem, corrections: tuple[str, ...]) -> str:
-    hotter = Problem(
-        problem.loss,
-        problem.kind,
-        problem.hidden_BD * 0.05,
-        problem.weight_CD,
-        problem.bias_C * 0.05,
-        problem.labels_B,
-    )
+    hotter = replace(problem, hidden_BD=problem.hidden_BD * 0.05, bias_C=problem.bias_C * 0.05)
     ids_S = torch.arange(0, 12, 2)
     for correction in corrections:
         require_close(
@@ -162,11 +144,9 @@ def _refined(problem: Problem, corrections: tuple[str, ...]) -> str:
 def _half_precision(problem: Problem, corrections: tuple[str, ...]) -> str:
     label = problem.labels_B[:1]
     for correction, dtype in product(corrections, (torch.float16, torch.bfloat16)):
-        tensors = (problem.hidden_BD, problem.weight_CD, problem.bias_C)
-        leaves = [tensor.to(dtype).requires_grad_() for tensor in tensors]
+        coarse, leaves = replace(problem, labels_B=label.repeat(4)).with_leaves(dtype)
         hidden_BD, weight_CD, bias_C = leaves
-        only_hits = Problem(problem.loss, problem.kind, hidden_BD, weight_CD, bias_C, label.repeat(4))
-        loss_B = only_hits(label.repeat(2), uneven(12) - 12, correction)
+        loss_B = coarse(label.repeat(2), uneven(12) - 12, correction)
         gradients = torch.autograd.grad(loss_B.sum(), leaves)
         finite = loss_B.isfinite().all() and all(grad.to_dense().isfinite().all() for grad in gradients)
         where = f"under {correction!r} in {dtype}, where every candidate is a hit,"

@@ -1,8 +1,8 @@
 """A small problem, and every draw there can be. Shapes: B rows, D hidden, C classes, S sampled."""
 
 import math
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from itertools import combinations_with_replacement, product
 from typing import Literal
 
@@ -11,6 +11,7 @@ from torch import Tensor
 
 from widemax.losses import binary_cross_entropy, cross_entropy
 from widemax.samplers import Candidates
+from widemax.testing.report import require_close
 
 Kind = Literal["softmax", "sigmoid"]
 
@@ -43,7 +44,20 @@ class Problem:
         """One row a class, all with one hidden vector and these logits, each row labeled with its class."""
         labels_C = torch.arange(len(logits_C))
         bias_C = logits_C - self.weight_CD[labels_C] @ self.hidden_BD[0]
-        return Problem(self.loss, self.kind, self.hidden_BD[:1], self.weight_CD[labels_C], bias_C, labels_C)
+        return replace(
+            self,
+            hidden_BD=self.hidden_BD[:1],
+            weight_CD=self.weight_CD[labels_C],
+            bias_C=bias_C,
+            labels_B=labels_C,
+        )
+
+    def with_leaves(self, dtype: torch.dtype = torch.float64) -> tuple["Problem", list[Tensor]]:
+        """The same problem, and its hidden vectors, weights and biases, which have gradients."""
+        tensors = self.hidden_BD, self.weight_CD, self.bias_C
+        leaves = [tensor.detach().to(dtype).requires_grad_() for tensor in tensors]
+        hidden_BD, weight_CD, bias_C = leaves
+        return replace(self, hidden_BD=hidden_BD, weight_CD=weight_CD, bias_C=bias_C), leaves
 
     def __call__(self, ids_S: Tensor, log_count_C: Tensor, correction: str, **options: object) -> Tensor:
         candidates = Candidates(ids_S, log_count_C[ids_S], log_count_C[self.labels_B])
@@ -59,9 +73,7 @@ class Problem:
         self, ids_S: Tensor, log_count_C: Tensor, correction: str, row_weights: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
         """[B] losses, and the gradients of their weighted sum side by side."""
-        leaves = [x.detach().requires_grad_() for x in (self.hidden_BD, self.weight_CD, self.bias_C)]
-        hidden_BD, weight_CD, bias_C = leaves
-        problem = Problem(self.loss, self.kind, hidden_BD, weight_CD, bias_C, self.labels_B)
+        problem, leaves = self.with_leaves()
         loss_B = problem(ids_S, log_count_C, correction)
         total = loss_B.sum() if row_weights is None else loss_B @ row_weights
         found = torch.autograd.grad(total, leaves)
@@ -69,7 +81,7 @@ class Problem:
 
     def full(self) -> tuple[Tensor, Tensor]:
         """[B] losses over all classes, and the gradients of their sum."""
-        leaves = [x.detach().requires_grad_() for x in (self.hidden_BD, self.weight_CD, self.bias_C)]
+        _, leaves = self.with_leaves()
         hidden_BD, weight_CD, bias_C = leaves
         logits_BC = hidden_BD.expand(len(self.labels_B), -1) @ weight_CD.T + bias_C
         if self.kind == "softmax":
@@ -80,6 +92,14 @@ class Problem:
             )
         found = torch.autograd.grad(loss_B.sum(), leaves)
         return loss_B.detach(), torch.cat([grad.flatten() for grad in found])
+
+
+def require_same_gradients(
+    what: str, actual: Sequence[Tensor], expected: Sequence[Tensor], *, cause: str
+) -> None:
+    """Break the law unless losses and gradients are the same."""
+    for of, found, right in zip(("loss", "gradient"), actual, expected, strict=True):
+        require_close(f"the {of} {what}", found, right, tolerance=1e-12, cause=cause)
 
 
 def uneven(num_classes: int) -> Tensor:

@@ -63,17 +63,6 @@ class Trial:
         generator = generator or self.generator
         return self.sampler.draw(labels, self.num_sampled, generator=generator, query=self.query)
 
-    def many(self, num_draws: int) -> Draws:
-        labels_RB = [self.labels() for _ in range(num_draws)]
-        draws = [self.draw(labels) for labels in labels_RB]
-        sizes_R = torch.tensor([len(draw.class_ids) for draw in draws])
-        return Draws(
-            torch.arange(num_draws).repeat_interleave(sizes_R),
-            torch.cat([draw.class_ids for draw in draws]),
-            torch.cat([draw.log_expected_count for draw in draws]),
-            torch.stack(labels_RB)[:, 0],
-        )
-
     def stated(self, ids: Tensor) -> Tensor:
         """The counts one draw states, as fixed weights: any weights will do, these give the least noise."""
         proposal = self.sampler.propose(
@@ -83,7 +72,15 @@ class Trial:
 
     @cached_property
     def draws(self) -> Draws:
-        return self.many(self.num_draws)
+        labels_RB = [self.labels() for _ in range(self.num_draws)]
+        draws = [self.draw(labels) for labels in labels_RB]
+        sizes_R = torch.tensor([len(draw.class_ids) for draw in draws])
+        return Draws(
+            torch.arange(self.num_draws).repeat_interleave(sizes_R),
+            torch.cat([draw.class_ids for draw in draws]),
+            torch.cat([draw.log_expected_count for draw in draws]),
+            torch.stack(labels_RB)[:, 0],
+        )
 
     @cached_property
     def weights(self) -> Tensor:

@@ -53,24 +53,16 @@ def complete_rest(
 ) -> tuple[Config, Plan | None]:
     """Decide batch size, head, optimizer and metric; the plan is None where the head was named."""
     train, dim = config.train, encoder.dim
-    batch_size = decide_batch_size(train.batch_size, num_rows)
-    optimizer = encoder.optimizer if train.optimizer == "auto" else train.optimizer
+    sizes = head_sizes(config, vocabulary, encoder=encoder, num_rows=num_rows)
+    optimizer = sizes["optimizer"]
     optimizers[optimizer]
     head_plan = None
     kind, head_options = config.head.kind, config.head.options
     if kind == "auto":
         head_plan = plan(
-            num_classes=len(vocabulary),
-            dim=dim,
-            batch_size=batch_size,
-            num_rows=num_rows,
-            num_sampled=head_options.get("num_sampled"),
-            num_labels_per_row=float(vocabulary.counts.sum()) / num_rows,
-            optimizer=optimizer,
+            **sizes,
             encoder_bytes=encoder_bytes(encoder, optimizer),
             encoder_operations=encoder.operations,
-            epochs=train.epochs,
-            time_limit_s=train.time_limit_s,
         )
         kind = head_plan.choice
         if head_plan.num_sampled is None:
@@ -84,7 +76,7 @@ def complete_rest(
     if options.pop("dim", dim) != dim:
         raise ConfigError(f"head.dim must equal the encoder's dim {dim}; leave it out.")
     values: dict[str, Any] = {
-        "batch_size": batch_size,
+        "batch_size": sizes["batch_size"],
         "optimizer": optimizer,
         "learning_rate": encoder.learning_rate if train.learning_rate == "auto" else train.learning_rate,
         "metric": task.metric if train.metric == "auto" else train.metric,
@@ -98,6 +90,24 @@ def complete_rest(
     section = config.head.completed(kind, {"dim": dim, **heads.options(kind).complete(options)})
     updates = {"head": section, "train": train.model_copy(update=values)}
     return config.model_copy(update=updates), head_plan
+
+
+def head_sizes(
+    config: Config, vocabulary: LabelVocabulary, *, encoder: Encoder, num_rows: int
+) -> dict[str, Any]:
+    """What the planner asks of a config and its data."""
+    train = config.train
+    return {
+        "num_classes": len(vocabulary),
+        "dim": encoder.dim,
+        "batch_size": decide_batch_size(train.batch_size, num_rows),
+        "num_rows": num_rows,
+        "num_sampled": config.head.options.get("num_sampled"),
+        "num_labels_per_row": float(vocabulary.counts.sum()) / num_rows,
+        "optimizer": encoder.optimizer if train.optimizer == "auto" else train.optimizer,
+        "epochs": train.epochs,
+        "time_limit_s": train.time_limit_s,
+    }
 
 
 def encoder_bytes(encoder: Encoder, optimizer: str) -> int:
@@ -117,8 +127,8 @@ def decide_batch_size(batch_size: int | Literal["auto"], num_rows: int) -> int:
 def complete_data(config: Config, schema: Schema, run: Path) -> Config:
     """Name the columns and kinds that were inferred, and where the run lies."""
     data = {
-        "train": absolute(config.data.train),
-        "valid": absolute(config.data.valid),
+        "train": tuple(map(absolute, config.data.train)),
+        "valid": tuple(map(absolute, config.data.valid)),
         "input": tuple(column.name for column in schema.inputs),
         "target": schema.target,
         "kinds": {column.name: column.kind for column in schema.inputs},
@@ -131,12 +141,8 @@ def complete_data(config: Config, schema: Schema, run: Path) -> Config:
     )
 
 
-def absolute(data: tuple[str, ...]) -> tuple[str, ...]:
-    """Paths from the root, so that a run can be resumed from any directory; catalog names as they are."""
-    return tuple(map(_absolute, data))
-
-
-def _absolute(name: str) -> str:
+def absolute(name: str) -> str:
+    """A path from the root, so that a run can be resumed from any directory; catalog names as they are."""
     folder, _, split = name.rpartition(":")
     if folder and not Path(name).exists() and Path(folder).is_dir():
         return f"{Path(folder).resolve()}:{split}"

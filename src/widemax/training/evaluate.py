@@ -3,6 +3,7 @@
 import math
 import time
 from collections.abc import Iterable, Iterator
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,8 @@ from widemax.errors import ArgumentError, DataError
 from widemax.evaluation import OneLabelRows, SeveralLabelRows, evaluate_rows, fit_temperature
 from widemax.evaluation.report import ReportCollector
 from widemax.heads import Answers, SeveralLabels
-from widemax.training.feed import Feed, Rows, encode_labels, in_threads
+from widemax.options import checked
+from widemax.training.feed import EncodedRows, Feed, encode_labels, in_threads
 
 # Rows encoded together share the work on the words they have in common; more gain little.
 ROWS_AT_ONCE = 2048
@@ -27,7 +29,7 @@ EvaluationRows = OneLabelRows | SeveralLabelRows
 Metrics = dict[str, float | None]
 
 
-def answered_rows(model: Model, rows: Iterable[Rows]) -> Iterator[EvaluationRows]:
+def answered_rows(model: Model, rows: Iterable[EncodedRows]) -> Iterator[EvaluationRows]:
     """The head's exact answers for each batch, as evaluation takes them."""
     model.encoder.eval()
     for batch in rows:
@@ -61,7 +63,9 @@ def evaluation_rows(answers: Answers, labels: Tensor | SeveralLabels) -> Evaluat
     )
 
 
-def collect_metrics(model: Model, rows: Iterable[Rows], collector: ReportCollector | None = None) -> Metrics:
+def collect_metrics(
+    model: Model, rows: Iterable[EncodedRows], collector: ReportCollector | None = None
+) -> Metrics:
     """Every metric of the model's task over all rows and all classes; None where no row counts."""
 
     def watched() -> Iterator[Any]:
@@ -76,15 +80,16 @@ def collect_metrics(model: Model, rows: Iterable[Rows], collector: ReportCollect
     return {name: None if math.isnan(value) else value for name, value in values.items()}
 
 
-def dataset_rows(model: Model, dataset: Dataset) -> Iterator[Rows]:
+def dataset_rows(model: Model, dataset: Dataset) -> Iterator[EncodedRows]:
     """Stream a dataset's batches through the encoder's featurizer, some batches ahead."""
     batches = dataset.batches(ROWS_AT_ONCE)
     for batch, features in in_threads(lambda batch: model.encoder.encode(batch.columns), batches):
         assert batch.labels is not None
         labels = encode_labels(model.vocabulary, batch.labels, several=dataset.schema.several)
-        yield Rows(to_tensors(features), labels, model.seen_items(batch.columns))
+        yield EncodedRows(to_tensors(features), labels, model.seen_items(batch.columns))
 
 
+@partial(checked, of="evaluate", moved={"sources": "give them as data."})
 def evaluate(model: Model, data: Data | Iterable[Data], *, drop_bad: bool = False) -> dict[str, Any]:
     """All metrics of a model on data, exact over every row and class.
 
@@ -108,7 +113,7 @@ def evaluate(model: Model, data: Data | Iterable[Data], *, drop_bad: bool = Fals
     dataset = Dataset(sources, model.schema, format=model.config.data.format, drop_bad=drop_bad)
     num_rows = 0
 
-    def counted() -> Iterator[Rows]:
+    def counted() -> Iterator[EncodedRows]:
         nonlocal num_rows
         for rows in dataset_rows(model, dataset):
             num_rows += len(rows.labels)

@@ -2,11 +2,11 @@
 
 import shutil
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from widemax.artifact import seen_labels
-from widemax.data import Batch, Dataset, LabelCounter, LabelVocabulary
+from widemax.data import Batch, Dataset, LabelCounter, LabelVocabulary, Schema
 from widemax.encoders import Encoder, Features, FeatureStore, RaggedTensor, to_tensors
 from widemax.errors import DataError
 from widemax.heads import Labels, SeveralLabels
@@ -31,7 +31,7 @@ U = TypeVar("U")
 
 
 @dataclass(frozen=True)
-class Rows:
+class EncodedRows:
     """B encoded rows with their labels (−1: never seen in training) and the classes already seen by each."""
 
     features: dict[str, Tensor | RaggedTensor]
@@ -66,20 +66,20 @@ class Feed:
         """Its first rows alone."""
         return replace(self, rows_N=self.rows_N[:num_rows])
 
-    def take(self, positions_B: np.ndarray) -> Rows:
+    def take(self, positions_B: np.ndarray) -> EncodedRows:
         """The rows at these positions of the feed."""
         rows_B = self.rows_N[positions_B]
         ids_B = torch.from_numpy(rows_B)
         labels = self.labels.take(ids_B) if isinstance(self.labels, SeveralLabels) else self.labels[ids_B]
         seen = None if self.seen is None else self.seen.take(ids_B)
-        return Rows(to_tensors(self.store.take(rows_B)), labels, seen)
+        return EncodedRows(to_tensors(self.store.take(rows_B)), labels, seen)
 
-    def batches(self, batch_size: int) -> Iterator[Rows]:
+    def batches(self, batch_size: int) -> Iterator[EncodedRows]:
         """All rows in order."""
         starts = range(0, len(self), batch_size)
         return self.ahead(np.arange(start, min(start + batch_size, len(self))) for start in starts)
 
-    def ahead(self, positions: Iterable[np.ndarray]) -> Generator[Rows, None, None]:
+    def ahead(self, positions: Iterable[np.ndarray]) -> Generator[EncodedRows, None, None]:
         """The rows at each of these positions; a thread takes the next ones while these are worked on."""
         return (rows for _, rows in in_threads(self.take, positions, num_threads=1))
 
@@ -87,9 +87,10 @@ class Feed:
 class TargetSpool:
     """The target and history columns of a dataset, kept on disk until the label vocabulary is known."""
 
-    def __init__(self, path: Path, columns: tuple[str, ...]) -> None:
+    def __init__(self, path: Path, schema: Schema) -> None:
         self.path = path
-        self.columns = columns
+        self.several = schema.several
+        self.columns = [column.name for column in schema.inputs if column.kind == "ids"]
         self._writer: pa.RecordBatchFileWriter | None = None
 
     def append(self, batch: Batch) -> None:
@@ -99,30 +100,22 @@ class TargetSpool:
             self._writer = pa.ipc.new_file(self.path, record.schema)
         self._writer.write_batch(record)
 
-    def encode(self, vocabulary: LabelVocabulary, *, several: bool) -> tuple[Labels, SeveralLabels | None]:
+    def encode(self, vocabulary: LabelVocabulary) -> tuple[Labels, SeveralLabels | None]:
         """Class ids of every row's labels, and of its histories when there are any."""
         assert self._writer is not None
         self._writer.close()
-        labels, seen = [], []
+        labels: list[Any] = []
+        seen = []
         with pa.memory_map(str(self.path)) as source:
             reader = pa.ipc.open_file(source)
             for index in range(reader.num_record_batches):
                 record = reader.get_batch(index)
-                labels.append(encode_labels(vocabulary, record["label"], several=several))
+                labels.append(encode_labels(vocabulary, record["label"], several=self.several))
                 if self.columns:
                     seen.append(seen_labels(vocabulary, [record[name] for name in self.columns]))
         self.path.unlink()
-        return join_labels(labels), SeveralLabels.concatenate(seen) if seen else None
-
-
-def join_labels(parts: Sequence[Labels]) -> Labels:
-    """The labels of all parts, which are all of one form."""
-    several = [part for part in parts if isinstance(part, SeveralLabels)]
-    return (
-        SeveralLabels.concatenate(several)
-        if several
-        else torch.cat([p for p in parts if isinstance(p, Tensor)])
-    )
+        joined: Labels = SeveralLabels.concatenate(labels) if self.several else torch.cat(labels)
+        return joined, SeveralLabels.concatenate(seen) if seen else None
 
 
 def encode_labels(vocabulary: LabelVocabulary, labels: pa.Array, *, several: bool) -> Labels:
@@ -131,11 +124,6 @@ def encode_labels(vocabulary: LabelVocabulary, labels: pa.Array, *, several: boo
         ids_P, offsets_B1 = vocabulary.encode_lists(labels)
         return SeveralLabels(torch.from_numpy(ids_P), torch.from_numpy(offsets_B1))
     return torch.from_numpy(vocabulary.encode(labels))
-
-
-def history_columns(dataset: Dataset) -> tuple[str, ...]:
-    """The inputs that are histories of ids."""
-    return tuple(column.name for column in dataset.schema.inputs if column.kind == "ids")
 
 
 def in_threads(
@@ -167,7 +155,7 @@ def read_training(
         DataError: no usable rows.
     """
     raw_writer = FeatureStore.create(folder / "raw")
-    spool = TargetSpool(folder / "targets.arrow", history_columns(dataset))
+    spool = TargetSpool(folder / "targets.arrow", dataset.schema)
     counter = LabelCounter()
 
     def raw_features() -> Iterator[Features]:
@@ -194,7 +182,7 @@ def read_training(
         writer.append(indexed)
     store = writer.finish()
     shutil.rmtree(folder / "raw")
-    labels, seen = spool.encode(vocabulary, several=dataset.schema.several)
+    labels, seen = spool.encode(vocabulary)
     return Feed(store, labels, seen, np.arange(len(store))), vocabulary
 
 
@@ -205,7 +193,7 @@ def read_encoded(dataset: Dataset, encoder: Encoder, vocabulary: LabelVocabulary
         DataError: no usable rows.
     """
     writer = FeatureStore.create(folder)
-    spool = TargetSpool(folder.with_suffix(".arrow"), history_columns(dataset))
+    spool = TargetSpool(folder.with_suffix(".arrow"), dataset.schema)
     for batch, features in in_threads(
         lambda batch: encoder.encode(batch.columns), dataset.batches(CHUNK_ROWS)
     ):
@@ -216,7 +204,7 @@ def read_encoded(dataset: Dataset, encoder: Encoder, vocabulary: LabelVocabulary
         raise DataError(
             f"{', '.join(map(str, dataset.sources))}: no usable rows to validate on; leave --valid out."
         )
-    labels, seen = spool.encode(vocabulary, several=dataset.schema.several)
+    labels, seen = spool.encode(vocabulary)
     return Feed(store, labels, seen, np.arange(len(store)))
 
 
@@ -227,7 +215,4 @@ def hold_out(feed: Feed, fraction: float, max_rows: int, *, seed: int) -> tuple[
     valid_N, train_N = shuffled_N[:num_valid], np.sort(shuffled_N[num_valid:])
     if not len(train_N):
         raise DataError("no rows are left for training; lower data.valid_fraction or give more data.")
-    return (
-        Feed(feed.store, feed.labels, feed.seen, train_N),
-        Feed(feed.store, feed.labels, feed.seen, valid_N),
-    )
+    return replace(feed, rows_N=train_N), replace(feed, rows_N=valid_N)

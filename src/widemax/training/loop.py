@@ -15,7 +15,7 @@ import torch
 
 from widemax.artifact import SCRATCH, Model, facts, path_of, require_free, write_model
 from widemax.config import Config
-from widemax.data import Data
+from widemax.data import Data, Source
 from widemax.errors import ArgumentError, ConfigError, UsageError
 from widemax.evaluation.metrics import metrics
 from widemax.evaluation.report import ReportCollector, ReportData, write_report
@@ -32,9 +32,9 @@ from widemax.training.checkpoint import (
 )
 from widemax.training.clock import Clock
 from widemax.training.evaluate import Metrics, calibrate_temperature, collect_metrics
-from widemax.training.feed import Feed, Rows
+from widemax.training.feed import EncodedRows, Feed
 from widemax.training.interrupt import stop_requested
-from widemax.training.prepare import Session, Sources, prepare, restart, sources_of
+from widemax.training.prepare import Session, prepare, restart, sources_of
 from widemax.training.progress import PlainReporter, Reporter
 
 EVALUATION_ROWS = 2048
@@ -98,13 +98,13 @@ def train(
                 f"data.{key} in the config already names {list(names)}; leave it or the frame out."
             )
     run = path_of(config.output.dir)
-    config, sources = sources_of(config, data, valid)
+    sources = sources_of(config, data, valid)
     require_free(run, overwrite=overwrite)
     with saving(str(run)):
         if overwrite and run.is_dir():
             shutil.rmtree(run)
         run.mkdir(parents=True, exist_ok=True)
-    return _train(config, sources, run, None, reporter or PlainReporter(quiet=True))
+    return _train(*sources, run, None, reporter or PlainReporter(quiet=True))
 
 
 def resume(
@@ -140,12 +140,17 @@ def resume(
         )
     if not checkpoint and (run / MANIFEST).is_file():
         raise UsageError(f"{run} is a saved model without checkpoints; load it with Model.load.")
-    config, sources = sources_of(Config.load(run / "config.toml"), data, valid)
-    return _train(config, sources, run, checkpoint, reporter or PlainReporter(quiet=True))
+    sources = sources_of(Config.load(run / "config.toml"), data, valid)
+    return _train(*sources, run, checkpoint, reporter or PlainReporter(quiet=True))
 
 
 def _train(
-    config: Config, sources: Sources, run: Path, checkpoint: Path | None, reporter: Reporter
+    config: Config,
+    train_sources: list[Source],
+    valid_sources: list[Source],
+    run: Path,
+    checkpoint: Path | None,
+    reporter: Reporter,
 ) -> Outcome:
     clock = Clock(config.train.time_limit_s)
     with (
@@ -156,7 +161,7 @@ def _train(
         stop_requested() as stop,
     ):
         torch.manual_seed(config.train.seed)
-        session = prepare(config, sources, run, scratch, checkpoint, reporter)
+        session = prepare(config, train_sources, valid_sources, run, scratch, checkpoint, reporter)
         watch = Watch(reporter, stop, clock)
         session = _begin(session, watch)
         progress = session.progress
@@ -227,10 +232,8 @@ def _scratch_folder(run: Path) -> Iterator[Path]:
 
 
 def _fit(session: Session, watch: Watch, feed: Feed, valid: Feed | None, *, epochs: int) -> bool:
-    """Take steps on ``feed`` until the last epoch, the time limit, patience or a signal.
-
-    The learning rate falls as if all the configured epochs were to come. Returns whether a signal stopped it.
-    """
+    """Take steps until the last epoch, the time limit, patience or a signal; whether a signal stopped it."""
+    # The learning rate falls as if all the configured epochs were to come.
     config, progress, clock = session.model.config.train, session.progress, watch.clock
     steps_per_epoch = -(-len(feed) // session.batch_size)
     total_steps = config.epochs * steps_per_epoch
@@ -279,7 +282,7 @@ def _shuffled(session: Session, num_rows: int, steps: range) -> Iterator[np.ndar
             yield order_N[step % steps_per_epoch * batch_size :][:batch_size]
 
 
-def take_step(session: Session, rows: Rows, learning_rate_factor: float) -> None:
+def take_step(session: Session, rows: EncodedRows, learning_rate_factor: float) -> None:
     """One optimizer step on these rows.
 
     Raises:
@@ -356,10 +359,7 @@ def _metrics(model: Model, feed: Feed, collector: ReportCollector | None = None)
 
 
 def _finish(session: Session, reporter: Reporter, interrupted: bool) -> Outcome:
-    """Calibrate and evaluate the best weights on the held-out rows, and write the model.
-
-    After a second fit on all rows those weights are saved, with the temperature of the held-out rows.
-    """
+    """Calibrate and evaluate the best weights on the held-out rows, and write the model."""
     model, progress, run = session.model, session.progress, session.run
     values: Metrics = {}
     collector = ReportCollector(model.task, class_counts=model.vocabulary.counts)
@@ -373,6 +373,7 @@ def _finish(session: Session, reporter: Reporter, interrupted: bool) -> Outcome:
             reporter.say(f"calibrated: temperature {temperature:.3f}")
         values = _metrics(model, session.valid, collector)
         if progress.refit_from is not None and not interrupted:
+            # The second fit is saved, with the temperature of the held-out rows.
             load_weights(folder_of(run, progress.step), model)
             model.head.calibration_temperature.fill_(temperature)
     with tempfile.TemporaryDirectory(dir=run / SCRATCH) as name, saving(str(run)):

@@ -25,25 +25,17 @@ REFIT_SHARE = 0.05
 """Fit again on all rows where at least this share of them was held out."""
 
 
-@dataclass(frozen=True)
-class Sources:
-    """Where the training and validation rows come from."""
-
-    train: list[Source]
-    valid: list[Source]
-
-
 def sources_of(
     config: Config, data: Data | Iterable[Data] | None, valid: Data | Iterable[Data] | None
-) -> tuple[Config, Sources]:
-    """The sources given or, where none are, those the config names; and the config naming what is read."""
-    names = {}
-    sources = {}
-    for key, given in (("train", data), ("valid", valid)):
-        sources[key] = resolve(getattr(config.data, key) if given is None else given)
-        if given is not None:
-            names[key] = tuple(map(str, sources[key]))
-    return config.model_copy(update={"data": config.data.model_copy(update=names)}), Sources(**sources)
+) -> tuple[Config, list[Source], list[Source]]:
+    """The config naming what is read; the sources given or, where none are, those the config names."""
+    given = {"train": data, "valid": valid}
+    sources = {
+        key: resolve(getattr(config.data, key) if rows is None else rows) for key, rows in given.items()
+    }
+    names = {key: tuple(map(str, sources[key])) for key, rows in given.items() if rows is not None}
+    section = config.data.model_copy(update=names)
+    return config.model_copy(update={"data": section}), sources["train"], sources["valid"]
 
 
 @dataclass(frozen=True)
@@ -105,7 +97,13 @@ class Session:
 
 
 def prepare(
-    config: Config, sources: Sources, run: Path, scratch: Path, checkpoint: Path | None, reporter: Reporter
+    config: Config,
+    train_sources: list[Source],
+    valid_sources: list[Source],
+    run: Path,
+    scratch: Path,
+    checkpoint: Path | None,
+    reporter: Reporter,
 ) -> Session:
     """Read the data, complete the config, build the model, and go back to the checkpoint if there is one.
 
@@ -114,13 +112,17 @@ def prepare(
         ConfigError: the config does not fit the data.
     """
     data = config.data
-    reporter.say(f"reading {', '.join(source.name for source in sources.train)}")
+    reporter.say(f"reading {', '.join(source.name for source in train_sources)}")
     schema = infer_schema(
-        sources.train, inputs=data.input, target=data.target, kinds=data.kinds, format=data.format
+        train_sources, inputs=data.input, target=data.target, kinds=data.kinds, format=data.format
     )
-    dataset = Dataset(sources.train, schema, format=data.format, drop_bad=data.drop_bad)
+    dataset = Dataset(train_sources, schema, format=data.format, drop_bad=data.drop_bad)
     config = complete_encoder(complete_data(config, schema, run), schema)
-    progress = first_progress(dataset) if checkpoint is None else continued_progress(checkpoint, dataset)
+    progress = (
+        Progress(data_fingerprint=dataset.fingerprint(), num_threads=torch.get_num_threads())
+        if checkpoint is None
+        else continued_progress(checkpoint, dataset)
+    )
     encoder = build_encoder(config, schema)
     if checkpoint is not None:
         load_encoder(checkpoint, encoder)
@@ -141,7 +143,7 @@ def prepare(
     if checkpoint is not None:
         load_rest(checkpoint, head, optimizer)
         reporter.say(f"continuing after step {progress.step}")
-    train, valid = split(model, feed, sources.valid, scratch)
+    train, valid = split(model, feed, valid_sources, scratch)
     inputs = ", ".join(f"{column.name} ({column.kind})" for column in schema.inputs)
     reporter.say(
         f"{len(train):,} rows and {len(valid) if valid else 0:,} held out, "
@@ -159,11 +161,6 @@ def restart(session: Session) -> Session:
     load_rest(start, session.model.head, optimizer)
     session.progress.refit_from = session.progress.step
     return replace(session, optimizer=optimizer)
-
-
-def first_progress(dataset: Dataset) -> Progress:
-    """The start of a new run."""
-    return Progress(data_fingerprint=dataset.fingerprint(), num_threads=torch.get_num_threads())
 
 
 def continued_progress(checkpoint: Path, dataset: Dataset) -> Progress:

@@ -2,7 +2,6 @@
 
 import sys
 import time
-from types import TracebackType
 from typing import Protocol, Self, TextIO
 
 PLAIN_EVERY_S = 5.0
@@ -11,11 +10,11 @@ PLAIN_EVERY_S = 5.0
 class Reporter(Protocol):
     """Where training tells how it goes; everything is written to stderr."""
 
-    def __enter__(self) -> Self: ...
+    def __enter__(self) -> Self:
+        return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None: ...
+    def __exit__(self, *error: object) -> None:
+        return None
 
     def say(self, sentence: str) -> None:
         """A lasting line."""
@@ -26,7 +25,7 @@ class Reporter(Protocol):
         ...
 
 
-class PlainReporter:
+class PlainReporter(Reporter):
     """One plain line every few seconds.
 
     Args:
@@ -39,14 +38,6 @@ class PlainReporter:
         self.quiet = quiet
         self._last = time.monotonic()
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.stream.flush()
-
     def say(self, sentence: str) -> None:
         if not self.quiet:
             self.stream.write(sentence + "\n")
@@ -58,7 +49,7 @@ class PlainReporter:
             self.say(f"step {step}/{total_steps}  loss {loss:.4f}  {rows_per_s:,.0f} rows/s")
 
 
-class RichReporter:
+class RichReporter(Reporter):
     """A live progress bar on a terminal."""
 
     def __init__(self) -> None:
@@ -80,9 +71,7 @@ class RichReporter:
         self._progress.start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self._progress.stop()
 
     def say(self, sentence: str) -> None:

@@ -68,6 +68,13 @@ class Format(ABC):
         return f"{path}:{position}" if self.unit == "line" else f"{path}:{self.unit} {position}"
 
 
+class BlockFormat(Format):
+    """A format that is read some bytes at a time."""
+
+    def __init__(self, *, block_bytes: int = BLOCK_BYTES) -> None:
+        self.block_bytes = block_bytes
+
+
 def slices(columns: dict[str, Any], num_rows: int, first: int) -> Iterator[Chunk]:
     """Cuts columns already in memory (or mapped) into chunks; ``first`` is the position of the first row."""
     for start in range(0, num_rows, CHUNK_ROWS):

@@ -14,21 +14,18 @@ import pyarrow as pa
 import pyarrow.csv as pa_csv
 
 from widemax.data.formats import formats
-from widemax.data.formats.base import BLOCK_BYTES, Chunk, Format
+from widemax.data.formats.base import BlockFormat, Chunk
 from widemax.data.formats.text import blocks, undecodable
 from widemax.errors import DataError
 
 
 @formats.register("csv")
-class Csv(Format):
+class Csv(BlockFormat):
     """Comma-separated (``.csv``) or tab-separated (``.tsv``) values."""
 
     suffixes = (".csv", ".tsv", ".csv.gz", ".tsv.gz")
     unit = "line"
     untyped = True
-
-    def __init__(self, *, block_bytes: int = BLOCK_BYTES) -> None:
-        self.block_bytes = block_bytes
 
     def columns(self, path: Path) -> list[str]:
         delimiter = _delimiter(path)

@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 
 from widemax.data.formats import formats
-from widemax.data.formats.base import BLOCK_BYTES, CHUNK_ROWS, Chunk, Format, readable
+from widemax.data.formats.base import CHUNK_ROWS, BlockFormat, Chunk, readable
 from widemax.data.images import image_array
 from widemax.errors import DataError, did_you_mean
 
@@ -25,7 +25,7 @@ _PREFIXES = {"train": ("train",), "test": ("t10k", "test")}
 
 
 @formats.register("idx")
-class Idx(Format):
+class Idx(BlockFormat):
     """Images of one channel in "image", and in "label" what the labels file beside them says (``.gz`` too).
 
     The labels of ``train-images-idx3-ubyte.gz`` are in ``train-labels-idx1-ubyte.gz``. A file whose name does
@@ -33,9 +33,6 @@ class Idx(Format):
     """
 
     suffixes = ("idx3-ubyte", "idx3-ubyte.gz", "idx1-ubyte", "idx1-ubyte.gz")
-
-    def __init__(self, *, block_bytes: int = BLOCK_BYTES) -> None:
-        self.block_bytes = block_bytes
 
     def columns(self, path: Path) -> list[str]:
         _sizes(path, "image")

@@ -12,7 +12,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from widemax.data.formats import formats
-from widemax.data.formats.base import BLOCK_BYTES, CHUNK_ROWS, Chunk, Format
+from widemax.data.formats.base import CHUNK_ROWS, BlockFormat, Chunk
 from widemax.data.images import image_array
 from widemax.errors import DataError, UsageError
 
@@ -23,7 +23,7 @@ Pixels = npt.NDArray[np.uint8]
 
 
 @formats.register("image_folder")
-class ImageFolder(Format):
+class ImageFolder(BlockFormat):
     """``FOLDER/CLASS/*.png`` (jpg, jpeg, bmp): "image", and "label", the name of the subfolder.
 
     Rows come in the order of classes, then of file names. A folder with images and no such subfolders, or a
@@ -33,9 +33,6 @@ class ImageFolder(Format):
 
     suffixes = (".png", ".jpg", ".jpeg", ".bmp")
     unit = "file"
-
-    def __init__(self, *, block_bytes: int = BLOCK_BYTES) -> None:
-        self.block_bytes = block_bytes
 
     def columns(self, path: Path) -> list[str]:
         return ["image", "label"] if self._has_classes(path, self.files(path)) else ["image"]

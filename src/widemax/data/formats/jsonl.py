@@ -6,33 +6,27 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from widemax.data.convert import array_of
 from widemax.data.formats import formats
-from widemax.data.formats.base import BLOCK_BYTES, Chunk, Format
-from widemax.data.formats.text import numbered_lines
+from widemax.data.formats.base import BlockFormat, Chunk
+from widemax.data.formats.text import numbered_lines, parsed
 from widemax.errors import DataError
 
 _LINES_WITH_ALL_KEYS = 10_000
 
 
 @formats.register("jsonl")
-class JsonLines(Format):
+class JsonLines(BlockFormat):
     """JSON Lines (``.jsonl``, ``.ndjson``)."""
 
     suffixes = (".jsonl", ".ndjson", ".jsonl.gz", ".ndjson.gz")
     unit = "line"
 
-    def __init__(self, *, block_bytes: int = BLOCK_BYTES) -> None:
-        self.block_bytes = block_bytes
-
     def columns(self, path: Path) -> list[str]:
         """The keys of the first 10,000 lines, in order of appearance."""
         lines = (pair for block in numbered_lines(path, block_bytes=self.block_bytes) for pair in block)
         names: dict[str, None] = {}
-        for _, line in islice(lines, _LINES_WITH_ALL_KEYS):
-            row, _ = parse_object(line)
+        for row in parsed(islice(lines, _LINES_WITH_ALL_KEYS), parse_object)[0]:
             names.update(dict.fromkeys(row))
         if not names:
             raise DataError(f"{path} holds no JSON object, but every line must be one.")
@@ -40,37 +34,30 @@ class JsonLines(Format):
 
     def chunks(self, path: Path, columns: Sequence[str]) -> Iterator[Chunk]:
         for block in numbered_lines(path, block_bytes=self.block_bytes):
-            rows: list[dict[str, Any]] = []
-            positions: list[int] = []
-            bad: list[tuple[int, str]] = []
-            for number, line in block:
-                row, reason = parse_object(line)
-                if reason:
-                    bad.append((number, reason))
-                else:
-                    rows.append(row)
-                    positions.append(number)
+            rows, positions_B, bad = parsed(block, parse_object)
             yield Chunk(
-                {name: array_of([row.get(name) for row in rows]) for name in columns},
-                np.array(positions, np.int64),
-                tuple(bad),
+                {name: array_of([row.get(name) for row in rows]) for name in columns}, positions_B, bad
             )
 
 
-def parse_object(line: bytes) -> tuple[dict[str, Any], str]:
-    """The object on a line and "", or {} and what is wrong with the line."""
+def parse_object(line: bytes) -> dict[str, Any]:
+    """The object on a line.
+
+    Raises:
+        ValueError: says what is wrong with the line.
+    """
     try:
         row = json.loads(line.decode())
         if b"\\u" in line:
             json.dumps(row, ensure_ascii=False).encode()  # half of a surrogate pair is no character
     except UnicodeDecodeError as error:
-        return {}, f"byte 0x{line[error.start]:02x} after {error.start} bytes is not UTF-8"
+        raise ValueError(f"byte 0x{line[error.start]:02x} after {error.start} bytes is not UTF-8") from None
     except UnicodeEncodeError:
-        return {}, "it holds half of a surrogate pair, which is no character"
+        raise ValueError("it holds half of a surrogate pair, which is no character") from None
     except json.JSONDecodeError as error:
-        return {}, f"broken JSON: {error.msg} at column {error.colno}"
+        raise ValueError(f"broken JSON: {error.msg} at column {error.colno}") from None
     except (RecursionError, ValueError) as error:
-        return {}, f"JSON beyond what can be read: {error}"
+        raise ValueError(f"JSON beyond what can be read: {error}") from None
     if not isinstance(row, dict):
-        return {}, f"the line must hold a JSON object, got {type(row).__name__}"
-    return row, ""
+        raise ValueError(f"the line must hold a JSON object, got {type(row).__name__}")
+    return row

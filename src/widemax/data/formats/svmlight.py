@@ -13,8 +13,8 @@ import numpy as np
 import pyarrow as pa
 
 from widemax.data.formats import formats
-from widemax.data.formats.base import BLOCK_BYTES, Chunk, Format
-from widemax.data.formats.text import numbered_lines
+from widemax.data.formats.base import BlockFormat, Chunk
+from widemax.data.formats.text import numbered_lines, parsed
 
 _PAIR = re.compile(rb"\d+:[^\s:]+")
 _PAIRS = re.compile(rb"(?:\d+:[^\s:]+(?:\s+|$))*")
@@ -23,38 +23,25 @@ _COUNTS = re.compile(rb"\s*\d+\s+\d+\s+\d+\s*")
 
 
 @formats.register("svmlight")
-class SvmLight(Format):
+class SvmLight(BlockFormat):
     """svmlight/libsvm (``.svm``, ``.libsvm``)."""
 
     suffixes = (".svm", ".libsvm", ".svmlight", ".svm.gz", ".libsvm.gz", ".svmlight.gz")
     unit = "line"
-
-    def __init__(self, *, block_bytes: int = BLOCK_BYTES) -> None:
-        self.block_bytes = block_bytes
 
     def columns(self, path: Path) -> list[str]:
         return ["label", "features"]
 
     def chunks(self, path: Path, columns: Sequence[str]) -> Iterator[Chunk]:
         for block in numbered_lines(path, block_bytes=self.block_bytes):
-            labels: list[Any] = []
-            pairs: list[np.ndarray] = []
-            positions: list[int] = []
-            bad: list[tuple[int, str]] = []
-            for number, line in block:
-                row = line.partition(b"#")[0]
-                if not row.strip() or (number == 1 and _COUNTS.fullmatch(row)):
-                    continue
-                try:
-                    label, pairs_P2 = _parse(row)
-                except ValueError as error:
-                    bad.append((number, str(error)))
-                    continue
-                labels.append(label)
-                pairs.append(pairs_P2)
-                positions.append(number)
-            arrays = {"label": _labels(labels), "features": _features(pairs)}
-            yield Chunk({name: arrays[name] for name in columns}, np.array(positions, np.int64), tuple(bad))
+            lines = ((number, line.partition(b"#")[0]) for number, line in block)
+            kept = ((at, row) for at, row in lines if row.strip() and (at > 1 or not _COUNTS.fullmatch(row)))
+            rows, positions_B, bad = parsed(kept, _parse)
+            arrays = {
+                "label": _labels([label for label, _ in rows]),
+                "features": _features([pairs_P2 for _, pairs_P2 in rows]),
+            }
+            yield Chunk({name: arrays[name] for name in columns}, positions_B, bad)
 
 
 def _parse(line: bytes) -> tuple[Any, np.ndarray]:

@@ -2,10 +2,12 @@
 
 import gzip
 import io
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, TypeVar
+
+import numpy as np
 
 from widemax.data.formats.base import readable
 from widemax.errors import DataError
@@ -14,6 +16,8 @@ MAX_RECORD_BYTES = 1 << 28
 _BOM = b"\xef\xbb\xbf"
 _UTF16_BOMS = (b"\xff\xfe", b"\xfe\xff")
 _GZIP_MAGIC = b"\x1f\x8b"
+
+Row = TypeVar("Row")
 
 
 @contextmanager
@@ -77,6 +81,22 @@ def numbered_lines(path: Path, *, block_bytes: int) -> Iterator[list[tuple[int, 
         lines.pop()
         yield [(number, line) for number, line in enumerate(lines, first) if line.strip()]
         first += len(lines)
+
+
+def parsed(
+    lines: Iterable[tuple[int, bytes]], parse: Callable[[bytes], Row]
+) -> tuple[list[Row], np.ndarray, tuple[tuple[int, str], ...]]:
+    """The rows of numbered lines, their numbers [B], and the lines on which ``parse`` raises ValueError."""
+    rows: list[Row] = []
+    positions: list[int] = []
+    bad: list[tuple[int, str]] = []
+    for number, line in lines:
+        try:
+            rows.append(parse(line))
+            positions.append(number)
+        except ValueError as error:
+            bad.append((number, str(error)))
+    return rows, np.array(positions, np.int64), tuple(bad)
 
 
 def undecodable(line: bytes) -> str | None:

@@ -2,14 +2,14 @@
 
 from typing import NoReturn
 
-from widemax.data.sets.base import PublicSet, SourceFile
+from widemax.data.sets.base import PublicSet
 from widemax.registry import Registry
 
-__all__ = ["PublicSet", "SourceFile", "sets"]
+__all__ = ["PublicSet", "sets"]
 
 sets: Registry[type[PublicSet]] = Registry("data set", "widemax.data.sets")
 
 
 def __getattr__(name: str) -> NoReturn:
-    hint = "; it is PublicSet now" if name == "DataSet" else ""
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}{hint}")
+    now = {"DataSet": "; it is PublicSet now", "SourceFile": "; PublicSet.files maps names to sha256 now"}
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}{now.get(name, '')}")

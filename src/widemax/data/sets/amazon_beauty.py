@@ -7,28 +7,28 @@ from pathlib import Path
 import pyarrow as pa
 
 from widemax.data.sets import sets
-from widemax.data.sets.base import PublicSet, SourceFile
+from widemax.data.sets.base import PublicSet
 
 _SHORTEST = 3  # one item to train on, one to validate, one to test
 
 
 @sets.register("amazon_beauty")
 class AmazonBeauty(PublicSet):
-    """40,226 customers in time order; leave one out."""
+    """40,226 customers in time order; leave one out.
+
+    history holds the items before, item the next one. A customer's last item is the test, the one before the
+    validation, and every earlier item but the first gives a training row.
+    """
 
     name = "amazon_beauty"
     title = "Amazon Beauty, as in BERT4Rec"
-    description = (
-        "history holds the items before, item the next one. A customer's last item is the test, the one "
-        "before the validation, and every earlier item but the first gives a training row."
-    )
     licence = "research use (Amazon reviews, McAuley)"
     attribution = (
         "Julian McAuley et al.: Image-based recommendations on styles and substitutes, SIGIR 2015; as packed "
         "by Fei Sun et al.: BERT4Rec, CIKM 2019."
     )
     url = "https://github.com/FeiSun/BERT4Rec"
-    files = (SourceFile("beauty.txt.gz", "a39be59ab2a64e24c259f372fc74d5bec69d549b62e67608d8e4712a6141b572"),)
+    files = {"beauty.txt.gz": "a39be59ab2a64e24c259f372fc74d5bec69d549b62e67608d8e4712a6141b572"}
     splits = ("train", "valid", "test")
     inputs = ("history",)
     target = "item"

@@ -1,8 +1,7 @@
 """What a data set says about itself, and how its original files become tidy ones."""
 
-import hashlib
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -10,28 +9,19 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 
-@dataclass(frozen=True)
-class SourceFile:
-    """An original file of a data set."""
-
-    name: str
-    sha256: str
-
-
 class PublicSet(ABC):
     """A public data set.
 
-    ``splits`` names the prepared splits, ``inputs`` and ``target`` the columns of interest. ``bundled`` says
-    that the prepared files are part of the package.
+    ``files`` gives the sha256 of each original file, ``splits`` names the prepared splits, ``inputs`` and
+    ``target`` the columns of interest. ``bundled`` says that the prepared files are part of the package.
     """
 
     name: ClassVar[str]
     title: ClassVar[str]
-    description: ClassVar[str]
     licence: ClassVar[str]
     attribution: ClassVar[str]
     url: ClassVar[str]
-    files: ClassVar[tuple[SourceFile, ...]]
+    files: ClassVar[Mapping[str, str]]
     splits: ClassVar[tuple[str, ...]] = ("train", "test")
     inputs: ClassVar[tuple[str, ...]]
     target: ClassVar[str]
@@ -49,8 +39,3 @@ class PublicSet(ABC):
         """Writes the columns of a split."""
         level = 19 if self.bundled else 3  # the package should be small, other files soon made
         pq.write_table(pa.table(columns), self.path(into, split), compression="zstd", compression_level=level)
-
-
-def ordered_by_hash(texts: list[str], *, salt: str) -> list[str]:
-    """The texts in an order that looks random and is the same on every machine."""
-    return sorted(texts, key=lambda text: hashlib.sha256(f"{salt}\0{text}".encode()).digest())

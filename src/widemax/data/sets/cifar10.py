@@ -6,27 +6,22 @@ import numpy as np
 
 from widemax.data.images import image_array
 from widemax.data.sets import sets
-from widemax.data.sets.base import PublicSet, SourceFile
+from widemax.data.sets.base import PublicSet
 
 
 @sets.register("cifar10")
 class Cifar10(PublicSet):
-    """12,000 of the 60,000 photographs, 32 × 32 pixels in color."""
+    """12,000 of the 60,000 photographs of 10 things and animals, 32 × 32 pixels in color.
+
+    They were decoded from JPEGs, so accuracy is not to be compared with what is published on the full set.
+    """
 
     name = "cifar10"
     title = "CIFAR-10, a subset of 12,000 photographs"
-    description = (
-        "Color images of 32 × 32 pixels of 10 things and animals; 1,000 a class to train, 200 to test. They "
-        "were decoded from JPEGs, so accuracy is not to be compared with what is published on the full set."
-    )
     licence = "none stated"
     attribution = "Alex Krizhevsky: Learning Multiple Layers of Features from Tiny Images, 2009."
     url = "https://www.cs.toronto.edu/~kriz/cifar.html"
-    files = (
-        SourceFile(
-            "cifar10_10k_2k_dx.npz", "ad811b4e9eb242b5a59b6806ede6994f607719702ae698e2cb970290ed684e10"
-        ),
-    )
+    files = {"cifar10_10k_2k_dx.npz": "ad811b4e9eb242b5a59b6806ede6994f607719702ae698e2cb970290ed684e10"}
     inputs = ("image",)
     target = "label"
 

@@ -5,19 +5,19 @@ import json
 from pathlib import Path
 
 from widemax.data.sets import sets
-from widemax.data.sets.base import PublicSet, SourceFile
+from widemax.data.sets.base import PublicSet
 
 
 @sets.register("clinc150")
 class Clinc150(PublicSet):
-    """The bundled files were made by ``get("clinc150", into=…)`` from the original file."""
+    """18,000 requests of 150 intents, made by ``get("clinc150", into=…)`` from the original file.
+
+    train joins the original train and val splits; oos_test holds 1,000 requests outside all intents, labeled
+    "oos".
+    """
 
     name = "clinc150"
     title = "CLINC150: an evaluation data set for intent classification and out-of-scope prediction"
-    description = (
-        "Requests to an assistant and 150 intents; train joins the original train and val splits (18,000 "
-        "rows), oos_test holds 1,000 requests outside all intents, labeled 'oos'."
-    )
     licence = "CC BY 3.0, https://creativecommons.org/licenses/by/3.0/"
     attribution = (
         "Stefan Larson, Anish Mahendran, Joseph J. Peper, Christopher Clarke, Andrew Lee, Parker Hill, "
@@ -26,9 +26,7 @@ class Clinc150(PublicSet):
         "Changed: JSON to Parquet, train and val joined."
     )
     url = "https://github.com/clinc/oos-eval"
-    files = (
-        SourceFile("data_full.json.gz", "59969ccdb9192885f0ca3d475172ca845aa4a41ca0e2881782ba4c3bd37e7dbf"),
-    )
+    files = {"data_full.json.gz": "59969ccdb9192885f0ca3d475172ca845aa4a41ca0e2881782ba4c3bd37e7dbf"}
     splits = ("train", "test", "oos_test")
     inputs = ("text",)
     target = "intent"

@@ -8,33 +8,32 @@ import numpy as np
 import pyarrow as pa
 
 from widemax.data.sets import sets
-from widemax.data.sets.base import PublicSet, SourceFile
+from widemax.data.sets.base import PublicSet
 
 FOLDS = 5
 
 
 @sets.register("gowalla")
 class Gowalla(PublicSet):
-    """29,858 users, 40,981 places, the split of the LightGCN paper."""
+    """29,858 users, 40,981 places, the split of the LightGCN paper.
+
+    test has one row a user: history holds the training places, items the held-out ones. train asks the same
+    question of the training places alone: five rows a user, each hiding another random fifth of them, so that
+    every training place is to be found once. Places come in the order of their ids, not of time.
+    """
 
     name = "gowalla"
     title = "Gowalla check-ins, the split of LightGCN"
-    description = (
-        "test has one row a user: history holds the training places, items the held-out ones. train asks the "
-        "same question of the training places alone: five rows a user, each hiding another random fifth of "
-        "them, so that every training place is to be found once. Places come in the order of their ids, not "
-        "of time."
-    )
     licence = "none stated (SNAP Gowalla check-ins)"
     attribution = (
         "Eunjoon Cho, Seth A. Myers, Jure Leskovec: Friendship and Mobility, KDD 2011; split of Xiangnan "
         "He et al.: LightGCN, SIGIR 2020."
     )
     url = "https://github.com/gusye1234/LightGCN-PyTorch/tree/master/data/gowalla"
-    files = (
-        SourceFile("train.txt.gz", "71a2faabd7e5eed1c9df325798a213695c293739970a47bed0a983355f6687e3"),
-        SourceFile("test.txt.gz", "9db4414306dbc518d3b81b0239515497908ecd6de09df99c6a92ba171e75b902"),
-    )
+    files = {
+        "train.txt.gz": "71a2faabd7e5eed1c9df325798a213695c293739970a47bed0a983355f6687e3",
+        "test.txt.gz": "9db4414306dbc518d3b81b0239515497908ecd6de09df99c6a92ba171e75b902",
+    }
     inputs = ("history",)
     target = "items"
 

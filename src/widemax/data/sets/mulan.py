@@ -9,7 +9,7 @@ from typing import ClassVar
 import pyarrow as pa
 
 from widemax.data.sets import sets
-from widemax.data.sets.base import PublicSet, SourceFile
+from widemax.data.sets.base import PublicSet
 
 _XMLNS = "{http://mulan.sourceforge.net/labels}"
 
@@ -57,84 +57,72 @@ def _rows(path: Path) -> Iterator[dict[str, float]]:
 
 @sets.register("mulan_emotions")
 class MulanEmotions(MulanSet):
-    """391 training and 202 test songs with several of 6 emotions."""
+    """391 training and 202 test songs: 72 measurements of rhythm and timbre, and several of 6 emotions."""
 
     name = "mulan_emotions"
     stem = "emotions"
     title = "Emotions: music and the moods it evokes"
-    description = "72 measurements of rhythm and timbre of a song, and several of 6 emotions."
     attribution = (
         "K. Trohidis, G. Tsoumakas, G. Kalliris, I. Vlahavas: Multilabel Classification of Music into "
         "Emotions, ISMIR 2008; as packed by Mulan."
     )
-    files = (
-        SourceFile(
-            "emotions-train.arff.gz", "667a7ab66c4c75681b9e6c5d32059a0913ddc47a50c51904f049b6b1b2432c1d"
-        ),
-        SourceFile(
-            "emotions-test.arff.gz", "ba324be70aa7939b1ada8122e88ad4e5c1c1ba4fd0bd3b5246cc3ca5723c4fb2"
-        ),
-        SourceFile("emotions.xml.gz", "d9e6c80a87afc9653d3cf2abbfad583f16d5653afa70f4232a739b818ad80294"),
-    )
+    files = {
+        "emotions-train.arff.gz": "667a7ab66c4c75681b9e6c5d32059a0913ddc47a50c51904f049b6b1b2432c1d",
+        "emotions-test.arff.gz": "ba324be70aa7939b1ada8122e88ad4e5c1c1ba4fd0bd3b5246cc3ca5723c4fb2",
+        "emotions.xml.gz": "d9e6c80a87afc9653d3cf2abbfad583f16d5653afa70f4232a739b818ad80294",
+    }
 
 
 @sets.register("mulan_scene")
 class MulanScene(MulanSet):
-    """1,211 training and 1,196 test photographs with several of 6 scenes."""
+    """1,211 training and 1,196 test photographs: 294 color moments, and several of 6 scenes."""
 
     name = "mulan_scene"
     stem = "scene"
     title = "Scene: photographs and what they show"
-    description = "294 color moments of a photograph's parts, and several of 6 scenes."
     attribution = (
         "M. R. Boutell, J. Luo, X. Shen, C. M. Brown: Learning Multi-Label Scene Classification, Pattern "
         "Recognition 37(9), 2004; as packed by Mulan."
     )
-    files = (
-        SourceFile("scene-train.arff.gz", "d5b96b838eaa821c355a86d2d1e2b7c7b8aad7afa68255932e148c79ade647b9"),
-        SourceFile("scene-test.arff.gz", "125f88bebad7f8dc21de4aa7518ee8a01a2371887e4ccc65c19db9249a002393"),
-        SourceFile("scene.xml.gz", "ff7ded93c0f35289fd215ebe051bcc32bad307dfb5369f5edfe61ee2ca855660"),
-    )
+    files = {
+        "scene-train.arff.gz": "d5b96b838eaa821c355a86d2d1e2b7c7b8aad7afa68255932e148c79ade647b9",
+        "scene-test.arff.gz": "125f88bebad7f8dc21de4aa7518ee8a01a2371887e4ccc65c19db9249a002393",
+        "scene.xml.gz": "ff7ded93c0f35289fd215ebe051bcc32bad307dfb5369f5edfe61ee2ca855660",
+    }
 
 
 @sets.register("mulan_yeast")
 class MulanYeast(MulanSet):
-    """1,500 training and 917 test genes with several of 14 functions."""
+    """1,500 training and 917 test genes: 103 measurements, and several of 14 functions."""
 
     name = "mulan_yeast"
     stem = "yeast"
     title = "Yeast: genes and their functions"
-    description = "103 measurements of a gene's expression and phylogeny, and several of 14 functions."
     attribution = (
         "A. Elisseeff, J. Weston: A Kernel Method for Multi-Labelled Classification, NIPS 2001; as packed by "
         "Mulan."
     )
-    files = (
-        SourceFile("yeast-train.arff.gz", "faf769ad1b29072250d54a2b366753ba40ec8311d393daea732922dc8287662f"),
-        SourceFile("yeast-test.arff.gz", "e06e2934c48c796bc1f4f62822cdeb85b69a8303a32b7175a732fa35b297480e"),
-        SourceFile("yeast.xml.gz", "83e2a4eebd881f2958b5185e19d801041528455e588fe1836739c2c3d223e51e"),
-    )
+    files = {
+        "yeast-train.arff.gz": "faf769ad1b29072250d54a2b366753ba40ec8311d393daea732922dc8287662f",
+        "yeast-test.arff.gz": "e06e2934c48c796bc1f4f62822cdeb85b69a8303a32b7175a732fa35b297480e",
+        "yeast.xml.gz": "83e2a4eebd881f2958b5185e19d801041528455e588fe1836739c2c3d223e51e",
+    }
 
 
 @sets.register("mulan_delicious")
 class MulanDelicious(MulanSet):
-    """12,920 training and 3,185 test web pages with several of 983 tags."""
+    """12,920 training and 3,185 test web pages: which of 500 words each has, and several of 983 tags."""
 
     name = "mulan_delicious"
     stem = "delicious"
     title = "Delicious: web pages and their tags"
-    description = "Which of 500 words a web page has, and several of 983 tags."
     attribution = (
         "G. Tsoumakas, I. Katakis, I. Vlahavas: Effective and Efficient Multilabel Classification in Domains "
         "with Large Number of Labels, ECML/PKDD 2008 Workshop on Mining Multidimensional Data; as packed by "
         "Mulan."
     )
-    files = (
-        SourceFile(
-            "delicious-train.arff.gz", "600c14828756bf07f3d012851f2a1d49d4a6de19c1d9afdbacecafba428ff983"
-        ),
-        SourceFile(
-            "delicious-test.arff.gz", "0f3d4659648907c3c0e84ef8d0efe5359b811d7fe4ff0c78fb326be8ae77dad1"
-        ),
-        SourceFile("delicious.xml.gz", "7a56166c832913ed7eccdfcde6e779e0804bf87ecc3eeac6f869a60d434d9865"),
-    )
+    files = {
+        "delicious-train.arff.gz": "600c14828756bf07f3d012851f2a1d49d4a6de19c1d9afdbacecafba428ff983",
+        "delicious-test.arff.gz": "0f3d4659648907c3c0e84ef8d0efe5359b811d7fe4ff0c78fb326be8ae77dad1",
+        "delicious.xml.gz": "7a56166c832913ed7eccdfcde6e779e0804bf87ecc3eeac6f869a60d434d9865",
+    }

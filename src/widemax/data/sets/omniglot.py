@@ -7,33 +7,28 @@ import numpy as np
 
 from widemax.data.images import image_array
 from widemax.data.sets import sets
-from widemax.data.sets.base import PublicSet, SourceFile
+from widemax.data.sets.base import PublicSet
 
 _TRAIN_WRITERS = 15
 
 
 @sets.register("omniglot_background")
 class OmniglotBackground(PublicSet):
-    """19,280 drawings of 964 characters, 28 × 28 pixels."""
+    """19,280 drawings of 964 characters in 30 alphabets, 28 × 28 pixels, black on white.
+
+    Each character is drawn by 20 people: drawings 1 to 15 to train, 16 to 20 to test. A label is the
+    alphabet, a slash, and the character.
+    """
 
     name = "omniglot_background"
     title = "Omniglot, its background set"
-    description = (
-        "Images of 28 × 28 pixels, black on white, of 964 characters in 30 alphabets, each drawn by 20 "
-        "people: drawings 1 to 15 to train, 16 to 20 to test. A label is the alphabet, a slash, and the "
-        "character."
-    )
     licence = "MIT"
     attribution = (
         "Brenden M. Lake, Ruslan Salakhutdinov, Joshua B. Tenenbaum: Human-level concept learning through "
         "probabilistic program induction, Science 350, 2015. Changed: resized from 105 × 105 pixels."
     )
     url = "https://github.com/brendenlake/omniglot"
-    files = (
-        SourceFile(
-            "omniglot28_background.npz", "1bd36d54a75b16e15d2988e54559cb06db8e17a13a8e0fc774866810cdd13850"
-        ),
-    )
+    files = {"omniglot28_background.npz": "1bd36d54a75b16e15d2988e54559cb06db8e17a13a8e0fc774866810cdd13850"}
     inputs = ("image",)
     target = "label"
 

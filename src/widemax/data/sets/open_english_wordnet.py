@@ -2,11 +2,12 @@
 
 import csv
 import gzip
+import hashlib
 from collections import Counter, defaultdict
 from pathlib import Path
 
 from widemax.data.sets import sets
-from widemax.data.sets.base import PublicSet, SourceFile, ordered_by_hash
+from widemax.data.sets.base import PublicSet
 
 _TEST_PAIRS = 5_000
 _COLUMNS = ("definition", "word", "pos", "synset")
@@ -15,24 +16,22 @@ _Pair = tuple[str, str, str, str]
 
 @sets.register("open_english_wordnet")
 class OpenEnglishWordnet(PublicSet):
-    """185,152 pairs of a definition and one of 128,044 words."""
+    """185,152 pairs of a definition and one of 128,044 words.
+
+    The test holds out 5,000 pairs: all pairs of some definitions, chosen by hash, each of whose words keeps
+    another definition in train, so that every test word can be learned and no test definition is seen in
+    training.
+    """
 
     name = "open_english_wordnet"
     title = "Open English WordNet"
-    description = (
-        "Pairs of a definition and a word it defines. The test holds out 5,000 pairs: all pairs of some "
-        "definitions, chosen by hash, each of whose words keeps another definition in train, so that every "
-        "test word can be learned and no test definition is seen in training."
-    )
     licence = "CC BY 4.0, https://creativecommons.org/licenses/by/4.0/, and the WordNet licence"
     attribution = (
         "John P. McCrae, Alexandre Rademaker, Francis Bond, Ewa Rudnicka, Christiane Fellbaum: English "
         "WordNet 2019, GWC 2019; derived from Princeton WordNet. Changed: one row a (definition, word) pair."
     )
     url = "https://github.com/globalwordnet/english-wordnet"
-    files = (
-        SourceFile("oewn_synsets.tsv.gz", "5449b8e2bacc961e2b2c56ed70566f0433cefab7f4c8e8dbda5d07eb643e3f6e"),
-    )
+    files = {"oewn_synsets.tsv.gz": "5449b8e2bacc961e2b2c56ed70566f0433cefab7f4c8e8dbda5d07eb643e3f6e"}
     inputs = ("definition",)
     target = "word"
 
@@ -50,6 +49,11 @@ class OpenEnglishWordnet(PublicSet):
             self.write(into, split, dict(zip(_COLUMNS, map(list, zip(*kept, strict=True)), strict=True)))
 
 
+def _digest(definition: str) -> bytes:
+    """A sort key that looks random and is the same on every machine."""
+    return hashlib.sha256(f"widemax test\0{definition}".encode()).digest()
+
+
 def held_out_definitions(pairs: list[_Pair], *, num_pairs: int = _TEST_PAIRS) -> set[str]:
     """Definitions with ``num_pairs`` pairs in all, whose every word keeps a pair elsewhere."""
     left = Counter(word for _, word, _, _ in pairs)
@@ -57,7 +61,7 @@ def held_out_definitions(pairs: list[_Pair], *, num_pairs: int = _TEST_PAIRS) ->
     for definition, word, _, _ in pairs:
         words[definition].append(word)
     held_out: set[str] = set()
-    for definition in ordered_by_hash(list(words), salt="widemax test"):
+    for definition in sorted(words, key=_digest):
         needed = Counter(words[definition])
         if needed.total() <= num_pairs and all(left[word] > count for word, count in needed.items()):
             held_out.add(definition)

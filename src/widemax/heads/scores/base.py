@@ -49,11 +49,6 @@ scores: Registry[type[Score]] = Registry("score", "widemax.heads.scores")
 def build_score(spec: Spec | type[Score] | Score) -> Score:
     """A score from its name, its class, or a table of its kind and options; a score is itself.
 
-    Raises:
-        ConfigError: a table without a kind.
-        OptionError: options the member does not have, or wrong values.
-        UnknownNameError: no such score.
-
     Example:
         >>> build_score("cosine").is_cosine
         True
