@@ -9,7 +9,7 @@ import pytest
 from widemax.config import Config, assign
 from widemax.encoders.text import TextEncoder
 from widemax.errors import ConfigError
-from widemax.evaluation.metrics.accuracy import Accuracy
+from widemax.evaluation.metrics import metrics
 from widemax.heads import ExactHead
 from widemax.heads.scores import Cosine
 from widemax.losses import focal
@@ -35,7 +35,7 @@ def test_a_registered_member_stands_by_its_name() -> None:
     config = Config(
         head={"kind": ExactHead, "loss": {"kind": focal, "gamma": 1.0}, "score": Cosine},
         encoder={"kind": TextEncoder},
-        train={"metric": Accuracy},
+        train={"metric": metrics["accuracy"]},
     )
     assert config == Config(
         head={"kind": "exact", "loss": {"kind": "focal", "gamma": 1.0}, "score": "cosine"},

@@ -103,7 +103,9 @@ def test_head_learns(name: str) -> None:
         optimizer.zero_grad()
         head(hidden, labels).backward()
         optimizer.step()
-    assert (head.answer(hidden, labels, k=1).label_log_probs > before + 0.5).all()
+    after = head.answer(hidden, labels, k=1).label_log_probs
+    assert ((after > before + 0.5) | (after > -0.01)).all()
+    assert (after > before + 0.5).double().mean() > 0.5
 
 
 # Metrics: best for perfect predictions, worse for others, and the same however rows are cut into chunks.

@@ -258,7 +258,7 @@ def test_wrong_calls_are_explained():
         linear_cross_entropy(hidden, weight, bias, *targets(), impl="tild")
     with pytest.raises(UsageError, match="impl 'fused' needs reduction"):
         linear_cross_entropy(hidden, weight, bias, *targets(), impl="fused")
-    with pytest.raises(UsageError, match="reduction must be"):
+    with pytest.raises(UsageError, match="option 'reduction' of linear_cross_entropy must be"):
         linear_cross_entropy(hidden, weight, bias, *targets(), reduction="average")
     with pytest.raises(ShapeError, match=rf"hidden must be \[B, {D}\]"):
         linear_cross_entropy(hidden[:, 1:], weight, bias, *targets())
