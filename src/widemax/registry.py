@@ -137,7 +137,7 @@ class Registry(Generic[T]):
         """The options of a member, which are the keyword-only arguments of its signature."""
         if isinstance(member, str):
             return Options(self[member], of=f"{self.noun} {member!r}", moved=self._moved)
-        return Options(member, of=f"{self.noun} {member.__name__!r}")
+        return Options(member, of=f"{self.noun} {called(member)!r}")
 
     def choose(self, spec: Spec | T) -> tuple[T, dict[str, Any]]:
         """The member that a spec names, or is, and its completed options.
@@ -171,6 +171,11 @@ class Registry(Generic[T]):
             return spec
         member, options = self.choose(cast("Spec | T", spec))
         return member(*args, **options)
+
+
+def called(member: Callable[..., Any]) -> str:
+    """The name of a function or class, or of an object's class."""
+    return str(getattr(member, "__name__", type(member).__name__))
 
 
 def _home(member: Callable[..., Any]) -> tuple[str, str]:

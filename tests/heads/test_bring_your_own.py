@@ -1,10 +1,12 @@
 """A loss, score, sampler or its class stands wherever its name does."""
 
+import functools
+
 import pytest
 import torch
 
 from widemax.classes import Classes
-from widemax.errors import OptionError, ShapeError
+from widemax.errors import ConfigError, OptionError, ShapeError
 from widemax.heads import ExactHead, SampledHead
 from widemax.heads.scores import CosFace
 from widemax.losses import focal, losses
@@ -41,6 +43,28 @@ def test_a_table_without_options_is_its_name_and_as_wide():
     assert one.is_wide
     assert other.is_wide
     assert loss_with(loss={"kind": "cross_entropy"}, label_smoothing=0.1) == loss_with(label_smoothing=0.1)
+
+
+def test_an_object_that_is_called_is_a_loss():
+    powered = functools.partial(focal, gamma=2.0)
+    assert loss_with(loss=powered) == loss_with(loss="focal")
+    assert loss_with(loss=torch.nn.CrossEntropyLoss(reduction="none")) == pytest.approx(loss_with(), rel=1e-6)
+
+
+def test_a_sampler_of_another_width_is_refused():
+    with pytest.raises(ConfigError, match="must draw from the 12 classes; it has 5"):
+        SampledHead(C, D, sampler=Uniform(5), num_sampled=3)
+
+
+@pytest.mark.parametrize("correction", ["none", "conditional", "importance", "refined"])
+def test_yes_or_no_questions_under_autocast(correction):
+    head = SampledHead(
+        C, D, sampler="uniform", num_sampled=4, loss="binary_cross_entropy", correction=correction
+    )
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        loss = head(HIDDEN, LABELS)
+    assert loss.dtype == torch.float32
+    loss.backward()
 
 
 def test_what_a_loss_takes_is_declared_and_not_its_spelling():

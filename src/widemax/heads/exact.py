@@ -19,7 +19,7 @@ from widemax.kernels import Pairs, SkippedTiles, budget
 from widemax.losses import binary_cross_entropy, cross_entropy, losses
 from widemax.losses.base import Reduction
 from widemax.numerics.arrays import widened_tensor
-from widemax.registry import Spec
+from widemax.registry import Spec, called
 
 # Losses that can be computed without the matrix of logits.
 WIDE_LOSSES = (cross_entropy, binary_cross_entropy)
@@ -73,9 +73,8 @@ class ExactHead(LinearHead):
         score: Spec | type[Score] | Score = "dot",
         skip_mass: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0,
     ) -> None:
-        self.loss, self.loss_options = losses.choose(loss)
-        declared = losses.traits(self.loss)
-        self.takes_targets = declared.takes == "targets"
+        member, options = losses.choose(loss)
+        declared = losses.traits(member)
         super().__init__(
             num_classes,
             dim,
@@ -85,9 +84,11 @@ class ExactHead(LinearHead):
             bias=bias,
             score=score,
         )
+        self.loss, self.loss_options = member, options
+        self.takes_targets = declared.takes == "targets"
         if declared.of == "cosines":
             raise ConfigError(
-                f"the loss {self.loss.__name__!r} is of cosines, which a head gets from its score: set "
+                f"the loss {called(self.loss)!r} is of cosines, which a head gets from its score: set "
                 "score = 'cosine', 'cosface', 'arcface' or 'adaface' and a temperature such as 0.0156, and "
                 "leave out loss."
             )
@@ -167,7 +168,7 @@ class ExactHead(LinearHead):
         loss_b = self.loss(logits_bC, truth, **self.loss_options)
         if loss_b.shape != (len(hidden_bD),):
             raise ShapeError(
-                f"the loss {self.loss.__name__!r} must give one number a row, [{len(hidden_bD)}]; got shape "
+                f"the loss {called(self.loss)!r} must give one number a row, [{len(hidden_bD)}]; got shape "
                 f"{tuple(loss_b.shape)}. Let the head reduce it."
             )
         return loss_b

@@ -142,7 +142,9 @@ def sampled_sigmoid_loss(
     others_BS.index_put_(tuple(scored.hits), others_BS.new_tensor(-torch.inf))
     negatives_BS = softplus(others_BS)
     if correction in ("importance", "refined"):
-        negative_B = negatives_BS @ (-candidates.log_expected_count).exp().to(negatives_BS.dtype)
+        # Autocast would round this sum to 16 bits.
+        with torch.autocast(hidden.device.type, enabled=False):
+            negative_B = negatives_BS @ (-candidates.log_expected_count).exp().to(negatives_BS.dtype)
     else:
         negative_B = negatives_BS.sum(1)
     return negative_B.index_add(0, pairs.rows_P, -log_sigmoid(scored.labels_P))

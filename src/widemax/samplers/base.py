@@ -166,4 +166,7 @@ def build_sampler(spec: Spec | type[Sampler] | Sampler, num_classes: int | Class
         'keep'
     """
     sampler: Sampler = samplers.build(spec, num_classes)
+    wanted = Classes.of(num_classes).num
+    if sampler.num_classes != wanted:
+        raise ConfigError(f"the sampler must draw from the {wanted} classes; it has {sampler.num_classes}.")
     return sampler
