@@ -12,6 +12,7 @@ from torch import Tensor
 from widemax.heads.labels import Labels, label_pairs, target_shares
 from widemax.heads.scores import Score, build_score
 from widemax.kernels import Pairs, gather_groups, linear_logsumexp
+from widemax.kernels.autocast import without_autocast
 from widemax.numerics import log_sigmoid, softplus
 from widemax.numerics.arrays import widened_tensor
 from widemax.options import checked
@@ -143,7 +144,7 @@ def sampled_sigmoid_loss(
     negatives_BS = softplus(others_BS)
     if correction in ("importance", "refined"):
         # Autocast would round this sum to 16 bits.
-        with torch.autocast(hidden.device.type, enabled=False):
+        with without_autocast(hidden):
             negative_B = negatives_BS @ (-candidates.log_expected_count).exp().to(negatives_BS.dtype)
     else:
         negative_B = negatives_BS.sum(1)
