@@ -4,8 +4,10 @@ import gc
 import os
 import sys
 import traceback
+from collections.abc import Callable
+from functools import wraps
 from importlib.metadata import version
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -57,8 +59,31 @@ def options(
     """Options before a verb; help is given to ``app``."""
 
 
+def without_pandas(command: Callable[..., None]) -> Callable[..., None]:
+    """A verb with Arrow told that pandas is absent: it loads it (.3 s) to know frames; verbs read files."""
+
+    class Absent:
+        def find_spec(self, name: str, path: object = None, target: object = None) -> None:
+            if name == "pandas":
+                raise ModuleNotFoundError(name=name)
+
+    @wraps(command)
+    def run(*args: Any, **options: Any) -> None:
+        if "pyarrow" not in sys.modules:
+            sys.meta_path.insert(0, absent := Absent())
+            import pyarrow
+
+            pyarrow.array([])  # Arrow asks once, with its first array
+            sys.meta_path.remove(absent)
+        command(*args, **options)
+
+    return run
+
+
 for verb in (init, check, plan, train, resume, evaluate, predict, audit, verify, doctor, demo):
-    app.command(verb.__name__.rpartition(".")[2], cls=getattr(verb, "Command", None))(verb.command)
+    app.command(verb.__name__.rpartition(".")[2], cls=getattr(verb, "Command", None))(
+        without_pandas(verb.command)
+    )
 app.add_typer(data.app, name="data")
 app.add_typer(recipe.app, name="recipe")
 
