@@ -18,6 +18,7 @@ from widemax.cli import (
     demo,
     doctor,
     evaluate,
+    export,
     init,
     plan,
     predict,
@@ -80,7 +81,7 @@ def without_pandas(command: Callable[..., None]) -> Callable[..., None]:
     return run
 
 
-for verb in (init, check, plan, train, resume, evaluate, predict, audit, verify, doctor, demo):
+for verb in (init, check, plan, train, resume, evaluate, predict, export, audit, verify, doctor, demo):
     app.command(verb.__name__.rpartition(".")[2], cls=getattr(verb, "Command", None))(
         without_pandas(verb.command)
     )
