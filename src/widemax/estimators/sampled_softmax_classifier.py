@@ -3,6 +3,7 @@
 Shapes: N rows, B of a batch, D features, C classes, K kept.
 """
 
+from dataclasses import dataclass
 from typing import Any, final
 
 import numpy as np
@@ -18,6 +19,7 @@ from widemax.registry import Spec
 
 
 @final
+@dataclass(kw_only=True, eq=False, repr=False)
 class SampledSoftmaxClassifier(MinibatchClassifier):
     """A linear softmax classifier for up to millions of classes: a training step costs the classes it draws.
 
@@ -58,22 +60,12 @@ class SampledSoftmaxClassifier(MinibatchClassifier):
         sec. 3.
     """
 
-    def __init__(
-        self,
-        *,
-        num_sampled: Count = 4096,
-        sampler: Spec = "uniform",
-        epochs: Count = 10,
-        batch_size: Count = 256,
-        learning_rate: Positive = 0.1,
-        random_state: Seed = 0,
-    ) -> None:
-        self.num_sampled = num_sampled
-        self.sampler = sampler
-        self.epochs = epochs
-        self.batch_size = batch_size
-        self.learning_rate = learning_rate
-        self.random_state = random_state
+    num_sampled: Count = 4096
+    sampler: Spec = "uniform"
+    epochs: Count = 10
+    batch_size: Count = 256
+    learning_rate: Positive = 0.1
+    random_state: Seed = 0
 
     def _start(self, num_features: int, generator: np.random.Generator, dtype: Any) -> int:
         return num_features
