@@ -56,9 +56,6 @@ class NearestNeighborsClassifier(ProbabilisticClassifier):
             X: features, [N, D], dense or sparse.
             y: class of each row, [N].
 
-        Returns:
-            The estimator itself.
-
         Raises:
             ConfigError: an option out of its range.
             DataError: a number beyond float32's range.
@@ -78,9 +75,6 @@ class NearestNeighborsClassifier(ProbabilisticClassifier):
             X: features, [N, D].
             y: class of each row, [N].
             classes: further classes that later rows may have.
-
-        Returns:
-            The estimator itself.
 
         Raises:
             ConfigError: an option out of its range.

@@ -44,6 +44,12 @@ USUAL_CORRECTIONS: dict[str, tuple[Correction, ...]] = {
     "sigmoid": ("importance", "conditional"),
 }
 
+LOSSES: dict[str, tuple[Callable[..., Tensor], Callable[..., Tensor]]] = {
+    "softmax": (exact_softmax_loss, sampled_softmax_loss),
+    "sigmoid": (exact_sigmoid_loss, sampled_sigmoid_loss),
+}
+"""Over all classes, and over sampled ones."""
+
 
 @dataclass(frozen=True)
 class SamplerAudit:
@@ -203,11 +209,7 @@ class _Bench:
         generator = torch.Generator().manual_seed(seed)
         self.direction_D = torch.randn(head.dim, generator=generator).to(head.weight)
         options = {"bias": head.bias, "temperature": head.temperature, "score": head.score}
-        exact, sampled = (
-            (exact_softmax_loss, sampled_softmax_loss)
-            if head.normalizer == "softmax"
-            else (exact_sigmoid_loss, sampled_sigmoid_loss)
-        )
+        exact, sampled = LOSSES[head.normalizer]
         self.sampled_loss = partial(sampled, hidden_BD, head.weight, labels, **options)
         exact_loss = partial(exact, hidden_BD, head.weight, labels, **options)
         self.exact = self.gradients(exact_loss())

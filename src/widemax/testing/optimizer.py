@@ -22,9 +22,6 @@ def check_optimizer(factory: Factory) -> Report:
     Args:
         factory: a list of parameters → a new optimizer of them.
 
-    Returns:
-        The laws asked.
-
     Raises:
         ConformanceError: a law is broken.
 
