@@ -27,7 +27,7 @@ ARROWS = {
     "data": {*GROUND, "storage"},
     "losses": {*GROUND, "numerics"},
     "samplers": {*GROUND, "numerics"},
-    "auxiliaries": {*GROUND, "numerics"},
+    "auxiliaries": {*GROUND, "losses", "numerics"},
     "encoders": {*GROUND, "numerics"},
     "kernels": {*GROUND, "losses", "numerics"},
     "heads": {*GROUND, "losses", "samplers", "kernels", "numerics"},
