@@ -13,7 +13,6 @@ from widemax.numerics.arrays import (
     Array,
     array_mask,
     check_same_kind,
-    explain_keywords,
     floating_array,
     floating_tensor,
     tensor_mask,
@@ -21,9 +20,10 @@ from widemax.numerics.arrays import (
     widened_tensor,
 )
 from widemax.numerics.softmax import softmax
+from widemax.options import checked
 
 
-@explain_keywords
+@checked
 def attention(
     query: Array,
     key: Array,

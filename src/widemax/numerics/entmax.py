@@ -11,7 +11,7 @@ import torch
 from widemax.numerics.arrays import (
     Array,
     NumpyArray,
-    explain_keywords,
+    Temperature,
 )
 from widemax.numerics.rows import (
     array_rows,
@@ -22,10 +22,13 @@ from widemax.numerics.rows import (
     tensor_max,
     tensor_rows,
 )
+from widemax.options import checked
 
 
-@explain_keywords
-def sparsemax(x: Array, *, axis: int = -1, temperature: float = 1.0, where: Array | None = None) -> Array:
+@checked
+def sparsemax(
+    x: Array, *, axis: int = -1, temperature: Temperature = 1.0, where: Array | None = None
+) -> Array:
     """The point of the probability simplex that is nearest to the scores.
 
     sparsemax(x)_j = max(x_j/T − τ, 0), with the τ at which the entries sum to 1. On the support S,
@@ -53,7 +56,7 @@ def sparsemax(x: Array, *, axis: int = -1, temperature: float = 1.0, where: Arra
     Source: Martins and Astudillo, From Softmax to Sparsemax, ICML 2016, algorithm 1.
     """
     if isinstance(x, torch.Tensor):
-        rows = tensor_rows(x, axis, temperature, where)
+        rows = tensor_rows(x, axis, where)
         z = shifted_tensor(rows, temperature)
         descending, sizes = _descending(z.detach(), axis)
         # The threshold of the k largest grows with k up to the support's size and shrinks after it.
@@ -61,7 +64,7 @@ def sparsemax(x: Array, *, axis: int = -1, temperature: float = 1.0, where: Arra
         support = z > found
         threshold = (torch.where(support, z, 0).sum(axis, keepdim=True) - 1) / support.sum(axis, keepdim=True)
         return finished_tensor(torch.relu(z - threshold), rows, 0.0)
-    array = array_rows(x, axis, temperature, where)
+    array = array_rows(x, axis, where)
     z_array = shifted_array(array, temperature)
     with np.errstate(divide="ignore", invalid="ignore"):  # rows of NaN and axes without entries
         ordered, ranks = _descending_array(z_array, axis)
@@ -72,8 +75,10 @@ def sparsemax(x: Array, *, axis: int = -1, temperature: float = 1.0, where: Arra
     return finished_array(positive, array, 0.0)
 
 
-@explain_keywords
-def entmax15(x: Array, *, axis: int = -1, temperature: float = 1.0, where: Array | None = None) -> Array:
+@checked
+def entmax15(
+    x: Array, *, axis: int = -1, temperature: Temperature = 1.0, where: Array | None = None
+) -> Array:
     """Halfway between softmax and sparsemax: entmax with α = 1.5.
 
     entmax15(x)_j = max(x_j/(2T) − τ, 0)², with the τ at which the entries sum to 1. On the support S, with
@@ -96,7 +101,7 @@ def entmax15(x: Array, *, axis: int = -1, temperature: float = 1.0, where: Array
     Source: Peters, Niculae and Martins, Sparse Sequence-to-Sequence Models, ACL 2019, algorithm 2.
     """
     if isinstance(x, torch.Tensor):
-        rows = tensor_rows(x, axis, temperature, where)
+        rows = tensor_rows(x, axis, where)
         z = shifted_tensor(rows, 2 * temperature)
         support = z > _entmax15_threshold(z.detach(), axis)
         size = support.sum(axis, keepdim=True)
@@ -104,7 +109,7 @@ def entmax15(x: Array, *, axis: int = -1, temperature: float = 1.0, where: Array
         spread = torch.where(support, z - mean, 0).square().sum(axis, keepdim=True)
         threshold = mean - ((1 - spread) / size).sqrt()
         return finished_tensor(torch.relu(z - threshold).square(), rows, 0.0)
-    array = array_rows(x, axis, temperature, where)
+    array = array_rows(x, axis, where)
     z_array = shifted_array(array, 2 * temperature)
     with np.errstate(divide="ignore", invalid="ignore"):  # rows of NaN and axes without entries
         kept = z_array > _entmax15_threshold_array(z_array, axis)

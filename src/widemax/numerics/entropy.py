@@ -9,16 +9,16 @@ from widemax.numerics.arrays import (
     NumpyArray,
     check_axis,
     check_same_kind,
-    explain_keywords,
     floating_array,
     floating_tensor,
     widened_array,
     widened_tensor,
 )
 from widemax.numerics.softmax import log_softmax
+from widemax.options import checked
 
 
-@explain_keywords
+@checked
 def entropy(x: Array, *, from_logits: bool = False, axis: int = -1) -> Array:
     """How uncertain a distribution is, in nats.
 
@@ -57,7 +57,7 @@ def entropy(x: Array, *, from_logits: bool = False, axis: int = -1) -> Array:
     return total.astype(x.dtype, copy=False)
 
 
-@explain_keywords
+@checked
 def kl_divergence(p: Array, q: Array, *, from_logits: bool = False, axis: int = -1) -> Array:
     """How many nats a code for ``q`` wastes on what comes from ``p``.
 

@@ -7,7 +7,7 @@ from widemax.errors import ArgumentError
 from widemax.numerics.arrays import (
     Array,
     NumpyArray,
-    explain_keywords,
+    Temperature,
 )
 from widemax.numerics.rows import (
     array_rows,
@@ -18,13 +18,14 @@ from widemax.numerics.rows import (
     tensor_rows,
 )
 from widemax.numerics.softmax import softmax
+from widemax.options import checked
 
 
-@explain_keywords
+@checked
 def gumbel_softmax(
     x: Array,
     *,
-    temperature: float = 1.0,
+    temperature: Temperature = 1.0,
     hard: bool = False,
     axis: int = -1,
     where: Array | None = None,
@@ -60,7 +61,7 @@ def gumbel_softmax(
     Source: Jang, Gu and Poole, Categorical Reparameterization with Gumbel-Softmax, ICLR 2017, equation 2.
     """
     if isinstance(x, torch.Tensor):
-        rows = tensor_rows(x, axis, temperature, where)
+        rows = tensor_rows(x, axis, where)
         noisy = shifted_tensor(rows, 1) + _tensor_noise(rows.scores, generator)
         soft = softmax(noisy, axis=axis, temperature=temperature)
         if hard:
@@ -68,7 +69,7 @@ def gumbel_softmax(
             # The difference is exactly 0, so that the entries stay exactly 0 and 1.
             soft = hot + (soft - soft.detach())
         return finished_tensor(soft, rows, 0.0)
-    array = array_rows(x, axis, temperature, where)
+    array = array_rows(x, axis, where)
     noisy_array = shifted_array(array, 1) + _array_noise(array.scores, generator)
     y = softmax(noisy_array, axis=axis, temperature=temperature)
     if hard and y.shape[axis]:

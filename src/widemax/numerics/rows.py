@@ -13,7 +13,6 @@ from widemax.numerics.arrays import (
     NumpyArray,
     array_mask,
     check_axis,
-    check_temperature,
     floating_array,
     floating_tensor,
     tensor_mask,
@@ -37,14 +36,11 @@ class Rows(NamedTuple, Generic[Array]):
     """The floating-point type of x, in which results are given."""
 
 
-def tensor_rows(
-    x: torch.Tensor, axis: int, temperature: float, where: torch.Tensor | None
-) -> Rows[torch.Tensor]:
+def tensor_rows(x: torch.Tensor, axis: int, where: torch.Tensor | None) -> Rows[torch.Tensor]:
     """Rows of a tensor; no gradient reaches absent entries or rows of infinite maximum."""
     x = floating_tensor(x)
     dtype, absent = x.dtype, None
     check_axis(axis, x.shape)
-    check_temperature(temperature)
     if where is not None:
         absent = ~tensor_mask(where, x.shape)
         x = torch.where(absent, -torch.inf, x)
@@ -63,12 +59,11 @@ def tensor_rows(
     )
 
 
-def array_rows(x: NumpyArray, axis: int, temperature: float, where: NumpyArray | None) -> Rows[NumpyArray]:
+def array_rows(x: NumpyArray, axis: int, where: NumpyArray | None) -> Rows[NumpyArray]:
     """Rows of an array, at least float32."""
     x = floating_array(x)
     dtype, absent = x.dtype, None
     check_axis(axis, x.shape)
-    check_temperature(temperature)
     x = widened_array(x)
     if where is not None:
         absent = ~array_mask(where, x.shape)

@@ -3,13 +3,14 @@
 import numpy as np
 import torch
 
-from widemax.numerics.arrays import Array, explain_keywords, floating_array, floating_tensor, widened_array
+from widemax.numerics.arrays import Array, floating_array, floating_tensor, widened_array
+from widemax.options import checked
 
 # From here on log(1 + e^x) is x to the last bit, in float64 too.
 SOFTPLUS_END = 40.0
 
 
-@explain_keywords
+@checked
 def sigmoid(x: Array) -> Array:
     """Probability of a yes whose log odds are ``x``.
 
@@ -37,7 +38,7 @@ def sigmoid(x: Array) -> Array:
     return np.asarray(np.where(wide >= 0, 1, small) / (1 + small)).astype(x.dtype, copy=False)
 
 
-@explain_keywords
+@checked
 def log_sigmoid(x: Array) -> Array:
     """Logarithm of the sigmoid, computed without forming the probability.
 
@@ -63,7 +64,7 @@ def log_sigmoid(x: Array) -> Array:
     return np.asarray(np.minimum(wide, 0) - np.log1p(np.exp(-np.abs(wide)))).astype(x.dtype, copy=False)
 
 
-@explain_keywords
+@checked
 def softplus(x: Array) -> Array:
     """log(1 + exp(x)), which is −log_sigmoid(−x), in one pass over a tensor in place of four.
 

@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-from widemax.numerics.arrays import Array, explain_keywords
+from widemax.numerics.arrays import Array, Temperature
 from widemax.numerics.rows import (
     array_rows,
     finished_array,
@@ -12,10 +12,11 @@ from widemax.numerics.rows import (
     shifted_tensor,
     tensor_rows,
 )
+from widemax.options import checked
 
 
-@explain_keywords
-def softmax(x: Array, *, axis: int = -1, temperature: float = 1.0, where: Array | None = None) -> Array:
+@checked
+def softmax(x: Array, *, axis: int = -1, temperature: Temperature = 1.0, where: Array | None = None) -> Array:
     """Probabilities of unnormalized log scores.
 
     softmax(x)_j = exp(x_j/T − m) / Σ_i exp(x_i/T − m), with temperature T and m = max_i x_i/T; j and i run
@@ -46,21 +47,23 @@ def softmax(x: Array, *, axis: int = -1, temperature: float = 1.0, where: Array 
         array([0.5, 0.5, 0. ])
     """
     if isinstance(x, torch.Tensor):
-        rows = tensor_rows(x, axis, temperature, where)
+        rows = tensor_rows(x, axis, where)
         if temperature == 1:
             probs = torch.softmax(rows.scores, axis)
         else:
             probs = torch.softmax(shifted_tensor(rows, temperature), axis)
         return finished_tensor(probs, rows, 0.0)
-    array = array_rows(x, axis, temperature, where)
+    array = array_rows(x, axis, where)
     exps = shifted_array(array, temperature)
     np.exp(exps, out=exps)
     exps /= exps.sum(axis=axis, keepdims=True)
     return finished_array(exps, array, 0.0)
 
 
-@explain_keywords
-def log_softmax(x: Array, *, axis: int = -1, temperature: float = 1.0, where: Array | None = None) -> Array:
+@checked
+def log_softmax(
+    x: Array, *, axis: int = -1, temperature: Temperature = 1.0, where: Array | None = None
+) -> Array:
     """Logarithm of the softmax, computed without forming probabilities.
 
     log_softmax(x)_j = (x_j/T − m) − log Σ_i exp(x_i/T − m), with temperature T and m = max_i x_i/T; i runs
@@ -86,21 +89,23 @@ def log_softmax(x: Array, *, axis: int = -1, temperature: float = 1.0, where: Ar
         array([-0.6931, -0.6931])
     """
     if isinstance(x, torch.Tensor):
-        rows = tensor_rows(x, axis, temperature, where)
+        rows = tensor_rows(x, axis, where)
         if temperature == 1:
             log_probs = torch.log_softmax(rows.scores, axis)
         else:
             log_probs = torch.log_softmax(shifted_tensor(rows, temperature), axis)
         return finished_tensor(log_probs, rows, -torch.inf)
-    array = array_rows(x, axis, temperature, where)
+    array = array_rows(x, axis, where)
     shifted = shifted_array(array, temperature)
     with np.errstate(divide="ignore"):  # log(0) arises where the axis has no entries
         shifted -= np.log(np.exp(shifted).sum(axis=axis, keepdims=True))
     return finished_array(shifted, array, -np.inf)
 
 
-@explain_keywords
-def logsumexp(x: Array, *, axis: int = -1, temperature: float = 1.0, where: Array | None = None) -> Array:
+@checked
+def logsumexp(
+    x: Array, *, axis: int = -1, temperature: Temperature = 1.0, where: Array | None = None
+) -> Array:
     """Logarithm of a sum of exponentials: log Z of a row of logits.
 
     logsumexp(x) = m + log Σ_i exp(x_i/T − m), with temperature T and m = max_i x_i/T; i runs over the entries
@@ -125,10 +130,10 @@ def logsumexp(x: Array, *, axis: int = -1, temperature: float = 1.0, where: Arra
         1000.6931
     """
     if isinstance(x, torch.Tensor):
-        rows = tensor_rows(x, axis, temperature, where)
+        rows = tensor_rows(x, axis, where)
         sums = shifted_tensor(rows, temperature).exp().sum(axis, keepdim=True)
         return (sums.log() + rows.largest / temperature).squeeze(axis).to(rows.dtype)
-    array = array_rows(x, axis, temperature, where)
+    array = array_rows(x, axis, where)
     exps = shifted_array(array, temperature)
     np.exp(exps, out=exps)
     with np.errstate(over="ignore", divide="ignore"):  # log(0) is right where the axis has no entries
