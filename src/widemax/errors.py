@@ -22,6 +22,18 @@ from difflib import get_close_matches
 from reprlib import Repr
 from typing import Any, ClassVar
 
+_SYNONYMS = {
+    "dim": "axis",
+    "axes": "axis",
+    "mask": "where",
+    "attn_mask": "where",
+    "tau": "temperature",
+    "rng": "generator",
+    "lr": "learning_rate",
+    "learning_rate": "lr",
+}
+"""What other libraries, or other parts of this one, call an argument."""
+
 _SHORT = Repr()
 _SHORT.maxstring = _SHORT.maxother = 80
 
@@ -84,10 +96,17 @@ class CorruptError(WidemaxError, OSError):
     exit_code = 5
 
 
+def nearest(word: Any, known: list[str]) -> str | None:
+    """The known word that was meant, as far as can be told."""
+    if _SYNONYMS.get(word) in known:
+        return _SYNONYMS[word]
+    return next(iter(get_close_matches(str(word), known, n=1)), None)
+
+
 def did_you_mean(word: Any, known: list[str]) -> str:
     """The end of an error sentence: the nearest known word, or all of them."""
-    near = get_close_matches(str(word), known, n=1)
-    return f"did you mean {near[0]!r}?" if near else f"choose one of {known}."
+    near = nearest(word, known)
+    return f"did you mean {near!r}?" if near else f"choose one of {known}."
 
 
 def shown(value: Any) -> str:

@@ -5,7 +5,7 @@ import sys
 from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import is_dataclass
-from enum import Enum
+from enum import EnumType
 from functools import cached_property, partial, wraps
 from numbers import Real
 from types import NoneType, UnionType
@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 from pydantic import BeforeValidator, ConfigDict, PlainValidator, TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
 
-from widemax.errors import OptionError, did_you_mean, shown
+from widemax.errors import OptionError, did_you_mean, nearest, shown
 
 Member = TypeVar("Member", bound=Callable[..., Any])
 
@@ -30,15 +30,6 @@ _WORDS = {
 }
 _ARRAYS = {"bool": ("b", "booleans"), "int64": ("iu", "whole numbers"), "float64": ("iuf", "numbers")}
 """For the dtype that an annotation names, the kinds of those that are taken for it, and these in words."""
-_SYNONYMS = {
-    "dim": "axis",
-    "axes": "axis",
-    "mask": "where",
-    "attn_mask": "where",
-    "tau": "temperature",
-    "rng": "generator",
-}
-"""What other libraries call arguments of widemax."""
 
 
 class Options:
@@ -123,7 +114,7 @@ class Options:
         with suppress(ValidationError):
             return validate(value, strict=True)
         with suppress(ValidationError):
-            return validate(_plain(value), strict=True)
+            return validate(plain(value), strict=True)
         raise OptionError(
             f"option {name!r} of {self.of} {wrong(value, self.signature.parameters[name].annotation)}"
         )
@@ -178,8 +169,7 @@ class Options:
         for name in given:
             if name not in known:
                 words = [word for word in known if word not in ("self", "cls")]
-                same = _SYNONYMS.get(name, name)
-                hint = self.moved.get(name) or did_you_mean(same if same in words else name, words)
+                hint = self.moved.get(name) or did_you_mean(name, words)
                 raise OptionError(f"{self.of} has no option {name!r}; {hint}")
 
 
@@ -225,8 +215,8 @@ def wrong(value: Any, annotation: Any) -> str:
         >>> wrong("row", Literal["rows", "columns"])
         "must be 'rows' or 'columns'; got 'row'; did you mean 'rows'?"
     """
-    words = _literals(annotation)
-    hint = f"; {did_you_mean(value, words)}" if words and isinstance(value, str) else "."
+    near = nearest(value, _words(annotation)) if isinstance(value, str) else None
+    hint = f"; did you mean {near!r}?" if near else "."
     return f"must be {describe(annotation)}; got {shown(value)}{hint}"
 
 
@@ -241,21 +231,21 @@ def describe(annotation: Any) -> str:
     origin, arguments = get_origin(annotation), get_args(annotation)
     if origin is Annotated:
         return describe(arguments[0]) + _range(arguments[1:])
-    if origin is Literal:
-        return " or ".join(map(repr, arguments))
+    if origin is Literal or isinstance(annotation, EnumType):
+        return " or ".join(map(repr, arguments or _words(annotation)))
     if origin in (Union, UnionType):
         return " or ".join(dict.fromkeys(map(describe, arguments)))
     if origin is tuple:
         each = " or ".join(dict.fromkeys(describe(kind) for kind in arguments if kind is not ...))
         return f"a sequence{'' if ... in arguments else f' of {len(arguments)}'} (each {each})"
+    if origin is dict and arguments[1] is not Any:
+        return f"a table (each value {describe(arguments[1])})"
     kind = origin or annotation
     name = getattr(kind, "__name__", str(kind))
     if name == "ndarray":
         return f"an array of {_ARRAYS[_dtype(annotation) or 'float64'][1]}"
     if kind is type:
         return f"a class of {describe(arguments[0])}"
-    if isinstance(kind, type) and issubclass(kind, Enum):
-        return " or ".join(repr(member.value) for member in kind)
     return _WORDS.get(kind) or f"{'an' if name[0] in 'AEIOU' else 'a'} {name}"
 
 
@@ -328,15 +318,22 @@ def _range(metadata: tuple[Any, ...]) -> str:
     return ""
 
 
-def _literals(annotation: Any) -> list[str]:
+def _words(annotation: Any) -> list[str]:
     """All words that an annotation allows."""
+    if isinstance(annotation, EnumType):
+        return [member.value for member in annotation]
     if get_origin(annotation) is Literal:
         return [word for word in get_args(annotation) if isinstance(word, str)]
-    return [word for part in get_args(annotation) for word in _literals(part)]
+    return [word for part in get_args(annotation) for word in _words(part)]
 
 
-def _plain(value: Any) -> Any:
-    """A list as a tuple, and NumPy's numbers and arrays as Python's own."""
+def plain(value: Any) -> Any:
+    """A list as a tuple, and NumPy's numbers and arrays as Python's own.
+
+    Example:
+        >>> plain([1, [2.5, "a"]])
+        (1, (2.5, 'a'))
+    """
     if type(value).__module__ == "numpy":
         value = value.tolist()
-    return tuple(map(_plain, value)) if isinstance(value, list) else value
+    return tuple(map(plain, value)) if isinstance(value, list) else value
