@@ -2,7 +2,7 @@
 
 import inspect
 import sys
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import is_dataclass
 from enum import EnumType
@@ -25,6 +25,7 @@ _WORDS = {
     float: "a number",
     str: "a string",
     dict: "a table",
+    Mapping: "a table",
     NoneType: "None",
     Callable: "a function",
 }
@@ -125,9 +126,10 @@ class Options:
             self._refuse_unknown(given, self.signature.parameters)
         return {name: self.check(name, value) for name, value in given.items()}
 
-    def check_call(self, args: tuple[Any, ...], keywords: dict[str, Any]) -> tuple[list[Any], dict[str, Any]]:
-        """All arguments of a call: those by position, and those by keyword."""
-        keywords = self.check_keywords(keywords)
+    def check_names(self, args: tuple[Any, ...], keywords: Mapping[str, Any]) -> None:
+        """Refuse a call with an unknown, missing or surplus argument."""
+        if not self._takes_any_keyword:
+            self._refuse_unknown(keywords, self.signature.parameters)
         names = self._positional
         if len(args) > len(names) and not self._takes_any(inspect.Parameter.VAR_POSITIONAL):
             raise OptionError(self._too_many(len(args)))
@@ -136,8 +138,14 @@ class Options:
             if name in keywords:
                 raise OptionError(f"option {name!r} of {self.of} is given twice, by position and by keyword.")
         self._refuse_missing(self._required, {*by_position, *keywords})
+
+    def check_call(self, args: tuple[Any, ...], keywords: dict[str, Any]) -> tuple[list[Any], dict[str, Any]]:
+        """All arguments of a call: those by position, and those by keyword."""
+        self.check_names(args, keywords)
+        names = self._positional
         checked_args = [self.check(name, value) for name, value in zip(names, args, strict=False)]
-        return [*checked_args, *args[len(names) :]], keywords
+        checked_keywords = {name: self.check(name, value) for name, value in keywords.items()}
+        return [*checked_args, *args[len(names) :]], checked_keywords
 
     def _too_many(self, number: int) -> str:
         names = [name for name in self._positional if name not in ("self", "cls")]
@@ -252,26 +260,30 @@ def describe(annotation: Any) -> str:
 def _form(annotation: Any) -> Any:
     """The annotation as pydantic is to check it: classes by their instances, and Any where it should not.
 
-    An iterable would be checked only while it is read, and as the first form of several.
+    An iterable would be checked only while it is read, and as the first form of several; the items of a
+    sequence are for whoever reads them.
     """
     origin, arguments = get_origin(annotation), get_args(annotation)
-    if annotation is inspect.Parameter.empty or isinstance(annotation, TypeVar) or origin is Iterable:
+    if annotation is inspect.Parameter.empty or isinstance(annotation, TypeVar):
+        return Any
+    if origin in (Iterable, Sequence):
         return Any
     if dtype := _dtype(annotation):
         return Annotated[Any, PlainValidator(partial(_as_array, dtype=dtype))]
     if origin in (Union, UnionType):
         forms = tuple(map(_form, arguments))
         return Any if Any in forms else Union[forms]  # noqa: UP007 - of a tuple
-    if origin is Annotated:
-        return Annotated[(_form(arguments[0]), *arguments[1:])]
+    if origin is Annotated or annotation is float:
+        inner, *limits = arguments or (float,)
+        # pydantic would take a tensor of one number, which would lose its gradient.
+        real = [BeforeValidator(partial(_instance, kind=Real))] if inner is float else []
+        return Annotated[(inner if real else _form(inner), *limits, *real)]
     if origin in (tuple, dict):
         return origin[tuple(map(_form, arguments))]
-    if annotation is float:
-        # pydantic would take a tensor of one number, which would lose its gradient.
-        return Annotated[float, BeforeValidator(partial(_instance, kind=Real))]
     # Of these pydantic would check the fields.
-    is_record = is_dataclass(annotation) or hasattr(annotation, "_fields")
-    return Annotated[Any, PlainValidator(partial(_instance, kind=annotation))] if is_record else annotation
+    if is_dataclass(annotation) or hasattr(annotation, "_fields") or origin is Mapping:
+        return Annotated[Any, PlainValidator(partial(_instance, kind=origin or annotation))]
+    return annotation
 
 
 def _instance(value: Any, *, kind: type) -> Any:

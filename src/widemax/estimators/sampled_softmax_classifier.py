@@ -8,13 +8,13 @@ from typing import Any, final
 import numpy as np
 from torch import Tensor, nn
 
-from widemax.estimators.base import Array, check_k
+from widemax.estimators.base import Array
 from widemax.estimators.minibatch import MinibatchClassifier
 from widemax.estimators.options import Count, Positive, Seed
 from widemax.heads import ExactHead, SampledHead
 from widemax.heads.linear import LinearHead
 from widemax.optim import RowOptimizer, RowwiseAdagrad
-from widemax.registry import Spec
+from widemax.samplers.base import SamplerSpec, build_sampler
 
 
 @final
@@ -32,8 +32,8 @@ class SampledSoftmaxClassifier(MinibatchClassifier):
 
     Args:
         num_sampled: classes drawn a step.
-        sampler: what draws them: a name of ``widemax.samplers``, or a table with kind and options, which
-            needs no class counts.
+        sampler: what draws them: a name of ``widemax.samplers``, a table with kind and options, its class, or
+            itself; one that needs no class counts.
         epochs: passes over the rows in ``fit``.
         batch_size: B, rows a step.
         learning_rate: of row-wise Adagrad, constant in ``partial_fit``.
@@ -62,7 +62,7 @@ class SampledSoftmaxClassifier(MinibatchClassifier):
         self,
         *,
         num_sampled: Count = 4096,
-        sampler: Spec = "uniform",
+        sampler: SamplerSpec = "uniform",
         epochs: Count = 10,
         batch_size: Count = 256,
         learning_rate: Positive = 0.1,
@@ -86,6 +86,7 @@ class SampledSoftmaxClassifier(MinibatchClassifier):
 
     def _new_head(self, num_classes: int, weight: nn.Parameter) -> LinearHead:
         dim = weight.shape[1]
+        build_sampler(self.sampler, num_classes)  # which may be wrong where it is not drawn from, too
         if num_classes <= self.num_sampled:
             return ExactHead(num_classes, dim, weight=weight)
         return SampledHead(
@@ -99,7 +100,7 @@ class SampledSoftmaxClassifier(MinibatchClassifier):
         """The most probable class of each row, [N]."""
         return self.top_k(X, 1)[0][:, 0]
 
-    def top_k(self, X: Any, k: int) -> tuple[Array, Array]:
+    def top_k(self, X: Any, k: Count) -> tuple[Array, Array]:
         """The k most probable classes of each row, best first, equal ones in class order.
 
         Args:
@@ -110,9 +111,8 @@ class SampledSoftmaxClassifier(MinibatchClassifier):
             Classes [N, K] and their probabilities among all classes, [N, K].
 
         Raises:
-            ConfigError: k below 1.
+            OptionError: a k that is no whole number of at least 1.
         """
-        check_k(k)
         X = self._checked(X)
         head = self._head()
         best = [head.topk(hidden_BH, k) for hidden_BH in self._hidden_blocks(X)]
