@@ -9,9 +9,9 @@
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from html import escape
 from importlib.metadata import version
-from numbers import Integral
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -28,8 +28,9 @@ from widemax.classes import Classes
 from widemax.config import Config
 from widemax.data import ArrowStream, Dataset, LabelVocabulary, Schema, columns_of, records_of, resolve
 from widemax.encoders import Encoder, encoders, to_tensors
-from widemax.errors import ArgumentError, ConfigError, CorruptError, UsageError
+from widemax.errors import ConfigError, CorruptError, UsageError
 from widemax.heads import Head, SeveralLabels, TopK, heads
+from widemax.options import checked
 from widemax.packing import Precision, pack, unpack
 from widemax.storage import check_folder, new_folder, saving
 from widemax.task import Task
@@ -37,6 +38,7 @@ from widemax.task import Task
 SHARD_BYTES = 2**31
 SCRATCH = "scratch"
 """The folder in a run for what is needed only while it trains."""
+Count = Annotated[int, Field(ge=1)]
 ROWS_AT_ONCE = 2048
 """Rows of a frame that are predicted together."""
 
@@ -50,6 +52,7 @@ class Prediction:
     logit: float
 
 
+@checked
 @dataclass(frozen=True, repr=False, eq=False)
 class Model:
     """A trained encoder and head with the labels they speak of.
@@ -91,6 +94,7 @@ class Model:
             "head": f"{head}, {self.head.normalizer} probabilities",
         }
 
+    @checked
     @torch.no_grad()
     def hidden(self, columns: Mapping[str, pa.Array]) -> Tensor:
         """Hidden vectors [B, D] of raw columns in their canonical Arrow types."""
@@ -98,6 +102,7 @@ class Model:
         hidden_BD: Tensor = self.encoder(to_tensors(self.encoder.encode(columns)))
         return hidden_BD
 
+    @checked
     def seen_items(self, columns: Mapping[str, pa.Array]) -> SeveralLabels | None:
         """The classes that already stand in each row's histories; None when they may be predicted again."""
         histories = [columns[column.name] for column in self.schema.inputs if column.kind == "ids"]
@@ -105,20 +110,18 @@ class Model:
             return None
         return seen_labels(self.vocabulary, histories)
 
-    def topk(self, columns: Mapping[str, pa.Array], k: int) -> TopK:
+    @checked
+    def topk(self, columns: Mapping[str, pa.Array], k: Count) -> TopK:
         """The exact k most probable classes of each row, already seen items left out.
 
         Raises:
-            ArgumentError: k is no whole number of at least 1.
+            OptionError: k is no whole number of at least 1.
         """
-        if isinstance(k, bool) or not isinstance(k, Integral) or k < 1:
-            raise ArgumentError(
-                f"k must be a whole number of at least 1, the labels wanted a row; got {k!r}."
-            )
         return self.head.topk(self.hidden(columns), k, exclude=self.seen_items(columns))
 
+    @partial(checked, of="predict")
     def predict(
-        self, rows: ArrowStream | Mapping[str, Any] | Sequence[Mapping[str, Any] | str], *, k: int = 5
+        self, rows: ArrowStream | Mapping[str, Any] | Sequence[Mapping[str, Any] | str], *, k: Count = 5
     ) -> list[list[Prediction]]:
         """The k most probable labels of each row, most probable first.
 
@@ -129,7 +132,7 @@ class Model:
             k: how many labels; all of them when there are fewer.
 
         Raises:
-            ArgumentError: rows or k are something else.
+            ArgumentError: rows or k are something else, or another keyword is given.
             DataError: a row lacks an input column or holds a value of the wrong kind.
         """
         if hasattr(rows, "__arrow_c_stream__"):
@@ -139,6 +142,7 @@ class Model:
             chunks = [columns_of(self.schema, records_of(self.schema, rows))]
         return [answer for columns in chunks for answer in self.decode(self.topk(columns, k))]
 
+    @checked
     def decode(self, topk: TopK) -> list[list[Prediction]]:
         """Class ids as labels; excluded classes (log-probability −inf) are left out."""
         labels = iter(self.vocabulary.decode(topk.class_ids.numpy()))
@@ -151,6 +155,7 @@ class Model:
         ]
         return [[answer for answer in row if answer.logit > -math.inf] for row in answers]
 
+    @checked
     def save(
         self,
         folder: Path | str,
@@ -172,7 +177,7 @@ class Model:
             UsageError: the folder holds something else, or the head has other classes than the vocabulary.
             ResourceError: the disk is full, or may not be written.
         """
-        folder = path_of(folder)
+        folder = Path(folder).expanduser()
         require_free(folder, overwrite=overwrite)
         if self.head.num_classes != len(self.vocabulary):
             raise UsageError(
@@ -184,6 +189,7 @@ class Model:
             write_model(temporary, self, precision=precision, keep=keep)
 
     @classmethod
+    @checked
     def load(cls, folder: Path | str) -> "Model":
         """Load a run after checking every hash and shape.
 
@@ -191,7 +197,7 @@ class Model:
             UsageError: there is no such folder.
             CorruptError: a file is missing, altered, unsafe or disagrees with another.
         """
-        folder = path_of(folder)
+        folder = Path(folder).expanduser()
         if not folder.is_dir():
             raise UsageError(f"there is no folder {folder}; give the folder of a trained or saved model.")
         manifest = check_folder(folder)
@@ -219,17 +225,6 @@ class Model:
         )
 
 
-def path_of(folder: Path | str) -> Path:
-    """A folder as a Path.
-
-    Raises:
-        ArgumentError: something that names no folder.
-    """
-    if not isinstance(folder, str | Path):
-        raise ArgumentError(f"a folder is given as str or Path; got {type(folder).__name__}.")
-    return Path(folder).expanduser()
-
-
 def require_free(folder: Path, *, overwrite: bool) -> None:
     """Let nothing be overwritten unasked.
 
@@ -240,12 +235,11 @@ def require_free(folder: Path, *, overwrite: bool) -> None:
     held = {path.name for path in folder.iterdir()} - {SCRATCH} if folder.is_dir() else set()
     if held and not overwrite:
         raise UsageError(
-            f"{folder} is not empty. Choose another folder with --out, replace the run with --overwrite, "
-            f"or continue an unfinished one with `widemax resume {folder}` "
-            "(overwrite=True and resume() in Python)."
+            f"{folder} is not empty. Choose another folder, replace the run (overwrite=True in Python, "
+            f"--overwrite), or continue an unfinished one (resume({str(folder)!r}), `widemax resume {folder}`)."
         )
     if held and "config.toml" not in held:
-        raise UsageError(f"{folder} is not a run folder, so it is not replaced; choose another with --out.")
+        raise UsageError(f"{folder} is not a run folder, so it is not replaced; choose another.")
 
 
 def seen_labels(vocabulary: LabelVocabulary, histories: Sequence[pa.Array]) -> SeveralLabels:

@@ -13,7 +13,7 @@ from torch import Tensor
 from widemax.artifact import Model
 from widemax.data import Data, Dataset, resolve
 from widemax.encoders import to_tensors
-from widemax.errors import ArgumentError, DataError
+from widemax.errors import DataError
 from widemax.evaluation import OneLabelRows, SeveralLabelRows, evaluate_rows, fit_temperature
 from widemax.evaluation.report import ReportCollector
 from widemax.heads import Answers, SeveralLabels
@@ -106,10 +106,9 @@ def evaluate(model: Model, data: Data | Iterable[Data], *, drop_bad: bool = Fals
         ArgumentError: the model or the data are something else.
         DataError: no usable row, or a bad row without ``drop_bad``.
     """
-    if not isinstance(model, Model):
-        raise ArgumentError(f"model must be a Model, as Model.load gives it; got {type(model).__name__}.")
     started = time.perf_counter()
-    sources = resolve(data)
+    if not (sources := resolve(data)):
+        raise DataError("data must name something to evaluate; got an empty list.")
     dataset = Dataset(sources, model.schema, format=model.config.data.format, drop_bad=drop_bad)
     num_rows = 0
 

@@ -7,10 +7,12 @@ from numpy.typing import NDArray
 
 from widemax.errors import ShapeError, UsageError
 from widemax.evaluation.rows import FloatArray
+from widemax.options import checked
 
 MAX_ITERATIONS = 100
 
 
+@checked
 @dataclass(frozen=True)
 class PlattScaling:
     """p(yes) = sigmoid(slope · score + offset).
@@ -35,6 +37,7 @@ class PlattScaling:
     offset: float
 
     @classmethod
+    @checked
     def fit(cls, scores: FloatArray, right: NDArray[np.bool_]) -> "PlattScaling":
         """The two numbers that minimize the cross-entropy to Platt's smoothed targets.
 
@@ -80,6 +83,7 @@ class PlattScaling:
             params = params - size * step
         return cls(float(params[0]), float(params[1]))
 
+    @checked
     def apply(self, scores: FloatArray) -> FloatArray:
         """The probability of yes for each score, [N]."""
         return sigmoid(self.slope * scores.astype(np.float64) + self.offset)
