@@ -5,9 +5,10 @@ Shapes: B rows, b rows of one chunk, C classes, D hidden, K kept, N asked, P lab
 
 from abc import abstractmethod
 from collections.abc import Callable
-from typing import Literal, NamedTuple, TypeAlias
+from typing import Annotated, Literal, NamedTuple, TypeAlias
 
 import torch
+from pydantic import BeforeValidator
 from torch import Tensor
 
 from widemax.heads.answers import Answers, TopK
@@ -15,6 +16,7 @@ from widemax.heads.base import Head
 from widemax.heads.dense import answer_rows, excluded_pairs
 from widemax.heads.labels import Labels, SeveralLabels, no_pairs, target_shares, training_pairs
 from widemax.kernels import Pairs, budget
+from widemax.losses.base import loss_name
 from widemax.numerics.arrays import widened_tensor
 
 # Labels looked up at a time: a label may need many rows of weights.
@@ -22,7 +24,7 @@ PAIRS_AT_ONCE = 2**12
 # Rows whose top k is searched together.
 SEARCHED_ROWS = 256
 
-SoftmaxLoss = Literal["cross_entropy"]
+SoftmaxLoss = Annotated[Literal["cross_entropy"], BeforeValidator(loss_name)]
 
 Temperature: TypeAlias = Tensor | float
 """What divides the logits of every softmax inside, a tensor without axes or a number."""
