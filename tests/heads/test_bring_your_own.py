@@ -105,7 +105,7 @@ def test_what_a_loss_takes_is_declared_and_not_its_spelling():
 
 
 def test_a_wrong_declaration_is_refused():
-    with pytest.raises(OptionError, match="of losses.register must be .* got .label.; did you mean .labels"):
+    with pytest.raises(OptionError, match=r"of losses.register must be .* got .label.; did you mean .labels"):
         losses.register("mine", takes="label")
 
 

@@ -63,9 +63,9 @@ Labels: TypeAlias = Tensor | SeveralLabels
 """One class id a row as an int64 tensor [B], or several as :class:`SeveralLabels`."""
 
 
-def label_pairs(labels: Labels, hidden: Tensor) -> Pairs:
+def label_pairs(labels: Labels, hidden: Tensor, *, name: str = "labels") -> Pairs:
     """The labels of the rows of ``hidden`` as (row, class) pairs on its device."""
-    return Pairs.of(row_labels(labels, hidden))
+    return Pairs.of(row_labels(labels, hidden, name=name))
 
 
 def training_pairs(labels: Labels, hidden: Tensor, num_classes: int) -> Pairs:
@@ -81,12 +81,12 @@ def training_pairs(labels: Labels, hidden: Tensor, num_classes: int) -> Pairs:
     return pairs
 
 
-def row_labels(labels: Labels, hidden: Tensor) -> Tensor | Pairs:
+def row_labels(labels: Labels, hidden: Tensor, *, name: str = "labels") -> Tensor | Pairs:
     """The same as class ids [B], where a row has one label."""
     ids = labels if isinstance(labels, Tensor) else labels.ids_P
     if not are_class_ids(ids):
         raise ShapeError(
-            f"labels must be class ids, whole numbers; got {ids.dtype}. "
+            f"{name} must be class ids, whole numbers; got {ids.dtype}. "
             "Convert them with .long() once you are sure that each is the id of its class."
         )
     # Shapes are asked for faster than lengths, and this is on the way of every step.
@@ -94,7 +94,7 @@ def row_labels(labels: Labels, hidden: Tensor) -> Tensor | Pairs:
     if not fits:
         got = f"shape {tuple(labels.shape)}" if isinstance(labels, Tensor) else f"{len(labels)} rows"
         raise ShapeError(
-            f"labels must be [B] class ids or SeveralLabels for the {len(hidden)} rows of hidden; got {got}."
+            f"{name} must be [B] class ids or SeveralLabels for the {len(hidden)} rows of hidden; got {got}."
         )
     if isinstance(labels, SeveralLabels):
         return labels.to(hidden.device).pairs()

@@ -13,7 +13,7 @@ from widemax.classes import Classes
 from widemax.heads.base import Dim, heads
 from widemax.heads.labels import no_pairs
 from widemax.heads.normalized import NormalizedHead, SoftmaxLoss, Temperature
-from widemax.kernels import Pairs, budget, linear_cross_entropy, stream_classes
+from widemax.kernels import Pairs, budget, checked_ids, linear_cross_entropy, stream_classes
 from widemax.numerics import logsumexp
 from widemax.numerics.arrays import widened_tensor
 
@@ -87,6 +87,7 @@ class MixtureOfSoftmaxesHead(NormalizedHead):
     def log_probs(self, hidden: Tensor, class_ids: Tensor) -> Tensor:
         if class_ids.shape[-1] >= self.num_classes:
             return super().log_probs(hidden, class_ids)
+        class_ids = checked_ids(class_ids, self.num_classes, "class_ids", num_rows=len(hidden))
         log_mixture_BK, components_BKD, bias_C = self._components(hidden, self.calibration_temperature)
         nothing = no_pairs(hidden.device)
         found = stream_classes(components_BKD.flatten(0, 1), self.weight, bias_C, nothing, nothing, k=0)

@@ -15,7 +15,7 @@ from widemax.heads.answers import Answers, TopK
 from widemax.heads.base import Head
 from widemax.heads.dense import answer_rows, excluded_pairs
 from widemax.heads.labels import Labels, SeveralLabels, no_pairs, target_shares, training_pairs
-from widemax.kernels import Pairs, budget
+from widemax.kernels import Pairs, budget, checked_ids
 from widemax.losses.base import loss_name
 from widemax.numerics.arrays import widened_tensor
 
@@ -113,6 +113,7 @@ class NormalizedHead(Head):
                 return self.all_log_probs(hidden, temperature)
             rows = torch.split(hidden, self.rows_at_once)
             return torch.cat([self.all_log_probs(rows_bD, temperature) for rows_bD in rows])
+        class_ids = checked_ids(class_ids, self.num_classes, "class_ids", num_rows=len(hidden))
         ids_BN = class_ids.expand(len(hidden), class_ids.shape[-1])
         if ids_BN.shape[1] * self.classes_per_label >= self.num_classes:
             chunks = zip(
