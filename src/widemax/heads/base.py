@@ -14,7 +14,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from widemax.classes import MOVED, Classes
-from widemax.errors import ArgumentError, ShapeError, WidemaxError
+from widemax.errors import ArgumentError, OptionError, ShapeError, WidemaxError
 from widemax.heads.answers import Answers, TopK
 from widemax.heads.labels import Labels, SeveralLabels, label_pairs
 from widemax.kernels import Pairs, topk_by_id
@@ -28,33 +28,39 @@ Normalizer = Literal["softmax", "sigmoid"]
 AtLeast1 = Annotated[int, Field(ge=1)]
 Dim = AtLeast1
 """D, the length of a hidden vector."""
+METHODS = "forward", "logits", "log_partition", "log_probs", "topk", "answer", "extend", "remove"
+"""What users call on a head."""
 Method = TypeVar("Method", bound=Callable[..., Any])
 
 
 def asked(method: Method) -> Method:
-    """A method of a head about hidden vectors, the first argument, which must be as long as the head's.
+    """A method of a head, whose hidden vectors, the first argument, must be as long as the head's.
 
-    What else is wrong with a call is looked for once torch has refused it, so that a right call costs nothing
-    more.
+    What else is wrong with a call is looked for once it has failed, so that a right one costs nothing more.
     """
     of = "head" if method.__name__ == "forward" else f"head.{method.__name__}"
     options = Options(method, of=of)
+    has_hidden = "hidden" in inspect.signature(method).parameters
 
     @wraps(method)
     def call(self: "Head", *args: Any, **keywords: Any) -> Any:
         if torch.compiler.is_compiling():
             return method(self, *args, **keywords)
         try:
-            hidden = args[0] if args else keywords["hidden"]
-            if hidden.ndim != 2 or hidden.shape[1] != self.dim:
-                raise ShapeError(
-                    f"hidden must be [B, {self.dim}], rows as long as the class weights; "
-                    f"got shape {tuple(hidden.shape)}."
-                )
+            if has_hidden:
+                hidden = args[0] if args else keywords["hidden"]
+                if hidden.ndim != 2 or hidden.shape[1] != self.dim:
+                    raise ShapeError(
+                        f"hidden must be [B, {self.dim}], rows as long as the class weights; "
+                        f"got shape {tuple(hidden.shape)}."
+                    )
+                if hidden.is_meta:
+                    # torch may compute with it and numbers, and answers with neither.
+                    self._refuse_strangers({"hidden": hidden})
             return method(self, *args, **keywords)
-        except WidemaxError:
-            raise
-        except Exception:
+        except Exception as error:
+            if isinstance(error, WidemaxError) and not isinstance(error, OptionError):
+                raise
             options.check_call((self, *args), keywords)
             self._refuse_strangers(inspect.signature(method).bind(self, *args, **keywords).arguments)
             raise
@@ -91,9 +97,9 @@ class Head(Described, nn.Module, ABC):
     calibration_temperature: Tensor
 
     def __init_subclass__(cls) -> None:
-        """Hold hidden vectors to the head in all that members answer, whoever wrote them."""
+        """Hold calls to the head and to their signature, whoever wrote the member."""
         super().__init_subclass__()
-        for name in ("forward", "logits", "log_partition", "log_probs", "topk", "answer"):
+        for name in METHODS:
             if name in vars(cls):
                 setattr(cls, name, asked(vars(cls)[name]))
 
@@ -225,7 +231,8 @@ class Head(Described, nn.Module, ABC):
             OptionError: a k that is no whole number of at least 1.
         """
         pairs = label_pairs(labels, hidden)
-        check_labels(pairs.ids_P, self.num_classes, rows=pairs.rows_P, ignore_index=-1)
+        known_P = pairs.ids_P.masked_fill(pairs.ids_P == -1, 0)
+        check_labels(known_P, self.num_classes, rows=pairs.rows_P)
         return self.answers_about(hidden, pairs, min(k, self.num_classes), exclude)
 
     @abstractmethod

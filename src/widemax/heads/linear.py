@@ -74,7 +74,7 @@ class LinearHead(Head):
         scaled_BD, bias_C = self._answering(hidden)
         if class_ids is None:
             return nn.functional.linear(scaled_BD, self.score.scaled(self.weight), bias_C)
-        class_ids = checked_ids(class_ids, self.num_classes, "class_ids", num_rows=len(hidden))
+        class_ids = checked_ids(class_ids, self.num_classes, "class_ids", hidden)
         bias_N = 0.0 if bias_C is None else bias_C[class_ids]
         weight_ND = self.score.scaled(self.weight[class_ids.flatten()])
         if class_ids.ndim == 1:
@@ -189,7 +189,7 @@ class LinearHead(Head):
             >>> ExactHead(3, 2).remove(torch.tensor([1]))
             tensor([0, 2])
         """
-        class_ids = checked_ids(class_ids, self.num_classes, "class_ids")
+        class_ids = checked_ids(class_ids, self.num_classes, "class_ids").cpu()
         stays_C = torch.ones(self.num_classes, dtype=torch.bool)
         stays_C[class_ids] = False
         kept_rows = stays_C.nonzero().squeeze(1)
@@ -226,6 +226,7 @@ class LinearHead(Head):
 
     def _follow_classes(self, num_classes: int, class_counts: Tensor | None) -> None:
         """Change what beside the parameters depends on the classes; before anything else, as it may raise."""
+        Classes(num_classes, class_counts)
 
     def _answering(self, hidden: Tensor) -> tuple[Tensor, Tensor | None]:
         """Hidden vectors and biases divided by the temperatures, which costs less than dividing logits."""

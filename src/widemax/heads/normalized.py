@@ -113,7 +113,7 @@ class NormalizedHead(Head):
                 return self.all_log_probs(hidden, temperature)
             rows = torch.split(hidden, self.rows_at_once)
             return torch.cat([self.all_log_probs(rows_bD, temperature) for rows_bD in rows])
-        class_ids = checked_ids(class_ids, self.num_classes, "class_ids", num_rows=len(hidden))
+        class_ids = checked_ids(class_ids, self.num_classes, "class_ids", hidden)
         ids_BN = class_ids.expand(len(hidden), class_ids.shape[-1])
         if ids_BN.shape[1] * self.classes_per_label >= self.num_classes:
             chunks = zip(
@@ -148,7 +148,9 @@ class NormalizedHead(Head):
             for start in starts
         ]
         found = Searched(*(torch.cat(tensors) for tensors in zip(*parts, strict=True)))
-        rest_R = (~found.is_proven_B).nonzero().squeeze(1)
+        # A row of NaN compares with nothing, and may end without a class.
+        is_whole_B = found.is_proven_B & (found.class_ids < self.num_classes).all(1)
+        rest_R = (~is_whole_B).nonzero().squeeze(1)
         if len(rest_R):
             exclude_R = None if exclude is None else exclude.take(rest_R)
             best = self.answers_about(hidden[rest_R], no_pairs(hidden.device), k, exclude_R).topk

@@ -41,14 +41,14 @@ class Pairs(NamedTuple):
         return torch.split(order_P, tile_P.bincount(minlength=num_tiles).tolist())
 
 
-def checked_ids(ids: Tensor, size: int, name: str, *, num_rows: int | None = None) -> Tensor:
+def checked_ids(ids: Tensor, size: int, name: str, rows: Tensor | None = None) -> Tensor:
     """The ids in int64, once they are whole numbers in [0, size), which is looked at on CPU only.
 
     Args:
-        ids: [N], or [B, N] where ``num_rows`` is B.
+        ids: [N], or [B, N] where there are rows.
         size: how many there are to choose from.
         name: what they are called in messages.
-        num_rows: B, where each row may have ids of its own.
+        rows: [B, ...] what may have ids of its own in each row, on whose device they are wanted.
 
     Raises:
         ArgumentError: a mask, other numbers, or another shape.
@@ -59,8 +59,10 @@ def checked_ids(ids: Tensor, size: int, name: str, *, num_rows: int | None = Non
         Traceback (most recent call last):
         widemax.errors.LabelError: only must lie in [0, 3); got 3. Drop such entries.
     """
-    if not are_class_ids(ids) or not (ids.ndim == 1 or ids.shape[:-1] == (num_rows,)):
-        one_a_row = "" if num_rows is None else f", or one for each of {num_rows} rows"
+    if not are_class_ids(ids) or not (
+        ids.ndim == 1 or (ids.ndim == 2 and rows is not None and len(ids) == len(rows))
+    ):
+        one_a_row = "" if rows is None else f", or one for each of {len(rows)} rows"
         raise ArgumentError(
             f"{name} must be a vector of ids{one_a_row}; got {ids.dtype} of shape {tuple(ids.shape)}. "
             "Pass mask.nonzero()[:, 0] for a mask."
@@ -69,4 +71,4 @@ def checked_ids(ids: Tensor, size: int, name: str, *, num_rows: int | None = Non
         wrong = ids[(ids < 0) | (ids >= size)]
         if len(wrong):
             raise LabelError(f"{name} must lie in [0, {size}); got {int(wrong[0])}. Drop such entries.")
-    return ids.long()
+    return ids.to(None if rows is None else rows.device, torch.int64)
