@@ -157,6 +157,6 @@ def calibrate_temperature(model: Model, feed: Feed) -> float:
         head.calibration_temperature.fill_(temperature)
         return -float(head.log_probs(hidden_BD, labels_B[:, None]).mean())
 
-    temperature = fit_temperature(nll) if len(labels_B) else 1.0
+    temperature = fit_temperature(nll, num_rows=len(labels_B)) if len(labels_B) else 1.0
     head.calibration_temperature.fill_(temperature)
     return temperature
