@@ -5,7 +5,7 @@ from widemax.data.checks import check
 from widemax.data.dataset import Batch, Dataset
 from widemax.data.formats import ArrowStream, Frame, Source, formats
 from widemax.data.labels import LabelCounter, LabelVocabulary
-from widemax.data.records import columns_of, records_of
+from widemax.data.records import columns_of, good_rows, records_of
 from widemax.data.report import DataReport
 from widemax.data.schema import KINDS, Column, Schema, infer_schema
 from widemax.data.sets import sets
@@ -28,6 +28,7 @@ __all__ = [
     "columns_of",
     "formats",
     "get",
+    "good_rows",
     "infer_schema",
     "records_of",
     "resolve",

@@ -1,7 +1,7 @@
 """One or several files, or frames in memory, as a stream of batches in canonical Arrow types."""
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +15,7 @@ from widemax.data.target import convert_labels
 from widemax.errors import BadRowError, DataError, UsageError, did_you_mean
 
 SHOWN_BAD_ROWS = 20
+BadRow = tuple[int, int, str]  # its number in the data set, its position in the file, and what is wrong
 
 
 @dataclass(frozen=True)
@@ -63,6 +64,8 @@ class Dataset:
         schema: the columns to read.
         format: name of a format, to overrule the files' endings.
         drop_bad: count and drop bad rows instead of raising at the first.
+        on_bad: called with each bad row's number in the data set and what is wrong, in their order, before
+            the batches of the rows read with it.
 
     ``num_bad_rows`` and ``bad_rows`` ("file:line: reason", the first 20) tell of the latest complete pass.
 
@@ -83,11 +86,13 @@ class Dataset:
         *,
         format: str | None = None,  # noqa: A002 - the name of the config key
         drop_bad: bool = False,
+        on_bad: Callable[[int, str], object] | None = None,
     ) -> None:
         self.sources = list(sources)
         self.schema = schema
         self.format = format
         self.drop_bad = drop_bad
+        self.on_bad = on_bad
         self.num_bad_rows = 0
         self.bad_rows: list[str] = []
 
@@ -107,16 +112,18 @@ class Dataset:
             for chunk in form.chunks(source, self._names(source, form)):
                 batch, bad = self._convert(source, chunk, num_rows)
                 num_rows += len(chunk.positions_B) + len(chunk.bad)
+                room = SHOWN_BAD_ROWS - len(shown)
+                told = bad if self.on_bad else bad[:room]
+                sentences = [f"{form.place(source, position)}: {reason}" for _, position, reason in told]
                 if bad and not self.drop_bad:
-                    position, reason = bad[0]
                     raise BadRowError(
-                        f"{form.place(source, position)}: {reason}. "
-                        "Correct it, or drop such rows: --drop-bad, drop_bad=True in Python."
+                        f"{sentences[0]}. Correct it, or drop such rows: --drop-bad, drop_bad=True in Python."
                     )
+                for (row, *_), sentence in zip(told, sentences, strict=True):
+                    if self.on_bad:
+                        self.on_bad(row, sentence)
+                shown += sentences[:room]
                 num_bad += len(bad)
-                shown += [
-                    f"{form.place(source, at)}: {why}" for at, why in bad[: SHOWN_BAD_ROWS - len(shown)]
-                ]
                 for start in range(0, len(batch), max_rows):
                     yield _rows(batch, slice(start, start + max_rows))
         self.num_bad_rows, self.bad_rows = num_bad, shown
@@ -160,8 +167,8 @@ class Dataset:
                 raise DataError(f"{source} has no column {name!r}; {did_you_mean(name, known)}")
         return names
 
-    def _convert(self, source: Source, chunk: Chunk, first: int) -> tuple[Batch, list[tuple[int, str]]]:
-        """The good rows of a chunk in canonical types, and the (position, reason) of the bad ones."""
+    def _convert(self, source: Source, chunk: Chunk, first: int) -> tuple[Batch, list[BadRow]]:
+        """The good rows of a chunk in canonical types, and the bad ones."""
         num_before_B = np.searchsorted([at for at, _ in chunk.bad], chunk.positions_B)
         rows_B = first + np.arange(len(chunk.positions_B)) + num_before_B
         columns: dict[str, Any] = {}
@@ -192,7 +199,11 @@ class Dataset:
         if reasons:
             good_B = np.delete(np.arange(len(batch)), list(reasons))
             batch = batch.take(good_B)
-        bad = [*chunk.bad, *((int(chunk.positions_B[row]), reason) for row, reason in reasons.items())]
+        bad = [
+            (first + number + int(np.searchsorted(chunk.positions_B, position)), position, reason)
+            for number, (position, reason) in enumerate(chunk.bad)
+        ]
+        bad += [(int(rows_B[row]), int(chunk.positions_B[row]), reason) for row, reason in reasons.items()]
         return batch, sorted(bad)
 
 
