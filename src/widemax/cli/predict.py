@@ -3,21 +3,19 @@
 import sys
 from collections import deque
 from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from widemax.cli.options import Data, DropBad, Json, Run, print_json, to_json
+from widemax.cli.options import Data, Delimiter, DropBad, Encoding, Json, Run, print_json, to_json
 from widemax.errors import DataError
 
 if TYPE_CHECKING:
-    from io import BufferedReader
-
     from widemax.artifact import Model, Prediction
+    from widemax.data import Reading
 
 ROWS_AT_ONCE = 512
 PIECE_BYTES = 1 << 16
-BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 ESCAPES = str.maketrans({"\\": r"\\", "\t": r"\t", "\n": r"\n", "\r": r"\r"})
 
 Answers = Iterator[tuple[int, "list[Prediction] | str"]]
@@ -42,6 +40,8 @@ def command(
             help="Answer a bad row of a file by what is wrong with it, as on stdin, instead of stopping.",
         ),
     ] = False,
+    delimiter: Delimiter = None,
+    encoding: Encoding = None,
     json: Json = False,
 ) -> None:
     """Predict the labels of each row of DATA.
@@ -50,12 +50,14 @@ def command(
     A bad row there is answered by {"row": …, "error": …}, and the exit code is 3 in the end.
     """
     from widemax.artifact import Model
+    from widemax.data import Reading
 
     model = Model.load(run)
+    reading = Reading.of(model.config.data, delimiter=delimiter, encoding=encoding)
     if data == ["-"]:
-        answers = stdin_answers(model, k)
+        answers = stdin_answers(model, k, encoding)
     else:
-        answers = file_answers(model, data, k, stop=not (drop_bad or keep_going))
+        answers = file_answers(model, data, k, reading, stop=not (drop_bad or keep_going))
     bad: list[int] = []
     rows = kept(answers, bad, drop_bad=drop_bad)
     if json:
@@ -108,7 +110,7 @@ def cell(label: Any) -> str:
     return text.translate(ESCAPES)
 
 
-def file_answers(model: "Model", data: list[str], k: int, *, stop: bool) -> Answers:
+def file_answers(model: "Model", data: list[str], k: int, reading: "Reading", *, stop: bool) -> Answers:
     """The rows of data files in order, numbered from 0; ``stop`` at the first bad one."""
     from dataclasses import replace
 
@@ -118,7 +120,7 @@ def file_answers(model: "Model", data: list[str], k: int, *, stop: bool) -> Answ
     dataset = Dataset(
         resolve(data),
         replace(model.schema, target=None),
-        format=model.config.data.format,
+        format=reading,
         drop_bad=not stop,
         on_bad=lambda row, reason: bad.append((row, reason)),
     )
@@ -131,12 +133,12 @@ def file_answers(model: "Model", data: list[str], k: int, *, stop: bool) -> Answ
     yield from bad
 
 
-def stdin_answers(model: "Model", k: int) -> Answers:
+def stdin_answers(model: "Model", k: int, encoding: str | None) -> Answers:
     """Each row of stdin, answered as it arrives."""
     from widemax.data import good_rows
 
     first = 0
-    for lines in stdin_lines():
+    for lines in stdin_lines(encoding):
         rows = dict(parse_rows(model, lines))
         readable = {number: row for number, row in rows.items() if not isinstance(row, str)}
         columns, reasons = good_rows(model.schema, list(readable.values()))
@@ -148,9 +150,11 @@ def stdin_answers(model: "Model", k: int) -> Answers:
         first += len(rows)
 
 
-def stdin_lines() -> Iterator[list[tuple[int, bytes]]]:
+def stdin_lines(encoding: str | None) -> Iterator[list[tuple[int, bytes]]]:
     """Numbered lines, as many as have arrived: who writes one and waits for the answer gets it."""
-    stdin = cast("BufferedReader", sys.stdin.buffer)
+    from widemax.data.formats.text import as_utf8, known_encoding
+
+    stdin = as_utf8(sys.stdin.buffer, known_encoding(encoding))
     number, rest = 1, b""
     while piece := stdin.read1(PIECE_BYTES):
         *lines, rest = (rest + piece).split(b"\n")
@@ -172,7 +176,7 @@ def parse_rows(
     columns = model.schema.inputs
     takes_text = len(columns) == 1 and columns[0].kind == "text"
     for number, line in lines:
-        text = line.removeprefix(BYTE_ORDER_MARK if number == 1 else b"").rstrip(b"\r")
+        text = line.rstrip(b"\r")
         if text.lstrip().startswith(b"{"):
             try:
                 yield number, parse_object(text)

@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 
 from widemax.data.convert import Reasons, convert
-from widemax.data.formats import Chunk, Format, Source, format_of
+from widemax.data.formats import Chunk, Format, Reading, Source, format_of
 from widemax.data.schema import Schema
 from widemax.data.target import convert_labels
 from widemax.errors import BadRowError, DataError, UsageError, did_you_mean
@@ -62,7 +62,7 @@ class Dataset:
     Args:
         sources: the files or frames, one after the other, as :func:`~widemax.data.resolve` gives them.
         schema: the columns to read.
-        format: name of a format, to overrule the files' endings.
+        format: name of a format, to overrule the files' endings; or all that they do not say themselves.
         drop_bad: count and drop bad rows instead of raising at the first.
         on_bad: called with each bad row's number in the data set and what is wrong, in their order, before
             the batches of the rows read with it.
@@ -84,7 +84,7 @@ class Dataset:
         sources: Sequence[Source],
         schema: Schema,
         *,
-        format: str | None = None,  # noqa: A002 - the name of the config key
+        format: Reading | str | None = None,  # noqa: A002 - the name of the config key
         drop_bad: bool = False,
         on_bad: Callable[[int, str], object] | None = None,
     ) -> None:
@@ -116,8 +116,10 @@ class Dataset:
                 told = bad if self.on_bad else bad[:room]
                 sentences = [f"{form.place(source, position)}: {reason}" for _, position, reason in told]
                 if bad and not self.drop_bad:
+                    named = "name the encoding (--encoding latin-1), " * sentences[0].endswith("not UTF-8")
                     raise BadRowError(
-                        f"{sentences[0]}. Correct it, or drop such rows: --drop-bad, drop_bad=True in Python."
+                        f"{sentences[0]}. Correct it, {named}or drop such rows: "
+                        "--drop-bad, drop_bad=True in Python."
                     )
                 for (row, *_), sentence in zip(told, sentences, strict=True):
                     if self.on_bad:

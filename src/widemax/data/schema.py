@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from widemax.data.convert import is_list, is_string, numbers, plain, ragged, split_cells
-from widemax.data.formats import Source, format_of
+from widemax.data.formats import Reading, Source, format_of
 from widemax.data.images import Shape, nested_shape, tensor_shape
 from widemax.data.target import common_type
 from widemax.errors import DataError, UsageError, did_you_mean
@@ -77,7 +77,7 @@ def infer_schema(
     inputs: Sequence[str] = (),
     target: str | None = None,
     kinds: Mapping[str, str] | None = None,
-    format: str | None = None,  # noqa: A002 - the name of the config key
+    format: Reading | str | None = None,  # noqa: A002 - the name of the config key
 ) -> Schema:
     """The schema of some files: kinds from the first 10,000 rows, the type of the target from every row.
 
@@ -86,7 +86,7 @@ def infer_schema(
         inputs: names of the input columns; all but the target when empty.
         target: name of the target column; a usual name such as "label" is found when None.
         kinds: column → kind, to overrule what would be guessed.
-        format: name of a format, to overrule the files' endings.
+        format: name of a format, to overrule the files' endings; or all that they do not say themselves.
 
     Raises:
         UsageError: a name or kind that does not exist, or no target can be found.
@@ -134,13 +134,17 @@ def _usual_target(path: Source, known: Sequence[str]) -> str:
 
 
 def _sample(
-    path: Source, names: Sequence[str], format_name: str | None
+    path: Source, names: Sequence[str], reading: Reading | str | None
 ) -> tuple[dict[str, Any], dict[str, pa.DataType]]:
     """The first rows of each column, blocks of different types as text; and the type the file gives it."""
     parts: dict[str, list[Any]] = {name: [] for name in names}
     types: dict[str, pa.DataType] = {}
     num_rows = 0
-    for chunk in format_of(path, format_name).chunks(path, names):
+    form = format_of(path, reading)
+    first = ""
+    for chunk in form.chunks(path, names):
+        if chunk.bad and not first:
+            first = f"; {form.place(path, chunk.bad[0][0])}: {chunk.bad[0][1]}"
         for name in names:
             parts[name].append(plain(chunk.columns[name]))
             types.setdefault(name, chunk.columns[name].type)
@@ -149,7 +153,7 @@ def _sample(
             break
     if not num_rows:
         raise DataError(
-            f"{path} has no readable rows; at least one is needed to learn what the columns hold."
+            f"{path} has no readable rows{first}. At least one is needed to learn what the columns hold."
         )
     return {name: _join(arrays)[:_SAMPLE_ROWS] for name, arrays in parts.items()}, types
 
@@ -228,10 +232,10 @@ def _guess_string_kind(texts: Any, untyped: bool) -> str:
 
 
 def _labels(
-    sources: Iterable[Source], target: str, split: bool, format_name: str | None
+    sources: Iterable[Source], target: str, split: bool, reading: Reading | str | None
 ) -> Iterator[tuple[Any, bool]]:
     for source in sources:
-        form = format_of(source, format_name)
+        form = format_of(source, reading)
         if target not in form.columns(source):
             raise DataError(
                 f"{source} has no column {target!r}; {did_you_mean(target, form.columns(source))}"

@@ -8,7 +8,7 @@ from typing import Any
 import pyarrow as pa
 
 from widemax.data.formats import formats
-from widemax.data.formats.base import Chunk, Format, readable, slices
+from widemax.data.formats.base import Chunk, Format, distinct_names, readable, slices
 
 _FILE_MAGIC = b"ARROW1"
 
@@ -21,7 +21,7 @@ class Arrow(Format):
 
     def columns(self, path: Path) -> list[str]:
         with readable(path, "Arrow IPC"), _open(path) as (schema, _):
-            return list(schema.names)
+            return distinct_names(path, schema.names)
 
     def chunks(self, path: Path, columns: Sequence[str]) -> Iterator[Chunk]:
         with readable(path, "Arrow IPC"), _open(path) as (_, batches):

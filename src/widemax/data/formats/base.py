@@ -75,6 +75,18 @@ class BlockFormat(Format):
         self.block_bytes = block_bytes
 
 
+def distinct_names(path: Any, names: Sequence[str]) -> list[str]:
+    """The names of the columns of a file.
+
+    Raises:
+        DataError: one occurs more than once.
+    """
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise DataError(f"{path} names {twice} more than once; give each column its own name.")
+    return list(names)
+
+
 def slices(columns: dict[str, Any], num_rows: int, first: int) -> Iterator[Chunk]:
     """Cuts columns already in memory (or mapped) into chunks; ``first`` is the position of the first row."""
     for start in range(0, num_rows, CHUNK_ROWS):

@@ -8,23 +8,22 @@ from typing import Any
 
 from widemax.data.convert import array_of
 from widemax.data.formats import formats
-from widemax.data.formats.base import BlockFormat, Chunk
-from widemax.data.formats.text import numbered_lines, parsed
+from widemax.data.formats.base import Chunk
+from widemax.data.formats.text import TextFormat, parsed, undecodable
 from widemax.errors import DataError
 
 _LINES_WITH_ALL_KEYS = 10_000
 
 
 @formats.register("jsonl")
-class JsonLines(BlockFormat):
+class JsonLines(TextFormat):
     """JSON Lines (``.jsonl``, ``.ndjson``)."""
 
     suffixes = (".jsonl", ".ndjson", ".jsonl.gz", ".ndjson.gz")
-    unit = "line"
 
     def columns(self, path: Path) -> list[str]:
         """The keys of the first 10,000 lines, in order of appearance."""
-        lines = (pair for block in numbered_lines(path, block_bytes=self.block_bytes) for pair in block)
+        lines = (pair for block in self.lines(path) for pair in block)
         names: dict[str, None] = {}
         for row in parsed(islice(lines, _LINES_WITH_ALL_KEYS), parse_object)[0]:
             names.update(dict.fromkeys(row))
@@ -33,7 +32,7 @@ class JsonLines(BlockFormat):
         return list(names)
 
     def chunks(self, path: Path, columns: Sequence[str]) -> Iterator[Chunk]:
-        for block in numbered_lines(path, block_bytes=self.block_bytes):
+        for block in self.lines(path):
             rows, positions_B, bad = parsed(block, parse_object)
             yield Chunk(
                 {name: array_of([row.get(name) for row in rows]) for name in columns}, positions_B, bad
@@ -46,12 +45,12 @@ def parse_object(line: bytes) -> dict[str, Any]:
     Raises:
         ValueError: says what is wrong with the line.
     """
+    if reason := undecodable(line):
+        raise ValueError(reason)
     try:
         row = json.loads(line.decode())
         if b"\\u" in line:
             json.dumps(row, ensure_ascii=False).encode()  # half of a surrogate pair is no character
-    except UnicodeDecodeError as error:
-        raise ValueError(f"byte 0x{line[error.start]:02x} after {error.start} bytes is not UTF-8") from None
     except UnicodeEncodeError:
         raise ValueError("it holds half of a surrogate pair, which is no character") from None
     except json.JSONDecodeError as error:

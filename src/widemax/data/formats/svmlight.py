@@ -13,8 +13,8 @@ import numpy as np
 import pyarrow as pa
 
 from widemax.data.formats import formats
-from widemax.data.formats.base import BlockFormat, Chunk
-from widemax.data.formats.text import numbered_lines, parsed
+from widemax.data.formats.base import Chunk
+from widemax.data.formats.text import TextFormat, parsed
 
 _PAIR = re.compile(rb"\d+:[^\s:]+")
 _PAIRS = re.compile(rb"(?:\d+:[^\s:]+(?:\s+|$))*")
@@ -23,17 +23,16 @@ _COUNTS = re.compile(rb"\s*\d+\s+\d+\s+\d+\s*")
 
 
 @formats.register("svmlight")
-class SvmLight(BlockFormat):
+class SvmLight(TextFormat):
     """svmlight/libsvm (``.svm``, ``.libsvm``)."""
 
     suffixes = (".svm", ".libsvm", ".svmlight", ".svm.gz", ".libsvm.gz", ".svmlight.gz")
-    unit = "line"
 
     def columns(self, path: Path) -> list[str]:
         return ["label", "features"]
 
     def chunks(self, path: Path, columns: Sequence[str]) -> Iterator[Chunk]:
-        for block in numbered_lines(path, block_bytes=self.block_bytes):
+        for block in self.lines(path):
             lines = ((number, line.partition(b"#")[0]) for number, line in block)
             kept = ((at, row) for at, row in lines if row.strip() and (at > 1 or not _COUNTS.fullmatch(row)))
             rows, positions_B, bad = parsed(kept, _parse)
