@@ -28,24 +28,35 @@ from widemax.data.images import Shape, image_array
 from widemax.errors import DataError
 
 SPARSE_ITEM = pa.struct([("index", pa.int64()), ("value", pa.float32())])
+_ONE_OR_SEVERAL = "one or several"  # what the items of lists are called beside which single values stood
 Reasons = dict[int, str]  # row → what is wrong with it
 Converted = tuple[Any, Reasons]
 
 
 def plain(values: Any) -> Any:
-    """The array without dictionary encoding, chunks, extension types or views."""
+    """The array without dictionaries, runs, chunks, extension types or views, on which Arrow has little."""
     if isinstance(values, pa.ChunkedArray):
         values = values.combine_chunks()
     if isinstance(values, pa.ExtensionArray):
         values = values.storage
-    if pa.types.is_dictionary(values.type):
-        values = values.dictionary_decode()
-    # Arrow computes little on views, which polars gives.
-    return values.cast(pa.large_string()) if pa.types.is_string_view(values.type) else values
+    kind = values.type
+    if pa.types.is_dictionary(kind):
+        return plain(values.dictionary).take(values.indices)
+    if pa.types.is_run_end_encoded(kind):
+        return plain(pc.run_end_decode(values))
+    if pa.types.is_string_view(kind):
+        return values.cast(pa.large_string())
+    if pa.types.is_list_view(kind) or pa.types.is_large_list_view(kind):
+        lengths_B = pc.fill_null(pc.list_value_length(values), 0).to_numpy().astype(np.int64)
+        offsets = pa.array(np.append(0, np.cumsum(lengths_B)))
+        return pa.LargeListArray.from_arrays(offsets, values.flatten(), mask=values.is_null())
+    return values
 
 
 def array_of(values: Sequence[Any]) -> Any:
-    """One Arrow array of Python values; values of types that do not mix become their JSON text.
+    """One Arrow array of Python values; beside lists, a single value is a list of one.
+
+    Other values of types that do not mix become their JSON text.
 
     Raises:
         DataError: a value that Arrow does not know.
@@ -59,6 +70,14 @@ def array_of(values: Sequence[Any]) -> Any:
     except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError, OverflowError):
         if any(isinstance(value, np.ndarray) for value in values):  # Arrow takes them of one axis only
             return array_of([value.tolist() if isinstance(value, np.ndarray) else value for value in values])
+        if any(isinstance(value, list) for value in values):
+            missing = [value is None for value in values]
+            rows = [value if isinstance(value, list) else [value][value is None :] for value in values]
+            flat = [item for row in rows for item in row]
+            if not any(isinstance(item, list | dict) for item in flat):
+                offsets, items = np.cumsum([0, *map(len, rows)]), array_of(flat)
+                kind = pa.large_list(pa.field(_ONE_OR_SEVERAL, items.type))
+                return pa.LargeListArray.from_arrays(offsets, items, type=kind, mask=pa.array(missing))
         return pa.array(list(map(_json_text, values)), pa.large_string())
 
 
@@ -150,6 +169,17 @@ def numbers(values: Any) -> Any:
         ticks = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}[kind.unit]
         return pc.divide(values.cast(pa.int64()).cast(pa.float64(), safe=False), float(ticks))
     return values.cast(pa.float64(), safe=False)
+
+
+def _single(values: Any) -> Converted:
+    """The items of lists of one."""
+    lengths_B, items = ragged(values)
+    reasons = {
+        int(row): f"must be one value, got a list of {lengths_B[row]}"
+        for row in np.flatnonzero((lengths_B != 1) & ~_nulls(values))
+    }
+    first_B = np.where(lengths_B == 1, np.cumsum(lengths_B) - 1, -1)
+    return items.take(pa.array(first_B, mask=first_B < 0)), reasons
 
 
 def _text(values: Any, **_: Any) -> Converted:
@@ -358,8 +388,13 @@ def convert(
         {2: 'must be finite, got inf'}
     """
     values = plain(values)
+    reasons: Reasons = {}
+    mixed = is_list(values.type) and values.type.value_field.name == _ONE_OR_SEVERAL
+    if mixed and kind in ("text", "number", "category"):
+        values, reasons = _single(values)
     try:
-        return CONVERTERS[kind](values, width=width, item=item, shape=shape)
+        converted, wrong = CONVERTERS[kind](values, width=width, item=item, shape=shape)
+        return converted, wrong | reasons
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError, pa.ArrowTypeError, pa.ArrowKeyError) as error:
         raise DataError(
             f"values of type {values.type} cannot be of kind {kind!r}; "

@@ -110,7 +110,7 @@ class Dataset:
         for source in self.sources:
             form = format_of(source, self.format)
             for chunk in form.chunks(source, self._names(source, form)):
-                batch, bad = self._convert(source, chunk, num_rows)
+                batch, bad = self._convert(source, form, chunk, num_rows)
                 num_rows += len(chunk.positions_B) + len(chunk.bad)
                 room = SHOWN_BAD_ROWS - len(shown)
                 told = bad if self.on_bad else bad[:room]
@@ -169,7 +169,7 @@ class Dataset:
                 raise DataError(f"{source} has no column {name!r}; {did_you_mean(name, known)}")
         return names
 
-    def _convert(self, source: Source, chunk: Chunk, first: int) -> tuple[Batch, list[BadRow]]:
+    def _convert(self, source: Source, form: Format, chunk: Chunk, first: int) -> tuple[Batch, list[BadRow]]:
         """The good rows of a chunk in canonical types, and the bad ones."""
         num_before_B = np.searchsorted([at for at, _ in chunk.bad], chunk.positions_B)
         rows_B = first + np.arange(len(chunk.positions_B)) + num_before_B
@@ -191,6 +191,7 @@ class Dataset:
                     chunk.columns[self.schema.target],
                     type_name=self.schema.target_type,
                     several=self.schema.several,
+                    unlabeled_is_empty=form.unlabeled_is_empty,
                 )
             except DataError as error:
                 raise DataError(f"target {self.schema.target!r} of {source}: {error}") from error

@@ -37,13 +37,15 @@ class Chunk:
 class Format(ABC):
     """A way to store rows in a file; ``path`` is its Path, or the frame that stands for one.
 
-    ``suffixes`` are the file endings it answers to, ``unit`` is what a position counts, and ``untyped`` says
-    that every cell is a string whose type has to be guessed (CSV).
+    ``suffixes`` are the file endings it answers to, ``unit`` is what a position counts, ``untyped`` says that
+    every cell is a string whose type has to be guessed (CSV), and ``unlabeled_is_empty`` that a row without
+    labels has none, where rows can have several.
     """
 
     suffixes: ClassVar[tuple[str, ...]]
     unit: ClassVar[str] = "row"
     untyped: ClassVar[bool] = False
+    unlabeled_is_empty: ClassVar[bool] = False
 
     @abstractmethod
     def columns(self, path: Any) -> list[str]:

@@ -25,6 +25,7 @@ _GZIP_MAGIC = b"\x1f\x8b"
 _UNKNOWN = "\udcff"  # stands for what an encoding does not hold, and is no UTF-8 either
 codecs.register_error("widemax.unknown", lambda error: (_UNKNOWN, getattr(error, "end", 0)))
 
+Raw = TypeVar("Raw")
 Row = TypeVar("Row")
 
 
@@ -156,7 +157,7 @@ class TextFormat(BlockFormat):
 
 
 def parsed(
-    lines: Iterable[tuple[int, bytes]], parse: Callable[[bytes], Row]
+    lines: Iterable[tuple[int, Raw]], parse: Callable[[Raw], Row]
 ) -> tuple[list[Row], np.ndarray, tuple[tuple[int, str], ...]]:
     """The rows of numbered lines, their numbers [B], and the lines on which ``parse`` raises ValueError."""
     rows: list[Row] = []
