@@ -92,7 +92,10 @@ def check(
         num_bad_rows=train.num_bad_rows,
         bad_rows=tuple(train.bad_rows),
         valid=compared,
-        warnings=tuple(_warnings(columns, len(vocabulary), int((labels_N == 0).sum()), compared)),
+        warnings=tuple(
+            [f"{sentence}." for sentence in train.passed_over()]
+            + [*_warnings(columns, len(vocabulary), int((labels_N == 0).sum()), compared)]
+        ),
     )
 
 

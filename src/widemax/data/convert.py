@@ -24,7 +24,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from widemax.data.images import Shape, image_array
+from widemax.data.images import Shape, image_array, nested_shape, tensor_shape
 from widemax.errors import DataError
 
 SPARSE_ITEM = pa.struct([("index", pa.int64()), ("value", pa.float32())])
@@ -253,7 +253,7 @@ def _vector(values: Any, *, width: int | None, **_: Any) -> Converted:
     return pa.FixedSizeListArray.from_arrays(pa.array(dense.reshape(-1)), width or 0), reasons
 
 
-def _image(values: Any, *, shape: Shape, **_: Any) -> Converted:
+def _image_of(values: Any, shape: Shape) -> Converted:
     num_pixels, kind = math.prod(shape), values.type
     is_bytes = is_list(kind) and pa.types.is_uint8(kind.value_type)
     if is_bytes and pa.types.is_fixed_size_list(kind) and kind.list_size == num_pixels:
@@ -284,6 +284,24 @@ def _image(values: Any, *, shape: Shape, **_: Any) -> Converted:
     kept_P = np.where(whole_P, floats_P, 0)[~wrong_B[rows_P]]
     pixels_BHWC[~wrong_B] = kept_P.astype(np.uint8).reshape(-1, *shape)
     return image_array(pixels_BHWC), reasons
+
+
+def _image(values: Any, *, shape: Shape, stated: Shape | None, **_: Any) -> Converted:
+    """Images; ``stated`` is the shape that their type states. Gray ones are in color where the shape is."""
+    if stated is None:
+        nested = nested_shape(values) if is_list(values.type) else None
+        stated = nested if nested and nested[:2] == shape[:2] else shape
+    if stated[:2] != shape[:2]:
+        sizes = [f"{width} × {height}" for height, width, _ in (stated, shape)]
+        reason = f"is of {sizes[0]} pixels, but must be of {sizes[1]}"
+        return image_array(np.zeros((len(values), *shape), np.uint8)), dict.fromkeys(
+            range(len(values)), reason
+        )
+    if stated[2] != 1 or shape[2] == 1:
+        return _image_of(values, shape)
+    images, reasons = _image_of(values, stated)
+    gray_BHW1 = images.storage.flatten().to_numpy().reshape(-1, *stated)
+    return image_array(np.repeat(gray_BHW1, shape[2], axis=3)), reasons
 
 
 def _pixels(text: str | None, layouts: Sequence[tuple[int, ...]]) -> list[float] | None:
@@ -387,13 +405,14 @@ def convert(
         >>> convert(pa.array([1.0, None, math.inf]), kind="number")[1]
         {2: 'must be finite, got inf'}
     """
+    stated = tensor_shape(values.type)
     values = plain(values)
     reasons: Reasons = {}
     mixed = is_list(values.type) and values.type.value_field.name == _ONE_OR_SEVERAL
     if mixed and kind in ("text", "number", "category"):
         values, reasons = _single(values)
     try:
-        converted, wrong = CONVERTERS[kind](values, width=width, item=item, shape=shape)
+        converted, wrong = CONVERTERS[kind](values, width=width, item=item, shape=shape, stated=stated)
         return converted, wrong | reasons
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError, pa.ArrowTypeError, pa.ArrowKeyError) as error:
         raise DataError(

@@ -149,6 +149,18 @@ class Dataset:
             raise DataError(f"{', '.join(map(str, self.sources))}: no usable rows.")
         return kept
 
+    def passed_over(self) -> list[str]:
+        """A sentence for each folder with images that are not read."""
+        sentences = []
+        for source in self.sources:
+            form = format_of(source, self.format)
+            if others := form.passed_over(source):
+                sentences.append(
+                    f"{len(others):,} images of {source} are passed over, such as {others[0]}: only "
+                    f"{', '.join(form.suffixes)} directly in the folder of a class are read"
+                )
+        return sentences
+
     def fingerprint(self) -> str:
         """A sha256 over the sizes and contents of the files, and the values of the frames, in their order.
 

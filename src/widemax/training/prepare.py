@@ -129,6 +129,8 @@ def prepare(
     feed, vocabulary = read_training(
         dataset, encoder, scratch, seed=config.train.seed, fitted=checkpoint is not None
     )
+    for sentence in dataset.passed_over():
+        reporter.say(sentence)
     if dataset.num_bad_rows:
         reporter.say(f"dropped {dataset.num_bad_rows} bad rows; `widemax check` lists them")
     task = decide_task(config, schema, labels_in_histories=feed.labels_in_histories(len(vocabulary)))

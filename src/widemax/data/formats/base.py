@@ -59,6 +59,10 @@ class Format(ABC):
         """Every file that the rows come from."""
         return [path]
 
+    def passed_over(self, path: Any) -> list[Path]:
+        """Files of the kind it reads that stand where it does not look, or are of a kind it does not know."""
+        return []
+
     def fingerprint(self, path: Any) -> Iterator[bytes]:
         """What differs where the rows do: the size and the hash of each file, and its name in a folder."""
         for file in self.files(path):
