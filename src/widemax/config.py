@@ -7,6 +7,7 @@ member's own signature when it is built.
 
 import tomllib
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -15,7 +16,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from pydantic_core import PydanticCustomError
 
 from widemax.errors import ConfigError, did_you_mean, shown
-from widemax.options import plain, wrong
+from widemax.options import checked, plain, wrong
 from widemax.registry import NAMES
 from widemax.task import Task
 
@@ -56,6 +57,7 @@ class Section(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, strict=True)
 
+    @partial(checked, of="a section of a config")
     def __init__(self, **values: Any) -> None:
         try:
             super().__init__(**_named(values))
@@ -214,6 +216,7 @@ class Config(Section):
     train: TrainConfig = TrainConfig()
     output: OutputConfig = OutputConfig()
 
+    @partial(checked, of="Config")
     def __init__(self, **sections: Any) -> None:
         for (section, key), (only, advice) in FORMER_KEYS.items():
             table = sections.get(section)

@@ -101,8 +101,6 @@ def _resolve_one(data: Data) -> Iterator[Source]:
     else:
         is_rows = isinstance(data, Mapping)
         hint = " Make a frame of your rows, as pandas.DataFrame(rows) does." if is_rows else ""
-        is_series = hasattr(data, "to_frame")
-        hint = " Make it a frame: series.to_frame()." if is_series else hint
         raise ArgumentError(
             "data must be a path, a glob, the name of a data set, a frame (of pandas 2.2 or later, polars or "
             f"pyarrow) or a list of them; got {shown(data)}.{hint}"
