@@ -227,20 +227,24 @@ class Config(Section):
         super().__init__(**sections)
 
     @classmethod
+    @checked
     def from_dict(cls, values: Mapping[str, Any]) -> "Config":
         """The config of a mapping of sections."""
         return cls(**values)
 
     @classmethod
+    @checked
     def load(cls, path: Path | str) -> "Config":
         """Read a TOML file; its data paths are relative to the current directory."""
         return cls.from_dict(read_toml(Path(path)))
 
+    @checked
     def to_toml(self) -> str:
         """The complete config as TOML; what is None is left out."""
         return tomli_w.dumps(self.model_dump(mode="json", exclude_none=True))
 
 
+@checked
 def read_toml(path: Path) -> dict[str, Any]:
     """The tables of a TOML file.
 
@@ -255,6 +259,7 @@ def read_toml(path: Path) -> dict[str, Any]:
         raise ConfigError(f"{path} is not valid TOML: {error}.") from None
 
 
+@checked
 def assign(values: Mapping[str, Any], assignments: Sequence[str]) -> dict[str, Any]:
     """Apply ``--set a.b=value`` texts; a value is read as TOML, and as a plain string where it is not.
 

@@ -13,6 +13,7 @@ from widemax.data.formats import Chunk, Format, Source, format_of
 from widemax.data.schema import Schema
 from widemax.data.target import convert_labels
 from widemax.errors import BadRowError, DataError, UsageError, did_you_mean
+from widemax.options import checked
 
 SHOWN_BAD_ROWS = 20
 
@@ -55,6 +56,7 @@ class Batch:
         )
 
 
+@checked
 class Dataset:
     """Files or frames read as a stream of batches, in their order, in bounded memory.
 
@@ -91,6 +93,7 @@ class Dataset:
         self.num_bad_rows = 0
         self.bad_rows: list[str] = []
 
+    @checked
     def batches(self, max_rows: int = 8192) -> Iterator[Batch]:
         """Batches of at most ``max_rows`` rows.
 

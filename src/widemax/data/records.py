@@ -8,8 +8,10 @@ import numpy as np
 from widemax.data.convert import array_of, convert
 from widemax.data.schema import Schema
 from widemax.errors import ArgumentError, DataError
+from widemax.options import checked
 
 
+@checked
 def records_of(schema: Schema, rows: Any) -> list[Mapping[str, Any]]:
     """One mapping a row: of several mappings, of one, or of texts for a schema whose one input is text.
 
@@ -37,6 +39,7 @@ def records_of(schema: Schema, rows: Any) -> list[Mapping[str, Any]]:
     return records
 
 
+@checked
 def columns_of(
     schema: Schema, rows: Sequence[Mapping[str, Any]], *, places: Sequence[str] | None = None
 ) -> dict[str, Any]:

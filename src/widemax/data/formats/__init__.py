@@ -8,6 +8,7 @@ from pathlib import Path
 from widemax.data.formats.base import BLOCK_BYTES, CHUNK_ROWS, Chunk, Format
 from widemax.data.formats.frame import MEMORY, ArrowStream, Frame
 from widemax.errors import UsageError
+from widemax.options import checked
 from widemax.registry import Registry
 
 __all__ = [
@@ -28,6 +29,7 @@ Source = Path | Frame
 formats: Registry[type[Format]] = Registry("format", "widemax.data.formats")
 
 
+@checked
 def format_of(path: Source, name: str | None = None) -> Format:
     """The format called ``name``, or the one that the file's ending belongs to; of a folder, "image_folder".
 

@@ -44,7 +44,7 @@ class Frame(Format):
         """
         if hasattr(data, "to_frame"):
             raise DataError(
-                f"a {type(data).__name__} is one column; make a frame of it: to_frame() with the column's name."
+                f"a {type(data).__name__} is one column; make it a frame, as to_frame(name) does."
             )
         try:
             table = pa.table(data)
