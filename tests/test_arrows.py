@@ -19,6 +19,7 @@ ARROWS = {
     "task": {"errors"},
     "config": {"errors", "registry", "task"},
     "storage": {"errors"},
+    "packing": {"errors"},
     "numerics": GROUND,
     "optim": {*GROUND, "storage"},
     "charts": set(),
@@ -40,7 +41,7 @@ ARROWS = {
     "threads": set(),
     "machine": {"storage", "threads"},
     "planner": {*GROUND, "heads", "optim", "kernels", "config", "machine", "threads"},
-    "artifact": {*GROUND, "heads", "encoders", "data", "config", "storage"},
+    "artifact": {*GROUND, "heads", "encoders", "data", "config", "storage", "packing"},
     "training": {
         *GROUND,
         *("heads", "encoders", "optim", "kernels", "data", "evaluation", "artifact"),

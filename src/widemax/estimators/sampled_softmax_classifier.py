@@ -9,13 +9,13 @@ from typing import Any, final
 import numpy as np
 from torch import nn
 
-from widemax.estimators.base import Array, check_k
+from widemax.estimators.base import Array
 from widemax.estimators.minibatch import MinibatchClassifier
 from widemax.estimators.options import Count, Positive, Seed
 from widemax.heads import ExactHead, SampledHead
 from widemax.heads.linear import LinearHead
 from widemax.optim import RowOptimizer, RowwiseAdagrad
-from widemax.registry import Spec
+from widemax.samplers.base import SamplerSpec, build_sampler
 
 
 @final
@@ -34,8 +34,8 @@ class SampledSoftmaxClassifier(MinibatchClassifier):
 
     Args:
         num_sampled: classes drawn a step.
-        sampler: what draws them: a name of ``widemax.samplers``, or a table with kind and options, which
-            needs no class counts.
+        sampler: what draws them: a name of ``widemax.samplers``, a table with kind and options, its class, or
+            itself; one that needs no class counts.
         epochs: passes over the rows in ``fit``.
         batch_size: B, rows a step.
         learning_rate: of row-wise Adagrad, constant in ``partial_fit``.
@@ -61,7 +61,7 @@ class SampledSoftmaxClassifier(MinibatchClassifier):
     """
 
     num_sampled: Count = 4096
-    sampler: Spec = "uniform"
+    sampler: SamplerSpec = "uniform"
     epochs: Count = 10
     batch_size: Count = 256
     learning_rate: Positive = 0.1
@@ -69,6 +69,7 @@ class SampledSoftmaxClassifier(MinibatchClassifier):
 
     def _new_head(self, num_classes: int, weight: nn.Parameter) -> LinearHead:
         dim = weight.shape[1]
+        build_sampler(self.sampler, num_classes)  # which may be wrong where it is not drawn from, too
         if num_classes <= self.num_sampled:
             return ExactHead(num_classes, dim, weight=weight)
         return SampledHead(
@@ -81,8 +82,7 @@ class SampledSoftmaxClassifier(MinibatchClassifier):
     def predict(self, X: Any) -> Array:
         return self.top_k(X, 1)[0][:, 0]
 
-    def top_k(self, X: Any, k: int) -> tuple[Array, Array]:
-        check_k(k)
+    def top_k(self, X: Any, k: Count) -> tuple[Array, Array]:
         X = self._checked(X)
         head = self._head()
         best = [head.topk(hidden_BH, k) for hidden_BH in self._hidden_blocks(X)]

@@ -1,67 +1,20 @@
-"""What the functions of this room accept: NumPy arrays and torch tensors, an axis, a mask, keywords.
+"""What the functions of this room accept: NumPy arrays and torch tensors, an axis, a mask.
 
 An array is computed with as a tensor, and what is given back is an array again.
 """
 
-import functools
-import inspect
-import math
 import operator
-from collections.abc import Callable
-from typing import Any, NoReturn, TypeVar, cast
+from typing import Annotated, Any, NoReturn, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 import torch
+from pydantic import Field
 
-from widemax.errors import ArgumentError, ShapeError, UsageError, did_you_mean
+from widemax.errors import ArgumentError, ShapeError
 
 Array = TypeVar("Array", npt.NDArray[Any], torch.Tensor)
-Function = TypeVar("Function", bound=Callable[..., Any])
-
-# Names of other libraries for keywords of this room.
-FOREIGN_KEYWORDS = {
-    "dim": "axis",
-    "axes": "axis",
-    "mask": "where",
-    "attn_mask": "where",
-    "tau": "temperature",
-    "rng": "generator",
-}
-
-
-def explain_keywords(function: Function) -> Function:
-    """The same function, whose error at a wrong call says how to call it."""
-    signature = inspect.signature(function)
-
-    @functools.wraps(function)
-    def call(*args: Any, **kwargs: Any) -> Any:
-        try:
-            return function(*args, **kwargs)
-        except TypeError:
-            advice = _advice(function.__name__, signature, len(args), list(kwargs))
-            if advice is None:
-                raise
-            raise ArgumentError(advice) from None
-
-    return cast(Function, call)
-
-
-def _advice(name: str, signature: inspect.Signature, num_args: int, keywords: list[str]) -> str | None:
-    parameters = signature.parameters.values()
-    allowed = [p.name for p in parameters if p.kind is p.KEYWORD_ONLY]
-    positional = [p.name for p in parameters if p.kind is not p.KEYWORD_ONLY]
-    for word in keywords:
-        if word not in signature.parameters:
-            near = FOREIGN_KEYWORDS.get(word)
-            hint = f"did you mean {near!r}?" if near in allowed else did_you_mean(word, allowed)
-            return f"{name} has no keyword {word!r}; {hint}"
-    if num_args > len(positional):
-        return (
-            f"{name} takes only {' and '.join(positional)} by position; got {num_args} positional arguments. "
-            f"Pass the others by keyword: {', '.join(allowed)}."
-        )
-    return None
+Temperature = Annotated[float, Field(gt=0.0)]
 
 
 def tensor_of(x: Any, name: str = "x") -> torch.Tensor:
@@ -142,14 +95,6 @@ def check_axis(axis: int, shape: tuple[int, ...]) -> None:
         raise ShapeError("x must have at least one axis; got a single number. Pass x.reshape(1).")
     if not -ndim <= operator.index(axis) < ndim:
         raise ShapeError(f"axis must lie in [{-ndim}, {ndim}) for x of shape {tuple(shape)}; got {axis}.")
-
-
-def check_temperature(temperature: float) -> None:
-    """Refuse a divisor that is not a finite number above 0."""
-    if not isinstance(temperature, float | int | np.floating | np.integer):
-        raise ArgumentError(f"temperature must be a number; got {type(temperature).__name__}.")
-    if not 0 < temperature < math.inf:
-        raise UsageError(f"temperature must be a finite number above 0; got {temperature}.")
 
 
 def mask_of(where: Any, x: Any, shape: tuple[int, ...]) -> torch.Tensor:

@@ -12,16 +12,16 @@ from widemax.errors import ShapeError
 from widemax.numerics.arrays import (
     Array,
     check_same_kind,
-    explain_keywords,
     given_as,
     mask_of,
     tensor_of,
     widened_tensor,
 )
 from widemax.numerics.softmax import softmax
+from widemax.options import checked
 
 
-@explain_keywords
+@checked
 def attention(
     query: Array,
     key: Array,

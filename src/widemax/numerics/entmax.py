@@ -7,12 +7,15 @@ derivatives of every order are those of the exact solution.
 
 import torch
 
-from widemax.numerics.arrays import Array, explain_keywords
+from widemax.numerics.arrays import Array, Temperature
 from widemax.numerics.rows import finished, max_along, rows_of, shifted
+from widemax.options import checked
 
 
-@explain_keywords
-def sparsemax(x: Array, *, axis: int = -1, temperature: float = 1.0, where: Array | None = None) -> Array:
+@checked
+def sparsemax(
+    x: Array, *, axis: int = -1, temperature: Temperature = 1.0, where: Array | None = None
+) -> Array:
     """The point of the probability simplex that is nearest to the scores.
 
     sparsemax(x)_j = max(x_j/T − τ, 0), with the τ at which the entries sum to 1. On the support S,
@@ -40,7 +43,7 @@ def sparsemax(x: Array, *, axis: int = -1, temperature: float = 1.0, where: Arra
 
     Source: Martins and Astudillo, From Softmax to Sparsemax, ICML 2016, algorithm 1.
     """
-    rows = rows_of(x, axis, temperature, where)
+    rows = rows_of(x, axis, where)
     z = shifted(rows, temperature)
     descending, sizes = _descending(z.detach(), axis)
     # The threshold of the k largest grows with k up to the support's size and shrinks after it.
@@ -49,8 +52,10 @@ def sparsemax(x: Array, *, axis: int = -1, temperature: float = 1.0, where: Arra
     return finished(torch.relu(z - threshold), rows, x, 0.0)
 
 
-@explain_keywords
-def entmax15(x: Array, *, axis: int = -1, temperature: float = 1.0, where: Array | None = None) -> Array:
+@checked
+def entmax15(
+    x: Array, *, axis: int = -1, temperature: Temperature = 1.0, where: Array | None = None
+) -> Array:
     """Halfway between softmax and sparsemax: entmax with α = 1.5.
 
     entmax15(x)_j = max(x_j/(2T) − τ, 0)², with the τ at which the entries sum to 1. On the support S, with
@@ -73,7 +78,7 @@ def entmax15(x: Array, *, axis: int = -1, temperature: float = 1.0, where: Array
 
     Source: Peters, Niculae and Martins, Sparse Sequence-to-Sequence Models, ACL 2019, algorithm 2.
     """
-    rows = rows_of(x, axis, temperature, where)
+    rows = rows_of(x, axis, where)
     z = shifted(rows, 2 * temperature)
     support = z > _entmax15_threshold(z.detach(), axis)
     size = support.sum(axis, keepdim=True)

@@ -7,15 +7,15 @@ from widemax.numerics.arrays import (
     Array,
     check_axis,
     check_same_kind,
-    explain_keywords,
     given_as,
     tensor_of,
     widened_tensor,
 )
 from widemax.numerics.softmax import log_softmax
+from widemax.options import checked
 
 
-@explain_keywords
+@checked
 def entropy(x: Array, *, from_logits: bool = False, axis: int = -1) -> Array:
     """How uncertain a distribution is, in nats.
 
@@ -48,7 +48,7 @@ def entropy(x: Array, *, from_logits: bool = False, axis: int = -1) -> Array:
     return given_as((probs * -_log(wide, probs == 0, from_logits)).sum(axis), x)
 
 
-@explain_keywords
+@checked
 def kl_divergence(p: Array, q: Array, *, from_logits: bool = False, axis: int = -1) -> Array:
     """How many nats a code for ``q`` wastes on what comes from ``p``.
 

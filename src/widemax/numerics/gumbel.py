@@ -4,16 +4,17 @@ import numpy as np
 import torch
 
 from widemax.errors import ArgumentError
-from widemax.numerics.arrays import Array, explain_keywords
+from widemax.numerics.arrays import Array, Temperature
 from widemax.numerics.rows import finished, rows_of, shifted
 from widemax.numerics.softmax import softmax
+from widemax.options import checked
 
 
-@explain_keywords
+@checked
 def gumbel_softmax(
     x: Array,
     *,
-    temperature: float = 1.0,
+    temperature: Temperature = 1.0,
     hard: bool = False,
     axis: int = -1,
     where: Array | None = None,
@@ -48,7 +49,7 @@ def gumbel_softmax(
 
     Source: Jang, Gu and Poole, Categorical Reparameterization with Gumbel-Softmax, ICLR 2017, equation 2.
     """
-    rows = rows_of(x, axis, temperature, where)
+    rows = rows_of(x, axis, where)
     noise = _tensor_noise if isinstance(x, torch.Tensor) else _array_noise
     noisy = shifted(rows, 1) + noise(rows.scores, generator)
     soft = softmax(noisy, axis=axis, temperature=temperature)

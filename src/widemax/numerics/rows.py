@@ -10,7 +10,6 @@ import torch
 from widemax.numerics.arrays import (
     Array,
     check_axis,
-    check_temperature,
     given_as,
     mask_of,
     tensor_of,
@@ -31,11 +30,10 @@ class Rows(NamedTuple):
     """Entries without a share: outside the mask, or in a row of nothing but −inf; None when all have one."""
 
 
-def rows_of(x: Array, axis: int, temperature: float, where: Array | None) -> Rows:
+def rows_of(x: Array, axis: int, where: Array | None) -> Rows:
     """Rows of an array or tensor; no gradient reaches absent entries or rows of infinite maximum."""
     scores, absent = tensor_of(x), None
     check_axis(axis, scores.shape)
-    check_temperature(temperature)
     if where is not None:
         absent = ~mask_of(where, x, scores.shape)
         scores = torch.where(absent, -torch.inf, scores)

@@ -2,13 +2,14 @@
 
 import torch
 
-from widemax.numerics.arrays import Array, explain_keywords, given_as, tensor_of
+from widemax.numerics.arrays import Array, given_as, tensor_of
+from widemax.options import checked
 
 # From here on log(1 + e^x) is x to the last bit, in float64 too.
 SOFTPLUS_END = 40.0
 
 
-@explain_keywords
+@checked
 def sigmoid(x: Array) -> Array:
     """Probability of a yes whose log odds are ``x``.
 
@@ -32,7 +33,7 @@ def sigmoid(x: Array) -> Array:
     return given_as(torch.sigmoid(tensor_of(x)), x)
 
 
-@explain_keywords
+@checked
 def log_sigmoid(x: Array) -> Array:
     """Logarithm of the sigmoid, computed without forming the probability.
 
@@ -55,7 +56,7 @@ def log_sigmoid(x: Array) -> Array:
     return given_as(torch.nn.functional.logsigmoid(tensor_of(x)), x)
 
 
-@explain_keywords
+@checked
 def softplus(x: Array) -> Array:
     """log(1 + exp(x)), which is −log_sigmoid(−x), in one pass over a tensor in place of four.
 

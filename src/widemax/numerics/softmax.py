@@ -2,12 +2,13 @@
 
 import torch
 
-from widemax.numerics.arrays import Array, explain_keywords, given_as
+from widemax.numerics.arrays import Array, Temperature, given_as
 from widemax.numerics.rows import finished, rows_of, shifted
+from widemax.options import checked
 
 
-@explain_keywords
-def softmax(x: Array, *, axis: int = -1, temperature: float = 1.0, where: Array | None = None) -> Array:
+@checked
+def softmax(x: Array, *, axis: int = -1, temperature: Temperature = 1.0, where: Array | None = None) -> Array:
     """Probabilities of unnormalized log scores.
 
     softmax(x)_j = exp(x_j/T − m) / Σ_i exp(x_i/T − m), with temperature T and m = max_i x_i/T; j and i run
@@ -38,13 +39,15 @@ def softmax(x: Array, *, axis: int = -1, temperature: float = 1.0, where: Array 
         >>> softmax(np.array([1.0, 1.0, np.nan]), where=np.array([True, True, False]))
         array([0.5, 0.5, 0. ])
     """
-    rows = rows_of(x, axis, temperature, where)
+    rows = rows_of(x, axis, where)
     scores = rows.scores if temperature == 1 else shifted(rows, temperature)
     return finished(torch.softmax(scores, axis), rows, x, 0.0)
 
 
-@explain_keywords
-def log_softmax(x: Array, *, axis: int = -1, temperature: float = 1.0, where: Array | None = None) -> Array:
+@checked
+def log_softmax(
+    x: Array, *, axis: int = -1, temperature: Temperature = 1.0, where: Array | None = None
+) -> Array:
     """Logarithm of the softmax, computed without forming probabilities.
 
     log_softmax(x)_j = (x_j/T − m) − log Σ_i exp(x_i/T − m), with temperature T and m = max_i x_i/T; i runs
@@ -70,13 +73,15 @@ def log_softmax(x: Array, *, axis: int = -1, temperature: float = 1.0, where: Ar
         >>> log_softmax(np.array([0.0, 0.0])).round(4)
         array([-0.6931, -0.6931])
     """
-    rows = rows_of(x, axis, temperature, where)
+    rows = rows_of(x, axis, where)
     scores = rows.scores if temperature == 1 else shifted(rows, temperature)
     return finished(torch.log_softmax(scores, axis), rows, x, -torch.inf)
 
 
-@explain_keywords
-def logsumexp(x: Array, *, axis: int = -1, temperature: float = 1.0, where: Array | None = None) -> Array:
+@checked
+def logsumexp(
+    x: Array, *, axis: int = -1, temperature: Temperature = 1.0, where: Array | None = None
+) -> Array:
     """Logarithm of a sum of exponentials: log Z of a row of logits.
 
     logsumexp(x) = m + log Σ_i exp(x_i/T − m), with temperature T and m = max_i x_i/T; i runs over the entries
@@ -101,6 +106,6 @@ def logsumexp(x: Array, *, axis: int = -1, temperature: float = 1.0, where: Arra
         >>> float(logsumexp(np.array([1000.0, 1000.0])).round(4))
         1000.6931
     """
-    rows = rows_of(x, axis, temperature, where)
+    rows = rows_of(x, axis, where)
     sums = shifted(rows, temperature).exp().sum(axis, keepdim=True)
     return given_as((sums.log() + rows.largest / temperature).squeeze(axis), x)
