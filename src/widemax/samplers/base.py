@@ -45,11 +45,8 @@ class Candidates:
         """The same draw on another device."""
         if device == self.class_ids.device:
             return self
-        return Candidates(
-            self.class_ids.to(device),
-            self.log_expected_count.to(device),
-            self.label_log_expected_count.to(device),
-        )
+        parts = self.class_ids, self.log_expected_count, self.label_log_expected_count
+        return Candidates(*(part.to(device) for part in parts))
 
 
 class Proposal(NamedTuple):
