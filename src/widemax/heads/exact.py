@@ -137,18 +137,15 @@ class ExactHead(LinearHead):
         weight_CD = self.score.scaled(self.weight)
         shifts_P = margin_shifts(hidden, self.weight, pairs, self.score) if self.score.has_margin else None
         size = max(1, budget.CHUNK_ELEMENTS // self.num_classes)
-        if torch.compiler.is_compiling():
-            size = max(1, len(hidden))
+        hidden_BD, one_label = self.score.scaled(hidden), isinstance(labels, Tensor)
+        if torch.compiler.is_compiling() or len(hidden) <= size:
+            return self._chunk_loss(hidden_BD, weight_CD, pairs, shifts_P, one_label)
         parts = []
-        for start in range(0, max(len(hidden), 1), size):
-            chunk_bD = self.score.scaled(hidden[start : start + size])
+        for start in range(0, len(hidden), size):
             where, chunk_pairs = pairs.of_rows(start, start + size)
-            chunk = chunk_bD, weight_CD, chunk_pairs, None if shifts_P is None else shifts_P[where]
-            if len(hidden) <= size:
-                return self._chunk_loss(*chunk, isinstance(labels, Tensor))
-            parts.append(
-                checkpoint(self._chunk_loss, *chunk, isinstance(labels, Tensor), use_reentrant=False)
-            )
+            chunk = chunk_pairs, None if shifts_P is None else shifts_P[where], one_label
+            chunk_bD = hidden_BD[start : start + size]
+            parts.append(checkpoint(self._chunk_loss, chunk_bD, weight_CD, *chunk, use_reentrant=False))
         return torch.cat(parts)
 
     def _chunk_loss(
