@@ -263,8 +263,7 @@ class Head(Described, nn.Module, ABC):
         logits_BK = widened_tensor(logits_BK)
         if self.normalizer == "sigmoid":
             return TopK(ids_BK, logits_BK, log_sigmoid(logits_BK))
-        log_partition_B1 = widened_tensor(logits_BC).logsumexp(1, keepdim=True)
-        return TopK(ids_BK, logits_BK, logits_BK - log_partition_B1)
+        return TopK(ids_BK, logits_BK, widened_tensor(logits_BC).log_softmax(1).gather(1, ids_BK))
 
 
 def _drawn_seed(generator: torch.Generator) -> int:

@@ -83,14 +83,15 @@ class LinearHead(Head):
 
     @torch.no_grad()
     def log_partition(self, hidden: Tensor) -> Tensor:
-        return self._stream(hidden, no_pairs(hidden.device), k=0, exclude=None, sums=True).log_partition_B
+        found = self._sums(hidden)
+        return found.shift_B + found.log_sum_B
 
     @torch.no_grad()
     def log_probs(self, hidden: Tensor, class_ids: Tensor) -> Tensor:
         logits_BN = self.logits(hidden, class_ids)
         if self.normalizer == "sigmoid":
             return log_sigmoid(logits_BN)
-        return logits_BN - self.log_partition(hidden)[:, None]
+        return self._sums(hidden).log_probs(logits_BN)
 
     def best_classes(self, hidden: Tensor, k: int, exclude: SeveralLabels | None) -> TopK:
         sums = self.normalizer == "softmax"
@@ -100,10 +101,10 @@ class LinearHead(Head):
         found = self._stream(hidden, labels, k=k, exclude=exclude, sums=self.normalizer == "softmax")
         return Answers(
             self._topk(found),
-            found.log_partition_B,
-            (found.log_square_sum_B - 2 * found.log_partition_B).exp(),
+            found.shift_B + found.log_sum_B,
+            (found.log_square_sum_B - 2 * found.log_sum_B).exp(),
             found.label_logits_P,
-            self._normalized(found.label_logits_P, found.log_partition_B[labels.rows_P]),
+            self._normalized(found, found.label_logits_P, labels.rows_P),
             found.label_ranks_P,
         )
 
@@ -241,12 +242,15 @@ class LinearHead(Head):
         weight_CD = self.score.scaled(self.weight)
         return stream_classes(scaled_BD, weight_CD, bias_C, labels, excluded, k=k, sums=sums)
 
+    def _sums(self, hidden: Tensor) -> Found:
+        return self._stream(hidden, no_pairs(hidden.device), k=0, exclude=None, sums=True)
+
     def _topk(self, found: Found) -> TopK:
-        log_probs_BK = self._normalized(found.topk_logits_BK, found.log_partition_B[:, None])
+        log_probs_BK = self._normalized(found, found.topk_logits_BK)
         return TopK(found.topk_ids_BK, found.topk_logits_BK, log_probs_BK)
 
-    def _normalized(self, logits: Tensor, log_partition: Tensor) -> Tensor:
-        return log_sigmoid(logits) if self.normalizer == "sigmoid" else logits - log_partition
+    def _normalized(self, found: Found, logits: Tensor, rows: Tensor | slice = slice(None)) -> Tensor:
+        return log_sigmoid(logits) if self.normalizer == "sigmoid" else found.log_probs(logits, rows)
 
 
 def _prior_logits(class_counts: Tensor, num_rows: int | None, normalizer: Normalizer) -> Tensor:

@@ -91,14 +91,14 @@ class MixtureOfSoftmaxesHead(NormalizedHead):
         log_mixture_BK, components_BKD, bias_C = self._components(hidden, self.calibration_temperature)
         nothing = no_pairs(hidden.device)
         found = stream_classes(components_BKD.flatten(0, 1), self.weight, bias_C, nothing, nothing, k=0)
-        shift_BK1 = (log_mixture_BK - found.log_partition_B.view_as(log_mixture_BK))[..., None]
         if class_ids.ndim == 1:
             logits_BKN = widened_tensor(components_BKD @ self.weight[class_ids].T)
         else:
             logits_BKN = widened_tensor(torch.einsum("bkd,bnd->bkn", components_BKD, self.weight[class_ids]))
         if bias_C is not None:
-            logits_BKN = logits_BKN + bias_C[class_ids].unsqueeze(-2)
-        return logsumexp(logits_BKN + shift_BK1, axis=1)
+            logits_BKN = logits_BKN + bias_C[class_ids].view(-1, 1, class_ids.shape[-1])
+        log_probs_BKN = found.log_probs(logits_BKN.flatten(0, 1)).view_as(logits_BKN)
+        return logsumexp(log_probs_BKN + log_mixture_BK[..., None], axis=1)
 
     def _components(
         self, hidden_BD: Tensor, temperature: Temperature
