@@ -212,7 +212,7 @@ def test_changes_of_classes_name_their_arguments() -> None:
         ),
         (
             OptionError,
-            "option 'init' of head.extend must be .* or a Tensor; got array",
+            "option 'init' of head.extend must be .* or a Tensor; got ",
             lambda: head.extend(1, init=np.ones((1, D))),
         ),
         (

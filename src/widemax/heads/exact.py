@@ -32,8 +32,8 @@ class ExactHead(LinearHead):
 
     Cross-entropy: ℓ_b = log Z_b − Σ_p s_bp / P_b over the row's P_b labels (0 without labels). Binary
     cross-entropy: ℓ_b = Σ_j softplus(s_bj) − Σ_p s_bp. Both are streamed over tiles of classes when [B, C]
-    logits would be large. Any other loss of the registry, an option beside these, or a score with a margin
-    takes the logits of a few rows at a time, and computes them again in the backward pass.
+    logits would be large, also where the score has a margin. Any other loss of the registry, or an option
+    beside these, takes the logits of a few rows at a time, and computes them again in the backward pass.
 
     Use: the first choice as long as a step over all classes is affordable, which ``widemax plan`` tells: its
     gradient has no noise, and it takes every loss. Beyond that take "sampled".
@@ -44,10 +44,10 @@ class ExactHead(LinearHead):
         label_smoothing: ε, the part of the target spread evenly over all classes; loss "cross_entropy" only.
         skip_mass: the most probability that a row's gradient may lose, in exchange for time: tiles of classes
             that hold less of every row are left out of the gradient, never of the loss. 0 computes all. Loss
-            "cross_entropy" only; ``skipped`` says how much the last step left out.
+            "cross_entropy" only, with or without a margin; ``skipped`` says how much the last step left out.
 
     Raises:
-        ConfigError: label smoothing or ``skip_mass`` with another loss, or with a margin; a loss of cosines.
+        ConfigError: label smoothing or ``skip_mass`` with another loss; a loss of cosines.
 
     Example:
         >>> head = ExactHead(1000, 16)
@@ -88,9 +88,9 @@ class ExactHead(LinearHead):
         self.takes_targets = declared.takes == "targets"
         if declared.of == "cosines":
             raise ConfigError(
-                f"the loss {called(self.loss)!r} is of cosines, which a head gets from its score: set "
-                "score = 'cosine', 'cosface', 'arcface' or 'adaface' and a temperature such as 0.0156, and "
-                "leave out loss."
+                f"the loss {called(self.loss)!r} is of cosines, which a head gets from its score: leave out "
+                "loss, and give the head 'exact', 'sampled' or 'sub_center' the score 'cosine', 'cosface', "
+                "'arcface' or 'adaface' and a temperature such as 0.0156."
             )
         self.label_smoothing = label_smoothing
         is_default = self.loss_options == losses.choose(self.loss)[1]
