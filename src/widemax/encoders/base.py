@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from widemax.encoders.features import Features, Tensors
-from widemax.errors import ConfigError, CorruptError, DataError
+from widemax.errors import ArgumentError, ConfigError, CorruptError, DataError, shown
+from widemax.options import checked
 from widemax.registry import Registry
 
 
@@ -35,13 +36,20 @@ class Encoder(nn.Module, ABC):
 
     def __init__(self, columns: Sequence[tuple[str, str]], *, dim: int) -> None:
         super().__init__()
+        if isinstance(columns, str) or not all(
+            isinstance(pair, tuple | list) and len(pair) == 2 for pair in columns
+        ):
+            raise ArgumentError(f"columns must be pairs of name and kind; got {shown(columns)}.")
+        names = [name for name, _ in columns]
+        if not names or len({*names}) < len(names):
+            raise ConfigError(f"columns must name one column or more, each once; got {shown(names)}.")
         for name, kind in columns:
             if kind not in self.kinds:
                 raise ConfigError(
                     f"{type(self).__name__} reads columns of kind {sorted(self.kinds)}; got column {name!r} "
                     f"of kind {kind!r}. Choose another encoder, or 'mixed' for columns of several kinds."
                 )
-        self.columns = tuple(columns)
+        self.columns = tuple(map(tuple, columns))
         self.dim = dim
 
     @property
@@ -60,6 +68,7 @@ class Encoder(nn.Module, ABC):
             DataError: a column is missing or holds what the encoder cannot use.
         """
 
+    @checked
     def fit(self, chunks: Iterable[Features], *, generator: torch.Generator) -> None:
         """Learns from the featurized training rows in one pass, and creates parameters and buffers.
 
@@ -93,6 +102,7 @@ class Encoder(nn.Module, ABC):
     def forward(self, features: Tensors) -> Tensor:
         """Indexed features as tensors (see `to_tensors`) to hidden [B, D]."""
 
+    @checked
     def encode(self, columns: Mapping[str, pa.Array]) -> Features:
         """Raw columns to indexed features."""
         return self.index(self.featurize(columns))
@@ -101,6 +111,7 @@ class Encoder(nn.Module, ABC):
     def prepare(self) -> None:
         """Builds the look-ups of `index` from the buffers; `fit` and `restore` end with it."""
 
+    @checked
     def restore(self, state: Mapping[str, Tensor]) -> None:
         """Takes over a whole learned state; afterwards the encoder is as good as fitted.
 

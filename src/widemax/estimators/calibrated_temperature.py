@@ -65,9 +65,6 @@ class CalibratedTemperature(ProbabilisticClassifier):
             y: class of each row, [N].
             sample_weight: weight of each row, [N]; the classifier gets it where it takes weights.
 
-        Returns:
-            The estimator itself.
-
         Raises:
             DataError: fewer than two classes, or no held-out row of positive weight whose class was fitted.
         """

@@ -1,11 +1,12 @@
 """Estimators as folders: arrays in safetensors, everything else in JSON, hashed; loading runs no code."""
 
+import inspect
 import json
 import math
 from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -15,17 +16,30 @@ from sklearn.base import BaseEstimator
 from sklearn.frozen import FrozenEstimator
 
 from widemax.errors import CorruptError, UsageError
+from widemax.estimators.options import check_names
+from widemax.options import checked
 from widemax.storage import check_folder, new_folder
 
 Arrays = dict[str, npt.NDArray[Any]]
-Stored = TypeVar("Stored", bound="StoredEstimator")
 
 _STATE, _ARRAYS = "estimator.json", "arrays.safetensors"
 
 
 class StoredEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
-    """An estimator that can be saved: its parameters, and its attributes that end in an underscore."""
+    """An estimator that can be saved: its parameters, and its attributes that end in an underscore.
 
+    Its public methods refuse arguments that they do not have, with the nearest one that they do.
+    """
+
+    def __init_subclass__(cls, **keywords: Any) -> None:
+        super().__init_subclass__(**keywords)
+        for name, member in list(vars(cls).items()):
+            if name == "__init__":
+                setattr(cls, name, check_names(member))
+            elif inspect.isfunction(member) and not name.startswith("_"):
+                setattr(cls, name, checked(member))
+
+    @checked
     def save(self, path: Path | str) -> None:
         """Write the estimator into a folder, atomically; a folder that is there is replaced.
 
@@ -46,7 +60,8 @@ class StoredEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn has 
             (folder / _STATE).write_text(text, encoding="utf-8")
 
     @classmethod
-    def load(cls: type[Stored], path: Path | str) -> Stored:
+    @checked
+    def load(cls, path: Path | str) -> Self:
         """Read what :meth:`save` wrote, after every file's hash was checked.
 
         Raises:
@@ -63,7 +78,7 @@ class StoredEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn has 
         try:
             arrays = load_file(folder / _ARRAYS)
             state = json.loads((folder / _STATE).read_text(encoding="utf-8"))
-            estimator: Stored = _decode(state, arrays)
+            estimator: Self = _decode(state, arrays)
         except (OSError, SafetensorError, ValueError, LookupError, TypeError) as error:
             raise CorruptError(f"{folder} does not hold a readable estimator: {error!r}.") from None
         if type(estimator) is not cls:

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from widemax.errors import ShapeError
+from widemax.options import checked
 
 IntArray = NDArray[np.int64]
 FloatArray = NDArray[np.float64]
@@ -23,6 +24,7 @@ def _require(holds: bool, name: str, must_be: str, array: Array) -> None:
         raise ShapeError(f"{name} must be {must_be}; got shape {array.shape}. Build it from the same chunk.")
 
 
+@checked
 @dataclass(frozen=True, eq=False)
 class OneLabelRows:
     """Rows with one right class each.
@@ -73,6 +75,11 @@ class OneLabelRows:
         return len(self.labels_B)
 
     @property
+    def largest_id(self) -> int:
+        """The largest class id."""
+        return int(max(self.labels_B.max(initial=-1), self.topk_ids_BK.max(initial=-1)))
+
+    @property
     def num_unseen(self) -> int:
         """Rows whose label training never saw."""
         return int((self.labels_B < 0).sum())
@@ -88,6 +95,7 @@ class OneLabelRows:
         return np.exp(self.topk_log_probs_BK[:, 0].astype(np.float64))
 
 
+@checked
 @dataclass(frozen=True, eq=False)
 class SeveralLabelRows:
     """Rows with several right classes each.
@@ -136,6 +144,11 @@ class SeveralLabelRows:
         return len(self.offsets_B1) - 1
 
     @property
+    def largest_id(self) -> int:
+        """The largest class id."""
+        return int(max(self.label_ids_P.max(initial=-1), self.topk_ids_BK.max(initial=-1)))
+
+    @property
     def num_unseen(self) -> int:
         """Labels that training never saw."""
         return int((self.label_ids_P < 0).sum())
@@ -150,10 +163,12 @@ class SeveralLabelRows:
         """The row that each label belongs to."""
         return np.repeat(np.arange(len(self)), self.num_labels_B)
 
+    @checked
     def hits_P(self, k: int) -> NDArray[np.bool_]:
         """Whether each label is among the first k predictions of its row."""
         return (self.ranks_P >= 1) & (self.ranks_P <= k)
 
+    @checked
     def sum_by_row(self, values_P: Array) -> FloatArray:
         """The sum over each row's labels; 0 for a row without labels."""
         return np.asarray(np.bincount(self.row_of_label_P, values_P, minlength=len(self)), np.float64)

@@ -12,9 +12,9 @@ from torch import Tensor
 from widemax.heads.labels import Labels, label_pairs, target_shares
 from widemax.heads.scores import Score, build_score
 from widemax.kernels import Pairs, gather_groups, linear_logsumexp
-from widemax.kernels.autocast import without_autocast
 from widemax.numerics import log_sigmoid, softplus
 from widemax.numerics.arrays import widened_tensor
+from widemax.numerics.autocast import without_autocast
 from widemax.options import checked
 from widemax.registry import Spec
 from widemax.samplers import Candidates

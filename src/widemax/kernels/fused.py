@@ -14,10 +14,10 @@ import torch
 from torch import Tensor
 
 from widemax.kernels import budget
-from widemax.kernels.autocast import without_autocast
 from widemax.kernels.exponentials import exp_minus, softplus_into
 from widemax.kernels.pairs import Pairs
 from widemax.kernels.plain import Inputs, Options, plain_gradients, plain_loss
+from widemax.numerics.autocast import without_autocast
 
 
 @dataclass

@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 
 from widemax.kernels import budget
-from widemax.kernels.autocast import autocast_dtype
 from widemax.kernels.exponentials import exp_minus
 from widemax.kernels.pairs import Pairs
 from widemax.numerics.arrays import widened_tensor
+from widemax.numerics.autocast import autocast_dtype
 
 
 def linear_logsumexp(hidden: Tensor, weight: Tensor, shift: Tensor, hits: Pairs) -> tuple[Tensor, Tensor]:

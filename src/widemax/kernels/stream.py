@@ -12,11 +12,11 @@ import torch
 from torch import Tensor
 
 from widemax.kernels import budget
-from widemax.kernels.autocast import autocast_dtype
 from widemax.kernels.exponentials import exp_minus
 from widemax.kernels.pairs import Pairs
 from widemax.kernels.ranking import BestSoFar, Window, count_larger
 from widemax.kernels.tracing import not_traced
+from widemax.numerics.autocast import autocast_dtype
 
 # Classes whose maximum is taken together; the top k lie in the k blocks with the largest maxima.
 BLOCK = 64

@@ -12,10 +12,10 @@ import torch
 from torch import Tensor
 
 from widemax.kernels import budget
-from widemax.kernels.autocast import without_autocast
 from widemax.kernels.exponentials import exp_minus, softplus_into
 from widemax.kernels.pairs import Pairs
 from widemax.kernels.plain import Inputs, Options, plain_gradients
+from widemax.numerics.autocast import without_autocast
 
 
 def tiled_loss(inputs: Inputs, options: Options) -> Tensor:

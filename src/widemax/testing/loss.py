@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from widemax.options import checked
 from widemax.testing.loss_numbers import (
     extremes,
     half_precision,
@@ -19,6 +20,7 @@ from widemax.testing.loss_subject import LossSubject
 from widemax.testing.report import NotApplicable, Report, broken, name_of, require, require_close, run_laws
 
 
+@checked
 def check_loss(loss_fn: Callable[..., Tensor], **options: Any) -> Report:
     """Whether a loss is what a loss here must be: one number a row with the right gradient, at any logits.
 
@@ -29,9 +31,6 @@ def check_loss(loss_fn: Callable[..., Tensor], **options: Any) -> Report:
     Args:
         loss_fn: gives one loss a row from logits and labels.
         **options: passed on at every call; they must fit any number of rows and classes.
-
-    Returns:
-        The laws asked.
 
     Raises:
         ConformanceError: a law is broken.

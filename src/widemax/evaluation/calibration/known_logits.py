@@ -7,19 +7,23 @@ Shapes: B rows, C classes, K kept classes, A atoms (classes whose logit is known
 
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Annotated
 
 import numpy as np
+from pydantic import Field
 
 from widemax.errors import LabelError, ShapeError, UsageError
 from widemax.evaluation.calibration.calibrated import Normalizer
 from widemax.evaluation.calibration.log_sums import log_or_minus_inf, log_sum_exp, log_sum_of_steps
 from widemax.evaluation.rows import FloatArray, IntArray
+from widemax.options import checked
 
 BISECTIONS = 60
 ROUNDINGS = 4
 """How many units in the last place a log-partition may be off."""
 
 
+@checked
 @dataclass(frozen=True, eq=False)
 class KnownLogits:
     """Logits of a few classes of each row, and the log-partition of all of them.
@@ -52,7 +56,7 @@ class KnownLogits:
     ids_BK: IntArray
     logits_BK: FloatArray
     log_partition_B: FloatArray
-    num_classes: int
+    num_classes: Annotated[int, Field(ge=1)]
     labels_B: IntArray | None = None
     label_logits_B: FloatArray | None = None
 
@@ -161,11 +165,13 @@ class KnownLogits:
         best_B, others_BK = self.atom_logits_BA[:, 0], self.atom_logits_BA[:, 1:]
         return best_B - np.logaddexp(log_sum_exp(others_BK), self.log_tail)
 
+    @checked
     def log_tail_at(self, temperature: float) -> FloatArray:
         """log Σ_tail exp(s_j / T) with the tail's logits in equal steps, [B]; −inf where nothing is left."""
         sum_B = log_sum_of_steps(self.tail_step_B / temperature, self.num_tail_B)
         return np.where(self.log_tail > -np.inf, self._ceiling_B / temperature + sum_B, -np.inf)
 
+    @checked
     def mean_tail_logit_at(self, temperature: float) -> FloatArray:
         """The mean of the tail's logits under softmax(s / T), [B]: the derivative of log_tail_at by 1 / T."""
         step_B = self.tail_step_B
@@ -175,10 +181,12 @@ class KnownLogits:
         )
         return np.asarray(self._ceiling_B - step_B + (over_all_B - over_one_B) * temperature, np.float64)
 
+    @checked
     def log_partition_at(self, temperature: float) -> FloatArray:
         """log Σ_j exp(s_j / T): exact for the atoms, and the tail's logits in equal steps, [B]."""
         return np.logaddexp(log_sum_exp(self.atom_logits_BA / temperature), self.log_tail_at(temperature))
 
+    @checked
     def log_partition_bounds(self, temperature: float) -> tuple[FloatArray, FloatArray]:
         """The least and greatest log Σ_j exp(s_j / T) that agree with all that is known.
 

@@ -7,12 +7,14 @@ from numpy.typing import NDArray
 
 from widemax.errors import ShapeError, UsageError
 from widemax.evaluation.rows import FloatArray
+from widemax.options import checked
 
 MAX_ITERATIONS = 100
 PRIOR_ROWS = 40
 """How many rows agree with the scores as they are, beside those given."""
 
 
+@checked
 @dataclass(frozen=True)
 class PlattScaling:
     """p(yes) = sigmoid(slope · score + offset).
@@ -37,6 +39,7 @@ class PlattScaling:
     offset: float
 
     @classmethod
+    @checked
     def fit(cls, scores: FloatArray, right: NDArray[np.bool_]) -> "PlattScaling":
         """The two numbers that minimize the cross-entropy to smoothed targets.
 
@@ -82,6 +85,7 @@ class PlattScaling:
             params = params - size * step
         return cls(float(params[0]), float(params[1]))
 
+    @checked
     def apply(self, scores: FloatArray) -> FloatArray:
         """The probability of yes for each score, [N]."""
         return sigmoid(self.slope * scores.astype(np.float64) + self.offset)

@@ -22,6 +22,7 @@ PENALTY = 100.0
 """What each nat by which the nll might be worse than without scaling counts in a fit."""
 
 
+@checked
 def fit_temperature(nll: Callable[[float], float], *, num_rows: float) -> float:
     """The T in [0.05, 20] that minimizes the held-out nll of softmax(logits / T), drawn to 1 by few rows.
 
@@ -97,6 +98,7 @@ class Temperature:
     normalizer: Normalizer = "exact"
 
     @classmethod
+    @checked
     def fit(cls, known: KnownLogits) -> "Temperature":
         """Minimize nll(T) = mean(log Σ_j exp(s_j / T) − s_y / T) over T, as :func:`fit_temperature` does.
 
@@ -127,6 +129,7 @@ class Temperature:
 
         return cls(fit_temperature(guarded, num_rows=len(rows.ids_BK)), known.normalizer)
 
+    @checked
     def apply(self, known: KnownLogits) -> CalibratedTopK:
         """Scaled probabilities of the listed classes; labels are not looked at."""
         rows = known.without_labels()

@@ -14,6 +14,7 @@ from widemax.evaluation.rows import FloatArray, IntArray
 from widemax.options import checked
 
 
+@checked
 @dataclass(frozen=True, eq=False)
 class VectorScaling:
     """softmax(w_c · s_c + b_c), where classes with few held-out rows share one weight and have bias 0.
@@ -84,6 +85,7 @@ class VectorScaling:
             float(params[0]), objective.class_ids_M, weight_M1[:-1], bias_M1[:-1], normalizer_of(known)
         )
 
+    @checked
     def apply(self, known: KnownLogits) -> CalibratedTopK:
         """Scaled probabilities of the listed classes, in the order they came in; labels are not looked at."""
         rows = known.without_labels()

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from widemax.kernels import Pairs, linear_logsumexp, stream_classes
-from widemax.kernels.autocast import autocast_dtype
+from widemax.numerics.autocast import autocast_dtype
 
 B, C, D = 6, 50, 4
 NOTHING = Pairs(torch.arange(0), torch.arange(0))
