@@ -90,6 +90,9 @@ class Encoder(nn.Module, ABC):
     def observe(self, features: Features) -> None:
         """Gathers statistics of some featurized training rows."""
 
+    def narrow(self, dim: int) -> None:
+        """Takes a smaller width D before `finish`, in an encoder that is one linear map; others do not."""
+
     @abstractmethod
     def finish(self, *, generator: torch.Generator) -> None:
         """Turns the statistics into buffers, and draws the parameters."""
