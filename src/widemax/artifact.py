@@ -31,6 +31,7 @@ from widemax.encoders import Encoder, encoders, to_tensors
 from widemax.errors import ConfigError, CorruptError, UsageError
 from widemax.heads import Head, SeveralLabels, TopK, heads
 from widemax.options import checked
+from widemax.packing import Precision, pack, unpack
 from widemax.storage import check_folder, new_folder, saving
 from widemax.task import Task
 
@@ -155,12 +156,22 @@ class Model:
         return [[answer for answer in row if answer.logit > -math.inf] for row in answers]
 
     @checked
-    def save(self, folder: Path | str, *, overwrite: bool = False) -> None:
+    def save(
+        self,
+        folder: Path | str,
+        *,
+        overwrite: bool = False,
+        precision: Precision = "float32",
+        keep: Annotated[float, Field(gt=0, le=1)] = 1.0,
+    ) -> None:
         """Save the model as a run folder without checkpoints, whole or not at all.
 
         Args:
             folder: where; made with its parents.
             overwrite: replace a run that is already there instead of refusing.
+            precision: of matrices on the disk; they are float32 again when loaded.
+            keep: the share of Σ‖row‖² that stays of each of the encoder's matrices, in 16 or 8 bits: the
+                shortest rows become zero and take no room.
 
         Raises:
             UsageError: the folder holds something else, or the head has other classes than the vocabulary.
@@ -173,8 +184,9 @@ class Model:
                 f"the head has {self.head.num_classes} classes, but the vocabulary {len(self.vocabulary)} "
                 "labels; build a Model whose vocabulary names each class."
             )
-        with new_folder(folder, facts(self, {}, complete=True)) as temporary:
-            write_model(temporary, self)
+        said = facts(self, {}, complete=True) | {"precision": precision, "keep": keep}
+        with new_folder(folder, said) as temporary:
+            write_model(temporary, self, precision=precision, keep=keep)
 
     @classmethod
     @checked
@@ -260,9 +272,9 @@ def build_head(config: Config, vocabulary: LabelVocabulary, *, num_rows: int | N
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
-    """All tensors of a safetensors file."""
+    """All tensors of a safetensors file, packed matrices as they were."""
     try:
-        return load_file(path)
+        return unpack(load_file(path))
     except (SafetensorError, OSError) as error:
         raise CorruptError(f"{path} is not a readable safetensors file: {error}.") from None
 
@@ -274,7 +286,9 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
         ConfigError: training has diverged.
     """
     for name, tensor in tensors.items():
-        if tensor.is_floating_point() and not torch.isfinite(tensor).all():
+        # Lowest and highest take one pass; isfinite of all values makes several tensors of their size.
+        bounds = tensor.aminmax() if tensor.is_floating_point() and tensor.numel() else ()
+        if not all(map(torch.isfinite, bounds)):
             raise ConfigError(
                 f"{name!r} holds values that are not finite: training has diverged. "
                 "Lower train.learning_rate and train again."
@@ -282,7 +296,7 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
     save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, path)
 
 
-def write_head(folder: Path, head: Head) -> None:
+def write_head(folder: Path, head: Head, *, precision: Precision = "float32") -> None:
     """Save a head in shards of whole class rows, each at most 2 GiB."""
     state = head.state_dict()
     per_class = {name: t for name, t in state.items() if t.ndim and t.shape[0] == head.num_classes}
@@ -293,7 +307,7 @@ def write_head(folder: Path, head: Head) -> None:
     for shard in range(num_shards):
         part = {name: t[shard * rows : (shard + 1) * rows] for name, t in per_class.items()}
         path = folder / f"head-{shard:05d}-of-{num_shards:05d}.safetensors"
-        write_tensors(path, part | (whole if shard == 0 else {}))
+        write_tensors(path, pack(part | (whole if shard == 0 else {}), precision=precision))
 
 
 @torch.no_grad()
@@ -328,12 +342,13 @@ def read_head(folder: Path, head: Head) -> None:
             raise CorruptError(f"{folder}: the shards end before row {tensor.shape[0]} of {name!r}.")
 
 
-def write_model(folder: Path, model: Model) -> None:
+def write_model(folder: Path, model: Model, *, precision: Precision = "float32", keep: float = 1.0) -> None:
     """Write a model's files, without the manifest, into an existing folder."""
     with saving(str(folder)):
         (folder / "weights").mkdir()
-        write_tensors(folder / "weights" / "encoder.safetensors", model.encoder.state_dict())
-        write_head(folder / "weights", model.head)
+        encoder = pack(model.encoder.state_dict(), precision=precision, keep=keep)
+        write_tensors(folder / "weights" / "encoder.safetensors", encoder)
+        write_head(folder / "weights", model.head, precision=precision)
         pq.write_table(model.vocabulary.to_table(), folder / "labels.parquet")
         (folder / "config.toml").write_text(model.config.to_toml(), encoding="utf-8")
 

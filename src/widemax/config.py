@@ -110,6 +110,10 @@ class DataConfig(Section):
         input: the columns that the model reads; every column but the target when empty.
         target: the column of labels; ``widemax init`` guesses it.
         format: the format of the files, such as "csv"; told from the file names when it is not given.
+        delimiter: what separates the cells of a row of CSV, such as ";" or "tab"; told from the first rows
+            when it is not given.
+        encoding: the encoding of text files, such as "latin-1"; told by a byte order mark, and UTF-8
+            without one, when it is not given.
         kinds: the kind of a column where the guess is wrong, such as ``{age = "category"}``.
         task: whether a row has "one" right class or "several", or the "next" item is ranked; "auto" decides
             by the labels.
@@ -124,6 +128,8 @@ class DataConfig(Section):
     input: tuple[str, ...] = ()
     target: str | None = None
     format: str | None = None
+    delimiter: str | None = None
+    encoding: str | None = None
     kinds: dict[str, str] = Field(default_factory=dict)
     task: Annotated[Task, Field(strict=False)] | Literal["auto"] = "auto"
     drop_bad: bool = False

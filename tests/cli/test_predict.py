@@ -89,9 +89,12 @@ def test_text_on_stdin_is_a_row_a_line(widemax, tmp_path: Path, monkeypatch: pyt
     assert [lines[row]["predictions"][0]["label"] for row in (0, 2, 3)] == ["cat", "dog", "owl"]
     give_stdin(monkeypatch, b"")
     assert widemax("predict", run, "-") == (0, "", "")
-    give_stdin(monkeypatch, b"the cat\n\xff\n")
-    result = widemax("predict", run, "-")
-    assert (result.code, result.err) == (3, "error: stdin:2: byte 0xff after 0 bytes is not UTF-8.\n")
+    give_stdin(monkeypatch, b"the cat\n\xff\nthe owl\n")
+    result = widemax("predict", run, "-", "-k", 1)
+    lines = [json.loads(line) for line in result.out.splitlines()]
+    assert lines[1] == {"row": 1, "error": "stdin:2: byte 0xff after 0 bytes is not UTF-8."}
+    assert [lines[row]["predictions"][0]["label"] for row in (0, 2)] == ["cat", "owl"]
+    assert result.code == 3
 
 
 def test_json_lines_on_stdin_may_have_blank_lines(
@@ -101,16 +104,76 @@ def test_json_lines_on_stdin_may_have_blank_lines(
     give_stdin(monkeypatch, b"\n" + row + b"\n\n" + row.replace(b"950", b"heavy"))
     result = widemax("predict", fruit_run, "-")
     assert result.code == 3
-    assert "stdin:5: column 'weight_g' must be a number, got 'heavy'" in result.err
+    assert "stdin:5: column 'weight_g' must be a number, got 'heavy'" in result.out
     give_stdin(monkeypatch, b"\n" + row * 1000 + b"\n")
     lines = widemax("predict", fruit_run, "-", "-k", 1).out.splitlines()
     assert [json.loads(line)["row"] for line in lines] == list(range(1000))
 
 
-def test_drop_bad_is_for_files(widemax, fruit_run: Path) -> None:
-    result = widemax("predict", fruit_run, "-", "--drop-bad")
-    assert result.code == 2
-    assert "--drop-bad is for files" in result.err
+GOOD = b'{"weight_g": 950, "color": "green"}'
+BAD = {
+    b"{": "broken JSON",
+    b"[1]": "one JSON object a line with the columns color, weight_g",
+    b'{"color": "green"}': "the row lacks the input 'weight_g'; it has ['color']",
+    b'{"weight_g": "heavy", "color": "green"}': "column 'weight_g' must be a number, got 'heavy'",
+    b'{"weight_g": {"a": 1}, "color": "green"}': "column 'weight_g' ",
+    b'{"weight_g": [[1]], "color": "green"}': "column 'weight_g' ",
+    b'{"weight_g": 1, "color": "\xff"}': "is not UTF-8",
+    b'{"weight_g": 1, "color": "\\udcff"}': "half of a surrogate pair",
+}
+
+
+@pytest.mark.parametrize("bad", BAD)
+@pytest.mark.parametrize("places", [{0}, {3}, {1, 2}, {0, 1, 2, 3}])
+def test_a_bad_row_on_stdin_is_answered_in_its_place(
+    widemax, fruit_run: Path, monkeypatch: pytest.MonkeyPatch, bad: bytes, places: set[int]
+) -> None:
+    lines = [bad if row in places else GOOD for row in range(4)]
+    give_stdin(monkeypatch, b"\n".join(lines))
+    result = widemax("predict", fruit_run, "-", "-k", 1)
+    answers = [json.loads(line) for line in result.out.splitlines()]
+    assert [answer["row"] for answer in answers] == [0, 1, 2, 3]
+    for row, answer in enumerate(answers):
+        if row in places:
+            assert set(answer) == {"row", "error"}
+            assert answer["error"].startswith(f"stdin:{row + 1}: ")
+            assert BAD[bad] in answer["error"]
+        else:
+            assert answer["predictions"][0]["label"] == "melon"
+    assert result.code == 3
+    assert (
+        result.err
+        == f"error: {len(places)} rows could not be read; each is answered by what is wrong with it.\n"
+    )
+
+
+def test_a_bad_row_of_a_file_is_answered_in_its_place_too(
+    widemax, fruit_run: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    path = tmp_path / "some.csv"
+    bad = {0, 3, 4, 599, 1199}  # more rows than are predicted together
+    rows = ["heavy,green" if row in bad else "950,green" for row in range(1200)]
+    rows[4] = "1,2,3"
+    path.write_text("weight_g,color\n" + "\n".join(rows), encoding="utf-8")
+    result = widemax("predict", fruit_run, path, "-k", 1, "--keep-going")
+    answers = [json.loads(line) for line in result.out.splitlines()]
+    assert [answer["row"] for answer in answers] == list(range(1200))
+    assert {answer["row"] for answer in answers if "error" in answer} == bad
+    assert answers[3]["error"].startswith(f"{path}:5: column 'weight_g' must be a number, got 'heavy'")
+    assert answers[4]["error"] == f"{path}:6: the row has 3 columns where the header has 2."
+    assert result.code == 3
+    whole = widemax("predict", fruit_run, path, "-k", 1, "--keep-going", "--json")
+    assert (json.loads(whole.out)["rows"], whole.code) == (answers, 3)
+    tsv = widemax("predict", fruit_run, path, "-k", 1, "--keep-going", "--format", "tsv")
+    cells = [line.split("\t") for line in tsv.out.splitlines()]
+    assert [cell[0] for cell in cells] == [str(row) for row in range(1200)]
+    assert {len(cell) for cell in cells} == {4}
+    assert cells[3] == ["3", "", "", ""]
+    assert tsv.err.count("must be a number") == 4
+    give_stdin(monkeypatch, GOOD + b"\n{\n" + GOOD)
+    dropped = widemax("predict", fruit_run, "-", "-k", 1, "--drop-bad")
+    assert [json.loads(line)["row"] for line in dropped.out.splitlines()] == [0, 2]
+    assert (dropped.code, dropped.err) == (0, "dropped 1 bad rows\n")
 
 
 def test_an_open_pipe_gets_its_answers_at_once(fruit_run: Path) -> None:

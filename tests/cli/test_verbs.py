@@ -91,9 +91,9 @@ def test_predict_refuses_bad_lines(
 ) -> None:
     give_stdin(monkeypatch, line + "\n")
     result = widemax("predict", fruit_run, "-")
-    assert result.code in (2, 3)
-    assert sentence in result.err
-    assert result.out == ""
+    assert result.code == 3
+    assert sentence in result.out
+    assert result.err.startswith("error: 1 rows could not be read")
 
 
 def test_resume_of_a_finished_run_gives_the_same(widemax: Widemax, fruit_run: Path, tmp_path: Path) -> None:
@@ -304,3 +304,32 @@ def test_what_python_raises_shows_no_traceback(
     assert (result.code, result.out) == (code, "")
     assert sentence in result.err
     assert "Traceback" not in result.err
+
+
+def test_delimiter_and_encoding_at_every_verb(widemax: Widemax, tmp_path: Path, monkeypatch) -> None:
+    rows = tmp_path / "rows.csv"
+    lines = [f"{'straße' if n % 2 else 'fußweg'} {n}^{'ä' if n % 2 else 'ö'}" for n in range(40)]
+    rows.write_text("text^label\n" + "\n".join(lines) + "\n", encoding="latin-1")
+    given = ("--delimiter", "^", "--encoding", "latin-1")
+    refused = widemax("check", rows, "--delimiter", "^")
+    assert refused.code == 3
+    assert "byte 0xdf after 2 bytes is not UTF-8" in refused.err + refused.out
+    assert json.loads(widemax("check", rows, *given, "--json").out)["num_classes"] == 2
+    config = tmp_path / "rows.toml"
+    assert widemax("init", rows, "-o", config, *given).code == 0
+    run = tmp_path / "run"
+    trained = widemax("train", config, "--out", run, "--set", "train.epochs=2")
+    assert trained.code == 0, trained.err
+    assert json.loads(widemax("evaluate", run, rows, "--json").out)["unseen_labels"] == 0
+    utf8 = tmp_path / "utf8.csv"
+    utf8.write_text(rows.read_text(encoding="latin-1").replace("^", ";"), encoding="utf-8")
+    again = ("--delimiter", ";", "--encoding", "utf-8")
+    assert json.loads(widemax("evaluate", run, utf8, *again, "--json").out)["unseen_labels"] == 0
+    assert widemax("predict", run, utf8, *again, "-k", 1).out == widemax("predict", run, rows, "-k", 1).out
+    labels = {
+        json.loads(line)["predictions"][0]["label"] for line in widemax("predict", run, rows).out.splitlines()
+    }
+    assert labels <= {"ä", "ö"}
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO("straße\nfußweg".encode("utf-16"))))
+    assert len(widemax("predict", run, "-").out.splitlines()) == 2
+    assert widemax("check", rows, "--encoding", "latin-x").code == 2

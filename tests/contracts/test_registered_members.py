@@ -176,6 +176,7 @@ def write_files(path: Path) -> None:
 PLAINEST: dict[str, tuple[Callable[[Path], object], dict[str, list[Any]]]] = {
     "csv": (lambda path: path.write_text("a,b\n1,0.5\n2,-1.0\n3,2.5\n"), {"a": ["1", "2", "3"]}),
     "jsonl": (lambda path: path.write_text('{"a":1,"b":0.5}\n{"a":2,"b":-1}\n{"a":3,"b":2.5}\n'), NUMBERS),
+    "json": (lambda path: path.write_text('[{"a":1,"b":0.5},{"a":2,"b":-1},{"a":3,"b":2.5}]'), NUMBERS),
     "parquet": (lambda path: pq.write_table(pa.table(NUMBERS), path), NUMBERS),
     "arrow": (write_ipc, NUMBERS),
     "npz": (lambda path: np.savez(path, **{key: np.array(v) for key, v in NUMBERS.items()}), NUMBERS),

@@ -7,10 +7,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from widemax.data import Dataset, Schema, check, columns_of, infer_schema
+from widemax.data import Column, Dataset, Schema, check, columns_of, infer_schema
 from widemax.data.convert import convert
 from widemax.data.images import image_array, tensor_shape
-from widemax.errors import DataError
+from widemax.errors import BadRowError, DataError
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (5, 4, 3, 1), np.uint8)
 SHAPE = (4, 3, 1)
@@ -117,3 +117,24 @@ def test_a_flat_list_has_no_shape(tmp_path):
     pq.write_table(pa.table({"x": PIXELS.reshape(5, 12).tolist(), "label": [1] * 5}), path)
     with pytest.raises(DataError, match="must hold each image as a list of rows of pixels"):
         infer_schema([path], kinds={"x": "image"})
+
+
+COLOR = (4, 3, 3)
+
+
+def test_gray_images_are_images_in_color_for_a_model_of_colors(tmp_path):
+    schema = Schema((Column("image", "image", shape=COLOR),), target=None)
+    pq.write_table(pa.table({"image": image_array(PIXELS)}), tmp_path / "gray.parquet")
+    (batch,) = Dataset([tmp_path / "gray.parquet"], schema).batches()
+    expected = np.repeat(PIXELS, 3, axis=3)
+    np.testing.assert_array_equal(batch.columns["image"].to_numpy_ndarray(), expected)
+    rows = [{"image": pixels.tolist()} for pixels in PIXELS[..., 0]]
+    np.testing.assert_array_equal(columns_of(schema, rows)["image"].to_numpy_ndarray(), expected)
+
+
+@pytest.mark.parametrize("shape", [(3, 4, 1), (2, 6, 1), (12, 1, 1), (6, 2, 1)])
+def test_images_of_as_many_pixels_and_another_size_are_bad(tmp_path, shape):
+    schema = Schema((Column("image", "image", shape=SHAPE),), target=None)
+    pq.write_table(pa.table({"image": image_array(PIXELS.reshape(-1, *shape))}), tmp_path / "a.parquet")
+    with pytest.raises(BadRowError, match=f"is of {shape[1]} × {shape[0]} pixels, but must be of 3 × 4"):
+        list(Dataset([tmp_path / "a.parquet"], schema).batches())

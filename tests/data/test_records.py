@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from widemax.data import Column, Dataset, Schema, columns_of, records_of
+from widemax.data import Column, Dataset, Schema, columns_of, good_rows, records_of
 from widemax.errors import ArgumentError, DataError
 
 SCHEMA = Schema(
@@ -50,9 +50,12 @@ def test_rows_agree_with_a_file(tmp_path, rows):
         ({"text": "\udcff"}, "column 'text' holds half of a surrogate pair"),
         (
             {"text": object()},
-            "column 'text': values must be texts, numbers, dates, booleans, arrays or lists",
+            "column 'text' cannot be read: values must be texts, numbers, dates, booleans, arrays or lists",
         ),
-        ({"price": 1j}, "column 'price': values must be texts, numbers, dates, booleans, arrays or lists"),
+        (
+            {"price": 1j},
+            "column 'price' cannot be read: values must be texts, numbers, dates, booleans, arrays or lists",
+        ),
     ],
 )
 def test_a_bad_value_is_named_by_row_and_column(change, sentence):
@@ -62,12 +65,25 @@ def test_a_bad_value_is_named_by_row_and_column(change, sentence):
 
 
 def test_a_row_must_have_every_input():
-    with pytest.raises(DataError, match=r"row 1 lacks the input 'price'; it has \['text'\]"):
+    with pytest.raises(DataError, match=r"row 1: the row lacks the input 'price'; it has \['text'\]"):
         columns_of(SCHEMA, [ROW, {"text": "tea"}])
 
 
+def test_a_value_that_mixes_with_no_other_takes_no_other_along():
+    bad = [{"a": 1}, [[1]], object(), "\ud800", 7]
+    rows = [{"text": value, "x": value} for value in ("tea", *bad, "ink")]
+    schema = Schema((Column("text", "text"), Column("x", "category")), target=None)
+    columns, reasons = good_rows(schema, rows)
+    assert {3, 4} <= set(reasons)
+    assert columns["text"].to_pylist()[0] == columns["x"].to_pylist()[0] == "tea"
+    assert columns["text"].to_pylist()[-1] == columns["x"].to_pylist()[-1] == "ink"
+    assert len(columns["text"]) == len(rows) - len(reasons)
+
+
 def test_values_of_a_type_the_kind_cannot_hold():
-    with pytest.raises(DataError, match="column 'text': values of type struct<a: int64> cannot be of kind"):
+    with pytest.raises(
+        DataError, match="'text' cannot be read: values of type struct<a: int64> cannot be of kind"
+    ):
         columns_of(SCHEMA, [ROW | {"text": {"a": 1}}])
 
 

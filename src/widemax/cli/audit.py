@@ -82,12 +82,12 @@ def random_rows(model: "Model", data: Sequence[str] | None, count: int, seed: in
     """Hidden vectors and labels of random rows whose labels the model knows."""
     import torch
 
-    from widemax.data import Dataset, resolve
+    from widemax.data import Dataset, Reading, resolve
     from widemax.heads import SeveralLabels
     from widemax.training.feed import encode_labels
 
     sources = resolve(data or model.config.data.train)
-    dataset = Dataset(sources, model.schema, format=model.config.data.format, drop_bad=True)
+    dataset = Dataset(sources, model.schema, format=Reading.of(model.config.data), drop_bad=True)
     batch = dataset.sample(count, seed=seed)
     labels = encode_labels(model.vocabulary, batch.labels, several=model.schema.several)
     if isinstance(labels, SeveralLabels):

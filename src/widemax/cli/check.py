@@ -6,7 +6,9 @@ import typer
 
 from widemax.cli.options import (
     DataOrConfig,
+    Delimiter,
     DropBad,
+    Encoding,
     Input,
     Json,
     Kind,
@@ -25,19 +27,29 @@ def command(
     valid: Annotated[list[str] | None, typer.Option(help="Validation data, to compare with DATA.")] = None,
     set_: Set = None,
     drop_bad: DropBad = False,
+    delimiter: Delimiter = None,
+    encoding: Encoding = None,
     json: Json = False,
 ) -> None:
     """Report rows, classes, bad rows with line numbers, unseen labels, overlap with validation data."""
     config = read_config(
-        data, input=input, target=target, kind=kind, valid=valid, drop_bad=drop_bad, assignments=set_ or ()
+        data,
+        input=input,
+        target=target,
+        kind=kind,
+        valid=valid,
+        drop_bad=drop_bad,
+        delimiter=delimiter,
+        encoding=encoding,
+        assignments=set_ or (),
     ).data
-    from widemax.data import check, infer_schema, resolve
+    from widemax.data import Reading, check, infer_schema, resolve
 
-    sources = resolve(config.train)
+    sources, reading = resolve(config.train), Reading.of(config)
     schema = infer_schema(
-        sources, inputs=config.input, target=config.target, kinds=config.kinds, format=config.format
+        sources, inputs=config.input, target=config.target, kinds=config.kinds, format=reading
     )
-    report = check(sources, schema=schema, valid=resolve(config.valid), format=config.format)
+    report = check(sources, schema=schema, valid=resolve(config.valid), format=reading)
     print_result(report.to_dict(), report.lines(), json=json)
     if report.num_bad_rows and not config.drop_bad:
         raise typer.Exit(3)

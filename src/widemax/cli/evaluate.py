@@ -1,12 +1,19 @@
 """``widemax evaluate``: exact metrics over every row and every class."""
 
-from widemax.cli.options import Data, DropBad, Json, Run, fact_lines, print_result
+from widemax.cli.options import Data, Delimiter, DropBad, Encoding, Json, Run, fact_lines, print_result
 
 
-def command(run: Run, data: Data, drop_bad: DropBad = False, json: Json = False) -> None:
+def command(
+    run: Run,
+    data: Data,
+    drop_bad: DropBad = False,
+    delimiter: Delimiter = None,
+    encoding: Encoding = None,
+    json: Json = False,
+) -> None:
     """Compute exact metrics over every row. A label never seen in training is a miss."""
     from widemax.artifact import Model
     from widemax.training.evaluate import evaluate
 
-    values = evaluate(Model.load(run), data, drop_bad=drop_bad)
+    values = evaluate(Model.load(run), data, drop_bad=drop_bad, delimiter=delimiter, encoding=encoding)
     print_result(values, fact_lines(values), json=json)

@@ -10,6 +10,8 @@ import typer.core
 
 from widemax.cli.options import (
     Data,
+    Delimiter,
+    Encoding,
     Input,
     Json,
     Kind,
@@ -54,19 +56,26 @@ def command(
     input: Input = None,  # noqa: A002 - the name users type
     target: Target = None,
     kind: Kind = None,
+    delimiter: Delimiter = None,
+    encoding: Encoding = None,
     json: Json = False,
 ) -> None:
     """Guess the columns, write a commented config, and print the next command."""
     if out.exists():
         raise UsageError(f"{out} already exists; choose another file with -o.")
-    from widemax.data import infer_schema, resolve
+    from widemax.data import Reading, infer_schema, resolve
     from widemax.encoders import default_encoder, encoders
     from widemax.heads import heads
     from widemax.storage import saving
 
     schema = infer_schema(
-        resolve(data), inputs=parse_columns(input), target=target, kinds=parse_kinds(kind or ())
+        resolve(data),
+        inputs=parse_columns(input),
+        target=target,
+        kinds=parse_kinds(kind or ()),
+        format=Reading(delimiter=delimiter, encoding=encoding),
     )
+    given = {"delimiter": delimiter, "encoding": encoding}
     encoder = default_encoder([column.kind for column in schema.inputs])
     text = "\n".join(
         [
@@ -75,6 +84,7 @@ def command(
             f"train = {toml(data)}",
             "# valid = []            # a tenth of the training rows is held out without",
             f"input = {toml([column.name for column in schema.inputs])}",
+            *(f"{key} = {toml(value)}" for key, value in given.items() if value),
             f"target = {toml(schema.target)}  # {'several labels' if schema.several else 'one label'} a row",
             "",
             "[data.kinds]",

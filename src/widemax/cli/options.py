@@ -38,6 +38,14 @@ Kind = Annotated[
     ),
 ]
 DropBad = Annotated[bool, typer.Option("--drop-bad", help="Count and drop bad rows instead of stopping.")]
+Delimiter = Annotated[
+    str | None,
+    typer.Option(help="What separates cells in CSV, such as ';' or tab. Default: what the first rows say."),
+]
+Encoding = Annotated[
+    str | None,
+    typer.Option(help="The encoding of text files, such as latin-1. Default: by byte order mark, or UTF-8."),
+]
 Set = Annotated[list[str] | None, typer.Option("--set", help="Override a config key: section.key=value.")]
 
 
@@ -84,6 +92,8 @@ def read_config(
     kind: Sequence[str] | None = None,
     valid: Sequence[str] | None = None,
     drop_bad: bool = False,
+    delimiter: str | None = None,
+    encoding: str | None = None,
     assignments: Sequence[str] = (),
     train: dict[str, Any] | None = None,
     out: Path | None = None,
@@ -99,6 +109,8 @@ def read_config(
             "target": target,
             "valid": valid,
             "drop_bad": drop_bad or None,
+            "delimiter": delimiter,
+            "encoding": encoding,
         },
         "train": train or {},
         "output": {"dir": str(out) if out else None},

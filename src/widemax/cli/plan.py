@@ -38,17 +38,15 @@ def sizes_of(path: str, dim: int | None) -> dict[str, Any]:
 
     from widemax.artifact import build_encoder
     from widemax.config import Config
-    from widemax.data import Dataset, LabelCounter, infer_schema, resolve
+    from widemax.data import Dataset, LabelCounter, Reading, infer_schema, resolve
     from widemax.training.defaults import complete_encoder, head_sizes
 
     config = Config.load(Path(path))
-    data = config.data
+    data, reading = config.data, Reading.of(config.data)
     sources = resolve(data.train)
-    schema = infer_schema(
-        sources, inputs=data.input, target=data.target, kinds=data.kinds, format=data.format
-    )
+    schema = infer_schema(sources, inputs=data.input, target=data.target, kinds=data.kinds, format=reading)
     counter, num_rows = LabelCounter(), 0
-    for chunk in Dataset(sources, schema, format=data.format, drop_bad=data.drop_bad).batches():
+    for chunk in Dataset(sources, schema, format=reading, drop_bad=data.drop_bad).batches():
         assert chunk.labels is not None
         counter.update(chunk.labels)
         num_rows += len(chunk)

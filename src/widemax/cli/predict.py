@@ -1,25 +1,25 @@
 """``widemax predict``: the top k labels of each row, in order, as JSON lines or TSV."""
 
 import sys
+from collections import deque
 from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from widemax.cli.options import Data, DropBad, Json, Run, print_json, to_json
-from widemax.errors import BadRowError, UsageError
+from widemax.cli.options import Data, Delimiter, DropBad, Encoding, Json, Run, print_json, to_json
+from widemax.errors import DataError
 
 if TYPE_CHECKING:
-    from io import BufferedReader
-
     from widemax.artifact import Model, Prediction
+    from widemax.data import Reading
 
 ROWS_AT_ONCE = 512
 PIECE_BYTES = 1 << 16
-BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 ESCAPES = str.maketrans({"\\": r"\\", "\t": r"\t", "\n": r"\n", "\r": r"\r"})
 
-Predicted = Iterator[tuple[int, list["Prediction"]]]
+Answers = Iterator[tuple[int, "list[Prediction] | str"]]
+"""Rows by their numbers, each with its predictions or with what is wrong with it."""
 
 
 def command(
@@ -33,37 +33,67 @@ def command(
         ),
     ] = "jsonl",
     drop_bad: DropBad = False,
+    keep_going: Annotated[
+        bool,
+        typer.Option(
+            "--keep-going",
+            help="Answer a bad row of a file by what is wrong with it, as on stdin, instead of stopping.",
+        ),
+    ] = False,
+    delimiter: Delimiter = None,
+    encoding: Encoding = None,
     json: Json = False,
 ) -> None:
     """Predict the labels of each row of DATA.
 
     With - rows are read from stdin: one JSON object per line, or plain text for a model of one text column.
+    A bad row there is answered by {"row": …, "error": …}, and the exit code is 3 in the end.
     """
-    if data == ["-"] and drop_bad:
-        raise UsageError(
-            "--drop-bad is for files; leave it out, or save stdin as rows.jsonl and predict that."
-        )
     from widemax.artifact import Model
+    from widemax.data import Reading
 
     model = Model.load(run)
-    predicted = stdin_predictions(model, k) if data == ["-"] else file_predictions(model, data, k, drop_bad)
+    reading = Reading.of(model.config.data, delimiter=delimiter, encoding=encoding)
+    if data == ["-"]:
+        answers = stdin_answers(model, k, encoding)
+    else:
+        answers = file_answers(model, data, k, reading, stop=not (drop_bad or keep_going))
+    bad: list[int] = []
+    rows = kept(answers, bad, drop_bad=drop_bad)
     if json:
-        print_json({"rows": [line_of(row, predictions) for row, predictions in predicted]})
-        return
-    for row, predictions in predicted:
-        if format == "jsonl":
-            print_json(line_of(row, predictions))
-        for p in predictions if format == "tsv" else ():
-            typer.echo("\t".join([str(row), cell(p.label), str(p.probability), str(p.logit)]))
+        print_json({"rows": [line_of(row, answer) for row, answer in rows]})
+    else:
+        for row, answer in rows:
+            if format == "jsonl":
+                print_json(line_of(row, answer))
+            elif isinstance(answer, str):
+                typer.echo(f"{row}\t\t\t")
+                typer.echo(answer, err=True)
+            else:
+                for p in answer:
+                    typer.echo("\t".join([str(row), cell(p.label), str(p.probability), str(p.logit)]))
+    if bad and drop_bad:
+        typer.echo(f"dropped {len(bad)} bad rows", err=True)
+    elif bad:
+        raise DataError(f"{len(bad)} rows could not be read; each is answered by what is wrong with it.")
 
 
-def line_of(row: int, predictions: list["Prediction"]) -> dict[str, Any]:
+def kept(answers: Answers, bad: list[int], *, drop_bad: bool) -> Answers:
+    """The answers, without those to bad rows where these are dropped; ``bad`` collects their numbers."""
+    for row, answer in answers:
+        if isinstance(answer, str):
+            bad.append(row)
+        if not (drop_bad and isinstance(answer, str)):
+            yield row, answer
+
+
+def line_of(row: int, answer: "list[Prediction] | str") -> dict[str, Any]:
     """One output line of the contract."""
+    if isinstance(answer, str):
+        return {"row": row, "error": f"{answer}."}
     return {
         "row": row,
-        "predictions": [
-            {"label": p.label, "probability": p.probability, "logit": p.logit} for p in predictions
-        ],
+        "predictions": [{"label": p.label, "probability": p.probability, "logit": p.logit} for p in answer],
         "search": "exact",
         "normalizer": "exact",
     }
@@ -80,38 +110,51 @@ def cell(label: Any) -> str:
     return text.translate(ESCAPES)
 
 
-def file_predictions(model: "Model", data: list[str], k: int, drop_bad: bool) -> Predicted:
-    """Each good row of data files with its predictions; rows are numbered from 0, bad ones too."""
+def file_answers(model: "Model", data: list[str], k: int, reading: "Reading", *, stop: bool) -> Answers:
+    """The rows of data files in order, numbered from 0; ``stop`` at the first bad one."""
     from dataclasses import replace
 
     from widemax.data import Dataset, resolve
 
-    schema = replace(model.schema, target=None)
-    dataset = Dataset(resolve(data), schema, format=model.config.data.format, drop_bad=drop_bad)
+    bad: deque[tuple[int, str]] = deque()
+    dataset = Dataset(
+        resolve(data),
+        replace(model.schema, target=None),
+        format=reading,
+        drop_bad=not stop,
+        on_bad=lambda row, reason: bad.append((row, reason)),
+    )
     for batch in dataset.batches(ROWS_AT_ONCE):
-        yield from zip(batch.rows_B.tolist(), model.decode(model.topk(batch.columns, k)), strict=True)
-    if dataset.num_bad_rows:
-        typer.echo(f"dropped {dataset.num_bad_rows} bad rows", err=True)
+        answers = model.decode(model.topk(batch.columns, k))
+        for row, answer in zip(batch.rows_B.tolist(), answers, strict=True):
+            while bad and bad[0][0] < row:
+                yield bad.popleft()
+            yield row, answer
+    yield from bad
 
 
-def stdin_predictions(model: "Model", k: int) -> Predicted:
-    """Each row of stdin with its predictions, answered as it arrives."""
-    from widemax.data import columns_of
+def stdin_answers(model: "Model", k: int, encoding: str | None) -> Answers:
+    """Each row of stdin, answered as it arrives."""
+    from widemax.data import good_rows
 
     first = 0
-    for lines in stdin_lines():
+    for lines in stdin_lines(encoding):
         rows = dict(parse_rows(model, lines))
-        if not rows:
-            continue
-        places = [f"stdin:{number}" for number in rows]
-        columns = columns_of(model.schema, list(rows.values()), places=places)
-        yield from enumerate(model.decode(model.topk(columns, k)), start=first)
+        readable = {number: row for number, row in rows.items() if not isinstance(row, str)}
+        columns, reasons = good_rows(model.schema, list(readable.values()))
+        wrong = {number: reasons[at] for at, number in enumerate(readable) if at in reasons}
+        answers = iter(model.decode(model.topk(columns, k)) if len(reasons) < len(readable) else ())
+        for row, (number, parsed) in enumerate(rows.items(), first):
+            reason = parsed if isinstance(parsed, str) else wrong.get(number)
+            yield row, f"stdin:{number}: {reason}" if reason else next(answers)
         first += len(rows)
 
 
-def stdin_lines() -> Iterator[list[tuple[int, bytes]]]:
+def stdin_lines(encoding: str | None) -> Iterator[list[tuple[int, bytes]]]:
     """Numbered lines, as many as have arrived: who writes one and waits for the answer gets it."""
-    stdin = cast("BufferedReader", sys.stdin.buffer)
+    from widemax.data.formats.text import as_utf8, known_encoding
+
+    stdin = as_utf8(sys.stdin.buffer, known_encoding(encoding))
     number, rest = 1, b""
     while piece := stdin.read1(PIECE_BYTES):
         *lines, rest = (rest + piece).split(b"\n")
@@ -123,27 +166,24 @@ def stdin_lines() -> Iterator[list[tuple[int, bytes]]]:
         yield [(number, rest)]
 
 
-def parse_rows(model: "Model", lines: Iterable[tuple[int, bytes]]) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Line numbers with rows: JSON objects, or bare text where the model's one input is text."""
+def parse_rows(
+    model: "Model", lines: Iterable[tuple[int, bytes]]
+) -> Iterator[tuple[int, dict[str, Any] | str]]:
+    """Line numbers with rows, or what is wrong: JSON objects, or bare text where the one input is text."""
     from widemax.data.formats.jsonl import parse_object
     from widemax.data.formats.text import undecodable
 
     columns = model.schema.inputs
     takes_text = len(columns) == 1 and columns[0].kind == "text"
     for number, line in lines:
-        text = line.removeprefix(BYTE_ORDER_MARK if number == 1 else b"").rstrip(b"\r")
-        reason = None
+        text = line.rstrip(b"\r")
         if text.lstrip().startswith(b"{"):
             try:
                 yield number, parse_object(text)
             except ValueError as error:
-                reason = str(error)
+                yield number, str(error)
         elif takes_text:
-            reason = undecodable(text)
-            if not reason:
-                yield number, {columns[0].name: text.decode()}
+            yield number, undecodable(text) or {columns[0].name: text.decode()}
         elif text.strip():
             names = ", ".join(column.name for column in columns)
-            reason = f"give one JSON object a line with the columns {names}"
-        if reason:
-            raise BadRowError(f"stdin:{number}: {reason}.")
+            yield number, f"give one JSON object a line with the columns {names}"

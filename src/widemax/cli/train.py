@@ -7,7 +7,9 @@ import typer
 
 from widemax.cli.options import (
     DataOrConfig,
+    Delimiter,
     DropBad,
+    Encoding,
     Input,
     Json,
     Kind,
@@ -41,6 +43,8 @@ def command(
         int | None, typer.Option(help="The seed of all randomness; the same seed gives the same result.")
     ] = None,
     drop_bad: DropBad = False,
+    delimiter: Delimiter = None,
+    encoding: Encoding = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the run in --out.")] = False,
     json: Json = False,
 ) -> None:
@@ -53,6 +57,8 @@ def command(
         kind=kind,
         valid=valid,
         drop_bad=drop_bad,
+        delimiter=delimiter,
+        encoding=encoding,
         assignments=set_ or (),
         train=train,
         out=out,

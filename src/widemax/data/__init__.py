@@ -3,9 +3,9 @@
 from widemax.data.catalog import Data, at_hand, get, resolve
 from widemax.data.checks import check
 from widemax.data.dataset import Batch, Dataset
-from widemax.data.formats import ArrowStream, Frame, Source, formats
+from widemax.data.formats import ArrowStream, Frame, Reading, Source, formats
 from widemax.data.labels import LabelCounter, LabelVocabulary
-from widemax.data.records import columns_of, records_of
+from widemax.data.records import columns_of, good_rows, records_of
 from widemax.data.report import DataReport
 from widemax.data.schema import KINDS, Column, Schema, infer_schema
 from widemax.data.sets import sets
@@ -21,6 +21,7 @@ __all__ = [
     "Frame",
     "LabelCounter",
     "LabelVocabulary",
+    "Reading",
     "Schema",
     "Source",
     "at_hand",
@@ -28,6 +29,7 @@ __all__ = [
     "columns_of",
     "formats",
     "get",
+    "good_rows",
     "infer_schema",
     "records_of",
     "resolve",

@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 
 from widemax.data.convert import is_list, plain, ragged
 from widemax.data.dataset import Batch, Dataset
-from widemax.data.formats import Source
+from widemax.data.formats import Reading, Source
 from widemax.data.labels import LabelCounter, LabelVocabulary, distinct
 from widemax.data.report import ColumnReport, DataReport, ValidReport
 from widemax.data.schema import Schema
@@ -31,7 +31,7 @@ def check(
     *,
     schema: Schema,
     valid: Sequence[Source] = (),
-    format: str | None = None,  # noqa: A002 - the name of the config key
+    format: Reading | str | None = None,  # noqa: A002 - the name of the config key
 ) -> DataReport:
     """Reads the training and validation files once and reports on them; bad rows are counted, not raised.
 
@@ -39,7 +39,7 @@ def check(
         sources: the training files.
         schema: as :func:`~widemax.data.infer_schema` gives it, with a target.
         valid: the files for validation or test.
-        format: name of a format, to overrule the files' endings.
+        format: name of a format, to overrule the files' endings; or all that they do not say themselves.
 
     Raises:
         DataError: a file is damaged, or no row is good.
@@ -94,7 +94,10 @@ def check(
         num_bad_rows=train.num_bad_rows,
         bad_rows=tuple(train.bad_rows),
         valid=compared,
-        warnings=tuple(_warnings(columns, len(vocabulary), int((labels_N == 0).sum()), compared)),
+        warnings=tuple(
+            [f"{sentence}." for sentence in train.passed_over()]
+            + [*_warnings(columns, len(vocabulary), int((labels_N == 0).sum()), compared)]
+        ),
     )
 
 

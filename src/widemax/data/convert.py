@@ -24,28 +24,39 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from widemax.data.images import Shape, image_array
+from widemax.data.images import Shape, image_array, nested_shape, tensor_shape
 from widemax.errors import DataError
 
 SPARSE_ITEM = pa.struct([("index", pa.int64()), ("value", pa.float32())])
+_ONE_OR_SEVERAL = "one or several"  # what the items of lists are called beside which single values stood
 Reasons = dict[int, str]  # row → what is wrong with it
 Converted = tuple[Any, Reasons]
 
 
 def plain(values: Any) -> Any:
-    """The array without dictionary encoding, chunks, extension types or views."""
+    """The array without dictionaries, runs, chunks, extension types or views, on which Arrow has little."""
     if isinstance(values, pa.ChunkedArray):
         values = values.combine_chunks()
     if isinstance(values, pa.ExtensionArray):
         values = values.storage
-    if pa.types.is_dictionary(values.type):
-        values = values.dictionary_decode()
-    # Arrow computes little on views, which polars gives.
-    return values.cast(pa.large_string()) if pa.types.is_string_view(values.type) else values
+    kind = values.type
+    if pa.types.is_dictionary(kind):
+        return plain(values.dictionary).take(values.indices)
+    if pa.types.is_run_end_encoded(kind):
+        return plain(pc.run_end_decode(values))
+    if pa.types.is_string_view(kind):
+        return values.cast(pa.large_string())
+    if pa.types.is_list_view(kind) or pa.types.is_large_list_view(kind):
+        lengths_B = pc.fill_null(pc.list_value_length(values), 0).to_numpy().astype(np.int64)
+        offsets = pa.array(np.append(0, np.cumsum(lengths_B)))
+        return pa.LargeListArray.from_arrays(offsets, values.flatten(), mask=values.is_null())
+    return values
 
 
 def array_of(values: Sequence[Any]) -> Any:
-    """One Arrow array of Python values; values of types that do not mix become their JSON text.
+    """One Arrow array of Python values; beside lists, a single value is a list of one.
+
+    Other values of types that do not mix become their JSON text.
 
     Raises:
         DataError: a value that Arrow does not know.
@@ -59,6 +70,14 @@ def array_of(values: Sequence[Any]) -> Any:
     except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError, OverflowError):
         if any(isinstance(value, np.ndarray) for value in values):  # Arrow takes them of one axis only
             return array_of([value.tolist() if isinstance(value, np.ndarray) else value for value in values])
+        if any(isinstance(value, list) for value in values):
+            missing = [value is None for value in values]
+            rows = [value if isinstance(value, list) else [value][value is None :] for value in values]
+            flat = [item for row in rows for item in row]
+            if not any(isinstance(item, list | dict) for item in flat):
+                offsets, items = np.cumsum([0, *map(len, rows)]), array_of(flat)
+                kind = pa.large_list(pa.field(_ONE_OR_SEVERAL, items.type))
+                return pa.LargeListArray.from_arrays(offsets, items, type=kind, mask=pa.array(missing))
         return pa.array(list(map(_json_text, values)), pa.large_string())
 
 
@@ -152,6 +171,22 @@ def numbers(values: Any) -> Any:
     return values.cast(pa.float64(), safe=False)
 
 
+def with_points(values: Any, decimal: str | None) -> Any:
+    """Texts with a decimal point in place of ``decimal``."""
+    return pc.replace_substring(values, decimal, ".") if decimal and is_string(values.type) else values
+
+
+def _single(values: Any) -> Converted:
+    """The items of lists of one."""
+    lengths_B, items = ragged(values)
+    reasons = {
+        int(row): f"must be one value, got a list of {lengths_B[row]}"
+        for row in np.flatnonzero((lengths_B != 1) & ~_nulls(values))
+    }
+    first_B = np.where(lengths_B == 1, np.cumsum(lengths_B) - 1, -1)
+    return items.take(pa.array(first_B, mask=first_B < 0)), reasons
+
+
 def _text(values: Any, **_: Any) -> Converted:
     texts = values.cast(pa.large_string())
     return texts, {int(row): "has no value" for row in np.flatnonzero(_nulls(texts))}
@@ -223,7 +258,7 @@ def _vector(values: Any, *, width: int | None, **_: Any) -> Converted:
     return pa.FixedSizeListArray.from_arrays(pa.array(dense.reshape(-1)), width or 0), reasons
 
 
-def _image(values: Any, *, shape: Shape, **_: Any) -> Converted:
+def _image_of(values: Any, shape: Shape) -> Converted:
     num_pixels, kind = math.prod(shape), values.type
     is_bytes = is_list(kind) and pa.types.is_uint8(kind.value_type)
     if is_bytes and pa.types.is_fixed_size_list(kind) and kind.list_size == num_pixels:
@@ -254,6 +289,24 @@ def _image(values: Any, *, shape: Shape, **_: Any) -> Converted:
     kept_P = np.where(whole_P, floats_P, 0)[~wrong_B[rows_P]]
     pixels_BHWC[~wrong_B] = kept_P.astype(np.uint8).reshape(-1, *shape)
     return image_array(pixels_BHWC), reasons
+
+
+def _image(values: Any, *, shape: Shape, stated: Shape | None, **_: Any) -> Converted:
+    """Images; ``stated`` is the shape that their type states. Gray ones are in color where the shape is."""
+    if stated is None:
+        nested = nested_shape(values) if is_list(values.type) else None
+        stated = nested if nested and nested[:2] == shape[:2] else shape
+    if stated[:2] != shape[:2]:
+        sizes = [f"{width} × {height}" for height, width, _ in (stated, shape)]
+        reason = f"is of {sizes[0]} pixels, but must be of {sizes[1]}"
+        return image_array(np.zeros((len(values), *shape), np.uint8)), dict.fromkeys(
+            range(len(values)), reason
+        )
+    if stated[2] != 1 or shape[2] == 1:
+        return _image_of(values, shape)
+    images, reasons = _image_of(values, stated)
+    gray_BHW1 = images.storage.flatten().to_numpy().reshape(-1, *stated)
+    return image_array(np.repeat(gray_BHW1, shape[2], axis=3)), reasons
 
 
 def _pixels(text: str | None, layouts: Sequence[tuple[int, ...]]) -> list[float] | None:
@@ -337,6 +390,7 @@ def convert(
     width: int | None = None,
     item: str | None = None,
     shape: Shape | None = None,
+    decimal: str | None = None,
 ) -> Converted:
     """A raw column in the canonical type of its kind, and what is wrong with which row.
 
@@ -346,6 +400,7 @@ def convert(
         width: how many numbers a vector holds.
         item: "int64" or "string", the type of the ids.
         shape: height, width and channels of an image.
+        decimal: what stands for the decimal point in texts of numbers.
 
     Returns:
         The converted array [B], whose bad rows hold anything, and row → reason.
@@ -357,9 +412,15 @@ def convert(
         >>> convert(pa.array([1.0, None, math.inf]), kind="number")[1]
         {2: 'must be finite, got inf'}
     """
-    values = plain(values)
+    stated = tensor_shape(values.type)
+    values = with_points(plain(values), decimal)
+    reasons: Reasons = {}
+    mixed = is_list(values.type) and values.type.value_field.name == _ONE_OR_SEVERAL
+    if mixed and kind in ("text", "number", "category"):
+        values, reasons = _single(values)
     try:
-        return CONVERTERS[kind](values, width=width, item=item, shape=shape)
+        converted, wrong = CONVERTERS[kind](values, width=width, item=item, shape=shape, stated=stated)
+        return converted, wrong | reasons
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError, pa.ArrowTypeError, pa.ArrowKeyError) as error:
         raise DataError(
             f"values of type {values.type} cannot be of kind {kind!r}; "

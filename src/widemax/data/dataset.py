@@ -1,7 +1,7 @@
 """One or several files, or frames in memory, as a stream of batches in canonical Arrow types."""
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,13 +9,14 @@ import numpy as np
 import pyarrow as pa
 
 from widemax.data.convert import Reasons, convert
-from widemax.data.formats import Chunk, Format, Source, format_of
+from widemax.data.formats import Chunk, Format, Reading, Source, format_of
 from widemax.data.schema import Schema
 from widemax.data.target import convert_labels
 from widemax.errors import BadRowError, DataError, UsageError, did_you_mean
 from widemax.options import checked
 
 SHOWN_BAD_ROWS = 20
+BadRow = tuple[int, int, str]  # its number in the data set, its position in the file, and what is wrong
 
 
 @dataclass(frozen=True)
@@ -63,8 +64,10 @@ class Dataset:
     Args:
         sources: the files or frames, one after the other, as :func:`~widemax.data.resolve` gives them.
         schema: the columns to read.
-        format: name of a format, to overrule the files' endings.
+        format: name of a format, to overrule the files' endings; or all that they do not say themselves.
         drop_bad: count and drop bad rows instead of raising at the first.
+        on_bad: called with each bad row's number in the data set and what is wrong, in their order, before
+            the batches of the rows read with it.
 
     ``num_bad_rows`` and ``bad_rows`` ("file:line: reason", the first 20) tell of the latest complete pass.
 
@@ -83,13 +86,15 @@ class Dataset:
         sources: Sequence[Source],
         schema: Schema,
         *,
-        format: str | None = None,  # noqa: A002 - the name of the config key
+        format: Reading | str | None = None,  # noqa: A002 - the name of the config key
         drop_bad: bool = False,
+        on_bad: Callable[[int, str], object] | None = None,
     ) -> None:
         self.sources = list(sources)
         self.schema = schema
         self.format = format
         self.drop_bad = drop_bad
+        self.on_bad = on_bad
         self.num_bad_rows = 0
         self.bad_rows: list[str] = []
 
@@ -108,18 +113,22 @@ class Dataset:
         for source in self.sources:
             form = format_of(source, self.format)
             for chunk in form.chunks(source, self._names(source, form)):
-                batch, bad = self._convert(source, chunk, num_rows)
+                batch, bad = self._convert(source, form, chunk, num_rows)
                 num_rows += len(chunk.positions_B) + len(chunk.bad)
+                room = SHOWN_BAD_ROWS - len(shown)
+                told = bad if self.on_bad else bad[:room]
+                sentences = [f"{form.place(source, position)}: {reason}" for _, position, reason in told]
                 if bad and not self.drop_bad:
-                    position, reason = bad[0]
+                    named = "name the encoding (--encoding latin-1), " * sentences[0].endswith("not UTF-8")
                     raise BadRowError(
-                        f"{form.place(source, position)}: {reason}. "
-                        "Correct it, or drop such rows: --drop-bad, drop_bad=True in Python."
+                        f"{sentences[0]}. Correct it, {named}or drop such rows: "
+                        "--drop-bad, drop_bad=True in Python."
                     )
+                for (row, *_), sentence in zip(told, sentences, strict=True):
+                    if self.on_bad:
+                        self.on_bad(row, sentence)
+                shown += sentences[:room]
                 num_bad += len(bad)
-                shown += [
-                    f"{form.place(source, at)}: {why}" for at, why in bad[: SHOWN_BAD_ROWS - len(shown)]
-                ]
                 for start in range(0, len(batch), max_rows):
                     yield _rows(batch, slice(start, start + max_rows))
         self.num_bad_rows, self.bad_rows = num_bad, shown
@@ -143,6 +152,18 @@ class Dataset:
             raise DataError(f"{', '.join(map(str, self.sources))}: no usable rows.")
         return kept
 
+    def passed_over(self) -> list[str]:
+        """A sentence for each folder with images that are not read."""
+        sentences = []
+        for source in self.sources:
+            form = format_of(source, self.format)
+            if others := form.passed_over(source):
+                sentences.append(
+                    f"{len(others):,} images of {source} are passed over, such as {others[0]}: only "
+                    f"{', '.join(form.suffixes)} directly in the folder of a class are read"
+                )
+        return sentences
+
     def fingerprint(self) -> str:
         """A sha256 over the sizes and contents of the files, and the values of the frames, in their order.
 
@@ -163,8 +184,8 @@ class Dataset:
                 raise DataError(f"{source} has no column {name!r}; {did_you_mean(name, known)}")
         return names
 
-    def _convert(self, source: Source, chunk: Chunk, first: int) -> tuple[Batch, list[tuple[int, str]]]:
-        """The good rows of a chunk in canonical types, and the (position, reason) of the bad ones."""
+    def _convert(self, source: Source, form: Format, chunk: Chunk, first: int) -> tuple[Batch, list[BadRow]]:
+        """The good rows of a chunk in canonical types, and the bad ones."""
         num_before_B = np.searchsorted([at for at, _ in chunk.bad], chunk.positions_B)
         rows_B = first + np.arange(len(chunk.positions_B)) + num_before_B
         columns: dict[str, Any] = {}
@@ -173,9 +194,7 @@ class Dataset:
         for column in self.schema.inputs:
             raw = chunk.columns[column.name]
             try:
-                columns[column.name], wrong = convert(
-                    raw, kind=column.kind, width=column.width, item=column.item, shape=column.shape
-                )
+                columns[column.name], wrong = convert(raw, **column.form)
             except DataError as error:
                 raise DataError(f"column {column.name!r} of {source}: {error}") from error
             reasons = {row: f"column {column.name!r} {reason}" for row, reason in wrong.items()} | reasons
@@ -185,6 +204,7 @@ class Dataset:
                     chunk.columns[self.schema.target],
                     type_name=self.schema.target_type,
                     several=self.schema.several,
+                    unlabeled_is_empty=form.unlabeled_is_empty,
                 )
             except DataError as error:
                 raise DataError(f"target {self.schema.target!r} of {source}: {error}") from error
@@ -195,7 +215,11 @@ class Dataset:
         if reasons:
             good_B = np.delete(np.arange(len(batch)), list(reasons))
             batch = batch.take(good_B)
-        bad = [*chunk.bad, *((int(chunk.positions_B[row]), reason) for row, reason in reasons.items())]
+        bad = [
+            (first + number + int(np.searchsorted(chunk.positions_B, position)), position, reason)
+            for number, (position, reason) in enumerate(chunk.bad)
+        ]
+        bad += [(int(rows_B[row]), int(chunk.positions_B[row]), reason) for row, reason in reasons.items()]
         return batch, sorted(bad)
 
 

@@ -4,9 +4,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
-from widemax.data.convert import array_of, convert
-from widemax.data.schema import Schema
+from widemax.data.convert import Converted, Reasons, array_of, convert
+from widemax.data.schema import Column, Schema
 from widemax.errors import ArgumentError, DataError
 from widemax.options import checked
 
@@ -40,15 +41,12 @@ def records_of(schema: Schema, rows: Any) -> list[Mapping[str, Any]]:
 
 
 @checked
-def columns_of(
-    schema: Schema, rows: Sequence[Mapping[str, Any]], *, places: Sequence[str] | None = None
-) -> dict[str, Any]:
+def columns_of(schema: Schema, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """The input columns of some rows in the canonical Arrow type of their kinds.
 
     Args:
         schema: which columns are inputs; other keys of a row are ignored.
         rows: column name → value.
-        places: what messages call each row; "row 0", "row 1" and so on by default.
 
     Raises:
         DataError: a row lacks an input, or has a value its kind cannot hold.
@@ -59,23 +57,47 @@ def columns_of(
         >>> columns_of(schema, [{"text": "Green tea"}])["text"].to_pylist()
         ['Green tea']
     """
-    places = [f"row {number}" for number in range(len(rows))] if places is None else places
+    columns, reasons = good_rows(schema, rows)
+    for number, reason in sorted(reasons.items()):
+        raise DataError(f"row {number}: {reason}.")
+    return columns
+
+
+def good_rows(schema: Schema, rows: Sequence[Mapping[str, Any]]) -> tuple[dict[str, Any], Reasons]:
+    """The input columns of the rows that can be read, as :func:`columns_of` gives them, and row → reason.
+
+    Example:
+        >>> from widemax.data import Column
+        >>> columns, reasons = good_rows(Schema((Column("x", "number"),), target=None), [{"x": 1}, {"y": 2}])
+        >>> len(columns["x"]), reasons
+        (1, {1: "the row lacks the input 'x'; it has ['y']"})
+    """
+    reasons: Reasons = {}
+    for column in schema.inputs:
+        for number, row in enumerate(rows):
+            if column.name not in row:
+                reasons.setdefault(number, f"the row lacks the input {column.name!r}; it has {list(row)}")
+    whole = [number for number in range(len(rows)) if number not in reasons]
     columns = {}
     for column in schema.inputs:
-        for place, row in zip(places, rows, strict=True):
-            if column.name not in row:
-                raise DataError(f"{place} lacks the input {column.name!r}; it has {sorted(row)}.")
-        try:
-            values = array_of([row[column.name] for row in rows])
-            columns[column.name], reasons = convert(
-                values, kind=column.kind, width=column.width, item=column.item, shape=column.shape
-            )
-        except UnicodeEncodeError:
-            raise DataError(
-                f"column {column.name!r} holds half of a surrogate pair, which is no character."
-            ) from None
-        except DataError as error:
-            raise DataError(f"column {column.name!r}: {error}") from error
-        for number, reason in sorted(reasons.items()):
-            raise DataError(f"{places[number]}: column {column.name!r} {reason}.")
-    return columns
+        columns[column.name], wrong = _converted(column, [rows[number][column.name] for number in whole])
+        for at, reason in wrong.items():
+            reasons.setdefault(whole[at], f"column {column.name!r} {reason}")
+    good = pa.array([at for at, number in enumerate(whole) if number not in reasons], pa.int64())
+    return {name: values.take(good) for name, values in columns.items()}, reasons
+
+
+def _converted(column: Column, values: Sequence[Any]) -> Converted:
+    """The values of a column; one that no column can hold beside its neighbors takes none of them along."""
+    try:
+        return convert(array_of(values), **column.form)
+    except (DataError, UnicodeEncodeError) as error:
+        if len(values) > 1:
+            parts = [_converted(column, [value]) for value in values]
+            return pa.concat_arrays([part for part, _ in parts]), {
+                number: wrong[0] for number, (_, wrong) in enumerate(parts) if wrong
+            }
+        reason = f"cannot be read: {str(error).rstrip('.')}"
+        if isinstance(error, UnicodeEncodeError):
+            reason = "holds half of a surrogate pair, which is no character"
+        return convert(pa.nulls(1), **column.form)[0], {0: reason}

@@ -8,8 +8,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from widemax.data.convert import is_list, is_string, numbers, plain, ragged, split_cells
-from widemax.data.formats import Source, format_of
+from widemax.data.convert import is_list, is_string, numbers, plain, ragged, split_cells, with_points
+from widemax.data.formats import Reading, Source, format_of
 from widemax.data.images import Shape, nested_shape, tensor_shape
 from widemax.data.target import common_type
 from widemax.errors import DataError, UsageError, did_you_mean
@@ -21,6 +21,8 @@ _SAMPLE_ROWS = 10_000
 _WHOLE_NUMBER = "^-?[0-9]{1,18}$"
 _TEXT_WORDS = 2.0  # more words than this on average: text, not names
 _MOSTLY = 0.5  # more distinct values a row than this: text, not categories
+_DECIMAL_COMMA = r"^\s*[+-]?[0-9]*,[0-9]+([eE][+-]?[0-9]+)?\s*$"
+_THOUSANDS = r"^\s*[+-]?[1-9][0-9]{0,2}(,[0-9]{3})+\s*$"
 _NUMERIC = 0.9  # this share of the cells of a CSV column are numbers: the others are mistakes
 
 
@@ -34,6 +36,7 @@ class Column:
         width: how many numbers a vector holds.
         item: "int64" or "string", the type of the ids.
         shape: height, width and channels of an image.
+        decimal: "," where the numbers of a text file have a decimal comma.
     """
 
     name: str
@@ -41,6 +44,12 @@ class Column:
     width: int | None = None
     item: str | None = None
     shape: Shape | None = None
+    decimal: str | None = None
+
+    @property
+    def form(self) -> dict[str, Any]:
+        """What its values are converted to, as arguments of ``convert``."""
+        return {name: value for name, value in vars(self).items() if name != "name"}
 
 
 @dataclass(frozen=True)
@@ -79,7 +88,7 @@ def infer_schema(
     inputs: Sequence[str] = (),
     target: str | None = None,
     kinds: Mapping[str, str] | None = None,
-    format: str | None = None,  # noqa: A002 - the name of the config key
+    format: Reading | str | None = None,  # noqa: A002 - the name of the config key
 ) -> Schema:
     """The schema of some files: kinds from the first 10,000 rows, the type of the target from every row.
 
@@ -88,7 +97,7 @@ def infer_schema(
         inputs: names of the input columns; all but the target when empty.
         target: name of the target column; a usual name such as "label" is found when None.
         kinds: column → kind, to overrule what would be guessed.
-        format: name of a format, to overrule the files' endings.
+        format: name of a format, to overrule the files' endings; or all that they do not say themselves.
 
     Raises:
         UsageError: a name or kind that does not exist, or no target can be found.
@@ -136,13 +145,17 @@ def _usual_target(path: Source, known: Sequence[str]) -> str:
 
 
 def _sample(
-    path: Source, names: Sequence[str], format_name: str | None
+    path: Source, names: Sequence[str], reading: Reading | str | None
 ) -> tuple[dict[str, Any], dict[str, pa.DataType]]:
     """The first rows of each column, blocks of different types as text; and the type the file gives it."""
     parts: dict[str, list[Any]] = {name: [] for name in names}
     types: dict[str, pa.DataType] = {}
     num_rows = 0
-    for chunk in format_of(path, format_name).chunks(path, names):
+    form = format_of(path, reading)
+    first = ""
+    for chunk in form.chunks(path, names):
+        if chunk.bad and not first:
+            first = f"; {form.place(path, chunk.bad[0][0])}: {chunk.bad[0][1]}"
         for name in names:
             parts[name].append(plain(chunk.columns[name]))
             types.setdefault(name, chunk.columns[name].type)
@@ -151,7 +164,7 @@ def _sample(
             break
     if not num_rows:
         raise DataError(
-            f"{path} has no readable rows; at least one is needed to learn what the columns hold."
+            f"{path} has no readable rows{first}. At least one is needed to learn what the columns hold."
         )
     return {name: _join(arrays)[:_SAMPLE_ROWS] for name, arrays in parts.items()}, types
 
@@ -170,6 +183,8 @@ def _join(arrays: list[Any]) -> Any:
 
 def _column(name: str, values: Any, raw: pa.DataType, kind: str | None, untyped: bool) -> Column:
     shape = tensor_shape(raw)
+    decimal = "," if untyped and kind in (None, "number") and _has_decimal_commas(values) else None
+    values = with_points(values, decimal)
     kind = kind or ("image" if shape else guess_kind(name, values, untyped=untyped))
     if kind == "image":
         shape = shape or (nested_shape(values) if is_list(values.type) else None)
@@ -191,7 +206,16 @@ def _column(name: str, values: Any, raw: pa.DataType, kind: str | None, untyped:
         items = ragged(values)[1]
         spelled = cells and pc.all(pc.match_substring_regex(items, _WHOLE_NUMBER)).as_py()
         return Column(name, kind, item="int64" if spelled or pa.types.is_integer(items.type) else "string")
-    return Column(name, kind)
+    return Column(name, kind, decimal=decimal)
+
+
+def _has_decimal_commas(texts: Any) -> bool:
+    """Whether commas stand in numbers, as in ``3,5``; those of ``1,234`` alone may part thousands."""
+    commas = texts.filter(pc.match_substring(texts, ","))
+    if not len(commas):
+        return False
+    decimal = pc.sum(pc.match_substring_regex(commas, _DECIMAL_COMMA)).as_py() / len(commas)
+    return bool(decimal >= _NUMERIC and not pc.all(pc.match_substring_regex(commas, _THOUSANDS)).as_py())
 
 
 def guess_kind(name: str, values: Any, *, untyped: bool) -> str:
@@ -230,10 +254,10 @@ def _guess_string_kind(texts: Any, untyped: bool) -> str:
 
 
 def _labels(
-    sources: Iterable[Source], target: str, split: bool, format_name: str | None
+    sources: Iterable[Source], target: str, split: bool, reading: Reading | str | None
 ) -> Iterator[tuple[Any, bool]]:
     for source in sources:
-        form = format_of(source, format_name)
+        form = format_of(source, reading)
         if target not in form.columns(source):
             raise DataError(
                 f"{source} has no column {target!r}; {did_you_mean(target, form.columns(source))}"

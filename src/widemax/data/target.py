@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 from widemax.data.convert import Reasons, is_list, is_string, lists, plain, ragged, split_cells
 from widemax.errors import DataError
 
+_INT64_DIGITS = 18  # so many fit whatever they are
 # What a CSV cell must look like so that the typed label prints exactly like the cell: "007" stays a string.
 _SPELLINGS = {
     "bool": "^(true|false|True|False)$",
@@ -60,6 +61,8 @@ def _natural_type(kind: pa.DataType) -> str:
         return "large_string"
     if pa.types.is_integer(kind):
         return "uint64" if pa.types.is_uint64(kind) else "int64"
+    if pa.types.is_decimal(kind):
+        return "int64" if kind.scale <= 0 and kind.precision <= _INT64_DIGITS else "large_string"
     if pa.types.is_floating(kind):
         return "double"
     if pa.types.is_date(kind):
@@ -82,7 +85,9 @@ def _spelled_type(texts: Any) -> str:
     return "large_string"
 
 
-def convert_labels(values: Any, *, type_name: str, several: bool) -> tuple[Any, Reasons]:
+def convert_labels(
+    values: Any, *, type_name: str, several: bool, unlabeled_is_empty: bool = False
+) -> tuple[Any, Reasons]:
     """Raw labels in the type learned in training, and what is wrong with which row.
 
     A label that cannot be of this type ("new" among integers) becomes null: it was never seen in training.
@@ -91,6 +96,7 @@ def convert_labels(values: Any, *, type_name: str, several: bool) -> tuple[Any, 
         values: raw labels [B], or lists of labels.
         type_name: the name of an Arrow type, as :func:`common_type` gives it.
         several: whether the result has a list a row.
+        unlabeled_is_empty: a missing label is an empty list where ``several``.
 
     Returns:
         The labels [B] (or list<label>) and row → reason.
@@ -103,10 +109,16 @@ def convert_labels(values: Any, *, type_name: str, several: bool) -> tuple[Any, 
         values = split_cells(values)
     if is_list(values.type) and not several:
         raise DataError("the target holds lists, but one label a row is expected, as in training.")
-    reasons = {int(row): "the label is missing" for row in np.flatnonzero(_missing(values))}
+    missing_B = _missing(values)
+    reasons = {int(row): "the label is missing" for row in np.flatnonzero(missing_B)}
     if not several:
         return _cast(values, pa.type_for_alias(type_name)), reasons
-    lengths_B, flat = ragged(values) if is_list(values.type) else (np.ones(len(values), np.int64), values)
+    if unlabeled_is_empty:
+        reasons = {}
+    if is_list(values.type):
+        lengths_B, flat = ragged(values)
+    else:
+        lengths_B, flat = (~missing_B).astype(np.int64), values.filter(pa.array(~missing_B))
     rows_P = np.repeat(np.arange(len(values)), lengths_B)
     reasons |= {int(row): "a label of the list is missing" for row in rows_P[_missing(flat)]}
     return lists(lengths_B, _cast(flat, pa.type_for_alias(type_name)), large=False), reasons

@@ -1,17 +1,9 @@
 """Softmax and its logarithms, which never overflow and treat fully masked rows as empty."""
 
-import numpy as np
 import torch
 
-from widemax.numerics.arrays import Array, Temperature
-from widemax.numerics.rows import (
-    array_rows,
-    finished_array,
-    finished_tensor,
-    shifted_array,
-    shifted_tensor,
-    tensor_rows,
-)
+from widemax.numerics.arrays import Array, Temperature, given_as
+from widemax.numerics.rows import finished, rows_of, shifted
 from widemax.options import checked
 
 
@@ -41,23 +33,15 @@ def softmax(x: Array, *, axis: int = -1, temperature: Temperature = 1.0, where: 
         UsageError: ``temperature`` is not finite or not above 0.
 
     Example:
+        >>> import numpy as np
         >>> softmax(np.array([1, 2, 3])).round(4)
         array([0.09  , 0.2447, 0.6652])
         >>> softmax(np.array([1.0, 1.0, np.nan]), where=np.array([True, True, False]))
         array([0.5, 0.5, 0. ])
     """
-    if isinstance(x, torch.Tensor):
-        rows = tensor_rows(x, axis, where)
-        if temperature == 1:
-            probs = torch.softmax(rows.scores, axis)
-        else:
-            probs = torch.softmax(shifted_tensor(rows, temperature), axis)
-        return finished_tensor(probs, rows, 0.0)
-    array = array_rows(x, axis, where)
-    exps = shifted_array(array, temperature)
-    np.exp(exps, out=exps)
-    exps /= exps.sum(axis=axis, keepdims=True)
-    return finished_array(exps, array, 0.0)
+    rows = rows_of(x, axis, where)
+    scores = rows.scores if temperature == 1 else shifted(rows, temperature)
+    return finished(torch.softmax(scores, axis), rows, x, 0.0)
 
 
 @checked
@@ -85,21 +69,13 @@ def log_softmax(
         ArgumentError, ShapeError, UsageError: as :func:`softmax`.
 
     Example:
+        >>> import numpy as np
         >>> log_softmax(np.array([0.0, 0.0])).round(4)
         array([-0.6931, -0.6931])
     """
-    if isinstance(x, torch.Tensor):
-        rows = tensor_rows(x, axis, where)
-        if temperature == 1:
-            log_probs = torch.log_softmax(rows.scores, axis)
-        else:
-            log_probs = torch.log_softmax(shifted_tensor(rows, temperature), axis)
-        return finished_tensor(log_probs, rows, -torch.inf)
-    array = array_rows(x, axis, where)
-    shifted = shifted_array(array, temperature)
-    with np.errstate(divide="ignore"):  # log(0) arises where the axis has no entries
-        shifted -= np.log(np.exp(shifted).sum(axis=axis, keepdims=True))
-    return finished_array(shifted, array, -np.inf)
+    rows = rows_of(x, axis, where)
+    scores = rows.scores if temperature == 1 else shifted(rows, temperature)
+    return finished(torch.log_softmax(scores, axis), rows, x, -torch.inf)
 
 
 @checked
@@ -126,16 +102,10 @@ def logsumexp(
         ArgumentError, ShapeError, UsageError: as :func:`softmax`.
 
     Example:
+        >>> import numpy as np
         >>> float(logsumexp(np.array([1000.0, 1000.0])).round(4))
         1000.6931
     """
-    if isinstance(x, torch.Tensor):
-        rows = tensor_rows(x, axis, where)
-        sums = shifted_tensor(rows, temperature).exp().sum(axis, keepdim=True)
-        return (sums.log() + rows.largest / temperature).squeeze(axis).to(rows.dtype)
-    array = array_rows(x, axis, where)
-    exps = shifted_array(array, temperature)
-    np.exp(exps, out=exps)
-    with np.errstate(over="ignore", divide="ignore"):  # log(0) is right where the axis has no entries
-        total = np.log(exps.sum(axis=axis, keepdims=True)) + array.largest / temperature
-    return np.asarray(total.squeeze(axis)).astype(array.dtype, copy=False)
+    rows = rows_of(x, axis, where)
+    sums = shifted(rows, temperature).exp().sum(axis, keepdim=True)
+    return given_as((sums.log() + rows.largest / temperature).squeeze(axis), x)

@@ -61,6 +61,7 @@ class RowOptimizer(torch.optim.Optimizer, ABC):
 
     # As torch has it, without the wrapper that loads its compiler, which no step here needs.
     zero_grad = unwrap(torch.optim.Optimizer.zero_grad)
+    state_dict = unwrap(torch.optim.Optimizer.state_dict)
 
     has_weight_decay: ClassVar[bool] = False
     has_rowwise: ClassVar[bool] = False
@@ -86,7 +87,8 @@ class RowOptimizer(torch.optim.Optimizer, ABC):
     def new_state(self, parameter: Tensor, group: Group) -> State:
         """The state before the first step: tensors of one entry a row, and numbers.
 
-        ``parameter`` shows shape, dtype and device only; its values mean nothing.
+        ``parameter`` shows shape, dtype and device only; its values mean nothing, and on the meta device
+        torch loads sympy for a ``zeros_like`` of it, not for ``new_zeros``.
         """
 
     @abstractmethod
@@ -241,7 +243,8 @@ class RowOptimizer(torch.optim.Optimizer, ABC):
         Raises:
             ShapeError: when a saved tensor has another number of rows than its parameter.
         """
-        super().load_state_dict({"state": {}, "param_groups": state_dict["param_groups"]})
+        load = unwrap(torch.optim.Optimizer.load_state_dict)
+        load(self, {"state": {}, "param_groups": state_dict["param_groups"]})
         saved_ids = chain.from_iterable(group["params"] for group in state_dict["param_groups"])
         parameters = chain.from_iterable(group["params"] for group in self.param_groups)
         for saved_id, parameter in zip(saved_ids, parameters, strict=True):

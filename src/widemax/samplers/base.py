@@ -10,7 +10,7 @@ from pydantic import Field
 from torch import Tensor
 
 from widemax.classes import MOVED, Classes
-from widemax.errors import ConfigError, UsageError
+from widemax.errors import ConfigError, OptionError, UsageError
 from widemax.options import checked
 from widemax.registry import Described, Registry, Spec
 
@@ -45,11 +45,8 @@ class Candidates:
         """The same draw on another device."""
         if device == self.class_ids.device:
             return self
-        return Candidates(
-            self.class_ids.to(device),
-            self.log_expected_count.to(device),
-            self.label_log_expected_count.to(device),
-        )
+        parts = self.class_ids, self.log_expected_count, self.label_log_expected_count
+        return Candidates(*(part.to(device) for part in parts))
 
 
 class Proposal(NamedTuple):
@@ -159,8 +156,8 @@ def needed_counts(num_classes: int | Classes, name: str) -> Tensor:
     if counts_C is None:
         raise ConfigError(
             f"the sampler {name!r} needs class counts; pass Classes(num_classes, counts) in place of "
-            "num_classes, or use the sampler 'uniform' (or 'log_uniform' when class ids are sorted by "
-            "frequency)."
+            "num_classes (class_counts where classes are added or removed), or use the sampler 'uniform' (or "
+            "'log_uniform' when class ids are sorted by frequency)."
         )
     return counts_C
 
@@ -184,7 +181,9 @@ def build_sampler(spec: SamplerSpec, num_classes: int | Classes) -> Sampler:
         >>> build_sampler({"kind": "uniform", "duplicates": "keep"}, 10).duplicates
         'keep'
     """
-    sampler: Sampler = samplers.build(spec, num_classes)
+    sampler = samplers.build(spec, num_classes)
+    if not isinstance(sampler, Sampler):
+        raise OptionError(f"a sampler must be a Sampler, its class, its name or a table; got {spec!r}.")
     wanted = Classes.of(num_classes).num
     if sampler.num_classes != wanted:
         raise ConfigError(f"the sampler must draw from the {wanted} classes; it has {sampler.num_classes}.")

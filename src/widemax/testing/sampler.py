@@ -38,9 +38,6 @@ def check_sampler(
         seed: of labels and draws.
         num_draws: how often to draw; the smallest error found shrinks with its root.
 
-    Returns:
-        The laws asked.
-
     Raises:
         ConformanceError: a law is broken.
         UsageError: no ``label_probs`` for a sampler that takes its candidates from labels.
@@ -54,7 +51,9 @@ def check_sampler(
     """
     if sampler.uses_labels and label_probs is None:
         raise UsageError("label_probs must be given for a sampler that takes its candidates from labels.")
-    trial = Trial(sampler, num_sampled, label_probs, query, seed, num_draws)
+    cumulative_C = None if label_probs is None else label_probs.double().cumsum(0)
+    generator = torch.Generator().manual_seed(seed)
+    trial = Trial(sampler, num_sampled, num_draws, cumulative_C, query, generator)
     before = trial.state()
     laws = {
         "form": _form,

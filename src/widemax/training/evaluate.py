@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from widemax.artifact import Model
-from widemax.data import Data, Dataset, resolve
+from widemax.data import Data, Dataset, Reading, resolve
 from widemax.encoders import to_tensors
 from widemax.errors import DataError
 from widemax.evaluation import OneLabelRows, SeveralLabelRows, evaluate_rows, fit_temperature
@@ -90,7 +90,14 @@ def dataset_rows(model: Model, dataset: Dataset) -> Iterator[EncodedRows]:
 
 
 @partial(checked, of="evaluate", moved={"sources": "give them as data."})
-def evaluate(model: Model, data: Data | Iterable[Data], *, drop_bad: bool = False) -> dict[str, Any]:
+def evaluate(
+    model: Model,
+    data: Data | Iterable[Data],
+    *,
+    drop_bad: bool = False,
+    delimiter: str | None = None,
+    encoding: str | None = None,
+) -> dict[str, Any]:
     """All metrics of a model on data, exact over every row and class.
 
     Args:
@@ -98,6 +105,7 @@ def evaluate(model: Model, data: Data | Iterable[Data], *, drop_bad: bool = Fals
         data: a path, a glob, the name of a data set such as "clinc150:test", a frame of pandas (2.2 or later)
             or polars, a pyarrow table, or a list of them.
         drop_bad: count and drop bad rows instead of raising at the first.
+        delimiter, encoding: of the files, where they differ from those in training.
 
     Returns:
         the fields of ``widemax evaluate --json``; nll is in nats, seconds is wall time.
@@ -109,7 +117,8 @@ def evaluate(model: Model, data: Data | Iterable[Data], *, drop_bad: bool = Fals
     started = time.perf_counter()
     if not (sources := resolve(data)):
         raise DataError("data must name something to evaluate; got an empty list.")
-    dataset = Dataset(sources, model.schema, format=model.config.data.format, drop_bad=drop_bad)
+    reading = Reading.of(model.config.data, delimiter=delimiter, encoding=encoding)
+    dataset = Dataset(sources, model.schema, format=reading, drop_bad=drop_bad)
     num_rows = 0
 
     def counted() -> Iterator[EncodedRows]:
@@ -157,6 +166,6 @@ def calibrate_temperature(model: Model, feed: Feed) -> float:
         head.calibration_temperature.fill_(temperature)
         return -float(head.log_probs(hidden_BD, labels_B[:, None]).mean())
 
-    temperature = fit_temperature(nll) if len(labels_B) else 1.0
+    temperature = fit_temperature(nll, num_rows=len(labels_B)) if len(labels_B) else 1.0
     head.calibration_temperature.fill_(temperature)
     return temperature

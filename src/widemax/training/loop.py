@@ -28,7 +28,6 @@ from widemax.training.checkpoint import (
     keep_checkpoints,
     latest_checkpoint,
     load_weights,
-    read_progress,
     save_checkpoint,
 )
 from widemax.training.clock import Clock
@@ -138,13 +137,19 @@ def resume(
     run = Path(run).expanduser()
     if not (run / "config.toml").is_file():
         raise UsageError(f"{run} is not a run folder: it has no config.toml. Start one with `widemax train`.")
-    checkpoint = latest_checkpoint(run)
-    if checkpoint and (run / MANIFEST).is_file() and (manifest := read_manifest(run))["complete"]:
-        progress = read_progress(checkpoint)
+    manifest = read_manifest(run) if (run / MANIFEST).is_file() else {}
+    if "steps" in manifest and manifest["complete"]:
+        keep_checkpoints(run, set())
         return Outcome(
-            run, Model.load(run), manifest["metrics"], progress.step, progress.seconds, interrupted=False
+            run,
+            Model.load(run),
+            manifest["metrics"],
+            manifest["steps"],
+            manifest["seconds"],
+            interrupted=False,
         )
-    if not checkpoint and (run / MANIFEST).is_file():
+    checkpoint = latest_checkpoint(run)
+    if manifest and not checkpoint:
         raise UsageError(f"{run} is a saved model without checkpoints; load it with Model.load.")
     sources = sources_of(Config.load(run / "config.toml"), data, valid)
     return _train(*sources, run, checkpoint, reporter or PlainReporter(quiet=True))
@@ -403,9 +408,9 @@ def _finish(session: Session, reporter: Reporter, interrupted: bool) -> Outcome:
     files = [*(run / "weights").iterdir()]
     files += [run / name for name in ("config.toml", "labels.parquet", "metrics.jsonl", "report.html")]
     with saving(str(run)):
-        write_manifest(
-            run, (path for path in files if path.is_file()), facts(model, values, complete=not interrupted)
-        )
+        said = facts(model, values, complete=not interrupted)
+        said |= {"steps": progress.step, "seconds": progress.seconds}
+        write_manifest(run, (path for path in files if path.is_file()), said)
     if not interrupted:
-        keep_checkpoints(run, {progress.step})
+        keep_checkpoints(run, set())
     return Outcome(run, model, values, progress.step, progress.seconds, interrupted)

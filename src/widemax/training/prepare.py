@@ -11,7 +11,7 @@ from torch.optim import Optimizer
 
 from widemax.artifact import Model, build_encoder, build_head
 from widemax.config import Config
-from widemax.data import Data, Dataset, Source, formats, infer_schema, resolve
+from widemax.data import Data, Dataset, Reading, Source, formats, infer_schema, resolve
 from widemax.errors import ConfigError, DataError
 from widemax.optim import RowOptimizer, optimizers
 from widemax.planner import ELEMENTWISE_NUMEL
@@ -113,12 +113,12 @@ def prepare(
         DataError: the data cannot be used, or are not those the checkpoint was trained on.
         ConfigError: the config does not fit the data.
     """
-    data = config.data
+    data, reading = config.data, Reading.of(config.data)
     reporter.say(f"reading {', '.join(source.name for source in train_sources)}")
     schema = infer_schema(
-        train_sources, inputs=data.input, target=data.target, kinds=data.kinds, format=data.format
+        train_sources, inputs=data.input, target=data.target, kinds=data.kinds, format=reading
     )
-    dataset = Dataset(train_sources, schema, format=data.format, drop_bad=data.drop_bad)
+    dataset = Dataset(train_sources, schema, format=reading, drop_bad=data.drop_bad)
     config = complete_encoder(complete_data(config, schema, run), schema)
     progress = (
         Progress(data_fingerprint=dataset.fingerprint(), num_threads=torch.get_num_threads())
@@ -131,6 +131,8 @@ def prepare(
     feed, vocabulary = read_training(
         dataset, encoder, scratch, seed=config.train.seed, fitted=checkpoint is not None
     )
+    for sentence in dataset.passed_over():
+        reporter.say(sentence)
     if dataset.num_bad_rows:
         reporter.say(f"dropped {dataset.num_bad_rows} bad rows; `widemax check` lists them")
     task = decide_task(config, schema, labels_in_histories=feed.labels_in_histories(len(vocabulary)))
@@ -190,7 +192,7 @@ def split(model: Model, feed: Feed, sources: Sequence[Source], scratch: Path) ->
     """Training rows, and the validation rows given or held out."""
     data, seed = model.config.data, model.config.train.seed
     if sources:
-        dataset = Dataset(sources, model.schema, format=data.format, drop_bad=data.drop_bad)
+        dataset = Dataset(sources, model.schema, format=Reading.of(data), drop_bad=data.drop_bad)
         return feed, read_encoded(dataset, model.encoder, model.vocabulary, scratch / "valid")
     if data.valid_fraction == 0.0:
         return feed, None

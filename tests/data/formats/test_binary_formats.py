@@ -1,5 +1,7 @@
 """Parquet, Arrow and NumPy files give back the rows that were written, with their row numbers."""
 
+from decimal import Decimal
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.feather
@@ -7,6 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 import scipy.sparse
 
+from widemax.data import Dataset, infer_schema
 from widemax.data.formats import base, format_of, numpy_arrays, parquet
 from widemax.errors import DataError
 
@@ -122,3 +125,88 @@ def test_npy_matrix_and_structured_array(tmp_path, monkeypatch):
     np.save(path, np.array([(1, "a", (1.5, 2.5))], [("n", "i4"), ("s", "U3"), ("v", "f4", (2,))]))
     assert format_of(path).columns(path) == ["n", "s", "v"]
     assert read(path, ["n", "s", "v"])[0] == {"n": [1], "s": ["a"], "v": [[1.5, 2.5]]}
+
+
+WORDS = ["red", "blue", "red", "green"]
+MONEY = [Decimal("1.50"), Decimal("-2")] * 2
+LISTS = [[1, 2], [3], [], [4]]
+LAYOUTS = {
+    "string_view": (pa.array(WORDS, pa.string_view()), WORDS),
+    "dictionary": (pa.array(WORDS).dictionary_encode(), WORDS),
+    "dictionary of views": (
+        pa.DictionaryArray.from_arrays(
+            pa.array([0, 1, 0, 2]), pa.array(["red", "blue", "green"], pa.string_view())
+        ),
+        WORDS,
+    ),
+    "runs": (
+        pa.RunEndEncodedArray.from_arrays(pa.array([2, 4], pa.int32()), ["red", "blue"]),
+        ["red"] * 2 + ["blue"] * 2,
+    ),
+    "large_list": (pa.array(LISTS, pa.large_list(pa.int32())), LISTS),
+    "list_view": (pa.array(LISTS, pa.list_view(pa.int64())), LISTS),
+    "large_list_view": (pa.array(LISTS, pa.large_list_view(pa.int64())), LISTS),
+    "list of views": (pa.array([["a"], ["b"]] * 2, pa.list_(pa.string_view())), [["a"], ["b"]] * 2),
+    "list of dictionaries": (
+        pa.array([["a"], ["b"]] * 2, pa.list_(pa.dictionary(pa.int8(), pa.string()))),
+        [["a"], ["b"]] * 2,
+    ),
+    "decimal128": (
+        pa.array(MONEY, pa.decimal128(38, 2)),
+        ["1.50", "-2.00"] * 2,
+    ),
+    "decimal256": (
+        pa.array(MONEY, pa.decimal256(60, 2)),
+        ["1.50", "-2.00"] * 2,
+    ),
+    "whole decimals": (pa.array([Decimal(7), Decimal(-2)] * 2, pa.decimal128(18, 0)), [7, -2] * 2),
+    "wide whole decimals": (pa.array([Decimal(7), Decimal(-2)] * 2, pa.decimal128(38, 0)), ["7", "-2"] * 2),
+}
+
+
+@pytest.mark.parametrize("ending", ["arrow", "parquet"])
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_every_layout_is_an_input_and_a_label(tmp_path, layout, ending):
+    values, labels = LAYOUTS[layout]
+    path = tmp_path / f"a.{ending}"
+    table = pa.table({"x": values, "label": values})
+    if ending == "arrow":
+        with pa.ipc.new_file(path, table.schema) as file:
+            file.write_table(table)
+    elif layout in ("runs", "dictionary of views"):
+        pytest.skip("Parquet has no such layout")
+    else:
+        pq.write_table(table, path)
+    (batch,) = Dataset([path], infer_schema([path])).batches()
+    assert batch.labels.to_pylist() == labels
+    inputs = [float(label) for label in labels] if "decimal" in layout else labels
+    assert batch.columns["x"].to_pylist() in (
+        inputs,
+        [list(map(str, row)) for row in inputs if isinstance(row, list)],
+    )
+
+
+@pytest.mark.parametrize("ending", ["arrow", "parquet"])
+def test_columns_of_one_name_are_refused(tmp_path, ending):
+    path = tmp_path / f"a.{ending}"
+    table = pa.Table.from_arrays([pa.array([1]), pa.array([2]), pa.array(["a"])], names=["x", "x", "label"])
+    if ending == "arrow":
+        with pa.ipc.new_file(path, table.schema) as file:
+            file.write_table(table)
+    else:
+        pq.write_table(table, path)
+    with pytest.raises(DataError, match=r"names \['x'\] more than once; give each column its own name"):
+        infer_schema([path])
+
+
+def test_offsets_that_lead_out_of_a_damaged_arrow_file(tmp_path):
+    path = tmp_path / "a.arrow"
+    table = pa.table({"x": ["red", "blue", "green"], "label": ["a", "b", "a"]})
+    with pa.ipc.new_file(path, table.schema) as file:
+        file.write_table(table)
+    content = path.read_bytes()
+    offsets = np.array([0, 3, 7, 12], np.int32).tobytes()
+    assert content.count(offsets) == 1
+    path.write_bytes(content.replace(offsets, np.array([0, 3, 1 << 30, 12], np.int32).tobytes()))
+    with pytest.raises(DataError, match=r"a\.arrow cannot be read as Arrow IPC"):
+        infer_schema([path])

@@ -10,13 +10,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from widemax.data.formats.csv import Csv, record_ends
-from widemax.errors import DataError
+from widemax.errors import DataError, UsageError
 
 
-def read(path: Path, columns: list[str], *, block_bytes: int = 1 << 22):
+def read(path: Path, columns: list[str], *, block_bytes: int = 1 << 22, **options: str):
     """All rows as tuples, their lines, and the bad rows."""
     rows, lines, bad = [], [], []
-    for chunk in Csv(block_bytes=block_bytes).chunks(path, columns):
+    for chunk in Csv(block_bytes=block_bytes, **options).chunks(path, columns):
         rows += list(zip(*(chunk.columns[name].to_pylist() for name in columns), strict=True))
         lines += chunk.positions_B.tolist()
         bad += chunk.bad
@@ -158,10 +158,9 @@ def test_header_only_has_no_rows(tmp_path):
     [
         (b"", "is empty, but its first line must name the columns"),
         (b"\n1,2\n", "the first line is blank"),
-        (b"a,b,a\n", r"names \['a'\] more than once"),
+        (b"a,b,a\n", r"a\.csv:1: the header names \['a'\] more than once"),
         (b"a,\xff\n", "byte 0xff after 2 bytes is not UTF-8"),
         (b'"a,b\n1,2\n', "a quote in the header is never closed"),
-        ("a,b\n".encode("utf-16"), "is UTF-16, but text files must be UTF-8"),
     ],
 )
 def test_a_header_that_names_no_columns(tmp_path, content, message):
@@ -171,3 +170,90 @@ def test_a_header_that_names_no_columns(tmp_path, content, message):
 
 def test_a_column_without_a_name_gets_its_number(tmp_path):
     assert Csv().columns(write(tmp_path, b",b\n0,x\n")) == ["column1", "b"]
+
+
+@pytest.mark.parametrize("block_bytes", [1, 2, 7, 1000])
+@pytest.mark.parametrize("end", [b"", b"\r", b"\n", b"\r\n"])
+def test_lone_returns_alone_end_lines(tmp_path, block_bytes, end):
+    path = write(tmp_path, b'a,b\r1,2\r\r"x\ry",4\r5\r6,7' + end)
+    rows, lines, bad = read(path, ["a", "b"], block_bytes=block_bytes)
+    assert rows == [("1", "2"), ("x\ry", "4"), ("6", "7")]
+    assert lines == [2, 4, 7]
+    assert [line for line, _ in bad] == [6]
+
+
+@pytest.mark.parametrize("name", ["a.csv", "a.tsv", "A.TSV", "A.CSV.GZ"])
+@pytest.mark.parametrize("delimiter", [",", ";", "\t", "|"])
+def test_the_first_rows_tell_the_delimiter(tmp_path, name, delimiter):
+    cells = [["text", "label"], ["red, one; two", "a"], ["blue", "b|c"], ["x\ty", "1,5"]]
+    text = io.StringIO()
+    csv.writer(text, delimiter=delimiter).writerows(cells)
+    path = write(tmp_path, text.getvalue().encode(), name)
+    assert Csv().columns(path) == cells[0]
+    assert read(path, cells[0])[0] == [tuple(row) for row in cells[1:]]
+
+
+@pytest.mark.parametrize(
+    ("content", "names"),
+    [
+        (b"text;x,label\nred; 1,a\nblue; 2,b\n", ["text;x", "label"]),  # either would do: the ending decides
+        (b"last,first;label\nred;a\nblue;b\n", ["last,first", "label"]),
+        (b"text|note,label\nred, one,a\nblue, two,b\n", ["text|note", "label"]),
+        (b"text\nred; one\nblue; two\n", ["text"]),
+        (b"text;label\n", ["text", "label"]),
+        (b"text;label\n" + b"x" * 100_000 + b";1\n", ["text", "label"]),
+        (b";".join(b"column%d" % number for number in range(20_000)) + b"\n", None),
+    ],
+)
+def test_a_header_with_two_delimiters_is_cut_as_its_rows_are(tmp_path, content, names):
+    found = Csv().columns(write(tmp_path, content))
+    assert found == names if names else len(found) == 20_000
+
+
+def test_a_delimiter_that_is_given_is_taken(tmp_path):
+    path = write(tmp_path, b'a,b^c]d\n1,2^3]4\n"5^"^"6"\n')
+    assert read(path, ["a,b", "c]d"], delimiter="^")[0] == [("1,2", "3]4"), ("5^", "6")]
+    assert Csv(delimiter="]").columns(path) == ["a,b^c", "d"]
+    tabs = write(tmp_path, b"a\tb,c\n1\t2,3\n")
+    assert Csv(delimiter="tab").columns(tabs) == Csv(delimiter=r"\t").columns(tabs) == ["a", "b,c"]
+
+
+@pytest.mark.parametrize("delimiter", ["", ";;", "é", '"', "\n", "\r", "\0"])
+def test_what_cannot_delimit_is_refused(delimiter):
+    with pytest.raises(UsageError, match="delimiter must be one ASCII character"):
+        Csv(delimiter=delimiter)
+
+
+@pytest.mark.parametrize("block_bytes", [1, 3, 1000])
+@pytest.mark.parametrize(
+    "encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "utf-32", "latin-1", "cp1252"]
+)
+def test_any_encoding_given_or_told_by_a_byte_order_mark(tmp_path, encoding, block_bytes):
+    text = "näme,b\ncafé,1\n\n€ß,2\n" if encoding != "latin-1" else "näme,b\ncafé,1\n\nßß,2\n"
+    path = write(tmp_path, gzip.compress(text.encode(encoding)))
+    told = encoding in ("utf-8", "utf-8-sig", "utf-16", "utf-32")
+    for options in ([{}] if told else []) + [{"encoding": encoding}]:
+        rows, lines, bad = read(path, ["näme", "b"], block_bytes=block_bytes, **options)
+        assert rows == [("café", "1"), ("€ß" if encoding != "latin-1" else "ßß", "2")]
+        assert lines == [2, 4]
+        assert not bad
+
+
+def test_a_byte_order_mark_wins_over_the_encoding_given(tmp_path):
+    path = write(tmp_path, b"\xff\xfe" + "é,b\n1,2\n".encode("utf-16-le"))
+    assert Csv(encoding="latin-1").columns(path) == ["é", "b"]
+
+
+def test_what_an_encoding_does_not_hold_is_a_bad_row(tmp_path):
+    path = write(tmp_path, b"a,b\n1,\x81\n3,4\n")
+    rows, _, bad = read(path, ["a"], encoding="cp1252")
+    assert (rows, bad) == ([("3",)], [(2, "after 2 bytes stands what its encoding does not hold")])
+    cut = write(tmp_path, "a,b\n1,2\n3,4".encode("utf-16")[:-1])
+    rows, _, bad = read(cut, ["a"])
+    assert (rows, bad) == ([("1",)], [(3, "after 2 bytes stands what its encoding does not hold")])
+
+
+@pytest.mark.parametrize("encoding", ["latin-9x", "hex", "rot13", "", "undefined"])
+def test_an_unknown_encoding_is_refused(encoding):
+    with pytest.raises(UsageError, match=r"encoding .* does not exist; give one that Python knows"):
+        Csv(encoding=encoding)

@@ -5,7 +5,7 @@ import sys
 import numpy as np
 import pytest
 
-from widemax.data import Dataset, infer_schema, resolve
+from widemax.data import Dataset, check, infer_schema, resolve
 from widemax.data.formats import format_of
 from widemax.data.formats.image_folder import ImageFolder
 from widemax.errors import BadRowError, DataError, UsageError
@@ -131,3 +131,35 @@ def test_a_folder_of_other_things_is_refused(tmp_path):
         resolve([str(tmp_path)])
     with pytest.raises(DataError, match="holds no images; it must have a subfolder a class"):
         ImageFolder().columns(tmp_path)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_images_stand_as_their_camera_was_held(tmp_path, image, orientation):
+    upright = np.array([[0, 80], [160, 240], [40, 120]], np.uint8).repeat(8, axis=0).repeat(8, axis=1)
+    turned = {  # how the pixels lie in the file, by the standard's table of orientations
+        1: upright,
+        2: upright[:, ::-1],
+        3: upright[::-1, ::-1],
+        4: upright[::-1],
+        5: upright.T,
+        6: np.rot90(upright),
+        7: np.rot90(upright, 2).T,
+        8: np.rot90(upright, -1),
+    }[orientation]
+    exif = image.Exif()
+    exif[0x0112] = orientation
+    image.fromarray(np.ascontiguousarray(turned)).save(tmp_path / "a.png", exif=exif)
+    (chunk,) = ImageFolder().chunks(tmp_path / "a.png", ["image"])
+    np.testing.assert_array_equal(chunk.columns["image"].to_numpy_ndarray()[0, ..., 0], upright)
+
+
+def test_images_that_are_not_read_are_counted(folder, image):
+    assert "1 images of" in Dataset([folder], infer_schema([folder])).passed_over()[0]  # outside.png
+    (folder / "cat" / "deeper").mkdir()
+    for name in ("cat/deeper/1.png", "cat/2.gif", "cat/3.webp", "ant/4.tiff"):
+        image.fromarray(COLOR).save(folder / name)
+    (sentence,) = Dataset([folder], infer_schema([folder])).passed_over()
+    assert sentence.startswith(f"5 images of {folder} are passed over, such as {folder / 'ant' / '4.tiff'}")
+    report = check([folder], schema=infer_schema([folder]))
+    assert f"{sentence}." in report.warnings
+    assert not Dataset([folder / "cat" / "2.png"], infer_schema([folder])).passed_over()

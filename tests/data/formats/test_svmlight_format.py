@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 from sklearn.datasets import dump_svmlight_file, load_svmlight_file
 
+from widemax.data import Dataset, infer_schema
 from widemax.data.formats.svmlight import SvmLight
+from widemax.errors import BadRowError
 
 
 def read(path, *, block_bytes=1 << 22):
@@ -63,3 +65,43 @@ def test_bad_tokens_are_named(tmp_path):
         (6, "'1:2:3' is not a pair index:value"),
         (7, "'\ufffd:1' is not a pair index:value"),
     ]
+
+
+def test_qid_is_passed_over_and_indices_stay_exact(tmp_path):
+    path = tmp_path / "a.svm"
+    path.write_bytes(b"3 qid:1 9007199254740993:2 # a\n-7 qid:1\nqid:2 1:1\n1 1:2 qid:3\n")
+    labels, pairs, _, bad = read(path)
+    assert labels == [3, -7, None]
+    assert pairs == [[(2**53 + 1, 2.0)], [], [(1, 1.0)]]
+    assert bad == [(4, "'qid:3' is not a pair index:value")]
+
+
+@pytest.mark.parametrize("digits", [20, 90, 10_000])
+def test_numbers_beyond_64_bits_are_named(tmp_path, digits):
+    path = tmp_path / "a.svm"
+    huge = b"1" + b"0" * digits
+    last = b"%d" % (2**63 - 1)
+    path.write_bytes(
+        b"%s 1:2\n1 %s:2\n1,%s 1:1\n1_0 1:1\n1 1:1_0\n%s %s:1\n" % (huge, huge, huge, last, last)
+    )
+    labels, pairs, _, bad = read(path)
+    assert labels == [2**63 - 1]
+    assert pairs == [[(2**63 - 1, 1.0)]]
+    assert [at for at, _ in bad] == [1, 2, 3, 4, 5]
+    assert [reason.split()[0] for _, reason in bad[:3]] == ["label", "index", "label"]
+    assert all("must be smaller than 2^63 in size" in reason for _, reason in bad[:3])
+    assert bad[3:] == [(4, "'1_0' is not a number"), (5, "'1_0' is not a number")]
+
+
+def test_a_row_without_labels_has_none_of_several(tmp_path):
+    path = tmp_path / "a.svm"
+    path.write_bytes(b"1,2 1:1\n2 2:1\n 3:1\n" * 3)
+    schema = infer_schema([path])
+    labels = [label for batch in Dataset([path], schema).batches() for label in batch.labels.to_pylist()]
+    assert labels == [[1, 2], [2], []] * 3
+    single = tmp_path / "b.svm"
+    single.write_bytes(b"1 1:1\n 2:1\n")
+    with pytest.raises(BadRowError, match=r"b\.svm:2: the label is missing"):
+        list(Dataset([single], infer_schema([single])).batches())
+    later = [label for batch in Dataset([single], schema).batches() for label in batch.labels.to_pylist()]
+    assert later == [[1], []]

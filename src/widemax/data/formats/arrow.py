@@ -8,7 +8,7 @@ from typing import Any
 import pyarrow as pa
 
 from widemax.data.formats import formats
-from widemax.data.formats.base import Chunk, Format, readable, slices
+from widemax.data.formats.base import Chunk, Format, distinct_names, readable, slices
 
 _FILE_MAGIC = b"ARROW1"
 
@@ -21,13 +21,16 @@ class Arrow(Format):
 
     def columns(self, path: Path) -> list[str]:
         with readable(path, "Arrow IPC"), _open(path) as (schema, _):
-            return list(schema.names)
+            return distinct_names(path, schema.names)
 
     def chunks(self, path: Path, columns: Sequence[str]) -> Iterator[Chunk]:
         with readable(path, "Arrow IPC"), _open(path) as (_, batches):
             first = 1
             for batch in batches:
-                yield from slices({name: batch.column(name) for name in columns}, len(batch), first)
+                arrays = {name: batch.column(name) for name in columns}
+                for array in arrays.values():  # offsets of a damaged file lead out of its memory
+                    array.validate(full=True)
+                yield from slices(arrays, len(batch), first)
                 first += len(batch)
 
 

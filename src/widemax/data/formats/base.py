@@ -37,13 +37,15 @@ class Chunk:
 class Format(ABC):
     """A way to store rows in a file; ``path`` is its Path, or the frame that stands for one.
 
-    ``suffixes`` are the file endings it answers to, ``unit`` is what a position counts, and ``untyped`` says
-    that every cell is a string whose type has to be guessed (CSV).
+    ``suffixes`` are the file endings it answers to, ``unit`` is what a position counts, ``untyped`` says that
+    every cell is a string whose type has to be guessed (CSV), and ``unlabeled_is_empty`` that a row without
+    labels has none, where rows can have several.
     """
 
     suffixes: ClassVar[tuple[str, ...]]
     unit: ClassVar[str] = "row"
     untyped: ClassVar[bool] = False
+    unlabeled_is_empty: ClassVar[bool] = False
 
     @abstractmethod
     def columns(self, path: Any) -> list[str]:
@@ -56,6 +58,10 @@ class Format(ABC):
     def files(self, path: Path) -> list[Path]:
         """Every file that the rows come from."""
         return [path]
+
+    def passed_over(self, path: Any) -> list[Path]:
+        """Files of the kind it reads that stand where it does not look, or are of a kind it does not know."""
+        return []
 
     def fingerprint(self, path: Any) -> Iterator[bytes]:
         """What differs where the rows do: the size and the hash of each file, and its name in a folder."""
@@ -73,6 +79,18 @@ class BlockFormat(Format):
 
     def __init__(self, *, block_bytes: int = BLOCK_BYTES) -> None:
         self.block_bytes = block_bytes
+
+
+def distinct_names(path: Any, names: Sequence[str]) -> list[str]:
+    """The names of the columns of a file.
+
+    Raises:
+        DataError: one occurs more than once.
+    """
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise DataError(f"{path} names {twice} more than once; give each column its own name.")
+    return list(names)
 
 
 def slices(columns: dict[str, Any], num_rows: int, first: int) -> Iterator[Chunk]:

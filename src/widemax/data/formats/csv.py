@@ -1,10 +1,11 @@
-"""CSV and TSV with a header line, quoted as RFC 4180 says; the delimiter follows from the ending.
+"""CSV and TSV with a header line, quoted as RFC 4180 says; the first rows tell the delimiter.
 
 Every cell is a string here: a block knows too little to choose types, so the schema does.
 An empty cell is null; a quoted empty cell is an empty string. R stands for records, L for physical lines.
 """
 
 import csv
+import io
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -14,30 +15,49 @@ import pyarrow as pa
 import pyarrow.csv as pa_csv
 
 from widemax.data.formats import formats
-from widemax.data.formats.base import BlockFormat, Chunk
-from widemax.data.formats.text import blocks, undecodable
-from widemax.errors import DataError
+from widemax.data.formats.base import BLOCK_BYTES, Chunk, distinct_names
+from widemax.data.formats.text import TextFormat, blocks, open_text, undecodable
+from widemax.errors import DataError, UsageError
+
+_DELIMITERS = (",", ";", "\t", "|")
+_SNIFFED_BYTES = 1 << 16
 
 
 @formats.register("csv")
-class Csv(BlockFormat):
-    """Comma-separated (``.csv``) or tab-separated (``.tsv``) values."""
+class Csv(TextFormat):
+    """Comma-separated (``.csv``) or tab-separated (``.tsv``) values, with whatever separates them.
+
+    Args:
+        delimiter: one character; where none is given, the one of comma, semicolon, tab and bar that cuts the
+            first rows into as many cells as the header.
+    """
 
     suffixes = (".csv", ".tsv", ".csv.gz", ".tsv.gz")
-    unit = "line"
     untyped = True
 
+    def __init__(
+        self, *, block_bytes: int = BLOCK_BYTES, encoding: str | None = None, delimiter: str | None = None
+    ) -> None:
+        super().__init__(block_bytes=block_bytes, encoding=encoding)
+        self.delimiter = {"\\t": "\t", "tab": "\t"}.get(delimiter or "", delimiter)
+        one = self.delimiter is None or (len(self.delimiter) == 1 and self.delimiter.isascii())
+        if not one or self.delimiter in ('"', "\r", "\n", "\0"):
+            raise UsageError(
+                "delimiter must be one ASCII character that is no quote or line end, such as ';' or 'tab'; "
+                f"got {delimiter!r}."
+            )
+
     def columns(self, path: Path) -> list[str]:
-        delimiter = _delimiter(path)
-        for block in blocks(path, block_bytes=self.block_bytes, whole=lambda text: _whole(text, delimiter)):
+        delimiter = self._delimiter(path)
+        for block in self._blocks(path, delimiter):
             return _header(path, block[: record_ends(block, delimiter)[:1].sum()], delimiter)
         raise DataError(f"{path} is empty, but its first line must name the columns.")
 
     def chunks(self, path: Path, columns: Sequence[str]) -> Iterator[Chunk]:
-        delimiter = _delimiter(path)
+        delimiter = self._delimiter(path)
         names: list[str] = []
         line = 1
-        for block in blocks(path, block_bytes=self.block_bytes, whole=lambda text: _whole(text, delimiter)):
+        for block in self._blocks(path, delimiter):
             while block:
                 ends_R = record_ends(block, delimiter)
                 if not names:
@@ -52,9 +72,34 @@ class Csv(BlockFormat):
                 line += len(_line_ends(block[:consumed]))
                 block = block[consumed:]
 
+    def _blocks(self, path: Path, delimiter: str) -> Iterator[bytes]:
+        return blocks(
+            path,
+            block_bytes=self.block_bytes,
+            encoding=self.encoding,
+            whole=lambda text: _whole(text, delimiter),
+        )
 
-def _delimiter(path: Path) -> str:
-    return "\t" if ".tsv" in path.suffixes else ","
+    def _delimiter(self, path: Path) -> str:
+        if self.delimiter:
+            return self.delimiter
+        with open_text(path, self.encoding) as stream:
+            text = stream.read(_SNIFFED_BYTES)
+        usual = "\t" if path.name.lower().removesuffix(".gz").endswith(".tsv") else ","
+        return max((usual, *_DELIMITERS), key=lambda delimiter: _fit(text, delimiter))
+
+
+def _fit(text: bytes, delimiter: str) -> tuple[float, bool]:
+    """The share of the first rows that a delimiter cuts like the header; and whether it cuts the header."""
+    rows = csv.reader(io.StringIO(text.decode(errors="replace"), newline=""), delimiter=delimiter)
+    try:
+        widths = [len(row) for row in rows if row]
+    except csv.Error:
+        return 0.0, False
+    header, *others = widths or [0]
+    if len(text) == _SNIFFED_BYTES:  # the last row may be cut
+        others = others[:-1]
+    return (others.count(header) / max(1, len(others)), True) if header > 1 else (0.0, False)
 
 
 def _line_ends(text: bytes) -> np.ndarray:
@@ -62,8 +107,8 @@ def _line_ends(text: bytes) -> np.ndarray:
     bytes_T = np.frombuffer(text, np.uint8)
     ends_L = np.flatnonzero(bytes_T == ord("\n")) + 1
     if b"\r" in text:
-        returns = np.flatnonzero(bytes_T[:-1] == ord("\r")) + 1
-        lone = returns[bytes_T[returns] != ord("\n")]
+        returns = np.flatnonzero(bytes_T == ord("\r")) + 1
+        lone = returns[np.append(bytes_T, 0)[returns] != ord("\n")]
         ends_L = np.union1d(ends_L, lone)
     return ends_L
 
@@ -94,13 +139,15 @@ def _quoted(text: bytes, delimiter: str) -> tuple[np.ndarray, np.ndarray]:
     sound_closes[: len(opens) - 1] |= opens[1:] == closes[: len(opens) - 1] + 1
     if sound_opens.all() and sound_closes.all():
         return opens, np.append(closes + 1, len(text))[: len(opens)]
-    field = rb'(?:\A|(?<=[\r\n%b]))"(?:[^"]++|"")*+(?:"|\Z)' % delimiter.encode()
+    field = rb'(?:\A|(?<=[\r\n%b]))"(?:[^"]++|"")*+(?:"|\Z)' % re.escape(delimiter.encode())
     spans = np.array([match.span() for match in re.finditer(field, text)], np.int64).reshape(-1, 2)
     return spans[:, 0], spans[:, 1]
 
 
 def _whole(text: bytes, delimiter: str) -> int:
     ends_R = record_ends(text, delimiter)
+    if text.endswith(b"\r"):  # perhaps half of a line end
+        ends_R = ends_R[ends_R < len(text)]
     return int(ends_R[-1]) if len(ends_R) else 0
 
 
@@ -116,10 +163,7 @@ def _header(path: Path, record: bytes, delimiter: str) -> list[str]:
     if not any(names):
         raise DataError(f"{path}:1: the first line is blank, but it must name the columns.")
     names = [name or f"column{number}" for number, name in enumerate(names, 1)]
-    twice = sorted({name for name in names if names.count(name) > 1})
-    if twice:
-        raise DataError(f"{path}:1: the header names {twice} more than once; give each column its own name.")
-    return names
+    return distinct_names(f"{path}:1: the header", names)
 
 
 def _rejected(bad: Sequence[tuple[int, str]], columns: Sequence[str]) -> Chunk:

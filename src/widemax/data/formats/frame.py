@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Protocol, Self
 import pyarrow as pa
 
 from widemax.data.convert import plain
-from widemax.data.formats.base import Chunk, Format, slices
+from widemax.data.formats.base import Chunk, Format, distinct_names, slices
 from widemax.errors import DataError
 
 MEMORY = "<memory>"
@@ -56,9 +56,7 @@ class Frame(Format):
             ) from error
         index = (table.schema.pandas_metadata or {}).get("index_columns", ())
         table = table.drop_columns([name for name in index if name in table.column_names])
-        twice = sorted({name for name in table.column_names if table.column_names.count(name) > 1})
-        if twice:
-            raise DataError(f"the frame names {twice} more than once; give each column its own name.")
+        distinct_names("the frame", table.column_names)
         return cls(table)
 
     def __str__(self) -> str:

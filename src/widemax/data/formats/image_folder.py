@@ -4,6 +4,7 @@ Letters: H rows of pixels, W pixels a row, C channels.
 """
 
 from collections.abc import Iterator, Sequence
+from mimetypes import guess_type
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,7 @@ class ImageFolder(BlockFormat):
 
     Rows come in the order of classes, then of file names. A folder with images and no such subfolders, or a
     single image, has no labels. All images must have one size. They have one channel where all of them are
-    gray, and otherwise red, green and blue; transparency is dropped.
+    gray, and otherwise red, green and blue; transparency is dropped. They stand as their cameras were held.
     """
 
     suffixes = (".png", ".jpg", ".jpeg", ".bmp")
@@ -57,6 +58,17 @@ class ImageFolder(BlockFormat):
             labels = pa.array([files[at - 1].parent.name for at in chunk.positions_B], pa.large_string())
             arrays = {**chunk.columns, "label": labels}
             yield Chunk({name: arrays[name] for name in columns}, chunk.positions_B, chunk.bad)
+
+    def passed_over(self, path: Path) -> list[Path]:
+        """Images of other formats, in deeper folders, or beside the folders of classes."""
+        read = set(self.files(path))
+        return [
+            file
+            for file in sorted(path.rglob("*"))
+            if file not in read
+            and not any(part.startswith(".") for part in file.relative_to(path).parts)
+            and (guess_type(file.name, strict=False)[0] or "").startswith("image/")
+        ]
 
     def place(self, path: Path, position: int) -> str:
         return str(self.files(path)[position - 1])
@@ -132,7 +144,9 @@ def _in_color(path: Path) -> bool:
 def _decode(path: Path, mode: str) -> Pixels:
     """The pixels [H, W, C] of one image, gray or red-green-blue."""
     with _open(path) as image:
+        from PIL import ImageOps
+
         if image.mode.startswith(_DEEP):
             raise ValueError("it has more than 8 bits a pixel; convert it to 8 bits")
-        pixels: Pixels = np.asarray(image.convert(mode))
+        pixels: Pixels = np.asarray(ImageOps.exif_transpose(image).convert(mode))
     return pixels[..., None] if mode == "L" else pixels

@@ -4,40 +4,49 @@ import json
 from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
+
+import numpy as np
 
 from widemax.data.convert import array_of
 from widemax.data.formats import formats
-from widemax.data.formats.base import BlockFormat, Chunk
-from widemax.data.formats.text import numbered_lines, parsed
+from widemax.data.formats.base import Chunk
+from widemax.data.formats.text import TextFormat, parsed, undecodable
 from widemax.errors import DataError
 
 _LINES_WITH_ALL_KEYS = 10_000
 
+Objects = tuple[list[dict[str, Any]], np.ndarray, tuple[tuple[int, str], ...]]
+"""Rows, their positions [B], and the bad ones."""
+
 
 @formats.register("jsonl")
-class JsonLines(BlockFormat):
+class JsonLines(TextFormat):
     """JSON Lines (``.jsonl``, ``.ndjson``)."""
 
-    suffixes = (".jsonl", ".ndjson", ".jsonl.gz", ".ndjson.gz")
-    unit = "line"
+    suffixes: ClassVar[tuple[str, ...]] = (".jsonl", ".ndjson", ".jsonl.gz", ".ndjson.gz")
 
     def columns(self, path: Path) -> list[str]:
         """The keys of the first 10,000 lines, in order of appearance."""
-        lines = (pair for block in numbered_lines(path, block_bytes=self.block_bytes) for pair in block)
+        rows = (row for block, *_ in self.objects(path) for row in block)
         names: dict[str, None] = {}
-        for row in parsed(islice(lines, _LINES_WITH_ALL_KEYS), parse_object)[0]:
+        for row in islice(rows, _LINES_WITH_ALL_KEYS):
             names.update(dict.fromkeys(row))
         if not names:
-            raise DataError(f"{path} holds no JSON object, but every line must be one.")
+            raise DataError(
+                f"{path} holds no JSON object with a key, but must have one a line, or an array of them."
+            )
         return list(names)
 
     def chunks(self, path: Path, columns: Sequence[str]) -> Iterator[Chunk]:
-        for block in numbered_lines(path, block_bytes=self.block_bytes):
-            rows, positions_B, bad = parsed(block, parse_object)
+        for rows, positions_B, bad in self.objects(path):
             yield Chunk(
                 {name: array_of([row.get(name) for row in rows]) for name in columns}, positions_B, bad
             )
+
+    def objects(self, path: Path) -> Iterator[Objects]:
+        """Blocks of rows, with the bad ones."""
+        return (parsed(block, parse_object) for block in self.lines(path))
 
 
 def parse_object(line: bytes) -> dict[str, Any]:
@@ -46,18 +55,28 @@ def parse_object(line: bytes) -> dict[str, Any]:
     Raises:
         ValueError: says what is wrong with the line.
     """
+    if reason := undecodable(line):
+        raise ValueError(reason)
     try:
         row = json.loads(line.decode())
-        if b"\\u" in line:
-            json.dumps(row, ensure_ascii=False).encode()  # half of a surrogate pair is no character
-    except UnicodeDecodeError as error:
-        raise ValueError(f"byte 0x{line[error.start]:02x} after {error.start} bytes is not UTF-8") from None
-    except UnicodeEncodeError:
-        raise ValueError("it holds half of a surrogate pair, which is no character") from None
     except json.JSONDecodeError as error:
         raise ValueError(f"broken JSON: {error.msg} at column {error.colno}") from None
     except (RecursionError, ValueError) as error:
         raise ValueError(f"JSON beyond what can be read: {error}") from None
+    return only_object(row, escapes=b"\\u" in line)
+
+
+def only_object(row: Any, *, escapes: bool = True) -> dict[str, Any]:
+    """What JSON gave, if it is an object; its texts may hold halves of characters if it ``escapes`` any.
+
+    Raises:
+        ValueError: it is something else, or holds half of a character.
+    """
     if not isinstance(row, dict):
-        raise ValueError(f"the line must hold a JSON object, got {type(row).__name__}")
+        raise ValueError(f"a row must be a JSON object, got {type(row).__name__}")
+    try:
+        if escapes:
+            json.dumps(row, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        raise ValueError("it holds half of a surrogate pair, which is no character") from None
     return row

@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow.parquet as pq
 
 from widemax.data.formats import formats
-from widemax.data.formats.base import CHUNK_ROWS, Chunk, Format, readable
+from widemax.data.formats.base import CHUNK_ROWS, Chunk, Format, distinct_names, readable
 
 
 @formats.register("parquet")
@@ -18,7 +18,7 @@ class Parquet(Format):
 
     def columns(self, path: Path) -> list[str]:
         with readable(path, "Parquet"):
-            return list(pq.read_schema(path, memory_map=True).names)
+            return distinct_names(path, pq.read_schema(path, memory_map=True).names)
 
     def chunks(self, path: Path, columns: Sequence[str]) -> Iterator[Chunk]:
         with readable(path, "Parquet"), pq.ParquetFile(path, memory_map=True) as file:

@@ -1,41 +1,99 @@
-"""Blocks of whole lines out of text files, plain or gzipped, however long a line is."""
+"""Blocks of whole lines, in UTF-8, out of text files of any encoding, zipped or not, however long."""
 
+import codecs
 import gzip
 import io
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO, TypeVar
+from typing import Any, BinaryIO, TypeVar
 
 import numpy as np
 
-from widemax.data.formats.base import readable
-from widemax.errors import DataError
+from widemax.data.formats.base import BLOCK_BYTES, BlockFormat, readable
+from widemax.errors import DataError, UsageError
 
 MAX_RECORD_BYTES = 1 << 28
-_BOM = b"\xef\xbb\xbf"
-_UTF16_BOMS = (b"\xff\xfe", b"\xfe\xff")
+_MARKS = {  # the longer ones first, since one begins as another
+    codecs.BOM_UTF32_LE: "utf-32-le",
+    codecs.BOM_UTF32_BE: "utf-32-be",
+    codecs.BOM_UTF8: None,
+    codecs.BOM_UTF16_LE: "utf-16-le",
+    codecs.BOM_UTF16_BE: "utf-16-be",
+}
 _GZIP_MAGIC = b"\x1f\x8b"
+_UNKNOWN = "\udcff"  # stands for what an encoding does not hold, and is no UTF-8 either
+codecs.register_error("widemax.unknown", lambda error: (_UNKNOWN, getattr(error, "end", 0)))
 
+Raw = TypeVar("Raw")
 Row = TypeVar("Row")
 
 
 @contextmanager
-def open_text(path: Path) -> Iterator[BinaryIO]:
-    """The bytes of a text file: unzipped if it is a gzip file, without a byte order mark.
+def open_text(path: Path, encoding: str | None = None) -> Iterator[BinaryIO]:
+    """The bytes of a text file as UTF-8: unzipped if it is a gzip file, without a byte order mark.
 
     Raises:
-        DataError: the file is damaged, or is UTF-16.
+        DataError: the file is damaged.
     """
     with readable(path, "text"), path.open("rb") as raw:
         zipped = raw.peek(2)[:2] == _GZIP_MAGIC
-        stream = io.BufferedReader(gzip.GzipFile(fileobj=raw)) if zipped else raw
-        head = stream.peek(3)[:3]
-        if head[:2] in _UTF16_BOMS:
-            raise DataError(f"{path} is UTF-16, but text files must be UTF-8; save it again as UTF-8.")
-        if head == _BOM:
-            stream.read(3)
-        yield stream
+        yield as_utf8(gzip.GzipFile(fileobj=raw) if zipped else raw, encoding)
+
+
+def as_utf8(stream: Any, encoding: str | None = None) -> io.BufferedReader:
+    """A stream of bytes as UTF-8; a byte order mark says the encoding, and wins over the one given.
+
+    What does not decode becomes bytes that are no UTF-8, so that :func:`undecodable` tells of its line.
+    """
+    stream = stream if isinstance(stream, io.BufferedReader) else io.BufferedReader(stream)
+    head = stream.peek(4)
+    mark = next((mark for mark in _MARKS if head.startswith(mark)), None)
+    if mark is not None:
+        stream.read(len(mark))
+        encoding = _MARKS[mark]
+    return stream if encoding is None else io.BufferedReader(_Utf8(stream, encoding))
+
+
+class _Utf8(io.RawIOBase):
+    """Bytes of another encoding as UTF-8, as they arrive."""
+
+    def __init__(self, stream: io.BufferedReader, encoding: str) -> None:
+        self._stream = stream
+        self._decoder = codecs.getincrementaldecoder(encoding)("widemax.unknown")
+        self._rest = b""
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        while not self._rest:
+            piece = self._stream.read1(len(buffer))
+            self._rest = self._decoder.decode(piece, not piece).encode("utf-8", "surrogatepass")
+            if not piece:
+                break
+        count = min(len(buffer), len(self._rest))
+        buffer[:count], self._rest = self._rest[:count], self._rest[count:]
+        return count
+
+
+def known_encoding(encoding: str | None) -> str | None:
+    """The name of an encoding, None for UTF-8.
+
+    Raises:
+        UsageError: there is no such encoding of text.
+    """
+    if encoding is None:
+        return None
+    try:
+        "".encode(encoding)
+        name = codecs.lookup(encoding).name
+    except (LookupError, UnicodeError, ValueError):
+        raise UsageError(
+            f"encoding {encoding!r} does not exist; give one that Python knows, such as 'utf-8', 'latin-1', "
+            "'cp1252' or 'utf-16'."
+        ) from None
+    return None if name == "utf-8" else name
 
 
 def whole_lines(text: bytes) -> int:
@@ -43,18 +101,25 @@ def whole_lines(text: bytes) -> int:
     return text.rfind(b"\n") + 1
 
 
-def blocks(path: Path, *, block_bytes: int, whole: Callable[[bytes], int] = whole_lines) -> Iterator[bytes]:
+def blocks(
+    path: Path,
+    *,
+    block_bytes: int,
+    encoding: str | None = None,
+    whole: Callable[[bytes], int] = whole_lines,
+) -> Iterator[bytes]:
     """Blocks that consist of whole records and end in a line end.
 
     Args:
         path: the file.
         block_bytes: how much to read at a time; a longer record is read whole.
+        encoding: of the file, UTF-8 by default.
         whole: gives the length of the part of a text that consists of whole records.
 
     Raises:
         DataError: a line is longer than 256 MiB, or the file is damaged.
     """
-    with open_text(path) as stream:
+    with open_text(path, encoding) as stream:
         rest = b""
         while piece := stream.read(max(block_bytes, len(rest))):
             rest += piece
@@ -73,18 +138,26 @@ def blocks(path: Path, *, block_bytes: int, whole: Callable[[bytes], int] = whol
             yield rest if rest.endswith(b"\n") else rest + b"\n"
 
 
-def numbered_lines(path: Path, *, block_bytes: int) -> Iterator[list[tuple[int, bytes]]]:
-    """Blocks of (line number, line) pairs, blank lines left out."""
-    first = 1
-    for block in blocks(path, block_bytes=block_bytes):
-        lines = block.split(b"\n")
-        lines.pop()
-        yield [(number, line) for number, line in enumerate(lines, first) if line.strip()]
-        first += len(lines)
+class TextFormat(BlockFormat):
+    """A format of lines of text; a lone carriage return ends a line too."""
+
+    unit = "line"
+
+    def __init__(self, *, block_bytes: int = BLOCK_BYTES, encoding: str | None = None) -> None:
+        super().__init__(block_bytes=block_bytes)
+        self.encoding = known_encoding(encoding)
+
+    def lines(self, path: Path) -> Iterator[list[tuple[int, bytes]]]:
+        """Blocks of (line number, line) pairs, blank lines left out."""
+        first = 1
+        for block in blocks(path, block_bytes=self.block_bytes, encoding=self.encoding):
+            lines = block.splitlines()
+            yield [(number, line) for number, line in enumerate(lines, first) if line.strip()]
+            first += len(lines)
 
 
 def parsed(
-    lines: Iterable[tuple[int, bytes]], parse: Callable[[bytes], Row]
+    lines: Iterable[tuple[int, Raw]], parse: Callable[[Raw], Row]
 ) -> tuple[list[Row], np.ndarray, tuple[tuple[int, str], ...]]:
     """The rows of numbered lines, their numbers [B], and the lines on which ``parse`` raises ValueError."""
     rows: list[Row] = []
@@ -112,5 +185,7 @@ def undecodable(line: bytes) -> str | None:
     try:
         line.decode()
     except UnicodeDecodeError as error:
+        if line.startswith(_UNKNOWN.encode("utf-8", "surrogatepass"), error.start):
+            return f"after {error.start} bytes stands what its encoding does not hold"
         return f"byte 0x{line[error.start]:02x} after {error.start} bytes is not UTF-8"
     return None
