@@ -15,6 +15,7 @@ from widemax.options import checked
 from widemax.registry import Described, Registry, Spec
 
 
+@checked
 @dataclass(frozen=True)
 class Candidates:
     """One draw, shared by all rows of a batch.
@@ -60,6 +61,7 @@ class Proposal(NamedTuple):
     log_expected_count: Callable[[Tensor], Tensor]
 
 
+@checked
 @dataclass(frozen=True)
 class Query:
     """What a batch asks of the classes, for samplers that follow the model; no gradient flows through it.

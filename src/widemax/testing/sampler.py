@@ -6,12 +6,14 @@ import torch
 from torch import Tensor
 
 from widemax.errors import UsageError
+from widemax.options import checked
 from widemax.samplers import Query, Sampler
 from widemax.testing.report import Report, require, run_laws
 from widemax.testing.sampler_counts import expected_counts, last_classes, partition_function
 from widemax.testing.sampler_trial import Trial
 
 
+@checked
 def check_sampler(
     sampler: Sampler,
     *,
