@@ -129,7 +129,7 @@ class Encoder(nn.Module, ABC):
         if own.keys() != state.keys():
             raise CorruptError(
                 f"the encoder's state must hold {sorted(own)}; got {sorted(state)}. "
-                "Use the config that the state was saved with."
+                "Use the config and the version of widemax that the state was saved with."
             )
         for name, tensor in state.items():
             shape, dtype = tuple(own[name].shape), own[name].dtype
