@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from widemax.data import Batch, Dataset, columns_of
 from widemax.data.schema import Column, Schema, infer_schema
 from widemax.errors import DataError, UsageError
 
@@ -144,3 +145,24 @@ def test_only_a_target_or_no_rows(tmp_path):
     with pytest.raises(UsageError, match="ending of no known format"):
         infer_schema([path])
     assert infer_schema([path], format="csv").target == "label"
+
+
+@pytest.mark.parametrize("delimiter", [";", "\t", ","])
+def test_a_decimal_comma_is_understood(tmp_path, delimiter):
+    path = tmp_path / "a.csv"
+    cells = ["3,5", "-0,25", ",5", "1,25e2", "7", "", "8.5"] * 3
+    quoted = [f'"{cell}"' if cell else "" for cell in cells]
+    lines = [f"{cell}{delimiter}{'ab'[at % 2]}" for at, cell in enumerate(quoted)]
+    path.write_text(f"x{delimiter}label\n" + "\n".join(lines), encoding="utf-8")
+    schema = infer_schema([path])
+    assert schema.inputs[0] == Column("x", "number", decimal=",")
+    batch = Batch.concatenate(list(Dataset([path], Schema.from_dict(schema.to_dict())).batches()))
+    assert batch.columns["x"].to_pylist() == [3.5, -0.25, 0.5, 125.0, 7.0, None, 8.5] * 3
+    assert columns_of(schema, [{"x": "2,5"}, {"x": 2.5}])["x"].to_pylist() == [2.5, 2.5]
+
+
+@pytest.mark.parametrize("cells", [["1,234", "12,345"], ["red, one", "3,5"], ["1,2,3", "3,5"]])
+def test_commas_that_are_no_decimal_ones(tmp_path, cells):
+    path = tmp_path / "a.csv"
+    path.write_text("x;label\n" + "\n".join(f"{cell};a" for cell in cells * 10), encoding="utf-8")
+    assert infer_schema([path]).inputs[0].kind != "number"

@@ -171,6 +171,11 @@ def numbers(values: Any) -> Any:
     return values.cast(pa.float64(), safe=False)
 
 
+def with_points(values: Any, decimal: str | None) -> Any:
+    """Texts with a decimal point in place of ``decimal``."""
+    return pc.replace_substring(values, decimal, ".") if decimal and is_string(values.type) else values
+
+
 def _single(values: Any) -> Converted:
     """The items of lists of one."""
     lengths_B, items = ragged(values)
@@ -385,6 +390,7 @@ def convert(
     width: int | None = None,
     item: str | None = None,
     shape: Shape | None = None,
+    decimal: str | None = None,
 ) -> Converted:
     """A raw column in the canonical type of its kind, and what is wrong with which row.
 
@@ -394,6 +400,7 @@ def convert(
         width: how many numbers a vector holds.
         item: "int64" or "string", the type of the ids.
         shape: height, width and channels of an image.
+        decimal: what stands for the decimal point in texts of numbers.
 
     Returns:
         The converted array [B], whose bad rows hold anything, and row → reason.
@@ -406,7 +413,7 @@ def convert(
         {2: 'must be finite, got inf'}
     """
     stated = tensor_shape(values.type)
-    values = plain(values)
+    values = with_points(plain(values), decimal)
     reasons: Reasons = {}
     mixed = is_list(values.type) and values.type.value_field.name == _ONE_OR_SEVERAL
     if mixed and kind in ("text", "number", "category"):

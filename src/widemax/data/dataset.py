@@ -191,9 +191,7 @@ class Dataset:
         for column in self.schema.inputs:
             raw = chunk.columns[column.name]
             try:
-                columns[column.name], wrong = convert(
-                    raw, kind=column.kind, width=column.width, item=column.item, shape=column.shape
-                )
+                columns[column.name], wrong = convert(raw, **column.form)
             except DataError as error:
                 raise DataError(f"column {column.name!r} of {source}: {error}") from error
             reasons = {row: f"column {column.name!r} {reason}" for row, reason in wrong.items()} | reasons

@@ -1,7 +1,6 @@
 """Rows given in Python, one mapping a row, as columns."""
 
 from collections.abc import Mapping, Sequence
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -87,9 +86,8 @@ def good_rows(schema: Schema, rows: Sequence[Mapping[str, Any]]) -> tuple[dict[s
 
 def _converted(column: Column, values: Sequence[Any]) -> Converted:
     """The values of a column; one that no column can hold beside its neighbors takes none of them along."""
-    read = partial(convert, kind=column.kind, width=column.width, item=column.item, shape=column.shape)
     try:
-        return read(array_of(values))
+        return convert(array_of(values), **column.form)
     except (DataError, UnicodeEncodeError) as error:
         if len(values) > 1:
             parts = [_converted(column, [value]) for value in values]
@@ -99,4 +97,4 @@ def _converted(column: Column, values: Sequence[Any]) -> Converted:
         reason = f"cannot be read: {str(error).rstrip('.')}"
         if isinstance(error, UnicodeEncodeError):
             reason = "holds half of a surrogate pair, which is no character"
-        return read(pa.nulls(1))[0], {0: reason}
+        return convert(pa.nulls(1), **column.form)[0], {0: reason}

@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from widemax.data.convert import is_list, is_string, numbers, plain, ragged, split_cells
+from widemax.data.convert import is_list, is_string, numbers, plain, ragged, split_cells, with_points
 from widemax.data.formats import Reading, Source, format_of
 from widemax.data.images import Shape, nested_shape, tensor_shape
 from widemax.data.target import common_type
@@ -20,6 +20,8 @@ _SAMPLE_ROWS = 10_000
 _WHOLE_NUMBER = "^-?[0-9]{1,18}$"
 _TEXT_WORDS = 2.0  # more words than this on average: text, not names
 _MOSTLY = 0.5  # more distinct values a row than this: text, not categories
+_DECIMAL_COMMA = r"^\s*[+-]?[0-9]*,[0-9]+([eE][+-]?[0-9]+)?\s*$"
+_THOUSANDS = r"^\s*[+-]?[1-9][0-9]{0,2}(,[0-9]{3})+\s*$"
 _NUMERIC = 0.9  # this share of the cells of a CSV column are numbers: the others are mistakes
 
 
@@ -33,6 +35,7 @@ class Column:
         width: how many numbers a vector holds.
         item: "int64" or "string", the type of the ids.
         shape: height, width and channels of an image.
+        decimal: "," where the numbers of a text file have a decimal comma.
     """
 
     name: str
@@ -40,6 +43,12 @@ class Column:
     width: int | None = None
     item: str | None = None
     shape: Shape | None = None
+    decimal: str | None = None
+
+    @property
+    def form(self) -> dict[str, Any]:
+        """What its values are converted to, as arguments of ``convert``."""
+        return {name: value for name, value in vars(self).items() if name != "name"}
 
 
 @dataclass(frozen=True)
@@ -172,6 +181,8 @@ def _join(arrays: list[Any]) -> Any:
 
 def _column(name: str, values: Any, raw: pa.DataType, kind: str | None, untyped: bool) -> Column:
     shape = tensor_shape(raw)
+    decimal = "," if untyped and kind in (None, "number") and _has_decimal_commas(values) else None
+    values = with_points(values, decimal)
     kind = kind or ("image" if shape else guess_kind(name, values, untyped=untyped))
     if kind == "image":
         shape = shape or (nested_shape(values) if is_list(values.type) else None)
@@ -193,7 +204,16 @@ def _column(name: str, values: Any, raw: pa.DataType, kind: str | None, untyped:
         items = ragged(values)[1]
         spelled = cells and pc.all(pc.match_substring_regex(items, _WHOLE_NUMBER)).as_py()
         return Column(name, kind, item="int64" if spelled or pa.types.is_integer(items.type) else "string")
-    return Column(name, kind)
+    return Column(name, kind, decimal=decimal)
+
+
+def _has_decimal_commas(texts: Any) -> bool:
+    """Whether commas stand in numbers, as in ``3,5``; those of ``1,234`` alone may part thousands."""
+    commas = texts.filter(pc.match_substring(texts, ","))
+    if not len(commas):
+        return False
+    decimal = pc.sum(pc.match_substring_regex(commas, _DECIMAL_COMMA)).as_py() / len(commas)
+    return bool(decimal >= _NUMERIC and not pc.all(pc.match_substring_regex(commas, _THOUSANDS)).as_py())
 
 
 def guess_kind(name: str, values: Any, *, untyped: bool) -> str:
