@@ -86,31 +86,24 @@ def is_quick() -> bool:
 def report(name: str, rows: Sequence[Mapping[str, Any]], *, seed: int) -> None:
     """Appends rows to ``benchmarks/results/<name>.csv``, each with machine, versions, date and seed.
 
-    A quick run is no record: it appends nothing.
-
-    Raises:
-        ValueError: the file has other columns; move it away to begin a new one.
+    What only some rows measured is empty in the others. A quick run is no record: it appends nothing.
     """
     if is_quick():
         return
     path = RESULTS / f"{name}.csv"
     path.parent.mkdir(exist_ok=True)
-    complete = [machine() | {"seed": seed} | dict(row) for row in rows]
-    columns = list(complete[0])
-    if new := not path.exists():
-        known = columns
-    else:
+    recorded = []
+    if path.exists():
         with path.open(newline="", encoding="utf-8") as file:
-            known = next(csv.reader(file))
-    if known != columns:
-        raise ValueError(
-            f"{path} has the columns {known}, the new rows have {columns}; move the old file away."
-        )
-    with path.open("a", newline="", encoding="utf-8") as file:
+            recorded = list(csv.DictReader(file))
+    rows = [*recorded, *(machine() | {"seed": seed} | dict(row) for row in rows)]
+    columns = list(dict.fromkeys(column for row in rows for column in row))
+    temporary = path.with_suffix(".new")
+    with temporary.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, columns)
-        if new:
-            writer.writeheader()
-        writer.writerows(complete)
+        writer.writeheader()
+        writer.writerows(rows)
+    temporary.replace(path)
 
 
 def script(main: Callable[[Sequence[str]], dict[str, Any]]) -> None:

@@ -3,16 +3,18 @@
 import tomllib
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pytest
 
-from widemax.config import Config, assign
+from widemax.config import Config, TrainConfig, assign
 from widemax.encoders.text import TextEncoder
 from widemax.errors import ConfigError
 from widemax.evaluation.metrics import metrics
 from widemax.heads import ExactHead
 from widemax.heads.scores import Cosine
 from widemax.losses import focal
+from widemax.task import Task
 
 LEAST = {"data": {"train": "rows.csv"}}
 
@@ -51,25 +53,42 @@ def test_a_registered_member_stands_by_its_name() -> None:
     [
         ({"data": {"train": "x", "traget": "y"}}, "unknown key 'traget' in [data]; did you mean 'target'?"),
         ({**LEAST, "trian": {}}, "unknown key 'trian' in the config; did you mean 'train'?"),
-        ({"data": {"train": 3}}, "'train' in [data]: must be a valid tuple, got 3."),
+        ({"data": {"train": 3}}, "'train' in [data] must be a sequence (each a string); got 3."),
         (
             {**LEAST, "train": {"epochs": 0}},
-            "'epochs' in [train]: must be greater than or equal to 1, got 0",
+            "'epochs' in [train] must be a whole number of at least 1; got 0.",
         ),
         ({**LEAST, "train": {"device": "cuda"}}, "'device' in [train] is no longer a key: training runs on"),
         ({"data": {"train": "x", "test": ["y"]}}, "'test' in [data] is no longer a key: leave it out, and"),
         (
             {**LEAST, "train": {"batch_size": 0}},
-            "'batch_size' in [train]: must be greater than or equal to 1 or must be 'auto', got 0.",
+            "'batch_size' in [train] must be a whole number of at least 1 or 'auto'; got 0.",
         ),
-        ({**LEAST, "train": {"learning_rate": -1}}, "'learning_rate' in [train]: must be greater than 0 or"),
-        ({**LEAST, "train": {"learning_rate": float("nan")}}, "must be a finite number or must be 'auto'"),
+        (
+            {**LEAST, "train": {"learning_rate": -1}},
+            "'learning_rate' in [train] must be a number above 0.0 or 'auto'; got -1.",
+        ),
+        (
+            {**LEAST, "train": {"learning_rate": float("nan")}},
+            "must be a number above 0.0 or 'auto'; got nan.",
+        ),
         ({**LEAST, "train": {"seed": 2**63}}, "'seed' in [train]"),
-        ({**LEAST, "train": 3}, "'train' in the config must be a table, got 3."),
-        ({"data": {"train": ["a", 3]}}, "'train' in [data]: must be a valid string, got 3."),
+        ({"train": {"learning_rate": True}}, "must be a number above 0.0 or 'auto'; got True."),
+        ({"train": {"epochs": "1"}}, "must be a whole number of at least 1; got '1'."),
+        ({"train": {"epochs": True}}, "must be a whole number of at least 1; got True."),
+        ({"train": {"epochs": 1.0}}, "must be a whole number of at least 1; got 1.0."),
+        ({"train": {"lr": 0.1}}, "unknown key 'lr' in [train]; did you mean 'learning_rate'?"),
+        ({"data": {"drop_bad": 1}}, "'drop_bad' in [data] must be True or False; got 1."),
+        ({"data": {"task": "severl"}}, "or 'auto'; got 'severl'; did you mean 'several'?"),
+        ({"data": {"kinds": {"age": 3}}}, "must be a table (each value a string); got {'age': 3}."),
+        ({**LEAST, "train": 3}, "'train' in the config must be a table; got 3."),
+        (
+            {"data": {"train": ["a", 3]}},
+            "'train' in [data] must be a sequence (each a string); got ('a', 3).",
+        ),
         (
             {"data": {"train": pa.table({"a": [1]})}},
-            "'train' in [data]: must name files or data sets; give a frame as train(config, data=frame)",
+            "'train' in [data] must name files or data sets; give a frame as train(config, data=frame)",
         ),
     ],
 )
@@ -77,6 +96,21 @@ def test_what_is_wrong_is_named(values: dict[str, object], sentence: str) -> Non
     with pytest.raises(ConfigError) as raised:
         Config.from_dict(values)
     assert sentence in str(raised.value)
+
+
+def test_numbers_are_taken_for_what_they_are() -> None:
+    config = Config(train={"epochs": np.int64(3), "learning_rate": 1}, data={"task": "several"})
+    assert (config.train.epochs, config.train.learning_rate, config.data.task) == (3, 1.0, Task.SEVERAL)
+
+
+def test_a_section_alone_says_what_is_wrong_too() -> None:
+    with pytest.raises(ConfigError, match=r"unknown key 'epoch' in \[train\]; did you mean 'epochs'"):
+        TrainConfig(epoch=3)
+
+
+def test_a_value_of_an_assignment_is_held_to_its_type() -> None:
+    with pytest.raises(ConfigError, match=r"'epochs' in \[train\] must be a whole number .* got True"):
+        Config.from_dict(assign({}, ["train.epochs=true"]))
 
 
 def test_former_keys_of_saved_runs_are_passed_over() -> None:

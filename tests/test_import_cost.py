@@ -18,8 +18,19 @@ HEAVY = ("torch", "scipy", "sklearn")
         ("import widemax.cli", (*HEAVY, "numpy", "pyarrow")),
         ("import widemax.artifact", ("scipy", "sklearn", "torch._dynamo", "sympy")),
         (
+            "import contextlib, pathlib, tempfile; folder = pathlib.Path(tempfile.mkdtemp());"
+            "(folder / 'a.csv').write_text('text,label\\n' + 'tea,a\\nink,b\\n' * 20);"
+            "from widemax.cli import main\n"
+            "sys.argv = ['widemax', 'train', str(folder / 'a.csv'), '--target', 'label',"
+            " '--out', str(folder / 'run'), '--set', 'train.epochs=1']\n"
+            "with contextlib.suppress(SystemExit), contextlib.redirect_stdout(sys.stderr): main()\n"
+            "assert (folder / 'run' / 'manifest.json').is_file()",
+            ("pandas", "sklearn", "torch._dynamo", "sympy"),
+        ),
+        (
             "import torch; from widemax.optim import LazyAdam; w = torch.nn.Parameter(torch.ones(2, 1));"
-            "o = LazyAdam([w]); o.zero_grad(); w.sum().backward(); o.step()",
+            "o = LazyAdam([w]); o.zero_grad(); w.sum().backward(); o.step();"
+            "o.load_state_dict(o.state_dict())",
             ("torch._dynamo", "sympy"),
         ),
     ],

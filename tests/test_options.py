@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 from pydantic import Field
 
 from widemax.errors import ConfigError, OptionError
@@ -41,7 +42,7 @@ def test_a_list_and_numpy_numbers_are_taken_for_what_they_are() -> None:
         (lambda: Chair("a", legs=True), "option 'legs' of Chair must be a whole number in [3, 9); got True."),
         (lambda: Chair("a", legs=4.0), "option 'legs' of Chair must be a whole number in [3, 9); got 4.0."),
         (lambda: Chair("a", lgs=4), "Chair has no option 'lgs'; did you mean 'legs'?"),
-        (lambda: Chair(), "Chair: missing a required argument: 'name'."),
+        (lambda: Chair(), "option 'name' of Chair is missing; it has no default."),
         (
             lambda: folded(0, share=float("nan")),
             "option 'share' of folded must be a number in [0.0, 1.0]; got nan.",
@@ -100,7 +101,10 @@ def test_a_checked_function_compiles_as_one_graph() -> None:
         (Annotated[int, Field(le=7)] | None, "a whole number of at most 7 or None"),
         (Annotated[float, Field(lt=1.0)], "a number below 1.0"),
         (bool, "True or False"),
-        (tuple[int, ...] | Literal["auto"], "a sequence or 'auto'"),
+        (tuple[int, ...] | Literal["auto"], "a sequence (each a whole number) or 'auto'"),
+        (tuple[float, float] | None, "a sequence of 2 (each a number) or None"),
+        (NDArray[np.int64], "an array of whole numbers"),
+        (type[Chair], "a class of a Chair"),
         (torch.Tensor, "a Tensor"),
     ],
 )

@@ -9,16 +9,17 @@
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from html import escape
 from importlib.metadata import version
-from numbers import Integral
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
+from pydantic import Field
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
@@ -27,14 +28,17 @@ from widemax.classes import Classes
 from widemax.config import Config
 from widemax.data import ArrowStream, Dataset, LabelVocabulary, Schema, columns_of, records_of, resolve
 from widemax.encoders import Encoder, encoders, to_tensors
-from widemax.errors import ArgumentError, ConfigError, CorruptError, UsageError
+from widemax.errors import ConfigError, CorruptError, UsageError
 from widemax.heads import Head, SeveralLabels, TopK, heads
+from widemax.options import checked
+from widemax.packing import Precision, pack, unpack
 from widemax.storage import check_folder, new_folder, saving
 from widemax.task import Task
 
 SHARD_BYTES = 2**31
 SCRATCH = "scratch"
 """The folder in a run for what is needed only while it trains."""
+Count = Annotated[int, Field(ge=1)]
 ROWS_AT_ONCE = 2048
 """Rows of a frame that are predicted together."""
 
@@ -48,6 +52,7 @@ class Prediction:
     logit: float
 
 
+@checked
 @dataclass(frozen=True, repr=False, eq=False)
 class Model:
     """A trained encoder and head with the labels they speak of.
@@ -89,6 +94,7 @@ class Model:
             "head": f"{head}, {self.head.normalizer} probabilities",
         }
 
+    @checked
     @torch.no_grad()
     def hidden(self, columns: Mapping[str, pa.Array]) -> Tensor:
         """Hidden vectors [B, D] of raw columns in their canonical Arrow types."""
@@ -96,6 +102,7 @@ class Model:
         hidden_BD: Tensor = self.encoder(to_tensors(self.encoder.encode(columns)))
         return hidden_BD
 
+    @checked
     def seen_items(self, columns: Mapping[str, pa.Array]) -> SeveralLabels | None:
         """The classes that already stand in each row's histories; None when they may be predicted again."""
         histories = [columns[column.name] for column in self.schema.inputs if column.kind == "ids"]
@@ -103,20 +110,18 @@ class Model:
             return None
         return seen_labels(self.vocabulary, histories)
 
-    def topk(self, columns: Mapping[str, pa.Array], k: int) -> TopK:
+    @checked
+    def topk(self, columns: Mapping[str, pa.Array], k: Count) -> TopK:
         """The exact k most probable classes of each row, already seen items left out.
 
         Raises:
-            ArgumentError: k is no whole number of at least 1.
+            OptionError: k is no whole number of at least 1.
         """
-        if isinstance(k, bool) or not isinstance(k, Integral) or k < 1:
-            raise ArgumentError(
-                f"k must be a whole number of at least 1, the labels wanted a row; got {k!r}."
-            )
         return self.head.topk(self.hidden(columns), k, exclude=self.seen_items(columns))
 
+    @partial(checked, of="predict")
     def predict(
-        self, rows: ArrowStream | Mapping[str, Any] | Sequence[Mapping[str, Any] | str], *, k: int = 5
+        self, rows: ArrowStream | Mapping[str, Any] | Sequence[Mapping[str, Any] | str], *, k: Count = 5
     ) -> list[list[Prediction]]:
         """The k most probable labels of each row, most probable first.
 
@@ -127,7 +132,7 @@ class Model:
             k: how many labels; all of them when there are fewer.
 
         Raises:
-            ArgumentError: rows or k are something else.
+            ArgumentError: rows or k are something else, or another keyword is given.
             DataError: a row lacks an input column or holds a value of the wrong kind.
         """
         if hasattr(rows, "__arrow_c_stream__"):
@@ -137,6 +142,7 @@ class Model:
             chunks = [columns_of(self.schema, records_of(self.schema, rows))]
         return [answer for columns in chunks for answer in self.decode(self.topk(columns, k))]
 
+    @checked
     def decode(self, topk: TopK) -> list[list[Prediction]]:
         """Class ids as labels; excluded classes (log-probability −inf) are left out."""
         labels = iter(self.vocabulary.decode(topk.class_ids.numpy()))
@@ -149,28 +155,41 @@ class Model:
         ]
         return [[answer for answer in row if answer.logit > -math.inf] for row in answers]
 
-    def save(self, folder: Path | str, *, overwrite: bool = False) -> None:
+    @checked
+    def save(
+        self,
+        folder: Path | str,
+        *,
+        overwrite: bool = False,
+        precision: Precision = "float32",
+        keep: Annotated[float, Field(gt=0, le=1)] = 1.0,
+    ) -> None:
         """Save the model as a run folder without checkpoints, whole or not at all.
 
         Args:
             folder: where; made with its parents.
             overwrite: replace a run that is already there instead of refusing.
+            precision: of matrices on the disk; they are float32 again when loaded.
+            keep: the share of Σ‖row‖² that stays of each of the encoder's matrices, in 16 or 8 bits: the
+                shortest rows become zero and take no room.
 
         Raises:
             UsageError: the folder holds something else, or the head has other classes than the vocabulary.
             ResourceError: the disk is full, or may not be written.
         """
-        folder = path_of(folder)
+        folder = Path(folder).expanduser()
         require_free(folder, overwrite=overwrite)
         if self.head.num_classes != len(self.vocabulary):
             raise UsageError(
                 f"the head has {self.head.num_classes} classes, but the vocabulary {len(self.vocabulary)} "
                 "labels; build a Model whose vocabulary names each class."
             )
-        with new_folder(folder, facts(self, {}, complete=True)) as temporary:
-            write_model(temporary, self)
+        said = facts(self, {}, complete=True) | {"precision": precision, "keep": keep}
+        with new_folder(folder, said) as temporary:
+            write_model(temporary, self, precision=precision, keep=keep)
 
     @classmethod
+    @checked
     def load(cls, folder: Path | str) -> "Model":
         """Load a run after checking every hash and shape.
 
@@ -178,7 +197,7 @@ class Model:
             UsageError: there is no such folder.
             CorruptError: a file is missing, altered, unsafe or disagrees with another.
         """
-        folder = path_of(folder)
+        folder = Path(folder).expanduser()
         if not folder.is_dir():
             raise UsageError(f"there is no folder {folder}; give the folder of a trained or saved model.")
         manifest = check_folder(folder)
@@ -206,17 +225,6 @@ class Model:
         )
 
 
-def path_of(folder: Path | str) -> Path:
-    """A folder as a Path.
-
-    Raises:
-        ArgumentError: something that names no folder.
-    """
-    if not isinstance(folder, str | Path):
-        raise ArgumentError(f"a folder is given as str or Path; got {type(folder).__name__}.")
-    return Path(folder).expanduser()
-
-
 def require_free(folder: Path, *, overwrite: bool) -> None:
     """Let nothing be overwritten unasked.
 
@@ -227,12 +235,11 @@ def require_free(folder: Path, *, overwrite: bool) -> None:
     held = {path.name for path in folder.iterdir()} - {SCRATCH} if folder.is_dir() else set()
     if held and not overwrite:
         raise UsageError(
-            f"{folder} is not empty. Choose another folder with --out, replace the run with --overwrite, "
-            f"or continue an unfinished one with `widemax resume {folder}` "
-            "(overwrite=True and resume() in Python)."
+            f"{folder} is not empty. Choose another folder, replace the run (overwrite=True in Python, "
+            f"--overwrite), or continue an unfinished one (resume({str(folder)!r}), `widemax resume {folder}`)."
         )
     if held and "config.toml" not in held:
-        raise UsageError(f"{folder} is not a run folder, so it is not replaced; choose another with --out.")
+        raise UsageError(f"{folder} is not a run folder, so it is not replaced; choose another.")
 
 
 def seen_labels(vocabulary: LabelVocabulary, histories: Sequence[pa.Array]) -> SeveralLabels:
@@ -265,9 +272,9 @@ def build_head(config: Config, vocabulary: LabelVocabulary, *, num_rows: int | N
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
-    """All tensors of a safetensors file."""
+    """All tensors of a safetensors file, packed matrices as they were."""
     try:
-        return load_file(path)
+        return unpack(load_file(path))
     except (SafetensorError, OSError) as error:
         raise CorruptError(f"{path} is not a readable safetensors file: {error}.") from None
 
@@ -279,7 +286,9 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
         ConfigError: training has diverged.
     """
     for name, tensor in tensors.items():
-        if tensor.is_floating_point() and not torch.isfinite(tensor).all():
+        # Lowest and highest take one pass; isfinite of all values makes several tensors of their size.
+        bounds = tensor.aminmax() if tensor.is_floating_point() and tensor.numel() else ()
+        if not all(map(torch.isfinite, bounds)):
             raise ConfigError(
                 f"{name!r} holds values that are not finite: training has diverged. "
                 "Lower train.learning_rate and train again."
@@ -287,7 +296,7 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
     save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, path)
 
 
-def write_head(folder: Path, head: Head) -> None:
+def write_head(folder: Path, head: Head, *, precision: Precision = "float32") -> None:
     """Save a head in shards of whole class rows, each at most 2 GiB."""
     state = head.state_dict()
     per_class = {name: t for name, t in state.items() if t.ndim and t.shape[0] == head.num_classes}
@@ -298,7 +307,7 @@ def write_head(folder: Path, head: Head) -> None:
     for shard in range(num_shards):
         part = {name: t[shard * rows : (shard + 1) * rows] for name, t in per_class.items()}
         path = folder / f"head-{shard:05d}-of-{num_shards:05d}.safetensors"
-        write_tensors(path, part | (whole if shard == 0 else {}))
+        write_tensors(path, pack(part | (whole if shard == 0 else {}), precision=precision))
 
 
 @torch.no_grad()
@@ -333,12 +342,13 @@ def read_head(folder: Path, head: Head) -> None:
             raise CorruptError(f"{folder}: the shards end before row {tensor.shape[0]} of {name!r}.")
 
 
-def write_model(folder: Path, model: Model) -> None:
+def write_model(folder: Path, model: Model, *, precision: Precision = "float32", keep: float = 1.0) -> None:
     """Write a model's files, without the manifest, into an existing folder."""
     with saving(str(folder)):
         (folder / "weights").mkdir()
-        write_tensors(folder / "weights" / "encoder.safetensors", model.encoder.state_dict())
-        write_head(folder / "weights", model.head)
+        encoder = pack(model.encoder.state_dict(), precision=precision, keep=keep)
+        write_tensors(folder / "weights" / "encoder.safetensors", encoder)
+        write_head(folder / "weights", model.head, precision=precision)
         pq.write_table(model.vocabulary.to_table(), folder / "labels.parquet")
         (folder / "config.toml").write_text(model.config.to_toml(), encoding="utf-8")
 

@@ -1,11 +1,15 @@
 """How many classes there are, and what is known of them before training."""
 
-from typing import final
+from typing import Annotated, final
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
+from pydantic import Field
 from torch import Tensor
 
 from widemax.errors import ConfigError, ShapeError
+from widemax.options import checked
 
 MOVED = dict.fromkeys(
     ("class_counts", "num_rows"), "pass Classes(num_classes, counts, num_rows) in place of num_classes."
@@ -14,6 +18,7 @@ MOVED = dict.fromkeys(
 
 
 @final
+@checked
 class Classes:
     """A number of classes, with their frequencies where these are known.
 
@@ -25,7 +30,8 @@ class Classes:
         num_rows: rows of the training data, for yes-or-no questions, where counts need not sum to it.
 
     Raises:
-        ConfigError: no class, or a count that is negative or not finite.
+        ConfigError: a count that is negative or not finite.
+        OptionError: no class, or another argument of a wrong kind.
         ShapeError: not one count a class.
 
     Example:
@@ -33,9 +39,12 @@ class Classes:
         Classes(3, with counts)
     """
 
-    def __init__(self, num: int, counts: Tensor | None = None, num_rows: int | None = None) -> None:
-        if num < 1:
-            raise ConfigError(f"there must be at least 1 class; got {num}.")
+    def __init__(
+        self,
+        num: Annotated[int, Field(ge=1)],
+        counts: Tensor | NDArray[np.float64] | None = None,
+        num_rows: Annotated[int, Field(ge=1)] | None = None,
+    ) -> None:
         if counts is not None:
             counts = counts if isinstance(counts, Tensor) else torch.as_tensor(counts)
             if counts.shape != (num,):

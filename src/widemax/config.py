@@ -14,7 +14,8 @@ import tomli_w
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator
 from pydantic_core import PydanticCustomError
 
-from widemax.errors import ConfigError, did_you_mean
+from widemax.errors import ConfigError, did_you_mean, shown
+from widemax.options import plain, wrong
 from widemax.registry import NAMES
 from widemax.task import Task
 
@@ -29,10 +30,55 @@ FORMER_KEYS: dict[tuple[str, str], tuple[Any, str]] = {
 }
 
 
-class Section(BaseModel):
-    """One table of the TOML file."""
+def _named(value: Any) -> Any:
+    """The same with the names of registered members in place of the members."""
+    value = plain(value)
+    if isinstance(value, Mapping):
+        return {key: _named(inner) for key, inner in value.items()}
+    if isinstance(value, tuple):
+        return tuple(map(_named, value))
+    if not callable(value):
+        return value
+    if value not in NAMES:
+        raise ConfigError(
+            f"a config is text and cannot hold {value!r}: register it, as in @losses.register('my_loss'), "
+            "and it stands here by its name."
+        )
+    return NAMES[value]
 
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+class Section(BaseModel):
+    """One table of the TOML file.
+
+    Raises:
+        ConfigError: an unknown key (with the nearest known one), or a wrong value.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, strict=True)
+
+    def __init__(self, **values: Any) -> None:
+        try:
+            super().__init__(**_named(values))
+        except ValidationError as error:
+            raise ConfigError(self._sentence(error.errors()[0], values)) from None
+
+    @classmethod
+    def _sentence(cls, error: Any, values: Mapping[str, Any]) -> str:
+        """A problem of the table as one sentence."""
+        key = error["loc"][0]
+        name = cls.__name__.removesuffix("Config").lower()
+        place = f"[{name}]" if name else "the config"
+        if error["type"] == "extra_forbidden":
+            return f"unknown key {key!r} in {place}; {did_you_mean(key, list(cls.model_fields))}"
+        if error["type"] == "model_type":
+            return f"{key!r} in {place} must be a table; got {shown(values[key])}."
+        if "error" in (context := error.get("ctx", {})):
+            return str(context["error"])
+        if error["type"] == "frame":
+            return f"{key!r} in {place} {error['msg']}."
+        field = cls.model_fields[key]
+        annotation = Annotated[(field.annotation, *field.metadata)] if field.metadata else field.annotation
+        return f"{key!r} in {place} {wrong(values[key], annotation)}"
 
 
 class OpenSection(Section):
@@ -83,7 +129,7 @@ class DataConfig(Section):
     delimiter: str | None = None
     encoding: str | None = None
     kinds: dict[str, str] = Field(default_factory=dict)
-    task: Task | Literal["auto"] = "auto"
+    task: Annotated[Task, Field(strict=False)] | Literal["auto"] = "auto"
     drop_bad: bool = False
     valid_fraction: float = Field(default=0.1, ge=0.0, lt=1.0)
     max_valid_rows: int = Field(default=5_000, ge=1)
@@ -138,7 +184,7 @@ class TrainConfig(Section):
     optimizer: str = "auto"
     learning_rate: Annotated[float, Field(gt=0.0)] | Literal["auto"] = "auto"
     weight_decay: float = Field(default=0.0, ge=0.0)
-    time_limit_s: float | None = Field(default=None, gt=0.0)
+    time_limit_s: Annotated[float, Field(gt=0.0)] | None = None
     metric: str = "auto"
     patience: int = Field(default=3, ge=1)
     refit: bool | Literal["auto"] = "auto"
@@ -181,10 +227,7 @@ class Config(Section):
                 if table[key] != only:
                     raise ConfigError(f"{key!r} in [{section}] is no longer a key: {advice}")
                 sections[section] = {name: table[name] for name in table if name != key}
-        try:
-            super().__init__(**_named(sections))
-        except ValidationError as error:
-            raise ConfigError(_sentence(error)) from None
+        super().__init__(**sections)
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "Config":
@@ -199,22 +242,6 @@ class Config(Section):
     def to_toml(self) -> str:
         """The complete config as TOML; what is None is left out."""
         return tomli_w.dumps(self.model_dump(mode="json", exclude_none=True))
-
-
-def _named(value: Any) -> Any:
-    """The same with the names of registered members in place of the members."""
-    if isinstance(value, Mapping):
-        return {key: _named(inner) for key, inner in value.items()}
-    if isinstance(value, list | tuple):
-        return tuple(map(_named, value))
-    if not callable(value):
-        return value
-    if value not in NAMES:
-        raise ConfigError(
-            f"a config is text and cannot hold {value!r}: register it, as in @losses.register('my_loss'), "
-            "and it stands here by its name."
-        )
-    return NAMES[value]
 
 
 def read_toml(path: Path) -> dict[str, Any]:
@@ -255,23 +282,3 @@ def assign(values: Mapping[str, Any], assignments: Sequence[str]) -> dict[str, A
                 raise ConfigError(f"--set {assignment!r}: {section!r} is a value, not a section.")
         target[key] = value
     return result
-
-
-def _sentence(error: ValidationError) -> str:
-    """The first problem of a config as one sentence."""
-    first, *others = error.errors()
-    *sections, key = first["loc"][:2]
-    place = f"[{sections[0]}]" if sections else "the config"
-    if first["type"] == "extra_forbidden":
-        section: Any = Config.model_fields[str(sections[0])].annotation if sections else Config
-        return f"unknown key {key!r} in {place}; {did_you_mean(str(key), list(section.model_fields))}"
-    if first["type"] == "missing":
-        return f"{place} lacks {key!r}."
-    if first["type"] == "model_type":
-        return f"{key!r} in {place} must be a table, got {first['input']!r}."
-    # A key that may be of several types has one error for each.
-    reasons = [first["msg"], *(other["msg"] for other in others if other["loc"][:2] == first["loc"][:2])]
-    wanted = " or ".join(dict.fromkeys(reasons)).replace("Input should be", "must be")
-    got = repr(first["input"])
-    got = got if len(got) < 80 and "\n" not in got else f"a {type(first['input']).__name__}"
-    return f"{key!r} in {place}: {wanted}, got {got}."

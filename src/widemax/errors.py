@@ -19,7 +19,23 @@ Each message is one plain sentence that says which thing, what it must be, what 
 """
 
 from difflib import get_close_matches
-from typing import ClassVar
+from reprlib import Repr
+from typing import Any, ClassVar
+
+_SYNONYMS = {
+    "dim": "axis",
+    "axes": "axis",
+    "mask": "where",
+    "attn_mask": "where",
+    "tau": "temperature",
+    "rng": "generator",
+    "lr": "learning_rate",
+    "learning_rate": "lr",
+}
+"""What other libraries, or other parts of this one, call an argument."""
+
+_SHORT = Repr()
+_SHORT.maxstring = _SHORT.maxother = 80
 
 
 class WidemaxError(Exception):
@@ -38,10 +54,6 @@ class ConfigError(UsageError):
     """A key or value of a config is wrong."""
 
 
-class OptionError(ConfigError, TypeError):
-    """An option does not exist, is of the wrong type or out of range; a ValueError and a TypeError."""
-
-
 class UnknownNameError(UsageError, LookupError):
     """A name that no registry knows."""
 
@@ -52,6 +64,10 @@ class ShapeError(UsageError):
 
 class ArgumentError(UsageError, TypeError):
     """An argument is of the wrong kind, or unknown."""
+
+
+class OptionError(ConfigError, ArgumentError):
+    """An option does not exist, is of the wrong type or out of range; a ValueError and a TypeError."""
 
 
 class DataError(WidemaxError, ValueError):
@@ -80,7 +96,27 @@ class CorruptError(WidemaxError, OSError):
     exit_code = 5
 
 
-def did_you_mean(word: str, known: list[str]) -> str:
+def nearest(word: Any, known: list[str]) -> str | None:
+    """The known word that was meant, as far as can be told."""
+    if _SYNONYMS.get(word) in known:
+        return _SYNONYMS[word]
+    return next(iter(get_close_matches(str(word), known, n=1)), None)
+
+
+def did_you_mean(word: Any, known: list[str]) -> str:
     """The end of an error sentence: the nearest known word, or all of them."""
-    near = get_close_matches(word, known, n=1)
-    return f"did you mean {near[0]!r}?" if near else f"choose one of {known}."
+    near = nearest(word, known)
+    return f"did you mean {near!r}?" if near else f"choose one of {known}."
+
+
+def shown(value: Any) -> str:
+    """What an error sentence says was got: the value, shortened; of an array or frame its type and shape.
+
+    Example:
+        >>> shown(list(range(10**6)))
+        '[0, 1, 2, 3, 4, 5, ...]'
+    """
+    if getattr(value, "shape", ()):
+        return f"a {type(value).__name__} of shape {tuple(value.shape)}"
+    text = _SHORT.repr(value)
+    return text if "\n" not in text else f"a {type(value).__name__}"

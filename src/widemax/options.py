@@ -2,18 +2,19 @@
 
 import inspect
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import is_dataclass
-from functools import cached_property, wraps
+from enum import EnumType
+from functools import cached_property, partial, wraps
+from numbers import Real
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 
-from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic import BeforeValidator, ConfigDict, PlainValidator, TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
-from pydantic_core import SchemaValidator, core_schema
 
-from widemax.errors import OptionError, did_you_mean
+from widemax.errors import OptionError, did_you_mean, nearest, shown
 
 Member = TypeVar("Member", bound=Callable[..., Any])
 
@@ -23,11 +24,13 @@ _WORDS = {
     int: "a whole number",
     float: "a number",
     str: "a string",
-    tuple: "a sequence",
     dict: "a table",
+    Mapping: "a table",
     NoneType: "None",
     Callable: "a function",
 }
+_ARRAYS = {"bool": ("b", "booleans"), "int64": ("iu", "whole numbers"), "float64": ("iuf", "numbers")}
+"""For the dtype that an annotation names, the kinds of those that are taken for it, and these in words."""
 
 
 class Options:
@@ -66,13 +69,38 @@ class Options:
         }
 
     @cached_property
-    def _validate(self) -> dict[str, Callable[..., Any]]:
+    def _positional(self) -> list[str]:
+        """The names of the parameters that an argument may be given to by position."""
+        kinds = inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD
+        return [name for name, parameter in self.signature.parameters.items() if parameter.kind in kinds]
+
+    @cached_property
+    def _required(self) -> set[str]:
         return {
-            name: _validator(parameter.annotation).validate_python
+            name
             for name, parameter in self.signature.parameters.items()
-            if parameter.annotation is not parameter.empty
+            if parameter.default is parameter.empty
             and parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
-            and not _is_lazy(parameter.annotation)
+        }
+
+    def _takes_any(self, kind: Any) -> bool:
+        return any(parameter.kind is kind for parameter in self.signature.parameters.values())
+
+    @cached_property
+    def _takes_any_keyword(self) -> bool:
+        return self._takes_any(inspect.Parameter.VAR_KEYWORD)
+
+    @cached_property
+    def _validate(self) -> dict[str, Callable[..., Any]]:
+        forms = {
+            name: _form(parameter.annotation)
+            for name, parameter in self.signature.parameters.items()
+            if parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
+        }
+        return {
+            name: TypeAdapter(form, config=_CONFIG).validator.validate_python
+            for name, form in forms.items()
+            if form is not Any
         }
 
     def check(self, name: str, value: Any) -> Any:
@@ -84,32 +112,48 @@ class Options:
         validate = self._validate.get(name)
         if validate is None:
             return value
-        for form in (value, _plain(value)):
-            with suppress(ValidationError):
-                return validate(form, strict=True)
-        annotation = self.signature.parameters[name].annotation
-        words = _literals(annotation)
-        hint = f"; {did_you_mean(value, words)}" if words and isinstance(value, str) else "."
-        raise OptionError(f"option {name!r} of {self.of} must be {describe(annotation)}; got {value!r}{hint}")
+        with suppress(ValidationError):
+            return validate(value, strict=True)
+        with suppress(ValidationError):
+            return validate(plain(value), strict=True)
+        raise OptionError(
+            f"option {name!r} of {self.of} {wrong(value, self.signature.parameters[name].annotation)}"
+        )
 
     def check_keywords(self, given: Mapping[str, Any]) -> dict[str, Any]:
         """Arguments given by keyword."""
-        if not self._takes_any:
+        if not self._takes_any_keyword:
             self._refuse_unknown(given, self.signature.parameters)
         return {name: self.check(name, value) for name, value in given.items()}
 
-    def check_call(self, args: tuple[Any, ...], keywords: Mapping[str, Any]) -> inspect.BoundArguments:
-        """All arguments of a call."""
-        if not self._takes_any:
+    def check_names(self, args: tuple[Any, ...], keywords: Mapping[str, Any]) -> None:
+        """Refuse a call with an unknown, missing or surplus argument."""
+        if not self._takes_any_keyword:
             self._refuse_unknown(keywords, self.signature.parameters)
-        try:
-            bound = self.signature.bind(*args, **keywords)
-        except TypeError as error:
-            hint = " ".join(["", *dict.fromkeys(self.moved.values())])
-            raise OptionError(f"{self.of}: {error}.{hint}") from None
-        for name, value in bound.arguments.items():
-            bound.arguments[name] = self.check(name, value)
-        return bound
+        names = self._positional
+        if len(args) > len(names) and not self._takes_any(inspect.Parameter.VAR_POSITIONAL):
+            raise OptionError(self._too_many(len(args)))
+        by_position = names[: len(args)]
+        for name in by_position:
+            if name in keywords:
+                raise OptionError(f"option {name!r} of {self.of} is given twice, by position and by keyword.")
+        self._refuse_missing(self._required, {*by_position, *keywords})
+
+    def check_call(self, args: tuple[Any, ...], keywords: dict[str, Any]) -> tuple[list[Any], dict[str, Any]]:
+        """All arguments of a call: those by position, and those by keyword."""
+        self.check_names(args, keywords)
+        names = self._positional
+        checked_args = [self.check(name, value) for name, value in zip(names, args, strict=False)]
+        checked_keywords = {name: self.check(name, value) for name, value in keywords.items()}
+        return [*checked_args, *args[len(names) :]], checked_keywords
+
+    def _too_many(self, number: int) -> str:
+        names = [name for name in self._positional if name not in ("self", "cls")]
+        number -= len(self._positional) - len(names)
+        others = f" Pass by keyword: {', '.join(self.keywords)}." if self.keywords else ""
+        hint = " ".join(["", *dict.fromkeys(self.moved.values())])
+        takes = " and ".join(names) if names else "nothing"
+        return f"{self.of} takes {takes} by position; got {number} arguments.{others}{hint}"
 
     def complete(self, given: Mapping[str, Any]) -> dict[str, Any]:
         """The keyword-only arguments as a config holds them, with their defaults.
@@ -118,32 +162,29 @@ class Options:
             OptionError: one that does not exist, is missing, or has a wrong value.
         """
         self._refuse_unknown(given, self.keywords)
-        for name, parameter in self.keywords.items():
-            if parameter.default is parameter.empty and name not in given:
-                raise OptionError(f"option {name!r} of {self.of} is missing; it has no default.")
+        self._refuse_missing(self._required.intersection(self.keywords), given)
         return {
             name: self.check(name, given[name]) if name in given else parameter.default
             for name, parameter in self.keywords.items()
         }
 
+    def _refuse_missing(self, required: set[str], given: Collection[str]) -> None:
+        for name in self.signature.parameters:
+            if name in required and name not in given:
+                raise OptionError(f"option {name!r} of {self.of} is missing; it has no default.")
+
     def _refuse_unknown(self, given: Iterable[str], known: Mapping[str, inspect.Parameter]) -> None:
         for name in given:
             if name not in known:
-                hint = self.moved.get(name) or did_you_mean(name, [word for word in known if word != "self"])
+                words = [word for word in known if word not in ("self", "cls")]
+                hint = self.moved.get(name) or did_you_mean(name, words)
                 raise OptionError(f"{self.of} has no option {name!r}; {hint}")
-
-    @cached_property
-    def _takes_any(self) -> bool:
-        kinds = (parameter.kind for parameter in self.signature.parameters.values())
-        return inspect.Parameter.VAR_KEYWORD in kinds
 
 
 def checked(member: Member, *, of: str | None = None, moved: Mapping[str, str] | None = None) -> Member:
     """The same class or function, which holds its arguments to their annotations.
 
-    A class checks all arguments when it is built, and a method when it is called; a function checks those
-    given by keyword, so that a call with tensors alone costs nothing. What ``torch.compile`` traces is not
-    checked.
+    A class does so when it is built. What ``torch.compile`` traces is not checked.
 
     Raises:
         OptionError: from then on, for an argument that does not exist or has a wrong value.
@@ -157,32 +198,34 @@ def checked(member: Member, *, of: str | None = None, moved: Mapping[str, str] |
         widemax.errors.OptionError: option 'times' of halved must be a whole number of at least 1; got 0.
     """
     name = of or member.__qualname__
-    if isinstance(member, type):
-        build = member.__init__  # type: ignore[misc]  # replaced by one of the same signature
-        options = Options(build, of=name, moved=moved)
-
-        @wraps(build)
-        def init(self: Any, *args: Any, **keywords: Any) -> None:
-            bound = options.check_call((self, *args), keywords)
-            build(*bound.args, **bound.kwargs)
-
-        member.__init__ = init  # type: ignore[misc]
-        return member
+    is_class = isinstance(member, type)
+    target: Any = member.__init__ if is_class else member  # type: ignore[misc]  # of this very class
+    options = Options(target, of=name, moved=moved)
     # Whoever defines a function to be compiled has imported torch by then.
     is_compiling = getattr(sys.modules.get("torch.compiler"), "is_compiling", bool)
-    options = Options(member, of=name, moved=moved)
-    is_method = "self" in inspect.signature(member).parameters
 
-    @wraps(member)
+    @wraps(target)
     def call(*args: Any, **keywords: Any) -> Any:
-        if is_method and not is_compiling():
-            bound = options.check_call(args, keywords)
-            args, keywords = bound.args, bound.kwargs
-        elif keywords and not is_compiling():
-            keywords = options.check_keywords(keywords)
-        return member(*args, **keywords)
+        if not is_compiling():
+            args, keywords = options.check_call(args, keywords)
+        return target(*args, **keywords)
 
-    return call  # type: ignore[return-value]
+    if not is_class:
+        return call  # type: ignore[return-value]
+    member.__init__ = call  # type: ignore[misc]  # of the same signature
+    return member
+
+
+def wrong(value: Any, annotation: Any) -> str:
+    """The end of the sentence that a value is not what an annotation allows.
+
+    Example:
+        >>> wrong("row", Literal["rows", "columns"])
+        "must be 'rows' or 'columns'; got 'row'; did you mean 'rows'?"
+    """
+    near = nearest(value, _words(annotation)) if isinstance(value, str) else None
+    hint = f"; did you mean {near!r}?" if near else "."
+    return f"must be {describe(annotation)}; got {shown(value)}{hint}"
 
 
 def describe(annotation: Any) -> str:
@@ -196,24 +239,78 @@ def describe(annotation: Any) -> str:
     origin, arguments = get_origin(annotation), get_args(annotation)
     if origin is Annotated:
         return describe(arguments[0]) + _range(arguments[1:])
-    if origin is Literal:
-        return " or ".join(map(repr, arguments))
+    if origin is Literal or isinstance(annotation, EnumType):
+        return " or ".join(map(repr, arguments or _words(annotation)))
     if origin in (Union, UnionType):
         return " or ".join(dict.fromkeys(map(describe, arguments)))
+    if origin is tuple:
+        each = " or ".join(dict.fromkeys(describe(kind) for kind in arguments if kind is not ...))
+        return f"a sequence{'' if ... in arguments else f' of {len(arguments)}'} (each {each})"
+    if origin is dict and arguments[1] is not Any:
+        return f"a table (each value {describe(arguments[1])})"
     kind = origin or annotation
-    return _WORDS.get(kind) or f"a {getattr(kind, '__name__', kind)}"
+    name = getattr(kind, "__name__", str(kind))
+    if name == "ndarray":
+        return f"an array of {_ARRAYS[_dtype(annotation) or 'float64'][1]}"
+    if kind is type:
+        return f"a class of {describe(arguments[0])}"
+    return _WORDS.get(kind) or f"{'an' if name[0] in 'AEIOU' else 'a'} {name}"
 
 
-def _is_lazy(annotation: Any) -> bool:
-    """Whether pydantic would check it only while it is read, and as the first form of several."""
-    return get_origin(annotation) is Iterable or any(map(_is_lazy, get_args(annotation)))
+def _form(annotation: Any) -> Any:
+    """The annotation as pydantic is to check it: classes by their instances, and Any where it should not.
+
+    An iterable would be checked only while it is read, and as the first form of several; the items of a
+    sequence are for whoever reads them.
+    """
+    origin, arguments = get_origin(annotation), get_args(annotation)
+    if annotation is inspect.Parameter.empty or isinstance(annotation, TypeVar):
+        return Any
+    if origin in (Iterable, Sequence):
+        return Any
+    if dtype := _dtype(annotation):
+        return Annotated[Any, PlainValidator(partial(_as_array, dtype=dtype))]
+    if origin in (Union, UnionType):
+        forms = tuple(map(_form, arguments))
+        return Any if Any in forms else Union[forms]  # noqa: UP007 - of a tuple
+    if origin is Annotated or annotation is float:
+        inner, *limits = arguments or (float,)
+        # pydantic would take a tensor of one number, which would lose its gradient.
+        real = [BeforeValidator(partial(_instance, kind=Real))] if inner is float else []
+        return Annotated[(inner if real else _form(inner), *limits, *real)]
+    if origin in (tuple, dict):
+        return origin[tuple(map(_form, arguments))]
+    # Of these pydantic would check the fields.
+    if is_dataclass(annotation) or hasattr(annotation, "_fields") or origin is Mapping:
+        return Annotated[Any, PlainValidator(partial(_instance, kind=origin or annotation))]
+    return annotation
 
 
-def _validator(annotation: Any) -> Any:
-    """pydantic's check of an annotation; of a dataclass it wants an instance, and not its fields."""
-    if is_dataclass(annotation):
-        return SchemaValidator(core_schema.is_instance_schema(annotation))
-    return TypeAdapter(annotation, config=_CONFIG).validator
+def _instance(value: Any, *, kind: type) -> Any:
+    """The value itself, if it is of that kind."""
+    if not isinstance(value, kind):
+        raise ValueError
+    return value
+
+
+def _dtype(annotation: Any) -> str | None:
+    """What an ``NDArray[...]`` is to hold; None for any other annotation, and for arrays of anything."""
+    if getattr(get_origin(annotation), "__name__", "") != "ndarray":
+        return None
+    scalar = getattr(get_args(get_args(annotation)[1])[0], "__name__", "").rstrip("_")
+    return scalar if scalar in _ARRAYS else None
+
+
+def _as_array(value: Any, *, dtype: str) -> Any:
+    """An array of numbers like those of the dtype."""
+    import numpy as np  # which has been imported where there is such an annotation
+
+    array = np.asarray(value)
+    if not array.size:
+        return array.astype(dtype)
+    if array.dtype.kind not in _ARRAYS[dtype][0]:
+        raise ValueError
+    return array
 
 
 def _range(metadata: tuple[Any, ...]) -> str:
@@ -233,15 +330,22 @@ def _range(metadata: tuple[Any, ...]) -> str:
     return ""
 
 
-def _literals(annotation: Any) -> list[str]:
+def _words(annotation: Any) -> list[str]:
     """All words that an annotation allows."""
+    if isinstance(annotation, EnumType):
+        return [member.value for member in annotation]
     if get_origin(annotation) is Literal:
         return [word for word in get_args(annotation) if isinstance(word, str)]
-    return [word for part in get_args(annotation) for word in _literals(part)]
+    return [word for part in get_args(annotation) for word in _words(part)]
 
 
-def _plain(value: Any) -> Any:
-    """A list as a tuple, and a NumPy number as Python's own."""
-    if isinstance(value, list):
-        return tuple(map(_plain, value))
-    return value.item() if type(value).__module__ == "numpy" and not getattr(value, "ndim", 1) else value
+def plain(value: Any) -> Any:
+    """A list as a tuple, and NumPy's numbers and arrays as Python's own.
+
+    Example:
+        >>> plain([1, [2.5, "a"]])
+        (1, (2.5, 'a'))
+    """
+    if type(value).__module__ == "numpy":
+        value = value.tolist()
+    return tuple(map(plain, value)) if isinstance(value, list) else value

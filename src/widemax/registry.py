@@ -8,7 +8,7 @@ from importlib.metadata import entry_points
 from importlib.util import find_spec
 from typing import Any, Generic, Self, TypeAlias, TypeVar, cast
 
-from widemax.errors import ConfigError, UnknownNameError, did_you_mean
+from widemax.errors import ConfigError, OptionError, UnknownNameError, did_you_mean, shown
 from widemax.options import Options, checked
 
 T = TypeVar("T", bound=Callable[..., Any])
@@ -58,6 +58,7 @@ class Registry(Generic[T]):
         self._traits: dict[T, Any] = {}
         self._walked = False
 
+    @checked
     def register(self, name: str, **traits: Any) -> Callable[[Member], Member]:
         """Decorator that enters a member under ``name``; from then on its arguments are checked.
 
@@ -69,12 +70,15 @@ class Registry(Generic[T]):
 
         Raises:
             ConfigError: another member has this name.
-            OptionError: a trait that the room does not know.
+            OptionError: a name that is no text, a trait that the room does not know, or something else than a
+                class or function.
         """
 
         declare = self.declare(**traits)
 
         def enter(member: Member) -> Member:
+            if not callable(member):
+                raise OptionError(f"a {self.noun} must be a class or function; got {shown(member)}.")
             known = self._members.get(name)
             if known is not None and _home(known) != _home(member):
                 raise ConfigError(f"{self.noun} {name!r} is already registered; give this one another name.")
@@ -114,7 +118,9 @@ class Registry(Generic[T]):
         return iter(self.names())
 
     def __getitem__(self, name: str) -> T:
-        if not self._walked and isinstance(name, str) and name.isidentifier():
+        if not isinstance(name, str):
+            raise OptionError(f"a {self.noun} is called by its name; got {shown(name)}.")
+        if not self._walked and name.isidentifier():
             # A member most often has a module of its name, and the others need not be imported for it.
             module = f"{self.package}.{name}"
             if find_spec(module):
@@ -137,7 +143,7 @@ class Registry(Generic[T]):
         """The options of a member, which are the keyword-only arguments of its signature."""
         if isinstance(member, str):
             return Options(self[member], of=f"{self.noun} {member!r}", moved=self._moved)
-        return Options(member, of=f"{self.noun} {called(member)!r}")
+        return Options(member, of=f"{self.noun} {(NAMES.get(member) or called(member))!r}")
 
     def choose(self, spec: Spec | T) -> tuple[T, dict[str, Any]]:
         """The member that a spec names, or is, and its completed options.
@@ -150,11 +156,17 @@ class Registry(Generic[T]):
         given: Mapping[str, Any] = {}
         if isinstance(spec, Mapping):
             if "kind" not in spec:
+                names = self.names()
                 raise ConfigError(
-                    f"the table of a {self.noun} must have a 'kind', one of {self.names()}; got {spec!r}."
+                    f"the table of a {self.noun} must have a 'kind', one of {names}; got {shown(spec)}."
                 )
             given = {name: value for name, value in spec.items() if name != "kind"}
             spec = spec["kind"]
+        if not (isinstance(spec, str) or callable(spec)):
+            raise OptionError(
+                f"a {self.noun} must be one of {self.names()}, a class or function, or a table of such a "
+                f"kind and its options; got {shown(spec)}."
+            )
         member = cast("str | T", spec)
         options = self.options(member).complete(given)
         return (self[member] if isinstance(member, str) else member), options

@@ -78,10 +78,10 @@ def test_a_number_of_classes_that_is_none_is_refused(name: str, k: Any) -> None:
     head = build(name)
     sentence = f"must be a whole number of at least 1; got {k!r}."
     for ask in (lambda: head.topk(HIDDEN, k), lambda: head.answer(HIDDEN, LABELS, k=k)):
-        with pytest.raises(OptionError, match=f"^option 'k' of Head.(topk|answer) {sentence}$"):
+        with pytest.raises(OptionError, match=f"^option 'k' of head.(topk|answer) {sentence}$"):
             ask()
     if isinstance(head, LinearHead):
-        with pytest.raises(OptionError, match=f"^option 'num_new' of LinearHead.extend {sentence}$"):
+        with pytest.raises(OptionError, match=f"^option 'num_new' of head.extend {sentence}$"):
             head.extend(k)
 
 

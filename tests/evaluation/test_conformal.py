@@ -190,7 +190,7 @@ def test_chunks_give_the_same_threshold_and_unseen_labels_lie_outside() -> None:
 
 def test_refuses_what_cannot_be_promised() -> None:
     rows, _ = split(12, 200, 1, 5)
-    with pytest.raises(UsageError, match=re.escape("alpha must lie in (0, 1); got 1.5")):
+    with pytest.raises(UsageError, match=re.escape("must be a number in (0.0, 1.0); got 1.5")):
         ConformalSets.fit([rows], score=LAC(), alpha=1.5, num_classes=C)
     with pytest.raises(UsageError, match=re.escape("pass generator=np.random.default_rng(seed)")):
         ConformalSets.fit([rows], score=APS(), alpha=ALPHA, num_classes=C)

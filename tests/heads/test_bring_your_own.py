@@ -7,9 +7,9 @@ import torch
 
 from widemax.classes import Classes
 from widemax.errors import ConfigError, OptionError, ShapeError
-from widemax.heads import ExactHead, SampledHead
+from widemax.heads import ExactHead, SampledHead, heads
 from widemax.heads.scores import CosFace
-from widemax.losses import focal, losses
+from widemax.losses import cross_entropy, focal, losses
 from widemax.samplers import Frequency, Uniform
 
 C, D, B = 12, 4, 5
@@ -51,6 +51,26 @@ def test_an_object_that_is_called_is_a_loss():
     assert loss_with(loss=torch.nn.CrossEntropyLoss(reduction="none")) == pytest.approx(loss_with(), rel=1e-6)
 
 
+@pytest.mark.parametrize("name", sorted(set(heads) - {"exact"}))
+def test_a_head_of_few_losses_takes_them_in_every_form(name):
+    def build(loss):
+        return heads[name](Classes(C, torch.ones(C)), D, loss=loss)
+
+    for loss in ({"kind": "cross_entropy"}, {"kind": "cross_entropy", "z_loss": 0.0}, cross_entropy):
+        torch.manual_seed(0)
+        head = build(loss)
+        torch.manual_seed(0)
+        assert torch.equal(head(HIDDEN, LABELS), build("cross_entropy")(HIDDEN, LABELS))
+    for loss in ({"kind": "cross_entropy", "z_loss": 0.1}, {"kind": "cross-entropy"}, focal, {}):
+        with pytest.raises(OptionError, match=r"option .loss. of head .* must be .cross_entropy.*; got"):
+            build(loss)
+
+
+def test_a_table_of_yes_or_no_questions_is_their_name():
+    head = SampledHead(C, D, sampler="uniform", loss={"kind": "binary_cross_entropy"})
+    assert head.normalizer == "sigmoid"
+
+
 def test_a_sampler_of_another_width_is_refused():
     with pytest.raises(ConfigError, match="must draw from the 12 classes; it has 5"):
         SampledHead(C, D, sampler=Uniform(5), num_sampled=3)
@@ -85,7 +105,7 @@ def test_what_a_loss_takes_is_declared_and_not_its_spelling():
 
 
 def test_a_wrong_declaration_is_refused():
-    with pytest.raises(OptionError, match="'labels' or 'targets'; got 'label'; did you mean 'labels'"):
+    with pytest.raises(OptionError, match=r"of losses.register must be .* got .label.; did you mean .labels"):
         losses.register("mine", takes="label")
 
 

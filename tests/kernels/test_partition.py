@@ -27,6 +27,10 @@ def plain(hidden, weight, shift, hits):
     return torch.logsumexp(logits + mask, 1)
 
 
+def log_partition(*arguments):
+    return sum(linear_logsumexp(*arguments))
+
+
 def with_gradients(function, tensors):
     value_B = function(*tensors, HITS)
     total = value_B @ torch.linspace(0.5, 2, B, dtype=value_B.dtype)
@@ -34,13 +38,13 @@ def with_gradients(function, tensors):
 
 
 def test_equals_the_plain_formula(block):
-    for one, other in zip(*(with_gradients(f, layer()) for f in (linear_logsumexp, plain)), strict=True):
+    for one, other in zip(*(with_gradients(f, layer()) for f in (log_partition, plain)), strict=True):
         torch.testing.assert_close(one, other, rtol=1e-12, atol=1e-12)
 
 
 def test_gradients_have_gradients(block):
     def function(*tensors):
-        return linear_logsumexp(*tensors, HITS)
+        return log_partition(*tensors, HITS)
 
     assert torch.autograd.gradcheck(function, layer())
     assert torch.autograd.gradgradcheck(function, layer())
@@ -48,7 +52,7 @@ def test_gradients_have_gradients(block):
 
 def test_a_row_that_hits_every_class_has_no_gradient(block):
     hidden, weight, shift = layer()
-    value_B = linear_logsumexp(hidden, weight, shift, ALL_OF_ROW_4)
+    value_B = log_partition(hidden, weight, shift, ALL_OF_ROW_4)
     assert value_B[4] == -torch.inf
     value_B.exp().sum().backward()
     assert hidden.grad[4].abs().sum() == 0
@@ -58,7 +62,7 @@ def test_a_row_that_hits_every_class_has_no_gradient(block):
 def test_extreme_logits_stay_accurate(block):
     exact = with_gradients(plain, layer(scale=1e3))
     narrow = [tensor.detach().float().requires_grad_() for tensor in layer(scale=1e3)]
-    for one, other in zip(with_gradients(linear_logsumexp, narrow), exact, strict=True):
+    for one, other in zip(with_gradients(log_partition, narrow), exact, strict=True):
         torch.testing.assert_close(
             one.double(), other, rtol=1e-3, atol=1e-2 * other.abs()[other.isfinite()].max()
         )
@@ -69,7 +73,7 @@ def test_half_precision_is_as_accurate_as_the_plain_formula(block, dtype):
     hidden, weight, shift = layer(dtype)
     tensors = [hidden, weight, shift.detach().float().requires_grad_()]
     exact = with_gradients(plain, [tensor.detach().double().requires_grad_() for tensor in tensors])
-    allowed, found = (with_gradients(f, tensors) for f in (plain, linear_logsumexp))
+    allowed, found = (with_gradients(f, tensors) for f in (plain, log_partition))
     for one, other, truth in zip(found, allowed, exact, strict=True):
         error, by_plain = ((x.double() - truth).abs().max() for x in (one, other))
         assert error <= 2 * by_plain + 1e-2 * truth.abs().max()
@@ -79,12 +83,12 @@ def test_half_precision_is_as_accurate_as_the_plain_formula(block, dtype):
 def test_frozen_inputs_receive_nothing(frozen):
     tensors = layer()
     tensors[frozen].requires_grad_(False)
-    linear_logsumexp(*tensors, HITS).exp().sum().backward()
+    log_partition(*tensors, HITS).exp().sum().backward()
     assert [tensor.grad is None for tensor in tensors] == [index == frozen for index in range(3)]
 
 
 def test_without_rows_or_classes():
     nothing = Pairs(torch.arange(0), torch.arange(0))
-    assert linear_logsumexp(torch.zeros(0, D), torch.zeros(S, D), torch.zeros(S), nothing).shape == (0,)
-    no_class_B = linear_logsumexp(torch.zeros(2, D), torch.zeros(0, D), torch.zeros(0), nothing)
+    assert log_partition(torch.zeros(0, D), torch.zeros(S, D), torch.zeros(S), nothing).shape == (0,)
+    no_class_B = log_partition(torch.zeros(2, D), torch.zeros(0, D), torch.zeros(0), nothing)
     assert (no_class_B == -torch.inf).all()

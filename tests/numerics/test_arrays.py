@@ -33,7 +33,7 @@ def x(request):
 
 def test_public_names_are_sorted_and_keep_their_signatures():
     assert numerics.__all__ == sorted(numerics.__all__)
-    assert str(inspect.signature(softmax)).startswith("(x: ~Array, *, axis: int = -1, temperature: float")
+    assert str(inspect.signature(softmax)).startswith("(x: ~Array, *, axis: int = -1, temperature: ")
 
 
 @pytest.mark.parametrize("function", [*TEMPERED, entropy])
@@ -43,10 +43,10 @@ def test_public_names_are_sorted_and_keep_their_signatures():
         (2, ShapeError, r"axis must lie in \[-2, 2\) for x of shape \(3, 4\); got 2\."),
         (-3, ShapeError, r"axis must lie in \[-2, 2\)"),
         (np.int64(5), ShapeError, r"got 5\."),
-        ((0, 1), TypeError, r"axis must be a single int; got \(0, 1\)\. .*reshape"),
-        (True, TypeError, "axis must be an int; got True"),
-        (None, TypeError, "axis must be an int; got None"),
-        (1.0, TypeError, r"axis must be an int; got 1\.0"),
+        ((0, 1), TypeError, r"'axis' of \w+ must be a whole number; got \(0, 1\)\."),
+        (True, TypeError, "must be a whole number; got True"),
+        (None, TypeError, "must be a whole number; got None"),
+        (1.0, TypeError, r"must be a whole number; got 1\.0"),
     ],
 )
 def test_axis(function, x, axis, error, message):
@@ -98,13 +98,13 @@ def test_ragged_lists_are_refused():
 @pytest.mark.parametrize("function", TEMPERED)
 @pytest.mark.parametrize("temperature", [0, -1.0, np.inf, np.nan, -np.inf])
 def test_temperature_out_of_range(function, x, temperature):
-    with pytest.raises(UsageError, match="temperature must be a finite number above 0; got"):
+    with pytest.raises(UsageError, match=r"'temperature' of \w+ must be a number above 0\.0; got"):
         function(x, temperature=temperature)
 
 
 @pytest.mark.parametrize("temperature", ["1", None, torch.tensor(1.0), np.ones(3)], ids=repr)
 def test_temperature_of_another_kind(x, temperature):
-    with pytest.raises(TypeError, match="temperature must be a number; got"):
+    with pytest.raises(TypeError, match="'temperature' of softmax must be a number above"):
         softmax(x, temperature=temperature)
 
 
@@ -124,15 +124,18 @@ def test_masks(function, x):
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda x: softmax(x, dim=0), "softmax has no keyword 'dim'; did you mean 'axis'?"),
-        (lambda x: logsumexp(x, tau=2.0), "logsumexp has no keyword 'tau'; did you mean 'temperature'?"),
-        (lambda x: sparsemax(x, mask=None), "sparsemax has no keyword 'mask'; did you mean 'where'?"),
+        (lambda x: softmax(x, dim=0), "softmax has no option 'dim'; did you mean 'axis'?"),
+        (lambda x: logsumexp(x, tau=2.0), "logsumexp has no option 'tau'; did you mean 'temperature'?"),
+        (lambda x: sparsemax(x, mask=None), "sparsemax has no option 'mask'; did you mean 'where'?"),
         (lambda x: softmax(x, temprature=2.0), "did you mean 'temperature'?"),
-        (lambda x: softmax(x, dtype=None), "choose one of ['axis', 'temperature', 'where']"),
+        (lambda x: softmax(x, dtype=None), "choose one of ['x', 'axis', 'temperature', 'where']"),
         (lambda x: gumbel_softmax(x, rng=None), "did you mean 'generator'?"),
         (lambda x: attention(x, x, x, attn_mask=None), "did you mean 'where'?"),
-        (lambda x: softmax(x, 0), "takes only x by position; got 2 positional arguments."),
-        (lambda x: kl_divergence(x, x, True), "takes only p and q by position; got 3"),
+        (
+            lambda x: softmax(x, 0),
+            "takes x by position; got 2 arguments. Pass by keyword: axis, temperature, where.",
+        ),
+        (lambda x: kl_divergence(x, x, True), "takes p and q by position; got 3"),
     ],
 )
 def test_wrong_calls_say_what_is_right(call, message, x):
@@ -142,6 +145,6 @@ def test_wrong_calls_say_what_is_right(call, message, x):
     assert isinstance(caught.value, WidemaxError)
 
 
-def test_other_type_errors_are_left_as_they_are():
-    with pytest.raises(TypeError, match="missing 1 required positional argument: 'x'"):
+def test_a_missing_argument_is_named():
+    with pytest.raises(WidemaxError, match="option 'x' of softmax is missing"):
         softmax()

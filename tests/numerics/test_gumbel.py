@@ -119,6 +119,8 @@ def test_the_generator_fits_the_array():
     with pytest.raises(TypeError, match=r"generator must be a torch\.Generator for a tensor; got Generator"):
         gumbel_softmax(torch.zeros(2), generator=np.random.default_rng(0))
     with pytest.raises(
-        TypeError, match=r"generator must be a numpy\.random\.Generator for an array; got int"
+        TypeError, match=r"generator must be a numpy\.random\.Generator for an array; got Gen"
     ):
+        gumbel_softmax(np.zeros(2), generator=torch.Generator())
+    with pytest.raises(TypeError, match="'generator' of gumbel_softmax must be a Generator or None; got 0"):
         gumbel_softmax(np.zeros(2), generator=0)

@@ -9,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from widemax.classes import Classes
-from widemax.errors import ConfigError, UnknownNameError
-from widemax.samplers import Proposal, Sampler, Uniform, build_sampler
+from widemax.errors import ConfigError, UnknownNameError, UsageError
+from widemax.samplers import Proposal, Query, Sampler, Uniform, build_sampler
+from widemax.samplers.hard_negatives import HardNegatives
 from widemax.samplers.mixture import Mixture
 
 C, N = 40, 12
@@ -179,9 +180,24 @@ def test_classes_that_a_part_never_draws():
 
 def test_parts_see_the_query():
     part = Never(4)
-    query = object()
+    query = Query(torch.ones(1, 2), lambda ids: (torch.ones(len(ids), 2), torch.zeros(len(ids))))
     with_parts(part).draw(torch.tensor([0]), 2, generator=torch.Generator(), query=query)
     assert part.query is query
+
+
+@pytest.mark.parametrize("part", [Uniform, Uniform(4), {"kind": Uniform, "duplicates": "keep"}])
+def test_a_part_may_be_a_class_or_an_object(part):
+    mixture = Mixture(4, parts=(part, "log_uniform"))
+    assert isinstance(mixture.parts[0], Uniform)
+    assert isinstance(HardNegatives(4, of=part).pool, Uniform)
+
+
+@pytest.mark.parametrize("part", [3, int, {"kind": 3}, "unifrm"])
+def test_a_part_that_is_no_sampler_is_refused(part):
+    with pytest.raises(UsageError):
+        Mixture(4, parts=(part, "uniform"))
+    with pytest.raises(UsageError):
+        HardNegatives(4, of=part)
 
 
 def test_parts_without_draws_are_left_out():

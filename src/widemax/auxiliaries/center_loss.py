@@ -7,7 +7,8 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from widemax.auxiliaries.base import auxiliaries
-from widemax.errors import LabelError, ShapeError
+from widemax.errors import ShapeError
+from widemax.losses.base import check_labels
 from widemax.numerics.arrays import widened_tensor
 
 
@@ -102,13 +103,5 @@ class CenterLoss(nn.Module):
             raise ShapeError(
                 f"labels must be {len(hidden)} class ids; got {labels.dtype} of shape {tuple(labels.shape)}."
             )
-        ignored_B = labels == self.ignore_index
-        bad_B = ((labels < 0) | (labels >= num_classes)) & ~ignored_B
-        if bad_B.any():
-            row = int(bad_B.nonzero()[0])
-            value = int(labels[row])
-            raise LabelError(
-                f"labels must lie in [0, {num_classes}); got {value} at row {row}. Raise num_classes or pass "
-                f"ignore_index={value} to skip such rows."
-            )
-        return ignored_B
+        check_labels(labels, num_classes, ignore_index=self.ignore_index)
+        return labels == self.ignore_index

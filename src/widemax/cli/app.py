@@ -1,10 +1,13 @@
 """The verbs put together, and what happens when one fails."""
 
+import gc
 import os
 import sys
 import traceback
+from collections.abc import Callable
+from functools import wraps
 from importlib.metadata import version
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -15,6 +18,7 @@ from widemax.cli import (
     demo,
     doctor,
     evaluate,
+    export,
     init,
     plan,
     predict,
@@ -56,8 +60,31 @@ def options(
     """Options before a verb; help is given to ``app``."""
 
 
-for verb in (init, check, plan, train, resume, evaluate, predict, audit, verify, doctor, demo):
-    app.command(verb.__name__.rpartition(".")[2], cls=getattr(verb, "Command", None))(verb.command)
+def without_pandas(command: Callable[..., None]) -> Callable[..., None]:
+    """A verb with Arrow told that pandas is absent: it loads it (.3 s) to know frames; verbs read files."""
+
+    class Absent:
+        def find_spec(self, name: str, path: object = None, target: object = None) -> None:
+            if name == "pandas":
+                raise ModuleNotFoundError(name=name)
+
+    @wraps(command)
+    def run(*args: Any, **options: Any) -> None:
+        if "pyarrow" not in sys.modules:
+            sys.meta_path.insert(0, absent := Absent())
+            import pyarrow
+
+            pyarrow.array([])  # Arrow asks once, with its first array
+            sys.meta_path.remove(absent)
+        command(*args, **options)
+
+    return run
+
+
+for verb in (init, check, plan, train, resume, evaluate, predict, export, audit, verify, doctor, demo):
+    app.command(verb.__name__.rpartition(".")[2], cls=getattr(verb, "Command", None))(
+        without_pandas(verb.command)
+    )
 app.add_typer(data.app, name="data")
 app.add_typer(recipe.app, name="recipe")
 
@@ -66,6 +93,8 @@ def main() -> None:
     """Run the command line; the exit code says what went wrong: see ``widemax.errors``."""
     # Read once, when torch is loaded: waiting threads would spin on cores that other processes need.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    # Loading torch makes a million objects that stay; searching them for garbage takes .3 s.
+    gc.set_threshold(100_000)
     arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
     debug = len(arguments) < len(sys.argv) - 1
     try:

@@ -2,7 +2,7 @@
 
 import os
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from difflib import get_close_matches
 from glob import glob, has_magic
 from pathlib import Path
@@ -11,7 +11,7 @@ from typing import Any, overload
 from widemax.data.formats import MEMORY, ArrowStream, Frame, Source, format_of
 from widemax.data.formats.idx import idx_split
 from widemax.data.sets import PublicSet, sets
-from widemax.errors import ArgumentError, DataError, UnknownNameError, UsageError, did_you_mean
+from widemax.errors import ArgumentError, DataError, UnknownNameError, UsageError, did_you_mean, shown
 from widemax.storage import cache_folder, saving, sha256
 
 Data = str | Path | Frame | ArrowStream
@@ -99,9 +99,13 @@ def _resolve_one(data: Data) -> Iterator[Source]:
     elif isinstance(data, str | Path):
         yield from _files(str(data))
     else:
+        is_rows = isinstance(data, Mapping)
+        hint = " Make a frame of your rows, as pandas.DataFrame(rows) does." if is_rows else ""
+        is_series = hasattr(data, "to_frame")
+        hint = " Make it a frame: series.to_frame()." if is_series else hint
         raise ArgumentError(
             "data must be a path, a glob, the name of a data set, a frame (of pandas 2.2 or later, polars or "
-            f"pyarrow) or a list of them; got {type(data).__name__}."
+            f"pyarrow) or a list of them; got {shown(data)}.{hint}"
         )
 
 

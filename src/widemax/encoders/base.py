@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from widemax.encoders.features import Features, Tensors
-from widemax.errors import ConfigError, CorruptError, DataError
+from widemax.errors import ArgumentError, ConfigError, CorruptError, DataError, shown
 from widemax.registry import Registry
 
 
@@ -35,13 +35,20 @@ class Encoder(nn.Module, ABC):
 
     def __init__(self, columns: Sequence[tuple[str, str]], *, dim: int) -> None:
         super().__init__()
+        if isinstance(columns, str) or not all(
+            isinstance(pair, tuple | list) and len(pair) == 2 for pair in columns
+        ):
+            raise ArgumentError(f"columns must be pairs of name and kind; got {shown(columns)}.")
+        names = [name for name, _ in columns]
+        if not names or len({*names}) < len(names):
+            raise ConfigError(f"columns must name one column or more, each once; got {shown(names)}.")
         for name, kind in columns:
             if kind not in self.kinds:
                 raise ConfigError(
                     f"{type(self).__name__} reads columns of kind {sorted(self.kinds)}; got column {name!r} "
                     f"of kind {kind!r}. Choose another encoder, or 'mixed' for columns of several kinds."
                 )
-        self.columns = tuple(columns)
+        self.columns = tuple(map(tuple, columns))
         self.dim = dim
 
     @property

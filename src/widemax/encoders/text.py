@@ -14,6 +14,7 @@ from widemax.encoders.base import Encoder, encoders
 from widemax.encoders.features import Features, Ragged, RaggedTensor, Tensors, entry, interleaved, num_rows
 from widemax.encoders.keys import KeyIndex
 from widemax.encoders.ngrams import count_ngrams
+from widemax.errors import ConfigError
 
 Positive = Annotated[int, Field(ge=1)]
 
@@ -36,6 +37,9 @@ class TextEncoder(Encoder):
         max_features: buckets kept at most, those of most rows first; the table takes 4 · D bytes for each.
         dropout: probability of leaving an n-gram out in training, so that n-grams do not rely
             on one another.
+
+    Raises:
+        ConfigError: character n-grams whose shortest is longer than the longest.
 
     Source: Joulin et al., "Bag of tricks for efficient text classification", 2017; the weights are those of
     scikit-learn's TfidfVectorizer(sublinear_tf=True).
@@ -67,6 +71,8 @@ class TextEncoder(Encoder):
         dropout: Annotated[float, Field(ge=0, lt=1)] = 0.5,
     ) -> None:
         super().__init__(columns, dim=dim)
+        if char_ngrams is not None and char_ngrams[0] > char_ngrams[1]:
+            raise ConfigError(f"char_ngrams must be the shortest, then the longest; got {char_ngrams}.")
         self.word_ngrams = word_ngrams
         self.char_ngrams = char_ngrams
         self.buckets = buckets

@@ -15,6 +15,7 @@ from sklearn.utils.validation import _check_sample_weight, check_is_fitted, vali
 
 from widemax.errors import ConfigError, DataError, did_you_mean
 from widemax.estimators.files import StoredEstimator
+from widemax.estimators.options import Count
 from widemax.numerics import log_softmax
 
 Array = npt.NDArray[Any]
@@ -57,7 +58,7 @@ class Classifier(ClassifierMixin, StoredEstimator, ABC):  # type: ignore[misc]  
         classes_N: Array = self.classes_[best_N]
         return classes_N
 
-    def top_k(self, X: Any, k: int) -> tuple[Array, Array]:
+    def top_k(self, X: Any, k: Count) -> tuple[Array, Array]:
         """The k best classes of each row (all if there are fewer), best first, equal ones in class order.
 
         Args:
@@ -68,9 +69,8 @@ class Classifier(ClassifierMixin, StoredEstimator, ABC):  # type: ignore[misc]  
             Classes [N, K], and what ranks them, [N, K]: probabilities, or scores where there are none.
 
         Raises:
-            ConfigError: k below 1.
+            OptionError: a k that is no whole number of at least 1.
         """
-        check_k(k)
         ranked_NC = self._ranked(self._checked(X))
         best_NK = np.argsort(-ranked_NC, axis=1, kind="stable")[:, :k]
         return self.classes_[best_NK], np.take_along_axis(ranked_NC, best_NK, axis=1)
@@ -181,9 +181,3 @@ def dense(X: Any) -> Array:
     """The same features as an array."""
     array: Array = X.toarray() if scipy.sparse.issparse(X) else X
     return array
-
-
-def check_k(k: int) -> None:
-    """Refuse to list fewer than one class."""
-    if k < 1:
-        raise ConfigError(f"k must be at least 1; got {k}.")

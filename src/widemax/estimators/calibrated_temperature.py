@@ -23,7 +23,8 @@ class CalibratedTemperature(ProbabilisticClassifier):
     """A classifier whose logits are divided by the temperature that suits rows it was not fitted to.
 
     The classifier is fitted on each training part of ``cv``; the logits of the parts left out, together,
-    decide T by the least weighted mean of −log softmax(logits / T)_y, T in [0.05, 20]. Then the classifier is
+    decide T by the least weighted mean of −log softmax(logits / T)_y, as
+    :func:`widemax.evaluation.fit_temperature` does. Then the classifier is
     fitted once more, to all rows. One that is fitted already comes as
     ``sklearn.frozen.FrozenEstimator(classifier)``: it stays as it is, and all rows of ``fit`` decide T.
 
@@ -64,9 +65,6 @@ class CalibratedTemperature(ProbabilisticClassifier):
             y: class of each row, [N].
             sample_weight: weight of each row, [N]; the classifier gets it where it takes weights.
 
-        Returns:
-            The estimator itself.
-
         Raises:
             DataError: fewer than two classes, or no held-out row of positive weight whose class was fitted.
         """
@@ -94,16 +92,18 @@ class CalibratedTemperature(ProbabilisticClassifier):
         if not parts:
             raise DataError("no held-out row has a class that the classifier was fitted to; give more rows.")
 
+        held_out_N = np.concatenate([weight for _, _, weight in parts])
+
         def nll(temperature: float) -> float:
             losses = (
                 -weight @ log_softmax(logits / temperature)[np.arange(len(labels)), labels]
                 for logits, labels, weight in parts
             )
-            return float(sum(losses)) / sum(float(weight.sum()) for _, _, weight in parts)
+            return float(sum(losses)) / held_out_N.sum()
 
         self.estimator_ = fitted(slice(None))
         self.classes_ = self.estimator_.classes_
-        self.temperature_ = fit_temperature(nll)
+        self.temperature_ = fit_temperature(nll, num_rows=held_out_N.sum() ** 2 / np.square(held_out_N).sum())
         return self
 
     def _scores(self, X: Any) -> Array:

@@ -1,5 +1,6 @@
 """Estimators as folders: arrays in safetensors, everything else in JSON, hashed; loading runs no code."""
 
+import inspect
 import json
 import math
 from collections.abc import Mapping
@@ -15,6 +16,8 @@ from sklearn.base import BaseEstimator
 from sklearn.frozen import FrozenEstimator
 
 from widemax.errors import CorruptError, UsageError
+from widemax.estimators.options import check_names
+from widemax.options import checked
 from widemax.storage import check_folder, new_folder
 
 Arrays = dict[str, npt.NDArray[Any]]
@@ -24,8 +27,20 @@ _STATE, _ARRAYS = "estimator.json", "arrays.safetensors"
 
 
 class StoredEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
-    """An estimator that can be saved: its parameters, and its attributes that end in an underscore."""
+    """An estimator that can be saved: its parameters, and its attributes that end in an underscore.
 
+    Its public methods refuse arguments that they do not have, with the nearest one that they do.
+    """
+
+    def __init_subclass__(cls, **keywords: Any) -> None:
+        super().__init_subclass__(**keywords)
+        for name, member in list(vars(cls).items()):
+            if name == "__init__":
+                setattr(cls, name, check_names(member))
+            elif inspect.isfunction(member) and not name.startswith("_"):
+                setattr(cls, name, checked(member))
+
+    @checked
     def save(self, path: Path | str) -> None:
         """Write the estimator into a folder, atomically; a folder that is there is replaced.
 
@@ -46,6 +61,7 @@ class StoredEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn has 
             (folder / _STATE).write_text(text, encoding="utf-8")
 
     @classmethod
+    @checked
     def load(cls: type[Stored], path: Path | str) -> Stored:
         """Read what :meth:`save` wrote, after every file's hash was checked.
 

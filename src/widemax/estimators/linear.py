@@ -52,9 +52,6 @@ class LinearClassifier(Classifier, ABC):
             y: class of each row, [N].
             sample_weight: weight of each row, [N].
 
-        Returns:
-            The estimator itself.
-
         Raises:
             ConfigError: an option out of its range, or a class_weight of a class that y lacks.
             DataError: fewer than two classes, or no row of positive weight.

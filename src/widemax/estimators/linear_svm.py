@@ -4,6 +4,7 @@ Shapes: N rows, D features, C classes, K = C vectors of weights (1 for two class
 (F = D without).
 """
 
+from dataclasses import dataclass
 from typing import Any, final
 
 from widemax.estimators.base import Array, ClassWeight
@@ -13,6 +14,7 @@ from widemax.solvers import HingeLoss, Solution, minimize_hinge
 
 
 @final
+@dataclass(kw_only=True, eq=False, repr=False)
 class LinearSVM(LinearClassifier):
     """A linear classifier that wants the right class to stand a margin above the wrong ones.
 
@@ -60,24 +62,13 @@ class LinearSVM(LinearClassifier):
         (the losses); Nesterov, "Smooth minimization of non-smooth functions", Math. Program. 2005 (width).
     """
 
-    def __init__(
-        self,
-        *,
-        loss: HingeLoss = "crammer_singer",
-        C: Positive = 1.0,
-        tol: NonNegative = 1e-3,
-        max_iter: Count = 1000,
-        fit_intercept: bool = True,
-        class_weight: ClassWeight = None,
-        warm_start: bool = False,
-    ) -> None:
-        self.loss = loss
-        self.C = C
-        self.tol = tol
-        self.max_iter = max_iter
-        self.fit_intercept = fit_intercept
-        self.class_weight = class_weight
-        self.warm_start = warm_start
+    loss: HingeLoss = "crammer_singer"
+    C: Positive = 1.0
+    tol: NonNegative = 1e-3
+    max_iter: Count = 1000
+    fit_intercept: bool = True
+    class_weight: ClassWeight = None
+    warm_start: bool = False
 
     def _solve(self, X: Any, labels: Array, weight_N: Array, start_FK: Array) -> Solution:
         return minimize_hinge(

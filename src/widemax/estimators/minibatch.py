@@ -48,17 +48,17 @@ class MinibatchClassifier(ProbabilisticClassifier, ABC):
     coef_: Array
     intercept_: Array
 
-    @abstractmethod
     def _start(self, num_features: int, generator: np.random.Generator, dtype: Any) -> int:
-        """Set the attributes of the layers below the head; returns H."""
+        """Set the attributes of the layers below the head; returns H. Without layers it is D."""
+        return num_features
 
-    @abstractmethod
     def _layers(self) -> list[nn.Parameter]:
         """Parameters below the head, which share memory with the attributes."""
+        return []
 
-    @abstractmethod
     def _hidden(self, layers: list[nn.Parameter], features_BD: Tensor) -> Tensor:
         """Hidden vectors, [B, H]."""
+        return features_BD
 
     @abstractmethod
     def _new_head(self, num_classes: int, weight: nn.Parameter) -> LinearHead: ...
@@ -73,9 +73,6 @@ class MinibatchClassifier(ProbabilisticClassifier, ABC):
             X: features, [N, D], dense or sparse; float32 and float64 stay as they are.
             y: class of each row, [N].
             sample_weight: weight of each row in the loss, [N].
-
-        Returns:
-            The estimator itself.
 
         Raises:
             ConfigError: an option out of its range.
@@ -96,9 +93,6 @@ class MinibatchClassifier(ProbabilisticClassifier, ABC):
             y: class of each row, [N].
             classes: further classes that later rows may have.
             sample_weight: weight of each row in the loss, [N].
-
-        Returns:
-            The estimator itself.
 
         Raises:
             ConfigError: an option out of its range.

@@ -3,6 +3,7 @@
 Shapes: N fitted rows, D features, B query rows, K neighbors, C classes.
 """
 
+from dataclasses import dataclass
 from typing import Any, Literal, Self, final
 
 import numpy as np
@@ -14,6 +15,7 @@ from widemax.search import ExactIndex
 
 
 @final
+@dataclass(kw_only=True, eq=False, repr=False)
 class NearestNeighborsClassifier(ProbabilisticClassifier):
     """The majority among the k nearest rows: p_c = share of class c in them.
 
@@ -44,15 +46,8 @@ class NearestNeighborsClassifier(ProbabilisticClassifier):
     Source: Cover and Hart, "Nearest neighbor pattern classification", IEEE Trans. Inf. Theory 1967.
     """
 
-    classes_: Array
-    rows_: Array
-    labels_: Array
-
-    def __init__(
-        self, *, n_neighbors: Count = 5, metric: Literal["euclidean", "cosine"] = "euclidean"
-    ) -> None:
-        self.n_neighbors = n_neighbors
-        self.metric = metric
+    n_neighbors: Count = 5
+    metric: Literal["euclidean", "cosine"] = "euclidean"
 
     def fit(self, X: Any, y: Any) -> Self:
         """Keep the rows.
@@ -60,9 +55,6 @@ class NearestNeighborsClassifier(ProbabilisticClassifier):
         Args:
             X: features, [N, D], dense or sparse.
             y: class of each row, [N].
-
-        Returns:
-            The estimator itself.
 
         Raises:
             ConfigError: an option out of its range.
@@ -83,9 +75,6 @@ class NearestNeighborsClassifier(ProbabilisticClassifier):
             X: features, [N, D].
             y: class of each row, [N].
             classes: further classes that later rows may have.
-
-        Returns:
-            The estimator itself.
 
         Raises:
             ConfigError: an option out of its range.

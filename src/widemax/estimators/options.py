@@ -1,6 +1,7 @@
 """Types of the options of estimators, checked when fitting, as scikit-learn wants it."""
 
 import functools
+from collections.abc import Callable
 from typing import Annotated, Any
 
 import numpy as np
@@ -25,6 +26,24 @@ def check_options(estimator: Any) -> None:
     options = _options_of(estimator.__class__)
     for name in options.keywords:
         options.check(name, getattr(estimator, name))
+
+
+def check_names(build: Callable[..., None]) -> Callable[..., None]:
+    """The same constructor, which refuses options that it does not have.
+
+    Values are checked when fitting: scikit-learn wants them kept as they were given.
+
+    Raises:
+        OptionError: from then on, for an argument that does not exist, or by position.
+    """
+    options = Options(build, of=build.__qualname__.removesuffix(".__init__"))
+
+    @functools.wraps(build)
+    def init(*args: Any, **keywords: Any) -> None:
+        options.check_names(args, keywords)
+        build(*args, **keywords)
+
+    return init
 
 
 @functools.cache

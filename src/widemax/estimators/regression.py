@@ -1,6 +1,7 @@
 """What regressions to a proven optimum share. Shapes: N rows, F features and biases, K vectors of weights."""
 
 from abc import ABC
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -12,27 +13,17 @@ from widemax.estimators.options import Count, NonNegative, PositiveOrInf, Seed, 
 from widemax.solvers import Solution, minimize_cross_entropy
 
 
+@dataclass(kw_only=True, eq=False, repr=False)
 class Regression(LinearClassifier, ProbabilisticClassifier, ABC):
     """Logits W x + b, with one vector of weights for two classes, and the options of the solver."""
 
-    def __init__(
-        self,
-        *,
-        C: PositiveOrInf = 1.0,
-        l1_ratio: Share = 0.0,
-        tol: NonNegative = 1e-4,
-        max_iter: Count = 1000,
-        fit_intercept: bool = True,
-        warm_start: bool = False,
-        random_state: Seed = 0,
-    ) -> None:
-        self.C = C
-        self.l1_ratio = l1_ratio
-        self.tol = tol
-        self.max_iter = max_iter
-        self.fit_intercept = fit_intercept
-        self.warm_start = warm_start
-        self.random_state = random_state
+    C: PositiveOrInf = 1.0
+    l1_ratio: Share = 0.0
+    tol: NonNegative = 1e-4
+    max_iter: Count = 1000
+    fit_intercept: bool = True
+    warm_start: bool = False
+    random_state: Seed = 0
 
     def _solve(self, X: Any, labels: Array, weight_N: Array, start_FK: Array) -> Solution:
         """The optimum for checked features and class ids [N] or booleans [N, K]."""

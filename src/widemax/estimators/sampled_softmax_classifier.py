@@ -3,21 +3,23 @@
 Shapes: N rows, B of a batch, D features, C classes, K kept.
 """
 
+from dataclasses import dataclass
 from typing import Any, final
 
 import numpy as np
-from torch import Tensor, nn
+from torch import nn
 
-from widemax.estimators.base import Array, check_k
+from widemax.estimators.base import Array
 from widemax.estimators.minibatch import MinibatchClassifier
 from widemax.estimators.options import Count, Positive, Seed
 from widemax.heads import ExactHead, SampledHead
 from widemax.heads.linear import LinearHead
 from widemax.optim import RowOptimizer, RowwiseAdagrad
-from widemax.registry import Spec
+from widemax.samplers.base import SamplerSpec, build_sampler
 
 
 @final
+@dataclass(kw_only=True, eq=False, repr=False)
 class SampledSoftmaxClassifier(MinibatchClassifier):
     """A linear softmax classifier for up to millions of classes: a training step costs the classes it draws.
 
@@ -32,8 +34,8 @@ class SampledSoftmaxClassifier(MinibatchClassifier):
 
     Args:
         num_sampled: classes drawn a step.
-        sampler: what draws them: a name of ``widemax.samplers``, or a table with kind and options, which
-            needs no class counts.
+        sampler: what draws them: a name of ``widemax.samplers``, a table with kind and options, its class, or
+            itself; one that needs no class counts.
         epochs: passes over the rows in ``fit``.
         batch_size: B, rows a step.
         learning_rate: of row-wise Adagrad, constant in ``partial_fit``.
@@ -58,34 +60,16 @@ class SampledSoftmaxClassifier(MinibatchClassifier):
         sec. 3.
     """
 
-    def __init__(
-        self,
-        *,
-        num_sampled: Count = 4096,
-        sampler: Spec = "uniform",
-        epochs: Count = 10,
-        batch_size: Count = 256,
-        learning_rate: Positive = 0.1,
-        random_state: Seed = 0,
-    ) -> None:
-        self.num_sampled = num_sampled
-        self.sampler = sampler
-        self.epochs = epochs
-        self.batch_size = batch_size
-        self.learning_rate = learning_rate
-        self.random_state = random_state
-
-    def _start(self, num_features: int, generator: np.random.Generator, dtype: Any) -> int:
-        return num_features
-
-    def _layers(self) -> list[nn.Parameter]:
-        return []
-
-    def _hidden(self, layers: list[nn.Parameter], features_BD: Tensor) -> Tensor:
-        return features_BD
+    num_sampled: Count = 4096
+    sampler: SamplerSpec = "uniform"
+    epochs: Count = 10
+    batch_size: Count = 256
+    learning_rate: Positive = 0.1
+    random_state: Seed = 0
 
     def _new_head(self, num_classes: int, weight: nn.Parameter) -> LinearHead:
         dim = weight.shape[1]
+        build_sampler(self.sampler, num_classes)  # which may be wrong where it is not drawn from, too
         if num_classes <= self.num_sampled:
             return ExactHead(num_classes, dim, weight=weight)
         return SampledHead(
@@ -96,23 +80,9 @@ class SampledSoftmaxClassifier(MinibatchClassifier):
         return RowwiseAdagrad(parameters, lr=self.learning_rate)
 
     def predict(self, X: Any) -> Array:
-        """The most probable class of each row, [N]."""
         return self.top_k(X, 1)[0][:, 0]
 
-    def top_k(self, X: Any, k: int) -> tuple[Array, Array]:
-        """The k most probable classes of each row, best first, equal ones in class order.
-
-        Args:
-            X: features, [N, D].
-            k: how many, at least 1; all classes if there are fewer.
-
-        Returns:
-            Classes [N, K] and their probabilities among all classes, [N, K].
-
-        Raises:
-            ConfigError: k below 1.
-        """
-        check_k(k)
+    def top_k(self, X: Any, k: Count) -> tuple[Array, Array]:
         X = self._checked(X)
         head = self._head()
         best = [head.topk(hidden_BH, k) for hidden_BH in self._hidden_blocks(X)]

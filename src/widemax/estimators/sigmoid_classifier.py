@@ -70,9 +70,6 @@ class SigmoidClassifier(Regression):
             y: an indicator matrix, [N, L], dense or sparse; or the class of each row, [N].
             sample_weight: weight of each row, [N].
 
-        Returns:
-            The estimator itself.
-
         Raises:
             ConfigError: an option out of its range.
             DataError: answers other than 0 and 1, fewer than two classes, or no row of positive weight.

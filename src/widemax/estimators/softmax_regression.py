@@ -3,14 +3,15 @@
 Shapes: N rows, D features, C classes, K = C vectors of weights (1 for two classes), F = D + 1.
 """
 
+from dataclasses import dataclass
 from typing import final
 
 from widemax.estimators.base import ClassWeight
-from widemax.estimators.options import Count, NonNegative, PositiveOrInf, Seed, Share
 from widemax.estimators.regression import Regression
 
 
 @final
+@dataclass(kw_only=True, eq=False, repr=False)
 class SoftmaxRegression(Regression):
     """Multinomial logistic regression: a linear model of class probabilities, solved to a proven gap.
 
@@ -52,25 +53,4 @@ class SoftmaxRegression(Regression):
         "Accelerated proximal stochastic dual coordinate ascent", 2014, sec. 2 (the duality gap).
     """
 
-    def __init__(
-        self,
-        *,
-        C: PositiveOrInf = 1.0,
-        l1_ratio: Share = 0.0,
-        tol: NonNegative = 1e-4,
-        max_iter: Count = 1000,
-        fit_intercept: bool = True,
-        class_weight: ClassWeight = None,
-        warm_start: bool = False,
-        random_state: Seed = 0,
-    ) -> None:
-        super().__init__(
-            C=C,
-            l1_ratio=l1_ratio,
-            tol=tol,
-            max_iter=max_iter,
-            fit_intercept=fit_intercept,
-            warm_start=warm_start,
-            random_state=random_state,
-        )
-        self.class_weight = class_weight
+    class_weight: ClassWeight = None

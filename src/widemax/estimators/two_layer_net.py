@@ -3,13 +3,13 @@
 Shapes: B rows, D features, H hidden, C classes.
 """
 
+from dataclasses import dataclass
 from typing import Any, final
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from widemax.estimators.base import Array
 from widemax.estimators.minibatch import MinibatchClassifier
 from widemax.estimators.options import Count, NonNegative, Positive, Seed
 from widemax.heads import ExactHead
@@ -18,6 +18,7 @@ from widemax.optim import LazyAdam, RowOptimizer
 
 
 @final
+@dataclass(kw_only=True, eq=False, repr=False)
 class TwoLayerNet(MinibatchClassifier):
     """logits = W₂ relu(W₁ x + b₁) + b₂, trained on the mean cross-entropy by AdamW.
 
@@ -50,25 +51,12 @@ class TwoLayerNet(MinibatchClassifier):
     Source: Kingma and Ba, "Adam", ICLR 2015; He et al., "Delving Deep into Rectifiers", ICCV 2015, eq. 10.
     """
 
-    hidden_coef_: Array
-    hidden_intercept_: Array
-
-    def __init__(
-        self,
-        *,
-        hidden_units: Count = 128,
-        epochs: Count = 30,
-        batch_size: Count = 64,
-        learning_rate: Positive = 2e-3,
-        weight_decay: NonNegative = 0.0,
-        random_state: Seed = 0,
-    ) -> None:
-        self.hidden_units = hidden_units
-        self.epochs = epochs
-        self.batch_size = batch_size
-        self.learning_rate = learning_rate
-        self.weight_decay = weight_decay
-        self.random_state = random_state
+    hidden_units: Count = 128
+    epochs: Count = 30
+    batch_size: Count = 64
+    learning_rate: Positive = 2e-3
+    weight_decay: NonNegative = 0.0
+    random_state: Seed = 0
 
     def _start(self, num_features: int, generator: np.random.Generator, dtype: Any) -> int:
         scale = np.sqrt(2 / num_features)

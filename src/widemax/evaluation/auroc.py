@@ -4,8 +4,10 @@ import numpy as np
 
 from widemax.errors import UsageError
 from widemax.evaluation.rows import FloatArray
+from widemax.options import checked
 
 
+@checked
 def auroc(positive_scores: FloatArray, negative_scores: FloatArray) -> float:
     """The probability that a random positive scores above a random negative, a tie counting half; exact.
 

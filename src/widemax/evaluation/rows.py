@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from widemax.errors import ShapeError
+from widemax.options import checked
 
 IntArray = NDArray[np.int64]
 FloatArray = NDArray[np.float64]
@@ -23,6 +24,7 @@ def _require(holds: bool, name: str, must_be: str, array: Array) -> None:
         raise ShapeError(f"{name} must be {must_be}; got shape {array.shape}. Build it from the same chunk.")
 
 
+@checked
 @dataclass(frozen=True, eq=False)
 class OneLabelRows:
     """Rows with one right class each.
@@ -73,6 +75,11 @@ class OneLabelRows:
         return len(self.labels_B)
 
     @property
+    def largest_id(self) -> int:
+        """The largest class id."""
+        return int(max(self.labels_B.max(initial=-1), self.topk_ids_BK.max(initial=-1)))
+
+    @property
     def num_unseen(self) -> int:
         """Rows whose label training never saw."""
         return int((self.labels_B < 0).sum())
@@ -88,6 +95,7 @@ class OneLabelRows:
         return np.exp(self.topk_log_probs_BK[:, 0].astype(np.float64))
 
 
+@checked
 @dataclass(frozen=True, eq=False)
 class SeveralLabelRows:
     """Rows with several right classes each.
@@ -134,6 +142,11 @@ class SeveralLabelRows:
 
     def __len__(self) -> int:
         return len(self.offsets_B1) - 1
+
+    @property
+    def largest_id(self) -> int:
+        """The largest class id."""
+        return int(max(self.label_ids_P.max(initial=-1), self.topk_ids_BK.max(initial=-1)))
 
     @property
     def num_unseen(self) -> int:

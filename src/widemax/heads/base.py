@@ -3,28 +3,69 @@
 Shapes: B rows, D hidden, C classes, N asked, P labels.
 """
 
+import inspect
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
-from typing import Annotated, Any, ClassVar, Literal
+from collections.abc import Callable, Mapping
+from functools import partial, wraps
+from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
 import torch
 from pydantic import Field
 from torch import Tensor, nn
 
 from widemax.classes import MOVED, Classes
+from widemax.errors import ArgumentError, OptionError, ShapeError, WidemaxError
 from widemax.heads.answers import Answers, TopK
 from widemax.heads.labels import Labels, SeveralLabels, label_pairs
 from widemax.kernels import Pairs, topk_by_id
 from widemax.losses.base import Reduction, check_labels, reduce_loss
 from widemax.numerics import log_sigmoid
 from widemax.numerics.arrays import widened_tensor
-from widemax.options import checked
+from widemax.options import Options, checked
 from widemax.registry import Described, Registry
 
 Normalizer = Literal["softmax", "sigmoid"]
 AtLeast1 = Annotated[int, Field(ge=1)]
 Dim = AtLeast1
 """D, the length of a hidden vector."""
+METHODS = "forward", "logits", "log_partition", "log_probs", "topk", "answer", "extend", "remove"
+"""What users call on a head."""
+Method = TypeVar("Method", bound=Callable[..., Any])
+
+
+def asked(method: Method) -> Method:
+    """A method of a head, whose hidden vectors, the first argument, must be as long as the head's.
+
+    What else is wrong with a call is looked for once it has failed, so that a right one costs nothing more.
+    """
+    of = "head" if method.__name__ == "forward" else f"head.{method.__name__}"
+    options = Options(method, of=of)
+    has_hidden = "hidden" in inspect.signature(method).parameters
+
+    @wraps(method)
+    def call(self: "Head", *args: Any, **keywords: Any) -> Any:
+        if torch.compiler.is_compiling():
+            return method(self, *args, **keywords)
+        try:
+            if has_hidden:
+                hidden = args[0] if args else keywords["hidden"]
+                if hidden.ndim != 2 or hidden.shape[1] != self.dim:
+                    raise ShapeError(
+                        f"hidden must be [B, {self.dim}], rows as long as the class weights; "
+                        f"got shape {tuple(hidden.shape)}."
+                    )
+                if hidden.is_meta:
+                    # torch may compute with it and numbers, and answers with neither.
+                    self._refuse_strangers({"hidden": hidden})
+            return method(self, *args, **keywords)
+        except Exception as error:
+            if isinstance(error, WidemaxError) and not isinstance(error, OptionError):
+                raise
+            options.check_call((self, *args), keywords)
+            self._refuse_strangers(inspect.signature(method).bind(self, *args, **keywords).arguments)
+            raise
+
+    return call  # type: ignore[return-value]
 
 
 class Head(Described, nn.Module, ABC):
@@ -54,6 +95,13 @@ class Head(Described, nn.Module, ABC):
     training_options: ClassVar[Mapping[str, Any]] = {}
     normalizer: Normalizer
     calibration_temperature: Tensor
+
+    def __init_subclass__(cls) -> None:
+        """Hold calls to the head and to their signature, whoever wrote the member."""
+        super().__init_subclass__()
+        for name in METHODS:
+            if name in vars(cls):
+                setattr(cls, name, asked(vars(cls)[name]))
 
     def __init__(self, num_classes: int | Classes, dim: int) -> None:
         super().__init__()
@@ -85,6 +133,7 @@ class Head(Described, nn.Module, ABC):
             generator = torch.Generator(weight.device).manual_seed(_drawn_seed(generator))
         return nn.Parameter(weight.normal_(std=std or shape[-1] ** -0.5, generator=generator))
 
+    @asked
     def forward(
         self,
         hidden: Tensor,
@@ -106,8 +155,9 @@ class Head(Described, nn.Module, ABC):
         Raises:
             LabelError: a class id outside [0, C); checked on CPU only, as it would stall an accelerator, and
                 not in a compiled function.
-            ShapeError: not one label, or list of labels, a row; labels that are no whole numbers; not one
-                weight a row.
+            OptionError: an argument that does not exist or has a wrong value, such as a negative weight.
+            ShapeError: hidden vectors of another length; not one label, or list of labels, a row; labels that
+                are no whole numbers; not one weight a row.
         """
         loss_B = self.row_losses(hidden, labels)
         return reduce_loss(loss_B, sample_weight=sample_weight, reduction=reduction)
@@ -122,6 +172,11 @@ class Head(Described, nn.Module, ABC):
         row's own classes ``class_ids`` [B, N]; they have a gradient, which is dense.
 
         They are divided by ``calibration_temperature``, and take the memory of the result at least.
+
+        Raises:
+            ArgumentError: class ids of another shape, or that are no whole numbers.
+            LabelError: a class id outside [0, C).
+            ShapeError: hidden vectors of another length.
         """
 
     @abstractmethod
@@ -132,7 +187,8 @@ class Head(Described, nn.Module, ABC):
     def log_probs(self, hidden: Tensor, class_ids: Tensor) -> Tensor:
         """Log-probabilities in nats of ``class_ids``, [N] or [B, N] as in :meth:`logits`."""
 
-    @checked
+    @asked
+    @partial(checked, of="head.topk")
     @torch.no_grad()
     def topk(self, hidden: Tensor, k: AtLeast1, *, exclude: SeveralLabels | None = None) -> TopK:
         """The k best classes of each row (all classes if k is larger), equal logits by ascending class id.
@@ -156,7 +212,8 @@ class Head(Described, nn.Module, ABC):
     def best_classes(self, hidden: Tensor, k: int, exclude: SeveralLabels | None) -> TopK:
         """What :meth:`topk` answers, for a k of at most C."""
 
-    @checked
+    @asked
+    @partial(checked, of="head.answer")
     @torch.no_grad()
     def answer(
         self, hidden: Tensor, labels: Labels, *, k: AtLeast1, exclude: SeveralLabels | None = None
@@ -174,12 +231,25 @@ class Head(Described, nn.Module, ABC):
             OptionError: a k that is no whole number of at least 1.
         """
         pairs = label_pairs(labels, hidden)
-        check_labels(pairs.ids_P, self.num_classes, rows=pairs.rows_P, ignore_index=-1)
+        known_P = pairs.ids_P.masked_fill(pairs.ids_P == -1, 0)
+        check_labels(known_P, self.num_classes, rows=pairs.rows_P)
         return self.answers_about(hidden, pairs, min(k, self.num_classes), exclude)
 
     @abstractmethod
     def answers_about(self, hidden: Tensor, labels: Pairs, k: int, exclude: SeveralLabels | None) -> Answers:
         """What :meth:`answer` answers, for a k of at most C."""
+
+    def _refuse_strangers(self, arguments: Mapping[str, Any]) -> None:
+        """Refuse tensors that torch cannot compute with beside the head's own."""
+        for name, value in arguments.items():
+            tensor = value.ids_P if isinstance(value, SeveralLabels) else value
+            for what in ("device", "dtype") if name == "hidden" else ("device",):
+                own = sorted({str(getattr(parameter, what)) for parameter in self.parameters()})
+                if isinstance(tensor, Tensor) and str(getattr(tensor, what)) not in own:
+                    raise ArgumentError(
+                        f"{name} must have the {what} of the head, {' or '.join(own)}; got "
+                        f"{getattr(tensor, what)}. Convert one of them with .to(...)."
+                    )
 
     def _traced_topk(self, hidden: Tensor, k: int) -> TopK:
         """Top k without a step that depends on values, for torch.compile and torch.export."""
@@ -188,8 +258,7 @@ class Head(Described, nn.Module, ABC):
         logits_BK = widened_tensor(logits_BK)
         if self.normalizer == "sigmoid":
             return TopK(ids_BK, logits_BK, log_sigmoid(logits_BK))
-        log_partition_B1 = widened_tensor(logits_BC).logsumexp(1, keepdim=True)
-        return TopK(ids_BK, logits_BK, logits_BK - log_partition_B1)
+        return TopK(ids_BK, logits_BK, widened_tensor(logits_BC).log_softmax(1).gather(1, ids_BK))
 
 
 def _drawn_seed(generator: torch.Generator) -> int:

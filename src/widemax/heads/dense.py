@@ -67,7 +67,7 @@ def excluded_pairs(exclude: SeveralLabels | None, hidden: Tensor, labels: Pairs,
     """
     if exclude is None:
         return no_pairs(hidden.device)
-    rows_P, ids_P = label_pairs(exclude, hidden)
+    rows_P, ids_P = label_pairs(exclude, hidden, name="exclude")
     check_labels(ids_P.clamp(min=0), num_classes, rows=rows_P)
     is_label_P = torch.isin(rows_P * num_classes + ids_P, labels.rows_P * num_classes + labels.ids_P)
     kept_P = (ids_P >= 0) & ~is_label_P

@@ -11,7 +11,7 @@ from torch.utils.checkpoint import checkpoint
 from widemax.classes import Classes
 from widemax.errors import ConfigError, ShapeError
 from widemax.heads.base import Dim, heads
-from widemax.heads.exact_loss import exact_loss, margin_shifts
+from widemax.heads.exact_loss import Smoothing, Temperature, exact_loss, margin_shifts
 from widemax.heads.labels import Labels, target_shares, training_pairs
 from widemax.heads.linear import LinearHead
 from widemax.heads.scores import Score
@@ -67,8 +67,8 @@ class ExactHead(LinearHead):
         weight: nn.Parameter | None = None,
         *,
         loss: Spec | Callable[..., Tensor] = "cross_entropy",
-        temperature: Annotated[float, Field(gt=0.0)] = 1.0,
-        label_smoothing: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0,
+        temperature: Temperature = 1.0,
+        label_smoothing: Smoothing = 0.0,
         bias: bool = True,
         score: Spec | type[Score] | Score = "dot",
         skip_mass: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0,

@@ -1,8 +1,9 @@
 """The loss over all classes as functions of tensors. Shapes: B rows, D hidden, C classes, P labels."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
+from pydantic import Field
 from torch import Tensor
 
 from widemax.heads.labels import Labels, row_labels, target_shares
@@ -10,18 +11,23 @@ from widemax.heads.scores import Score, build_score
 from widemax.kernels import Impl, Pairs, SkippedTiles, linear_cross_entropy
 from widemax.losses.base import Reduction
 from widemax.numerics.arrays import widened_tensor
+from widemax.options import checked
 from widemax.registry import Spec
 
+Temperature = Annotated[float, Field(gt=0.0)]
+Smoothing = Annotated[float, Field(ge=0.0, lt=1.0)]
 
+
+@checked
 def exact_softmax_loss(
     hidden: Tensor,
     weight: Tensor,
     labels: Labels,
     *,
     bias: Tensor | None = None,
-    temperature: float = 1.0,
-    label_smoothing: float = 0.0,
-    score: Spec | Score = "dot",
+    temperature: Temperature = 1.0,
+    label_smoothing: Smoothing = 0.0,
+    score: Spec | type[Score] | Score = "dot",
     sample_weight: Tensor | None = None,
     reduction: Reduction = "mean",
     impl: Impl = "auto",
@@ -55,7 +61,7 @@ def exact_softmax_loss(
         LabelError: a class id outside [0, C); checked on CPU only, as it would stall an accelerator.
         ShapeError: hidden vectors of another length than the weights; not one label, or list of labels, a
             row.
-        UsageError: an unknown ``impl`` or reduction.
+        OptionError: an unknown option, or a value that it may not have.
 
     Example:
         >>> weight = torch.tensor([[2.0], [3.0], [4.0]])
@@ -77,14 +83,15 @@ def exact_softmax_loss(
     )
 
 
+@checked
 def exact_sigmoid_loss(
     hidden: Tensor,
     weight: Tensor,
     labels: Labels,
     *,
     bias: Tensor | None = None,
-    temperature: float = 1.0,
-    score: Spec | Score = "dot",
+    temperature: Temperature = 1.0,
+    score: Spec | type[Score] | Score = "dot",
     sample_weight: Tensor | None = None,
     reduction: Reduction = "mean",
     impl: Impl = "auto",
@@ -101,7 +108,7 @@ def exact_sigmoid_loss(
         The loss in nats, in float32 at least.
 
     Raises:
-        LabelError, ShapeError, UsageError: as there.
+        LabelError, OptionError, ShapeError: as there.
 
     Example:
         >>> exact_sigmoid_loss(torch.ones(1, 1), torch.zeros(2, 1), torch.tensor([1]))

@@ -7,9 +7,10 @@ from typing import TypeAlias
 import torch
 from torch import Tensor, nn
 
-from widemax.errors import ShapeError
+from widemax.errors import ArgumentError, ShapeError
 from widemax.kernels import Pairs
 from widemax.losses.base import are_class_ids, check_labels
+from widemax.numerics.arrays import is_traced
 
 
 @dataclass(frozen=True)
@@ -20,6 +21,9 @@ class SeveralLabels:
         ids_P: int64 class ids, distinct within a row.
         offsets_B1: int64 [B + 1] where each row starts, and the end.
 
+    Raises:
+        ArgumentError, ShapeError: no tensors of these shapes, or offsets that do not ascend.
+
     Example:
         >>> SeveralLabels(torch.tensor([4, 7, 1]), torch.tensor([0, 2, 2, 3])).pairs().rows_P
         tensor([0, 0, 2])
@@ -27,6 +31,24 @@ class SeveralLabels:
 
     ids_P: Tensor
     offsets_B1: Tensor
+
+    def __post_init__(self) -> None:
+        ids_P, offsets_B1 = self.ids_P, self.offsets_B1
+        if not (isinstance(ids_P, Tensor) and isinstance(offsets_B1, Tensor)):
+            kinds = type(ids_P).__name__, type(offsets_B1).__name__
+            raise ArgumentError(f"ids_P and offsets_B1 must be tensors; got {' and '.join(kinds)}.")
+        if ids_P.ndim != 1 or offsets_B1.ndim != 1 or not len(offsets_B1) or not are_class_ids(offsets_B1):
+            raise ShapeError(
+                "ids_P and offsets_B1 must be [P] and [B + 1], whole numbers; got shapes "
+                f"{tuple(ids_P.shape)} and {tuple(offsets_B1.shape)}, offsets of {offsets_B1.dtype}."
+            )
+        if is_traced() or not offsets_B1.is_cpu:
+            return
+        first, last = int(offsets_B1[0]), int(offsets_B1[-1])
+        if first != 0 or last != len(ids_P) or (offsets_B1.diff() < 0).any():
+            raise ShapeError(
+                f"offsets_B1 must ascend from 0 to the number of ids, {len(ids_P)}; got {first} to {last}."
+            )
 
     def __len__(self) -> int:
         return len(self.offsets_B1) - 1
@@ -63,9 +85,9 @@ Labels: TypeAlias = Tensor | SeveralLabels
 """One class id a row as an int64 tensor [B], or several as :class:`SeveralLabels`."""
 
 
-def label_pairs(labels: Labels, hidden: Tensor) -> Pairs:
+def label_pairs(labels: Labels, hidden: Tensor, *, name: str = "labels") -> Pairs:
     """The labels of the rows of ``hidden`` as (row, class) pairs on its device."""
-    return Pairs.of(row_labels(labels, hidden))
+    return Pairs.of(row_labels(labels, hidden, name=name))
 
 
 def training_pairs(labels: Labels, hidden: Tensor, num_classes: int) -> Pairs:
@@ -81,12 +103,12 @@ def training_pairs(labels: Labels, hidden: Tensor, num_classes: int) -> Pairs:
     return pairs
 
 
-def row_labels(labels: Labels, hidden: Tensor) -> Tensor | Pairs:
+def row_labels(labels: Labels, hidden: Tensor, *, name: str = "labels") -> Tensor | Pairs:
     """The same as class ids [B], where a row has one label."""
     ids = labels if isinstance(labels, Tensor) else labels.ids_P
     if not are_class_ids(ids):
         raise ShapeError(
-            f"labels must be class ids, whole numbers; got {ids.dtype}. "
+            f"{name} must be class ids, whole numbers; got {ids.dtype}. "
             "Convert them with .long() once you are sure that each is the id of its class."
         )
     # Shapes are asked for faster than lengths, and this is on the way of every step.
@@ -94,7 +116,7 @@ def row_labels(labels: Labels, hidden: Tensor) -> Tensor | Pairs:
     if not fits:
         got = f"shape {tuple(labels.shape)}" if isinstance(labels, Tensor) else f"{len(labels)} rows"
         raise ShapeError(
-            f"labels must be [B] class ids or SeveralLabels for the {len(hidden)} rows of hidden; got {got}."
+            f"{name} must be [B] class ids or SeveralLabels for the {len(hidden)} rows of hidden; got {got}."
         )
     if isinstance(labels, SeveralLabels):
         return labels.to(hidden.device).pairs()

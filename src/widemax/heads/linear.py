@@ -1,5 +1,7 @@
 """Heads with one weight row a class. Shapes: B rows, D hidden, C classes, K kept, N asked, P labels."""
 
+from functools import partial
+
 import torch
 from torch import Tensor, nn
 
@@ -11,8 +13,7 @@ from widemax.heads.dense import excluded_pairs
 from widemax.heads.labels import SeveralLabels, no_pairs
 from widemax.heads.resize import FollowsRows, NewRows, replace_rows
 from widemax.heads.scores import Score, build_score
-from widemax.kernels import Found, Pairs, stream_classes
-from widemax.losses import check_labels
+from widemax.kernels import Found, Pairs, checked_ids, stream_classes
 from widemax.numerics import log_sigmoid
 from widemax.options import checked
 from widemax.registry import Spec
@@ -73,6 +74,7 @@ class LinearHead(Head):
         scaled_BD, bias_C = self._answering(hidden)
         if class_ids is None:
             return nn.functional.linear(scaled_BD, self.score.scaled(self.weight), bias_C)
+        class_ids = checked_ids(class_ids, self.num_classes, "class_ids", hidden)
         bias_N = 0.0 if bias_C is None else bias_C[class_ids]
         weight_ND = self.score.scaled(self.weight[class_ids.flatten()])
         if class_ids.ndim == 1:
@@ -81,14 +83,15 @@ class LinearHead(Head):
 
     @torch.no_grad()
     def log_partition(self, hidden: Tensor) -> Tensor:
-        return self._stream(hidden, no_pairs(hidden.device), k=0, exclude=None, sums=True).log_partition_B
+        found = self._sums(hidden)
+        return found.shift_B + found.log_sum_B
 
     @torch.no_grad()
     def log_probs(self, hidden: Tensor, class_ids: Tensor) -> Tensor:
         logits_BN = self.logits(hidden, class_ids)
         if self.normalizer == "sigmoid":
             return log_sigmoid(logits_BN)
-        return logits_BN - self.log_partition(hidden)[:, None]
+        return self._sums(hidden).log_probs(logits_BN)
 
     def best_classes(self, hidden: Tensor, k: int, exclude: SeveralLabels | None) -> TopK:
         sums = self.normalizer == "softmax"
@@ -98,10 +101,10 @@ class LinearHead(Head):
         found = self._stream(hidden, labels, k=k, exclude=exclude, sums=self.normalizer == "softmax")
         return Answers(
             self._topk(found),
-            found.log_partition_B,
-            (found.log_square_sum_B - 2 * found.log_partition_B).exp(),
+            found.shift_B + found.log_sum_B,
+            (found.log_square_sum_B - 2 * found.log_sum_B).exp(),
             found.label_logits_P,
-            self._normalized(found.label_logits_P, found.log_partition_B[labels.rows_P]),
+            self._normalized(found, found.label_logits_P, labels.rows_P),
             found.label_ranks_P,
         )
 
@@ -122,7 +125,7 @@ class LinearHead(Head):
         mean_B = scaled_BD @ (self.score.scaled(self.weight).T @ shares_C)
         return mean_B if bias_C is None else mean_B + bias_C @ shares_C
 
-    @checked
+    @partial(checked, of="head.extend")
     @torch.no_grad()
     def extend(
         self,
@@ -158,6 +161,7 @@ class LinearHead(Head):
         new_rows = self._new_rows(num_new, init)
         self._replace_classes(torch.arange(self.num_classes), new_rows, class_counts, optimizer)
 
+    @partial(checked, of="head.remove")
     @torch.no_grad()
     def remove(
         self,
@@ -177,6 +181,7 @@ class LinearHead(Head):
             [C − N] for each class that stays, the id it had.
 
         Raises:
+            ArgumentError: class ids that are no vector of whole numbers.
             LabelError: a class id outside [0, C).
             ConfigError: no class would stay, or class counts that the sampler needs are missing.
 
@@ -185,7 +190,7 @@ class LinearHead(Head):
             >>> ExactHead(3, 2).remove(torch.tensor([1]))
             tensor([0, 2])
         """
-        check_labels(class_ids, self.num_classes)
+        class_ids = checked_ids(class_ids, self.num_classes, "class_ids").cpu()
         stays_C = torch.ones(self.num_classes, dtype=torch.bool)
         stays_C[class_ids] = False
         kept_rows = stays_C.nonzero().squeeze(1)
@@ -222,6 +227,7 @@ class LinearHead(Head):
 
     def _follow_classes(self, num_classes: int, class_counts: Tensor | None) -> None:
         """Change what beside the parameters depends on the classes; before anything else, as it may raise."""
+        Classes(num_classes, class_counts)
 
     def _answering(self, hidden: Tensor) -> tuple[Tensor, Tensor | None]:
         """Hidden vectors and biases divided by the temperatures, which costs less than dividing logits."""
@@ -236,12 +242,15 @@ class LinearHead(Head):
         weight_CD = self.score.scaled(self.weight)
         return stream_classes(scaled_BD, weight_CD, bias_C, labels, excluded, k=k, sums=sums)
 
+    def _sums(self, hidden: Tensor) -> Found:
+        return self._stream(hidden, no_pairs(hidden.device), k=0, exclude=None, sums=True)
+
     def _topk(self, found: Found) -> TopK:
-        log_probs_BK = self._normalized(found.topk_logits_BK, found.log_partition_B[:, None])
+        log_probs_BK = self._normalized(found, found.topk_logits_BK)
         return TopK(found.topk_ids_BK, found.topk_logits_BK, log_probs_BK)
 
-    def _normalized(self, logits: Tensor, log_partition: Tensor) -> Tensor:
-        return log_sigmoid(logits) if self.normalizer == "sigmoid" else logits - log_partition
+    def _normalized(self, found: Found, logits: Tensor, rows: Tensor | slice = slice(None)) -> Tensor:
+        return log_sigmoid(logits) if self.normalizer == "sigmoid" else found.log_probs(logits, rows)
 
 
 def _prior_logits(class_counts: Tensor, num_rows: int | None, normalizer: Normalizer) -> Tensor:

@@ -13,7 +13,7 @@ from widemax.classes import Classes
 from widemax.heads.base import Dim, heads
 from widemax.heads.labels import no_pairs
 from widemax.heads.normalized import NormalizedHead, SoftmaxLoss, Temperature
-from widemax.kernels import Pairs, budget, linear_cross_entropy, stream_classes
+from widemax.kernels import Pairs, budget, checked_ids, linear_cross_entropy, stream_classes
 from widemax.numerics import logsumexp
 from widemax.numerics.arrays import widened_tensor
 
@@ -85,19 +85,20 @@ class MixtureOfSoftmaxesHead(NormalizedHead):
 
     @torch.no_grad()
     def log_probs(self, hidden: Tensor, class_ids: Tensor) -> Tensor:
+        class_ids = checked_ids(class_ids, self.num_classes, "class_ids", hidden)
         if class_ids.shape[-1] >= self.num_classes:
             return super().log_probs(hidden, class_ids)
         log_mixture_BK, components_BKD, bias_C = self._components(hidden, self.calibration_temperature)
         nothing = no_pairs(hidden.device)
         found = stream_classes(components_BKD.flatten(0, 1), self.weight, bias_C, nothing, nothing, k=0)
-        shift_BK1 = (log_mixture_BK - found.log_partition_B.view_as(log_mixture_BK))[..., None]
         if class_ids.ndim == 1:
             logits_BKN = widened_tensor(components_BKD @ self.weight[class_ids].T)
         else:
             logits_BKN = widened_tensor(torch.einsum("bkd,bnd->bkn", components_BKD, self.weight[class_ids]))
         if bias_C is not None:
             logits_BKN = logits_BKN + bias_C[class_ids].view(-1, 1, class_ids.shape[-1])
-        return logsumexp(logits_BKN + shift_BK1, axis=1)
+        log_probs_BKN = found.log_probs(logits_BKN.flatten(0, 1)).view_as(logits_BKN)
+        return logsumexp(log_probs_BKN + log_mixture_BK[..., None], axis=1)
 
     def _components(
         self, hidden_BD: Tensor, temperature: Temperature

@@ -5,16 +5,18 @@ Shapes: B rows, b rows of one chunk, C classes, D hidden, K kept, N asked, P lab
 
 from abc import abstractmethod
 from collections.abc import Callable
-from typing import Literal, NamedTuple, TypeAlias
+from typing import Annotated, Literal, NamedTuple, TypeAlias
 
 import torch
+from pydantic import BeforeValidator
 from torch import Tensor
 
 from widemax.heads.answers import Answers, TopK
 from widemax.heads.base import Head
 from widemax.heads.dense import answer_rows, excluded_pairs
 from widemax.heads.labels import Labels, SeveralLabels, no_pairs, target_shares, training_pairs
-from widemax.kernels import Pairs, budget
+from widemax.kernels import Pairs, budget, checked_ids
+from widemax.losses.base import loss_name
 from widemax.numerics.arrays import widened_tensor
 
 # Labels looked up at a time: a label may need many rows of weights.
@@ -22,7 +24,7 @@ PAIRS_AT_ONCE = 2**12
 # Rows whose top k is searched together.
 SEARCHED_ROWS = 256
 
-SoftmaxLoss = Literal["cross_entropy"]
+SoftmaxLoss = Annotated[Literal["cross_entropy"], BeforeValidator(loss_name)]
 
 Temperature: TypeAlias = Tensor | float
 """What divides the logits of every softmax inside, a tensor without axes or a number."""
@@ -111,6 +113,7 @@ class NormalizedHead(Head):
                 return self.all_log_probs(hidden, temperature)
             rows = torch.split(hidden, self.rows_at_once)
             return torch.cat([self.all_log_probs(rows_bD, temperature) for rows_bD in rows])
+        class_ids = checked_ids(class_ids, self.num_classes, "class_ids", hidden)
         ids_BN = class_ids.expand(len(hidden), class_ids.shape[-1])
         if ids_BN.shape[1] * self.classes_per_label >= self.num_classes:
             chunks = zip(
@@ -145,7 +148,9 @@ class NormalizedHead(Head):
             for start in starts
         ]
         found = Searched(*(torch.cat(tensors) for tensors in zip(*parts, strict=True)))
-        rest_R = (~found.is_proven_B).nonzero().squeeze(1)
+        # A row of NaN compares with nothing, and may end without a class.
+        is_whole_B = found.is_proven_B & (found.class_ids < self.num_classes).all(1)
+        rest_R = (~is_whole_B).nonzero().squeeze(1)
         if len(rest_R):
             exclude_R = None if exclude is None else exclude.take(rest_R)
             best = self.answers_about(hidden[rest_R], no_pairs(hidden.device), k, exclude_R).topk

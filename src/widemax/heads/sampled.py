@@ -3,7 +3,7 @@
 from typing import Annotated, Literal, final
 
 import torch
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 from torch import Tensor, nn
 
 from widemax.classes import Classes
@@ -14,8 +14,11 @@ from widemax.heads.linear import LinearHead
 from widemax.heads.sampled_loss import Correction, sampled_sigmoid_loss, sampled_softmax_loss
 from widemax.heads.scores import Score
 from widemax.kernels import gather_rows, not_traced
+from widemax.losses.base import loss_name
 from widemax.registry import Spec
 from widemax.samplers import Query, Sampler, build_sampler
+
+SampledLoss = Annotated[Literal["cross_entropy", "binary_cross_entropy"], BeforeValidator(loss_name)]
 
 
 @final
@@ -62,7 +65,7 @@ class SampledHead(LinearHead):
         dim: Dim,
         weight: nn.Parameter | None = None,
         *,
-        loss: Literal["cross_entropy", "binary_cross_entropy"] = "cross_entropy",
+        loss: SampledLoss = "cross_entropy",
         temperature: Annotated[float, Field(gt=0.0)] = 1.0,
         bias: bool = True,
         score: Spec | type[Score] | Score = "dot",

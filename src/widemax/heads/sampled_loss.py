@@ -12,9 +12,9 @@ from torch import Tensor
 from widemax.heads.labels import Labels, label_pairs, target_shares
 from widemax.heads.scores import Score, build_score
 from widemax.kernels import Pairs, gather_groups, linear_logsumexp
-from widemax.kernels.autocast import without_autocast
 from widemax.numerics import log_sigmoid, softplus
 from widemax.numerics.arrays import widened_tensor
+from widemax.numerics.autocast import without_autocast
 from widemax.options import checked
 from widemax.registry import Spec
 from widemax.samplers import Candidates
@@ -82,14 +82,14 @@ def sampled_softmax_loss(
         shift=correction,
         sparse=sparse,
     )
-    others_B = linear_logsumexp(scored.hidden_BD, scored.weight_SD, scored.shift_S, scored.hits)
-    labels_P = scored.labels_P
+    largest_B, others_B = linear_logsumexp(scored.hidden_BD, scored.weight_SD, scored.shift_S, scored.hits)
+    # All is taken relative to a row's largest logit, a constant to autograd since it cancels.
+    max_B = largest_B.scatter_reduce(0, pairs.rows_P, scored.labels_P.detach(), "amax")
+    relative_P = scored.labels_P - max_B[pairs.rows_P]
+    others_B = others_B + (largest_B - max_B)
     if correction == "refined":
-        return _refined(others_B, labels_P, pairs)
-    # The sum is taken relative to a row's largest term, a constant to autograd since it cancels.
-    max_B = others_B.detach().scatter_reduce(0, pairs.rows_P, labels_P.detach(), "amax")
-    relative_P = labels_P - max_B[pairs.rows_P]
-    sum_B = (others_B - max_B).exp().index_add(0, pairs.rows_P, relative_P.exp())
+        return _refined(others_B, relative_P, pairs)
+    sum_B = others_B.exp().index_add(0, pairs.rows_P, relative_P.exp())
     terms_P = target_shares(pairs, len(hidden)).to(sum_B.dtype) * (sum_B.log()[pairs.rows_P] - relative_P)
     return torch.zeros_like(sum_B).index_add(0, pairs.rows_P, terms_P)
 
@@ -207,16 +207,13 @@ def _hits(pairs: Pairs, ids_S: Tensor) -> Pairs:
     return Pairs(rows_H, torch.arange(len(rows_H), device=rows_H.device) - run_H)
 
 
-def _refined(others_B: Tensor, label_logits_P: Tensor, pairs: Pairs) -> Tensor:
+def _refined(others_B: Tensor, labels_P: Tensor, pairs: Pairs) -> Tensor:
     """For one label, sg(1 − P̂)·(log Σ − s_t); for several, the same gradient: Σ_p sg(P̂_p − w_p) s_p + …"""
     with torch.no_grad():
-        max_B = others_B.scatter_reduce(0, pairs.rows_P, label_logits_P, "amax")
-        relative_P = (label_logits_P - max_B[pairs.rows_P]).exp()
-        others = (others_B - max_B).exp()
-        total_B = others.index_add(0, pairs.rows_P, relative_P)
-        others_share_B = others / total_B
-        slope_P = relative_P / total_B[pairs.rows_P] - target_shares(pairs, len(others_B))
+        total_B = others_B.exp().index_add(0, pairs.rows_P, labels_P.exp())
+        others_share_B = others_B.exp() / total_B
+        slope_P = labels_P.exp() / total_B[pairs.rows_P] - target_shares(pairs, len(others_B))
         others_share_B[pairs.rows_P.bincount(minlength=len(others_B)) == 0] = 0
     # Without a candidate left, the logarithm is −inf and its weight 0.
     log_others_B = torch.where(others_share_B == 0, 0, others_share_B * others_B)
-    return log_others_B.index_add(0, pairs.rows_P, slope_P.to(label_logits_P.dtype) * label_logits_P)
+    return log_others_B.index_add(0, pairs.rows_P, slope_P.to(labels_P.dtype) * labels_P)

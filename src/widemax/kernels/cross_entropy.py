@@ -10,13 +10,13 @@ from torch import Tensor
 
 from widemax.errors import ShapeError, UsageError
 from widemax.kernels import budget
-from widemax.kernels.autocast import autocast_dtype
 from widemax.kernels.fused import SkippedTiles, fused_loss
 from widemax.kernels.pairs import Pairs
 from widemax.kernels.plain import Inputs, Options, plain_loss
 from widemax.kernels.tiled import tiled_loss
 from widemax.losses.base import Reduction, check_labels, reduce_loss, row_weights
 from widemax.numerics.arrays import is_transformed, widened_tensor
+from widemax.numerics.autocast import autocast_dtype
 from widemax.options import Options as Arguments
 
 Impl = Literal["auto", "plain", "tiled", "fused"]

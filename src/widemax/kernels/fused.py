@@ -14,10 +14,10 @@ import torch
 from torch import Tensor
 
 from widemax.kernels import budget
-from widemax.kernels.autocast import without_autocast
-from widemax.kernels.exponentials import exp_minus_, softplus_into
+from widemax.kernels.exponentials import exp_minus, softplus_into
 from widemax.kernels.pairs import Pairs
 from widemax.kernels.plain import Inputs, Options, plain_gradients, plain_loss
+from widemax.numerics.autocast import without_autocast
 
 
 @dataclass
@@ -259,7 +259,7 @@ class _Sweep:
                 larger_b = torch.maximum(shift_b, logits_bW.amax(1))
                 sum_b *= (shift_b - larger_b).exp()
                 shift_b = larger_b
-                values_bW = exp_minus_(logits_bW, shift_b)
+                values_bW = exp_minus(logits_bW, shift_b, out=logits_bW)
                 values_bW[rows, columns] = 0
                 tile_sum_b = values_bW.sum(1)
             else:

@@ -9,14 +9,16 @@ import torch
 from torch import Tensor
 
 from widemax.kernels import budget
-from widemax.kernels.autocast import autocast_dtype
-from widemax.kernels.exponentials import exp_minus_
+from widemax.kernels.exponentials import exp_minus
 from widemax.kernels.pairs import Pairs
 from widemax.numerics.arrays import widened_tensor
+from widemax.numerics.autocast import autocast_dtype
 
 
-def linear_logsumexp(hidden: Tensor, weight: Tensor, shift: Tensor, hits: Pairs) -> Tensor:
-    """log Σ_j exp(h_b · w_j + shift_j) over the classes j that row b does not hit.
+def linear_logsumexp(hidden: Tensor, weight: Tensor, shift: Tensor, hits: Pairs) -> tuple[Tensor, Tensor]:
+    """log Σ_j exp(h_b · w_j + shift_j) over the classes j that row b does not hit, as a sum of two numbers.
+
+    They come apart because the logarithm of a sum drowns in the rounding of large logits.
 
     The exponentials are kept for the backward pass, which multiplies them twice and computes none anew. A
     gradient of the gradient goes through the plain formula.
@@ -28,15 +30,17 @@ def linear_logsumexp(hidden: Tensor, weight: Tensor, shift: Tensor, hits: Pairs)
         hits: H (row, class) pairs left out, classes counted from 0 to S.
 
     Returns:
-        [B] log-partitions in nats, in float32 at least; −inf for a row that hits every class.
+        [B] the largest logits, a constant to autograd; and [B] the log-partitions relative to them in nats,
+        which have the gradients of log-partitions, and are −inf for a row that hits every class. Both are in
+        float32 at least.
 
     Example:
         >>> nothing = Pairs(torch.arange(0), torch.arange(0))
-        >>> linear_logsumexp(torch.zeros(1, 2), torch.zeros(4, 2), torch.zeros(4), nothing)  # log 4
-        tensor([1.3863])
+        >>> linear_logsumexp(torch.zeros(1, 2), torch.zeros(4, 2), torch.ones(4), nothing)  # 1 and log 4
+        (tensor([1.]), tensor([1.3863]))
     """
     layer = hidden.to(autocast_dtype(hidden)), weight.to(autocast_dtype(weight))
-    result: Tensor = _LinearLogsumexp.apply(*layer, shift, *hits)  # type: ignore[no-untyped-call]  # torch has no type for apply
+    result: tuple[Tensor, Tensor] = _LinearLogsumexp.apply(*layer, shift, *hits)  # type: ignore[no-untyped-call]  # torch has no type for apply
     return result
 
 
@@ -44,13 +48,13 @@ class _LinearLogsumexp(torch.autograd.Function):
     @staticmethod
     def forward(
         ctx: Any, hidden_BD: Tensor, weight_SD: Tensor, shift_S: Tensor, rows_H: Tensor, columns_H: Tensor
-    ) -> Tensor:
+    ) -> tuple[Tensor, Tensor]:
         num_rows, num_shared = len(hidden_BD), len(weight_SD)
         dtype = torch.promote_types(hidden_BD.dtype, torch.float32)
         shift_S = shift_S.to(dtype)
         kept_BS = hidden_BD @ weight_SD.T
-        max_B = torch.zeros(num_rows, dtype=dtype, device=hidden_BD.device)
-        sum_B = torch.zeros_like(max_B)
+        sum_B = torch.zeros(num_rows, dtype=dtype, device=hidden_BD.device)
+        max_B = torch.full_like(sum_B, torch.finfo(dtype).min)
         hits = Pairs(rows_H, columns_H)
         size = max(1, budget.SMALL_TILE_ELEMENTS // max(num_shared, 1))
         room_bS = shift_S.new_empty(min(size, num_rows) if kept_BS.dtype != dtype else 0, num_shared)
@@ -64,16 +68,17 @@ class _LinearLogsumexp(torch.autograd.Function):
                 tuple(hits.of_rows(start, start + size)[1]), logits_bS.new_tensor(-torch.inf)
             )
             # A finite number in place of −inf where every class is hit: −inf − −inf is NaN.
-            max_b = logits_bS.amax(1).clamp_(min=torch.finfo(dtype).min / 2)
-            exp_minus_(logits_bS, max_b)
+            max_b = logits_bS.amax(1).clamp_(min=torch.finfo(dtype).min)
+            exp_minus(logits_bS, max_b, out=logits_bS)
             max_B[block], sum_B[block] = max_b, logits_bS.sum(1)
             if logits_bS is not kept_bS:
                 kept_bS.copy_(logits_bS)
         ctx.save_for_backward(hidden_BD, weight_SD, shift_S, rows_H, columns_H, kept_BS, sum_B)
-        return sum_B.log().add_(max_B)
+        ctx.mark_non_differentiable(max_B)
+        return max_B, sum_B.log()
 
     @staticmethod
-    def backward(ctx: Any, grad_B: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, _: Tensor, grad_B: Tensor) -> tuple[Tensor | None, ...]:
         hidden_BD, weight_SD, shift_S, rows_H, columns_H, kept_BS, sum_B = ctx.saved_tensors
         needs_hidden, needs_weight, needs_shift, *_ = ctx.needs_input_grad
         if torch.is_grad_enabled():

@@ -38,10 +38,13 @@ def topk_by_id(values: Tensor, k: int) -> tuple[Tensor, Tensor]:
         positions_BK = torch.arange(k, device=values.device).expand(len(values), k)
     else:
         values_BK, positions_BK = values.topk(k, sorted=False)
-        smallest_B1 = values_BK.amin(1, keepdim=True)
-        tied = ((values >= smallest_B1).sum(1) > k).nonzero().squeeze(1)
+        # NaN, the largest of all to torch, compares with nothing.
+        num_nan_B = values_BK.isnan().sum(1)
+        smallest_B1 = values_BK.nan_to_num(torch.inf, torch.inf, -torch.inf).amin(1, keepdim=True)
+        tied = ((values >= smallest_B1).sum(1) + num_nan_B > k).nonzero().squeeze(1)
         for rows in torch.split(tied, max(1, budget.CHUNK_ELEMENTS // values.shape[1])):
-            positions_BK[rows] = _first_positions(values[rows], smallest_B1[rows], k)
+            values_bN = values[rows].nan_to_num(torch.inf, torch.inf, -torch.inf)
+            positions_BK[rows] = _first_positions(values_bN, smallest_B1[rows], k)
         positions_BK = positions_BK.sort(1).values
     values_BK, order_BK = values.gather(1, positions_BK).sort(dim=1, descending=True, stable=True)
     return values_BK, positions_BK.gather(1, order_BK)

@@ -12,11 +12,11 @@ import torch
 from torch import Tensor
 
 from widemax.kernels import budget
-from widemax.kernels.autocast import autocast_dtype
-from widemax.kernels.exponentials import LOG2_E
+from widemax.kernels.exponentials import exp_minus
 from widemax.kernels.pairs import Pairs
 from widemax.kernels.ranking import BestSoFar, Window, count_larger
 from widemax.kernels.tracing import not_traced
+from widemax.numerics.autocast import autocast_dtype
 
 # Classes whose maximum is taken together; the top k lie in the k blocks with the largest maxima.
 BLOCK = 64
@@ -30,18 +30,26 @@ class Found(NamedTuple):
     Attributes:
         topk_logits_BK: the largest logits, descending.
         topk_ids_BK: their class ids; equal logits by ascending id.
-        log_partition_B: log Σ_j exp(s_bj) over all classes, in nats; NaN where it was not asked for.
-        log_square_sum_B: log Σ_j exp(2 s_bj) over all classes, in nats; NaN where it was not asked for.
+        shift_B: the largest logit of all classes; NaN where sums were not asked for. Sums are relative to it,
+            because the logarithm of a sum drowns in the rounding of large logits.
+        log_sum_B: log Σ_j exp(s_bj − shift_b) over all classes, in nats; NaN where it was not asked for.
+        log_square_sum_B: log Σ_j exp(2 (s_bj − shift_b)) over all classes; NaN where it was not asked for.
         label_logits_P: the logit of each label; NaN for a label of −1.
         label_ranks_P: 1 + #{larger logits} + #{equal logits of smaller id}; 0 for a label of −1.
     """
 
     topk_logits_BK: Tensor
     topk_ids_BK: Tensor
-    log_partition_B: Tensor
+    shift_B: Tensor
+    log_sum_B: Tensor
     log_square_sum_B: Tensor
     label_logits_P: Tensor
     label_ranks_P: Tensor
+
+    def log_probs(self, logits: Tensor, rows: Tensor | slice = slice(None)) -> Tensor:
+        """Log-probabilities of logits whose first axis stands for the given rows."""
+        shape = -1, *[1] * (logits.ndim - 1)
+        return (logits - self.shift_B[rows].view(shape)) - self.log_sum_B[rows].view(shape)
 
 
 @not_traced
@@ -155,29 +163,26 @@ class _TileLogits:
 
 
 class _Sums:
-    """Σ exp(s) and Σ exp(2 s) of each row over tiles, as powers of 2, which cost a third of those of e."""
+    """Σ exp(s − shift) and its like with squares of each row over tiles; the shift is its largest logit."""
 
     def __init__(self, like_bW: Tensor) -> None:
         self.powers_bW = torch.empty_like(like_bW)
         self.shift_b = like_bW.new_full((len(like_bW),), torch.finfo(like_bW.dtype).min)
         self.sum_b = torch.zeros_like(self.shift_b, dtype=torch.float64)
         self.square_sum_b = torch.zeros_like(self.sum_b)
-        self.log2_e = torch.tensor(LOG2_E, dtype=like_bW.dtype).item()
 
     def add(self, logits_bW: Tensor, max_b: Tensor) -> None:
-        shift_b = torch.maximum(self.shift_b, max_b * self.log2_e)
-        scale_b = (self.shift_b - shift_b).double().exp2_()
-        powers_bW = torch.add(-shift_b[:, None], logits_bW, alpha=self.log2_e, out=self.powers_bW).exp2_()
+        shift_b = torch.maximum(self.shift_b, max_b)
+        scale_b = (self.shift_b - shift_b).double().exp_()
+        powers_bW = exp_minus(logits_bW, shift_b, out=self.powers_bW)
         self.sum_b.mul_(scale_b).add_(powers_bW.sum(1))
         self.square_sum_b.mul_(scale_b.square_()).add_(powers_bW.square_().sum(1))
         self.shift_b = shift_b
 
-    def logs(self) -> tuple[Tensor, Tensor]:
-        """Their natural logarithms."""
-        # Dividing by the rounded log2(e) that multiplied the logits leaves 1e-8 of an entropy as its error.
-        log_sum_b = (self.shift_b + self.sum_b.log2()) / self.log2_e
-        log_square_sum_b = (2 * self.shift_b.double() + self.square_sum_b.log2()) / self.log2_e
-        return log_sum_b.to(self.shift_b.dtype), log_square_sum_b.to(self.shift_b.dtype)
+    def found(self) -> tuple[Tensor, Tensor, Tensor]:
+        """The shift, and the logarithms of both sums."""
+        dtype = self.shift_b.dtype
+        return self.shift_b, self.sum_b.log().to(dtype), self.square_sum_b.log().to(dtype)
 
 
 def _answer_chunk(logits: _TileLogits, labels: Pairs, excluded: Pairs, k: int, wants_sums: bool) -> Found:
@@ -225,7 +230,7 @@ def _answer_chunk(logits: _TileLogits, labels: Pairs, excluded: Pairs, k: int, w
     return Found(
         best.logits_BK,
         best.ids_BK,
-        *(sums.logs() if sums is not None else (nothing_b, nothing_b)),
+        *(sums.found() if sums is not None else (nothing_b, nothing_b, nothing_b)),
         label_logits_P,
         torch.where(labels.ids_P < 0, 0, larger_P + 1),
     )

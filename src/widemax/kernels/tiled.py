@@ -12,10 +12,10 @@ import torch
 from torch import Tensor
 
 from widemax.kernels import budget
-from widemax.kernels.autocast import without_autocast
-from widemax.kernels.exponentials import softplus_into
+from widemax.kernels.exponentials import exp_minus, softplus_into
 from widemax.kernels.pairs import Pairs
 from widemax.kernels.plain import Inputs, Options, plain_gradients
+from widemax.numerics.autocast import without_autocast
 
 
 def tiled_loss(inputs: Inputs, options: Options) -> Tensor:
@@ -51,7 +51,7 @@ def _forward(inputs: Sequence[Tensor | None], options: Sequence[float]) -> list[
     is_softmax, temperature, smoothing = options
     tiles = _Tiles(Inputs._make(inputs), temperature)
     rows_P, ids_P, weights_P, mass_B = tiles.rows_P, tiles.ids_P, tiles.weights_P, tiles.mass_B
-    max_B = torch.full_like(mass_B, -torch.inf if is_softmax else 0.0)
+    max_B = torch.full_like(mass_B, torch.finfo(tiles.dtype).min if is_softmax else 0.0)
     # Thousands of tiles are added up here, hence float64: these are only B numbers.
     sum_B = torch.zeros_like(mass_B, dtype=torch.float64)
     logit_sum_B = torch.zeros_like(sum_B)
@@ -59,11 +59,11 @@ def _forward(inputs: Sequence[Tensor | None], options: Sequence[float]) -> list[
     for start, places, logits_BW in tiles:
         target_logits_P[places] = logits_BW[rows_P[places], ids_P[places] - start]
         if smoothing:
-            logit_sum_B += logits_BW.sum(1)
+            logit_sum_B += logits_BW.sum(1, dtype=torch.float64)
         if is_softmax:
             larger_B = torch.maximum(max_B, logits_BW.amax(1))
             sum_B *= (max_B - larger_B).exp()
-            sum_B += logits_BW.sub_(larger_B[:, None]).exp_().sum(1)
+            sum_B += exp_minus(logits_BW, larger_B, out=logits_BW).sum(1)
             max_B = larger_B
         else:
             sum_B += softplus_into(logits_BW, logits_BW).sum(1)
@@ -96,7 +96,7 @@ def _backward(
     shifts_grad_P = None if shifts_P is None or not needed[6] else torch.empty_like(shifts_P)
     for start, places, logits_BW in tiles:
         tile = slice(start, start + logits_BW.shape[1])
-        grad_BW = logits_BW.sub_(max_B[:, None]).exp_() if is_softmax else logits_BW.sigmoid_()
+        grad_BW = exp_minus(logits_BW, max_B, out=logits_BW) if is_softmax else logits_BW.sigmoid_()
         grad_BW *= slope_B1
         if smoothing:
             grad_BW -= spread_B1

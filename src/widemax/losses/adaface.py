@@ -9,11 +9,16 @@ from torch import Tensor
 
 from widemax.errors import ShapeError
 from widemax.losses.base import losses
+from widemax.losses.cosface import Margin
 from widemax.losses.cosine_softmax import margin_cross_entropy, sine
 from widemax.numerics.arrays import widened_tensor
+from widemax.options import checked
+
+Spread = Annotated[float, Field(gt=0.0)]
 
 
-def adaface_margin(cosine: Tensor, quality: Tensor, *, margin: float) -> Tensor:
+@checked
+def adaface_margin(cosine: Tensor, quality: Tensor, *, margin: Margin) -> Tensor:
     """The label's cosine made smaller by angle for poor inputs and by a constant for good ones.
 
     f(cos θ) = cos(θ − m q) − (m q + m), the angle θ − m q cut to [0, π]. It is ArcFace at q = −1, CosFace at
@@ -38,10 +43,11 @@ def adaface_margin(cosine: Tensor, quality: Tensor, *, margin: float) -> Tensor:
     return turned - (turn + margin)
 
 
+@checked
 def adaface_quality(
     norms: Tensor,
     *,
-    spread: float,
+    spread: Spread,
     norm_mean: Tensor | float | None = None,
     norm_std: Tensor | float | None = None,
 ) -> Tensor:
@@ -77,8 +83,8 @@ def adaface(
     *,
     norms: Tensor,
     scale: Annotated[float, Field(gt=0.0)] = 64.0,
-    margin: Annotated[float, Field(ge=0.0)] = 0.4,
-    spread: Annotated[float, Field(gt=0.0)] = 0.333,
+    margin: Margin = 0.4,
+    spread: Spread = 0.333,
     norm_mean: Tensor | float | None = None,
     norm_std: Tensor | float | None = None,
     ignore_index: int = -100,

@@ -10,9 +10,13 @@ from torch import Tensor
 
 from widemax.losses.base import losses
 from widemax.losses.cosine_softmax import margin_cross_entropy, sine
+from widemax.options import checked
+
+Angle = Annotated[float, Field(ge=0.0, lt=math.pi)]
 
 
-def arcface_margin(cosine: Tensor, *, margin_radians: float) -> Tensor:
+@checked
+def arcface_margin(cosine: Tensor, *, margin_radians: Angle) -> Tensor:
     """The label's cosine once its angle has grown by a constant.
 
     f(cos θ) = cos(θ + m) = cos θ cos m − sin θ sin m      where θ + m ≤ π,
@@ -43,7 +47,7 @@ def arcface(
     labels: Tensor,
     *,
     scale: Annotated[float, Field(gt=0.0)] = 64.0,
-    margin_radians: Annotated[float, Field(ge=0.0, lt=math.pi)] = 0.5,
+    margin_radians: Angle = 0.5,
     ignore_index: int = -100,
 ) -> Tensor:
     """Softmax cross-entropy that is satisfied only when the right angle is smaller by a margin.

@@ -9,21 +9,23 @@ A logit of −inf masks its class: the class has no probability and no gradient;
 loss is inf. Keyword-only parameters are the options of the registry, so their annotations carry the ranges.
 """
 
+import math
 from collections.abc import Callable
-from typing import Literal
+from functools import partial
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
-from widemax.errors import LabelError, ShapeError
+from widemax.errors import LabelError, OptionError, ShapeError, UsageError
 from widemax.numerics.arrays import is_traced, widened_tensor
 from widemax.options import checked
-from widemax.registry import Registry
+from widemax.registry import NAMES, Registry
 
 Reduction = Literal["mean", "sum", "none"]
 
 
-@checked
+@partial(checked, of="losses.register")
 class LossTraits:
     """What a loss declares; one that declares nothing takes labels and answers with a softmax.
 
@@ -55,13 +57,70 @@ class LossTraits:
 losses: Registry[Callable[..., Tensor]] = Registry("loss", "widemax.losses", traits=LossTraits)
 
 
+def loss_name(loss: Any) -> Any:
+    """The name of a loss that a function, or a table without options, stands for; anything else as it is.
+
+    Example:
+        >>> loss_name({"kind": "cross_entropy"}), loss_name({"kind": "focal", "gamma": 1.0})
+        ('cross_entropy', {'kind': 'focal', 'gamma': 1.0})
+    """
+    member, options = losses.choose(loss)
+    return NAMES.get(member, loss) if options == losses.choose(member)[1] else loss
+
+
+def check_numbers(
+    numbers: Tensor, name: str, *, most: float = math.inf, error: type[UsageError | LabelError] = OptionError
+) -> None:
+    """Refuse numbers below 0, above ``most`` or not finite; looked at on CPU only, as it would stall another.
+
+    Example:
+        >>> check_numbers(torch.tensor([1.0, -2.0]), "sample_weight")
+        Traceback (most recent call last):
+        widemax.errors.OptionError: sample_weight must be finite numbers of at least 0; got -2.0 at place 1.
+    """
+    if is_traced() or not numbers.is_cpu or not numbers.numel():
+        return
+    if not numbers.is_complex():
+        low, high = numbers.aminmax()
+        if low >= 0 and high <= most and high < math.inf:
+            return
+    right = numbers.isfinite() & (numbers.real >= 0) & (numbers.real <= most) & numbers.isreal()
+    place = (~right).nonzero()[0].tolist()
+    allowed = "finite numbers of at least 0" if most == math.inf else f"numbers in [0, {most}]"
+    raise error(
+        f"{name} must be {allowed}; got {numbers[tuple(place)].item()} at place {', '.join(map(str, place))}."
+    )
+
+
 def check_sample_weight(sample_weight: Tensor | None, num_rows: int) -> None:
     """Refuse weights that are not one number a row, which would broadcast against losses in silence."""
-    if sample_weight is not None and sample_weight.shape != (num_rows,):
+    if sample_weight is None:
+        return
+    if sample_weight.shape != (num_rows,):
         raise ShapeError(
             f"sample_weight must be [{num_rows}], one weight a row; got shape {tuple(sample_weight.shape)}. "
             "Flatten a column of weights with sample_weight.squeeze(1)."
         )
+    check_numbers(sample_weight, "sample_weight")
+
+
+def class_factors(factors: Tensor, logits_BC: Tensor, *, name: str) -> Tensor:
+    """[C] factors of the classes, or a single one, in the dtype of the logits.
+
+    Raises:
+        OptionError: a factor below 0, or not finite.
+        ShapeError: not one factor a class.
+
+    Example:
+        >>> class_factors(torch.tensor([1, 2]), torch.zeros(3, 2), name="class_weight")
+        tensor([1., 2.])
+    """
+    if factors.ndim and factors.shape != logits_BC.shape[1:]:
+        raise ShapeError(
+            f"{name} must be [{logits_BC.shape[1]}], one factor a class; got shape {tuple(factors.shape)}."
+        )
+    check_numbers(factors, name)
+    return factors.to(logits_BC.dtype)
 
 
 @checked
@@ -82,7 +141,7 @@ def reduce_loss(
         with zero gradient.
 
     Raises:
-        OptionError: an unknown reduction.
+        OptionError: an unknown reduction; a weight below 0, or not finite.
         ShapeError: weights of another shape.
 
     Example:
@@ -118,8 +177,7 @@ def row_weights(
         [B] weights in float32 at least.
 
     Raises:
-        OptionError: an unknown reduction.
-        ShapeError: weights of another shape.
+        OptionError, ShapeError: as in :func:`reduce_loss`.
 
     Example:
         >>> row_weights(torch.zeros(2, 5), sample_weight=torch.tensor([3.0, 1.0]))
@@ -216,6 +274,7 @@ def prepare_targets(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
     """Logits and targets of one shape, both in the precision of the computation.
 
     Raises:
+        LabelError: a target outside [0, 1].
         ShapeError: logits without two axes, or targets of another shape.
 
     Example:
@@ -227,6 +286,7 @@ def prepare_targets(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         raise ShapeError(
             f"targets must have the shape of logits, {tuple(logits.shape)}; got {tuple(targets.shape)}."
         )
+    check_numbers(targets, "targets", most=1, error=LabelError)
     logits_BC = widened_tensor(logits)
     return logits_BC, targets.to(logits_BC.dtype)
 

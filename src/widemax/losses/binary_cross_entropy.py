@@ -2,7 +2,7 @@
 
 from torch import Tensor
 
-from widemax.losses.base import losses, prepare_targets
+from widemax.losses.base import class_factors, losses, prepare_targets
 from widemax.losses.terms import weigh
 from widemax.numerics import log_sigmoid
 
@@ -27,7 +27,9 @@ def binary_cross_entropy(logits: Tensor, targets: Tensor, *, positive_weight: Te
         [B] losses in nats.
 
     Raises:
-        ShapeError: targets of another shape than the logits.
+        LabelError: a target outside [0, 1].
+        OptionError: a positive weight below 0, or not finite.
+        ShapeError: targets of another shape than the logits; not one weight a class.
 
     Example:
         >>> import torch
@@ -37,5 +39,7 @@ def binary_cross_entropy(logits: Tensor, targets: Tensor, *, positive_weight: Te
     Source: TensorFlow, sigmoid_cross_entropy_with_logits, for the stable form.
     """
     logits_BC, targets_BC = prepare_targets(logits, targets)
-    yes_BC = targets_BC if positive_weight is None else targets_BC * positive_weight
+    yes_BC = targets_BC
+    if positive_weight is not None:
+        yes_BC = targets_BC * class_factors(positive_weight, logits_BC, name="positive_weight")
     return -(weigh(yes_BC, log_sigmoid(logits_BC)) + weigh(1 - targets_BC, log_sigmoid(-logits_BC))).sum(1)

@@ -8,9 +8,13 @@ from torch import Tensor
 
 from widemax.losses.base import losses
 from widemax.losses.cosine_softmax import margin_cross_entropy
+from widemax.options import checked
+
+Margin = Annotated[float, Field(ge=0.0)]
 
 
-def cosface_margin(cosine: Tensor, *, margin: float) -> Tensor:
+@checked
+def cosface_margin(cosine: Tensor, *, margin: Margin) -> Tensor:
     """The label's cosine made smaller by a constant.
 
     f(cos θ) = cos θ − m.
@@ -36,7 +40,7 @@ def cosface(
     labels: Tensor,
     *,
     scale: Annotated[float, Field(gt=0.0)] = 64.0,
-    margin: Annotated[float, Field(ge=0.0)] = 0.35,
+    margin: Margin = 0.35,
     ignore_index: int = -100,
 ) -> Tensor:
     """Softmax cross-entropy that is satisfied only when the right cosine leads by a margin.

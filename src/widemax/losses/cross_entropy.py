@@ -7,7 +7,7 @@ from pydantic import Field
 from torch import Tensor
 
 from widemax.errors import UsageError
-from widemax.losses.base import losses, prepare_ids, prepare_targets
+from widemax.losses.base import class_factors, losses, prepare_ids, prepare_targets
 from widemax.losses.terms import weigh
 from widemax.numerics import log_softmax, logsumexp
 
@@ -49,7 +49,8 @@ def cross_entropy(
 
     Raises:
         LabelError: a class id outside [0, C), with its row.
-        ShapeError: labels that fit neither form.
+        OptionError: a class weight below 0, or not finite.
+        ShapeError: labels that fit neither form; not one weight a class.
         UsageError: ``z_loss`` or ``softcap`` with probabilities.
 
     Example:
@@ -74,7 +75,7 @@ def cross_entropy(
     costs_BC = -(log_softmax(logits_BC) if from_logits else _log(logits_BC))
     masked_BC = costs_BC == torch.inf
     if class_weight is not None:
-        costs_BC = weigh(class_weight, costs_BC)
+        costs_BC = weigh(class_factors(class_weight, costs_BC, name="class_weight"), costs_BC)
     if is_distribution:
         loss_B = weigh(targets_BC, costs_BC).sum(1)
     else:

@@ -6,7 +6,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from widemax.losses.base import losses, prepare_ids
+from widemax.losses.base import class_factors, losses, prepare_ids
 from widemax.losses.terms import log_odds_against
 from widemax.numerics import log_sigmoid
 
@@ -41,7 +41,8 @@ def focal(
 
     Raises:
         LabelError: a class id outside [0, C), with its row.
-        ShapeError: labels that are not one class id a row.
+        OptionError: a class weight below 0, or not finite.
+        ShapeError: labels that are not one class id a row; not one weight a class.
 
     Example:
         >>> focal(torch.zeros(1, 2), torch.tensor([0]))  # log(2) / 4
@@ -54,5 +55,6 @@ def focal(
     against_B = log_odds_against(logits_BC, labels_B)
     loss_B = -torch.exp(gamma * log_sigmoid(against_B)) * log_sigmoid(-against_B)
     if class_weight is not None:
-        loss_B = loss_B * class_weight.to(loss_B.dtype)[labels_B]
+        weight_C = class_factors(class_weight, logits_BC, name="class_weight")
+        loss_B = loss_B * weight_C.expand(logits_BC.shape[1])[labels_B]
     return loss_B.masked_fill(ignored_B, 0.0)

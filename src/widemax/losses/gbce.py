@@ -8,9 +8,14 @@ from torch import Tensor
 
 from widemax.losses.base import losses
 from widemax.losses.binary_cross_entropy import binary_cross_entropy
+from widemax.options import checked
+
+Calibration = Annotated[float, Field(ge=0.0, le=1.0)]
+SamplingRate = Annotated[float, Field(gt=0.0, le=1.0)]
 
 
-def gbce_beta(*, calibration: float, sampling_rate: float) -> float:
+@checked
+def gbce_beta(*, calibration: Calibration, sampling_rate: SamplingRate) -> float:
     """Power of the positive probability, the same as the weight of its logarithm.
 
     β = α ((1 − 1/α) t + 1/α) = 1 − t (1 − α).
@@ -34,8 +39,8 @@ def gbce(
     logits: Tensor,
     targets: Tensor,
     *,
-    calibration: Annotated[float, Field(ge=0.0, le=1.0)] = 0.75,
-    sampling_rate: Annotated[float, Field(gt=0.0, le=1.0)] = 1.0,
+    calibration: Calibration = 0.75,
+    sampling_rate: SamplingRate = 1.0,
 ) -> Tensor:
     """Binary cross-entropy whose positive term is weighted as if all negatives had been there.
 

@@ -1,90 +1,57 @@
-"""What the functions of this room accept: NumPy arrays and torch tensors, an axis, a mask, keywords."""
+"""What the functions of this room accept: NumPy arrays and torch tensors, an axis, a mask.
 
-import functools
-import inspect
-import math
+An array is computed with as a tensor, and what is given back is an array again.
+"""
+
 import operator
-from collections.abc import Callable
-from typing import Any, NoReturn, TypeVar, cast
+from typing import Annotated, Any, NoReturn, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 import torch
+from pydantic import Field
 
-from widemax.errors import ArgumentError, ShapeError, UsageError, did_you_mean
+from widemax.errors import ArgumentError, ShapeError
 
-NumpyArray = npt.NDArray[Any]
-Array = TypeVar("Array", NumpyArray, torch.Tensor)
-Function = TypeVar("Function", bound=Callable[..., Any])
-
-# Names of other libraries for keywords of this room.
-FOREIGN_KEYWORDS = {
-    "dim": "axis",
-    "axes": "axis",
-    "mask": "where",
-    "attn_mask": "where",
-    "tau": "temperature",
-    "rng": "generator",
-}
+Array = TypeVar("Array", npt.NDArray[Any], torch.Tensor)
+Temperature = Annotated[float, Field(gt=0.0)]
 
 
-def explain_keywords(function: Function) -> Function:
-    """The same function, whose error at a wrong call says how to call it."""
-    signature = inspect.signature(function)
+def tensor_of(x: Any, name: str = "x") -> torch.Tensor:
+    """A floating-point tensor: the given one, or an array's numbers in float32 or float64.
 
-    @functools.wraps(function)
-    def call(*args: Any, **kwargs: Any) -> Any:
-        try:
-            return function(*args, **kwargs)
-        except TypeError:
-            advice = _advice(function.__name__, signature, len(args), list(kwargs))
-            if advice is None:
-                raise
-            raise ArgumentError(advice) from None
-
-    return cast(Function, call)
-
-
-def _advice(name: str, signature: inspect.Signature, num_args: int, keywords: list[str]) -> str | None:
-    parameters = signature.parameters.values()
-    allowed = [p.name for p in parameters if p.kind is p.KEYWORD_ONLY]
-    positional = [p.name for p in parameters if p.kind is not p.KEYWORD_ONLY]
-    for word in keywords:
-        if word not in signature.parameters:
-            near = FOREIGN_KEYWORDS.get(word)
-            hint = f"did you mean {near!r}?" if near in allowed else did_you_mean(word, allowed)
-            return f"{name} has no keyword {word!r}; {hint}"
-    if num_args > len(positional):
-        return (
-            f"{name} takes only {' and '.join(positional)} by position; got {num_args} positional arguments. "
-            f"Pass the others by keyword: {', '.join(allowed)}."
-        )
-    return None
-
-
-def floating_tensor(x: torch.Tensor, name: str = "x") -> torch.Tensor:
-    """The tensor itself, or an integer one in torch's default floating type."""
-    if x.is_floating_point():
-        return x
+    An integer tensor becomes one of torch's default type, an integer array (or a list) one of float64.
+    """
+    if not isinstance(x, torch.Tensor):
+        array = _floating_array(x, name)
+        # A copy, because torch takes no negative strides, foreign byte orders or arrays that are read-only.
+        return torch.from_numpy(np.array(array, np.float32 if array.dtype.itemsize <= 4 else np.float64))
     if x.is_complex():
         _refuse_kind(name, f"a tensor of {x.dtype}")
-    return x.to(torch.get_default_dtype())
+    return x if x.is_floating_point() else x.to(torch.get_default_dtype())
 
 
-def floating_array(x: NumpyArray, name: str = "x") -> NumpyArray:
-    """The array itself, or an integer one (or a list) as float64."""
-    given = x
+def given_as(values: torch.Tensor, *given: Array) -> Array:
+    """Values as the kind of array that was given and in its floating-point type, the wider one of several."""
+    if isinstance(given[0], torch.Tensor):
+        dtype = tensor_of(given[0]).dtype
+        for other in given[1:]:
+            dtype = torch.promote_types(dtype, tensor_of(other).dtype)
+        return values.to(dtype)
+    dtypes = [_floating_array(x).dtype for x in given]
+    return values.numpy().astype(np.result_type(*dtypes), copy=False)
+
+
+def _floating_array(x: Any, name: str = "x") -> npt.NDArray[Any]:
     try:
-        x = np.asarray(x)
+        array = np.asarray(x)
     except ValueError:
-        raise ShapeError(
-            f"{name} must have rows of one length; got a ragged {type(given).__name__}."
-        ) from None
-    if x.dtype.kind == "f":
-        return x
-    if x.dtype.kind not in "biu":
-        _refuse_kind(name, type(given).__name__ if x.dtype == object else f"{x.dtype} data")
-    return x.astype(np.float64)
+        raise ShapeError(f"{name} must have rows of one length; got a ragged {type(x).__name__}.") from None
+    if array.dtype.kind == "f":
+        return array
+    if array.dtype.kind not in "biu":
+        _refuse_kind(name, type(x).__name__ if array.dtype == object else f"{array.dtype} data")
+    return array.astype(np.float64)
 
 
 def _refuse_kind(name: str, got: str) -> NoReturn:
@@ -94,11 +61,6 @@ def _refuse_kind(name: str, got: str) -> NoReturn:
 def widened_tensor(x: torch.Tensor) -> torch.Tensor:
     """The tensor itself in float32 or float64, anything narrower in float32."""
     return x if x.dtype in (torch.float32, torch.float64) else x.to(torch.float32)
-
-
-def widened_array(x: NumpyArray) -> NumpyArray:
-    """The array itself, or a 16-bit one as float32."""
-    return x if x.dtype.itemsize >= 4 else x.astype(np.float32)
 
 
 def is_transformed() -> bool:
@@ -135,36 +97,22 @@ def check_axis(axis: int, shape: tuple[int, ...]) -> None:
         raise ShapeError(f"axis must lie in [{-ndim}, {ndim}) for x of shape {tuple(shape)}; got {axis}.")
 
 
-def check_temperature(temperature: float) -> None:
-    """Refuse a divisor that is not a finite number above 0."""
-    if not isinstance(temperature, float | int | np.floating | np.integer):
-        raise ArgumentError(f"temperature must be a number; got {type(temperature).__name__}.")
-    if not 0 < temperature < math.inf:
-        raise UsageError(f"temperature must be a finite number above 0; got {temperature}.")
-
-
-def tensor_mask(where: torch.Tensor, shape: tuple[int, ...]) -> torch.Tensor:
-    """The mask, once it is a boolean tensor that broadcasts to the shape."""
-    if not isinstance(where, torch.Tensor):
-        raise ArgumentError(f"where must be a boolean tensor, as x is one; got {type(where).__name__}.")
-    _check_mask(str(where.dtype).removeprefix("torch."), where.shape, shape)
-    return where
-
-
-def array_mask(where: NumpyArray, shape: tuple[int, ...]) -> NumpyArray:
-    """The mask as an array, once it is boolean and broadcasts to the shape."""
-    if isinstance(where, torch.Tensor):
+def mask_of(where: Any, x: Any, shape: tuple[int, ...]) -> torch.Tensor:
+    """The mask as a tensor, once it is of the kind of x, boolean, and broadcasts to the shape."""
+    if isinstance(x, torch.Tensor):
+        if not isinstance(where, torch.Tensor):
+            raise ArgumentError(f"where must be a boolean tensor, as x is one; got {type(where).__name__}.")
+    elif isinstance(where, torch.Tensor):
         raise ArgumentError("where must be a boolean NumPy array, as x is one; got a tensor.")
-    where = np.asarray(where)
-    _check_mask(str(where.dtype), where.shape, shape)
-    return where
-
-
-def _check_mask(dtype: str, mask_shape: tuple[int, ...], shape: tuple[int, ...]) -> None:
-    if dtype != "bool":
-        raise ArgumentError(f"where must be boolean, true at entries that take part; got {dtype}.")
-    sizes = zip(reversed(mask_shape), reversed(shape), strict=False)
-    if len(mask_shape) > len(shape) or not all(mask in (1, size) for mask, size in sizes):
+    else:
+        where = np.array(where)
+    if where.dtype not in (torch.bool, np.bool_):
+        got = str(where.dtype).removeprefix("torch.")
+        raise ArgumentError(f"where must be boolean, true at entries that take part; got {got}.")
+    given = tuple(where.shape)
+    sizes = zip(reversed(given), reversed(shape), strict=False)
+    if len(given) > len(shape) or not all(mask in (1, size) for mask, size in sizes):
         raise ShapeError(
-            f"where must broadcast to {tuple(shape)}; got shape {tuple(mask_shape)}. Insert axes of length 1."
+            f"where must broadcast to {tuple(shape)}; got shape {given}. Insert axes of length 1."
         )
+    return where if isinstance(where, torch.Tensor) else torch.from_numpy(where)

@@ -11,19 +11,17 @@ import torch
 from widemax.errors import ShapeError
 from widemax.numerics.arrays import (
     Array,
-    array_mask,
     check_same_kind,
-    explain_keywords,
-    floating_array,
-    floating_tensor,
-    tensor_mask,
-    widened_array,
+    given_as,
+    mask_of,
+    tensor_of,
     widened_tensor,
 )
 from widemax.numerics.softmax import softmax
+from widemax.options import checked
 
 
-@explain_keywords
+@checked
 def attention(
     query: Array,
     key: Array,
@@ -62,32 +60,17 @@ def attention(
     Source: Vaswani et al., Attention Is All You Need, NeurIPS 2017, equation 1.
     """
     check_same_kind(query=query, key=key, value=value)
-    if isinstance(query, torch.Tensor):
-        query, key, value = (
-            floating_tensor(x, name) for x, name in ((query, "query"), (key, "key"), (value, "value"))
-        )
-        _check_shapes(query.shape, key.shape, value.shape)
-        scale = 1 / math.sqrt(query.shape[-1]) if scale is None else scale
-        scores = widened_tensor(query) @ widened_tensor(key).transpose(-2, -1) * scale
-        if where is not None:
-            where = tensor_mask(where, scores.shape)
-        if is_causal:
-            past = torch.ones(scores.shape[-2:], dtype=torch.bool, device=scores.device).tril()
-            where = past if where is None else where & past
-        return (softmax(scores, where=where) @ widened_tensor(value)).to(query.dtype)
-    query, key, value = (
-        floating_array(x, name) for x, name in ((query, "query"), (key, "key"), (value, "value"))
+    wide_query, wide_key, wide_value = (
+        widened_tensor(tensor_of(x, name)) for x, name in ((query, "query"), (key, "key"), (value, "value"))
     )
-    _check_shapes(query.shape, key.shape, value.shape)
+    _check_shapes(wide_query.shape, wide_key.shape, wide_value.shape)
     scale = 1 / math.sqrt(query.shape[-1]) if scale is None else scale
-    products = widened_array(query) @ np.swapaxes(widened_array(key), -2, -1) * scale
-    if where is not None:
-        where = array_mask(where, products.shape)
+    scores = wide_query @ wide_key.transpose(-2, -1) * scale
+    mask = None if where is None else mask_of(where, query, scores.shape)
     if is_causal:
-        earlier = np.tri(*products.shape[-2:], dtype=np.bool_)
-        where = earlier if where is None else where & earlier
-    weighted = np.asarray(softmax(products, where=where) @ widened_array(value))
-    return weighted.astype(query.dtype, copy=False)
+        past = torch.ones(scores.shape[-2:], dtype=torch.bool, device=scores.device).tril()
+        mask = past if mask is None else mask & past
+    return given_as(softmax(scores, where=mask) @ wide_value, query)
 
 
 def _check_shapes(query: tuple[int, ...], key: tuple[int, ...], value: tuple[int, ...]) -> None:

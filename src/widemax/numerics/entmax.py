@@ -5,27 +5,17 @@ support (the entries above τ) is a constant to autograd; τ is then written in 
 derivatives of every order are those of the exact solution.
 """
 
-import numpy as np
 import torch
 
-from widemax.numerics.arrays import (
-    Array,
-    NumpyArray,
-    explain_keywords,
-)
-from widemax.numerics.rows import (
-    array_rows,
-    finished_array,
-    finished_tensor,
-    shifted_array,
-    shifted_tensor,
-    tensor_max,
-    tensor_rows,
-)
+from widemax.numerics.arrays import Array, Temperature
+from widemax.numerics.rows import finished, max_along, rows_of, shifted
+from widemax.options import checked
 
 
-@explain_keywords
-def sparsemax(x: Array, *, axis: int = -1, temperature: float = 1.0, where: Array | None = None) -> Array:
+@checked
+def sparsemax(
+    x: Array, *, axis: int = -1, temperature: Temperature = 1.0, where: Array | None = None
+) -> Array:
     """The point of the probability simplex that is nearest to the scores.
 
     sparsemax(x)_j = max(x_j/T − τ, 0), with the τ at which the entries sum to 1. On the support S,
@@ -47,33 +37,25 @@ def sparsemax(x: Array, *, axis: int = -1, temperature: float = 1.0, where: Arra
         ArgumentError, ShapeError, UsageError: as :func:`softmax`.
 
     Example:
+        >>> import numpy as np
         >>> sparsemax(np.array([1.0, 0.5, -1.0]))
         array([0.75, 0.25, 0.  ])
 
     Source: Martins and Astudillo, From Softmax to Sparsemax, ICML 2016, algorithm 1.
     """
-    if isinstance(x, torch.Tensor):
-        rows = tensor_rows(x, axis, temperature, where)
-        z = shifted_tensor(rows, temperature)
-        descending, sizes = _descending(z.detach(), axis)
-        # The threshold of the k largest grows with k up to the support's size and shrinks after it.
-        found = tensor_max((descending.cumsum(axis) - 1) / sizes, axis)
-        support = z > found
-        threshold = (torch.where(support, z, 0).sum(axis, keepdim=True) - 1) / support.sum(axis, keepdim=True)
-        return finished_tensor(torch.relu(z - threshold), rows, 0.0)
-    array = array_rows(x, axis, temperature, where)
-    z_array = shifted_array(array, temperature)
-    with np.errstate(divide="ignore", invalid="ignore"):  # rows of NaN and axes without entries
-        ordered, ranks = _descending_array(z_array, axis)
-        thresholds = (ordered.cumsum(axis=axis) - 1) / ranks
-        kept = z_array > thresholds.max(axis=axis, keepdims=True, initial=-np.inf)
-        sums = np.where(kept, z_array, 0).sum(axis=axis, keepdims=True)
-        positive = np.maximum(z_array - (sums - 1) / kept.sum(axis=axis, keepdims=True), 0)
-    return finished_array(positive, array, 0.0)
+    rows = rows_of(x, axis, where)
+    z = shifted(rows, temperature)
+    descending, sizes = _descending(z.detach(), axis)
+    # The threshold of the k largest grows with k up to the support's size and shrinks after it.
+    support = z > max_along((descending.cumsum(axis) - 1) / sizes, axis)
+    threshold = (torch.where(support, z, 0).sum(axis, keepdim=True) - 1) / support.sum(axis, keepdim=True)
+    return finished(torch.relu(z - threshold), rows, x, 0.0)
 
 
-@explain_keywords
-def entmax15(x: Array, *, axis: int = -1, temperature: float = 1.0, where: Array | None = None) -> Array:
+@checked
+def entmax15(
+    x: Array, *, axis: int = -1, temperature: Temperature = 1.0, where: Array | None = None
+) -> Array:
     """Halfway between softmax and sparsemax: entmax with α = 1.5.
 
     entmax15(x)_j = max(x_j/(2T) − τ, 0)², with the τ at which the entries sum to 1. On the support S, with
@@ -90,29 +72,20 @@ def entmax15(x: Array, *, axis: int = -1, temperature: float = 1.0, where: Array
         ArgumentError, ShapeError, UsageError: as :func:`softmax`.
 
     Example:
+        >>> import numpy as np
         >>> entmax15(np.array([1.0, 0.5, -2.0])).round(4)
         array([0.674, 0.326, 0.   ])
 
     Source: Peters, Niculae and Martins, Sparse Sequence-to-Sequence Models, ACL 2019, algorithm 2.
     """
-    if isinstance(x, torch.Tensor):
-        rows = tensor_rows(x, axis, temperature, where)
-        z = shifted_tensor(rows, 2 * temperature)
-        support = z > _entmax15_threshold(z.detach(), axis)
-        size = support.sum(axis, keepdim=True)
-        mean = torch.where(support, z, 0).sum(axis, keepdim=True) / size
-        spread = torch.where(support, z - mean, 0).square().sum(axis, keepdim=True)
-        threshold = mean - ((1 - spread) / size).sqrt()
-        return finished_tensor(torch.relu(z - threshold).square(), rows, 0.0)
-    array = array_rows(x, axis, temperature, where)
-    z_array = shifted_array(array, 2 * temperature)
-    with np.errstate(divide="ignore", invalid="ignore"):  # rows of NaN and axes without entries
-        kept = z_array > _entmax15_threshold_array(z_array, axis)
-        sizes = kept.sum(axis=axis, keepdims=True)
-        means = np.where(kept, z_array, 0).sum(axis=axis, keepdims=True) / sizes
-        spreads = np.square(np.where(kept, z_array - means, 0)).sum(axis=axis, keepdims=True)
-        roots = np.maximum(z_array - means + np.sqrt((1 - spreads) / sizes), 0)
-    return finished_array(np.square(roots), array, 0.0)
+    rows = rows_of(x, axis, where)
+    z = shifted(rows, 2 * temperature)
+    support = z > _entmax15_threshold(z.detach(), axis)
+    size = support.sum(axis, keepdim=True)
+    mean = torch.where(support, z, 0).sum(axis, keepdim=True) / size
+    spread = torch.where(support, z - mean, 0).square().sum(axis, keepdim=True)
+    threshold = mean - ((1 - spread) / size).sqrt()
+    return finished(torch.relu(z - threshold).square(), rows, x, 0.0)
 
 
 def _entmax15_threshold(z: torch.Tensor, axis: int) -> torch.Tensor:
@@ -121,31 +94,12 @@ def _entmax15_threshold(z: torch.Tensor, axis: int) -> torch.Tensor:
     mean = descending.cumsum(axis) / sizes
     spread = sizes * (descending.square().cumsum(axis) / sizes - mean.square())
     thresholds = mean - ((1 - spread) / sizes).clamp(min=0).sqrt()
-    return tensor_max(thresholds.masked_fill(thresholds > descending, -torch.inf), axis)
-
-
-def _entmax15_threshold_array(z: NumpyArray, axis: int) -> NumpyArray:
-    descending, sizes = _descending_array(np.maximum(z, -2), axis)
-    mean = descending.cumsum(axis=axis) / sizes
-    spread = sizes * (np.square(descending).cumsum(axis=axis) / sizes - np.square(mean))
-    thresholds = mean - np.sqrt(np.maximum((1 - spread) / sizes, 0))
-    fits = np.where(thresholds > descending, -np.inf, thresholds)
-    return np.asarray(np.max(fits, axis=axis, keepdims=True, initial=-np.inf))
+    return max_along(thresholds.masked_fill(thresholds > descending, -torch.inf), axis)
 
 
 def _descending(z: torch.Tensor, axis: int) -> tuple[torch.Tensor, torch.Tensor]:
     """Each row from its largest score down, and how many there are so far."""
-    sizes = torch.arange(1, z.shape[axis] + 1, dtype=z.dtype, device=z.device)
-    return z.sort(axis, descending=True).values, _along(sizes, axis, z.ndim)
-
-
-def _descending_array(z: NumpyArray, axis: int) -> tuple[NumpyArray, NumpyArray]:
-    sizes = np.arange(1, z.shape[axis] + 1, dtype=z.dtype)
-    return -np.sort(-z, axis=axis), _along(sizes, axis, z.ndim)
-
-
-def _along(values: Array, axis: int, ndim: int) -> Array:
-    """Values laid along one axis of an array of so many axes."""
-    shape = [1] * ndim
+    shape = [1] * z.ndim
     shape[axis] = -1
-    return values.reshape(shape)
+    sizes = torch.arange(1, z.shape[axis] + 1, dtype=z.dtype, device=z.device)
+    return z.sort(axis, descending=True).values, sizes.reshape(shape)

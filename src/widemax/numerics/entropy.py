@@ -1,24 +1,21 @@
 """Entropy and Kullback–Leibler divergence, with 0 log 0 = 0."""
 
-import numpy as np
 import torch
 
 from widemax.errors import ShapeError
 from widemax.numerics.arrays import (
     Array,
-    NumpyArray,
     check_axis,
     check_same_kind,
-    explain_keywords,
-    floating_array,
-    floating_tensor,
-    widened_array,
+    given_as,
+    tensor_of,
     widened_tensor,
 )
 from widemax.numerics.softmax import log_softmax
+from widemax.options import checked
 
 
-@explain_keywords
+@checked
 def entropy(x: Array, *, from_logits: bool = False, axis: int = -1) -> Array:
     """How uncertain a distribution is, in nats.
 
@@ -38,26 +35,20 @@ def entropy(x: Array, *, from_logits: bool = False, axis: int = -1) -> Array:
         ShapeError: ``axis`` out of range.
 
     Example:
+        >>> import numpy as np
         >>> entropy(np.array([[0.5, 0.5], [1.0, 0.0]])).round(4)
         array([0.6931, 0.    ])
         >>> float(entropy(np.array([7.0, 7.0]), from_logits=True).round(4))
         0.6931
     """
-    if isinstance(x, torch.Tensor):
-        x = floating_tensor(x)
-        check_axis(axis, x.shape)
-        wide = _normalized_tensor(x, from_logits, axis)
-        probs = wide.exp() if from_logits else wide
-        return (probs * -_log_tensor(wide, probs == 0, from_logits)).sum(axis).to(x.dtype)
-    x = floating_array(x)
-    check_axis(axis, x.shape)
-    wide_array = _normalized_array(x, from_logits, axis)
-    array = np.exp(wide_array) if from_logits else wide_array
-    total = np.asarray((array * -_log_array(wide_array, array == 0, from_logits)).sum(axis=axis))
-    return total.astype(x.dtype, copy=False)
+    wide = tensor_of(x)
+    check_axis(axis, wide.shape)
+    wide = _normalized(wide, from_logits, axis)
+    probs = wide.exp() if from_logits else wide
+    return given_as((probs * -_log(wide, probs == 0, from_logits)).sum(axis), x)
 
 
-@explain_keywords
+@checked
 def kl_divergence(p: Array, q: Array, *, from_logits: bool = False, axis: int = -1) -> Array:
     """How many nats a code for ``q`` wastes on what comes from ``p``.
 
@@ -81,52 +72,28 @@ def kl_divergence(p: Array, q: Array, *, from_logits: bool = False, axis: int = 
         ShapeError: ``p`` and ``q`` differ in shape, or ``axis`` is out of range.
 
     Example:
+        >>> import numpy as np
         >>> kl_divergence(np.array([[0.5, 0.5], [0.5, 0.5]]), np.array([[0.25, 0.75], [1.0, 0.0]])).round(4)
         array([0.1438,    inf])
     """
     check_same_kind(p=p, q=q)
-    if isinstance(p, torch.Tensor):
-        p, q = floating_tensor(p, "p"), floating_tensor(q, "q")
-        _check_shapes(p.shape, q.shape)
-        check_axis(axis, p.shape)
-        wide_p, wide_q = (_normalized_tensor(x, from_logits, axis) for x in (p, q))
-        probs = wide_p.exp() if from_logits else wide_p
-        absent = probs == 0
-        ratios = _log_tensor(wide_p, absent, from_logits) - _log_tensor(wide_q, absent, from_logits)
-        return (probs * ratios).sum(axis).to(torch.promote_types(p.dtype, q.dtype))
-    p, q = floating_array(p, "p"), floating_array(q, "q")
-    _check_shapes(p.shape, q.shape)
-    check_axis(axis, p.shape)
-    array_p, array_q = (_normalized_array(x, from_logits, axis) for x in (p, q))
-    array = np.exp(array_p) if from_logits else array_p
-    zero = array == 0
-    differences = _log_array(array_p, zero, from_logits) - _log_array(array_q, zero, from_logits)
-    total = np.asarray((array * differences).sum(axis=axis))
-    return total.astype(np.result_type(p.dtype, q.dtype), copy=False)
+    wide_p, wide_q = tensor_of(p, "p"), tensor_of(q, "q")
+    if wide_p.shape != wide_q.shape:
+        shapes = f"{tuple(wide_p.shape)} and {tuple(wide_q.shape)}"
+        raise ShapeError(f"p and q must have one shape; got {shapes}. Expand one of them.")
+    check_axis(axis, wide_p.shape)
+    wide_p, wide_q = (_normalized(x, from_logits, axis) for x in (wide_p, wide_q))
+    probs = wide_p.exp() if from_logits else wide_p
+    absent = probs == 0
+    ratios = _log(wide_p, absent, from_logits) - _log(wide_q, absent, from_logits)
+    return given_as((probs * ratios).sum(axis), p, q)
 
 
-def _normalized_tensor(x: torch.Tensor, from_logits: bool, axis: int) -> torch.Tensor:
+def _normalized(x: torch.Tensor, from_logits: bool, axis: int) -> torch.Tensor:
     x = widened_tensor(x)
     return log_softmax(x, axis=axis) if from_logits else x
 
 
-def _normalized_array(x: NumpyArray, from_logits: bool, axis: int) -> NumpyArray:
-    x = widened_array(x)
-    return log_softmax(x, axis=axis) if from_logits else x
-
-
-def _log_tensor(x: torch.Tensor, absent: torch.Tensor, is_log: bool) -> torch.Tensor:
+def _log(x: torch.Tensor, absent: torch.Tensor, is_log: bool) -> torch.Tensor:
     """Logarithms; where absent they and their gradients are 0, not infinite."""
     return x.masked_fill(absent, 0.0) if is_log else x.masked_fill(absent, 1.0).log()
-
-
-def _log_array(x: NumpyArray, absent: NumpyArray, is_log: bool) -> NumpyArray:
-    if is_log:
-        return np.where(absent, 0, x)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        return np.log(np.where(absent, 1, x))
-
-
-def _check_shapes(p: tuple[int, ...], q: tuple[int, ...]) -> None:
-    if p != q:
-        raise ShapeError(f"p and q must have one shape; got {tuple(p)} and {tuple(q)}. Expand one of them.")

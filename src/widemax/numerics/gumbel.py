@@ -4,27 +4,17 @@ import numpy as np
 import torch
 
 from widemax.errors import ArgumentError
-from widemax.numerics.arrays import (
-    Array,
-    NumpyArray,
-    explain_keywords,
-)
-from widemax.numerics.rows import (
-    array_rows,
-    finished_array,
-    finished_tensor,
-    shifted_array,
-    shifted_tensor,
-    tensor_rows,
-)
+from widemax.numerics.arrays import Array, Temperature
+from widemax.numerics.rows import finished, rows_of, shifted
 from widemax.numerics.softmax import softmax
+from widemax.options import checked
 
 
-@explain_keywords
+@checked
 def gumbel_softmax(
     x: Array,
     *,
-    temperature: float = 1.0,
+    temperature: Temperature = 1.0,
     hard: bool = False,
     axis: int = -1,
     where: Array | None = None,
@@ -59,26 +49,17 @@ def gumbel_softmax(
 
     Source: Jang, Gu and Poole, Categorical Reparameterization with Gumbel-Softmax, ICLR 2017, equation 2.
     """
-    if isinstance(x, torch.Tensor):
-        rows = tensor_rows(x, axis, temperature, where)
-        noisy = shifted_tensor(rows, 1) + _tensor_noise(rows.scores, generator)
-        soft = softmax(noisy, axis=axis, temperature=temperature)
-        if hard:
-            hot = torch.zeros_like(noisy) if not noisy.shape[axis] else _one_hot(noisy, axis)
-            # The difference is exactly 0, so that the entries stay exactly 0 and 1.
-            soft = hot + (soft - soft.detach())
-        return finished_tensor(soft, rows, 0.0)
-    array = array_rows(x, axis, temperature, where)
-    noisy_array = shifted_array(array, 1) + _array_noise(array.scores, generator)
-    y = softmax(noisy_array, axis=axis, temperature=temperature)
-    if hard and y.shape[axis]:
-        y = np.zeros_like(y)
-        np.put_along_axis(y, noisy_array.argmax(axis=axis, keepdims=True), 1, axis)
-    return finished_array(y, array, 0.0)
-
-
-def _one_hot(scores: torch.Tensor, axis: int) -> torch.Tensor:
-    return torch.zeros_like(scores).scatter(axis, scores.argmax(axis, keepdim=True), 1.0)
+    rows = rows_of(x, axis, where)
+    noise = _tensor_noise if isinstance(x, torch.Tensor) else _array_noise
+    noisy = shifted(rows, 1) + noise(rows.scores, generator)
+    soft = softmax(noisy, axis=axis, temperature=temperature)
+    if hard:
+        hot = torch.zeros_like(noisy)
+        if noisy.shape[axis]:
+            hot = hot.scatter(axis, noisy.argmax(axis, keepdim=True), 1.0)
+        # The difference is exactly 0, so that the entries stay exactly 0 and 1.
+        soft = hot + (soft - soft.detach())
+    return finished(soft, rows, x, 0.0)
 
 
 # Noise is drawn in float64: a GPU's float32 exponentials start at 6e-8, which would end the noise at 16.6,
@@ -95,9 +76,9 @@ def _tensor_noise(like: torch.Tensor, generator: object) -> torch.Tensor:
     return noise.to(torch.promote_types(like.dtype, torch.float32))
 
 
-def _array_noise(like: NumpyArray, generator: object) -> NumpyArray:
+def _array_noise(like: torch.Tensor, generator: object) -> torch.Tensor:
     if not isinstance(generator, np.random.Generator | None):
         raise ArgumentError(
             f"generator must be a numpy.random.Generator for an array; got {type(generator).__name__}."
         )
-    return (generator or np.random.default_rng()).gumbel(size=like.shape).astype(like.dtype)
+    return torch.from_numpy((generator or np.random.default_rng()).gumbel(size=like.shape)).to(like.dtype)

@@ -3,120 +3,67 @@
 Shapes: ``scores`` has the shape of x; the others have length 1 along the normalized axis, or broadcast.
 """
 
-from typing import Any, Generic, NamedTuple
+from typing import NamedTuple
 
-import numpy as np
 import torch
 
 from widemax.numerics.arrays import (
     Array,
-    NumpyArray,
-    array_mask,
     check_axis,
-    check_temperature,
-    floating_array,
-    floating_tensor,
-    tensor_mask,
-    widened_array,
+    given_as,
+    mask_of,
+    tensor_of,
     widened_tensor,
 )
 
 
-class Rows(NamedTuple, Generic[Array]):
+class Rows(NamedTuple):
     """Rows along one axis, of which every function of this room takes its sums."""
 
-    scores: Array
+    scores: torch.Tensor
     """x, −inf at absent entries; where a row's maximum is infinite, 0 at its maxima and −inf elsewhere."""
-    shift: Array
+    shift: torch.Tensor
     """Each row's largest score, at least float32: subtracted, it leaves nothing above 0."""
-    largest: Array
+    largest: torch.Tensor
     """Each row's largest entry of x itself, infinite or not."""
-    absent: Array | None
+    absent: torch.Tensor | None
     """Entries without a share: outside the mask, or in a row of nothing but −inf; None when all have one."""
-    dtype: Any
-    """The floating-point type of x, in which results are given."""
 
 
-def tensor_rows(
-    x: torch.Tensor, axis: int, temperature: float, where: torch.Tensor | None
-) -> Rows[torch.Tensor]:
-    """Rows of a tensor; no gradient reaches absent entries or rows of infinite maximum."""
-    x = floating_tensor(x)
-    dtype, absent = x.dtype, None
-    check_axis(axis, x.shape)
-    check_temperature(temperature)
+def rows_of(x: Array, axis: int, where: Array | None) -> Rows:
+    """Rows of an array or tensor; no gradient reaches absent entries or rows of infinite maximum."""
+    scores, absent = tensor_of(x), None
+    check_axis(axis, scores.shape)
     if where is not None:
-        absent = ~tensor_mask(where, x.shape)
-        x = torch.where(absent, -torch.inf, x)
-    constant = x.detach()
-    largest = widened_tensor(tensor_max(constant, axis))
+        absent = ~mask_of(where, x, scores.shape)
+        scores = torch.where(absent, -torch.inf, scores)
+    constant = scores.detach()
+    largest = widened_tensor(max_along(constant, axis))
     if _known_finite(largest):
-        return Rows(x, largest, largest, absent, dtype)
+        return Rows(scores, largest, largest, absent)
     infinite, empty = largest.isinf(), largest == -torch.inf
-    shares = torch.where(constant == largest, x.new_zeros(()), -torch.inf)
+    shares = torch.where(constant == largest, scores.new_zeros(()), -torch.inf)
     return Rows(
-        torch.where(infinite, shares, x),
+        torch.where(infinite, shares, scores),
         largest.masked_fill(infinite, 0.0),
         largest,
         empty if absent is None else absent | empty,
-        dtype,
     )
 
 
-def array_rows(x: NumpyArray, axis: int, temperature: float, where: NumpyArray | None) -> Rows[NumpyArray]:
-    """Rows of an array, at least float32."""
-    x = floating_array(x)
-    dtype, absent = x.dtype, None
-    check_axis(axis, x.shape)
-    check_temperature(temperature)
-    x = widened_array(x)
-    if where is not None:
-        absent = ~array_mask(where, x.shape)
-        x = np.where(absent, -np.inf, x)
-    largest = np.max(x, axis=axis, keepdims=True, initial=-np.inf)
-    if np.isfinite(largest).all():
-        return Rows(x, largest, largest, absent, dtype)
-    infinite, empty = np.isinf(largest), largest == -np.inf
-    shares = np.where(x == largest, x.dtype.type(0), -np.inf)
-    return Rows(
-        np.where(infinite, shares, x),
-        np.where(infinite, 0, largest),
-        largest,
-        empty if absent is None else absent | empty,
-        dtype,
-    )
+def finished(values: torch.Tensor, rows: Rows, x: Array, absent: float) -> Array:
+    """A result in the kind and type of x, with this number at absent entries."""
+    return given_as(values if rows.absent is None else values.masked_fill(rows.absent, absent), x)
 
 
-def finished_tensor(values: torch.Tensor, rows: Rows[torch.Tensor], absent: float) -> torch.Tensor:
-    """A result in the type of x, with this number at absent entries."""
-    values = values.to(rows.dtype)
-    return values if rows.absent is None else values.masked_fill(rows.absent, absent)
-
-
-def finished_array(values: NumpyArray, rows: Rows[NumpyArray], absent: float) -> NumpyArray:
-    """A result in the type of x, with this number at absent entries; ``values`` are altered."""
-    if rows.absent is not None:
-        np.copyto(values, absent, where=rows.absent)
-    return np.asarray(values.astype(rows.dtype, copy=False))
-
-
-def shifted_tensor(rows: Rows[torch.Tensor], temperature: float) -> torch.Tensor:
+def shifted(rows: Rows, temperature: float) -> torch.Tensor:
     """Scores less the largest of their row, divided by the temperature: at most 0, at least float32."""
     # Shifted first, a score overflows to −inf at worst, which is as good as any very small one.
-    shifted = rows.scores - rows.shift
-    return shifted if temperature == 1 else shifted / temperature
+    scores = rows.scores - rows.shift
+    return scores if temperature == 1 else scores / temperature
 
 
-def shifted_array(rows: Rows[NumpyArray], temperature: float) -> NumpyArray:
-    """Scores less the largest of their row, divided by the temperature: at most 0, at least float32."""
-    with np.errstate(over="ignore"):
-        shifted = rows.scores - rows.shift
-        if temperature != 1:
-            shifted /= temperature
-    return np.asarray(shifted)
-
-
-def tensor_max(x: torch.Tensor, axis: int) -> torch.Tensor:
+def max_along(x: torch.Tensor, axis: int) -> torch.Tensor:
     """The largest entry of each row, −inf of an axis without entries (which amax refuses)."""
     return x.amax(axis, keepdim=True) if x.shape[axis] else x.logsumexp(axis, keepdim=True)
 

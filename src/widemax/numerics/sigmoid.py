@@ -1,15 +1,15 @@
 """The sigmoid, its logarithm and softplus, which never overflow."""
 
-import numpy as np
 import torch
 
-from widemax.numerics.arrays import Array, explain_keywords, floating_array, floating_tensor, widened_array
+from widemax.numerics.arrays import Array, given_as, tensor_of
+from widemax.options import checked
 
 # From here on log(1 + e^x) is x to the last bit, in float64 too.
 SOFTPLUS_END = 40.0
 
 
-@explain_keywords
+@checked
 def sigmoid(x: Array) -> Array:
     """Probability of a yes whose log odds are ``x``.
 
@@ -26,18 +26,14 @@ def sigmoid(x: Array) -> Array:
         ArgumentError: ``x`` does not hold real numbers.
 
     Example:
+        >>> import numpy as np
         >>> sigmoid(np.array([-0.5, 1.2, -0.1, 2.4])).round(2)
         array([0.38, 0.77, 0.48, 0.92])
     """
-    if isinstance(x, torch.Tensor):
-        return torch.sigmoid(floating_tensor(x))
-    x = floating_array(x)
-    wide = widened_array(x)
-    small = np.exp(-np.abs(wide))
-    return np.asarray(np.where(wide >= 0, 1, small) / (1 + small)).astype(x.dtype, copy=False)
+    return given_as(torch.sigmoid(tensor_of(x)), x)
 
 
-@explain_keywords
+@checked
 def log_sigmoid(x: Array) -> Array:
     """Logarithm of the sigmoid, computed without forming the probability.
 
@@ -53,17 +49,14 @@ def log_sigmoid(x: Array) -> Array:
         ArgumentError: ``x`` does not hold real numbers.
 
     Example:
+        >>> import numpy as np
         >>> log_sigmoid(np.array([-1000.0, 0.0])).round(4)
         array([-1.000e+03, -6.931e-01])
     """
-    if isinstance(x, torch.Tensor):
-        return torch.nn.functional.logsigmoid(floating_tensor(x))
-    x = floating_array(x)
-    wide = widened_array(x)
-    return np.asarray(np.minimum(wide, 0) - np.log1p(np.exp(-np.abs(wide)))).astype(x.dtype, copy=False)
+    return given_as(torch.nn.functional.logsigmoid(tensor_of(x)), x)
 
 
-@explain_keywords
+@checked
 def softplus(x: Array) -> Array:
     """log(1 + exp(x)), which is −log_sigmoid(−x), in one pass over a tensor in place of four.
 
@@ -77,9 +70,8 @@ def softplus(x: Array) -> Array:
         ArgumentError: ``x`` does not hold real numbers.
 
     Example:
+        >>> import numpy as np
         >>> softplus(np.array([0.0, 1000.0])).round(4)
         array([6.931e-01, 1.000e+03])
     """
-    if isinstance(x, torch.Tensor):
-        return torch.nn.functional.softplus(floating_tensor(x), 1.0, SOFTPLUS_END)
-    return -log_sigmoid(-floating_array(x))
+    return given_as(torch.nn.functional.softplus(tensor_of(x), 1.0, SOFTPLUS_END), x)

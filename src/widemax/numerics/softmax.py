@@ -1,21 +1,14 @@
 """Softmax and its logarithms, which never overflow and treat fully masked rows as empty."""
 
-import numpy as np
 import torch
 
-from widemax.numerics.arrays import Array, explain_keywords
-from widemax.numerics.rows import (
-    array_rows,
-    finished_array,
-    finished_tensor,
-    shifted_array,
-    shifted_tensor,
-    tensor_rows,
-)
+from widemax.numerics.arrays import Array, Temperature, given_as
+from widemax.numerics.rows import finished, rows_of, shifted
+from widemax.options import checked
 
 
-@explain_keywords
-def softmax(x: Array, *, axis: int = -1, temperature: float = 1.0, where: Array | None = None) -> Array:
+@checked
+def softmax(x: Array, *, axis: int = -1, temperature: Temperature = 1.0, where: Array | None = None) -> Array:
     """Probabilities of unnormalized log scores.
 
     softmax(x)_j = exp(x_j/T − m) / Σ_i exp(x_i/T − m), with temperature T and m = max_i x_i/T; j and i run
@@ -40,27 +33,21 @@ def softmax(x: Array, *, axis: int = -1, temperature: float = 1.0, where: Array 
         UsageError: ``temperature`` is not finite or not above 0.
 
     Example:
+        >>> import numpy as np
         >>> softmax(np.array([1, 2, 3])).round(4)
         array([0.09  , 0.2447, 0.6652])
         >>> softmax(np.array([1.0, 1.0, np.nan]), where=np.array([True, True, False]))
         array([0.5, 0.5, 0. ])
     """
-    if isinstance(x, torch.Tensor):
-        rows = tensor_rows(x, axis, temperature, where)
-        if temperature == 1:
-            probs = torch.softmax(rows.scores, axis)
-        else:
-            probs = torch.softmax(shifted_tensor(rows, temperature), axis)
-        return finished_tensor(probs, rows, 0.0)
-    array = array_rows(x, axis, temperature, where)
-    exps = shifted_array(array, temperature)
-    np.exp(exps, out=exps)
-    exps /= exps.sum(axis=axis, keepdims=True)
-    return finished_array(exps, array, 0.0)
+    rows = rows_of(x, axis, where)
+    scores = rows.scores if temperature == 1 else shifted(rows, temperature)
+    return finished(torch.softmax(scores, axis), rows, x, 0.0)
 
 
-@explain_keywords
-def log_softmax(x: Array, *, axis: int = -1, temperature: float = 1.0, where: Array | None = None) -> Array:
+@checked
+def log_softmax(
+    x: Array, *, axis: int = -1, temperature: Temperature = 1.0, where: Array | None = None
+) -> Array:
     """Logarithm of the softmax, computed without forming probabilities.
 
     log_softmax(x)_j = (x_j/T − m) − log Σ_i exp(x_i/T − m), with temperature T and m = max_i x_i/T; i runs
@@ -82,25 +69,19 @@ def log_softmax(x: Array, *, axis: int = -1, temperature: float = 1.0, where: Ar
         ArgumentError, ShapeError, UsageError: as :func:`softmax`.
 
     Example:
+        >>> import numpy as np
         >>> log_softmax(np.array([0.0, 0.0])).round(4)
         array([-0.6931, -0.6931])
     """
-    if isinstance(x, torch.Tensor):
-        rows = tensor_rows(x, axis, temperature, where)
-        if temperature == 1:
-            log_probs = torch.log_softmax(rows.scores, axis)
-        else:
-            log_probs = torch.log_softmax(shifted_tensor(rows, temperature), axis)
-        return finished_tensor(log_probs, rows, -torch.inf)
-    array = array_rows(x, axis, temperature, where)
-    shifted = shifted_array(array, temperature)
-    with np.errstate(divide="ignore"):  # log(0) arises where the axis has no entries
-        shifted -= np.log(np.exp(shifted).sum(axis=axis, keepdims=True))
-    return finished_array(shifted, array, -np.inf)
+    rows = rows_of(x, axis, where)
+    scores = rows.scores if temperature == 1 else shifted(rows, temperature)
+    return finished(torch.log_softmax(scores, axis), rows, x, -torch.inf)
 
 
-@explain_keywords
-def logsumexp(x: Array, *, axis: int = -1, temperature: float = 1.0, where: Array | None = None) -> Array:
+@checked
+def logsumexp(
+    x: Array, *, axis: int = -1, temperature: Temperature = 1.0, where: Array | None = None
+) -> Array:
     """Logarithm of a sum of exponentials: log Z of a row of logits.
 
     logsumexp(x) = m + log Σ_i exp(x_i/T − m), with temperature T and m = max_i x_i/T; i runs over the entries
@@ -121,16 +102,10 @@ def logsumexp(x: Array, *, axis: int = -1, temperature: float = 1.0, where: Arra
         ArgumentError, ShapeError, UsageError: as :func:`softmax`.
 
     Example:
+        >>> import numpy as np
         >>> float(logsumexp(np.array([1000.0, 1000.0])).round(4))
         1000.6931
     """
-    if isinstance(x, torch.Tensor):
-        rows = tensor_rows(x, axis, temperature, where)
-        sums = shifted_tensor(rows, temperature).exp().sum(axis, keepdim=True)
-        return (sums.log() + rows.largest / temperature).squeeze(axis).to(rows.dtype)
-    array = array_rows(x, axis, temperature, where)
-    exps = shifted_array(array, temperature)
-    np.exp(exps, out=exps)
-    with np.errstate(over="ignore", divide="ignore"):  # log(0) is right where the axis has no entries
-        total = np.log(exps.sum(axis=axis, keepdims=True)) + array.largest / temperature
-    return np.asarray(total.squeeze(axis)).astype(array.dtype, copy=False)
+    rows = rows_of(x, axis, where)
+    sums = shifted(rows, temperature).exp().sum(axis, keepdim=True)
+    return given_as((sums.log() + rows.largest / temperature).squeeze(axis), x)

@@ -84,8 +84,8 @@ class LazyAdam(RowOptimizer):
     def new_state(self, parameter: Tensor, group: Group) -> State:
         num_rows = len(parameter)
         return {
-            "exp_avg": torch.zeros_like(parameter),
-            "exp_avg_sq": torch.zeros_like(parameter),
+            "exp_avg": parameter.new_zeros(parameter.shape),
+            "exp_avg_sq": parameter.new_zeros(parameter.shape),
             "touches": torch.zeros(num_rows, dtype=torch.int32, device=parameter.device),
             "log_decay": 0.0,  # of a row without deferred decay
             "applied_log_decay": torch.zeros(num_rows, dtype=torch.float64, device=parameter.device),

@@ -51,7 +51,7 @@ class Momentum(RowOptimizer):
 
     def new_state(self, parameter: Tensor, group: Group) -> State:
         last_step_R = torch.zeros(len(parameter), dtype=torch.int64, device=parameter.device)
-        return {"velocity": torch.zeros_like(parameter), "step": 0, "last_step": last_step_R}
+        return {"velocity": parameter.new_zeros(parameter.shape), "step": 0, "last_step": last_step_R}
 
     def update(self, weight: Tensor, grad: Tensor, state: State, group: Group) -> None:
         self.settle(weight, state, group)

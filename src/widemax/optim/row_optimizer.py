@@ -26,11 +26,16 @@ SETTLED_ROWS = 2**16
 """Rows brought to the present at a time, so that bfloat16 is never held in float32 as a whole."""
 
 
+_OF_TORCH = {"params", "param_names", "initial_lr"}
+"""What a group may hold beside options."""
+
 AtLeast0 = Annotated[float, Field(ge=0.0)]
 Share = Annotated[float, Field(ge=0.0, lt=1.0)]
 Seed = Annotated[int, Field(ge=0, lt=2**64)]
 
-optimizers: Registry[type["RowOptimizer"]] = Registry("optimizer", "widemax.optim")
+optimizers: Registry[type["RowOptimizer"]] = Registry(
+    "optimizer", "widemax.optim", moved={"betas": "give beta1 and beta2."}
+)
 
 
 class RowOptimizer(torch.optim.Optimizer, ABC):
@@ -53,24 +58,36 @@ class RowOptimizer(torch.optim.Optimizer, ABC):
         has_rowwise: whether it takes ``rowwise``, one number of state a row in place of one an entry.
     """
 
-    # As torch has them, without the wrapper that loads its compiler, which no step here needs.
-    add_param_group = unwrap(torch.optim.Optimizer.add_param_group)
+    # As torch has it, without the wrapper that loads its compiler, which no step here needs.
     zero_grad = unwrap(torch.optim.Optimizer.zero_grad)
+    state_dict = unwrap(torch.optim.Optimizer.state_dict)
 
     has_weight_decay: ClassVar[bool] = False
     has_rowwise: ClassVar[bool] = False
 
     def __init__(self, params: ParamsT, defaults: Group) -> None:
-        decay = defaults["lr"] * defaults.get("weight_decay", 0.0)
-        if not 0.0 <= decay < 1.0:
-            raise ConfigError(f"lr * weight_decay must lie in [0, 1); got {decay}. Lower weight_decay.")
+        _check_decay(defaults)
         super().__init__(params, defaults)
+
+    def add_param_group(self, param_group: Group) -> None:
+        """Further parameters, as for any torch optimizer, with options of their own.
+
+        Raises:
+            OptionError: an option that the optimizer does not have, or a wrong value.
+        """
+        options = optimizers.options(type(self))
+        given = {name: value for name, value in param_group.items() if name not in _OF_TORCH}
+        group = {**param_group, **options.check_keywords(given)}
+        _check_decay(self.defaults | group)
+        # Without the wrapper too.
+        unwrap(torch.optim.Optimizer.add_param_group)(self, group)
 
     @abstractmethod
     def new_state(self, parameter: Tensor, group: Group) -> State:
         """The state before the first step: tensors of one entry a row, and numbers.
 
-        ``parameter`` shows shape, dtype and device only; its values mean nothing.
+        ``parameter`` shows shape, dtype and device only; its values mean nothing, and on the meta device
+        torch loads sympy for a ``zeros_like`` of it, not for ``new_zeros``.
         """
 
     @abstractmethod
@@ -222,7 +239,8 @@ class RowOptimizer(torch.optim.Optimizer, ABC):
         Raises:
             ShapeError: when a saved tensor has another number of rows than its parameter.
         """
-        super().load_state_dict({"state": {}, "param_groups": state_dict["param_groups"]})
+        load = unwrap(torch.optim.Optimizer.load_state_dict)
+        load(self, {"state": {}, "param_groups": state_dict["param_groups"]})
         saved_ids = chain.from_iterable(group["params"] for group in state_dict["param_groups"])
         parameters = chain.from_iterable(group["params"] for group in self.param_groups)
         for saved_id, parameter in zip(saved_ids, parameters, strict=True):
@@ -237,6 +255,12 @@ class RowOptimizer(torch.optim.Optimizer, ABC):
                         "Load the state into an optimizer of the model it was saved from."
                     )
                 self.state[parameter][key] = value.to(parameter.device, copy=True)
+
+
+def _check_decay(group: Group) -> None:
+    decay = group["lr"] * group.get("weight_decay", 0.0)
+    if not 0.0 <= decay < 1.0:
+        raise ConfigError(f"lr * weight_decay must lie in [0, 1); got {decay}. Lower weight_decay.")
 
 
 def _template(parameter: Tensor, num_rows: int) -> Tensor:

@@ -65,7 +65,7 @@ class RowwiseAdagrad(RowOptimizer):
 
     def new_state(self, parameter: Tensor, group: Group) -> State:
         rowwise = group["rowwise"] and parameter.dim() == 2
-        return {"sum": torch.zeros_like(parameter[:, 0] if rowwise else parameter)}
+        return {"sum": parameter.new_zeros(len(parameter) if rowwise else parameter.shape)}
 
     def update(self, weight: Tensor, grad: Tensor, state: State, group: Group) -> None:
         accumulator = state["sum"]

@@ -1,7 +1,17 @@
 """Learning-rate schedules: pure functions from a step to a factor of the learning rate."""
 
+from typing import Annotated
 
-def linear_decay(step: float, total_steps: int, warmup: int = 0) -> float:
+from pydantic import Field
+
+from widemax.optim.row_optimizer import AtLeast0
+from widemax.options import checked
+
+Steps = Annotated[int, Field(ge=0)]
+
+
+@checked
+def linear_decay(step: AtLeast0, total_steps: Steps, warmup: Steps = 0) -> float:
     """A rise from 0 to 1 over the warm-up, then a fall to 0 at the last step, both linear.
 
     ::

@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from sklearn.decomposition import PCA
 from torch import Tensor, nn
 
@@ -17,12 +16,11 @@ from widemax.charts import Panel
 from widemax.encoders.image import augment
 from widemax.heads import ExactHead
 from widemax.numerics import softmax
-from widemax.recipes.base import Recipe, Results, recipes
+from widemax.recipes.base import Array, Recipe, Results, recipes
 from widemax.recipes.digits import draw_mistakes, read_digits
 from widemax.recipes.images import Images, descend, image_encoder
 from widemax.recipes.known import Known
 
-Array = NDArray[Any]
 DIM = 30
 STRENGTH = 0.01
 HINTON = (

@@ -4,12 +4,16 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar, TypeAlias
+
+from numpy.typing import NDArray
 
 from widemax.charts import Drawing
 from widemax.errors import UsageError, did_you_mean
 from widemax.recipes.known import Known
 from widemax.registry import Registry
+
+Array: TypeAlias = NDArray[Any]
 
 
 @dataclass(frozen=True)

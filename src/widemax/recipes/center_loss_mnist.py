@@ -5,24 +5,21 @@ Shapes: B images, 2 features, C classes, P pairs of images, N false accept rates
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from widemax import charts
 from widemax.auxiliaries import CenterLoss
 from widemax.charts import Panel
 from widemax.heads import ExactHead
-from widemax.recipes.base import Recipe, Results, recipes
+from widemax.recipes.base import Array, Recipe, Results, recipes
 from widemax.recipes.digits import NAMES, read_digits
 from widemax.recipes.images import Images, descend
 from widemax.recipes.known import Known
 from widemax.recipes.verification import COMPARED, Alike, compare
 
-Array = NDArray[Any]
 STRENGTHS = (0.001, 0.01, 0.1, 1.0)
 STRONGEST = STRENGTHS[-1]
 # Divides the logits, so that digits a small distance apart are soon told apart: λ = 1 keeps them close.

@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
-from numpy.typing import NDArray
 from sklearn.metrics import confusion_matrix
 from sklearn.model_selection import GridSearchCV, StratifiedKFold
 
@@ -18,10 +17,8 @@ from widemax import charts
 from widemax.charts import Panel
 from widemax.data import resolve
 from widemax.estimators import LinearSVM, NearestNeighborsClassifier, SoftmaxRegression, TwoLayerNet
-from widemax.recipes.base import Recipe, Results, recipes
+from widemax.recipes.base import Array, Recipe, Results, recipes
 from widemax.recipes.known import Known
-
-Array = NDArray[Any]
 
 NEIGHBORS, SVM, SOFTMAX, NET = "nearest neighbors", "SVM", "softmax", "two-layer net"
 NUMBERS_K = np.array([1, 3, 5, 8, 10, 12, 15, 20, 50, 100])

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from widemax import charts
@@ -18,12 +17,11 @@ from widemax.heads import ExactHead
 from widemax.numerics import softmax
 from widemax.optim import Momentum
 from widemax.recipes import numpy_cnn
-from widemax.recipes.base import Recipe, Results, recipes
+from widemax.recipes.base import Array, Recipe, Results, recipes
 from widemax.recipes.digits import draw_mistakes, read_digits, signed_images
 from widemax.recipes.images import Images, descend, image_encoder
 from widemax.recipes.known import Known
 
-Array = NDArray[Any]
 UFLDL = "Ng et al., UFLDL tutorial, exercise Convolutional Neural Network (Stanford, 2013)"
 ACCURACY = "test accuracy, one layer of convolutions, 3 epochs"
 MODERN = "test accuracy, small modern net"

@@ -1,17 +1,15 @@
 """MNIST as images, and pictures of its mistakes. Shapes: N images, H by W pixels, C classes."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
 import torch
-from numpy.typing import NDArray
 
 from widemax import charts
 from widemax.charts import Drawing
 from widemax.data import resolve
-from widemax.recipes.base import Results
+from widemax.recipes.base import Array, Results
 from widemax.recipes.images import Images
 
 NAMES = tuple("0123456789")
@@ -25,14 +23,14 @@ def read_digits(split: str, rows: int | None = None) -> Images:
     return Images(torch.tensor(pixels_NHW), torch.tensor(table["label"].to_numpy().astype(np.int64)))
 
 
-def signed_images(values_NHW: NDArray[Any], titles: Sequence[str], *, columns: int, unit: str) -> Drawing:
+def signed_images(values_NHW: Array, titles: Sequence[str], *, columns: int, unit: str) -> Drawing:
     """Images of positive and negative numbers, white at 0, with one color bar; a few largest ones are cut."""
     limit = float(np.quantile(np.abs(values_NHW), 0.998))
     colors_NHW3 = charts.diverging(values_NHW / limit)
     return charts.images(colors_NHW3, titles, columns=columns, size=700 / columns, bar=(limit, unit))
 
 
-def draw_mistakes(results: Results, digits: Images, probs_NC: NDArray[Any], *, name: str, title: str) -> None:
+def draw_mistakes(results: Results, digits: Images, probs_NC: Array, *, name: str, title: str) -> None:
     """The twenty digits whose wrong class is surest."""
     labels_N, guesses_N, sure_N = digits.labels_N.numpy(), probs_NC.argmax(axis=1), probs_NC.max(axis=1)
     wrong = np.flatnonzero(guesses_N != labels_N)

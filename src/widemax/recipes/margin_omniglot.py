@@ -11,7 +11,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from widemax import charts
@@ -20,13 +19,12 @@ from widemax.charts import Panel
 from widemax.data import resolve
 from widemax.heads import ExactHead
 from widemax.heads.scores import ArcFace, CosFace
-from widemax.recipes.base import Recipe, Results, recipes
+from widemax.recipes.base import Array, Recipe, Results, recipes
 from widemax.recipes.images import Images, descend, image_encoder
 from widemax.recipes.known import Known
 from widemax.recipes.verification import Alike
 from widemax.search import ExactIndex
 
-Array = NDArray[Any]
 NUM_WRITERS, TRAINING_WRITERS, INDEX_WRITERS = 20, 15, 5
 WAYS = 20
 HELD_OUT = 10

@@ -6,12 +6,10 @@ Shapes: B rows, F features, C classes, N thresholds.
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
 import torch
-from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import f1_score, hamming_loss
 from sklearn.multiclass import OneVsRestClassifier
@@ -22,10 +20,9 @@ from widemax.charts import Panel
 from widemax.classes import Classes
 from widemax.data import get, sets
 from widemax.heads import ExactHead, SeveralLabels
-from widemax.recipes.base import Recipe, Results, recipes
+from widemax.recipes.base import Array, Recipe, Results, recipes
 from widemax.recipes.known import Known
 
-Array = NDArray[Any]
 LOSSES = {"sigmoid": "binary_cross_entropy", "softmax": "cross_entropy"}
 F_SCORES = {"micro": "micro", "macro": "macro", "example": "samples"}
 THRESHOLDS_N = np.concatenate([np.geomspace(1e-3, 0.1, 40, endpoint=False), np.linspace(0.1, 0.95, 86)])

@@ -4,15 +4,13 @@ Shapes: B images of H by W pixels, F filters of K by K, G pixels a side of a map
 D = F·Q·Q pooled values, C classes.
 """
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
-from numpy.typing import NDArray
 
 from widemax.numerics import log_softmax, sigmoid, softmax
-
-Array = NDArray[Any]
+from widemax.recipes.base import Array
 
 
 class Weights(NamedTuple):

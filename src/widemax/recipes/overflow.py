@@ -6,16 +6,14 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from widemax import charts
 from widemax.charts import Panel
 from widemax.losses import cross_entropy
 from widemax.numerics import log_softmax, softmax
-from widemax.recipes.base import Recipe, Results, recipes
+from widemax.recipes.base import Array, Recipe, Results, recipes
 from widemax.recipes.known import Known
 
-Array = NDArray[Any]
 DTYPES: dict[str, type[np.floating[Any]]] = {
     "float16": np.float16,
     "float32": np.float32,

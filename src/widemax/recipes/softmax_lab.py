@@ -4,11 +4,9 @@ Shapes: B rows, C classes, N steps.
 """
 
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from sklearn.datasets import make_blobs
 from torch import Tensor, nn
 
@@ -16,7 +14,7 @@ from widemax import charts
 from widemax.charts import Panel
 from widemax.losses import cross_entropy
 from widemax.numerics import softmax
-from widemax.recipes.base import Recipe, Results, recipes
+from widemax.recipes.base import Array, Recipe, Results, recipes
 from widemax.recipes.known import Known
 
 Loss = Callable[[Tensor, Tensor], Tensor]
@@ -128,7 +126,7 @@ def _obtain_stability(results: Results, logits_BC: Tensor, labels_B: Tensor) -> 
 
 
 def _draw_regions(
-    results: Results, nets: dict[str, nn.Sequential], points_B2: NDArray[Any], labels_B: NDArray[Any]
+    results: Results, nets: dict[str, nn.Sequential], points_B2: Array, labels_B: Array
 ) -> None:
     left, bottom = points_B2.min(axis=0) - 0.5
     right, top = points_B2.max(axis=0) + 0.5

@@ -3,11 +3,8 @@
 Shapes: N images, D pixels, C classes.
 """
 
-from typing import Any
-
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from scipy.optimize import minimize
 from torch import Tensor
 from torch.nn.functional import avg_pool2d, one_hot
@@ -15,12 +12,11 @@ from torch.nn.functional import avg_pool2d, one_hot
 from widemax.estimators import SoftmaxRegression
 from widemax.losses import cross_entropy
 from widemax.numerics import softmax
-from widemax.recipes.base import Recipe, Results, recipes
+from widemax.recipes.base import Array, Recipe, Results, recipes
 from widemax.recipes.digits import NAMES, draw_mistakes, read_digits, signed_images
 from widemax.recipes.images import Images
 from widemax.recipes.known import Known
 
-Array = NDArray[Any]
 DECAY = 1e-4
 UFLDL = "Ng et al., UFLDL tutorial, exercise Softmax Regression (Stanford, 2011)"
 ACCURACY = "test accuracy"

@@ -4,16 +4,14 @@ Shapes: B rows, D features, P pairs of one class, Q pairs of two, N false accept
 """
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from widemax.evaluation import auroc
+from widemax.recipes.base import Array
 
-Array = NDArray[Any]
 COMPARED = {"distance": "Euclidean distance", "cosine": "the cosine of the angle"}
 
 

@@ -3,13 +3,15 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import torch
+from pydantic import Field
 from torch import Tensor
 
 from widemax.classes import MOVED, Classes
-from widemax.errors import ConfigError, UsageError
+from widemax.errors import ConfigError, OptionError, UsageError
+from widemax.options import checked
 from widemax.registry import Described, Registry, Spec
 
 
@@ -107,14 +109,20 @@ class Sampler(Described, ABC):
     ) -> Proposal:
         """One draw for a batch; the arguments are those of :meth:`draw`."""
 
+    @checked
     def draw(
-        self, labels: Tensor, num_sampled: int, *, generator: torch.Generator, query: Query | None = None
+        self,
+        labels: Tensor,
+        num_sampled: Annotated[int, Field(ge=1)],
+        *,
+        generator: torch.Generator,
+        query: Query | None = None,
     ) -> Candidates:
         """Candidates for a batch.
 
         Args:
             labels: [P] the class ids of the batch's labels, on the generator's device.
-            num_sampled: the number of draws.
+            num_sampled: the number of draws, at least 1.
             generator: the source of randomness; its device is where the draw happens.
             query: the hidden vectors and class weights, for members that follow the model.
         """
@@ -149,23 +157,34 @@ def needed_counts(num_classes: int | Classes, name: str) -> Tensor:
     if counts_C is None:
         raise ConfigError(
             f"the sampler {name!r} needs class counts; pass Classes(num_classes, counts) in place of "
-            "num_classes, or use the sampler 'uniform' (or 'log_uniform' when class ids are sorted by "
-            "frequency)."
+            "num_classes (class_counts where classes are added or removed), or use the sampler 'uniform' (or "
+            "'log_uniform' when class ids are sorted by frequency)."
         )
     return counts_C
 
 
+SamplerSpec = Spec | type[Sampler] | Sampler
+"""A sampler as options name it: its name, a table of its kind and options, its class, or itself."""
+
 samplers: Registry[type[Sampler]] = Registry("sampler", "widemax.samplers", moved=MOVED)
 
 
-def build_sampler(spec: Spec | type[Sampler] | Sampler, num_classes: int | Classes) -> Sampler:
+@checked
+def build_sampler(spec: SamplerSpec, num_classes: int | Classes) -> Sampler:
     """A sampler from its name, its class, or a table of its kind and options; a sampler is itself.
+
+    Raises:
+        ConfigError: a sampler of another number of classes.
+        OptionError: something else, or a wrong option.
+        UnknownNameError: no such sampler.
 
     Example:
         >>> build_sampler({"kind": "uniform", "duplicates": "keep"}, 10).duplicates
         'keep'
     """
-    sampler: Sampler = samplers.build(spec, num_classes)
+    sampler = samplers.build(spec, num_classes)
+    if not isinstance(sampler, Sampler):
+        raise OptionError(f"a sampler must be a Sampler, its class, its name or a table; got {spec!r}.")
     wanted = Classes.of(num_classes).num
     if sampler.num_classes != wanted:
         raise ConfigError(f"the sampler must draw from the {wanted} classes; it has {sampler.num_classes}.")

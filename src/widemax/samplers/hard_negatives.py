@@ -8,8 +8,7 @@ from pydantic import Field
 from torch import Tensor
 
 from widemax.classes import Classes
-from widemax.registry import Spec
-from widemax.samplers.base import Proposal, Query, Sampler, build_sampler, needed, samplers
+from widemax.samplers.base import Proposal, Query, Sampler, SamplerSpec, build_sampler, needed, samplers
 
 # Logits formed at once while the pool is scored.
 _LOGITS_AT_ONCE = 2**22
@@ -37,7 +36,7 @@ class HardNegatives(Sampler):
     and finds only what its pool holds; "midx" and "quadratic_kernel" reach the hard classes among all.
 
     Args:
-        of: the sampler of the pool.
+        of: the sampler of the pool: its name, its table of kind and options, its class, or itself.
         pool_factor: f, draws of the pool for each draw asked for; scoring them costs f times the logits.
         hard_share: h, the share of draws that goes to the highest scores.
 
@@ -59,7 +58,7 @@ class HardNegatives(Sampler):
         self,
         num_classes: int | Classes,
         *,
-        of: Spec = "uniform",
+        of: SamplerSpec = "uniform",
         pool_factor: Annotated[int, Field(ge=1)] = 4,
         hard_share: Annotated[float, Field(ge=0.0, le=1.0)] = 0.5,
     ) -> None:

@@ -8,8 +8,7 @@ from torch import Tensor
 
 from widemax.classes import Classes
 from widemax.errors import ConfigError
-from widemax.registry import Spec
-from widemax.samplers.base import Proposal, Query, Sampler, build_sampler, samplers
+from widemax.samplers.base import Proposal, Query, Sampler, SamplerSpec, build_sampler, samplers
 from widemax.samplers.cross_batch_queue import CrossBatchQueue
 from widemax.samplers.learned_frequency import LearnedFrequency
 
@@ -32,7 +31,7 @@ class Mixture(Sampler):
     otherwise take the better part.
 
     Args:
-        parts: the name of each part, or its table of kind and options.
+        parts: the name of each part, its table of kind and options, its class, or a sampler.
         shares: how much of the draw each part gets, in any unit; None is the same for all. A part without a
             share is left out.
 
@@ -53,7 +52,7 @@ class Mixture(Sampler):
         self,
         num_classes: int | Classes,
         *,
-        parts: tuple[Spec, ...] = ("frequency", "uniform"),
+        parts: tuple[SamplerSpec, ...] = ("frequency", "uniform"),
         shares: tuple[Annotated[float, Field(ge=0)], ...] | None = None,
     ) -> None:
         super().__init__(num_classes)

@@ -5,8 +5,7 @@ from torch import Tensor
 
 from widemax.classes import Classes
 from widemax.errors import ConfigError
-from widemax.registry import Spec
-from widemax.samplers.base import Proposal, Query, Sampler, build_sampler, samplers
+from widemax.samplers.base import Proposal, Query, Sampler, SamplerSpec, build_sampler, samplers
 from widemax.samplers.replacement import ReplacementSampler, log_at_least_once
 
 
@@ -36,7 +35,7 @@ class Poisson(Sampler):
     Source: TensorFlow, "Candidate Sampling Algorithms", sampled softmax, which assumes this sampling.
     """
 
-    def __init__(self, num_classes: int | Classes, *, of: Spec = "frequency") -> None:
+    def __init__(self, num_classes: int | Classes, *, of: SamplerSpec = "frequency") -> None:
         super().__init__(num_classes)
         single = build_sampler(of, num_classes)
         if not isinstance(single, ReplacementSampler) or single.state():

@@ -10,8 +10,8 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from widemax.errors import ArgumentError, ConfigError, LabelError, ShapeError
-from widemax.kernels import Pairs
+from widemax.errors import ConfigError, ShapeError
+from widemax.kernels import Pairs, checked_ids
 from widemax.options import checked
 from widemax.search.best import Best
 from widemax.search.codes import Codes, quantize, quantize_queries
@@ -113,7 +113,7 @@ class ExactIndex:
         excluded = self._checked_pairs(exclude or Pairs(nothing, nothing), len(queries_BD))
         rows, codes = self._rows, self._codes
         if only is not None:
-            rows = rows.only(torch.unique(_checked_ids(only, len(self), "only")))
+            rows = rows.only(torch.unique(checked_ids(only, len(self), "only")))
             codes = quantize(rows) if len(rows) else None
             excluded = _among(excluded, rows.global_ids(slice(None)))
         if codes is None or not len(queries_BD):
@@ -141,8 +141,8 @@ class ExactIndex:
         return unit_rows(queries_BD) if self.metric == "cosine" else queries_BD
 
     def _checked_pairs(self, exclude: Pairs, num_queries: int) -> Pairs:
-        rows_P = _checked_ids(exclude.rows_P, num_queries, "exclude.rows_P")
-        ids_P = _checked_ids(exclude.ids_P, len(self), "exclude.ids_P")
+        rows_P = checked_ids(exclude.rows_P, num_queries, "exclude.rows_P")
+        ids_P = checked_ids(exclude.ids_P, len(self), "exclude.ids_P")
         order_P = rows_P.argsort(stable=True)
         return Pairs(rows_P[order_P], ids_P[order_P])
 
@@ -155,18 +155,6 @@ def _checked_bias(bias: Numbers, num_vectors: int) -> Tensor:
         )
     check_finite(bias_N[:, None], "bias")
     return bias_N
-
-
-def _checked_ids(ids_P: Tensor, size: int, name: str) -> Tensor:
-    if ids_P.dtype == torch.bool or ids_P.is_floating_point() or ids_P.ndim != 1:
-        got = f"{ids_P.dtype} of shape {tuple(ids_P.shape)}"
-        raise ArgumentError(
-            f"{name} must be a vector of ids; got {got}. Pass mask.nonzero()[:, 0] for a mask."
-        )
-    wrong = ids_P[(ids_P < 0) | (ids_P >= size)]
-    if len(wrong):
-        raise LabelError(f"{name} must lie in [0, {size}); got {int(wrong[0])}. Drop such entries.")
-    return ids_P.long()
 
 
 def _among(pairs: Pairs, ids_N: Tensor) -> Pairs:

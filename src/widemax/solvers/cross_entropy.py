@@ -77,7 +77,9 @@ def minimize_cross_entropy(
         )
 
     objective = build(np.float64, None)
-    with _blas().limit(limits=None if _needs_threads(objective) else 1, user_api="blas"):
+    # Sparse products have threads of their own, which idle BLAS threads slow down by busy waiting.
+    is_large = isinstance(objective.products, DenseProducts) and _num_products(objective) > _ONE_THREAD
+    with _blas().limit(limits=None if is_large else 1, user_api="blas"):
         if penalty.l1:
             point, gradient_FK, steps = proximal.minimize(objective, start, tol=tol, max_iter=max_iter)
         else:
@@ -105,11 +107,6 @@ def minimize_cross_entropy(
 @functools.cache
 def _blas() -> ThreadpoolController:
     return ThreadpoolController()
-
-
-def _needs_threads(objective: Objective) -> bool:
-    # Sparse products have threads of their own, which idle BLAS threads slow down by busy waiting.
-    return isinstance(objective.products, DenseProducts) and _num_products(objective) > _ONE_THREAD
 
 
 def _num_products(objective: Objective) -> int:

@@ -4,7 +4,6 @@ Shapes: N rows, D features, C classes, K = C vectors of weights (1 for two class
 (F = D without).
 """
 
-from functools import partial
 from typing import Any, Literal
 
 import numpy as np
@@ -99,13 +98,7 @@ class HingeObjective:
         self.change_of_variables = ChangeOfVariables(features, self._share_N.numpy(), self.strength, shape)
 
     def value(self, weight_FK: Array) -> float:
-        logits_NC = self._logits(weight_FK)
-        if self._loss == "crammer_singer":
-            loss_N = crammer_singer(logits_NC, self._labels_N)
-        elif self._loss == "weston_watkins":
-            loss_N = weston_watkins(logits_NC, self._labels_N)
-        else:
-            loss_N = one_vs_rest_hinge(logits_NC, self._answers_NK)
+        loss_N = self._hinge(self._logits(weight_FK))
         return float(self._share_N @ loss_N) + self._penalty(weight_FK)
 
     def smooth(self, weight_FK: Array, width: float) -> tuple[float, Array]:
@@ -146,12 +139,16 @@ class HingeObjective:
             )
             return bound, self.change_of_variables.gradient(gradient_FK).ravel()
 
+        def stop(_: Any) -> None:
+            if self._distance <= enough:
+                raise StopIteration
+
         found = minimize(
             smooth,
             self.change_of_variables.variables(weight_FK).ravel(),
             jac=True,
             method="L-BFGS-B",
-            callback=partial(self._stop_within, enough),
+            callback=stop,
             options={"maxiter": max_iter, "maxfun": 10**9, "gtol": 0.0, "ftol": 0.0},
         )
         weight_FK = self.change_of_variables.weights(found.x.reshape(self._shape))
@@ -208,11 +205,6 @@ class HingeObjective:
         bias_GK = slope_KN.sum(axis=1)[None].repeat(num_biases, axis=0)
         return np.concatenate([self._features.pull_back(slope_KN), bias_GK])
 
-    def _stop_within(self, distance: float, _: Any) -> None:
-        """Stop where the bound is within ``distance`` of its minimum."""
-        if self._distance <= distance:
-            raise StopIteration
-
     def _logits(self, weight_FK: Array) -> Tensor:
         num_features = self._features.num_features
         logits_KN = self._features.logits(weight_FK[:num_features])
@@ -229,11 +221,14 @@ class HingeObjective:
             # The hinge is a maximum over probabilities, and this loss the maximum less half their squares.
             lifted_NC = (logits_NC + 1 - self._answers_NK) / width
             return width * (sparsemax_loss(lifted_NC, self._labels_N) - 1 / 2)
-
-        def squares(margin: float) -> Tensor:
-            if self._loss == "weston_watkins":
-                return weston_watkins(logits_NC, self._labels_N, margin=margin, squared=True)
-            return one_vs_rest_hinge(logits_NC, self._answers_NK, margin=margin, squared=True)
-
         # A hinge with a parabola at its breakpoint is the difference of two squared hinges.
-        return (squares(1) - squares(1 - width)) / (2 * width)
+        inner_N, outer_N = (
+            self._hinge(logits_NC, margin=margin, squared=True) for margin in (1 - width, 1.0)
+        )
+        return (outer_N - inner_N) / (2 * width)
+
+    def _hinge(self, logits_NC: Tensor, **options: Any) -> Tensor:
+        if self._loss == "one_vs_rest":
+            return one_vs_rest_hinge(logits_NC, self._answers_NK, **options)
+        hinge = crammer_singer if self._loss == "crammer_singer" else weston_watkins
+        return hinge(logits_NC, self._labels_N, **options)

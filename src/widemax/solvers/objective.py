@@ -49,6 +49,7 @@ class Optimality:
         return self.gap / self.objective if self.objective else self.gap
 
 
+@dataclass(eq=False)
 class Objective:
     """Σ_i ω_i (log Z_i − s_i,label) + h(W) with Σ ω_i = 1, in the precision of the features.
 
@@ -63,31 +64,23 @@ class Objective:
         has_bias: whether the last row of the weights is added to the logits.
     """
 
-    def __init__(
-        self,
-        products: Products,
-        labels: Array,
-        row_weight_N: Array,
-        *,
-        num_vectors: int,
-        penalty: Penalty,
-        has_bias: bool,
-    ) -> None:
-        self.products = products
-        self.penalty = penalty
-        self.has_bias = has_bias
-        self.is_single = products.dtype != np.float64
-        self.is_sigmoid = labels.ndim == 2
-        self.num_vectors = num_vectors
-        self.row_weight_N = row_weight_N
-        self._labels = labels
+    products: Products
+    labels: Array
+    row_weight_N: Array
+    num_vectors: int
+    penalty: Penalty
+    has_bias: bool
+
+    def __post_init__(self) -> None:
+        self.is_single = self.products.dtype != np.float64
+        self.is_sigmoid = self.labels.ndim == 2
         # The entry of each label, or of each yes, in a flat [K, N] array.
-        num_rows = len(labels)
+        num_rows = len(self.labels)
         if self.is_sigmoid:
-            self._label_places = np.flatnonzero(labels.T)
+            self._label_places = np.flatnonzero(self.labels.T)
         else:
-            self._label_places = labels * num_rows + np.arange(num_rows)
-        self._label_weight = row_weight_N[self._label_places % num_rows]
+            self._label_places = self.labels * num_rows + np.arange(num_rows)
+        self._label_weight = self.row_weight_N[self._label_places % num_rows]
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -208,9 +201,9 @@ class Objective:
             return 0.0
         probs_KN = point.outputs.probs_KN
         if self.is_sigmoid:
-            prob = np.where(self._labels.T, probs_KN, 1 - probs_KN)
+            prob = np.where(self.labels.T, probs_KN, 1 - probs_KN)
         else:
-            prob = np.take_along_axis(probs_KN, self._labels[None], 0)
+            prob = np.take_along_axis(probs_KN, self.labels[None], 0)
         dual = 1 - share + share * prob
         others = share * (1 - prob) * np.log(share)
         return float(self.row_weight_N @ (dual * np.log(dual / prob) + others).sum(axis=0))

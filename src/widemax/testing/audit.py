@@ -7,6 +7,7 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from statistics import mean
 from typing import Any
 
@@ -17,10 +18,11 @@ from widemax.classes import Classes
 from widemax.errors import UsageError
 from widemax.heads import (
     Correction,
-    ExactHead,
     Labels,
     LinearHead,
     SeveralLabels,
+    exact_sigmoid_loss,
+    exact_softmax_loss,
     sampled_sigmoid_loss,
     sampled_softmax_loss,
 )
@@ -41,6 +43,12 @@ USUAL_CORRECTIONS: dict[str, tuple[Correction, ...]] = {
     "softmax": ("conditional", "importance"),
     "sigmoid": ("importance", "conditional"),
 }
+
+LOSSES: dict[str, tuple[Callable[..., Tensor], Callable[..., Tensor]]] = {
+    "softmax": (exact_softmax_loss, sampled_softmax_loss),
+    "sigmoid": (exact_sigmoid_loss, sampled_sigmoid_loss),
+}
+"""Over all classes, and over sampled ones."""
 
 
 @dataclass(frozen=True)
@@ -132,6 +140,7 @@ def audit_samplers(
         UsageError: fewer than two draws.
 
     Example:
+        >>> from widemax.heads import ExactHead
         >>> head = ExactHead(50, 4)
         >>> audit = audit_samplers(
         ...     head, torch.ones(3, 4), torch.tensor([1, 2, 3]), torch.ones(50), num_sampled=10, num_draws=4,
@@ -192,25 +201,20 @@ class _Bench:
         num_sampled: int,
         seed: int,
     ) -> None:
-        self.head, self.labels, self.num_sampled, self.seed = head, labels, num_sampled, seed
+        self.head, self.num_sampled, self.seed = head, num_sampled, seed
         self.hidden_BD = hidden_BD.requires_grad_()
         self.label_ids_P = labels.ids_P if isinstance(labels, SeveralLabels) else labels
         self.classes = Classes(head.num_classes, class_counts_C)
         self.label_sampler = Frequency(self.classes, alpha=1.0)
         generator = torch.Generator().manual_seed(seed)
         self.direction_D = torch.randn(head.dim, generator=generator).to(head.weight)
-        loss = "cross_entropy" if head.normalizer == "softmax" else "binary_cross_entropy"
-        exact = ExactHead(
-            *(head.num_classes, head.dim, head.weight),
-            loss=loss,
-            temperature=head.temperature,
-            bias=head.bias is not None,
-            score=head.score,
-        )
-        exact.bias = head.bias
-        self.exact = self.gradients(exact(hidden_BD, labels))
-        times = [_seconds(lambda: self.gradients(exact(hidden_BD, labels))) for _ in range(EXACT_STEPS)]
-        self.exact_step_s = min(times)
+        options = {"bias": head.bias, "temperature": head.temperature, "score": head.score}
+        exact, sampled = LOSSES[head.normalizer]
+        self.sampled_loss = partial(sampled, hidden_BD, head.weight, labels, **options)
+        exact_loss = partial(exact, hidden_BD, head.weight, labels, **options)
+        self.exact = self.gradients(exact_loss())
+        self.exact_step_s = min(_seconds(lambda: self.gradients(exact_loss())) for _ in range(EXACT_STEPS))
+        self.query = Query(head.score.scaled(hidden_BD.detach()) / head.temperature, head.scored_rows)
         with torch.no_grad():
             self.log_partition_B = head.log_partition(hidden_BD)
 
@@ -224,34 +228,15 @@ class _Bench:
             0, weight_CD._indices()[0], weight_CD._values() @ self.direction_D
         )
 
-    def other_labels(self, count: int, generator: torch.Generator) -> Tensor:
-        return self.label_sampler.draw_ids(count, generator=generator)
-
     def propose(
         self, sampler: Sampler, labels_P: Tensor, generator: torch.Generator
     ) -> tuple[Candidates, Callable[[Tensor], Tensor]]:
-        head = self.head
-        query = Query(head.score.scaled(self.hidden_BD.detach()) / head.temperature, head.scored_rows)
         ids_S, log_expected_count = sampler.propose(
-            labels_P, self.num_sampled, generator=generator, query=query
+            labels_P, self.num_sampled, generator=generator, query=self.query
         )
         ids_S = ids_S.sort().values
         counts = log_expected_count(ids_S), log_expected_count(self.label_ids_P)
         return Candidates(ids_S, *counts), log_expected_count
-
-    def sampled_loss(self, candidates: Candidates, correction: Correction) -> Tensor:
-        head = self.head
-        sampled_loss = sampled_softmax_loss if head.normalizer == "softmax" else sampled_sigmoid_loss
-        return sampled_loss(
-            self.hidden_BD,
-            head.weight,
-            self.labels,
-            candidates,
-            bias=head.bias,
-            temperature=head.temperature,
-            correction=correction,
-            score=head.score,
-        ).mean()
 
     @torch.no_grad()
     def effective_samples(self, candidates: Candidates) -> float:
@@ -288,19 +273,22 @@ class _Measurement:
         self.effective: list[float] = []
         self.divergences: list[float] = []
 
+    def _other_labels(self, count: int) -> Tensor:
+        return self.bench.label_sampler.draw_ids(count, generator=self.generator)
+
     def _learn(self, num_labels: int) -> None:
-        self.bench.propose(self.sampler, self.bench.other_labels(num_labels, self.generator), self.generator)
+        self.bench.propose(self.sampler, self._other_labels(num_labels), self.generator)
 
     def draw(self) -> None:
         bench, labels_P = self.bench, self.bench.label_ids_P
         if self.sampler.uses_labels:
-            labels_P = bench.other_labels(len(labels_P), self.generator)
+            labels_P = self._other_labels(len(labels_P))
         elif self.sampler.state():
             # What it remembers should be another draw of labels each time.
             self._learn(bench.num_sampled)
         started = time.perf_counter()
         candidates, log_expected_count = bench.propose(self.sampler, labels_P, self.generator)
-        gradients = bench.gradients(bench.sampled_loss(candidates, self.correction))
+        gradients = bench.gradients(bench.sampled_loss(candidates, correction=self.correction).mean())
         self.times.append(time.perf_counter() - started)
         self.counts.append(len(candidates.class_ids))
         for place, gradient in enumerate(gradients):

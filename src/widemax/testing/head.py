@@ -27,9 +27,6 @@ def check_head(factory: Factory) -> Report:
     Args:
         factory: num_classes, dim → a new head; it is asked for 1, 2 and 23 classes.
 
-    Returns:
-        The laws asked.
-
     Raises:
         ConformanceError: a law is broken.
 

@@ -30,9 +30,6 @@ def check_loss(loss_fn: Callable[..., Tensor], **options: Any) -> Report:
         loss_fn: gives one loss a row from logits and labels.
         **options: passed on at every call; they must fit any number of rows and classes.
 
-    Returns:
-        The laws asked.
-
     Raises:
         ConformanceError: a law is broken.
 

@@ -22,9 +22,6 @@ def check_optimizer(factory: Factory) -> Report:
     Args:
         factory: a list of parameters → a new optimizer of them.
 
-    Returns:
-        The laws asked.
-
     Raises:
         ConformanceError: a law is broken.
 
@@ -64,11 +61,18 @@ def _gradients(num_steps: int, dtype: torch.dtype = torch.float32) -> Iterable[T
         yield torch.randn(ROWS, DIM, dtype=torch.float64, generator=generator).to(dtype)
 
 
-def _take(optimizer: Optimizer, parameter: nn.Parameter, gradients: Iterable[Tensor]) -> None:
-    """One step for each gradient."""
+def _take(optimizer: Optimizer, parameter: nn.Parameter, gradients: Iterable[Tensor]) -> Tensor:
+    """Where the parameter is after one step for each gradient."""
     for gradient in gradients:
         parameter.grad = gradient.clone()
         optimizer.step()
+    return parameter.detach()
+
+
+def _after(factory: Factory, gradients: Iterable[Tensor], dtype: torch.dtype = torch.float32) -> Tensor:
+    """Where a new parameter is after one step of a new optimizer for each gradient."""
+    parameter = _parameter(dtype)
+    return _take(factory([parameter]), parameter, gradients)
 
 
 def _minimizes(factory: Factory) -> str:
@@ -76,64 +80,52 @@ def _minimizes(factory: Factory) -> str:
     optimizer = factory([parameter])
     start = float(parameter.detach().square().sum())
     for _ in range(STEPS):
-        parameter.grad = 2 * parameter.detach()
-        optimizer.step()
+        _take(optimizer, parameter, [2 * parameter.detach()])
     end = float(parameter.detach().square().sum())
     require(end < start, f"{STEPS} steps took Σw² from {start:.4g} to {end:.4g}.", cause="the wrong sign")
     return f"{STEPS} steps take Σw² from {start:.3g} to {end:.3g}"
 
 
-def _untouched_rows(factory: Factory) -> str:
+def _moved_rows(factory: Factory, steps: Iterable[list[int]]) -> Iterable[list[int]]:
+    """The rows that each of several sparse steps moves, from the rows of its gradient."""
     parameter = _parameter()
     optimizer = factory([parameter])
-    for rows in ([1, 4], [4], [6, 1]):
+    for rows in steps:
         before = parameter.detach().clone()
-        parameter.grad = _sparse(rows, torch.ones(len(rows), DIM))
-        optimizer.step()
-        moved = (parameter.detach() != before).any(1).nonzero().flatten().tolist()
-        require(
-            moved == sorted(rows),
-            f"a step on the rows {sorted(rows)} must move them and no others, found that {moved} moved.",
-            cause="weight decay or momentum applied to all rows, which costs O(C)",
-        )
+        after = _take(optimizer, parameter, [_sparse(rows, torch.ones(len(rows), DIM))])
+        yield (after != before).any(1).nonzero().flatten().tolist()
+
+
+def _untouched_rows(factory: Factory) -> str:
+    steps = [[1, 4], [4], [6, 1]]
+    for rows, moved in zip(steps, _moved_rows(factory, steps), strict=True):
+        found = f"a step on the rows {rows} must move them and no others, found that {moved} moved."
+        cause = "weight decay or momentum applied to all rows, which costs O(C)"
+        require(moved == sorted(rows), found, cause=cause)
     return "a sparse step leaves them bitwise as they were"
 
 
 def _duplicate_rows(factory: Factory) -> str:
-    results = []
     values_RD = torch.arange(1.0, 13.0).view(4, DIM)
     summed_RD = torch.stack([values_RD[0] + values_RD[2] + values_RD[3], values_RD[1]])
-    for rows, values in (([2, 5, 2, 2], values_RD), ([2, 5], summed_RD)):
-        parameter = _parameter()
-        _take(factory([parameter]), parameter, [_sparse(rows, values)] * 3)
-        results.append(parameter.detach())
+    gradients = _sparse([2, 5, 2, 2], values_RD), _sparse([2, 5], summed_RD)
+    results = [_after(factory, [gradient] * 3) for gradient in gradients]
     cause = "a gradient that is not coalesced first"
     require_close("a row that stands 3 times in a gradient", *results, tolerance=1e-6, cause=cause)
     return "are summed before the step"
 
 
 def _sparse_as_dense(factory: Factory) -> str:
-    results = []
-    for is_sparse in (False, True):
-        parameter = _parameter(torch.float64)
-        gradients = list(_gradients(5, torch.float64))
-        if is_sparse:
-            gradients = [_sparse(list(range(ROWS)), gradient) for gradient in gradients]
-        _take(factory([parameter]), parameter, gradients)
-        results.append(parameter.detach())
+    dense = list(_gradients(5, torch.float64))
+    sparse = [_sparse(list(range(ROWS)), gradient) for gradient in dense]
+    results = [_after(factory, gradients, torch.float64) for gradients in (dense, sparse)]
     cause = "two formulas, or steps counted twice"
     require_close("5 steps with all rows in a sparse gradient", *results, tolerance=1e-12, cause=cause)
     return "a sparse gradient of all rows moves as the dense one"
 
 
 def _empty_gradient(factory: Factory) -> str:
-    parameter = _parameter()
-    optimizer = factory([parameter])
-    for rows in ([3], []):
-        before = parameter.detach().clone()
-        parameter.grad = _sparse(rows, torch.ones(len(rows), DIM))
-        optimizer.step()
-    moved = (parameter.detach() != before).any(1).nonzero().flatten().tolist()
+    _, moved = _moved_rows(factory, [[3], []])
     found = f"an empty gradient must move nothing, found that the rows {moved} moved."
     require(not moved, found, cause="momentum applied to all rows")
     return "moves nothing"
@@ -152,11 +144,7 @@ def _no_gradient(factory: Factory) -> str:
 
 
 def _float64(factory: Factory) -> str:
-    results = []
-    for dtype in (torch.float32, torch.float64):
-        parameter = _parameter(dtype)
-        _take(factory([parameter]), parameter, _gradients(5, dtype))
-        results.append(parameter.detach())
+    results = [_after(factory, _gradients(5, dtype), dtype) for dtype in (torch.float32, torch.float64)]
     found = f"a float64 parameter is {results[1].dtype} after a step."
     require(results[1].dtype == torch.float64, found, cause="a state in float32")
     require_close(
@@ -178,11 +166,10 @@ def _stopped_and_resumed(factory: Factory) -> str:
         resumed = nn.Parameter(parameter.detach().clone())
         again = factory([resumed])
         again.load_state_dict(deepcopy(optimizer.state_dict()))
-        _take(optimizer, parameter, gradients[3:])
-        _take(again, resumed, gradients[3:])
-        gap = float((resumed.detach() - parameter.detach()).abs().max())
+        expected, found = _take(optimizer, parameter, gradients[3:]), _take(again, resumed, gradients[3:])
+        gap = float((found - expected).abs().max())
         require(
-            torch.equal(resumed.detach(), parameter.detach()),
+            torch.equal(found, expected),
             f"3 steps, saved, and 3 more must be 6 steps bitwise, found a difference of {gap:.3g}.",
             cause="state that state_dict() leaves out, or that load_state_dict() casts to another dtype",
         )

@@ -30,9 +30,6 @@ def check_sampled_loss(
         kind: "softmax" for exactly one right class, "sigmoid" for a yes-or-no question a class.
         corrections: those of "none", "conditional", "importance" and "refined" that it offers.
 
-    Returns:
-        The laws asked.
-
     Raises:
         ConformanceError: a law is broken.
 

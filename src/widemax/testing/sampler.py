@@ -36,9 +36,6 @@ def check_sampler(
         seed: of labels and draws.
         num_draws: how often to draw; the smallest error found shrinks with its root.
 
-    Returns:
-        The laws asked.
-
     Raises:
         ConformanceError: a law is broken.
         UsageError: no ``label_probs`` for a sampler that takes its candidates from labels.

@@ -70,7 +70,10 @@ def save_checkpoint(run: Path, progress: Progress, model: Model, optimizer: Opti
 
 
 def keep_checkpoints(run: Path, steps: set[int]) -> None:
-    """Remove the checkpoints of all other steps."""
+    """Remove the checkpoints of all other steps; the folder as well when none is left."""
+    if not steps:
+        shutil.rmtree(run / "checkpoints", ignore_errors=True)
+        return
     kept = {folder_of(run, step) for step in steps}
     for folder in (run / "checkpoints").iterdir():
         if folder not in kept:

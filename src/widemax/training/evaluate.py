@@ -13,7 +13,7 @@ from torch import Tensor
 from widemax.artifact import Model
 from widemax.data import Data, Dataset, Reading, resolve
 from widemax.encoders import to_tensors
-from widemax.errors import ArgumentError, DataError
+from widemax.errors import DataError
 from widemax.evaluation import OneLabelRows, SeveralLabelRows, evaluate_rows, fit_temperature
 from widemax.evaluation.report import ReportCollector
 from widemax.heads import Answers, SeveralLabels
@@ -114,10 +114,9 @@ def evaluate(
         ArgumentError: the model or the data are something else.
         DataError: no usable row, or a bad row without ``drop_bad``.
     """
-    if not isinstance(model, Model):
-        raise ArgumentError(f"model must be a Model, as Model.load gives it; got {type(model).__name__}.")
     started = time.perf_counter()
-    sources = resolve(data)
+    if not (sources := resolve(data)):
+        raise DataError("data must name something to evaluate; got an empty list.")
     reading = Reading.of(model.config.data, delimiter=delimiter, encoding=encoding)
     dataset = Dataset(sources, model.schema, format=reading, drop_bad=drop_bad)
     num_rows = 0
@@ -167,6 +166,6 @@ def calibrate_temperature(model: Model, feed: Feed) -> float:
         head.calibration_temperature.fill_(temperature)
         return -float(head.log_probs(hidden_BD, labels_B[:, None]).mean())
 
-    temperature = fit_temperature(nll) if len(labels_B) else 1.0
+    temperature = fit_temperature(nll, num_rows=len(labels_B)) if len(labels_B) else 1.0
     head.calibration_temperature.fill_(temperature)
     return temperature

@@ -13,13 +13,14 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from widemax.artifact import SCRATCH, Model, facts, path_of, require_free, write_model
+from widemax.artifact import SCRATCH, Model, facts, require_free, write_model
 from widemax.config import Config
-from widemax.data import Data, Source
-from widemax.errors import ArgumentError, ConfigError, UsageError
+from widemax.data import Data, Frame, Source
+from widemax.errors import ConfigError, UsageError
 from widemax.evaluation.metrics import metrics
 from widemax.evaluation.report import ReportCollector, ReportData, write_report
 from widemax.optim import RowOptimizer, linear_decay
+from widemax.options import checked
 from widemax.storage import MANIFEST, read_manifest, saving, write_file, write_manifest
 from widemax.threads import threads_for, using_threads
 from widemax.training.checkpoint import (
@@ -27,7 +28,6 @@ from widemax.training.checkpoint import (
     keep_checkpoints,
     latest_checkpoint,
     load_weights,
-    read_progress,
     save_checkpoint,
 )
 from widemax.training.clock import Clock
@@ -63,6 +63,7 @@ class Outcome:
     interrupted: bool
 
 
+@checked
 def train(
     config: Config,
     *,
@@ -82,7 +83,7 @@ def train(
         overwrite: replace a run that is already there instead of refusing.
 
     Raises:
-        UsageError: the folder already holds something, or training rows are named twice.
+        UsageError: the folder already holds something, training rows are named twice, or a frame has a format.
         DataError: the data cannot be used.
 
     Example:
@@ -90,15 +91,17 @@ def train(
         >>> outcome = train(config)  # doctest: +SKIP
         >>> outcome = train(Config(data={"target": "intent"}), data=frame)  # doctest: +SKIP
     """
-    if not isinstance(config, Config):
-        raise ArgumentError(f"config must be a Config; got {type(config).__name__}.")
     for key, given in (("train", data), ("valid", valid)):
         if given is not None and (names := getattr(config.data, key)):
             raise UsageError(
                 f"data.{key} in the config already names {list(names)}; leave it or the frame out."
             )
-    run = path_of(config.output.dir)
+    run = Path(config.output.dir).expanduser()
     sources = sources_of(config, data, valid)
+    if config.data.format and all(isinstance(source, Frame) for source in [*sources[1], *sources[2]]):
+        raise UsageError(
+            f"data.format is {config.data.format!r}, but the rows are in a frame, which needs none. Leave it out."
+        )
     require_free(run, overwrite=overwrite)
     with saving(str(run)):
         if overwrite and run.is_dir():
@@ -107,6 +110,7 @@ def train(
     return _train(*sources, run, None, reporter or PlainReporter(quiet=True))
 
 
+@checked
 def resume(
     run: Path | str,
     *,
@@ -129,16 +133,22 @@ def resume(
         UsageError: the folder is no run, holds nothing to continue, or its rows were in memory.
         DataError: the data have changed since.
     """
-    run = path_of(run)
+    run = Path(run).expanduser()
     if not (run / "config.toml").is_file():
         raise UsageError(f"{run} is not a run folder: it has no config.toml. Start one with `widemax train`.")
-    checkpoint = latest_checkpoint(run)
-    if checkpoint and (run / MANIFEST).is_file() and (manifest := read_manifest(run))["complete"]:
-        progress = read_progress(checkpoint)
+    manifest = read_manifest(run) if (run / MANIFEST).is_file() else {}
+    if "steps" in manifest and manifest["complete"]:
+        keep_checkpoints(run, set())
         return Outcome(
-            run, Model.load(run), manifest["metrics"], progress.step, progress.seconds, interrupted=False
+            run,
+            Model.load(run),
+            manifest["metrics"],
+            manifest["steps"],
+            manifest["seconds"],
+            interrupted=False,
         )
-    if not checkpoint and (run / MANIFEST).is_file():
+    checkpoint = latest_checkpoint(run)
+    if manifest and not checkpoint:
         raise UsageError(f"{run} is a saved model without checkpoints; load it with Model.load.")
     sources = sources_of(Config.load(run / "config.toml"), data, valid)
     return _train(*sources, run, checkpoint, reporter or PlainReporter(quiet=True))
@@ -397,9 +407,9 @@ def _finish(session: Session, reporter: Reporter, interrupted: bool) -> Outcome:
     files = [*(run / "weights").iterdir()]
     files += [run / name for name in ("config.toml", "labels.parquet", "metrics.jsonl", "report.html")]
     with saving(str(run)):
-        write_manifest(
-            run, (path for path in files if path.is_file()), facts(model, values, complete=not interrupted)
-        )
+        said = facts(model, values, complete=not interrupted)
+        said |= {"steps": progress.step, "seconds": progress.seconds}
+        write_manifest(run, (path for path in files if path.is_file()), said)
     if not interrupted:
-        keep_checkpoints(run, {progress.step})
+        keep_checkpoints(run, set())
     return Outcome(run, model, values, progress.step, progress.seconds, interrupted)

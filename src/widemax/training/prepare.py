@@ -11,7 +11,7 @@ from torch.optim import Optimizer
 
 from widemax.artifact import Model, build_encoder, build_head
 from widemax.config import Config
-from widemax.data import Data, Dataset, Reading, Source, infer_schema, resolve
+from widemax.data import Data, Dataset, Reading, Source, formats, infer_schema, resolve
 from widemax.errors import ConfigError, DataError
 from widemax.optim import RowOptimizer, optimizers
 from widemax.planner import ELEMENTWISE_NUMEL
@@ -29,6 +29,8 @@ def sources_of(
     config: Config, data: Data | Iterable[Data] | None, valid: Data | Iterable[Data] | None
 ) -> tuple[Config, list[Source], list[Source]]:
     """The config naming what is read; the sources given or, where none are, those the config names."""
+    if config.data.format is not None:
+        formats[config.data.format]  # refuses another word, though frames have no format
     given = {"train": data, "valid": valid}
     sources = {
         key: resolve(getattr(config.data, key) if rows is None else rows) for key, rows in given.items()
@@ -134,9 +136,14 @@ def prepare(
     if dataset.num_bad_rows:
         reporter.say(f"dropped {dataset.num_bad_rows} bad rows; `widemax check` lists them")
     task = decide_task(config, schema, labels_in_histories=feed.labels_in_histories(len(vocabulary)))
+    asked = config.head.options
     config, head_plan = complete_rest(config, vocabulary, task=task, encoder=encoder, num_rows=len(feed))
     if head_plan is not None:
         reporter.say(f"{config.head.kind} head: {head_plan.reason}")
+    if "num_sampled" in asked.keys() - config.head.options.keys():
+        reporter.say(
+            "head.num_sampled is left out: all classes are taken. Set head.kind to 'sampled' to draw"
+        )
     write_file(run / "config.toml", config.to_toml())
     head = build_head(config, vocabulary, num_rows=len(feed))
     head.seed(config.train.seed)

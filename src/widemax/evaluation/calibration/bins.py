@@ -1,11 +1,17 @@
 """Rows grouped by the probability of their best class."""
 
+from typing import Annotated
+
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field
 
+from widemax.errors import ShapeError
 from widemax.evaluation.rows import FloatArray, IntArray
+from widemax.options import checked
 
 
+@checked
 class ConfidenceBins:
     """Counts, confidence and hits of rows in equal-width bins (lo, hi] of confidence; the first includes 0.
 
@@ -19,14 +25,24 @@ class ConfidenceBins:
         ([1, 2], 0.333)
     """
 
-    def __init__(self, num_bins: int = 15) -> None:
+    def __init__(self, num_bins: Annotated[int, Field(ge=1)] = 15) -> None:
         self.num_bins = num_bins
         self.num_rows_M: IntArray = np.zeros(num_bins, np.int64)
         self.num_right_M: IntArray = np.zeros(num_bins, np.int64)
         self.confidence_sum_M: FloatArray = np.zeros(num_bins)
 
+    @checked
     def update(self, confidence_B: FloatArray, right_B: NDArray[np.bool_]) -> None:
-        """Take rows into account, given the best class's probability and whether it is the label."""
+        """Take rows into account, given the best class's probability and whether it is the label.
+
+        Raises:
+            ShapeError: not one of each a row.
+        """
+        if confidence_B.ndim != 1 or confidence_B.shape != right_B.shape:
+            raise ShapeError(
+                f"right_B must hold one answer for each of the rows of confidence_B, {confidence_B.shape}; "
+                f"got shape {right_B.shape}."
+            )
         bin_B = np.clip(np.ceil(confidence_B * self.num_bins).astype(np.int64) - 1, 0, self.num_bins - 1)
         self.num_rows_M += np.bincount(bin_B, minlength=self.num_bins)
         self.num_right_M += np.bincount(bin_B[right_B], minlength=self.num_bins)

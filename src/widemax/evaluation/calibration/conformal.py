@@ -6,12 +6,18 @@ Shapes: B rows, K listed classes, N held-out rows.
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
+from pydantic import Field
 
 from widemax.errors import ShapeError, UsageError
 from widemax.evaluation.calibration.conformal_scores import ConformalScore
 from widemax.evaluation.rows import FloatArray, IntArray, OneLabelRows
+from widemax.options import checked
+
+Alpha = Annotated[float, Field(gt=0.0, lt=1.0)]
+Count = Annotated[int, Field(ge=1)]
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,6 +34,7 @@ class PredictionSets:
     truncated_B: np.ndarray[tuple[int, ...], np.dtype[np.bool_]]
 
 
+@checked
 @dataclass(frozen=True)
 class ConformalSets:
     """Sets of at most k classes that hold the label of a new row with probability ≥ 1 − alpha.
@@ -59,19 +66,20 @@ class ConformalSets:
     """
 
     score: ConformalScore
-    alpha: float
-    k: int
-    num_classes: int
+    alpha: Alpha
+    k: Count
+    num_classes: Count
     threshold: float
 
     @classmethod
+    @checked
     def fit(
         cls,
         chunks: Iterable[OneLabelRows],
         *,
         score: ConformalScore,
-        alpha: float,
-        num_classes: int,
+        alpha: Alpha,
+        num_classes: Count,
         generator: np.random.Generator | None = None,
     ) -> "ConformalSets":
         """Find the threshold on held-out rows, streamed; one number a row is kept.
@@ -85,11 +93,10 @@ class ConformalSets:
 
         Raises:
             ShapeError: chunks that list different numbers of classes.
-            UsageError: alpha outside (0, 1), too few rows for it, too many labels outside the lists, or a
-                randomized score without a generator.
+            OptionError: alpha outside (0, 1), or another argument of a wrong kind.
+            UsageError: too few rows for alpha, too many labels outside the lists, or a randomized score
+                without a generator.
         """
-        if not 0 < alpha < 1:
-            raise UsageError(f"alpha must lie in (0, 1); got {alpha}. For 90 % coverage pass 0.1.")
         scores: list[FloatArray] = []
         widths: set[int] = set()
         for rows in chunks:
@@ -100,6 +107,7 @@ class ConformalSets:
         threshold = conformal_quantile(np.concatenate([np.empty(0), *scores]), alpha)
         return cls(score, alpha, widths.pop(), num_classes, threshold)
 
+    @checked
     def predict(
         self, topk_log_probs: FloatArray, *, generator: np.random.Generator | None = None
     ) -> PredictionSets:

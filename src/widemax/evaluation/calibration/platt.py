@@ -7,10 +7,14 @@ from numpy.typing import NDArray
 
 from widemax.errors import ShapeError, UsageError
 from widemax.evaluation.rows import FloatArray
+from widemax.options import checked
 
 MAX_ITERATIONS = 100
+PRIOR_ROWS = 40
+"""How many rows agree with the scores as they are, beside those given."""
 
 
+@checked
 @dataclass(frozen=True)
 class PlattScaling:
     """p(yes) = sigmoid(slope · score + offset).
@@ -28,18 +32,20 @@ class PlattScaling:
     Example:
         >>> scores = np.array([-2.0, -1.0, 1.0, 2.0])
         >>> PlattScaling.fit(scores, np.array([False, True, False, True])).apply(scores).round(2).tolist()
-        [0.4, 0.45, 0.55, 0.6]
+        [0.13, 0.29, 0.71, 0.87]
     """
 
     slope: float
     offset: float
 
     @classmethod
+    @checked
     def fit(cls, scores: FloatArray, right: NDArray[np.bool_]) -> "PlattScaling":
-        """The two numbers that minimize the cross-entropy to Platt's smoothed targets.
+        """The two numbers that minimize the cross-entropy to smoothed targets.
 
-        With n₊ rows of yes and n₋ of no the targets are (n₊ + 1)/(n₊ + 2) and 1/(n₋ + 2), so that the optimum
-        stays finite even when the scores separate the two.
+        With N rows the target of one is (N · y + 40 · sigmoid(score)) / (N + 40), where y is 1 for yes and 0
+        for no: 40 more rows agree with the scores as they are. Few rows so change little, and the optimum
+        stays finite even when the scores separate yes from no, for which Platt had the prior of one row each.
 
         Args:
             scores: finite scores of held-out rows, [N].
@@ -56,16 +62,15 @@ class PlattScaling:
             raise ShapeError(f"right must be of shape {scores.shape}, one answer a score; got {right.shape}.")
         if scores.size == 0 or not np.isfinite(scores).all():
             raise UsageError(f"scores must hold at least one number, all finite; got {scores.size} scores.")
-        num_yes = int(right.sum())
-        num_no = right.size - num_yes
-        targets_N = np.where(right, (num_yes + 1) / (num_yes + 2), 1 / (num_no + 2))
         inputs_N2 = np.column_stack([scores.astype(np.float64), np.ones(scores.size)])
+        targets_N = scores.size * right + PRIOR_ROWS * sigmoid(inputs_N2[:, 0])
+        targets_N /= scores.size + PRIOR_ROWS
 
         def loss(params: FloatArray) -> float:
             logits_N = inputs_N2 @ params
             return float((np.logaddexp(0, logits_N) - targets_N * logits_N).mean())
 
-        params = np.array([0.0, np.log((num_yes + 1) / (num_no + 1))])
+        params = np.zeros(2)
         for _ in range(MAX_ITERATIONS):
             probs_N = sigmoid(inputs_N2 @ params)
             gradient = inputs_N2.T @ (probs_N - targets_N) / scores.size
@@ -80,6 +85,7 @@ class PlattScaling:
             params = params - size * step
         return cls(float(params[0]), float(params[1]))
 
+    @checked
     def apply(self, scores: FloatArray) -> FloatArray:
         """The probability of yes for each score, [N]."""
         return sigmoid(self.slope * scores.astype(np.float64) + self.offset)

@@ -4,16 +4,20 @@ Shapes: B rows, C classes, K listed classes.
 """
 
 from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
+from pydantic import Field
 
 from widemax.errors import ShapeError, UsageError
 from widemax.evaluation.calibration.calibrated import CalibratedTopK, normalized
 from widemax.evaluation.calibration.known_logits import KnownLogits
 from widemax.evaluation.calibration.log_sums import log_or_minus_inf
 from widemax.evaluation.rows import FloatArray
+from widemax.options import checked
 
 
+@checked
 @dataclass(frozen=True, eq=False)
 class PriorShift:
     """p_new(c|x) ∝ p(c|x) · new_c / old_c: the class frequencies changed, what each class looks like did not.
@@ -55,8 +59,14 @@ class PriorShift:
             raise UsageError("old_prior must be above 0 for every class. Add a small count to each class.")
 
     @classmethod
+    @checked
     def fit(
-        cls, known: KnownLogits, *, old_prior: FloatArray, max_iterations: int = 1000, tolerance: float = 1e-6
+        cls,
+        known: KnownLogits,
+        *,
+        old_prior: FloatArray,
+        max_iterations: Annotated[int, Field(ge=1)] = 1000,
+        tolerance: Annotated[float, Field(ge=0.0)] = 1e-6,
     ) -> "PriorShift":
         """Estimate the new prior from unlabeled rows by expectation maximization.
 
@@ -91,6 +101,7 @@ class PriorShift:
                 break
         return shift
 
+    @checked
     def apply(self, known: KnownLogits) -> CalibratedTopK:
         """Probabilities of the listed classes under the new prior, in the order they came in.
 

@@ -9,11 +9,12 @@ from pydantic import Field
 from widemax.evaluation.calibration.calibrated import CalibratedTopK, Normalizer, normalized
 from widemax.evaluation.calibration.known_logits import KnownLogits
 from widemax.evaluation.calibration.log_sums import log_or_minus_inf, log_sum_exp
-from widemax.evaluation.calibration.temperature import HIGHEST, LOWEST
+from widemax.evaluation.calibration.temperature import HIGHEST, LOWEST, prior
 from widemax.evaluation.rows import FloatArray, IntArray
 from widemax.options import checked
 
 
+@checked
 @dataclass(frozen=True, eq=False)
 class VectorScaling:
     """softmax(w_c · s_c + b_c), where classes with few held-out rows share one weight and have bias 0.
@@ -52,9 +53,11 @@ class VectorScaling:
         known: KnownLogits,
         *,
         min_rows: Annotated[int, Field(ge=1)] = 20,
-        l2: Annotated[float, Field(ge=0.0)] = 1.0,
+        l2: Annotated[float, Field(ge=0.0)] = 40.0,
     ) -> "VectorScaling":
         """Minimize Σ_rows nll + (l2/2)·Σ_c ((w_c − w)² + b_c²), which is convex, by L-BFGS.
+
+        To this comes the prior that :func:`fit_temperature` has on w.
 
         Args:
             known: held-out rows with labels; those with a label never seen are left out.
@@ -82,6 +85,7 @@ class VectorScaling:
             float(params[0]), objective.class_ids_M, weight_M1[:-1], bias_M1[:-1], normalizer_of(known)
         )
 
+    @checked
     def apply(self, known: KnownLogits) -> CalibratedTopK:
         """Scaled probabilities of the listed classes, in the order they came in; labels are not looked at."""
         rows = known.without_labels()
@@ -165,4 +169,6 @@ class Objective:
 
         gradient = np.concatenate([[shared_gradient], weight_gradient_M1[:-1], bias_gradient_M1[:-1]])
         gradient[1:] += self.l2 * params[1:]
-        return (nll + self.l2 / 2 * (params[1:] ** 2).sum()) / B, gradient / B
+        penalty, gradient_of_penalty = prior(params[0])
+        gradient[0] += gradient_of_penalty
+        return (nll + penalty + self.l2 / 2 * (params[1:] ** 2).sum()) / B, gradient / B

@@ -1,7 +1,5 @@
 """Expected calibration error over bins of equally many rows."""
 
-from typing import ClassVar
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -26,7 +24,7 @@ class AdaptiveCalibrationError(Metric):
     """
 
     tasks = frozenset({Task.ONE})
-    larger_is_better: ClassVar[bool] = False
+    larger_is_better = False
 
     def __init__(self, training: TrainingCounts) -> None:
         super().__init__(training)

@@ -1,7 +1,5 @@
 """Brier score over all classes."""
 
-from typing import ClassVar
-
 import numpy as np
 
 from widemax.evaluation.metrics import MeanMetric, metrics
@@ -20,7 +18,7 @@ class Brier(MeanMetric):
     """
 
     tasks = frozenset({Task.ONE})
-    larger_is_better: ClassVar[bool] = False
+    larger_is_better = False
 
     def values(self, rows: OneLabelRows) -> FloatArray:
         label_probs_B = np.where(rows.labels_B < 0, 0.0, np.exp(rows.log_probs_B))

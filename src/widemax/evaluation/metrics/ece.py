@@ -1,7 +1,5 @@
 """Expected calibration error."""
 
-from typing import ClassVar
-
 from widemax.evaluation.calibration.bins import ConfidenceBins
 from widemax.evaluation.metrics import Metric, TrainingCounts, metrics
 from widemax.evaluation.rows import OneLabelRows
@@ -18,7 +16,7 @@ class ExpectedCalibrationError(Metric):
     """
 
     tasks = frozenset({Task.ONE})
-    larger_is_better: ClassVar[bool] = False
+    larger_is_better = False
 
     def __init__(self, training: TrainingCounts) -> None:
         super().__init__(training)

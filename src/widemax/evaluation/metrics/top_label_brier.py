@@ -1,7 +1,5 @@
 """Brier score of the best class."""
 
-from typing import ClassVar
-
 import numpy as np
 
 from widemax.evaluation.metrics import MeanMetric, metrics
@@ -21,7 +19,7 @@ class TopLabelBrier(MeanMetric):
     """
 
     tasks = frozenset({Task.ONE})
-    larger_is_better: ClassVar[bool] = False
+    larger_is_better = False
 
     def values(self, rows: OneLabelRows) -> FloatArray:
         return np.asarray((rows.confidence_B - (rows.ranks_B == 1)) ** 2, np.float64)

@@ -1,7 +1,5 @@
 """The number of labels that training never saw."""
 
-from typing import ClassVar
-
 from widemax.evaluation.metrics import Metric, TrainingCounts, metrics
 from widemax.evaluation.rows import OneLabelRows, SeveralLabelRows
 from widemax.task import Task
@@ -12,7 +10,7 @@ class UnseenLabels(Metric):
     """How many labels training never saw: rows where each has one label, else occurrences."""
 
     tasks = frozenset(Task)
-    larger_is_better: ClassVar[bool] = False
+    larger_is_better = False
 
     def __init__(self, training: TrainingCounts) -> None:
         super().__init__(training)

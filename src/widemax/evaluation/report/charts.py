@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from html import escape
 from typing import Any
 
@@ -11,29 +10,22 @@ import numpy as np
 from widemax.charts import Panel, compact, percent, ticks
 from widemax.charts import figure as drawn
 from widemax.evaluation.report.findings import Group, Reliability
+from widemax.evaluation.rows import FloatArray
 
 MAX_POINTS = 150
 
 
-@dataclass(frozen=True)
-class Series:
-    """One curve: its name and its (step, value) points."""
-
-    name: str
-    points: tuple[tuple[float, float], ...]
-
-
-def series_of(history: Sequence[Mapping[str, Any]], key: str, name: str) -> Series:
-    """The finite values of one key of the training records, thinned to the means of at most 150 stretches."""
+def points_of(history: Sequence[Mapping[str, Any]], key: str) -> FloatArray:
+    """[N, 2] steps and finite values of one key of the records, thinned to the means of 150 stretches."""
     points = [
-        (float(record["step"]), float(record[key]))
+        (record["step"], record[key])
         for record in history
         if record.get(key) is not None and math.isfinite(record[key])
     ]
-    if len(points) > MAX_POINTS:
-        stretches = np.array_split(np.array(points), MAX_POINTS)
-        points = [(float(step), float(value)) for step, value in (part.mean(axis=0) for part in stretches)]
-    return Series(name, tuple(points))
+    points_N2 = np.array(points, np.float64).reshape(-1, 2)
+    if len(points_N2) <= MAX_POINTS:
+        return points_N2
+    return np.stack([stretch.mean(axis=0) for stretch in np.array_split(points_N2, MAX_POINTS)])
 
 
 def figure(heading: str, caption: str, *panels: Panel) -> str:
@@ -45,27 +37,27 @@ def figure(heading: str, caption: str, *panels: Panel) -> str:
 def curves(
     heading: str,
     caption: str,
-    series: Sequence[Series],
+    series: Mapping[str, FloatArray],
     *,
     unit: str,
     show: Callable[[float], str] | None = None,
 ) -> str:
-    """Values against training steps; nothing when no series has a point."""
-    series = [one for one in series if one.points]
+    """Values against training steps, [N, 2] by the name of the curve; nothing when none has a point."""
+    series = {name: points_N2 for name, points_N2 in series.items() if len(points_N2)}
     if not series:
         return ""
-    steps = [step for one in series for step, _ in one.points]
-    values = [value for one in series for _, value in one.points]
+    every_N2 = np.concatenate(list(series.values()))
+    (first, low), (last, high) = every_N2.min(axis=0), every_N2.max(axis=0)
     panel = Panel(
         x="training step",
         y=unit,
         height=280,
-        x_range=(min(0.0, *steps), max(steps) or 1.0),
-        y_ticks={value: show(value) for value in ticks(min(values), max(values))} if show else None,
+        x_range=(min(0.0, first), last or 1.0),
+        y_ticks={value: show(value) for value in ticks(low, high)} if show else None,
     )
     panel.lines(
-        {one.name: (np.array(one.points)[:, 0], np.array(one.points)[:, 1]) for one in series},
-        markers=max(len(one.points) for one in series) <= 30,
+        {name: (points_N2[:, 0], points_N2[:, 1]) for name, points_N2 in series.items()},
+        markers=max(map(len, series.values())) <= 30,
         show=lambda step, value: f"{value:.4g} at step {step:,.0f}",
     )
     return figure(heading, caption, panel)

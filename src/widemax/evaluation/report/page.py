@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from widemax.charts import percent
-from widemax.evaluation.report.charts import curves, reliability_diagram, series_of, share_by_frequency
+from widemax.evaluation.report.charts import curves, points_of, reliability_diagram, share_by_frequency
 from widemax.evaluation.report.findings import Findings
 from widemax.evaluation.report.style import STYLE
 from widemax.evaluation.report.tables import table
@@ -139,11 +139,9 @@ def _value(name: str, value: Any) -> str:
 
 
 def _learning_curves(run: ReportData) -> str:
-    loss = [
-        series_of(run.history, "train_loss", "training loss"),
-        series_of(run.history, "valid_nll", "validation nll"),
-    ]
-    shares = [series_of(run.history, f"valid_{name}", NAMES.get(name, name)) for name in CURVES[run.task]]
+    losses = {"training loss": "train_loss", "validation nll": "valid_nll"}
+    loss = {name: points_of(run.history, key) for name, key in losses.items()}
+    shares = {NAMES.get(key, key): points_of(run.history, f"valid_{key}") for key in CURVES[run.task]}
     return curves(
         "Loss", "The training loss is the one being optimized; the nll is exact.", loss, unit="nats"
     ) + curves(

@@ -5,6 +5,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from widemax.errors import OptionError
 from widemax.registry import Described, Registry, Spec
 
 
@@ -53,5 +54,7 @@ def build_score(spec: Spec | type[Score] | Score) -> Score:
         >>> build_score("cosine").is_cosine
         True
     """
-    score: Score = scores.build(spec)
+    score = scores.build(spec)
+    if not isinstance(score, Score):
+        raise OptionError(f"a score must be a Score, its class, its name or a table; got {spec!r}.")
     return score
