@@ -132,8 +132,9 @@ def prepare(
     feed, vocabulary = read_training(
         dataset, encoder, scratch, seed=config.train.seed, fitted=checkpoint is not None
     )
-    for sentence in dataset.passed_over():
-        reporter.say(sentence)
+    for sentence in [*dataset.passed_over(), vocabulary.warning()]:
+        if sentence:
+            reporter.say(sentence)
     if dataset.num_bad_rows:
         reporter.say(f"dropped {dataset.num_bad_rows} bad rows; `widemax check` lists them")
     shared, own = feed.labels_in_histories(len(vocabulary)), feed.labels_in_own_rows(len(vocabulary))
