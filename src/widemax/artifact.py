@@ -241,7 +241,7 @@ def require_free(folder: Path, *, overwrite: bool) -> None:
     if held and not overwrite:
         raise UsageError(
             f"{folder} is not empty. Choose another folder, replace the run (overwrite=True in Python, "
-            f"--overwrite), or continue an unfinished one (resume({str(folder)!r}), `widemax resume {folder}`)."
+            f"--overwrite), or continue an unfinished one (resume(folder), `widemax resume {folder}`)."
         )
     if held and "config.toml" not in held:
         raise UsageError(f"{folder} is not a run folder, so it is not replaced; choose another.")

@@ -51,7 +51,7 @@ class Classes:
                 raise ShapeError(
                     f"counts must hold one count for each of {num} classes; got shape {tuple(counts.shape)}."
                 )
-            if not (counts.isfinite() & (counts >= 0)).all():
+            if counts.is_complex() or not (counts.isfinite() & (counts >= 0)).all():
                 raise ConfigError("counts must be finite and at least 0; say how often each class occurs.")
         self.num = num
         self.counts = counts

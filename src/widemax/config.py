@@ -7,6 +7,7 @@ member's own signature when it is built.
 
 import tomllib
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -15,7 +16,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from pydantic_core import PydanticCustomError
 
 from widemax.errors import ConfigError, did_you_mean, shown
-from widemax.options import plain, wrong
+from widemax.options import checked, plain, wrong
 from widemax.registry import NAMES
 from widemax.task import Task
 
@@ -56,6 +57,7 @@ class Section(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, strict=True)
 
+    @partial(checked, of="a section of a config")
     def __init__(self, **values: Any) -> None:
         try:
             super().__init__(**_named(values))
@@ -222,6 +224,7 @@ class Config(Section):
     train: TrainConfig = TrainConfig()
     output: OutputConfig = OutputConfig()
 
+    @partial(checked, of="Config")
     def __init__(self, **sections: Any) -> None:
         for (section, key), (only, advice) in FORMER_KEYS.items():
             table = sections.get(section)
@@ -232,20 +235,24 @@ class Config(Section):
         super().__init__(**sections)
 
     @classmethod
+    @checked
     def from_dict(cls, values: Mapping[str, Any]) -> "Config":
         """The config of a mapping of sections."""
         return cls(**values)
 
     @classmethod
+    @checked
     def load(cls, path: Path | str) -> "Config":
         """Read a TOML file; its data paths are relative to the current directory."""
         return cls.from_dict(read_toml(Path(path)))
 
+    @checked
     def to_toml(self) -> str:
         """The complete config as TOML; what is None is left out."""
         return tomli_w.dumps(self.model_dump(mode="json", exclude_none=True))
 
 
+@checked
 def read_toml(path: Path) -> dict[str, Any]:
     """The tables of a TOML file.
 
@@ -260,6 +267,7 @@ def read_toml(path: Path) -> dict[str, Any]:
         raise ConfigError(f"{path} is not valid TOML: {error}.") from None
 
 
+@checked
 def assign(values: Mapping[str, Any], assignments: Sequence[str]) -> dict[str, Any]:
     """Apply ``--set a.b=value`` texts; a value is read as TOML, and as a plain string where it is not.
 

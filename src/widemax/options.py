@@ -4,7 +4,6 @@ import inspect
 import sys
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import is_dataclass
 from enum import EnumType
 from functools import cached_property, partial, wraps
 from numbers import Real
@@ -246,7 +245,7 @@ def describe(annotation: Any) -> str:
     if origin is tuple:
         each = " or ".join(dict.fromkeys(describe(kind) for kind in arguments if kind is not ...))
         return f"a sequence{'' if ... in arguments else f' of {len(arguments)}'} (each {each})"
-    if origin is dict and arguments[1] is not Any:
+    if origin in (dict, Mapping) and arguments[1] is not Any:
         return f"a table (each value {describe(arguments[1])})"
     kind = origin or annotation
     name = getattr(kind, "__name__", str(kind))
@@ -261,12 +260,12 @@ def _form(annotation: Any) -> Any:
     """The annotation as pydantic is to check it: classes by their instances, and Any where it should not.
 
     An iterable would be checked only while it is read, and as the first form of several; the items of a
-    sequence are for whoever reads them.
+    sequence, and what a protocol promises, are for whoever reads them.
     """
     origin, arguments = get_origin(annotation), get_args(annotation)
-    if annotation is inspect.Parameter.empty or isinstance(annotation, TypeVar):
-        return Any
-    if origin in (Iterable, Sequence):
+    is_protocol = getattr(annotation, "_is_protocol", False) and not annotation._is_runtime_protocol
+    is_lazy = is_protocol or isinstance(annotation, TypeVar) or origin in (Iterable, Sequence)
+    if is_lazy or annotation in (Any, inspect.Parameter.empty):
         return Any
     if dtype := _dtype(annotation):
         return Annotated[Any, PlainValidator(partial(_as_array, dtype=dtype))]
@@ -278,11 +277,11 @@ def _form(annotation: Any) -> Any:
         # pydantic would take a tensor of one number, which would lose its gradient.
         real = [BeforeValidator(partial(_instance, kind=Real))] if inner is float else []
         return Annotated[(inner if real else _form(inner), *limits, *real)]
-    if origin in (tuple, dict):
+    if origin in (tuple, dict, Mapping):
         return origin[tuple(map(_form, arguments))]
-    # Of these pydantic would check the fields.
-    if is_dataclass(annotation) or hasattr(annotation, "_fields") or origin is Mapping:
-        return Annotated[Any, PlainValidator(partial(_instance, kind=origin or annotation))]
+    # Of a record pydantic would check the fields.
+    if isinstance(annotation, type) and annotation.__module__ != "builtins":
+        return Annotated[Any, PlainValidator(partial(_instance, kind=annotation))]
     return annotation
 
 

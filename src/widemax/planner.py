@@ -20,6 +20,7 @@ from widemax.heads import heads
 from widemax.kernels.budget import PLAIN_ELEMENTS, rows_at_once
 from widemax.machine import Machine, this_machine
 from widemax.optim import optimizers
+from widemax.options import checked
 from widemax.threads import threads_for
 
 ELEMENTWISE_NUMEL = 2**22
@@ -122,6 +123,7 @@ def available_memory() -> int:
     return min(free, memory_of_machine())
 
 
+@checked
 def plan(
     *,
     num_classes: int,

@@ -18,8 +18,9 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from widemax.classes import Classes
-from widemax.errors import OptionError, ShapeError
+from widemax.errors import ArgumentError, OptionError, ShapeError
 from widemax.heads import Head, LinearHead, SeveralLabels, heads
+from widemax.losses import losses
 
 C, D, B, K = 60, 8, 64, 5
 COUNTS = (300 / torch.arange(1, C + 1)).long()
@@ -289,6 +290,20 @@ def test_a_head_without_memory_is_filled_later(name: str) -> None:
         assert torch.equal(parameter, own)
 
 
+def test_a_head_without_memory_tells_the_shapes_of_its_answers(name: str) -> None:
+    head, hidden = build(name).to("meta"), HIDDEN.to("meta")
+    for found, shape in [
+        (head.logits(hidden), (B, C)),
+        (head.logits(hidden, LABELS.to("meta")), (B, B)),
+        (head.topk(hidden, K).class_ids, (B, K)),
+        (head.topk(hidden, K).log_probs, (B, K)),
+    ]:
+        assert found.is_meta
+        assert found.shape == shape
+    with pytest.raises(ArgumentError, match=r"head.answer needs numbers, which a head on the device meta"):
+        head.answer(hidden, LABELS.to("meta"), k=K)
+
+
 # Two processes, of which one has no rows in the second step.
 
 STEPS = [(slice(0, 40), slice(40, B)), (slice(0, 40), slice(0, 0))]
@@ -394,16 +409,16 @@ def test_equal_classes_are_exported_in_the_order_of_their_ids(name: str) -> None
     assert torch.equal(exported.module()(HIDDEN)[0], model(HIDDEN)[0])
 
 
-def compiled_training(name: str, backend: str, **options: Any) -> None:
+def compiled_training(name: str, backend: str, *, fullgraph: bool, **options: Any) -> None:
     torch.compiler.reset()
-    head, hidden = build(name), HIDDEN.clone().requires_grad_()
+    head, hidden = build(name, **options), HIDDEN.clone().requires_grad_()
     loss = loss_of(head, hidden, LABELS)
     loss.backward()
     expected = [hidden.grad, *(parameter.grad for parameter in head.parameters())]
     head.zero_grad()
     other = HIDDEN.clone().requires_grad_()
     head.seed(3)
-    found = torch.compile(head, backend=backend, **options)(other, LABELS)
+    found = torch.compile(head, backend=backend, fullgraph=fullgraph)(other, LABELS)
     torch.testing.assert_close(found, loss)
     found.backward()
     for one, two in zip(
@@ -416,6 +431,13 @@ def compiled_training(name: str, backend: str, **options: Any) -> None:
 @pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")
 def test_a_compiled_head_trains_alike(name: str) -> None:
     compiled_training(name, "aot_eager", fullgraph=name == "exact")
+
+
+@pytest.mark.parametrize("loss", [name for name in losses if losses.traits(name).of == "logits"])
+@pytest.mark.parametrize("score", ["dot", "cosface"])
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")
+def test_the_exact_head_compiles_into_one_graph_with_every_loss(loss: str, score: str) -> None:
+    compiled_training("exact", "aot_eager", fullgraph=True, loss=loss, score=score)
 
 
 @pytest.mark.slow

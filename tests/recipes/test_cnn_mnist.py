@@ -83,7 +83,7 @@ def test_the_modern_net_learns_and_the_same_seed_gives_the_same_net():
     digits = some_digits()
     answers = []
     for _ in range(2):
-        net = recipe.ModernNet(digits, seed=0)
+        net = recipe.ImageClassifier(digits, 10, seed=0, **recipe.ENCODER)
         means = descend(net, digits, net, epochs=6, rate=2e-3, seed=0)
         assert means[-1] < means[0]
         answers.append(net.probs(digits))

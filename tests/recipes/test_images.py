@@ -2,12 +2,12 @@
 
 import torch
 
-from widemax.recipes.images import Images, descend, image_encoder
+from widemax.recipes.images import ImageClassifier, Images, descend
 
 
 def test_the_encoder_standardizes_by_the_images():
     images = Images(torch.arange(5 * 64).reshape(5, 8, 8).clamp(max=255).to(torch.uint8), torch.arange(5))
-    encoder = image_encoder(images, seed=0, dim=3, channels=(2,), hidden=())
+    encoder = ImageClassifier(images, 5, seed=0, dim=3, channels=(2,), hidden=()).encoder
     values = images.pixels_NHW.double()
     torch.testing.assert_close(encoder.mean_C, values.mean()[None])
     torch.testing.assert_close(encoder.scale_C, values.std(correction=0)[None])

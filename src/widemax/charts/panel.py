@@ -87,36 +87,30 @@ class Panel:
             show: what a point, (x, y), says where the mouse rests.
         """
         for name, (x, y) in series.items():
-            x_N, y_N = np.asarray(x, np.float64), np.asarray(y, np.float64)
-            place, css = self._num_series, self._next_color()
-            dash = DASHES[place % len(DASHES)]
-            dash = f' stroke-dasharray="{dash}"' if dash else ""
-            marker = MARKERS[place % len(MARKERS)] if markers else ""
-            stroke = f'class="line {css}"{dash}'
-            if name:
-                self.names[name] = f'<path {stroke} d="M0 0H22"/>' + _dots([11], [0], css, marker)
-            self._see(x_N, y_N)
-            told = [f"{name} {show(*point)}" for point in zip(x_N, y_N, strict=True)] if show else []
-            self._layers.append(partial(self._curve, x_N, y_N, stroke, css, marker, told))
+            self._line(name, np.asarray(x, np.float64), np.asarray(y, np.float64), markers, show)
 
-    @staticmethod
-    def _curve(
-        x_N: Array,
-        y_N: Array,
-        stroke: str,
-        css: str,
-        marker: str,
-        told: Sequence[str],
-        scale_x: Scale,
-        scale_y: Scale,
-    ) -> str:
-        x_N, y_N = scale_x(x_N), scale_y(y_N)
-        body = f'<path {stroke} d="{_path(x_N, y_N)}"/>' + _dots(x_N, y_N, css, marker)
-        return body + "".join(
-            f'<circle class="hit {css}" cx="{x:.1f}" cy="{y:.1f}" r="5">{title(words)}</circle>'
-            for x, y, words in zip(x_N, y_N, told, strict=bool(told))
-            if not math.isnan(x + y)
-        )
+    def _line(
+        self, name: str, x_N: Array, y_N: Array, marked: bool, show: Callable[[float, float], str] | None
+    ) -> None:
+        place, css = self._num_series, self._next_color()
+        dash = DASHES[place % len(DASHES)]
+        dash = f' stroke-dasharray="{dash}"' if dash else ""
+        marker = MARKERS[place % len(MARKERS)] if marked else ""
+        stroke = f'class="line {css}"{dash}'
+        if name:
+            self.names[name] = f'<path {stroke} d="M0 0H22"/>' + _dots([11], [0], css, marker)
+        self._see(x_N, y_N)
+
+        def layer(scale_x: Scale, scale_y: Scale) -> str:
+            left_N, top_N = scale_x(x_N), scale_y(y_N)
+            body = f'<path {stroke} d="{_path(left_N, top_N)}"/>' + _dots(left_N, top_N, css, marker)
+            for x, y, left, top in zip(x_N, y_N, left_N, top_N, strict=True):
+                if show and not math.isnan(left + top):
+                    words = title(f"{name} {show(x, y)}")
+                    body += f'<circle class="hit {css}" cx="{left:.1f}" cy="{top:.1f}" r="5">{words}</circle>'
+            return body
+
+        self._layers.append(layer)
 
     def scatter(
         self, points: ArrayLike, labels: ArrayLike, names: Sequence[str], *, small: bool = False

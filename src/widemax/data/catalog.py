@@ -12,6 +12,7 @@ from widemax.data.formats import MEMORY, ArrowStream, Frame, Source, format_of
 from widemax.data.formats.idx import idx_split
 from widemax.data.sets import PublicSet, sets
 from widemax.errors import ArgumentError, DataError, UnknownNameError, UsageError, did_you_mean, shown
+from widemax.options import checked
 from widemax.storage import cache_folder, saving, sha256
 
 Data = str | Path | Frame | ArrowStream
@@ -20,6 +21,7 @@ Data = str | Path | Frame | ArrowStream
 _BUNDLED = Path(__file__).parent / "bundled"
 
 
+@checked
 def get(name: str, into: Path | None = None) -> Path:
     """The folder with the prepared files of a data set; prepares them first where needed.
 
@@ -47,6 +49,7 @@ def get(name: str, into: Path | None = None) -> Path:
     return folder
 
 
+@checked
 def at_hand(name: str) -> bool:
     """Whether :func:`get` finds the data set, or at least its original files, on this machine.
 
@@ -101,8 +104,6 @@ def _resolve_one(data: Data) -> Iterator[Source]:
     else:
         is_rows = isinstance(data, Mapping)
         hint = " Make a frame of your rows, as pandas.DataFrame(rows) does." if is_rows else ""
-        is_series = hasattr(data, "to_frame")
-        hint = " Make it a frame: series.to_frame()." if is_series else hint
         raise ArgumentError(
             "data must be a path, a glob, the name of a data set, a frame (of pandas 2.2 or later, polars or "
             f"pyarrow) or a list of them; got {shown(data)}.{hint}"

@@ -18,12 +18,14 @@ from widemax.data.labels import LabelCounter, LabelVocabulary, distinct
 from widemax.data.report import ColumnReport, DataReport, ValidReport
 from widemax.data.schema import Schema
 from widemax.errors import DataError
+from widemax.options import checked
 
 _EXAMPLES = 10
 _SAMPLE_ROWS = 10_000
 _ENOUGH_ROWS = 20  # fewer rows than this prove nothing about a column
 
 
+@checked
 def check(
     sources: Sequence[Source],
     *,

@@ -13,6 +13,7 @@ from widemax.data.formats import Chunk, Format, Reading, Source, format_of
 from widemax.data.schema import Schema
 from widemax.data.target import convert_labels
 from widemax.errors import BadRowError, DataError, UsageError, did_you_mean
+from widemax.options import checked
 
 SHOWN_BAD_ROWS = 20
 BadRow = tuple[int, int, str]  # its number in the data set, its position in the file, and what is wrong
@@ -56,6 +57,7 @@ class Batch:
         )
 
 
+@checked
 class Dataset:
     """Files or frames read as a stream of batches, in their order, in bounded memory.
 
@@ -96,6 +98,7 @@ class Dataset:
         self.num_bad_rows = 0
         self.bad_rows: list[str] = []
 
+    @checked
     def batches(self, max_rows: int = 8192) -> Iterator[Batch]:
         """Batches of at most ``max_rows`` rows.
 

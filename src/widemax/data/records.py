@@ -9,8 +9,10 @@ import pyarrow as pa
 from widemax.data.convert import Converted, Reasons, array_of, convert
 from widemax.data.schema import Column, Schema
 from widemax.errors import ArgumentError, DataError
+from widemax.options import checked
 
 
+@checked
 def records_of(schema: Schema, rows: Any) -> list[Mapping[str, Any]]:
     """One mapping a row: of several mappings, of one, or of texts for a schema whose one input is text.
 
@@ -38,6 +40,7 @@ def records_of(schema: Schema, rows: Any) -> list[Mapping[str, Any]]:
     return records
 
 
+@checked
 def columns_of(schema: Schema, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """The input columns of some rows in the canonical Arrow type of their kinds.
 

@@ -13,6 +13,7 @@ from widemax.data.formats import Reading, Source, format_of
 from widemax.data.images import Shape, nested_shape, tensor_shape
 from widemax.data.target import common_type
 from widemax.errors import DataError, UsageError, did_you_mean
+from widemax.options import checked
 
 KINDS = ("text", "number", "category", "ids", "vector", "image", "sparse")
 USUAL_TARGETS = ("label", "target", "class", "y", "intent", "category")
@@ -80,6 +81,7 @@ class Schema:
         return cls(**{**fields, "inputs": tuple(Column(**column) for column in columns)})
 
 
+@checked
 def infer_schema(
     sources: Sequence[Source],
     *,

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from widemax.encoders.features import Features, Tensors
 from widemax.errors import ArgumentError, ConfigError, CorruptError, DataError, shown
+from widemax.options import checked
 from widemax.registry import Registry
 
 
@@ -67,6 +68,7 @@ class Encoder(nn.Module, ABC):
             DataError: a column is missing or holds what the encoder cannot use.
         """
 
+    @checked
     def fit(self, chunks: Iterable[Features], *, generator: torch.Generator) -> None:
         """Learns from the featurized training rows in one pass, and creates parameters and buffers.
 
@@ -100,6 +102,7 @@ class Encoder(nn.Module, ABC):
     def forward(self, features: Tensors) -> Tensor:
         """Indexed features as tensors (see `to_tensors`) to hidden [B, D]."""
 
+    @checked
     def encode(self, columns: Mapping[str, pa.Array]) -> Features:
         """Raw columns to indexed features."""
         return self.index(self.featurize(columns))
@@ -108,6 +111,7 @@ class Encoder(nn.Module, ABC):
     def prepare(self) -> None:
         """Builds the look-ups of `index` from the buffers; `fit` and `restore` end with it."""
 
+    @checked
     def restore(self, state: Mapping[str, Tensor]) -> None:
         """Takes over a whole learned state; afterwards the encoder is as good as fitted.
 

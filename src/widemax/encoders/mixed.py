@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from widemax.encoders.base import Encoder, encoders
 from widemax.encoders.features import Features, Tensors
 from widemax.errors import ConfigError, UsageError, did_you_mean
+from widemax.options import checked
 
 T = TypeVar("T")
 
@@ -26,6 +27,7 @@ _DEFAULT = {
 }
 
 
+@checked
 def default_encoder(kinds: Collection[str]) -> str:
     """The name of the encoder for columns of the given kinds.
 

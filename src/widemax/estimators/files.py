@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -21,7 +21,6 @@ from widemax.options import checked
 from widemax.storage import check_folder, new_folder
 
 Arrays = dict[str, npt.NDArray[Any]]
-Stored = TypeVar("Stored", bound="StoredEstimator")
 
 _STATE, _ARRAYS = "estimator.json", "arrays.safetensors"
 
@@ -62,7 +61,7 @@ class StoredEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn has 
 
     @classmethod
     @checked
-    def load(cls: type[Stored], path: Path | str) -> Stored:
+    def load(cls, path: Path | str) -> Self:
         """Read what :meth:`save` wrote, after every file's hash was checked.
 
         Raises:
@@ -79,7 +78,7 @@ class StoredEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn has 
         try:
             arrays = load_file(folder / _ARRAYS)
             state = json.loads((folder / _STATE).read_text(encoding="utf-8"))
-            estimator: Stored = _decode(state, arrays)
+            estimator: Self = _decode(state, arrays)
         except (OSError, SafetensorError, ValueError, LookupError, TypeError) as error:
             raise CorruptError(f"{folder} does not hold a readable estimator: {error!r}.") from None
         if type(estimator) is not cls:

@@ -164,10 +164,12 @@ class SeveralLabelRows:
         """The row that each label belongs to."""
         return np.repeat(np.arange(len(self)), self.num_labels_B)
 
+    @checked
     def hits_P(self, k: int) -> NDArray[np.bool_]:
         """Whether each label is among the first k predictions of its row."""
         return (self.ranks_P >= 1) & (self.ranks_P <= k)
 
+    @checked
     def sum_by_row(self, values_P: Array) -> FloatArray:
         """The sum over each row's labels; 0 for a row without labels."""
         return np.asarray(np.bincount(self.row_of_label_P, values_P, minlength=len(self)), np.float64)

@@ -63,6 +63,11 @@ def asked(method: Method) -> Method:
                 raise
             options.check_call((self, *args), keywords)
             self._refuse_strangers(inspect.signature(method).bind(self, *args, **keywords).arguments)
+            if any(parameter.is_meta for parameter in self.parameters()):
+                raise ArgumentError(
+                    f"{of} needs numbers, which a head on the device meta has not. Fill it first, as with "
+                    "head.to_empty(device='cpu') and load_state_dict."
+                ) from None
             raise
 
     return call  # type: ignore[return-value]
@@ -204,7 +209,7 @@ class Head(Described, nn.Module, ABC):
             OptionError: a k that is no whole number of at least 1.
         """
         k = min(k, self.num_classes)
-        if exclude is None and torch.compiler.is_compiling():
+        if exclude is None and (torch.compiler.is_compiling() or hidden.is_meta):
             return self._traced_topk(hidden, k)
         return self.best_classes(hidden, k, exclude)
 

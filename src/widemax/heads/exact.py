@@ -32,8 +32,8 @@ class ExactHead(LinearHead):
 
     Cross-entropy: ℓ_b = log Z_b − Σ_p s_bp / P_b over the row's P_b labels (0 without labels). Binary
     cross-entropy: ℓ_b = Σ_j softplus(s_bj) − Σ_p s_bp. Both are streamed over tiles of classes when [B, C]
-    logits would be large. Any other loss of the registry, an option beside these, or a score with a margin
-    takes the logits of a few rows at a time, and computes them again in the backward pass.
+    logits would be large, also where the score has a margin. Any other loss of the registry, or an option
+    beside these, takes the logits of a few rows at a time, and computes them again in the backward pass.
 
     Use: the first choice as long as a step over all classes is affordable, which ``widemax plan`` tells: its
     gradient has no noise, and it takes every loss. Beyond that take "sampled".
@@ -44,10 +44,10 @@ class ExactHead(LinearHead):
         label_smoothing: ε, the part of the target spread evenly over all classes; loss "cross_entropy" only.
         skip_mass: the most probability that a row's gradient may lose, in exchange for time: tiles of classes
             that hold less of every row are left out of the gradient, never of the loss. 0 computes all. Loss
-            "cross_entropy" only; ``skipped`` says how much the last step left out.
+            "cross_entropy" only, with or without a margin; ``skipped`` says how much the last step left out.
 
     Raises:
-        ConfigError: label smoothing or ``skip_mass`` with another loss, or with a margin; a loss of cosines.
+        ConfigError: label smoothing or ``skip_mass`` with another loss; a loss of cosines.
 
     Example:
         >>> head = ExactHead(1000, 16)
@@ -88,9 +88,9 @@ class ExactHead(LinearHead):
         self.takes_targets = declared.takes == "targets"
         if declared.of == "cosines":
             raise ConfigError(
-                f"the loss {called(self.loss)!r} is of cosines, which a head gets from its score: set "
-                "score = 'cosine', 'cosface', 'arcface' or 'adaface' and a temperature such as 0.0156, and "
-                "leave out loss."
+                f"the loss {called(self.loss)!r} is of cosines, which a head gets from its score: leave out "
+                "loss, and give the head 'exact', 'sampled' or 'sub_center' the score 'cosine', 'cosface', "
+                "'arcface' or 'adaface' and a temperature such as 0.0156."
             )
         self.label_smoothing = label_smoothing
         is_default = self.loss_options == losses.choose(self.loss)[1]
@@ -137,18 +137,15 @@ class ExactHead(LinearHead):
         weight_CD = self.score.scaled(self.weight)
         shifts_P = margin_shifts(hidden, self.weight, pairs, self.score) if self.score.has_margin else None
         size = max(1, budget.CHUNK_ELEMENTS // self.num_classes)
-        if torch.compiler.is_compiling():
-            size = max(1, len(hidden))
+        hidden_BD, one_label = self.score.scaled(hidden), isinstance(labels, Tensor)
+        if torch.compiler.is_compiling() or len(hidden) <= size:
+            return self._chunk_loss(hidden_BD, weight_CD, pairs, shifts_P, one_label)
         parts = []
-        for start in range(0, max(len(hidden), 1), size):
-            chunk_bD = self.score.scaled(hidden[start : start + size])
+        for start in range(0, len(hidden), size):
             where, chunk_pairs = pairs.of_rows(start, start + size)
-            chunk = chunk_bD, weight_CD, chunk_pairs, None if shifts_P is None else shifts_P[where]
-            if len(hidden) <= size:
-                return self._chunk_loss(*chunk, isinstance(labels, Tensor))
-            parts.append(
-                checkpoint(self._chunk_loss, *chunk, isinstance(labels, Tensor), use_reentrant=False)
-            )
+            chunk = chunk_pairs, None if shifts_P is None else shifts_P[where], one_label
+            chunk_bD = hidden_BD[start : start + size]
+            parts.append(checkpoint(self._chunk_loss, chunk_bD, weight_CD, *chunk, use_reentrant=False))
         return torch.cat(parts)
 
     def _chunk_loss(

@@ -37,10 +37,15 @@ class SeveralLabels:
         if not (isinstance(ids_P, Tensor) and isinstance(offsets_B1, Tensor)):
             kinds = type(ids_P).__name__, type(offsets_B1).__name__
             raise ArgumentError(f"ids_P and offsets_B1 must be tensors; got {' and '.join(kinds)}.")
-        if ids_P.ndim != 1 or offsets_B1.ndim != 1 or not len(offsets_B1) or not are_class_ids(offsets_B1):
+        if ids_P.ndim != 1 or offsets_B1.ndim != 1 or not len(offsets_B1) or offsets_B1.dtype != torch.int64:
             raise ShapeError(
-                "ids_P and offsets_B1 must be [P] and [B + 1], whole numbers; got shapes "
+                "ids_P and offsets_B1 must be [P] and [B + 1] in int64; got shapes "
                 f"{tuple(ids_P.shape)} and {tuple(offsets_B1.shape)}, offsets of {offsets_B1.dtype}."
+            )
+        if ids_P.device != offsets_B1.device:
+            devices = ids_P.device, offsets_B1.device
+            raise ArgumentError(
+                f"ids_P and offsets_B1 must be on one device; got {devices[0]} and {devices[1]}."
             )
         if is_traced() or not offsets_B1.is_cpu:
             return

@@ -96,7 +96,7 @@ class MixtureOfSoftmaxesHead(NormalizedHead):
         else:
             logits_BKN = widened_tensor(torch.einsum("bkd,bnd->bkn", components_BKD, self.weight[class_ids]))
         if bias_C is not None:
-            logits_BKN = logits_BKN + bias_C[class_ids].view(-1, 1, class_ids.shape[-1])
+            logits_BKN = logits_BKN + bias_C[class_ids].unsqueeze(-2)
         log_probs_BKN = found.log_probs(logits_BKN.flatten(0, 1)).view_as(logits_BKN)
         return logsumexp(log_probs_BKN + log_mixture_BK[..., None], axis=1)
 

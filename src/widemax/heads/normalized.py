@@ -115,7 +115,7 @@ class NormalizedHead(Head):
             return torch.cat([self.all_log_probs(rows_bD, temperature) for rows_bD in rows])
         class_ids = checked_ids(class_ids, self.num_classes, "class_ids", hidden)
         ids_BN = class_ids.expand(len(hidden), class_ids.shape[-1])
-        if ids_BN.shape[1] * self.classes_per_label >= self.num_classes:
+        if ids_BN.shape[1] * self.classes_per_label >= self.num_classes or hidden.is_meta:
             chunks = zip(
                 torch.split(hidden, self.rows_at_once), torch.split(ids_BN, self.rows_at_once), strict=True
             )

@@ -152,7 +152,7 @@ class TreeHead(NormalizedHead):
         scores_Nb = widened_tensor(self.weight @ (hidden / temperature).T)
         if self.bias is not None:
             scores_Nb = scores_Nb + self.bias[:, None] / temperature
-        if torch.compiler.is_compiling():
+        if torch.compiler.is_compiling() or hidden.is_meta:
             return self._traced_log_probs(scores_Nb)
         # The classes, then the inner nodes from the root on, as the tree numbers them.
         reached_Mb = scores_Nb.new_zeros((2 * num_classes - 1, len(hidden)))
@@ -165,7 +165,7 @@ class TreeHead(NormalizedHead):
 
     def _traced_log_probs(self, scores_Nb: Tensor) -> Tensor:
         """The same in twice as many steps each time, whose number follows C and not the tree."""
-        edge_M = torch.cat([self.class_edges, self.node_edges])
+        edge_M = torch.cat([self.class_edges, self.node_edges]).to(scores_Nb.device)
         above_M = edge_M.div(2, rounding_mode="floor").clamp(min=0)
         scores_Mb = torch.where((edge_M % 2 == 1)[:, None], scores_Nb[above_M], -scores_Nb[above_M])
         reached_Mb = log_sigmoid(scores_Mb).masked_fill((edge_M < 0)[:, None], 0.0)

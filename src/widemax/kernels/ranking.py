@@ -30,8 +30,8 @@ def topk_by_id(values: Tensor, k: int) -> tuple[Tensor, Tensor]:
     """
     if k == 0:
         return values[:, :0], values.new_empty((len(values), 0), dtype=torch.int64)
-    if torch.compiler.is_compiling():
-        # What follows looks at the values, which a traced function cannot.
+    if torch.compiler.is_compiling() or values.is_meta:
+        # What follows looks at the values, which are not there.
         sorted_BN, order_BN = values.sort(dim=1, descending=True, stable=True)
         return sorted_BN[:, :k], order_BN[:, :k]
     if k == values.shape[1]:

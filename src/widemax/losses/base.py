@@ -80,11 +80,12 @@ def check_numbers(
     """
     if is_traced() or not numbers.is_cpu or not numbers.numel():
         return
+    right = torch.tensor(False).expand_as(numbers)
     if not numbers.is_complex():
         low, high = numbers.aminmax()
         if low >= 0 and high <= most and high < math.inf:
             return
-    right = numbers.isfinite() & (numbers.real >= 0) & (numbers.real <= most) & numbers.isreal()
+        right = (numbers >= 0) & (numbers <= most) & numbers.isfinite()
     place = (~right).nonzero()[0].tolist()
     allowed = "finite numbers of at least 0" if most == math.inf else f"numbers in [0, {most}]"
     raise error(

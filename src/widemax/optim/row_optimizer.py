@@ -17,6 +17,7 @@ from torch.optim.optimizer import ParamsT, StateDict
 from widemax.errors import ConfigError, ShapeError, UsageError
 from widemax.optim.rows import as_rows, touched_rows, widened
 from widemax.optim.stochastic_rounding import mixed_seed, stochastic_round
+from widemax.options import checked
 from widemax.registry import Registry
 
 Group: TypeAlias = dict[str, Any]
@@ -163,6 +164,7 @@ class RowOptimizer(torch.optim.Optimizer, ABC):
             "Pass the Parameter object the optimizer was built with."
         )
 
+    @checked
     @torch.no_grad()
     def catch_up(self) -> None:
         """Brings every row to the present step. Call it before evaluating or saving the parameters."""
@@ -183,6 +185,7 @@ class RowOptimizer(torch.optim.Optimizer, ABC):
             self.settle(settled_R, state_R, group)
             weight_R.copy_(self._rounded(settled_R, parameter))
 
+    @checked
     @torch.no_grad()
     def resize(self, parameter: Tensor, kept_rows: Tensor, num_new: int) -> None:
         """Follows a parameter whose data were replaced by a tensor of old rows, then new ones.
@@ -230,6 +233,7 @@ class RowOptimizer(torch.optim.Optimizer, ABC):
                 state[key] = torch.cat([kept, fresh[key]])
         parameter.grad = None
 
+    @checked
     def load_state_dict(self, state_dict: StateDict) -> None:
         """Takes over a saved state bitwise.
 

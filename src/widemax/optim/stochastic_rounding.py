@@ -5,8 +5,10 @@ import torch
 from torch import Tensor
 
 from widemax.errors import UsageError
+from widemax.options import checked
 
 
+@checked
 def stochastic_round(values: Tensor, generator: torch.Generator) -> Tensor:
     """Rounds each number to one of its two bfloat16 neighbors, with probabilities that keep its mean.
 

@@ -14,11 +14,9 @@ from widemax import charts
 from widemax.auxiliaries import Reconstruction
 from widemax.charts import Panel
 from widemax.encoders.image import augment
-from widemax.heads import ExactHead
-from widemax.numerics import softmax
 from widemax.recipes.base import Array, Recipe, Results, recipes
 from widemax.recipes.digits import draw_mistakes, read_digits
-from widemax.recipes.images import Images, descend, image_encoder
+from widemax.recipes.images import ImageClassifier, Images, descend
 from widemax.recipes.known import Known
 
 DIM = 30
@@ -68,8 +66,7 @@ class AutoencoderClassifierMnist(Recipe):
             seed=seed,
             after_epoch=lambda: parts_N2.append(net.errors(test)),
         )
-        probs_BC = net.probs(test)
-        results.obtain(ACCURACY, (probs_BC.argmax(axis=1) == test.labels_N.numpy()).mean())
+        results.obtain(ACCURACY, net.accuracy(test))
         drawn_BHW, flat_BHW = net.drawn(test), by_pca(train, test)
         errors = [squared_error(images_BHW, test) for images_BHW in (drawn_BHW, flat_BHW)]
         results.obtain(BY_PCA, errors[1])
@@ -77,17 +74,14 @@ class AutoencoderClassifierMnist(Recipe):
         results.obtain(BY_NET, errors[0], known=Known.at_most(errors[1], digits=2, source=source))
         _draw_images(results, test, drawn_BHW, flat_BHW)
         _draw_training(results, parts_N2)
-        draw_mistakes(results, test, probs_BC, name="mistakes", title="The surest mistakes")
+        draw_mistakes(results, test, net.probs(test), name="mistakes", title="The surest mistakes")
 
 
-class Net(nn.Module):
+class Net(ImageClassifier):
     """The library's image encoder under an exact head and a decoder of two transposed convolutions."""
 
     def __init__(self, digits: Images, *, seed: int) -> None:
-        super().__init__()
-        torch.manual_seed(seed)
-        self.encoder = image_encoder(digits, seed=seed, channels=(16, 32, 64), kernel=3, hidden=(), dim=DIM)
-        self.head = ExactHead(10, DIM)
+        super().__init__(digits, 10, seed=seed, channels=(16, 32, 64), kernel=3, hidden=(), dim=DIM)
         self.decoder = nn.Sequential(
             nn.Linear(DIM, 32 * 7 * 7),
             nn.ReLU(),
@@ -108,19 +102,13 @@ class Net(nn.Module):
         return loss_B.mean()
 
     @torch.no_grad()
-    def probs(self, digits: Images) -> Array:
-        """[B, C] probability of each class."""
-        return np.asarray(softmax(self.head.logits(self.encoder(digits.features))))
-
-    @torch.no_grad()
     def drawn(self, digits: Images) -> Array:
         """[B, H, W] what the decoder draws."""
         return np.asarray(self.decoder(self.encoder(digits.features)).sigmoid())
 
     def errors(self, digits: Images) -> tuple[float, float]:
         """Share of wrong classes, and mean squared error of an image."""
-        wrong = (self.probs(digits).argmax(axis=1) != digits.labels_N.numpy()).mean()
-        return float(wrong), squared_error(self.drawn(digits), digits)
+        return 1 - self.accuracy(digits), squared_error(self.drawn(digits), digits)
 
 
 def squared_error(images_BHW: Array, digits: Images) -> float:

@@ -14,12 +14,11 @@ from torch import Tensor, nn
 from widemax import charts
 from widemax.charts import Panel
 from widemax.heads import ExactHead
-from widemax.numerics import softmax
 from widemax.optim import Momentum
 from widemax.recipes import numpy_cnn
 from widemax.recipes.base import Array, Recipe, Results, recipes
 from widemax.recipes.digits import draw_mistakes, read_digits, signed_images
-from widemax.recipes.images import Images, descend, image_encoder
+from widemax.recipes.images import ImageClassifier, Images, descend
 from widemax.recipes.known import Known
 
 UFLDL = "Ng et al., UFLDL tutorial, exercise Convolutional Neural Network (Stanford, 2013)"
@@ -68,12 +67,15 @@ class CnnMnist(Recipe):
         results.obtain(ACCURACY, float((net.guesses(test.unit) == test.labels_N).double().mean()))
         _draw_filters(results, net.filters_F1KK.detach()[:, 0].numpy())
         _draw_costs(results, costs_N)
-        modern = ModernNet(digits, seed=seed)
+        modern = ImageClassifier(digits, 10, seed=seed, **ENCODER)
         descend(modern, digits, modern, epochs=2 if quick else 6, rate=2e-3, seed=seed)
-        probs_BC = modern.probs(test)
-        results.obtain(MODERN, (probs_BC.argmax(axis=1) == test.labels_N.numpy()).mean())
+        results.obtain(MODERN, modern.accuracy(test))
         draw_mistakes(
-            results, test, probs_BC, name="mistakes", title="The surest mistakes of the small modern net"
+            results,
+            test,
+            modern.probs(test),
+            name="mistakes",
+            title="The surest mistakes of the small modern net",
         )
 
 
@@ -179,24 +181,6 @@ def differences(cost: Callable[[], float], array: Array, step: float = 1e-4) -> 
         slopes[place] = (above - cost()) / (2 * step)
         array[place] = middle
     return slopes
-
-
-class ModernNet(nn.Module):
-    """Three layers of rectified convolutions, two dense layers and an exact head, on shifted images."""
-
-    def __init__(self, digits: Images, *, seed: int) -> None:
-        super().__init__()
-        torch.manual_seed(seed)
-        self.encoder = image_encoder(digits, seed=seed, **ENCODER)
-        self.head = ExactHead(10, ENCODER["dim"])
-
-    def forward(self, digits: Images) -> Tensor:
-        return self.head(self.encoder(digits.features), digits.labels_N)  # type: ignore[no-any-return]  # as above
-
-    @torch.no_grad()
-    def probs(self, digits: Images) -> Array:
-        """[B, C] probability of each class."""
-        return np.asarray(softmax(self.head.logits(self.encoder(digits.features))))
 
 
 def _draw_filters(results: Results, filters_FKK: Array) -> None:

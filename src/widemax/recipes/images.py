@@ -1,17 +1,21 @@
-"""Gray images of labeled classes, an encoder for them, and the training loop of the recipes that read them.
+"""Gray images of labeled classes, a classifier of them, and the training loop of the recipes that read them.
 
-Shapes: N images, H rows of pixels, W pixels a row.
+Shapes: N images, H rows of pixels, W pixels a row, C classes.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from widemax.encoders import ImageEncoder
+from widemax.heads import ExactHead
+from widemax.numerics import softmax
 from widemax.optim import linear_decay
+from widemax.recipes.base import Array
 
 
 @dataclass(frozen=True)
@@ -44,13 +48,41 @@ class Images:
         return self.pixels_NHW.float() / 255
 
 
-def image_encoder(images: Images, *, seed: int, **options: Any) -> ImageEncoder:
-    """The library's convolutional encoder, standardized by these images."""
-    encoder = ImageEncoder([("image", "image")], **options)
-    encoder.fit(
-        [{"image": images.pixels_NHW[..., None].numpy()}], generator=torch.Generator().manual_seed(seed)
-    )
-    return encoder
+class ImageClassifier(nn.Module):
+    """The library's convolutional encoder, standardized by some images, under an exact head."""
+
+    def __init__(
+        self,
+        images: Images,
+        num_classes: int,
+        *,
+        seed: int,
+        head: Mapping[str, Any] | None = None,
+        **encoder: Any,
+    ) -> None:
+        super().__init__()
+        torch.manual_seed(seed)
+        self.encoder = ImageEncoder([("image", "image")], **encoder)
+        generator = torch.Generator().manual_seed(seed)
+        self.encoder.fit([{"image": images.pixels_NHW[..., None].numpy()}], generator=generator)
+        self.head = ExactHead(num_classes, self.encoder.dim, **(head or {}))
+
+    def forward(self, images: Images) -> Tensor:
+        """The loss of a batch."""
+        return self.head(self.encoder(images.features), images.labels_N)  # type: ignore[no-any-return]  # torch calls forward
+
+    @torch.no_grad()
+    def logits(self, images: Images) -> Tensor:
+        """[N, C]."""
+        return self.head.logits(self.encoder(images.features))
+
+    def probs(self, images: Images) -> Array:
+        """[N, C] probability of each class."""
+        return np.asarray(softmax(self.logits(images)))
+
+    def accuracy(self, images: Images) -> float:
+        """Share of images whose class the head names."""
+        return float((self.logits(images).argmax(1) == images.labels_N).double().mean())
 
 
 def descend(

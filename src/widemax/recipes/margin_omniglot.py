@@ -17,10 +17,9 @@ from widemax import charts
 from widemax.auxiliaries import CenterLoss
 from widemax.charts import Panel
 from widemax.data import resolve
-from widemax.heads import ExactHead
 from widemax.heads.scores import ArcFace, CosFace
 from widemax.recipes.base import Array, Recipe, Results, recipes
-from widemax.recipes.images import Images, descend, image_encoder
+from widemax.recipes.images import ImageClassifier, Images, descend
 from widemax.recipes.known import Known
 from widemax.recipes.verification import Alike
 from widemax.search import ExactIndex
@@ -145,14 +144,12 @@ def split(characters: Characters, *, held_out: int) -> tuple[Characters, Charact
     return characters.of(alphabets[:-held_out]), characters.of(alphabets[-held_out:])
 
 
-class Net(nn.Module):
+class Net(ImageClassifier):
     """Convolutions to a hidden vector, an exact head, and perhaps a center loss."""
 
     def __init__(self, characters: Characters, *, seed: int, center: float = 0.0, **head: Any) -> None:
-        super().__init__()
-        torch.manual_seed(seed)
-        self.encoder = image_encoder(characters.drawings(slice(TRAINING_WRITERS)), seed=seed, **ENCODER)
-        self.head = ExactHead(len(characters), ENCODER["dim"], **head)
+        drawings = characters.drawings(slice(TRAINING_WRITERS))
+        super().__init__(drawings, len(characters), seed=seed, head=head, **ENCODER)
         self.center_loss = CenterLoss(len(characters), ENCODER["dim"], strength=center)
 
     def forward(self, drawings: Images) -> Tensor:
@@ -160,12 +157,6 @@ class Net(nn.Module):
         hidden_BD = self.encoder(drawings.features)
         loss = self.head(hidden_BD, drawings.labels_N)
         return loss + self.center_loss(hidden_BD, drawings.labels_N).mean()  # type: ignore[no-any-return]  # torch calls forward
-
-    @torch.no_grad()
-    def accuracy(self, drawings: Images) -> float:
-        """Share of drawings whose character the head names."""
-        guesses_B = self.head.logits(self.encoder(drawings.features)).argmax(1)
-        return float((guesses_B == drawings.labels_N).double().mean())
 
     @torch.no_grad()
     def directions(self, characters: Characters) -> Tensor:

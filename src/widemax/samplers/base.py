@@ -15,6 +15,7 @@ from widemax.options import checked
 from widemax.registry import Described, Registry, Spec
 
 
+@checked
 @dataclass(frozen=True)
 class Candidates:
     """One draw, shared by all rows of a batch.
@@ -44,11 +45,8 @@ class Candidates:
         """The same draw on another device."""
         if device == self.class_ids.device:
             return self
-        return Candidates(
-            self.class_ids.to(device),
-            self.log_expected_count.to(device),
-            self.label_log_expected_count.to(device),
-        )
+        parts = self.class_ids, self.log_expected_count, self.label_log_expected_count
+        return Candidates(*(part.to(device) for part in parts))
 
 
 class Proposal(NamedTuple):
@@ -63,6 +61,7 @@ class Proposal(NamedTuple):
     log_expected_count: Callable[[Tensor], Tensor]
 
 
+@checked
 @dataclass(frozen=True)
 class Query:
     """What a batch asks of the classes, for samplers that follow the model; no gradient flows through it.

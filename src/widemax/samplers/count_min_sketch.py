@@ -4,8 +4,10 @@ import torch
 from torch import Tensor
 
 from widemax.errors import ConfigError
+from widemax.options import checked
 
 
+@checked
 class CountMinSketch:
     """Counts any int64 ids in R·W cells; an estimate is never below the true count.
 

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from widemax.classes import Classes
 from widemax.errors import ConfigError
+from widemax.options import checked
 from widemax.samplers.base import Proposal, Query, Sampler, SamplerSpec, build_sampler, samplers
 from widemax.samplers.cross_batch_queue import CrossBatchQueue
 from widemax.samplers.learned_frequency import LearnedFrequency
@@ -77,6 +78,7 @@ class Mixture(Sampler):
         inner = [part._kinds() for part in self.parts if isinstance(part, Mixture)]
         return {type(part) for part in self.parts}.union(*inner)
 
+    @checked
     def split(self, num_sampled: int) -> list[int]:
         """How many draws each part gets: the sum is ``num_sampled``, by the largest remainders."""
         quotas = [num_sampled * share for share in self.shares]

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from threadpoolctl import ThreadpoolController  # type: ignore[import-untyped]
 
+from widemax.options import checked
 from widemax.solvers import lbfgs, proximal
 from widemax.solvers.curvature import InverseHessian
 from widemax.solvers.objective import Objective, Point
@@ -31,6 +32,7 @@ _SAMPLE_SHARE = 8
 _SAMPLE_GAIN = 0.02
 
 
+@checked
 def minimize_cross_entropy(
     features: Any,
     labels: Array,

@@ -52,7 +52,9 @@ class InverseHessian:
         objective = self._objective
         if self._is_stale(point.outputs.probs_KN):
             self._probs_KN = point.outputs.probs_KN
-            curvature_KN = _curvature(objective, point)
+            curvature_KN = 1 - self._probs_KN
+            curvature_KN *= self._probs_KN
+            curvature_KN *= objective.row_weight_N.astype(curvature_KN.dtype)
             if _blocks_pay(*objective.shape, objective.products.num_rows):
                 # At weights of 0 all classes have the same curvature: one block is enough.
                 blocks_KN = curvature_KN if point.weight_FK.any() else curvature_KN[:1]
@@ -89,14 +91,6 @@ def _blocks_pay(dim: int, num_vectors: int, num_rows: int) -> bool:
     if num_vectors * dim**2 > _MOST_ENTRIES:
         return False
     return dim**2 <= 16 * num_rows or num_vectors * dim**3 <= _ALWAYS_FLOPS
-
-
-def _curvature(objective: Objective, point: Point) -> Array:
-    probs_KN = point.outputs.probs_KN
-    curvature_KN = 1 - probs_KN
-    curvature_KN *= probs_KN
-    curvature_KN *= objective.row_weight_N.astype(probs_KN.dtype)
-    return curvature_KN
 
 
 def _sparse_preconditioner(

@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.nn.functional import one_hot
 
 from widemax.losses import crammer_singer, one_vs_rest_hinge, sparsemax_loss, weston_watkins
+from widemax.options import checked
 from widemax.solvers.change_of_variables import ChangeOfVariables
 from widemax.solvers.products import Array, Products, products
 from widemax.solvers.solution import Solution
@@ -25,6 +26,7 @@ _CHEAP = 1_000_000
 _NEWTON_STEPS, _HALVINGS, _LARGEST_GRADIENT = 50, 20, 1e-13
 
 
+@checked
 def minimize_hinge(
     features: Any,
     labels: Array,

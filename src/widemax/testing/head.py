@@ -6,6 +6,7 @@ import torch
 
 from widemax.heads import Head
 from widemax.numerics import log_sigmoid, logsumexp
+from widemax.options import checked
 from widemax.testing.head_parts import CLASSES, Factory, build, replayed, some_hidden
 from widemax.testing.head_ranking import excluded_classes, ranks, top_k
 from widemax.testing.head_training import (
@@ -21,6 +22,7 @@ from widemax.testing.report import Report, require, require_close, run_laws
 CLOSE = 1e-5
 
 
+@checked
 def check_head(factory: Factory) -> Report:
     """Whether a head answers exactly, whatever its training, and whether training teaches it.
 

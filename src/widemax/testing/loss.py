@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from widemax.options import checked
 from widemax.testing.loss_numbers import (
     extremes,
     half_precision,
@@ -19,6 +20,7 @@ from widemax.testing.loss_subject import LossSubject
 from widemax.testing.report import NotApplicable, Report, broken, name_of, require, require_close, run_laws
 
 
+@checked
 def check_loss(loss_fn: Callable[..., Tensor], **options: Any) -> Report:
     """Whether a loss is what a loss here must be: one number a row with the right gradient, at any logits.
 

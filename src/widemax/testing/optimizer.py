@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from widemax.options import checked
 from widemax.testing.report import Report, require, require_close, run_laws
 
 Factory = Callable[[list[nn.Parameter]], Optimizer]
@@ -16,6 +17,7 @@ ROWS, DIM = 8, 3
 STEPS = 200
 
 
+@checked
 def check_optimizer(factory: Factory) -> Report:
     """Whether an optimizer takes sparse gradients as what they stand for, and can be stopped and resumed.
 

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from widemax.numerics import log_sigmoid
+from widemax.options import checked
 from widemax.testing.report import NotApplicable, Report, name_of, require, require_close, run_laws
 from widemax.testing.sampled_expectations import optimum, unbiased, vanishing_bias
 from widemax.testing.sampled_problem import Kind, Problem, require_same_gradients, uneven
@@ -16,6 +17,7 @@ from widemax.testing.sampled_problem import Kind, Problem, require_same_gradient
 CORRECTIONS = ("none", "conditional", "importance", "refined")
 
 
+@checked
 def check_sampled_loss(
     loss_fn: Callable[..., Tensor], *, kind: Kind = "softmax", corrections: Sequence[str] = CORRECTIONS
 ) -> Report:

@@ -6,12 +6,14 @@ import torch
 from torch import Tensor
 
 from widemax.errors import UsageError
+from widemax.options import checked
 from widemax.samplers import Query, Sampler
 from widemax.testing.report import Report, require, run_laws
 from widemax.testing.sampler_counts import expected_counts, last_classes, partition_function
 from widemax.testing.sampler_trial import Trial
 
 
+@checked
 def check_sampler(
     sampler: Sampler,
     *,
@@ -49,7 +51,9 @@ def check_sampler(
     """
     if sampler.uses_labels and label_probs is None:
         raise UsageError("label_probs must be given for a sampler that takes its candidates from labels.")
-    trial = Trial(sampler, num_sampled, label_probs, query, seed, num_draws)
+    cumulative_C = None if label_probs is None else label_probs.double().cumsum(0)
+    generator = torch.Generator().manual_seed(seed)
+    trial = Trial(sampler, num_sampled, num_draws, cumulative_C, query, generator)
     before = trial.state()
     laws = {
         "form": _form,

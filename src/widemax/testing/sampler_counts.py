@@ -1,5 +1,7 @@
 """Whether classes are drawn as often as is stated. Shapes: R draws, N candidates, C classes, E bins."""
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor
 
@@ -46,8 +48,7 @@ def last_classes(trial: Trial) -> str:
     num_classes = trial.sampler.num_classes
     if num_classes <= MANY_CLASSES:
         raise NotApplicable(f"there are only {num_classes} classes")
-    tail = Trial(trial.sampler, TAIL_SAMPLED, None, trial.query, 0, TAIL_DRAWS)
-    tail.cumulative_C, tail.generator = trial.cumulative_C, trial.generator
+    tail = replace(trial, num_sampled=TAIL_SAMPLED, num_draws=TAIL_DRAWS)
     weights_C = tail.stated(torch.arange(num_classes))
     size = TAIL_CLASSES
     while size < num_classes // 2 and float(weights_C[-size:].sum()) * TAIL_DRAWS < TAIL_EVENTS:

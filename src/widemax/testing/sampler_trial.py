@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from widemax.samplers import Candidates, Query, Sampler
+from widemax.samplers.replacement import draw_places, uniform_float64
 from widemax.testing.report import NotApplicable
 
 
@@ -25,35 +26,28 @@ class Draws:
         return Draws(self.draw_N[kept_N], self.ids_N[kept_N], self.log_expected_count_N[kept_N], self.own_R)
 
 
+@dataclass(eq=False)
 class Trial:
     """A sampler with all that is needed to draw from it again and again."""
 
-    def __init__(
-        self,
-        sampler: Sampler,
-        num_sampled: int,
-        label_probs: Tensor | None,
-        query: Query | None,
-        seed: int,
-        num_draws: int,
-    ) -> None:
-        self.sampler, self.num_sampled, self.query, self.num_draws = sampler, num_sampled, query, num_draws
-        self.num_rows = 16 if query is None else len(query.hidden_BD)
-        if sampler.state():
+    sampler: Sampler
+    num_sampled: int
+    num_draws: int
+    cumulative_C: Tensor | None  # of the probabilities of labels; without, all are alike
+    query: Query | None
+    generator: torch.Generator
+
+    def __post_init__(self) -> None:
+        self.num_rows = 16 if self.query is None else len(self.query.hidden_BD)
+        if self.sampler.state():
             # A memory as long as a draw holds other labels each time, so that draws stay independent.
-            self.num_rows = max(self.num_rows, num_sampled)
-        self.cumulative_C = None if label_probs is None else label_probs.double().cumsum(0)
-        self.generator = torch.Generator().manual_seed(seed)
+            self.num_rows = max(self.num_rows, self.num_sampled)
 
     def labels(self) -> Tensor:
         """Labels of a batch, drawn independently; the first is that of the row that looks on."""
-        uniform_B = torch.rand(self.num_rows, dtype=torch.float64, generator=self.generator)
         if self.cumulative_C is None:
-            return (uniform_B * self.sampler.num_classes).long()
-        total = self.cumulative_C[-1]
-        return torch.searchsorted(self.cumulative_C, uniform_B * total, right=True).clamp_(
-            max=self.sampler.num_classes - 1
-        )
+            return (uniform_float64(self.num_rows, self.generator) * self.sampler.num_classes).long()
+        return draw_places(self.cumulative_C, self.num_rows, self.generator)
 
     def state(self) -> dict[str, Tensor]:
         """What the sampler has learned so far, to go back to."""

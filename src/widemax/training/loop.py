@@ -83,7 +83,8 @@ def train(
         overwrite: replace a run that is already there instead of refusing.
 
     Raises:
-        UsageError: the folder already holds something, training rows are named twice, or a frame has a format.
+        UsageError: the folder already holds something, training rows are named twice, or the config names a
+            format for frames.
         DataError: the data cannot be used.
 
     Example:
@@ -100,7 +101,7 @@ def train(
     sources = sources_of(config, data, valid)
     if config.data.format and all(isinstance(source, Frame) for source in [*sources[1], *sources[2]]):
         raise UsageError(
-            f"data.format is {config.data.format!r}, but the rows are in a frame, which needs none. Leave it out."
+            f"data.format is {config.data.format!r}, but a frame in memory has no format. Leave it out."
         )
     require_free(run, overwrite=overwrite)
     with saving(str(run)):

@@ -2,11 +2,12 @@
 
 import sys
 import time
-from typing import Protocol, Self, TextIO
+from typing import Protocol, Self, TextIO, runtime_checkable
 
 PLAIN_EVERY_S = 5.0
 
 
+@runtime_checkable
 class Reporter(Protocol):
     """Where training tells how it goes; everything is written to stderr."""
 

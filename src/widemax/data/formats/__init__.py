@@ -10,6 +10,7 @@ from typing import Any, Self
 from widemax.data.formats.base import BLOCK_BYTES, CHUNK_ROWS, Chunk, Format
 from widemax.data.formats.frame import MEMORY, ArrowStream, Frame
 from widemax.errors import UsageError
+from widemax.options import checked
 from widemax.registry import Registry
 
 __all__ = [
@@ -53,6 +54,7 @@ class Reading:
         )
 
 
+@checked
 def format_of(path: Source, reading: Reading | str | None = None) -> Format:
     """The format that is named, or the one that the file's ending belongs to; of a folder, "image_folder".
 

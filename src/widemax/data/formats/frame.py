@@ -42,6 +42,10 @@ class Frame(Format):
             >>> str(Frame.of(pa.table({"text": ["Green tea"]})))
             '<memory>'
         """
+        if hasattr(data, "to_frame"):
+            raise DataError(
+                f"a {type(data).__name__} is one column; make it a frame, as to_frame(name) does."
+            )
         try:
             table = pa.table(data)
         except (pa.ArrowException, TypeError, ValueError) as error:

@@ -165,11 +165,13 @@ class KnownLogits:
         best_B, others_BK = self.atom_logits_BA[:, 0], self.atom_logits_BA[:, 1:]
         return best_B - np.logaddexp(log_sum_exp(others_BK), self.log_tail)
 
+    @checked
     def log_tail_at(self, temperature: float) -> FloatArray:
         """log Σ_tail exp(s_j / T) with the tail's logits in equal steps, [B]; −inf where nothing is left."""
         sum_B = log_sum_of_steps(self.tail_step_B / temperature, self.num_tail_B)
         return np.where(self.log_tail > -np.inf, self._ceiling_B / temperature + sum_B, -np.inf)
 
+    @checked
     def mean_tail_logit_at(self, temperature: float) -> FloatArray:
         """The mean of the tail's logits under softmax(s / T), [B]: the derivative of log_tail_at by 1 / T."""
         step_B = self.tail_step_B
@@ -179,10 +181,12 @@ class KnownLogits:
         )
         return np.asarray(self._ceiling_B - step_B + (over_all_B - over_one_B) * temperature, np.float64)
 
+    @checked
     def log_partition_at(self, temperature: float) -> FloatArray:
         """log Σ_j exp(s_j / T): exact for the atoms, and the tail's logits in equal steps, [B]."""
         return np.logaddexp(log_sum_exp(self.atom_logits_BA / temperature), self.log_tail_at(temperature))
 
+    @checked
     def log_partition_bounds(self, temperature: float) -> tuple[FloatArray, FloatArray]:
         """The least and greatest log Σ_j exp(s_j / T) that agree with all that is known.
 

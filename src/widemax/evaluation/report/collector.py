@@ -47,10 +47,8 @@ class ReportCollector:
         self.task = Task(task)
         self.class_counts = class_counts
         num_classes = len(class_counts)
-        self._num_labels_C = np.zeros(num_classes, np.int64)
-        self._num_found_C = np.zeros(num_classes, np.int64)
-        self._num_predicted_C = np.zeros(num_classes, np.int64)
-        self._num_right_C = np.zeros(num_classes, np.int64)
+        self._counts_4C = np.zeros((4, num_classes), np.int64)
+        self._num_labels_C, self._num_found_C, self._num_predicted_C, self._num_right_C = self._counts_4C
         self._bins = ConfidenceBins()
         self._confusions = ConfusionCounter(num_classes)
         self._mistakes: list[tuple[float, int, str, int, int]] = []
@@ -102,32 +100,31 @@ class ReportCollector:
         Args:
             decode: class ids [N] → their N labels, of any type.
         """
-
-        def names(ids: Sequence[int]) -> list[str]:
-            return [str(label) for label in decode(np.array(ids, np.int64))]
-
         pairs = self._confusions.most_common(NUM_LISTED)
-        from_to = zip(
-            names([pair[0] for pair in pairs]), names([pair[1] for pair in pairs]), pairs, strict=True
-        )
         mistakes = sorted(self._mistakes, reverse=True)
-        labels, predicted = names([entry[3] for entry in mistakes]), names([entry[4] for entry in mistakes])
         worst = self._worst_ids()
+        shown = {
+            *worst,
+            *(c for pair in pairs for c in pair[:2]),
+            *(c for entry in mistakes for c in entry[3:]),
+        }
+        ids = np.array(sorted(shown), np.int64)
+        name = dict(zip(ids.tolist(), map(str, decode(ids)), strict=True))
         return Findings(
             task=self.task,
             groups=self._groups(),
             worst_classes=tuple(
                 ClassResult(
-                    name, int(self.class_counts[c]), int(self._num_labels_C[c]), int(self._num_found_C[c])
+                    name[c], int(self.class_counts[c]), int(self._num_labels_C[c]), int(self._num_found_C[c])
                 )
-                for name, c in zip(names(worst), worst, strict=True)
+                for c in worst
             ),
             reliability=self._reliability() if self.task.one_label else (),
-            confusions=tuple(Confusion(label, other, pair[2]) for label, other, pair in from_to),
+            confusions=tuple(Confusion(name[label], name[other], count) for label, other, count in pairs),
             confusions_are_lower_bounds=self._confusions.is_pruned,
             mistakes=tuple(
-                Mistake(-entry[1], entry[2], label, other, entry[0])
-                for entry, label, other in zip(mistakes, labels, predicted, strict=True)
+                Mistake(-row, text, name[label], name[other], confidence)
+                for confidence, row, text, label, other in mistakes
             ),
         )
 
@@ -141,10 +138,8 @@ class ReportCollector:
             return [int(values) for values in np.bincount(group_C, values_C, minlength=edges.size - 1)]
 
         num_classes = np.bincount(group_C, minlength=edges.size - 1).tolist()
-        columns = (self._num_labels_C, self._num_found_C, self._num_predicted_C, self._num_right_C)
-        fields = zip(
-            edges[:-1].tolist(), (edges[1:] - 1).tolist(), num_classes, *map(total, columns), strict=True
-        )
+        columns = (edges[:-1].tolist(), (edges[1:] - 1).tolist(), num_classes, *map(total, self._counts_4C))
+        fields = zip(*columns, strict=True)
         return tuple(Group(*values) for values in fields if values[2])
 
     def _worst_ids(self) -> list[int]:
@@ -157,15 +152,10 @@ class ReportCollector:
 
     def _reliability(self) -> tuple[Reliability, ...]:
         bins = self._bins
+        columns = (bins.num_rows_M, bins.num_right_M, bins.confidence_sum_M)
+        rows = zip(*(column_M.tolist() for column_M in columns), strict=True)
         return tuple(
             Reliability(m / bins.num_bins, (m + 1) / bins.num_bins, n, confidence / n, right / n)
-            for m, (n, right, confidence) in enumerate(
-                zip(
-                    bins.num_rows_M.tolist(),
-                    bins.num_right_M.tolist(),
-                    bins.confidence_sum_M.tolist(),
-                    strict=True,
-                )
-            )
+            for m, (n, right, confidence) in enumerate(rows)
             if n
         )
