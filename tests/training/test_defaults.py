@@ -78,6 +78,23 @@ def test_the_task_follows_from_the_labels(several: bool, share: float, asked: st
     assert decide_task(config, schema, labels_in_histories=share) == task
 
 
+@pytest.mark.parametrize(
+    ("own", "repeat", "asked", "task"),
+    [
+        (0.49, False, "auto", "next"),
+        (0.5, False, "auto", "one"),
+        (1.0, True, "auto", "next"),
+        (1.0, False, "next", "next"),
+    ],
+)
+def test_a_list_with_the_label_of_its_own_row_is_no_history(
+    own: float, repeat: bool, asked: str, task: str
+) -> None:
+    config = config_of(data={"train": "x", "task": asked, "repeat": repeat})
+    schema = Schema((HISTORY,), "y")
+    assert decide_task(config, schema, labels_in_histories=1.0, labels_in_own_rows=own) == task
+
+
 def test_one_label_cannot_be_read_out_of_lists() -> None:
     config = config_of(data={"train": "x", "task": "one"})
     with pytest.raises(ConfigError, match="target 'y' holds lists"):

@@ -47,18 +47,22 @@ def width_needed(config: Config) -> Callable[[int], int] | None:
     return lambda num_classes: -(-num_classes // DIM_STEP) * DIM_STEP
 
 
-def decide_task(config: Config, schema: Schema, *, labels_in_histories: float) -> Task:
+def decide_task(
+    config: Config, schema: Schema, *, labels_in_histories: float, labels_in_own_rows: float = 0.0
+) -> Task:
     """One right class, several, or the next item of a history.
 
     Args:
         labels_in_histories: the share of classes that also occur in the input histories; half or more means
             that labels and history items are the same things.
+        labels_in_own_rows: the share of labels that stand in their own row's history; half or more means that
+            it is no history, unless items may repeat.
     """
     if config.data.task != "auto":
         if config.data.task.one_label and schema.several:
             raise ConfigError(f"data.task is 'one', but target {schema.target!r} holds lists of labels.")
         return config.data.task
-    if labels_in_histories >= 0.5:
+    if labels_in_histories >= 0.5 and (labels_in_own_rows < 0.5 or config.data.repeat):
         return Task.NEXT
     return Task.SEVERAL if schema.several else Task.ONE
 

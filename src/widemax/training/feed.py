@@ -62,6 +62,12 @@ class Feed:
         """The share of classes that occur in the histories."""
         return 0.0 if self.seen is None else len(np.unique(self.seen.ids_P.numpy())) / num_classes
 
+    def labels_in_own_rows(self, num_classes: int) -> float:
+        """The share of labels that stand in the history of their own row."""
+        if self.seen is None or not len(self.seen):
+            return 0.0
+        return float(stand_in(self.labels, self.seen, num_classes).double().mean())
+
     def first(self, num_rows: int) -> "Feed":
         """Its first rows alone."""
         return replace(self, rows_N=self.rows_N[:num_rows])
@@ -116,6 +122,14 @@ class TargetSpool:
         self.path.unlink()
         joined: Labels = SeveralLabels.concatenate(labels) if self.several else torch.cat(labels)
         return joined, SeveralLabels.concatenate(seen) if seen else None
+
+
+def stand_in(labels: Labels, seen: SeveralLabels, num_classes: int) -> Tensor:
+    """Whether each label [P] is among what its own row has seen."""
+    if isinstance(labels, Tensor):
+        labels = SeveralLabels(labels, torch.arange(len(labels) + 1))
+    keys_P, keys_Q = (rows * num_classes + ids for rows, ids in (labels.pairs(), seen.pairs()))
+    return torch.isin(keys_P, keys_Q) & (labels.ids_P >= 0)
 
 
 def encode_labels(vocabulary: LabelVocabulary, labels: pa.Array, *, several: bool) -> Labels:
