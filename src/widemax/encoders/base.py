@@ -49,7 +49,7 @@ class Encoder(nn.Module, ABC):
                     f"{type(self).__name__} reads columns of kind {sorted(self.kinds)}; got column {name!r} "
                     f"of kind {kind!r}. Choose another encoder, or 'mixed' for columns of several kinds."
                 )
-        self.columns = tuple(map(tuple, columns))
+        self.columns = tuple((name, kind) for name, kind in columns)
         self.dim = dim
 
     @property
@@ -89,6 +89,9 @@ class Encoder(nn.Module, ABC):
     @abstractmethod
     def observe(self, features: Features) -> None:
         """Gathers statistics of some featurized training rows."""
+
+    def narrow(self, dim: int) -> None:
+        """Takes a smaller width D before `finish`, in an encoder that is one linear map; others do not."""
 
     @abstractmethod
     def finish(self, *, generator: torch.Generator) -> None:
