@@ -49,7 +49,7 @@ class Reading:
     missing: tuple[str, ...] | None = None
 
     @classmethod
-    def of(cls, section: Any, **given: str | None) -> Self:
+    def of(cls, section: Any, **given: Any) -> Self:
         """What a config says in ``[data]``, and what is given in its place."""
         return cls(
             **{field.name: given.get(field.name) or getattr(section, field.name) for field in fields(cls)}
