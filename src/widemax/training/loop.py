@@ -38,7 +38,7 @@ from widemax.training.prepare import Session, prepare, restart, sources_of
 from widemax.training.progress import PlainReporter, Reporter
 
 FEW_STEPS = 100
-"""So few prove no convergence: patience waits for them, and of equal evaluations the latest is the best."""
+"""So few prove no convergence: patience waits for them, and of their evaluations the latest counts as best."""
 EVALUATION_ROWS = 2048
 # Under a time limit: of what an evaluation is predicted from, the share of the limit it may take, and a rate
 # of writing and hashing that disks reach, until saving has been measured.
@@ -342,8 +342,7 @@ def _evaluate(session: Session, watch: Watch, valid: Feed | None, epoch: float) 
         watch.clock.evaluation_s = time.perf_counter() - started
         record |= {f"valid_{name}": value for name, value in values.items()}
         value = values[config.metric]
-        ties = value == progress.best_value and progress.step <= FEW_STEPS
-        if ties or _is_better(value, progress.best_value, config.metric):
+        if progress.step <= FEW_STEPS or _is_better(value, progress.best_value, config.metric):
             progress.best_value, progress.best_step, progress.bad_evaluations = value, progress.step, 0
         else:
             progress.bad_evaluations += 1
