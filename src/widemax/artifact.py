@@ -41,7 +41,7 @@ from widemax.errors import ConfigError, CorruptError, UsageError
 from widemax.heads import Head, SeveralLabels, TopK, heads
 from widemax.options import checked
 from widemax.packing import Precision, pack, unpack
-from widemax.storage import check_folder, new_folder, saving
+from widemax.storage import check_folder, for_everyone, new_folder, saving
 from widemax.task import Task
 
 SHARD_BYTES = 2**31
@@ -203,7 +203,7 @@ class Model:
             )
         said = facts(self, {}, complete=True) | {"precision": precision, "keep": keep}
         with new_folder(folder, said) as temporary:
-            write_model(temporary, self, precision=precision, keep=keep)
+            write_model(temporary, self, home=folder, precision=precision, keep=keep)
 
     @classmethod
     @checked
@@ -311,7 +311,8 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
                 f"{name!r} holds values that are not finite: training has diverged. "
                 "Lower train.learning_rate and train again."
             )
-    save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, path)
+    with for_everyone(path):
+        save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, path)
 
 
 def write_head(folder: Path, head: Head, *, precision: Precision = "float32") -> None:
@@ -372,8 +373,10 @@ def read_row_keys(path: Path) -> pa.ChunkedArray:
         return file.read()["key"]
 
 
-def write_model(folder: Path, model: Model, *, precision: Precision = "float32", keep: float = 1.0) -> None:
-    """Write a model's files, without the manifest, into an existing folder."""
+def write_model(
+    folder: Path, model: Model, *, home: Path, precision: Precision = "float32", keep: float = 1.0
+) -> None:
+    """Write a model's files, without the manifest, into an existing folder that is to stand at ``home``."""
     with saving(str(folder)):
         (folder / "weights").mkdir()
         encoder = pack(model.encoder.state_dict(), precision=precision, keep=keep)
@@ -382,7 +385,7 @@ def write_model(folder: Path, model: Model, *, precision: Precision = "float32",
         pq.write_table(model.vocabulary.to_table(), folder / "labels.parquet")
         if model.row_keys is not None:
             pq.write_table(pa.table({"key": model.row_keys}), folder / ROW_KEYS, use_dictionary=False)
-        (folder / "config.toml").write_text(model.config.to_toml(), encoding="utf-8")
+        (folder / "config.toml").write_text(model.config.to_toml(home=home), encoding="utf-8")
 
 
 def facts(model: Model, metrics: Mapping[str, float | None], *, complete: bool) -> dict[str, Any]:

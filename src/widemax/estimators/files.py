@@ -18,7 +18,7 @@ from sklearn.frozen import FrozenEstimator
 from widemax.errors import CorruptError, UsageError
 from widemax.estimators.options import check_names
 from widemax.options import checked
-from widemax.storage import check_folder, new_folder
+from widemax.storage import check_folder, for_everyone, new_folder
 
 Arrays = dict[str, npt.NDArray[Any]]
 
@@ -55,7 +55,8 @@ class StoredEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn has 
         state = _encode(self, "", arrays)
         facts = {"estimator": type(self).__name__, "widemax_version": version("widemax")}
         with new_folder(Path(path), facts) as folder:
-            save_file(arrays, folder / _ARRAYS)
+            with for_everyone(folder / _ARRAYS):
+                save_file(arrays, folder / _ARRAYS)
             text = json.dumps(state, indent=1, ensure_ascii=False, allow_nan=False)
             (folder / _STATE).write_text(text, encoding="utf-8")
 

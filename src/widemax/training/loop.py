@@ -5,7 +5,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, replace
 from itertools import groupby
 from pathlib import Path
@@ -104,11 +104,16 @@ def train(
             f"data.format is {config.data.format!r}, but a frame in memory has no format. Leave it out."
         )
     require_free(run, overwrite=overwrite)
-    with saving(str(run)):
-        if overwrite and run.is_dir():
-            shutil.rmtree(run)
-        run.mkdir(parents=True, exist_ok=True)
-    return _train(*sources, run, None, reporter or PlainReporter(quiet=True))
+    made = [folder for folder in (run, *run.parents) if not folder.exists()]
+    try:
+        with saving(str(run)):
+            if overwrite and run.is_dir():
+                shutil.rmtree(run)
+            run.mkdir(parents=True, exist_ok=True)
+        return _train(*sources, run, None, reporter or PlainReporter(quiet=True))
+    except BaseException:
+        _remove_unfinished(run, made)
+        raise
 
 
 @checked
@@ -153,6 +158,16 @@ def resume(
         raise UsageError(f"{run} is a saved model without checkpoints; load it with Model.load.")
     sources = sources_of(Config.load(run / "config.toml"), data, valid)
     return _train(*sources, run, checkpoint, reporter or PlainReporter(quiet=True))
+
+
+def _remove_unfinished(run: Path, made: list[Path]) -> None:
+    """Remove what a run wrote that has nothing to resume, and the folders that were made for it."""
+    if run.is_dir() and latest_checkpoint(run) is None and not (run / MANIFEST).is_file():
+        for entry in run.iterdir():
+            shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
+    for folder in made:
+        with suppress(OSError):  # it holds something, or was not reached
+            folder.rmdir()
 
 
 def _train(
@@ -389,7 +404,7 @@ def _finish(session: Session, reporter: Reporter, interrupted: bool) -> Outcome:
             model.head.calibration_temperature.fill_(temperature)
     with tempfile.TemporaryDirectory(dir=run / SCRATCH) as name, saving(str(run)):
         folder = Path(name)
-        write_model(folder, model)
+        write_model(folder, model, home=run)
         write_report(
             folder / "report.html",
             ReportData(

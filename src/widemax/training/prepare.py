@@ -120,7 +120,7 @@ def prepare(
         train_sources, inputs=data.input, target=data.target, kinds=data.kinds, format=reading
     )
     dataset = Dataset(train_sources, schema, format=reading, drop_bad=data.drop_bad)
-    config = complete_encoder(complete_data(config, schema, run), schema)
+    config = complete_encoder(complete_data(config, schema), schema)
     progress = (
         Progress(data_fingerprint=dataset.fingerprint(), num_threads=torch.get_num_threads())
         if checkpoint is None
@@ -157,7 +157,7 @@ def prepare(
         reporter.say(
             "head.num_sampled is left out: all classes are taken. Set head.kind to 'sampled' to draw"
         )
-    write_file(run / "config.toml", config.to_toml())
+    write_file(run / "config.toml", config.to_toml(home=run))
     head = build_head(config, vocabulary, num_rows=len(feed))
     head.seed(config.train.seed)
     model = Model(config, schema, task, len(feed), vocabulary, encoder, head, feed.row_keys)
