@@ -2,7 +2,8 @@
 
 import functools
 from collections.abc import Callable
-from typing import Annotated, Any
+from dataclasses import dataclass
+from typing import Annotated, Any, TypeVar, dataclass_transform
 
 import numpy as np
 from pydantic import Field
@@ -15,6 +16,8 @@ NonNegative = Annotated[float, Field(ge=0.0)]
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 Count = Annotated[int, Field(ge=1)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)] | np.random.RandomState | None
+
+Estimator = TypeVar("Estimator")
 
 
 def check_options(estimator: Any) -> None:
@@ -44,6 +47,14 @@ def check_names(build: Callable[..., None]) -> Callable[..., None]:
         build(*args, **keywords)
 
     return init
+
+
+@dataclass_transform(kw_only_default=True, eq_default=False)
+def with_options(kind: type[Estimator]) -> type[Estimator]:
+    """The same class, with a constructor that takes its annotated fields as options, by keyword."""
+    kind = dataclass(kw_only=True, eq=False, repr=False)(kind)
+    kind.__init__ = check_names(kind.__init__)  # type: ignore[method-assign]  # of the same signature
+    return kind
 
 
 @functools.cache
