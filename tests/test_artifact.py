@@ -195,9 +195,7 @@ def test_no_rows_have_no_answers(outcome: Outcome) -> None:
 def test_a_wrong_k_is_one_sentence(outcome: Outcome, k: Any) -> None:
     with pytest.raises(ArgumentError) as raised:
         outcome.model.predict(["red"], k=k)
-    assert str(raised.value) == (
-        f"option 'k' of predict must be a whole number of at least 1; got {k!r}."
-    )
+    assert str(raised.value) == (f"option 'k' of predict must be a whole number of at least 1; got {k!r}.")
 
 
 @pytest.mark.parametrize(
