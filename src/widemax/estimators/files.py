@@ -39,7 +39,8 @@ class StoredEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn has 
 
     def __new__(cls, *args: Any, **keywords: Any) -> Self:
         check_names(cls, args, keywords)
-        return super().__new__(cls)
+        estimator: Self = super().__new__(cls)
+        return estimator
 
     @checked
     def save(self, path: Path | str) -> None:
