@@ -102,11 +102,16 @@ class Model:
         hidden_BD: Tensor = self.encoder(to_tensors(self.encoder.encode(columns)))
         return hidden_BD
 
+    @property
+    def excludes_seen(self) -> bool:
+        """Whether what already stands in a row's history is not predicted again."""
+        return self.task.excludes_seen and not self.config.data.repeat
+
     @checked
     def seen_items(self, columns: Mapping[str, pa.Array]) -> SeveralLabels | None:
         """The classes that already stand in each row's histories; None when they may be predicted again."""
         histories = [columns[column.name] for column in self.schema.inputs if column.kind == "ids"]
-        if not self.task.excludes_seen or not histories:
+        if not self.excludes_seen or not histories:
             return None
         return seen_labels(self.vocabulary, histories)
 
@@ -361,6 +366,7 @@ def facts(model: Model, metrics: Mapping[str, float | None], *, complete: bool) 
         "dim": model.head.dim,
         "dtype": str(model.head.state_dict()["weight"].dtype).removeprefix("torch."),
         "task": model.task,
+        "repeat": model.config.data.repeat,
         "num_train_rows": model.num_train_rows,
         "schema": model.schema.to_dict(),
         "metrics": dict(metrics),

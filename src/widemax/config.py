@@ -117,6 +117,7 @@ class DataConfig(Section):
         kinds: the kind of a column where the guess is wrong, such as ``{age = "category"}``.
         task: whether a row has "one" right class or "several", or the "next" item is ranked; "auto" decides
             by the labels.
+        repeat: whether the next item may be one that already stands in the history; left out otherwise.
         drop_bad: count and drop rows that cannot be read instead of stopping at the first.
         valid_fraction: the part of the training rows that is held out when there is no ``valid``; 0 holds out
             none.
@@ -132,6 +133,7 @@ class DataConfig(Section):
     encoding: str | None = None
     kinds: dict[str, str] = Field(default_factory=dict)
     task: Annotated[Task, Field(strict=False)] | Literal["auto"] = "auto"
+    repeat: bool = False
     drop_bad: bool = False
     valid_fraction: float = Field(default=0.1, ge=0.0, lt=1.0)
     max_valid_rows: int = Field(default=5_000, ge=1)

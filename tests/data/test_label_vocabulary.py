@@ -138,3 +138,14 @@ def test_a_million_string_labels():
     labels = pa.array([f"label {n:07d}" for n in range(1_000_000)])
     vocabulary = LabelVocabulary.build([labels])
     np.testing.assert_array_equal(vocabulary.encode(labels), np.arange(1_000_000))
+
+
+def test_labels_that_differ_in_case_spaces_or_form_alone_are_said():
+    labels = ["Red", "red ", "r ed", "ＲＥＤ", "blue", "Straße", "e\u0301", "é", "ink"]
+    vocabulary = LabelVocabulary.build([pa.array(labels)])
+    assert set(vocabulary.alike()) == {"Red", "red ", "r ed", "ＲＥＤ", "e\u0301", "é"}
+    assert vocabulary.warning().startswith(
+        "6 labels differ from another only in case, spaces or Unicode form"
+    )
+    for others in (["Red", "blue"], [1, 2], [True, False]):
+        assert LabelVocabulary.build([pa.array(others)]).warning() is None

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from widemax.data import Dataset, columns_of
+from widemax.data import Batch, Dataset, columns_of
 from widemax.data.schema import Column, Schema, infer_schema
 from widemax.errors import DataError, UsageError
 
@@ -156,7 +156,7 @@ def test_a_decimal_comma_is_understood(tmp_path, delimiter):
     path.write_text(f"x{delimiter}label\n" + "\n".join(lines), encoding="utf-8")
     schema = infer_schema([path])
     assert schema.inputs[0] == Column("x", "number", decimal=",")
-    (batch,) = Dataset([path], Schema.from_dict(schema.to_dict())).batches()
+    batch = Batch.concatenate(list(Dataset([path], Schema.from_dict(schema.to_dict())).batches()))
     assert batch.columns["x"].to_pylist() == [3.5, -0.25, 0.5, 125.0, 7.0, None, 8.5] * 3
     assert columns_of(schema, [{"x": "2,5"}, {"x": 2.5}])["x"].to_pylist() == [2.5, 2.5]
 

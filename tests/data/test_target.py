@@ -1,10 +1,12 @@
 """Labels come back as they were given: the type of the target is decided over all rows."""
 
+import json
 from datetime import date, datetime
 
 import pyarrow as pa
 import pytest
 
+from widemax.data import Dataset, infer_schema
 from widemax.data.target import common_type, convert_labels
 from widemax.errors import DataError
 
@@ -89,3 +91,34 @@ def test_several_labels():
     assert convert_labels(pa.array([4]), type_name="int64", several=True)[0].to_pylist() == [[4]]
     with pytest.raises(DataError, match="one label a row is expected"):
         convert_labels(rows, type_name="large_string", several=False)
+
+
+@pytest.mark.parametrize(
+    ("type_name", "texts", "labels"),
+    [
+        ("int64", ["1", "01", "0x1", " 1", "+1", "1.0", "-0", "-7"], [1, *[None] * 6, -7]),
+        ("uint64", ["18446744073709551615", "0x1", "01"], [2**64 - 1, None, None]),
+        ("int64", ["9007199254740993", "9223372036854775807"], [2**53 + 1, 2**63 - 1]),
+        (
+            "double",
+            ["0.1234567890123", "1", "1.50", "1e2", "01", "0x1", "nan"],
+            [0.1234567890123, 1, 1.5, 100, *[None] * 3],
+        ),
+        ("bool", ["true", "False", "1", "TRUE"], [True, False, None, None]),
+        ("date32[day]", ["2024-02-29", "20240229", "2023-02-29"], [date(2024, 2, 29), None, None]),
+    ],
+)
+def test_a_text_that_nobody_writes_for_a_label_was_never_seen(type_name, texts, labels):
+    assert convert_labels(pa.array(texts), type_name=type_name, several=False)[0].to_pylist() == labels
+    lists = convert_labels(pa.array([texts, texts[:1]]), type_name=type_name, several=True)[0]
+    assert lists.to_pylist() == [labels, labels[:1]]
+
+
+def test_lists_beside_single_labels_are_lists(tmp_path):
+    path = tmp_path / "a.jsonl"
+    rows = [{"x": "a b c", "label": label} for label in ([1, 2], 3, [], [2])] * 3
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    schema = infer_schema([path])
+    assert (schema.several, schema.target_type) == (True, "int64")
+    labels = [label for batch in Dataset([path], schema).batches() for label in batch.labels.to_pylist()]
+    assert labels == [[1, 2], [3], [], [2]] * 3

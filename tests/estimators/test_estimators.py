@@ -7,6 +7,7 @@ import warnings
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import scipy.sparse
 from sklearn.base import clone
@@ -120,7 +121,7 @@ def test_the_best_k_lead_the_ranking(member):
     np.testing.assert_allclose(scores, -np.sort(-everything, axis=1)[:, :2], rtol=1e-6)
     assert model.top_k(X, 10)[0].shape == (len(X), 3)
     assert (np.diff(model.top_k(X, 3)[1], axis=1) <= 0).all()
-    with pytest.raises(ConfigError, match="k must be at least 1; got 0"):
+    with pytest.raises(ConfigError, match="must be a whole number of at least 1; got 0"):
         model.top_k(X, 0)
 
 
@@ -335,3 +336,33 @@ def test_warnings_point_at_the_caller():
             clone(member).fit(X, y)
         (warning,) = caught
         assert warning.filename == __file__, type(member)
+
+
+@pytest.mark.parametrize("kind", [SampledSoftmaxClassifier, NearestNeighborsClassifier])
+def test_classes_that_come_later_stay_of_one_type(kind: type) -> None:
+    X = np.random.default_rng(0).normal(size=(4, 2))
+    model = kind().partial_fit(X, [1, 2, 1, 2])
+    for y in (["1", "a", "1", "a"], [True, False] * 2):
+        with pytest.raises(DataError, match=r"classes must stay of one type; got .* after int64"):
+            model.partial_fit(X, y)
+        with pytest.raises(DataError, match="classes must stay of one type"):
+            model.partial_fit(X, [1, 2, 1, 2], classes=y)
+    model.partial_fit(X, [1.0, 2.0, 1.0, 2.0])
+    model.partial_fit(X, np.array([1, 3, 1, 3], np.uint64))
+    assert sorted(model.classes_.tolist()) == [1, 2, 3]
+    texts = kind().partial_fit(X, ["a", "b", "a", "b"])
+    texts.partial_fit(X, np.array(["a", "longer", "a", "b"], object))
+    assert sorted(texts.classes_.tolist()) == ["a", "b", "longer"]
+    with pytest.raises(DataError, match="classes must stay of one type; got int64"):
+        texts.partial_fit(X, [1, 2, 1, 2])
+
+
+@pytest.mark.parametrize("kind", [SoftmaxRegression, SampledSoftmaxClassifier, NearestNeighborsClassifier])
+def test_whole_numbers_that_may_be_missing_stay_exact(kind: type) -> None:
+    X = np.array([[0.0], [1.0]] * 10)
+    y = pd.Series([2**53, 2**53 + 1] * 10, dtype="Int64")
+    model = kind().fit(X, y)
+    assert model.classes_.tolist() == [2**53, 2**53 + 1]
+    y[3] = pd.NA
+    with pytest.raises(DataError, match="a label of y is missing"):
+        kind().fit(X, y)

@@ -24,7 +24,7 @@ CONTRACT = {
     "one": "nll accuracy top5 top10 mean_reciprocal_rank macro_f1 ece adaptive_ece "
     "brier top_label_brier unseen_labels",
     "several": "p@1 p@3 p@5 ndcg@5 r@10 psp@1 psp@5 unseen_labels",
-    "next": "hr@10 ndcg@10 recall@20 ndcg@20 mrr unseen_labels",
+    "next": "hr@10 ndcg@10 recall@20 ndcg@20 mrr unseen_labels excluded_labels",
 }
 B, C = 60, 25
 COUNTS = np.arange(C, 0, -1)
@@ -61,7 +61,7 @@ def test_chunks_of_any_sizes_give_the_same_numbers(task: str, cuts: list[int]) -
 @pytest.mark.parametrize("task", CONTRACT)
 def test_no_rows_give_nan_and_no_unseen_labels(task: str) -> None:
     got = evaluate(task, [])
-    assert got.pop("unseen_labels") == 0
+    assert got.pop("unseen_labels") == got.pop("excluded_labels", 0) == 0
     assert all(math.isnan(value) for value in got.values())
 
 

@@ -1,6 +1,7 @@
 """Metrics of a model on files equal those worked out by hand from its full table of probabilities."""
 
 import json
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -75,7 +76,7 @@ def test_files_and_frames_agree(one: Model, tmp_path: Path) -> None:
 
 
 def test_odd_arguments_are_one_sentence(one: Model) -> None:
-    with pytest.raises(ArgumentError, match=r"model must be a Model, as Model\.load gives it; got str"):
+    with pytest.raises(ArgumentError, match=r"'model' of evaluate must be a Model; got 'run'"):
         evaluate("run", "clinc150")  # type: ignore[arg-type]
     with pytest.raises(ArgumentError, match=r"data must be a path, .*; got int"):
         evaluate(one, 3)  # type: ignore[call-overload]
@@ -146,6 +147,39 @@ def test_next_items_leave_out_the_history(tmp_path: Path) -> None:
     ranks = [order.index(row["y"]) + 1 for order, row in zip(ranked, tests, strict=True)]
     assert got["mrr"] == pytest.approx(np.mean([1 / rank for rank in ranks]))
     assert got["hr@10"] == got["recall@20"] == 1.0
+
+
+@pytest.mark.parametrize("repeat", [False, True])
+def test_metrics_are_of_what_predict_gives(tmp_path: Path, repeat: bool) -> None:
+    rows = histories(96)
+    for row in rows[::4]:
+        row["y"] = row["x"][1]
+    model = trained(tmp_path, rows, kinds={"x": "ids"}, repeat=repeat)
+    assert model.task == "next"
+    got = evaluate(model, tmp_path / "train.jsonl")
+    ranked = [[p.label for p in model.predict([{"x": row["x"]}], k=8)[0]] for row in rows]
+    assert {len(order) for order in ranked} == {8 if repeat else 5}
+    ranks = [
+        order.index(row["y"]) + 1 if row["y"] in order else math.inf
+        for order, row in zip(ranked, rows, strict=True)
+    ]
+    assert got["mrr"] == pytest.approx(np.mean([1 / rank for rank in ranks]))
+    assert got["excluded_labels"] == (0 if repeat else 24)
+    manifest = json.loads((tmp_path / "run" / "manifest.json").read_text(encoding="utf-8"))
+    assert manifest["repeat"] is repeat
+    model.save(tmp_path / "copy")
+    again = evaluate(Model.load(tmp_path / "copy"), tmp_path / "train.jsonl")
+    assert (again["mrr"], again["excluded_labels"]) == (got["mrr"], got["excluded_labels"])
+
+
+def test_a_list_with_the_label_is_an_input_like_others(tmp_path: Path) -> None:
+    rows = histories(96)
+    for row in rows:
+        row["y"] = row["x"][1]
+    model = trained(tmp_path, rows, kinds={"x": "ids"})
+    assert model.task == "one"
+    labels = {p.label for p in model.predict([{"x": rows[0]["x"]}], k=8)[0]}
+    assert labels == {row["y"] for row in rows}
 
 
 def test_a_task_of_several_takes_single_labels_too(tmp_path: Path) -> None:

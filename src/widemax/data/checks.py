@@ -95,7 +95,7 @@ def check(
         bad_rows=tuple(train.bad_rows),
         valid=compared,
         warnings=tuple(
-            [f"{sentence}." for sentence in train.passed_over()]
+            [f"{sentence}." for sentence in [*train.passed_over(), vocabulary.warning()] if sentence]
             + [*_warnings(columns, len(vocabulary), int((labels_N == 0).sum()), compared)]
         ),
     )

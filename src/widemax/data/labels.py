@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from widemax.data.convert import is_list, plain, ragged
+from widemax.data.convert import is_list, is_string, plain, ragged
 from widemax.errors import DataError, LabelError
 
 KEYS_AT_ONCE = 1 << 20
@@ -159,6 +159,32 @@ class LabelVocabulary:
             raise LabelError(f"class ids must lie in [0, {len(self)}); got {wrong[0]}.")
         decoded: list[Any] = self.labels.take(pa.array(class_ids)).to_pylist()
         return decoded
+
+    def alike(self) -> list[Any]:
+        """The labels that differ from another only in case, spaces or Unicode form, such ones side by side.
+
+        Example:
+            >>> LabelVocabulary.build([pa.array(["Red", "blue", "red ", "ink"])]).alike()
+            ['Red', 'red ']
+        """
+        if not is_string(self.labels.type):
+            return []
+        bare = pc.replace_substring_regex(pc.utf8_normalize(self.labels, form="NFKC"), r"\s+", "")
+        codes_C = pc.utf8_lower(bare).dictionary_encode().indices.to_numpy()
+        places_C = np.argsort(codes_C, kind="stable")
+        several_C = np.bincount(codes_C)[codes_C[places_C]] > 1
+        alike: list[Any] = self.labels.take(pa.array(places_C[several_C])).to_pylist()
+        return alike
+
+    def warning(self) -> str | None:
+        """A sentence on labels that are :meth:`alike`, if there are any."""
+        alike = self.alike()
+        if not alike:
+            return None
+        return (
+            f"{len(alike):,} labels differ from another only in case, spaces or Unicode form, such as "
+            f"{alike[0]!r} and {alike[1]!r}; they are classes of their own"
+        )
 
     def to_table(self) -> Any:
         """A pyarrow table (class_id int64, label, count int64)."""

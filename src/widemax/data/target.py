@@ -20,6 +20,9 @@ _SPELLINGS = {
     "date32[day]": "^[0-9]{4}-[0-9]{2}-[0-9]{2}$",
 }
 
+_WHOLE = "^(0|-?[1-9][0-9]*)$"
+_NUMBER = r"^-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]+)?$"
+
 
 def common_type(arrays: Iterable[tuple[Any, bool]]) -> tuple[str, bool]:
     """The type that holds every label, and whether rows hold several.
@@ -134,6 +137,11 @@ def _missing(labels: Any) -> np.ndarray:
 
 
 def _cast(labels: Any, wanted: pa.DataType) -> Any:
+    """Labels of a type; null where they cannot be, also for texts that Arrow reads loosely, as 0x1 and 01."""
+    pattern = {**_SPELLINGS, "int64": _WHOLE, "uint64": _WHOLE, "double": _NUMBER}.get(str(wanted))
+    if is_string(labels.type) and pattern:
+        spelled = pc.match_substring_regex(labels, pattern)
+        labels = pc.if_else(spelled, labels, pa.scalar(None, labels.type))
     with suppress(pa.ArrowInvalid, pa.ArrowNotImplementedError):
         return labels.cast(wanted)
     one_by_one = []

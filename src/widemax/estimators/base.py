@@ -110,6 +110,46 @@ def check_classes(y: Any) -> None:
         check_classification_targets(y)
 
 
+def given_labels(y: Any) -> Any:
+    """Targets, with NumPy's whole numbers for those of pandas that may be missing: scikit-learn rounds them.
+
+    Raises:
+        DataError: one is missing.
+    """
+    dtype = getattr(getattr(y, "dtype", None), "numpy_dtype", None)  # pandas has one for its own
+    if getattr(dtype, "kind", "") not in ("i", "u", "b"):
+        return y
+    if y.isna().any():
+        raise DataError("a label of y is missing; drop such rows.")
+    return y.to_numpy(dtype)
+
+
+def of_known_type(labels: Any, known: Array) -> Array:
+    """Labels in the type of the classes that are known, so that equal ones are found equal.
+
+    Raises:
+        DataError: they are of another type.
+    """
+    labels = np.asarray(labels)
+    kinds = {_kind(labels), _kind(known)}
+    if kinds == {"number"} and np.result_type(labels, known).kind == "f":  # which holds not every integer
+        cast: Array = labels.astype(known.dtype)
+        if (cast == labels).all():
+            return cast
+    elif len(kinds) == 1:
+        return labels
+    raise DataError(
+        f"classes must stay of one type; got {labels.dtype} after {known.dtype}. Convert y and classes."
+    )
+
+
+def _kind(labels: Array) -> str:
+    """Text or numbers, whatever their widths."""
+    if labels.dtype.kind in "iuf":
+        return "number"
+    return "text" if all(isinstance(label, str) for label in labels.flat) else labels.dtype.kind
+
+
 def encoded_labels(y: Any) -> tuple[Array, Array]:
     """The classes, sorted, and each row's place among them, [N].
 

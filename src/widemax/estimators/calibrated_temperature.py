@@ -9,7 +9,13 @@ from sklearn.model_selection import check_cv
 from sklearn.utils.validation import check_is_fitted, has_fit_parameter, validate_data
 
 from widemax.errors import DataError
-from widemax.estimators.base import Array, ProbabilisticClassifier, encoded_labels, weights_of_rows
+from widemax.estimators.base import (
+    Array,
+    ProbabilisticClassifier,
+    encoded_labels,
+    given_labels,
+    weights_of_rows,
+)
 from widemax.estimators.softmax_regression import SoftmaxRegression
 from widemax.evaluation.calibration import fit_temperature
 from widemax.numerics import log_softmax
@@ -69,7 +75,7 @@ class CalibratedTemperature(ProbabilisticClassifier):
             DataError: fewer than two classes, or no held-out row of positive weight whose class was fitted.
         """
         estimator = SoftmaxRegression() if self.estimator is None else self.estimator
-        X, y = validate_data(self, X, y, accept_sparse="csr")
+        X, y = validate_data(self, X, given_labels(y), accept_sparse="csr")
         encoded_labels(y)
         weight_N = weights_of_rows(X, sample_weight)
 
@@ -99,7 +105,7 @@ class CalibratedTemperature(ProbabilisticClassifier):
                 -weight @ log_softmax(logits / temperature)[np.arange(len(labels)), labels]
                 for logits, labels, weight in parts
             )
-            return float(sum(losses)) / held_out_N.sum()
+            return float(sum(losses) / held_out_N.sum())
 
         self.estimator_ = fitted(slice(None))
         self.classes_ = self.estimator_.classes_

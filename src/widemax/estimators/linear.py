@@ -20,6 +20,7 @@ from widemax.estimators.base import (
     Classifier,
     ClassWeight,
     encoded_labels,
+    given_labels,
     weights_of_rows,
     with_class_weight,
 )
@@ -58,7 +59,7 @@ class LinearClassifier(Classifier, ABC):
             ShapeError: a warm start from other features or classes.
         """
         check_options(self)
-        X, y = validate_data(self, X, y, accept_sparse="csr", dtype=DTYPES, order="C")
+        X, y = validate_data(self, X, given_labels(y), accept_sparse="csr", dtype=DTYPES, order="C")
         classes, labels_N = encoded_labels(y)
         weight_N = weights_of_rows(X, sample_weight)
         weight_N = with_class_weight(weight_N, self.class_weight, classes, labels_N)
@@ -107,7 +108,7 @@ class LinearClassifier(Classifier, ABC):
                 f"stopped after {self.n_iter_} steps at a relative gap of {self.gap_:.2g}, above "
                 f"tol={self.tol:g}; raise max_iter or tol, or scale the features.",
                 ConvergenceWarning,
-                stacklevel=3,
+                stacklevel=4,
             )
         return self
 

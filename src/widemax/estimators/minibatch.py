@@ -20,6 +20,8 @@ from widemax.estimators.base import (
     check_classes,
     dense,
     encoded_labels,
+    given_labels,
+    of_known_type,
     weights_of_rows,
 )
 from widemax.estimators.options import check_options
@@ -79,7 +81,7 @@ class MinibatchClassifier(ProbabilisticClassifier, ABC):
             DataError: fewer than two classes, or no row of positive weight.
         """
         check_options(self)
-        X, y = validate_data(self, X, y, accept_sparse="csr", dtype=DTYPES)
+        X, y = validate_data(self, X, given_labels(y), accept_sparse="csr", dtype=DTYPES)
         classes, _ = encoded_labels(y)
         weight_N = weights_of_rows(X, sample_weight)
         self._begin(X, classes)
@@ -96,14 +98,16 @@ class MinibatchClassifier(ProbabilisticClassifier, ABC):
 
         Raises:
             ConfigError: an option out of its range.
-            DataError: no row of positive weight.
+            DataError: no row of positive weight, or classes of another type than before.
         """
         check_options(self)
         is_first = not hasattr(self, "coef_")
-        X, y = validate_data(self, X, y, accept_sparse="csr", dtype=DTYPES, reset=is_first)
+        X, y = validate_data(self, X, given_labels(y), accept_sparse="csr", dtype=DTYPES, reset=is_first)
         check_classes(y)
         weight_N = weights_of_rows(X, sample_weight)
-        named = np.unique(y if classes is None else np.concatenate([y, np.asarray(classes)]))
+        known = y if is_first else self.classes_
+        y = of_known_type(y, known)
+        named = np.unique(y if classes is None else np.concatenate([y, of_known_type(classes, known)]))
         if is_first:
             self._begin(X, named)
         new_classes = np.setdiff1d(named, self.classes_)

@@ -9,7 +9,15 @@ from typing import Any, Literal, Self, final
 import numpy as np
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from widemax.estimators.base import DTYPES, Array, ProbabilisticClassifier, check_classes, dense
+from widemax.estimators.base import (
+    DTYPES,
+    Array,
+    ProbabilisticClassifier,
+    check_classes,
+    dense,
+    given_labels,
+    of_known_type,
+)
 from widemax.estimators.options import Count, check_options
 from widemax.search import ExactIndex
 
@@ -61,7 +69,7 @@ class NearestNeighborsClassifier(ProbabilisticClassifier):
             DataError: a number beyond float32's range.
         """
         check_options(self)
-        X, y = validate_data(self, X, y, accept_sparse="csr", dtype=DTYPES)
+        X, y = validate_data(self, X, given_labels(y), accept_sparse="csr", dtype=DTYPES)
         check_classes(y)
         self.classes_, self.labels_ = np.unique(y, return_inverse=True)
         self.rows_ = dense(X)
@@ -78,12 +86,15 @@ class NearestNeighborsClassifier(ProbabilisticClassifier):
 
         Raises:
             ConfigError: an option out of its range.
+            DataError: classes of another type than before.
         """
         check_options(self)
         is_first = not hasattr(self, "rows_")
-        X, y = validate_data(self, X, y, accept_sparse="csr", dtype=DTYPES, reset=is_first)
+        X, y = validate_data(self, X, given_labels(y), accept_sparse="csr", dtype=DTYPES, reset=is_first)
         check_classes(y)
-        named = y if classes is None else np.concatenate([y, np.asarray(classes)])
+        known = y if is_first else self.classes_
+        y = of_known_type(y, known)
+        named = y if classes is None else np.concatenate([y, of_known_type(classes, known)])
         rows_ND, y_N = dense(X), y
         if not is_first:
             rows_ND = np.concatenate([self.rows_, rows_ND])

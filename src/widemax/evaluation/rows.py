@@ -107,7 +107,8 @@ class SeveralLabelRows:
     Args:
         label_ids_P: class ids, int64, distinct within a row; -1 for each label that training never saw.
         offsets_B1: B + 1 ascending offsets from 0 to P.
-        ranks_P: 1-based rank of each label among all classes that may be ranked; 0 where the label is -1.
+        ranks_P: 1-based rank of each label among all classes that may be ranked; 0 where the label is -1 or
+            may not be ranked.
         topk_ids_BK: the K best class ids, best first; K ≥ 20, or K = C when there are fewer classes.
 
     Raises:

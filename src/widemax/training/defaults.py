@@ -1,5 +1,6 @@
 """What "auto" means: the config is completed from the data before the first step, and saved complete."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,6 +16,8 @@ from widemax.task import Task
 
 MIN_BATCH, MAX_BATCH = 64, 512
 STEPS_PER_EPOCH = 256
+DIM_STEP = 32
+LINEAR_HEADS = ("auto", "exact", "sampled")
 
 
 def complete_encoder(config: Config, schema: Schema) -> Config:
@@ -32,18 +35,34 @@ def complete_encoder(config: Config, schema: Schema) -> Config:
     return config.model_copy(update={"encoder": section})
 
 
-def decide_task(config: Config, schema: Schema, *, labels_in_histories: float) -> Task:
+def width_needed(config: Config) -> Callable[[int], int] | None:
+    """The width that suffices for so many classes, where the encoder is linear and no width is given.
+
+    C logits that are products of hidden vectors and class weights have rank C at most, so longer vectors add
+    memory and time and nothing to say.
+    """
+    given = {*config.encoder.options, *config.head.options} & {"dim", "score"}
+    if given or config.head.kind not in LINEAR_HEADS:
+        return None
+    return lambda num_classes: -(-num_classes // DIM_STEP) * DIM_STEP
+
+
+def decide_task(
+    config: Config, schema: Schema, *, labels_in_histories: float, labels_in_own_rows: float = 0.0
+) -> Task:
     """One right class, several, or the next item of a history.
 
     Args:
         labels_in_histories: the share of classes that also occur in the input histories; half or more means
             that labels and history items are the same things.
+        labels_in_own_rows: the share of labels that stand in their own row's history; half or more means that
+            it is no history, unless items may repeat.
     """
     if config.data.task != "auto":
         if config.data.task.one_label and schema.several:
             raise ConfigError(f"data.task is 'one', but target {schema.target!r} holds lists of labels.")
         return config.data.task
-    if labels_in_histories >= 0.5:
+    if labels_in_histories >= 0.5 and (labels_in_own_rows < 0.5 or config.data.repeat):
         return Task.NEXT
     return Task.SEVERAL if schema.several else Task.ONE
 
@@ -88,7 +107,8 @@ def complete_rest(
             f"{did_you_mean(values['metric'], known)}"
         )
     section = config.head.completed(kind, {"dim": dim, **heads.options(kind).complete(options)})
-    updates = {"head": section, "train": train.model_copy(update=values)}
+    encoding = config.encoder.completed(config.encoder.kind, {**config.encoder.options, "dim": dim})
+    updates = {"encoder": encoding, "head": section, "train": train.model_copy(update=values)}
     return config.model_copy(update=updates), head_plan
 
 

@@ -3,6 +3,7 @@
 import math
 import time
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -18,7 +19,7 @@ from widemax.evaluation import OneLabelRows, SeveralLabelRows, evaluate_rows, fi
 from widemax.evaluation.report import ReportCollector
 from widemax.heads import Answers, SeveralLabels
 from widemax.options import checked
-from widemax.training.feed import EncodedRows, Feed, encode_labels, in_threads
+from widemax.training.feed import EncodedRows, Feed, encode_labels, in_threads, stand_in
 
 # Rows encoded together share the work on the words they have in common; more gain little.
 ROWS_AT_ONCE = 2048
@@ -35,11 +36,14 @@ def answered_rows(model: Model, rows: Iterable[EncodedRows]) -> Iterator[Evaluat
     for batch in rows:
         with torch.no_grad():
             hidden_BD = model.encoder(batch.features)
-        seen = batch.seen if model.task.excludes_seen else None
+        seen = batch.seen if model.excludes_seen else None
         labels = batch.labels
         if not model.task.one_label and isinstance(labels, Tensor):
             labels = SeveralLabels(labels, torch.arange(len(labels) + 1))
         answers = model.head.answer(hidden_BD, labels, k=model.task.k, exclude=seen)
+        if seen is not None:
+            excluded_P = stand_in(labels, seen, model.head.num_classes)
+            answers = replace(answers, label_ranks=answers.label_ranks.masked_fill(excluded_P, 0))
         yield evaluation_rows(answers, labels)
 
 

@@ -62,6 +62,12 @@ class Feed:
         """The share of classes that occur in the histories."""
         return 0.0 if self.seen is None else len(np.unique(self.seen.ids_P.numpy())) / num_classes
 
+    def labels_in_own_rows(self, num_classes: int) -> float:
+        """The share of labels that stand in the history of their own row."""
+        if self.seen is None or not len(self.seen):
+            return 0.0
+        return float(stand_in(self.labels, self.seen, num_classes).double().mean())
+
     def first(self, num_rows: int) -> "Feed":
         """Its first rows alone."""
         return replace(self, rows_N=self.rows_N[:num_rows])
@@ -118,6 +124,14 @@ class TargetSpool:
         return joined, SeveralLabels.concatenate(seen) if seen else None
 
 
+def stand_in(labels: Labels, seen: SeveralLabels, num_classes: int) -> Tensor:
+    """Whether each label [P] is among what its own row has seen."""
+    if isinstance(labels, Tensor):
+        labels = SeveralLabels(labels, torch.arange(len(labels) + 1))
+    keys_P, keys_Q = (rows * num_classes + ids for rows, ids in (labels.pairs(), seen.pairs()))
+    return torch.isin(keys_P, keys_Q) & (labels.ids_P >= 0)
+
+
 def encode_labels(vocabulary: LabelVocabulary, labels: pa.Array, *, several: bool) -> Labels:
     """Class ids of raw labels, −1 where the vocabulary does not hold the label."""
     if several:
@@ -143,13 +157,20 @@ def in_threads(
 
 
 def read_training(
-    dataset: Dataset, encoder: Encoder, folder: Path, *, seed: int, fitted: bool
+    dataset: Dataset,
+    encoder: Encoder,
+    folder: Path,
+    *,
+    seed: int,
+    fitted: bool,
+    width: Callable[[int], int] | None = None,
 ) -> tuple[Feed, LabelVocabulary]:
     """Read the training files once: count labels, hash features, let the encoder learn, encode.
 
     Args:
         encoder: not yet fitted, or with ``fitted=True`` restored from a checkpoint.
         folder: scratch space; grows with the encoded rows.
+        width: from the number of classes to what an encoder that can is narrowed to.
 
     Raises:
         DataError: no usable rows.
@@ -167,6 +188,8 @@ def read_training(
             spool.append(batch)
             raw_writer.append(features)
             yield features
+        if width is not None:
+            encoder.narrow(width(len(counter.finish())))
 
     if fitted:
         for _ in raw_features():

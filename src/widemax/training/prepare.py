@@ -16,8 +16,15 @@ from widemax.errors import ConfigError, DataError
 from widemax.optim import RowOptimizer, optimizers
 from widemax.planner import ELEMENTWISE_NUMEL
 from widemax.storage import check_folder, write_file
+from widemax.task import Task
 from widemax.training.checkpoint import Progress, folder_of, load_encoder, load_rest, read_progress
-from widemax.training.defaults import complete_data, complete_encoder, complete_rest, decide_task
+from widemax.training.defaults import (
+    complete_data,
+    complete_encoder,
+    complete_rest,
+    decide_task,
+    width_needed,
+)
 from widemax.training.feed import Feed, hold_out, read_encoded, read_training
 from widemax.training.progress import Reporter
 
@@ -119,6 +126,7 @@ def prepare(
         train_sources, inputs=data.input, target=data.target, kinds=data.kinds, format=reading
     )
     dataset = Dataset(train_sources, schema, format=reading, drop_bad=data.drop_bad)
+    width = width_needed(config)
     config = complete_encoder(complete_data(config, schema, run), schema)
     progress = (
         Progress(data_fingerprint=dataset.fingerprint(), num_threads=torch.get_num_threads())
@@ -129,13 +137,25 @@ def prepare(
     if checkpoint is not None:
         load_encoder(checkpoint, encoder)
     feed, vocabulary = read_training(
-        dataset, encoder, scratch, seed=config.train.seed, fitted=checkpoint is not None
+        dataset, encoder, scratch, seed=config.train.seed, fitted=checkpoint is not None, width=width
     )
-    for sentence in dataset.passed_over():
-        reporter.say(sentence)
+    for sentence in [*dataset.passed_over(), vocabulary.warning()]:
+        if sentence:
+            reporter.say(sentence)
     if dataset.num_bad_rows:
         reporter.say(f"dropped {dataset.num_bad_rows} bad rows; `widemax check` lists them")
-    task = decide_task(config, schema, labels_in_histories=feed.labels_in_histories(len(vocabulary)))
+    shared, own = feed.labels_in_histories(len(vocabulary)), feed.labels_in_own_rows(len(vocabulary))
+    task = decide_task(config, schema, labels_in_histories=shared, labels_in_own_rows=own)
+    unasked = shared >= 0.5 and config.data.task == "auto"
+    if own and (task is Task.NEXT or unasked) and not config.data.repeat:
+        reporter.say(
+            f"{own:.0%} of the labels stand in their own row's list: "
+            + (
+                "they are never predicted; data.repeat = true lets items return"
+                if task is Task.NEXT
+                else 'it is an input like others; data.task = "next" and data.repeat = true rank next items'
+            )
+        )
     asked = config.head.options
     config, head_plan = complete_rest(config, vocabulary, task=task, encoder=encoder, num_rows=len(feed))
     if head_plan is not None:

@@ -45,7 +45,7 @@ def fit_temperature(nll: Callable[[float], float], *, num_rows: float) -> float:
 
     Example:
         >>> [round(fit_temperature(lambda T: (1 / T - 0.5) ** 2, num_rows=n), 2) for n in (1e6, 20)]
-        [2.0, 1.3]
+        [2.0, 1.56]
     """
     # The optimizers of scipy take longer to import than the rest of this room together.
     from scipy.optimize import minimize_scalar

@@ -23,6 +23,7 @@ NAMES = {
     "brier": "Brier score",
     "top_label_brier": "Brier score of the best class",
     "unseen_labels": "labels never seen",
+    "excluded_labels": "labels in their own history",
     "top5": "top 5",
     "top10": "top 10",
 }
@@ -38,9 +39,13 @@ HEADLINES = {
         "unseen_labels",
     ),
     Task.SEVERAL: ("p@1", "p@3", "p@5", "psp@1", "psp@5", "ndcg@5", "r@10", "unseen_labels"),
-    Task.NEXT: ("hr@10", "ndcg@10", "recall@20", "ndcg@20", "mrr", "unseen_labels"),
+    Task.NEXT: ("hr@10", "ndcg@10", "recall@20", "ndcg@20", "mrr", "unseen_labels", "excluded_labels"),
 }
-SHARES = {name for names in HEADLINES.values() for name in names} - {"nll", "unseen_labels"}
+SHARES = {name for names in HEADLINES.values() for name in names} - {
+    "nll",
+    "unseen_labels",
+    "excluded_labels",
+}
 CURVES = {
     Task.ONE: ("accuracy", "top5", "macro_f1"),
     Task.SEVERAL: ("p@1", "p@5", "psp@1", "r@10"),
