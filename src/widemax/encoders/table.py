@@ -1,4 +1,4 @@
-"""Numbers and categories through a multilayer perceptron."""
+"""Numbers, dates and categories through a multilayer perceptron."""
 
 from collections.abc import Mapping, Sequence
 from math import sqrt
@@ -20,6 +20,8 @@ from widemax.encoders.mlp import MLP
 from widemax.encoders.spread import RowSample, middle_and_spread, squashed
 from widemax.errors import DataError
 
+DATE_PARTS = 7
+
 
 def _numbers(values: pa.Array, *, column: str) -> npt.NDArray[np.float64]:
     numbers: npt.NDArray[np.float64] = (
@@ -33,18 +35,26 @@ def _numbers(values: pa.Array, *, column: str) -> npt.NDArray[np.float64]:
     return numbers
 
 
+def _date_parts(seconds: npt.NDArray[np.float64]) -> list[npt.NDArray[np.float64]]:
+    """Days since 1970, and where a moment stands in the year, the week and the day."""
+    days = seconds / 86_400
+    turns = [2 * np.pi * (days % period) / period for period in (365.2425, 7, 1)]
+    return [days, *(wave(turn) for turn in turns for wave in (np.sin, np.cos))]
+
+
 @encoders.register("table")
 class TableEncoder(Encoder):
-    """Numbers and categories through a multilayer perceptron.
+    """Numbers, dates and categories through a multilayer perceptron.
 
     first layer = W [z; missing] + b + Σ_c embedding[category_c]. A number is z = y / √(1 + (y / 10)²) with
     y = (x − median) / spread, where the spread is that of the middle half of the training rows: one number
     that is far off leaves the others where they are, and any number can be predicted from, as |z| < 10.
-    A missing number has z = 0 and, where the column lacked numbers in training, an indicator of its own. A
-    category (null is one) not seen in training adds nothing.
+    A date counts as seven numbers: the days since 1970, and sine and cosine of its place in the year, the
+    week and the day. A missing number has z = 0 and, where the column lacked numbers in training, an
+    indicator of its own. A category (null is one) not seen in training adds nothing.
 
     Args:
-        columns: (name, kind) of number and category columns.
+        columns: (name, kind) of number, date and category columns.
         dim: width D of the hidden vector.
         hidden: widths of the hidden layers; none makes the encoder linear.
         dropout: probability of dropping a hidden unit in training.
@@ -53,7 +63,7 @@ class TableEncoder(Encoder):
     on tabular data", NeurIPS 2024, "robust scaling and smooth clipping".
     """
 
-    kinds: ClassVar[frozenset[str]] = frozenset({"number", "category"})
+    kinds: ClassVar[frozenset[str]] = frozenset({"number", "date", "category"})
     optimizer = "lazy_adam"
     learning_rate = 2e-3
 
@@ -73,15 +83,22 @@ class TableEncoder(Encoder):
         super().__init__(columns, dim=dim)
         self.hidden = hidden
         self.dropout = dropout
-        self.number_names = tuple(name for name, kind in self.columns if kind == "number")
-        self.category_names = tuple(name for name, kind in self.columns if kind == "category")
+        self.number_names, self.date_names, self.category_names = (
+            tuple(name for name, own in self.columns if own == kind)
+            for kind in ("number", "date", "category")
+        )
         self.mlp = MLP((*hidden, dim), dropout=dropout)
         self.weight_FH = nn.Parameter(torch.empty(0, self.mlp.widths[0]))
-        num_numbers = len(self.number_names)
+        num_numbers = self.num_numbers
         self.register_buffer("keys_F", torch.empty(0, dtype=torch.int64))
         self.register_buffer("middle_N", torch.zeros(num_numbers, dtype=torch.float64))
         self.register_buffer("spread_N", torch.ones(num_numbers, dtype=torch.float64))
         self.register_buffer("had_missing_N", torch.zeros(num_numbers, dtype=torch.bool))
+
+    @property
+    def num_numbers(self) -> int:
+        """How many numbers a row has, those of dates among them."""
+        return len(self.number_names) + DATE_PARTS * len(self.date_names)
 
     @property
     def operations(self) -> int:
@@ -90,6 +107,8 @@ class TableEncoder(Encoder):
 
     def featurize(self, columns: Mapping[str, pa.Array]) -> Features:
         numbers = [_numbers(self.column(columns, name), column=name) for name in self.number_names]
+        for name in self.date_names:
+            numbers += _date_parts(_numbers(self.column(columns, name), column=name))
         keys = [
             stable_keys(self.column(columns, name), salt=salt(name, "category"))
             for name in self.category_names
@@ -102,7 +121,7 @@ class TableEncoder(Encoder):
 
     def begin(self) -> None:
         self._sample, self._seen = RowSample(), KeySet()
-        self._had_missing_N = np.zeros(len(self.number_names), np.bool_)
+        self._had_missing_N = np.zeros(self.num_numbers, np.bool_)
 
     def observe(self, features: Features) -> None:
         numbers_BN = entry(features, "numbers", np.ndarray)
@@ -115,7 +134,7 @@ class TableEncoder(Encoder):
         self.middle_N, self.spread_N = torch.from_numpy(found.reshape(-1, 2)).unbind(1)
         self.had_missing_N = torch.from_numpy(self._had_missing_N)
         self.keys_F = torch.from_numpy(self._seen.sorted())
-        self.mlp.initialize(2 * len(self.number_names), generator=generator)
+        self.mlp.initialize(2 * self.num_numbers, generator=generator)
         num_hidden = self.mlp.widths[0]
         known_FH = torch.randn(len(self.keys_F), num_hidden, generator=generator) / sqrt(len(self.columns))
         self.weight_FH = nn.Parameter(torch.cat([torch.zeros(1, num_hidden), known_FH]))
