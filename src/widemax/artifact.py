@@ -2,7 +2,7 @@
 
 ::
 
-    config.toml  manifest.json  labels.parquet  metrics.jsonl  report.html
+    config.toml  manifest.json  labels.parquet  rows.parquet  metrics.jsonl  report.html
     weights/encoder.safetensors  weights/head-00000-of-0000N.safetensors
 """
 
@@ -26,7 +26,16 @@ from torch import Tensor
 
 from widemax.classes import Classes
 from widemax.config import Config
-from widemax.data import ArrowStream, Dataset, LabelVocabulary, Schema, columns_of, records_of, resolve
+from widemax.data import (
+    STORED_BYTES,
+    ArrowStream,
+    Dataset,
+    LabelVocabulary,
+    Schema,
+    columns_of,
+    records_of,
+    resolve,
+)
 from widemax.encoders import Encoder, encoders, to_tensors
 from widemax.errors import ConfigError, CorruptError, UsageError
 from widemax.heads import Head, SeveralLabels, TopK, heads
@@ -36,6 +45,8 @@ from widemax.storage import check_folder, new_folder, saving
 from widemax.task import Task
 
 SHARD_BYTES = 2**31
+ROW_KEYS = "rows.parquet"
+"""Digests of the training rows, by which evaluation counts rows that stand in training too."""
 SCRATCH = "scratch"
 """The folder in a run for what is needed only while it trains."""
 Count = Annotated[int, Field(ge=1)]
@@ -70,6 +81,7 @@ class Model:
     vocabulary: LabelVocabulary
     encoder: Encoder
     head: Head
+    row_keys: Any = None
 
     def __repr__(self) -> str:
         return "\n  ".join(f"{name:<9}{value}" for name, value in self._summary().items())
@@ -227,6 +239,7 @@ class Model:
             vocabulary,
             encoder.eval(),
             head.eval(),
+            read_row_keys(folder / ROW_KEYS) if ROW_KEYS in manifest["files"] else None,
         )
 
 
@@ -347,6 +360,18 @@ def read_head(folder: Path, head: Head) -> None:
             raise CorruptError(f"{folder}: the shards end before row {tensor.shape[0]} of {name!r}.")
 
 
+def read_row_keys(path: Path) -> pa.ChunkedArray:
+    """The keys of the training rows.
+
+    Raises:
+        CorruptError: the file holds something else.
+    """
+    with pq.ParquetFile(path) as file:
+        if file.schema_arrow != pa.schema([("key", pa.binary(STORED_BYTES))]):
+            raise CorruptError(f"{path} must hold keys of rows; restore the file from a copy.")
+        return file.read()["key"]
+
+
 def write_model(folder: Path, model: Model, *, precision: Precision = "float32", keep: float = 1.0) -> None:
     """Write a model's files, without the manifest, into an existing folder."""
     with saving(str(folder)):
@@ -355,6 +380,8 @@ def write_model(folder: Path, model: Model, *, precision: Precision = "float32",
         write_tensors(folder / "weights" / "encoder.safetensors", encoder)
         write_head(folder / "weights", model.head, precision=precision)
         pq.write_table(model.vocabulary.to_table(), folder / "labels.parquet")
+        if model.row_keys is not None:
+            pq.write_table(pa.table({"key": model.row_keys}), folder / ROW_KEYS, use_dictionary=False)
         (folder / "config.toml").write_text(model.config.to_toml(), encoding="utf-8")
 
 

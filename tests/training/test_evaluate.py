@@ -3,6 +3,7 @@
 import json
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -243,3 +244,18 @@ def test_labels_that_were_never_seen_leave_the_temperature_at_one(one: Model, tm
     assert calibrate_temperature(one, feed) == 1.0
     assert torch.equal(one.head.calibration_temperature, torch.tensor(1.0))
     assert evaluate(one, [path])["nll"] is None
+
+
+def test_rows_that_stand_in_training_are_counted(one: Model, tmp_path: Path) -> None:
+    rows = [
+        {"x": "a red thing", "y": "blue"},
+        {"x": "a red  thing", "y": "red"},
+        {"x": "a gold thing", "y": "emu"},
+    ]
+    path = write_rows(tmp_path / "test.jsonl", rows)
+    assert evaluate(one, path)["overlap_rows"] == 2
+    saved = Model.load(tmp_path / "run")
+    assert evaluate(saved, path)["overlap_rows"] == 2
+    saved.save(tmp_path / "copy")
+    assert evaluate(Model.load(tmp_path / "copy"), [path, tmp_path / "train.jsonl"])["overlap_rows"] == 66
+    assert "overlap_rows" not in evaluate(replace(one, row_keys=None), path)

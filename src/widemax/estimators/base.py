@@ -124,13 +124,13 @@ def given_labels(y: Any) -> Any:
     return y.to_numpy(dtype)
 
 
-def of_known_type(labels: Any, known: Array) -> Array:
+def of_known_type(y: Any, known: Array) -> Array:
     """Labels in the type of the classes that are known, so that equal ones are found equal.
 
     Raises:
         DataError: they are of another type.
     """
-    given: Array = np.asarray(labels)
+    given: Array = np.asarray(y)
     kinds = {_kind(given), _kind(known)}
     if kinds == {"number"} and np.result_type(given, known).kind == "f":  # which holds not every integer
         cast: Array = given.astype(known.dtype)

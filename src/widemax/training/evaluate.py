@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from widemax.artifact import Model
-from widemax.data import Data, Dataset, Reading, resolve
+from widemax.data import STORED_BYTES, Data, Dataset, Reading, count_known, resolve, row_keys
 from widemax.encoders import to_tensors
 from widemax.errors import DataError
 from widemax.evaluation import OneLabelRows, SeveralLabelRows, evaluate_rows, fit_temperature
@@ -84,11 +84,13 @@ def collect_metrics(
     return {name: None if math.isnan(value) else value for name, value in values.items()}
 
 
-def dataset_rows(model: Model, dataset: Dataset) -> Iterator[EncodedRows]:
-    """Stream a dataset's batches through the encoder's featurizer, some batches ahead."""
+def dataset_rows(model: Model, dataset: Dataset, keys: list[Any] | None = None) -> Iterator[EncodedRows]:
+    """A dataset's batches through the encoder's featurizer, some ahead; ``keys`` collects the rows'."""
     batches = dataset.batches(ROWS_AT_ONCE)
     for batch, features in in_threads(lambda batch: model.encoder.encode(batch.columns), batches):
         assert batch.labels is not None
+        if keys is not None:
+            keys.append(row_keys(batch.columns, num_bytes=STORED_BYTES))
         labels = encode_labels(model.vocabulary, batch.labels, several=dataset.schema.several)
         yield EncodedRows(to_tensors(features), labels, model.seen_items(batch.columns))
 
@@ -112,7 +114,8 @@ def evaluate(
         delimiter, encoding: of the files, where they differ from those in training.
 
     Returns:
-        the fields of ``widemax evaluate --json``; nll is in nats, seconds is wall time.
+        the fields of ``widemax evaluate --json``; nll is in nats, seconds is wall time, and ``overlap_rows``
+        counts the rows whose inputs stand in training too.
 
     Raises:
         ArgumentError: the model or the data are something else.
@@ -124,10 +127,11 @@ def evaluate(
     reading = Reading.of(model.config.data, delimiter=delimiter, encoding=encoding)
     dataset = Dataset(sources, model.schema, format=reading, drop_bad=drop_bad)
     num_rows = 0
+    keys: list[Any] | None = None if model.row_keys is None else []
 
     def counted() -> Iterator[EncodedRows]:
         nonlocal num_rows
-        for rows in dataset_rows(model, dataset):
+        for rows in dataset_rows(model, dataset, keys):
             num_rows += len(rows.labels)
             yield rows
 
@@ -140,6 +144,7 @@ def evaluate(
         "skipped": dataset.num_bad_rows,
         "num_classes": model.head.num_classes,
         "task": model.task,
+        **({} if keys is None else {"overlap_rows": count_known(keys, model.row_keys)}),
         "seconds": round(seconds, 3),
         "rows_per_s": round(num_rows / seconds, 1),
         **metrics,

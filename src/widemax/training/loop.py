@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from widemax.artifact import SCRATCH, Model, facts, require_free, write_model
+from widemax.artifact import ROW_KEYS, SCRATCH, Model, facts, require_free, write_model
 from widemax.config import Config
 from widemax.data import Data, Frame, Source
 from widemax.errors import ConfigError, UsageError
@@ -406,7 +406,9 @@ def _finish(session: Session, reporter: Reporter, interrupted: bool) -> Outcome:
         for path in folder.iterdir():
             path.rename(run / path.name)
     files = [*(run / "weights").iterdir()]
-    files += [run / name for name in ("config.toml", "labels.parquet", "metrics.jsonl", "report.html")]
+    files += [
+        run / name for name in ("config.toml", "labels.parquet", ROW_KEYS, "metrics.jsonl", "report.html")
+    ]
     with saving(str(run)):
         said = facts(model, values, complete=not interrupted)
         said |= {"steps": progress.step, "seconds": progress.seconds}

@@ -167,7 +167,7 @@ def prepare(
     write_file(run / "config.toml", config.to_toml())
     head = build_head(config, vocabulary, num_rows=len(feed))
     head.seed(config.train.seed)
-    model = Model(config, schema, task, len(feed), vocabulary, encoder, head)
+    model = Model(config, schema, task, len(feed), vocabulary, encoder, head, feed.row_keys)
     optimizer = build_optimizer(model)
     if checkpoint is not None:
         load_rest(checkpoint, head, optimizer)
