@@ -195,9 +195,7 @@ def test_no_rows_have_no_answers(outcome: Outcome) -> None:
 def test_a_wrong_k_is_one_sentence(outcome: Outcome, k: Any) -> None:
     with pytest.raises(ArgumentError) as raised:
         outcome.model.predict(["red"], k=k)
-    assert str(raised.value) == (
-        f"k must be a whole number of at least 1, the labels wanted a row; got {k!r}."
-    )
+    assert str(raised.value) == (f"option 'k' of predict must be a whole number of at least 1; got {k!r}.")
 
 
 @pytest.mark.parametrize(
@@ -206,7 +204,7 @@ def test_a_wrong_k_is_one_sentence(outcome: Outcome, k: Any) -> None:
         (pd.DataFrame({"txt": ["a"]}), DataError, "<memory> has no column 'text'; did you mean 'txt'"),
         (pd.DataFrame({"text": ["a", None]}), DataError, "<memory>:row 1: column 'text' has no value"),
         (pd.DataFrame({"text": [[1], [2]]}), DataError, "column 'text' of <memory>: values of type list"),
-        (pd.Series(["a"]), DataError, "this Series cannot be read as named columns"),
+        (pd.Series(["a"]), DataError, "a Series is one column; make it a frame"),
         ([{"text": None}], DataError, "row 0: column 'text' has no value"),
         ([{"text": np.zeros((2, 2))}], DataError, "values of type list<item: list<item: double>> cannot be"),
         ({"text": ["a", "b"]}, DataError, "values of type list<item: string> cannot be of kind 'text'"),

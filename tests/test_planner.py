@@ -246,7 +246,7 @@ def test_a_faster_machine_is_predicted_to_be_faster() -> None:
 @pytest.mark.parametrize("name", ["num_classes", "dim", "batch_size", "num_sampled"])
 def test_sizes_below_one_are_refused(name: str) -> None:
     sizes = {"num_classes": 10, "dim": 4, "batch_size": 8, "num_sampled": 2} | {name: 0}
-    with pytest.raises(ConfigError, match=f"{name} must be at least 1; got 0"):
+    with pytest.raises(ConfigError, match=f"{name!r} of plan must be a whole number of at least 1.*; got 0"):
         plan(**sizes, num_rows=None, machine=MACHINE, available_bytes=ROOMY)
 
 

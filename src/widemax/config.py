@@ -116,6 +116,8 @@ class DataConfig(Section):
             when it is not given.
         encoding: the encoding of text files, such as "latin-1"; told by a byte order mark, and UTF-8
             without one, when it is not given.
+        missing: the texts that stand for a missing value in columns of numbers, dates, categories and ids;
+            the usual ones, such as "NA", "null", "?" and "-", when none are given.
         kinds: the kind of a column where the guess is wrong, such as ``{age = "category"}``.
         task: whether a row has "one" right class or "several", or the "next" item is ranked; "auto" decides
             by the labels.
@@ -133,6 +135,7 @@ class DataConfig(Section):
     format: str | None = None
     delimiter: str | None = None
     encoding: str | None = None
+    missing: tuple[str, ...] | None = None
     kinds: dict[str, str] = Field(default_factory=dict)
     task: Annotated[Task, Field(strict=False)] | Literal["auto"] = "auto"
     repeat: bool = False
@@ -140,7 +143,7 @@ class DataConfig(Section):
     valid_fraction: float = Field(default=0.1, ge=0.0, lt=1.0)
     max_valid_rows: int = Field(default=5_000, ge=1)
 
-    @field_validator("train", "valid", "input", mode="before")
+    @field_validator("train", "valid", "input", "missing", mode="before")
     @classmethod
     def _one_is_a_list(cls, value: Any) -> Any:
         if hasattr(value, "__arrow_c_stream__"):

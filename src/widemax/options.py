@@ -138,13 +138,15 @@ class Options:
                 raise OptionError(f"option {name!r} of {self.of} is given twice, by position and by keyword.")
         self._refuse_missing(self._required, {*by_position, *keywords})
 
-    def check_call(self, args: tuple[Any, ...], keywords: dict[str, Any]) -> tuple[list[Any], dict[str, Any]]:
+    def check_call(
+        self, args: tuple[Any, ...], keywords: dict[str, Any]
+    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """All arguments of a call: those by position, and those by keyword."""
         self.check_names(args, keywords)
         names = self._positional
         checked_args = [self.check(name, value) for name, value in zip(names, args, strict=False)]
         checked_keywords = {name: self.check(name, value) for name, value in keywords.items()}
-        return [*checked_args, *args[len(names) :]], checked_keywords
+        return (*checked_args, *args[len(names) :]), checked_keywords
 
     def _too_many(self, number: int) -> str:
         names = [name for name in self._positional if name not in ("self", "cls")]
@@ -198,7 +200,7 @@ def checked(member: Member, *, of: str | None = None, moved: Mapping[str, str] |
     """
     name = of or member.__qualname__
     is_class = isinstance(member, type)
-    target: Any = member.__init__ if is_class else member  # type: ignore[misc]  # of this very class
+    target: Any = getattr(member, "__init__") if is_class else member  # noqa: B009 - mypy wants it so
     options = Options(target, of=name, moved=moved)
     # Whoever defines a function to be compiled has imported torch by then.
     is_compiling = getattr(sys.modules.get("torch.compiler"), "is_compiling", bool)
@@ -211,7 +213,7 @@ def checked(member: Member, *, of: str | None = None, moved: Mapping[str, str] |
 
     if not is_class:
         return call  # type: ignore[return-value]
-    member.__init__ = call  # type: ignore[misc]  # of the same signature
+    setattr(member, "__init__", call)  # noqa: B010 - mypy knows no other way
     return member
 
 
@@ -332,7 +334,7 @@ def _range(metadata: tuple[Any, ...]) -> str:
 def _words(annotation: Any) -> list[str]:
     """All words that an annotation allows."""
     if isinstance(annotation, EnumType):
-        return [member.value for member in annotation]
+        return [str(word.value) for word in list[Any](annotation)]
     if get_origin(annotation) is Literal:
         return [word for word in get_args(annotation) if isinstance(word, str)]
     return [word for part in get_args(annotation) for word in _words(part)]

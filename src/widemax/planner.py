@@ -9,13 +9,14 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass
 from itertools import chain
 from pathlib import Path
-from typing import Any, Literal, NoReturn
+from typing import Annotated, Any, Literal, NoReturn
 
 import psutil
 import torch
+from pydantic import Field
 
 from widemax.config import TrainConfig
-from widemax.errors import ConfigError, ResourceError
+from widemax.errors import ResourceError
 from widemax.heads import heads
 from widemax.kernels.budget import PLAIN_ELEMENTS, rows_at_once
 from widemax.machine import Machine, this_machine
@@ -56,6 +57,7 @@ FLOAT_BYTES = 4
 CGROUP_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
 
 Kind = Literal["exact", "sampled"]
+Size = Annotated[int, Field(ge=1)]
 
 
 @dataclass(frozen=True)
@@ -126,11 +128,11 @@ def available_memory() -> int:
 @checked
 def plan(
     *,
-    num_classes: int,
-    dim: int,
-    batch_size: int,
+    num_classes: Size,
+    dim: Size,
+    batch_size: Size,
     num_rows: int | None,
-    num_sampled: int | None = None,
+    num_sampled: Size | None = None,
     num_labels_per_row: float = 1.0,
     optimizer: str = "rowwise_adagrad",
     encoder_bytes: int = 0,
@@ -165,7 +167,7 @@ def plan(
         available_bytes: memory this process may hold in all; asked of the system unless given.
 
     Raises:
-        ConfigError: a size below 1.
+        OptionError: a size below 1.
         ResourceError: no head fits into the memory of the machine, or the one chosen not into what is free.
 
     Example:
@@ -173,10 +175,6 @@ def plan(
         >>> plan(num_classes=150, dim=128, batch_size=64, num_rows=15_000, machine=machine).choice
         'exact'
     """
-    sizes = {"num_classes": num_classes, "dim": dim, "batch_size": batch_size, "num_sampled": num_sampled}
-    for name, size in sizes.items():
-        if size is not None and size < 1:
-            raise ConfigError(f"{name} must be at least 1; got {size}.")
     machine = machine or this_machine()
     base_bytes = psutil.Process().memory_info().rss if base_bytes is None else base_bytes
     memory_bytes = memory_of_machine() if available_bytes is None else available_bytes

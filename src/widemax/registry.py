@@ -167,7 +167,7 @@ class Registry(Generic[T]):
                 f"a {self.noun} must be one of {self.names()}, a class or function, or a table of such a "
                 f"kind and its options; got {shown(spec)}."
             )
-        member = cast("str | T", spec)
+        member: str | T = spec
         options = self.options(member).complete(given)
         return (self[member] if isinstance(member, str) else member), options
 

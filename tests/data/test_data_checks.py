@@ -32,17 +32,17 @@ def files(tmp_path):
 def test_every_fact_is_found(files):
     train, valid = files
     report = check([train], schema=infer_schema([train]), valid=[valid])
-    assert report.rows == 31
+    assert report.rows == 32
     assert [(c.name, c.kind, c.missing) for c in report.columns] == [
         ("text", "text", 0),
         ("id", "number", 0),
         ("flag", "category", 0),
-        ("x", "number", 6),
+        ("x", "number", 7),
     ]
     assert (report.target, report.num_classes, report.classes_seen_once) == ("label", 4, 1)
-    assert report.rows_per_class == (1, 10.0, 10)
-    assert report.num_bad_rows == 2
-    assert [row.split(":", 1)[1].split(":")[0] for row in report.bad_rows] == ["32", "34"]
+    assert report.rows_per_class == (1, 10.0, 11)
+    assert report.num_bad_rows == 1
+    assert [row.split(":", 1)[1].split(":")[0] for row in report.bad_rows] == ["34"]
     assert report.valid.rows == 3
     assert (report.valid.unseen_labels, report.valid.unseen_examples) == (1, ("never",))
     assert report.valid.overlap_rows == 1
@@ -50,9 +50,9 @@ def test_every_fact_is_found(files):
     assert json.loads(json.dumps(report.to_dict()))["valid"]["overlap_rows"] == 1
     text = "\n".join(report.lines())
     for part in (
-        "31 rows, 4 classes in column 'label'",
-        "input 'x': number, missing in 6 rows",
-        "2 bad rows",
+        "32 rows, 4 classes in column 'label'",
+        "input 'x': number, missing in 7 rows",
+        "1 bad rows",
         "train.csv:34: the row has 1 columns",
         "validation: 1 labels never seen in training, such as never",
         "warning: column 'flag' has the same value in every row",

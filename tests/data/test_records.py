@@ -42,7 +42,6 @@ def test_rows_agree_with_a_file(tmp_path, rows):
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
-        ({"text": None}, "row 1: column 'text' has no value."),
         ({"price": "dear"}, "row 1: column 'price' must be a number, got 'dear'"),
         ({"price": float("inf")}, "row 1: column 'price' must be finite, got inf."),
         ({"seen": ["x"]}, "row 1: column 'seen' must hold whole numbers, got 'x'."),
@@ -136,3 +135,13 @@ def test_other_rows_are_refused_in_a_sentence(schema, rows, sentence):
     with pytest.raises(ArgumentError) as error:
         records_of(schema, rows)
     assert sentence in str(error.value)
+
+
+def test_missing_values_and_empty_texts():
+    columns = columns_of(
+        SCHEMA, [ROW | {"text": None, "price": float("nan")}, ROW | {"text": "", "price": None}]
+    )
+    assert columns["text"].to_pylist() == ["", ""]
+    assert columns["price"].to_pylist() == [None, None]
+    only_text = Schema((Column("text", "text"),), target=None)
+    assert columns_of(only_text, records_of(only_text, ["", None]))["text"].to_pylist() == ["", ""]

@@ -9,8 +9,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from widemax.data import Batch, Dataset, columns_of
-from widemax.data.schema import Column, Schema, infer_schema
+from widemax.data import Batch, Dataset, Reading, columns_of
+from widemax.data.schema import MISSING, Column, Schema, infer_schema
 from widemax.errors import DataError, UsageError
 
 
@@ -38,7 +38,7 @@ def test_kinds_of_csv_columns(csv):
         "note": "text",
         "color": "category",
         "age": "number",
-        "born": "number",
+        "born": "date",
         "on": "number",
         "empty": "number",
         "ids": "text",
@@ -50,7 +50,10 @@ def test_kinds_can_be_forced_and_columns_chosen(csv):
     schema = infer_schema(
         [csv], inputs=["ids", "age"], target="color", kinds={"ids": "ids", "age": "category"}
     )
-    assert schema.inputs == (Column("ids", "ids", item="int64"), Column("age", "category"))
+    assert schema.inputs == (
+        Column("ids", "ids", item="int64", missing=MISSING),
+        Column("age", "category", missing=MISSING),
+    )
     assert schema.target == "color"
     assert infer_schema([csv], inputs=["ids"], kinds={"ids": "vector"}).inputs[0].width == 2
     several = infer_schema([csv], inputs=["age"], target="ids", kinds={"ids": "ids"})
@@ -78,12 +81,12 @@ def test_nested_types_map_to_kinds(tmp_path):
     pq.write_table(pa.table(columns), tmp_path / "a.parquet")
     schema = infer_schema([tmp_path / "a.parquet"], target="labels")
     assert schema.inputs == (
-        Column("ids", "ids", item="string"),
-        Column("history", "ids", item="int64"),
+        Column("ids", "ids", item="string", missing=MISSING),
+        Column("history", "ids", item="int64", missing=MISSING),
         Column("vector", "vector", width=2),
         Column("fixed", "vector", width=2),
         Column("sparse", "sparse"),
-        Column("flag", "number"),
+        Column("flag", "number", missing=MISSING),
     )
     assert schema.several
     assert schema.target_type == "large_string"
@@ -155,7 +158,7 @@ def test_a_decimal_comma_is_understood(tmp_path, delimiter):
     lines = [f"{cell}{delimiter}{'ab'[at % 2]}" for at, cell in enumerate(quoted)]
     path.write_text(f"x{delimiter}label\n" + "\n".join(lines), encoding="utf-8")
     schema = infer_schema([path])
-    assert schema.inputs[0] == Column("x", "number", decimal=",")
+    assert schema.inputs[0] == Column("x", "number", decimal=",", missing=MISSING)
     batch = Batch.concatenate(list(Dataset([path], Schema.from_dict(schema.to_dict())).batches()))
     assert batch.columns["x"].to_pylist() == [3.5, -0.25, 0.5, 125.0, 7.0, None, 8.5] * 3
     assert columns_of(schema, [{"x": "2,5"}, {"x": 2.5}])["x"].to_pylist() == [2.5, 2.5]
@@ -166,3 +169,33 @@ def test_commas_that_are_no_decimal_ones(tmp_path, cells):
     path = tmp_path / "a.csv"
     path.write_text("x;label\n" + "\n".join(f"{cell};a" for cell in cells * 10), encoding="utf-8")
     assert infer_schema([path]).inputs[0].kind != "number"
+
+
+@pytest.mark.parametrize("mark", ["NA", "?", "None", "null", "-", ""])
+def test_marks_of_missing_values_leave_a_column_its_kind(tmp_path, mark):
+    path = tmp_path / "a.csv"
+    lines = [
+        f"{mark if n % 3 else n},{mark if n % 4 else f'2024-01-{n % 28 + 1:02}'},{'ab'[n % 2]}"
+        for n in range(60)
+    ]
+    path.write_text("age,when,label\n" + "\n".join([*lines, ""]), encoding="utf-8")
+    schema = infer_schema([path])
+    assert kinds(schema) == {"age": "number", "when": "date"}
+    (batch,) = Dataset([path], Schema.from_dict(json.loads(json.dumps(schema.to_dict())))).batches()
+    assert (batch.columns["age"].null_count, batch.columns["when"].null_count) == (40, 45)
+
+
+def test_the_marks_of_missing_values_can_be_set(tmp_path):
+    path = tmp_path / "a.csv"
+    path.write_text("age,label\n" + "7,a\nunknown,b\n" * 10, encoding="utf-8")
+    assert kinds(infer_schema([path])) == {"age": "category"}
+    assert kinds(infer_schema([path], format=Reading(missing=("unknown",)))) == {"age": "number"}
+
+
+def test_dates_in_strings_of_any_file_are_dates(tmp_path):
+    path = tmp_path / "a.jsonl"
+    rows = [
+        {"when": f"2024-01-{n + 1:02}", "at": f"2024-01-{n + 1:02}T10:00:00", "y": n % 2} for n in range(9)
+    ]
+    path.write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+    assert kinds(infer_schema([path])) == {"when": "date", "at": "date"}

@@ -1,9 +1,11 @@
-"""Standardised numbers, missing numbers, and categories."""
+"""Scaled numbers, missing numbers, and categories."""
 
 import numpy as np
 import pyarrow as pa
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from widemax.encoders.features import to_tensors
 from widemax.encoders.table import TableEncoder
@@ -28,19 +30,24 @@ def hidden(encoder, columns):
     return encoder(to_tensors(encoder.encode(columns)))
 
 
-def test_numbers_are_standardised_and_missing_ones_flagged():
+def squash(x):
+    return x / np.sqrt(1 + (x / 10) ** 2)
+
+
+def test_numbers_are_scaled_and_missing_ones_flagged():
     numbers = fitted().encode(COLUMNS)["numbers"]
-    age, year = np.array([20.0, 40.0, 60.0]), np.array([2000.0, 2010.0, 2020.0, 2030.0])
-    np.testing.assert_allclose(numbers[[0, 1, 3], 0], (age - age.mean()) / age.std(), rtol=1e-6)
-    np.testing.assert_allclose(numbers[:, 1], (year - year.mean()) / year.std(), rtol=1e-6)
+    # Medians 40 and 2020; the middle half spans from 20 to 60, and from 2010 to 2020.
+    age, year = np.array([-20, 0, 20]) / 40 * 1.349, np.array([-20, -10, 0, 10]) / 10 * 1.349
+    np.testing.assert_allclose(numbers[[0, 1, 3], 0], squash(age), rtol=1e-6)
+    np.testing.assert_allclose(numbers[:, 1], squash(year), rtol=1e-6)
     assert numbers[2, 0] == 0
     assert numbers[:, 2].tolist() == [0, 0, 1, 0]
     assert numbers.dtype == np.float32
 
 
-def test_a_number_missing_for_the_first_time_counts_as_the_mean():
+def test_a_number_missing_for_the_first_time_counts_as_the_median():
     encoder = fitted()
-    late = {**COLUMNS, "year": pa.array([None, 2015.0, 2015.0, 2015.0], pa.float64())}
+    late = {**COLUMNS, "year": pa.array([None, 2020.0, 2020.0, 2020.0], pa.float64())}
     numbers = encoder.encode(late)["numbers"]
     np.testing.assert_array_equal(numbers[:, 3], 0)
     np.testing.assert_allclose(numbers[:, 1], 0, atol=1e-12)
@@ -91,8 +98,35 @@ def test_large_numbers_keep_their_differences():
     times = pa.array([1.7e18, 1.7e18 + 1e6, 1.7e18 + 2e6])
     encoder = fitted([("time", "number")], {"time": times})
     np.testing.assert_allclose(
-        encoder.encode({"time": times})["numbers"][:, 0], [-1.2247, 0, 1.2247], atol=1e-3
+        encoder.encode({"time": times})["numbers"][:, 0], squash(np.array([-1, 0, 1]) / 2 * 1.349), atol=1e-3
     )
+
+
+@given(
+    st.lists(st.floats(allow_nan=True, allow_infinity=False), min_size=1, max_size=30),
+    st.lists(st.floats(allow_nan=True, allow_infinity=False), min_size=1, max_size=9),
+)
+def test_any_finite_number_is_fitted_to_and_predicted_from(seen, new):
+    encoder = fitted([("x", "number")], {"x": pa.array(seen, pa.float64())})
+    numbers = encoder.encode({"x": pa.array(new, pa.float64())})["numbers"]
+    assert (np.abs(numbers) <= 10).all()
+    assert bool(hidden(encoder, {"x": pa.array(new, pa.float64())}).isfinite().all())
+
+
+@pytest.mark.parametrize("outlier", [999_999.0, -1e160, 1.7e308])
+def test_outliers_leave_the_others_where_they_are(outlier):
+    usual = np.random.default_rng(0).normal(size=300)
+    with_outliers = np.where(np.arange(300) % 20 == 0, outlier, usual)
+    plain, robust = (fitted([("x", "number")], {"x": pa.array(x)}) for x in (usual, with_outliers))
+    few = {"x": pa.array([-1.0, 0.0, 1.0])}
+    np.testing.assert_allclose(robust.encode(few)["numbers"], plain.encode(few)["numbers"], atol=0.2)
+
+
+def test_a_column_of_mostly_one_value_keeps_the_others_apart():
+    rare = pa.array([0.0] * 95 + [1.0] * 5)
+    numbers = fitted([("x", "number")], {"x": rare}).encode({"x": rare})["numbers"][:, 0]
+    assert numbers[0] == 0
+    assert 0.9 < numbers[-1] < 1
 
 
 def test_infinite_numbers_are_refused():

@@ -4,6 +4,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import torch
+from scipy.stats.mstats import winsorize
 
 from widemax.encoders.vector import VectorEncoder
 from widemax.errors import DataError
@@ -19,14 +20,32 @@ def fitted(columns):
     return encoder
 
 
+def squash(x):
+    return x / np.sqrt(1 + (x / 10) ** 2)
+
+
+@pytest.mark.parametrize("outlier", [1e6, 3e38])
+def test_outliers_leave_the_others_where_they_are(outlier):
+    usual = np.random.default_rng(0).normal(size=(300, 4))
+    with_outliers = usual.copy()
+    with_outliers[::25, 1] = outlier
+    plain, robust = (fitted({"x": column(x)}) for x in (usual, with_outliers))
+    few = {"x": column(np.array([[-1.0, 0, 1, 2]]))}
+    np.testing.assert_allclose(robust.encode(few)["vector"], plain.encode(few)["vector"], atol=0.3)
+    assert np.abs(robust.encode({"x": column(with_outliers)})["vector"]).max() <= 10
+
+
 def test_centred_and_scaled_column_by_column():
     generator = np.random.default_rng(0)
     pixels, embedding = generator.normal(3, [1, 5], (40, 2)), generator.normal(-1, 0.01, (40, 3))
     columns = {"pixels": column(pixels), "embedding": column(embedding)}
     vector = fitted(columns).encode(columns)["vector"]
     for part, given in ((vector[:, :2], pixels), (vector[:, 2:], embedding)):
-        centred = given - given.mean(axis=0)
-        np.testing.assert_allclose(part, centred / np.sqrt(np.mean(centred**2)), rtol=1e-3, atol=1e-3)
+        drawn_in = np.asarray(winsorize(given, (0.05, 0.05), axis=0))
+        scale = np.sqrt(np.mean((drawn_in - drawn_in.mean(axis=0)) ** 2))
+        np.testing.assert_allclose(
+            part, squash((given - drawn_in.mean(axis=0)) / scale), rtol=1e-3, atol=1e-3
+        )
 
 
 def test_slices_are_read_from_their_start():

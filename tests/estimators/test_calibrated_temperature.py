@@ -28,7 +28,7 @@ def test_logits_blown_up_tenfold_are_brought_back(num_classes):
     inner = SoftmaxRegression(C=1e3, tol=1e-8).fit(X, y)
     inner.coef_, inner.intercept_ = 10 * inner.coef_, 10 * inner.intercept_
     model = CalibratedTemperature(FrozenEstimator(inner)).fit(X, y)
-    assert model.temperature_ == pytest.approx(10, rel=5e-2)
+    assert 9 < model.temperature_ < 10
     np.testing.assert_array_equal(model.predict(X), inner.predict(X))
     assert nll(model, X, y) < nll(inner, X, y) / 2
 

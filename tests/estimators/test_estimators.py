@@ -121,7 +121,7 @@ def test_the_best_k_lead_the_ranking(member):
     np.testing.assert_allclose(scores, -np.sort(-everything, axis=1)[:, :2], rtol=1e-6)
     assert model.top_k(X, 10)[0].shape == (len(X), 3)
     assert (np.diff(model.top_k(X, 3)[1], axis=1) <= 0).all()
-    with pytest.raises(ConfigError, match="k must be at least 1; got 0"):
+    with pytest.raises(ConfigError, match="must be a whole number of at least 1; got 0"):
         model.top_k(X, 0)
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from widemax.artifact import build_encoder
+from widemax.artifact import Model, build_encoder
 from widemax.config import Config
 from widemax.data import Column, LabelVocabulary, Schema
 from widemax.errors import ConfigError, UnknownNameError
@@ -19,7 +19,9 @@ from widemax.training.defaults import (
     complete_rest,
     decide_batch_size,
     decide_task,
+    width_needed,
 )
+from widemax.training.loop import train
 
 TEXT = Column("title", "text")
 NUMBER = Column("price", "number")
@@ -188,3 +190,32 @@ def test_a_split_of_a_folder_is_made_absolute_too(tmp_path, monkeypatch):
     (tmp_path / "digits").mkdir()
     monkeypatch.chdir(tmp_path)
     assert absolute("digits:test") == f"{tmp_path}/digits:test"
+
+
+@pytest.mark.parametrize(
+    ("sections", "width"),
+    [
+        ({}, 32),
+        ({"head": {"kind": "sampled"}}, 32),
+        ({"encoder": {"dim": 48}}, None),
+        ({"head": {"score": "cosine"}}, None),
+        ({"head": {"kind": "mixture_of_softmaxes"}}, None),
+    ],
+    ids=str,
+)
+def test_few_classes_need_no_wide_hidden_vectors(sections: dict[str, Any], width: int | None) -> None:
+    needed = width_needed(config_of(**sections))
+    assert (needed and needed(4)) == width
+
+
+def test_a_linear_encoder_is_as_wide_as_its_classes_need(tmp_path: Path, rows_file: Path) -> None:
+    for dim, options in [(32, {}), (48, {"dim": 48})]:
+        config = Config(
+            data={"train": str(rows_file), "target": "animal"},
+            encoder=options,
+            train={"epochs": 1},
+            output={"dir": str(tmp_path / str(dim))},
+        )
+        outcome = train(config)
+        assert outcome.model.config.encoder.options["dim"] == outcome.model.encoder.dim == dim
+        assert Model.load(outcome.run).encoder.dim == dim

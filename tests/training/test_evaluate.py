@@ -77,7 +77,7 @@ def test_files_and_frames_agree(one: Model, tmp_path: Path) -> None:
 
 
 def test_odd_arguments_are_one_sentence(one: Model) -> None:
-    with pytest.raises(ArgumentError, match=r"model must be a Model, as Model\.load gives it; got str"):
+    with pytest.raises(ArgumentError, match=r"'model' of evaluate must be a Model; got 'run'"):
         evaluate("run", "clinc150")  # type: ignore[arg-type]
     with pytest.raises(ArgumentError, match=r"data must be a path, .*; got int"):
         evaluate(one, 3)  # type: ignore[call-overload]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, cast
 import typer
 
 from widemax.cli.options import Json, Run, parse_columns, print_result
-from widemax.errors import DataError, UsageError, did_you_mean
+from widemax.errors import DataError, UsageError
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -46,7 +46,6 @@ def command(
     import torch
 
     from widemax.artifact import Model
-    from widemax.samplers import samplers
     from widemax.storage import saving, write_file
     from widemax.testing.audit import audit_samplers
 
@@ -57,9 +56,6 @@ def command(
             f"audit needs a head with one weight row a class; {run} has the head "
             f"{model.config.head.kind!r}. Train one with --set head.kind=sampled or exact."
         )
-    names = parse_columns(sampler) or samplers.names()
-    for name in names:
-        samplers[name]
     hidden_BD, labels = random_rows(model, data, batch, seed)
     audit = audit_samplers(
         cast("LinearHead", head),
@@ -67,8 +63,8 @@ def command(
         labels,
         torch.from_numpy(model.vocabulary.counts),
         num_sampled=num_sampled or min(8192, max(1, head.num_classes // 4)),
-        specs=names,
-        corrections=checked(parse_columns(correction)),
+        specs=parse_columns(sampler) or None,
+        corrections=cast("list[Correction]", parse_columns(correction)) or None,
         num_draws=draws,
         seed=seed,
     )
@@ -101,16 +97,6 @@ def random_rows(model: "Model", data: Sequence[str] | None, count: int, seed: in
     if not len(known):
         raise DataError(f"{', '.join(map(str, sources))}: no row has labels that the run knows.")
     return model.hidden(batch.take(known.numpy()).columns), labels
-
-
-def checked(names: Sequence[str]) -> "list[Correction] | None":
-    """The corrections named, or None for the usual ones."""
-    from widemax.heads import CORRECTIONS
-
-    for name in names:
-        if name not in CORRECTIONS:
-            raise UsageError(f"unknown correction {name!r}; {did_you_mean(name, list(CORRECTIONS))}")
-    return [correction for correction in CORRECTIONS if correction in names] or None
 
 
 def lines(audit: "Audit") -> Iterator[str]:

@@ -39,7 +39,7 @@ def sizes_of(path: str, dim: int | None) -> dict[str, Any]:
     from widemax.artifact import build_encoder
     from widemax.config import Config
     from widemax.data import Dataset, LabelCounter, Reading, infer_schema, resolve
-    from widemax.training.defaults import complete_encoder, head_sizes
+    from widemax.training.defaults import complete_encoder, head_sizes, width_needed
 
     config = Config.load(Path(path))
     data, reading = config.data, Reading.of(config.data)
@@ -51,5 +51,7 @@ def sizes_of(path: str, dim: int | None) -> dict[str, Any]:
         counter.update(chunk.labels)
         num_rows += len(chunk)
     vocabulary, encoder = counter.finish(), build_encoder(complete_encoder(config, schema), schema)
+    if width := width_needed(config):
+        encoder.narrow(width(len(vocabulary)))
     sizes = head_sizes(config, vocabulary, encoder=encoder, num_rows=num_rows)
     return sizes | {"dim": dim or encoder.dim}

@@ -58,7 +58,7 @@ def check(
         counter.update(labels.drop_null())
         lengths.append(counts_B)
         for name, values in batch.columns.items():
-            missing[name] += values.null_count
+            missing[name] += _num_missing(values)
         if num_rows < _SAMPLE_ROWS:
             sample.append(batch)
         if valid:
@@ -101,9 +101,17 @@ def check(
     )
 
 
+def _num_missing(values: Any) -> int:
+    """How many values are missing, empty texts and histories among them."""
+    if pa.types.is_floating(values.type) or isinstance(values, pa.ExtensionArray):
+        return int(values.null_count)
+    lengths = pc.list_value_length(values) if is_list(values.type) else pc.binary_length(values)
+    return int(values.null_count + (pc.sum(pc.equal(lengths, 0)).as_py() or 0))
+
+
 def _column_report(name: str, kind: str, missing: int, arrays: list[Any]) -> ColumnReport:
     values = pa.chunked_array(arrays)
-    if kind in ("text", "category", "number"):
+    if kind in ("text", "category", "number", "date"):
         num_distinct = pc.count_distinct(values, mode="all").as_py()
     else:
         num_distinct = len(pa.chunked_array([row_keys({name: array}) for array in arrays]).unique())

@@ -3,14 +3,17 @@
 =========  ==============================================  =======================================
 kind       canonical type                                  missing values
 =========  ==============================================  =======================================
-text       large_string                                    bad
-number     float64 (dates: days, times: seconds, UTC)      allowed; NaN and infinity are bad
+text       large_string                                    an empty text
+number     float64 (of dates and times: seconds)           allowed; infinity is bad
+date       float64, seconds since 1970 in UTC              allowed
 category   large_string                                    allowed
-ids        large_list<int64> or large_list<large_string>   an empty history
+ids        large_list<int64> or large_list<large_string>   an empty history; left out of one
 vector     fixed_size_list<float32>                        bad
 image      fixed_shape_tensor<uint8>[H, W, C]              bad
 sparse     large_list<struct<index: int64, value: float32>>  bad
 =========  ==============================================  =======================================
+
+NaN is a missing value, and so are some texts (``Column.missing``) in all kinds but text.
 """
 
 import json
@@ -66,8 +69,8 @@ def array_of(values: Sequence[Any]) -> Any:
         ['7', 'x', None]
     """
     try:
-        return pa.array(values)
-    except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError, OverflowError):
+        return pa.array(values, from_pandas=True)  # NaN and the like of pandas are null
+    except (pa.ArrowException, TypeError, OverflowError):
         if any(isinstance(value, np.ndarray) for value in values):  # Arrow takes them of one axis only
             return array_of([value.tolist() if isinstance(value, np.ndarray) else value for value in values])
         if any(isinstance(value, list) for value in values):
@@ -82,10 +85,14 @@ def array_of(values: Sequence[Any]) -> Any:
 
 
 def _json_text(value: Any) -> str | None:
-    if value is None or isinstance(value, str):
+    if isinstance(value, str):
         return value
+    if str(value) in ("None", "nan", "NaT", "<NA>"):
+        return None
+    if isinstance(value, date | np.datetime64):
+        return str(value)
     try:
-        return json.dumps(value)
+        return json.dumps(value.item() if isinstance(value, np.generic) else value)
     except (TypeError, ValueError):
         raise DataError(
             f"values must be texts, numbers, dates, booleans, arrays or lists; got {type(value).__name__}."
@@ -131,11 +138,11 @@ def _split(text: str) -> list[str | None] | None:
 
 
 def parse_number(text: str) -> float | None:
-    """A number, ``true``/``false``, a date (days since 1970) or a time (seconds since 1970, UTC); or None.
+    """A number, or ``true``/``false``; or None.
 
     Example:
-        >>> parse_number("2.5"), parse_number("1970-01-03"), parse_number("abc")
-        (2.5, 2.0, None)
+        >>> parse_number("2.5"), parse_number("True"), parse_number("abc")
+        (2.5, 1.0, None)
     """
     text = text.strip()
     word = {"true": 1.0, "false": 0.0}.get(text.lower())
@@ -144,31 +151,65 @@ def parse_number(text: str) -> float | None:
     try:
         return float(text)
     except ValueError:
-        pass
+        return None
+
+
+def parse_moment(text: str) -> float | None:
+    """Seconds since 1970 of an ISO date or time, UTC where no zone is given; or None.
+
+    Example:
+        >>> parse_moment("1970-01-03"), parse_moment("1970-01-03 01:00+01:00"), parse_moment("abc")
+        (172800.0, 172800.0, None)
+    """
     try:
-        if len(text) == len("1970-01-01"):
-            return float((date.fromisoformat(text) - date(1970, 1, 1)).days)
-        moment = datetime.fromisoformat(text)
+        moment = datetime.fromisoformat(text.strip())
     except ValueError:
         return None
     return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
 
 
 def numbers(values: Any) -> Any:
-    """Numbers, booleans, dates, times and strings as float64; what is not a number becomes null."""
-    kind = values.type
-    if is_string(kind):
+    """Numbers, booleans and strings as float64, dates and times in seconds; what is none becomes null."""
+    if is_string(values.type):
         try:
             return pc.utf8_trim_whitespace(values).cast(pa.float64())
         except pa.ArrowInvalid:
-            parsed = [None if text is None else parse_number(text) for text in values.to_pylist()]
-            return pa.array(parsed, pa.float64())
+            return parsed(
+                values, lambda text: x if (x := parse_number(text)) is not None else parse_moment(text)
+            )
+    return seconds(values)
+
+
+def moments(values: Any) -> Any:
+    """Dates and times, and strings of them, as float64 seconds since 1970; what is none becomes null."""
+    return parsed(values, parse_moment) if is_string(values.type) else seconds(values)
+
+
+def seconds(values: Any) -> Any:
+    """Dates, times and durations as float64 seconds; numbers as they are."""
+    kind = values.type
     if pa.types.is_date(kind):
-        return values.cast(pa.date32()).cast(pa.int32()).cast(pa.float64())
-    if pa.types.is_timestamp(kind):
-        ticks = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}[kind.unit]
-        return pc.divide(values.cast(pa.int64()).cast(pa.float64(), safe=False), float(ticks))
+        values, kind = values.cast(pa.timestamp("s")), pa.timestamp("s")
+    if pa.types.is_timestamp(kind) or pa.types.is_duration(kind) or pa.types.is_time(kind):
+        whole = values.cast(pa.int32()) if pa.types.is_time32(kind) else values
+        floats = whole.cast(pa.int64()).cast(pa.float64(), safe=False)
+        return pc.divide(floats, {"s": 1.0, "ms": 1e3, "us": 1e6, "ns": 1e9}[kind.unit])
     return values.cast(pa.float64(), safe=False)
+
+
+def parsed(texts: Any, parse: Callable[[str], float | None]) -> Any:
+    """What ``parse`` makes of each text, as float64."""
+    return pa.array([None if text is None else parse(text) for text in texts.to_pylist()], pa.float64())
+
+
+def with_nulls(values: Any, missing: Sequence[str]) -> Any:
+    """The values with null in place of NaN, and of texts that stand for a missing value."""
+    if pa.types.is_floating(values.type):
+        return pc.if_else(pc.is_nan(values), None, values)
+    if not missing or not is_string(values.type):
+        return values
+    marks = pa.array([mark.strip().lower() for mark in missing], values.type)
+    return pc.if_else(pc.is_in(pc.utf8_lower(pc.utf8_trim_whitespace(values)), marks), None, values)
 
 
 def with_points(values: Any, decimal: str | None) -> Any:
@@ -188,8 +229,7 @@ def _single(values: Any) -> Converted:
 
 
 def _text(values: Any, **_: Any) -> Converted:
-    texts = values.cast(pa.large_string())
-    return texts, {int(row): "has no value" for row in np.flatnonzero(_nulls(texts))}
+    return values.cast(pa.large_string()).fill_null(""), {}
 
 
 def _category(values: Any, **_: Any) -> Converted:
@@ -197,10 +237,17 @@ def _category(values: Any, **_: Any) -> Converted:
 
 
 def _number(values: Any, **_: Any) -> Converted:
-    floats = numbers(values)
+    return _floats(values, with_nulls(numbers(values), ()), "a number")
+
+
+def _date(values: Any, **_: Any) -> Converted:
+    return _floats(values, moments(values), "a date or time such as 2024-01-31")
+
+
+def _floats(values: Any, floats: Any, wanted: str) -> Converted:
     unread_B = _nulls(floats) & ~_nulls(values)
     reasons = {
-        int(row): f"must be a number, got {values[row].as_py()!r} (or give the column the kind category)"
+        int(row): f"must be {wanted}, got {values[row].as_py()!r} (or give the column the kind category)"
         for row in np.flatnonzero(unread_B)
     }
     infinite_B = ~_finite(floats) & ~_nulls(floats)
@@ -208,12 +255,14 @@ def _number(values: Any, **_: Any) -> Converted:
     return floats, reasons
 
 
-def _ids(values: Any, *, item: str | None, **_: Any) -> Converted:
+def _ids(values: Any, *, item: str | None, missing: Sequence[str], **_: Any) -> Converted:
     values, reasons = _as_lists(values)
     reasons = {row: reason for row, reason in reasons.items() if reason != "has no value"}
     lengths_B, items = ragged(values)
-    rows_P = np.repeat(np.arange(len(values)), lengths_B)
-    reasons |= {int(row): "holds a missing id" for row in rows_P[_nulls(items)]}
+    items = with_nulls(items, missing)
+    known_P = ~_nulls(items)
+    rows_P = np.repeat(np.arange(len(values)), lengths_B)[known_P]
+    lengths_B, items = np.bincount(rows_P, minlength=len(values)), items.drop_null()
     target = pa.int64() if item == "int64" else pa.large_string()
     try:
         items = items.cast(target)
@@ -375,6 +424,7 @@ def _finite(floats: Any) -> np.ndarray:
 CONVERTERS: Mapping[str, Callable[..., Converted]] = {
     "text": _text,
     "number": _number,
+    "date": _date,
     "category": _category,
     "ids": _ids,
     "vector": _vector,
@@ -391,16 +441,18 @@ def convert(
     item: str | None = None,
     shape: Shape | None = None,
     decimal: str | None = None,
+    missing: Sequence[str] = (),
 ) -> Converted:
     """A raw column in the canonical type of its kind, and what is wrong with which row.
 
     Args:
         values: an Arrow array [B] of any type.
-        kind: "text", "number", "category", "ids", "vector", "image" or "sparse".
+        kind: "text", "number", "date", "category", "ids", "vector", "image" or "sparse".
         width: how many numbers a vector holds.
         item: "int64" or "string", the type of the ids.
         shape: height, width and channels of an image.
         decimal: what stands for the decimal point in texts of numbers.
+        missing: texts that stand for a missing value, in any case, in all kinds but text.
 
     Returns:
         The converted array [B], whose bad rows hold anything, and row → reason.
@@ -416,10 +468,15 @@ def convert(
     values = with_points(plain(values), decimal)
     reasons: Reasons = {}
     mixed = is_list(values.type) and values.type.value_field.name == _ONE_OR_SEVERAL
-    if mixed and kind in ("text", "number", "category"):
+    single = kind in ("text", "number", "date", "category")
+    if mixed and single:
         values, reasons = _single(values)
+    if single or kind == "ids":
+        values = with_nulls(values, () if kind == "text" else missing)
     try:
-        converted, wrong = CONVERTERS[kind](values, width=width, item=item, shape=shape, stated=stated)
+        converted, wrong = CONVERTERS[kind](
+            values, width=width, item=item, shape=shape, stated=stated, missing=missing
+        )
         return converted, wrong | reasons
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError, pa.ArrowTypeError, pa.ArrowKeyError) as error:
         raise DataError(

@@ -33,7 +33,7 @@ def records_of(schema: Schema, rows: Any) -> list[Mapping[str, Any]]:
         raise ArgumentError(
             f"rows must be a frame, or a list whose rows are each {wanted}; got {type(rows).__name__}."
         )
-    records = [{names[0]: row} if takes_text and isinstance(row, str) else row for row in rows]
+    records = [{names[0]: row} if takes_text and isinstance(row, str | None) else row for row in rows]
     for number, record in enumerate(records):
         if not isinstance(record, Mapping):
             raise ArgumentError(f"row {number} must be {wanted}; got {type(record).__name__}.")

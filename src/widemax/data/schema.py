@@ -1,22 +1,36 @@
 """Which columns go in, which one comes out, and of what kind each is."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Self
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from widemax.data.convert import is_list, is_string, numbers, plain, ragged, split_cells, with_points
+from widemax.data.convert import (
+    is_list,
+    is_string,
+    parse_moment,
+    parse_number,
+    parsed,
+    plain,
+    ragged,
+    split_cells,
+    with_nulls,
+    with_points,
+)
 from widemax.data.formats import Reading, Source, format_of
 from widemax.data.images import Shape, nested_shape, tensor_shape
 from widemax.data.target import common_type
 from widemax.errors import DataError, UsageError, did_you_mean
 from widemax.options import checked
 
-KINDS = ("text", "number", "category", "ids", "vector", "image", "sparse")
+KINDS = ("text", "number", "date", "category", "ids", "vector", "image", "sparse")
+TAKES_MARKS = ("number", "date", "category", "ids")
 USUAL_TARGETS = ("label", "target", "class", "y", "intent", "category")
+MISSING = ("", "NA", "N/A", "#N/A", "<NA>", "NaN", "NaT", "None", "null", "?", "-", "--")
+"""The texts that stand for a missing value, in any case, where ``data.missing`` names no others."""
 _SAMPLE_ROWS = 10_000
 _WHOLE_NUMBER = "^-?[0-9]{1,18}$"
 _TEXT_WORDS = 2.0  # more words than this on average: text, not names
@@ -37,6 +51,7 @@ class Column:
         item: "int64" or "string", the type of the ids.
         shape: height, width and channels of an image.
         decimal: "," where the numbers of a text file have a decimal comma.
+        missing: the texts that stand for a missing value, in any case.
     """
 
     name: str
@@ -45,6 +60,7 @@ class Column:
     item: str | None = None
     shape: Shape | None = None
     decimal: str | None = None
+    missing: tuple[str, ...] = ()
 
     @property
     def form(self) -> dict[str, Any]:
@@ -78,6 +94,7 @@ class Schema:
         columns = [dict(column) for column in fields["inputs"]]
         for column in columns:
             column["shape"] = tuple(column["shape"]) if column.get("shape") else None
+            column["missing"] = tuple(column.get("missing", ()))
         return cls(**{**fields, "inputs": tuple(Column(**column) for column in columns)})
 
 
@@ -128,7 +145,14 @@ def infer_schema(
         raise UsageError(f"{path} has no column but the target {target!r}; at least one input is needed.")
     untyped = format_of(path, format).untyped
     sample, types = _sample(path, names, format)
-    columns = tuple(_column(name, sample[name], types[name], kinds.get(name), untyped) for name in names)
+    given = format.missing if isinstance(format, Reading) else None
+    missing = MISSING if given is None else given
+    columns = tuple(
+        _column(name, sample[name], types[name], kinds.get(name), untyped, missing) for name in names
+    )
+    columns = tuple(
+        replace(column, missing=missing) if column.kind in TAKES_MARKS else column for column in columns
+    )
     target_type, several = common_type(_labels(sources, target, kinds.get(target) == "ids", format))
     return Schema(columns, target, several, target_type)
 
@@ -181,8 +205,11 @@ def _join(arrays: list[Any]) -> Any:
     return plain(table["column"])
 
 
-def _column(name: str, values: Any, raw: pa.DataType, kind: str | None, untyped: bool) -> Column:
+def _column(
+    name: str, values: Any, raw: pa.DataType, kind: str | None, untyped: bool, missing: Sequence[str]
+) -> Column:
     shape = tensor_shape(raw)
+    values = with_nulls(values, missing)
     decimal = "," if untyped and kind in (None, "number") and _has_decimal_commas(values) else None
     values = with_points(values, decimal)
     kind = kind or ("image" if shape else guess_kind(name, values, untyped=untyped))
@@ -203,7 +230,7 @@ def _column(name: str, values: Any, raw: pa.DataType, kind: str | None, untyped:
         lengths, counts = np.unique(ragged(values.drop_null())[0], return_counts=True)
         return Column(name, kind, width=int(lengths[counts.argmax()]) if len(lengths) else 0)
     if kind == "ids":
-        items = ragged(values)[1]
+        items = with_nulls(ragged(values)[1], missing)
         spelled = cells and pc.all(pc.match_substring_regex(items, _WHOLE_NUMBER)).as_py()
         return Column(name, kind, item="int64" if spelled or pa.types.is_integer(items.type) else "string")
     return Column(name, kind, decimal=decimal)
@@ -240,14 +267,15 @@ def guess_kind(name: str, values: Any, *, untyped: bool) -> str:
         raise DataError(
             f"column {name!r} is of type {kind}, which cannot be an input; leave it out of the inputs."
         )
-    return "number"
+    return "date" if pa.types.is_date(kind) or pa.types.is_timestamp(kind) else "number"
 
 
 def _guess_string_kind(texts: Any, untyped: bool) -> str:
     if not len(texts):
         return "number" if untyped else "text"
-    if untyped and 1 - numbers(texts).null_count / len(texts) >= _NUMERIC:
-        return "number"
+    for kind, parse in (("number", parse_number), ("date", parse_moment)):
+        if (untyped or kind == "date") and parsed(texts, parse).null_count <= (1 - _NUMERIC) * len(texts):
+            return kind
     words = pc.mean(pc.count_substring_regex(texts, r"\S+")).as_py()
     distinct = pc.count_distinct(texts).as_py() / len(texts)
     return "text" if words > _TEXT_WORDS or distinct > _MOSTLY else "category"

@@ -49,7 +49,7 @@ class Encoder(nn.Module, ABC):
                     f"{type(self).__name__} reads columns of kind {sorted(self.kinds)}; got column {name!r} "
                     f"of kind {kind!r}. Choose another encoder, or 'mixed' for columns of several kinds."
                 )
-        self.columns = tuple(map(tuple, columns))
+        self.columns = tuple((name, kind) for name, kind in columns)
         self.dim = dim
 
     @property
@@ -90,6 +90,9 @@ class Encoder(nn.Module, ABC):
     def observe(self, features: Features) -> None:
         """Gathers statistics of some featurized training rows."""
 
+    def narrow(self, dim: int) -> None:
+        """Takes a smaller width D before `finish`, in an encoder that is one linear map; others do not."""
+
     @abstractmethod
     def finish(self, *, generator: torch.Generator) -> None:
         """Turns the statistics into buffers, and draws the parameters."""
@@ -126,7 +129,7 @@ class Encoder(nn.Module, ABC):
         if own.keys() != state.keys():
             raise CorruptError(
                 f"the encoder's state must hold {sorted(own)}; got {sorted(state)}. "
-                "Use the config that the state was saved with."
+                "Use the config and the version of widemax that the state was saved with."
             )
         for name, tensor in state.items():
             shape, dtype = tuple(own[name].shape), own[name].dtype

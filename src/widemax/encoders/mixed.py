@@ -19,6 +19,7 @@ T = TypeVar("T")
 _DEFAULT = {
     "text": "text",
     "number": "table",
+    "date": "table",
     "category": "table",
     "ids": "history",
     "sparse": "sparse",
@@ -58,7 +59,7 @@ def _below(features: Mapping[str, T], name: str) -> dict[str, T]:
 class MixedEncoder(Encoder):
     """Columns of several kinds: hidden = Σ_k encoder_k(columns of kind k).
 
-    Numbers and categories share one "table" encoder; see `default_encoder` for the others.
+    Numbers, dates and categories share one "table" encoder; see `default_encoder` for the others.
 
     Args:
         columns: (name, kind) of columns of any kinds.

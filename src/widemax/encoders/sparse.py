@@ -53,7 +53,7 @@ class SparseEncoder(Encoder):
 
     Args:
         columns: (name, kind) of sparse columns.
-        dim: width D of the hidden vector.
+        dim: width D of the hidden vector; without it training takes fewer where there are fewer classes.
         normalize: divide each row by its Euclidean length.
 
     Example:
@@ -93,6 +93,9 @@ class SparseEncoder(Encoder):
 
     def observe(self, features: Features) -> None:
         self._seen.update(entry(features, "bag", Ragged).ids_P)
+
+    def narrow(self, dim: int) -> None:
+        self.dim = min(dim, self.dim)
 
     def finish(self, *, generator: torch.Generator) -> None:
         self.keys_F = torch.from_numpy(self._seen.sorted())

@@ -1,4 +1,4 @@
-"""Numbers and categories through a multilayer perceptron."""
+"""Numbers, dates and categories through a multilayer perceptron."""
 
 from collections.abc import Mapping, Sequence
 from math import sqrt
@@ -13,12 +13,14 @@ from torch import Tensor, nn
 
 from widemax.encoders.bag import bag_sum
 from widemax.encoders.base import Encoder, encoders
-from widemax.encoders.features import Features, RaggedTensor, Tensors, entry, num_rows
+from widemax.encoders.features import Features, RaggedTensor, Tensors, entry
 from widemax.encoders.hashing import salt, stable_keys
 from widemax.encoders.keys import KeyIndex, KeySet
 from widemax.encoders.mlp import MLP
-from widemax.encoders.moments import RunningMoments
+from widemax.encoders.spread import RowSample, middle_and_spread, squashed
 from widemax.errors import DataError
+
+DATE_PARTS = 7
 
 
 def _numbers(values: pa.Array, *, column: str) -> npt.NDArray[np.float64]:
@@ -33,27 +35,40 @@ def _numbers(values: pa.Array, *, column: str) -> npt.NDArray[np.float64]:
     return numbers
 
 
+def _date_parts(seconds: npt.NDArray[np.float64]) -> list[npt.NDArray[np.float64]]:
+    """Days since 1970, and where a moment stands in the year, the week and the day."""
+    days = seconds / 86_400
+    turns = [2 * np.pi * (days % period) / period for period in (365.2425, 7, 1)]
+    return [days, *(wave(turn) for turn in turns for wave in (np.sin, np.cos))]
+
+
 @encoders.register("table")
 class TableEncoder(Encoder):
-    """Numbers and categories through a multilayer perceptron.
+    """Numbers, dates and categories through a multilayer perceptron.
 
-    first layer = W [z; missing] + b + Σ_c embedding[category_c], with z = (x − mean) / standard deviation.
-    A missing number has z = 0 and, where the column lacked numbers in training, an indicator of its own. A
-    category (null is one) not seen in training adds nothing.
+    first layer = W [z; missing] + b + Σ_c embedding[category_c]. A number is z = y / √(1 + (y / 10)²) with
+    y = (x − median) / spread, where the spread is that of the middle half of the training rows: one number
+    that is far off leaves the others where they are, and any number can be predicted from, as |z| < 10.
+    A date counts as seven numbers: the days since 1970, and sine and cosine of its place in the year, the
+    week and the day. A missing number has z = 0 and, where the column lacked numbers in training, an
+    indicator of its own. A category (null is one) not seen in training adds nothing.
 
     Args:
-        columns: (name, kind) of number and category columns.
+        columns: (name, kind) of number, date and category columns.
         dim: width D of the hidden vector.
         hidden: widths of the hidden layers; none makes the encoder linear.
         dropout: probability of dropping a hidden unit in training.
+
+    Source: Holzmüller, Grinsztajn and Steinwart, "Better by default: Strong pre-tuned MLPs and boosted trees
+    on tabular data", NeurIPS 2024, "robust scaling and smooth clipping".
     """
 
-    kinds: ClassVar[frozenset[str]] = frozenset({"number", "category"})
+    kinds: ClassVar[frozenset[str]] = frozenset({"number", "date", "category"})
     optimizer = "lazy_adam"
     learning_rate = 2e-3
 
-    mean_N: Tensor
-    scale_N: Tensor
+    middle_N: Tensor
+    spread_N: Tensor
     had_missing_N: Tensor
     keys_F: Tensor
 
@@ -68,15 +83,22 @@ class TableEncoder(Encoder):
         super().__init__(columns, dim=dim)
         self.hidden = hidden
         self.dropout = dropout
-        self.number_names = tuple(name for name, kind in self.columns if kind == "number")
-        self.category_names = tuple(name for name, kind in self.columns if kind == "category")
+        self.number_names, self.date_names, self.category_names = (
+            tuple(name for name, own in self.columns if own == kind)
+            for kind in ("number", "date", "category")
+        )
         self.mlp = MLP((*hidden, dim), dropout=dropout)
         self.weight_FH = nn.Parameter(torch.empty(0, self.mlp.widths[0]))
-        num_numbers = len(self.number_names)
+        num_numbers = self.num_numbers
         self.register_buffer("keys_F", torch.empty(0, dtype=torch.int64))
-        self.register_buffer("mean_N", torch.zeros(num_numbers, dtype=torch.float64))
-        self.register_buffer("scale_N", torch.ones(num_numbers, dtype=torch.float64))
+        self.register_buffer("middle_N", torch.zeros(num_numbers, dtype=torch.float64))
+        self.register_buffer("spread_N", torch.ones(num_numbers, dtype=torch.float64))
         self.register_buffer("had_missing_N", torch.zeros(num_numbers, dtype=torch.bool))
+
+    @property
+    def num_numbers(self) -> int:
+        """How many numbers a row has, those of dates among them."""
+        return len(self.number_names) + DATE_PARTS * len(self.date_names)
 
     @property
     def operations(self) -> int:
@@ -85,6 +107,8 @@ class TableEncoder(Encoder):
 
     def featurize(self, columns: Mapping[str, pa.Array]) -> Features:
         numbers = [_numbers(self.column(columns, name), column=name) for name in self.number_names]
+        for name in self.date_names:
+            numbers += _date_parts(_numbers(self.column(columns, name), column=name))
         keys = [
             stable_keys(self.column(columns, name), salt=salt(name, "category"))
             for name in self.category_names
@@ -96,34 +120,36 @@ class TableEncoder(Encoder):
         }
 
     def begin(self) -> None:
-        self._moments, self._seen, self._rows = RunningMoments(), KeySet(), 0
+        self._sample, self._seen = RowSample(), KeySet()
+        self._had_missing_N = np.zeros(self.num_numbers, np.bool_)
 
     def observe(self, features: Features) -> None:
-        self._rows += num_rows(features)
-        self._moments.update(entry(features, "numbers", np.ndarray))
+        numbers_BN = entry(features, "numbers", np.ndarray)
+        self._sample.update(numbers_BN)
+        self._had_missing_N |= np.isnan(numbers_BN).any(axis=0)
         self._seen.update(entry(features, "categories", np.ndarray))
 
     def finish(self, *, generator: torch.Generator) -> None:
-        self.mean_N = torch.from_numpy(self._moments.mean_N)
-        self.scale_N = torch.from_numpy(self._moments.scale)
-        self.had_missing_N = torch.from_numpy(self._moments.count_N < self._rows)
+        found = np.array([middle_and_spread(values_R) for values_R in self._sample.rows().T])
+        self.middle_N, self.spread_N = torch.from_numpy(found.reshape(-1, 2)).unbind(1)
+        self.had_missing_N = torch.from_numpy(self._had_missing_N)
         self.keys_F = torch.from_numpy(self._seen.sorted())
-        self.mlp.initialize(2 * len(self.number_names), generator=generator)
+        self.mlp.initialize(2 * self.num_numbers, generator=generator)
         num_hidden = self.mlp.widths[0]
         known_FH = torch.randn(len(self.keys_F), num_hidden, generator=generator) / sqrt(len(self.columns))
         self.weight_FH = nn.Parameter(torch.cat([torch.zeros(1, num_hidden), known_FH]))
 
     def prepare(self) -> None:
         self._known = KeyIndex(self.keys_F.cpu().numpy())
-        self._mean_N = self.mean_N.cpu().numpy()
-        self._scale_N = self.scale_N.cpu().numpy()
+        self._middle_N = self.middle_N.cpu().numpy()
+        self._spread_N = self.spread_N.cpu().numpy()
         self._had_missing_N = self.had_missing_N.cpu().numpy()
 
     def index(self, features: Features) -> Features:
         numbers_BN = entry(features, "numbers", np.ndarray)
         missing_BN = np.isnan(numbers_BN)
-        standard_BN = np.where(missing_BN, 0, (numbers_BN - self._mean_N) / self._scale_N)
-        inputs = (standard_BN, missing_BN & self._had_missing_N)
+        scaled_BN = squashed(numbers_BN, self._middle_N, self._spread_N)
+        inputs = (np.where(missing_BN, 0, scaled_BN), missing_BN & self._had_missing_N)
         return {
             "numbers": np.concatenate(inputs, axis=1, dtype=np.float32),
             # Row 0 is for categories not seen in training: it is zero and stays so.

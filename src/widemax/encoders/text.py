@@ -29,7 +29,7 @@ class TextEncoder(Encoder):
 
     Args:
         columns: (name, kind) of text columns.
-        dim: width D of the hidden vector.
+        dim: width D of the hidden vector; without it training takes fewer where there are fewer classes.
         word_ngrams: longest word n-gram.
         char_ngrams: shortest and longest character n-gram inside words, or None for words only.
         buckets: number of hash values, at most 2^31; the statistics of `fit` take 8 bytes for each.
@@ -108,6 +108,9 @@ class TextEncoder(Encoder):
         self._rows += num_rows(features)
         for view in self._views:
             np.add.at(self._document_frequency, entry(features, view, Ragged).ids_P, 1)
+
+    def narrow(self, dim: int) -> None:
+        self.dim = min(dim, self.dim)
 
     def finish(self, *, generator: torch.Generator) -> None:
         frequency, self._document_frequency = self._document_frequency, np.zeros(0, dtype=np.int64)

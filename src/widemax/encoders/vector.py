@@ -14,6 +14,7 @@ from widemax.encoders.base import Encoder, encoders
 from widemax.encoders.features import Features, Tensors, entry
 from widemax.encoders.mlp import MLP
 from widemax.encoders.moments import RunningMoments
+from widemax.encoders.spread import RowSample, drawn_in, squashed
 from widemax.errors import DataError
 
 
@@ -33,10 +34,12 @@ def _matrix(vectors: pa.Array, *, column: str) -> npt.NDArray[np.float32]:
 
 @encoders.register("vector")
 class VectorEncoder(Encoder):
-    """Fixed-size vectors through a multilayer perceptron: hidden = MLP((x − mean) / scale).
+    """Fixed-size vectors through a multilayer perceptron: hidden = MLP(y / √(1 + (y / 10)²)).
 
-    The mean is of each component, the scale one for the whole column: the root mean square distance from the
-    mean. Components that hardly ever vary, such as the pixels of a margin, thus stay small.
+    y = (x − mean) / scale. The mean is of each component, the scale one for the whole column: the root mean
+    square distance from the mean. Components that hardly ever vary, such as the pixels of a margin, thus stay
+    small. Both are taken once the largest and the smallest twentieth of each component are drawn in, so that
+    a few numbers that are far off leave the others where they are.
 
     Args:
         columns: (name, kind) of vector columns, which are laid side by side.
@@ -49,16 +52,16 @@ class VectorEncoder(Encoder):
         >>> encoder = VectorEncoder([("pixels", "vector")], dim=8)
         >>> encoder.fit([encoder.featurize({"pixels": pixels})], generator=torch.Generator())
         >>> encoder.encode({"pixels": pixels})["vector"].round(4)
-        array([[-1.4142,  0.    ],
-               [ 1.4142,  0.    ]], dtype=float32)
+        array([[-1.4003,  0.    ],
+               [ 1.4003,  0.    ]], dtype=float32)
     """
 
     kinds: ClassVar[frozenset[str]] = frozenset({"vector"})
     optimizer = "lazy_adam"
     learning_rate = 2e-3
 
-    mean_N: Tensor
-    scale_N: Tensor
+    middle_N: Tensor
+    spread_N: Tensor
 
     def __init__(
         self,
@@ -72,37 +75,40 @@ class VectorEncoder(Encoder):
         self.hidden = hidden
         self.dropout = dropout
         self.mlp = MLP((*hidden, dim), dropout=dropout)
-        self.register_buffer("mean_N", torch.empty(0, dtype=torch.float64))
-        self.register_buffer("scale_N", torch.empty(0, dtype=torch.float64))
+        self.register_buffer("middle_N", torch.empty(0, dtype=torch.float64))
+        self.register_buffer("spread_N", torch.empty(0, dtype=torch.float64))
 
     def featurize(self, columns: Mapping[str, pa.Array]) -> Features:
         return {name: _matrix(self.column(columns, name), column=name) for name, _ in self.columns}
 
     def begin(self) -> None:
-        self._moments = {name: RunningMoments() for name, _ in self.columns}
+        self._samples = {name: RowSample() for name, _ in self.columns}
 
     def observe(self, features: Features) -> None:
-        for name, moments in self._moments.items():
-            moments.update(entry(features, name, np.ndarray))
+        for name, sample in self._samples.items():
+            sample.update(entry(features, name, np.ndarray))
 
     def finish(self, *, generator: torch.Generator) -> None:
-        moments = self._moments.values()
+        moments = [RunningMoments() for _ in self.columns]
+        for each, sample in zip(moments, self._samples.values(), strict=True):
+            each.update(drawn_in(sample.rows()))
         scales = [np.full_like(each.mean_N, each.common_scale) for each in moments]
-        self.mean_N = torch.from_numpy(np.concatenate([each.mean_N for each in moments]))
-        self.scale_N = torch.from_numpy(np.concatenate(scales))
-        self.mlp.initialize(len(self.mean_N), generator=generator)
+        self.middle_N = torch.from_numpy(np.concatenate([each.mean_N for each in moments]))
+        self.spread_N = torch.from_numpy(np.concatenate(scales))
+        self.mlp.initialize(len(self.middle_N), generator=generator)
 
     def prepare(self) -> None:
-        self._mean_N = self.mean_N.cpu().numpy()
-        self._scale_N = self.scale_N.cpu().numpy()
+        self._middle_N = self.middle_N.cpu().numpy()
+        self._spread_N = self.spread_N.cpu().numpy()
 
     def index(self, features: Features) -> Features:
         vector_BN = np.concatenate([entry(features, name, np.ndarray) for name, _ in self.columns], axis=1)
-        if vector_BN.shape[1] != len(self._mean_N):
+        if vector_BN.shape[1] != len(self._middle_N):
             raise DataError(
-                f"vectors must have {len(self._mean_N)} numbers as in training; got {vector_BN.shape[1]}."
+                f"vectors must have {len(self._middle_N)} numbers as in training; got {vector_BN.shape[1]}."
             )
-        return {"vector": ((vector_BN - self._mean_N) / self._scale_N).astype(np.float32)}
+        scaled_BN = squashed(vector_BN, self._middle_N, self._spread_N)
+        return {"vector": scaled_BN.astype(np.float32)}
 
     def forward(self, features: Tensors) -> Tensor:
         hidden_BD: Tensor = self.mlp(entry(features, "vector", Tensor))

@@ -105,7 +105,7 @@ class CalibratedTemperature(ProbabilisticClassifier):
                 -weight @ log_softmax(logits / temperature)[np.arange(len(labels)), labels]
                 for logits, labels, weight in parts
             )
-            return float(sum(losses)) / held_out_N.sum()
+            return float(sum(losses) / held_out_N.sum())
 
         self.estimator_ = fitted(slice(None))
         self.classes_ = self.estimator_.classes_

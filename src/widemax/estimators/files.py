@@ -28,16 +28,19 @@ _STATE, _ARRAYS = "estimator.json", "arrays.safetensors"
 class StoredEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
     """An estimator that can be saved: its parameters, and its attributes that end in an underscore.
 
-    Its public methods refuse arguments that they do not have, with the nearest one that they do.
+    It and its public methods refuse arguments that they do not have, with the nearest one that they do.
     """
 
     def __init_subclass__(cls, **keywords: Any) -> None:
         super().__init_subclass__(**keywords)
         for name, member in list(vars(cls).items()):
-            if name == "__init__":
-                setattr(cls, name, check_names(member))
-            elif inspect.isfunction(member) and not name.startswith("_"):
+            if inspect.isfunction(member) and not name.startswith("_"):
                 setattr(cls, name, checked(member))
+
+    def __new__(cls, *args: Any, **keywords: Any) -> Self:
+        check_names(cls, args, keywords)
+        estimator: Self = super().__new__(cls)
+        return estimator
 
     @checked
     def save(self, path: Path | str) -> None:

@@ -108,7 +108,7 @@ class LinearClassifier(Classifier, ABC):
                 f"stopped after {self.n_iter_} steps at a relative gap of {self.gap_:.2g}, above "
                 f"tol={self.tol:g}; raise max_iter or tol, or scale the features.",
                 ConvergenceWarning,
-                stacklevel=3,
+                stacklevel=4,
             )
         return self
 

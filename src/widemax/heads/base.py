@@ -49,10 +49,11 @@ def asked(method: Method) -> Method:
         try:
             if has_hidden:
                 hidden = args[0] if args else keywords["hidden"]
-                if hidden.ndim != 2 or hidden.shape[1] != self.dim:
+                shape = hidden.shape
+                if len(shape) != 2 or shape[1] != self.dim:
                     raise ShapeError(
                         f"hidden must be [B, {self.dim}], rows as long as the class weights; "
-                        f"got shape {tuple(hidden.shape)}."
+                        f"got shape {tuple(shape)}."
                     )
                 if hidden.is_meta:
                     # torch may compute with it and numbers, and answers with neither.

@@ -9,13 +9,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from statistics import mean
-from typing import Any
+from typing import Annotated, Any
 
 import torch
+from pydantic import Field
 from torch import Tensor
 
 from widemax.classes import Classes
-from widemax.errors import UsageError
 from widemax.heads import (
     Correction,
     Labels,
@@ -27,6 +27,7 @@ from widemax.heads import (
     sampled_softmax_loss,
 )
 from widemax.numerics import logsumexp
+from widemax.options import checked
 from widemax.registry import Spec
 from widemax.samplers import Candidates, Frequency, Query, Sampler, build_sampler, samplers
 
@@ -107,17 +108,18 @@ class Audit:
         return asdict(self)
 
 
+@checked
 def audit_samplers(
     head: LinearHead,
     hidden: Tensor,
     labels: Labels,
     class_counts: Tensor,
     *,
-    num_sampled: int,
+    num_sampled: Annotated[int, Field(ge=1)],
     specs: Sequence[Spec | Sampler] | None = None,
     corrections: Sequence[Correction] | None = None,
-    num_draws: int = 64,
-    seed: int = 0,
+    num_draws: Annotated[int, Field(ge=2)] = 64,
+    seed: Annotated[int, Field(ge=0)] = 0,
 ) -> Audit:
     """Measure samplers against the exact loss, on one batch of a trained model.
 
@@ -137,7 +139,7 @@ def audit_samplers(
         seed: of the draws.
 
     Raises:
-        UsageError: fewer than two draws.
+        OptionError: fewer than two draws, or another option that cannot be.
 
     Example:
         >>> from widemax.heads import ExactHead
@@ -149,8 +151,6 @@ def audit_samplers(
         >>> audit.rows[0].num_candidates < 10  # duplicates are dropped
         True
     """
-    if num_draws < 2:
-        raise UsageError(f"num_draws must be at least 2 to measure a spread; got {num_draws}.")
     bench = _Bench(head, hidden.detach(), labels, class_counts, num_sampled, seed)
     measurements = [
         _Measurement(bench, spec, correction)

@@ -1,5 +1,6 @@
 """What "auto" means: the config is completed from the data before the first step, and saved complete."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,6 +16,8 @@ from widemax.task import Task
 
 MIN_BATCH, MAX_BATCH = 64, 512
 STEPS_PER_EPOCH = 256
+DIM_STEP = 32
+LINEAR_HEADS = ("auto", "exact", "sampled")
 
 
 def complete_encoder(config: Config, schema: Schema) -> Config:
@@ -30,6 +33,18 @@ def complete_encoder(config: Config, schema: Schema) -> Config:
             )
     section = config.encoder.completed(kind, encoders.options(kind).complete(config.encoder.options))
     return config.model_copy(update={"encoder": section})
+
+
+def width_needed(config: Config) -> Callable[[int], int] | None:
+    """The width that suffices for so many classes, where the encoder is linear and no width is given.
+
+    C logits that are products of hidden vectors and class weights have rank C at most, so longer vectors add
+    memory and time and nothing to say.
+    """
+    given = {*config.encoder.options, *config.head.options} & {"dim", "score"}
+    if given or config.head.kind not in LINEAR_HEADS:
+        return None
+    return lambda num_classes: -(-num_classes // DIM_STEP) * DIM_STEP
 
 
 def decide_task(
@@ -92,7 +107,8 @@ def complete_rest(
             f"{did_you_mean(values['metric'], known)}"
         )
     section = config.head.completed(kind, {"dim": dim, **heads.options(kind).complete(options)})
-    updates = {"head": section, "train": train.model_copy(update=values)}
+    encoding = config.encoder.completed(config.encoder.kind, {**config.encoder.options, "dim": dim})
+    updates = {"encoder": encoding, "head": section, "train": train.model_copy(update=values)}
     return config.model_copy(update=updates), head_plan
 
 

@@ -159,13 +159,20 @@ def in_threads(
 
 
 def read_training(
-    dataset: Dataset, encoder: Encoder, folder: Path, *, seed: int, fitted: bool
+    dataset: Dataset,
+    encoder: Encoder,
+    folder: Path,
+    *,
+    seed: int,
+    fitted: bool,
+    width: Callable[[int], int] | None = None,
 ) -> tuple[Feed, LabelVocabulary]:
     """Read the training files once: count labels, hash features, let the encoder learn, encode.
 
     Args:
         encoder: not yet fitted, or with ``fitted=True`` restored from a checkpoint.
         folder: scratch space; grows with the encoded rows.
+        width: from the number of classes to what an encoder that can is narrowed to.
 
     Raises:
         DataError: no usable rows.
@@ -185,6 +192,8 @@ def read_training(
             keys.append(row_keys(batch.columns, num_bytes=STORED_BYTES))
             raw_writer.append(features)
             yield features
+        if width is not None:
+            encoder.narrow(width(len(counter.finish())))
 
     if fitted:
         for _ in raw_features():

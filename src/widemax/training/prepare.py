@@ -18,7 +18,13 @@ from widemax.planner import ELEMENTWISE_NUMEL
 from widemax.storage import check_folder, write_file
 from widemax.task import Task
 from widemax.training.checkpoint import Progress, folder_of, load_encoder, load_rest, read_progress
-from widemax.training.defaults import complete_data, complete_encoder, complete_rest, decide_task
+from widemax.training.defaults import (
+    complete_data,
+    complete_encoder,
+    complete_rest,
+    decide_task,
+    width_needed,
+)
 from widemax.training.feed import Feed, hold_out, read_encoded, read_training
 from widemax.training.progress import Reporter
 
@@ -120,6 +126,7 @@ def prepare(
         train_sources, inputs=data.input, target=data.target, kinds=data.kinds, format=reading
     )
     dataset = Dataset(train_sources, schema, format=reading, drop_bad=data.drop_bad)
+    width = width_needed(config)
     config = complete_encoder(complete_data(config, schema), schema)
     progress = (
         Progress(data_fingerprint=dataset.fingerprint(), num_threads=torch.get_num_threads())
@@ -130,7 +137,7 @@ def prepare(
     if checkpoint is not None:
         load_encoder(checkpoint, encoder)
     feed, vocabulary = read_training(
-        dataset, encoder, scratch, seed=config.train.seed, fitted=checkpoint is not None
+        dataset, encoder, scratch, seed=config.train.seed, fitted=checkpoint is not None, width=width
     )
     for sentence in [*dataset.passed_over(), vocabulary.warning()]:
         if sentence:

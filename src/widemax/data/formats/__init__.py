@@ -40,14 +40,16 @@ class Reading:
         format: the name of a format, to overrule the files' endings.
         delimiter: what separates the cells of a row, to overrule what a file's first rows look like.
         encoding: of text files without a byte order mark, UTF-8 by default.
+        missing: the texts that stand for a missing value, the usual ones by default.
     """
 
     format: str | None = None
     delimiter: str | None = None
     encoding: str | None = None
+    missing: tuple[str, ...] | None = None
 
     @classmethod
-    def of(cls, section: Any, **given: str | None) -> Self:
+    def of(cls, section: Any, **given: Any) -> Self:
         """What a config says in ``[data]``, and what is given in its place."""
         return cls(
             **{field.name: given.get(field.name) or getattr(section, field.name) for field in fields(cls)}

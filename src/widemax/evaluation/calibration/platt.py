@@ -32,7 +32,7 @@ class PlattScaling:
     Example:
         >>> scores = np.array([-2.0, -1.0, 1.0, 2.0])
         >>> PlattScaling.fit(scores, np.array([False, True, False, True])).apply(scores).round(2).tolist()
-        [0.13, 0.29, 0.71, 0.87]
+        [0.13, 0.28, 0.72, 0.87]
     """
 
     slope: float

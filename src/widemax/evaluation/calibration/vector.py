@@ -52,8 +52,8 @@ class VectorScaling:
         cls,
         known: KnownLogits,
         *,
-        min_rows: Annotated[int, Field(ge=1)] = 20,
-        l2: Annotated[float, Field(ge=0.0)] = 40.0,
+        min_rows: Annotated[int, Field(ge=1)] = 50,
+        l2: Annotated[float, Field(ge=0.0)] = 10.0,
     ) -> "VectorScaling":
         """Minimize Σ_rows nll + (l2/2)·Σ_c ((w_c − w)² + b_c²), which is convex, by L-BFGS.
 
