@@ -24,6 +24,7 @@ from safetensors.torch import load_file, save_file
 
 from widemax import artifact
 from widemax.artifact import Model, read_head, seen_labels, write_head, write_tensors
+from widemax.classes import Classes
 from widemax.config import Config
 from widemax.data import LabelVocabulary
 from widemax.errors import ArgumentError, ConfigError, CorruptError, DataError, ResourceError, UsageError
@@ -447,6 +448,23 @@ def test_any_number_of_shards(rows_a_shard: int, tmp_path: Path, monkeypatch: py
     assert len(list(tmp_path.iterdir())) == -(-6 // rows_a_shard)
     read_head(tmp_path, other)
     state: Mapping[str, torch.Tensor] = other.state_dict()
+    assert all(torch.equal(state[name], tensor) for name, tensor in head.state_dict().items())
+
+
+@pytest.mark.parametrize("kind", ["tree", "adaptive", "exact", "mixture_of_softmaxes"])
+@pytest.mark.parametrize("shard_bytes", [300, 1000, 10**6])
+def test_no_shard_is_larger_than_allowed(
+    kind: str, shard_bytes: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(artifact, "SHARD_BYTES", shard_bytes)
+    torch.manual_seed(0)
+    head, other = (heads[kind](Classes(50, torch.arange(50, 0, -1)), 3) for _ in range(2))
+    write_head(tmp_path, head)
+    for path in tmp_path.iterdir():
+        rows = [tensor for tensor in load_file(path).values() if tensor.ndim]
+        assert sum(tensor.nbytes for tensor in rows) <= shard_bytes
+    read_head(tmp_path, other)
+    state = other.state_dict()
     assert all(torch.equal(state[name], tensor) for name, tensor in head.state_dict().items())
 
 

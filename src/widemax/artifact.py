@@ -316,17 +316,25 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
 
 
 def write_head(folder: Path, head: Head, *, precision: Precision = "float32") -> None:
-    """Save a head in shards of whole class rows, each at most 2 GiB."""
+    """Save a head in shards of whole rows, each at most 2 GiB: of every tensor a shard has an equal part."""
     state = head.state_dict()
-    per_class = {name: t for name, t in state.items() if t.ndim and t.shape[0] == head.num_classes}
-    whole = {name: t for name, t in state.items() if name not in per_class}
-    row_bytes = sum(t.element_size() * t[0].numel() for t in per_class.values())
-    rows = max(1, SHARD_BYTES // row_bytes)
-    num_shards = -(-head.num_classes // rows)
+    matrices = [tensor for tensor in state.values() if tensor.ndim and len(tensor)]
+
+    def largest(num_shards: int) -> int:
+        return sum(-(-len(tensor) // num_shards) * tensor[0].nbytes for tensor in matrices)
+
+    most = max(map(len, matrices))
+    num_shards = max(1, min(most, -(-largest(1) // SHARD_BYTES)))
+    while num_shards < most and largest(num_shards) > SHARD_BYTES:
+        num_shards += 1
+    parts = {
+        name: tensor.split(-(-len(tensor) // num_shards)) if tensor.ndim and len(tensor) else (tensor,)
+        for name, tensor in state.items()
+    }
     for shard in range(num_shards):
-        part = {name: t[shard * rows : (shard + 1) * rows] for name, t in per_class.items()}
+        part = {name: rows[shard] for name, rows in parts.items() if shard < len(rows)}
         path = folder / f"head-{shard:05d}-of-{num_shards:05d}.safetensors"
-        write_tensors(path, pack(part | (whole if shard == 0 else {}), precision=precision))
+        write_tensors(path, pack(part, precision=precision))
 
 
 @torch.no_grad()

@@ -442,11 +442,9 @@ def test_a_run_and_its_data_move_together(
     monkeypatch.chdir(project)
     section = config.data.model_copy(update={"train": ("rows.jsonl",)})
     output = config.output.model_copy(update={"dir": "runs/a"})
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(loop, "keep_checkpoints", lambda run, steps: None)
-        patch.setattr(loop, "_finish", killed)
-        with pytest.raises(KeyboardInterrupt):
-            train(config.model_copy(update={"data": section, "output": output}))
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(loop, "stop_requested", lambda: nullcontext(lambda: True))
+        assert train(config.model_copy(update={"data": section, "output": output})).interrupted
     text = (project / "runs" / "a" / "config.toml").read_text(encoding="utf-8")
     assert str(tmp_path) not in text
     monkeypatch.chdir(tmp_path)
@@ -456,10 +454,6 @@ def test_a_run_and_its_data_move_together(
     assert str(tmp_path) not in (outcome.run / "config.toml").read_text(encoding="utf-8")
     loaded = Model.load(outcome.run)
     assert loaded.config.data.train == (str(tmp_path / "elsewhere" / "rows.jsonl"),)
-
-
-def killed(*_: Any) -> Any:
-    raise KeyboardInterrupt
 
 
 @pytest.mark.parametrize(

@@ -53,6 +53,7 @@ class Outcome:
 
     Attributes:
         metrics: exact metrics on the held-out rows; empty where none were held out.
+        baseline: the same metrics of the most frequent classes as everybody's answer.
         seconds: from the first file read to the last step, over all sessions.
         interrupted: a signal stopped it; ``resume`` continues.
     """
@@ -60,6 +61,7 @@ class Outcome:
     run: Path
     model: Model
     metrics: Metrics
+    baseline: Metrics
     steps: int
     seconds: float
     interrupted: bool
@@ -151,6 +153,7 @@ def resume(
             run,
             Model.load(run),
             manifest["metrics"],
+            manifest.get("baseline", {}),
             manifest["steps"],
             manifest["seconds"],
             interrupted=False,
@@ -353,7 +356,7 @@ def _evaluate(session: Session, watch: Watch, valid: Feed | None, epoch: float) 
     sentence = f"epoch {epoch:g}  loss {record['train_loss']:.4f}"
     if valid is not None:
         started = time.perf_counter()
-        values = _metrics(model, valid)
+        values, _ = _metrics(model, valid)
         watch.clock.evaluation_s = time.perf_counter() - started
         record |= {f"valid_{name}": value for name, value in values.items()}
         value = values[config.metric]
@@ -381,7 +384,7 @@ def _answer_operations(model: Model) -> int:
     return 2 * (model.encoder.operations + model.head.num_classes * model.head.dim)
 
 
-def _metrics(model: Model, feed: Feed, collector: ReportCollector | None = None) -> Metrics:
+def _metrics(model: Model, feed: Feed, collector: ReportCollector | None = None) -> tuple[Metrics, Metrics]:
     num_rows = min(len(feed), EVALUATION_ROWS)
     with using_threads(threads_for(num_rows * _answer_operations(model))):
         return collect_metrics(model, feed.batches(EVALUATION_ROWS), collector)
@@ -391,6 +394,7 @@ def _finish(session: Session, reporter: Reporter, interrupted: bool) -> Outcome:
     """Calibrate and evaluate the best weights on the held-out rows, and write the model."""
     model, progress, run = session.model, session.progress, session.run
     values: Metrics = {}
+    baseline: Metrics = {}
     collector = ReportCollector(model.task, class_counts=model.vocabulary.counts)
     if session.valid is not None:
         if progress.best_step not in (0, progress.step):
@@ -400,7 +404,7 @@ def _finish(session: Session, reporter: Reporter, interrupted: bool) -> Outcome:
         if model.task.one_label and model.head.normalizer == "softmax":
             temperature = calibrate_temperature(model, session.valid)
             reporter.say(f"calibrated: temperature {temperature:.3f}")
-        values = _metrics(model, session.valid, collector)
+        values, baseline = _metrics(model, session.valid, collector)
         if progress.refit_from is not None and not interrupted:
             # The second fit is saved, with the temperature of the held-out rows.
             load_weights(folder_of(run, progress.step), model)
@@ -414,6 +418,7 @@ def _finish(session: Session, reporter: Reporter, interrupted: bool) -> Outcome:
                 title=run.resolve().name,
                 task=model.task,
                 metrics={"rows": len(session.valid or ()), "num_classes": model.head.num_classes, **values},
+                baseline=baseline,
                 config=model.config.model_dump(mode="json", exclude_none=True),
                 history=progress.history,
                 findings=collector.findings(decode=model.vocabulary.decode) if session.valid else None,
@@ -429,8 +434,8 @@ def _finish(session: Session, reporter: Reporter, interrupted: bool) -> Outcome:
     ]
     with saving(str(run)):
         said = facts(model, values, complete=not interrupted)
-        said |= {"steps": progress.step, "seconds": progress.seconds}
+        said |= {"baseline": baseline, "steps": progress.step, "seconds": progress.seconds}
         write_manifest(run, (path for path in files if path.is_file()), said)
     if not interrupted:
         keep_checkpoints(run, set())
-    return Outcome(run, model, values, progress.step, progress.seconds, interrupted)
+    return Outcome(run, model, values, baseline, progress.step, progress.seconds, interrupted)
