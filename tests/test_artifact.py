@@ -24,6 +24,7 @@ from safetensors.torch import load_file, save_file
 
 from widemax import artifact
 from widemax.artifact import Model, read_head, seen_labels, write_head, write_tensors
+from widemax.classes import Classes
 from widemax.config import Config
 from widemax.data import LabelVocabulary
 from widemax.errors import ArgumentError, ConfigError, CorruptError, DataError, ResourceError, UsageError
@@ -99,7 +100,7 @@ def test_predictions_are_ranked_probabilities(outcome: Outcome) -> None:
 
 
 @pytest.mark.parametrize(
-    ("row", "message"), [({}, "row 0 lacks the input 'text'"), ({"text": {"a": 1}}, "text")]
+    ("row", "message"), [({}, "row 0: the row lacks the input 'text'"), ({"text": {"a": 1}}, "text")]
 )
 def test_rows_of_the_wrong_shape_are_refused(outcome: Outcome, row: dict[str, Any], message: str) -> None:
     with pytest.raises(DataError, match=message):
@@ -195,9 +196,7 @@ def test_no_rows_have_no_answers(outcome: Outcome) -> None:
 def test_a_wrong_k_is_one_sentence(outcome: Outcome, k: Any) -> None:
     with pytest.raises(ArgumentError) as raised:
         outcome.model.predict(["red"], k=k)
-    assert str(raised.value) == (
-        f"option 'k' of predict must be a whole number of at least 1; got {k!r}."
-    )
+    assert str(raised.value) == (f"option 'k' of predict must be a whole number of at least 1; got {k!r}.")
 
 
 @pytest.mark.parametrize(
@@ -255,8 +254,9 @@ def test_a_saved_model_is_a_whole_run(task: str, tmp_path: Path) -> None:
     assert loaded.config.to_toml() == model.config.to_toml()
     assert read_manifest(tmp_path / "deep" / "saved")["complete"]
     loaded.save(tmp_path / "again")
-    for name in read_manifest(tmp_path / "again")["files"]:
+    for name in read_manifest(tmp_path / "again")["files"].keys() - {"config.toml"}:
         assert (tmp_path / "again" / name).read_bytes() == (tmp_path / "deep" / "saved" / name).read_bytes()
+    assert Model.load(tmp_path / "again").config == loaded.config  # the data are told from another folder
     with pytest.raises(UsageError, match="is a saved model without checkpoints"):
         resume(tmp_path / "again")
 
@@ -448,6 +448,23 @@ def test_any_number_of_shards(rows_a_shard: int, tmp_path: Path, monkeypatch: py
     assert len(list(tmp_path.iterdir())) == -(-6 // rows_a_shard)
     read_head(tmp_path, other)
     state: Mapping[str, torch.Tensor] = other.state_dict()
+    assert all(torch.equal(state[name], tensor) for name, tensor in head.state_dict().items())
+
+
+@pytest.mark.parametrize("kind", ["tree", "adaptive", "exact", "mixture_of_softmaxes"])
+@pytest.mark.parametrize("shard_bytes", [300, 1000, 10**6])
+def test_no_shard_is_larger_than_allowed(
+    kind: str, shard_bytes: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(artifact, "SHARD_BYTES", shard_bytes)
+    torch.manual_seed(0)
+    head, other = (heads[kind](Classes(50, torch.arange(50, 0, -1)), 3) for _ in range(2))
+    write_head(tmp_path, head)
+    for path in tmp_path.iterdir():
+        rows = [tensor for tensor in load_file(path).values() if tensor.ndim]
+        assert sum(tensor.nbytes for tensor in rows) <= shard_bytes
+    read_head(tmp_path, other)
+    state = other.state_dict()
     assert all(torch.equal(state[name], tensor) for name, tensor in head.state_dict().items())
 
 

@@ -2,7 +2,7 @@
 
 ::
 
-    config.toml  manifest.json  labels.parquet  metrics.jsonl  report.html
+    config.toml  manifest.json  labels.parquet  rows.parquet  metrics.jsonl  report.html
     weights/encoder.safetensors  weights/head-00000-of-0000N.safetensors
 """
 
@@ -26,16 +26,27 @@ from torch import Tensor
 
 from widemax.classes import Classes
 from widemax.config import Config
-from widemax.data import ArrowStream, Dataset, LabelVocabulary, Schema, columns_of, records_of, resolve
+from widemax.data import (
+    STORED_BYTES,
+    ArrowStream,
+    Dataset,
+    LabelVocabulary,
+    Schema,
+    columns_of,
+    records_of,
+    resolve,
+)
 from widemax.encoders import Encoder, encoders, to_tensors
 from widemax.errors import ConfigError, CorruptError, UsageError
 from widemax.heads import Head, SeveralLabels, TopK, heads
 from widemax.options import checked
 from widemax.packing import Precision, pack, unpack
-from widemax.storage import check_folder, new_folder, saving
+from widemax.storage import check_folder, for_everyone, new_folder, saving
 from widemax.task import Task
 
 SHARD_BYTES = 2**31
+ROW_KEYS = "rows.parquet"
+"""Digests of the training rows, by which evaluation counts rows that stand in training too."""
 SCRATCH = "scratch"
 """The folder in a run for what is needed only while it trains."""
 Count = Annotated[int, Field(ge=1)]
@@ -70,6 +81,7 @@ class Model:
     vocabulary: LabelVocabulary
     encoder: Encoder
     head: Head
+    row_keys: Any = None
 
     def __repr__(self) -> str:
         return "\n  ".join(f"{name:<9}{value}" for name, value in self._summary().items())
@@ -191,7 +203,7 @@ class Model:
             )
         said = facts(self, {}, complete=True) | {"precision": precision, "keep": keep}
         with new_folder(folder, said) as temporary:
-            write_model(temporary, self, precision=precision, keep=keep)
+            write_model(temporary, self, home=folder, precision=precision, keep=keep)
 
     @classmethod
     @checked
@@ -227,6 +239,7 @@ class Model:
             vocabulary,
             encoder.eval(),
             head.eval(),
+            read_row_keys(folder / ROW_KEYS) if ROW_KEYS in manifest["files"] else None,
         )
 
 
@@ -298,21 +311,30 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
                 f"{name!r} holds values that are not finite: training has diverged. "
                 "Lower train.learning_rate and train again."
             )
-    save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, path)
+    with for_everyone(path):
+        save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, path)
 
 
 def write_head(folder: Path, head: Head, *, precision: Precision = "float32") -> None:
-    """Save a head in shards of whole class rows, each at most 2 GiB."""
+    """Save a head in shards of whole rows, each at most 2 GiB: of every tensor a shard has an equal part."""
     state = head.state_dict()
-    per_class = {name: t for name, t in state.items() if t.ndim and t.shape[0] == head.num_classes}
-    whole = {name: t for name, t in state.items() if name not in per_class}
-    row_bytes = sum(t.element_size() * t[0].numel() for t in per_class.values())
-    rows = max(1, SHARD_BYTES // row_bytes)
-    num_shards = -(-head.num_classes // rows)
+    matrices = [tensor for tensor in state.values() if tensor.ndim and len(tensor)]
+
+    def largest(num_shards: int) -> int:
+        return sum(-(-len(tensor) // num_shards) * tensor[0].nbytes for tensor in matrices)
+
+    most = max(map(len, matrices))
+    num_shards = max(1, min(most, -(-largest(1) // SHARD_BYTES)))
+    while num_shards < most and largest(num_shards) > SHARD_BYTES:
+        num_shards += 1
+    parts = {
+        name: tensor.split(-(-len(tensor) // num_shards)) if tensor.ndim and len(tensor) else (tensor,)
+        for name, tensor in state.items()
+    }
     for shard in range(num_shards):
-        part = {name: t[shard * rows : (shard + 1) * rows] for name, t in per_class.items()}
+        part = {name: rows[shard] for name, rows in parts.items() if shard < len(rows)}
         path = folder / f"head-{shard:05d}-of-{num_shards:05d}.safetensors"
-        write_tensors(path, pack(part | (whole if shard == 0 else {}), precision=precision))
+        write_tensors(path, pack(part, precision=precision))
 
 
 @torch.no_grad()
@@ -347,15 +369,31 @@ def read_head(folder: Path, head: Head) -> None:
             raise CorruptError(f"{folder}: the shards end before row {tensor.shape[0]} of {name!r}.")
 
 
-def write_model(folder: Path, model: Model, *, precision: Precision = "float32", keep: float = 1.0) -> None:
-    """Write a model's files, without the manifest, into an existing folder."""
+def read_row_keys(path: Path) -> pa.ChunkedArray:
+    """The keys of the training rows.
+
+    Raises:
+        CorruptError: the file holds something else.
+    """
+    with pq.ParquetFile(path) as file:
+        if file.schema_arrow != pa.schema([("key", pa.binary(STORED_BYTES))]):
+            raise CorruptError(f"{path} must hold keys of rows; restore the file from a copy.")
+        return file.read()["key"]
+
+
+def write_model(
+    folder: Path, model: Model, *, home: Path, precision: Precision = "float32", keep: float = 1.0
+) -> None:
+    """Write a model's files, without the manifest, into an existing folder that is to stand at ``home``."""
     with saving(str(folder)):
         (folder / "weights").mkdir()
         encoder = pack(model.encoder.state_dict(), precision=precision, keep=keep)
         write_tensors(folder / "weights" / "encoder.safetensors", encoder)
         write_head(folder / "weights", model.head, precision=precision)
         pq.write_table(model.vocabulary.to_table(), folder / "labels.parquet")
-        (folder / "config.toml").write_text(model.config.to_toml(), encoding="utf-8")
+        if model.row_keys is not None:
+            pq.write_table(pa.table({"key": model.row_keys}), folder / ROW_KEYS, use_dictionary=False)
+        (folder / "config.toml").write_text(model.config.to_toml(home=home), encoding="utf-8")
 
 
 def facts(model: Model, metrics: Mapping[str, float | None], *, complete: bool) -> dict[str, Any]:

@@ -5,9 +5,11 @@ A config file holds only differences from the defaults; the run folder holds the
 member's own signature when it is built.
 """
 
+import os
 import tomllib
 from collections.abc import Mapping, Sequence
 from functools import partial
+from glob import iglob
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -203,7 +205,7 @@ class OutputConfig(Section):
     """Where the run goes.
 
     Attributes:
-        dir: the run folder, relative to the current directory.
+        dir: the run folder, relative to the current directory; "." in the config of a run, which is its own.
     """
 
     dir: PathText = "run"
@@ -246,13 +248,24 @@ class Config(Section):
     @classmethod
     @checked
     def load(cls, path: Path | str) -> "Config":
-        """Read a TOML file; its data paths are relative to the current directory."""
+        """Read a TOML file.
+
+        Its data are looked for from the folder of the file, and then from the current directory: a run finds
+        its data where both have moved together.
+        """
         return cls.from_dict(read_toml(Path(path)))
 
     @checked
-    def to_toml(self) -> str:
-        """The complete config as TOML; what is None is left out."""
-        return tomli_w.dumps(self.model_dump(mode="json", exclude_none=True))
+    def to_toml(self, *, home: Path | None = None) -> str:
+        """The complete config as TOML; what is None is left out.
+
+        With the folder where the file is to stand, ``home``, paths from the root are told from there.
+        """
+        values = self.model_dump(mode="json", exclude_none=True)
+        if home is not None:
+            for key in ("train", "valid"):
+                values["data"][key] = [_told_from(name, home.resolve()) for name in values["data"][key]]
+        return tomli_w.dumps(values)
 
 
 @checked
@@ -263,11 +276,33 @@ def read_toml(path: Path) -> dict[str, Any]:
         ConfigError: the file cannot be read, or is no TOML.
     """
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        values: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise ConfigError(f"cannot read config {str(path)!r}: {error.strerror}.") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path} is not valid TOML: {error}.") from None
+    folder = path.parent.resolve()
+    data = values.get("data")
+    if isinstance(data, dict):
+        for key in {"train", "valid"} & set(data):
+            names = data[key] if isinstance(data[key], list) else [data[key]]
+            data[key] = [_found_from(name, folder) if isinstance(name, str) else name for name in names]
+    return values
+
+
+def _told_from(name: str, folder: Path) -> str:
+    """A path from the root as one from a folder; other names as they are."""
+    return os.path.relpath(name, folder) if Path(name).is_absolute() else name
+
+
+def _found_from(name: str, folder: Path) -> str:
+    """A path or glob that leads somewhere from a folder, from the root; others as they are."""
+    parent, _, split = name.rpartition(":")
+    if parent and (folder / parent).is_dir():
+        return f"{(folder / parent).resolve()}:{split}"
+    path = folder / name
+    found = path.exists() or next(iglob(str(path), recursive=True), None)
+    return os.path.normpath(path) if found else name
 
 
 @checked

@@ -55,6 +55,15 @@ def cache_folder() -> Path:
     return Path(os.environ.get("WIDEMAX_CACHE") or Path(home, "widemax"))
 
 
+@contextmanager
+def for_everyone(path: Path) -> Iterator[None]:
+    """Gives a file that a library makes for its owner alone the mode of any new file."""
+    path.touch()
+    mode = path.stat().st_mode
+    yield
+    path.chmod(mode)
+
+
 def write_file(path: Path, text: str) -> None:
     """Replace a small file atomically and durably."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}")

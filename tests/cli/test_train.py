@@ -37,7 +37,7 @@ def test_text_number_and_category_learn_together(widemax, goods: Path, tmp_path:
         ("train.device=cuda", "'device' in [train] is no longer a key: training runs on the CPU."),
         ("train.batch_size=0", "'batch_size' in [train] must be a whole number of at least 1"),
         ("train.learning_rate=-1", "'learning_rate' in [train] must be a number above 0.0"),
-        ("train.learning_rate=nan", "'learning_rate' in [train]: must be a finite number"),
+        ("train.learning_rate=nan", "'learning_rate' in [train] must be a number above 0.0"),
         ("encoder.dim=abc", "option 'dim' of encoder 'mixed'"),
     ],
 )

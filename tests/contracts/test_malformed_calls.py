@@ -1,6 +1,8 @@
 """Whatever a head is asked with, it answers about its classes, or refuses in one sentence of widemax."""
 
 from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -10,7 +12,20 @@ from torch import Tensor
 
 from widemax.classes import Classes
 from widemax.errors import ArgumentError, LabelError, OptionError, ShapeError, WidemaxError
-from widemax.heads import Head, LinearHead, SeveralLabels, TopK, heads
+from widemax.heads import (
+    Head,
+    LinearHead,
+    SeveralLabels,
+    TopK,
+    exact_sigmoid_loss,
+    exact_softmax_loss,
+    heads,
+    sampled_softmax_loss,
+)
+from widemax.kernels import Pairs
+from widemax.losses import sub_center_cosines
+from widemax.samplers import Candidates, Uniform
+from widemax.search import ExactIndex
 
 C, D, B, K = 600, 8, 6, 3
 HIDDEN = torch.randn(B, D, generator=torch.Generator().manual_seed(1))
@@ -118,7 +133,7 @@ def test_what_was_wrong_is_named(head: Head) -> None:
         ),
         (
             ArgumentError,
-            "hidden must have the dtype of the head, torch.float32; got torch.float64",
+            r"hidden must have the dtype of .*, torch.float32; got torch.float64",
             lambda: ask(HIDDEN.double(), LABELS),
         ),
         (
@@ -226,3 +241,37 @@ def test_changes_of_classes_name_their_arguments() -> None:
         with pytest.raises(kind, match=says):
             call()
     assert head.num_classes == C
+
+
+def functions(change: Callable[[Tensor], Any]) -> list[Callable[[], Any]]:
+    """Losses over the weights of one's own, draws and searches, each with one argument changed."""
+    weight = torch.randn(C, D, generator=torch.Generator().manual_seed(2))
+    every = Candidates(torch.arange(C), torch.zeros(C), torch.zeros(B))
+    hidden, classes, labels = change(HIDDEN), change(weight), change(LABELS)
+    index, generator = ExactIndex(weight), torch.Generator().manual_seed(0)
+    return [
+        *(
+            call
+            for loss in (exact_softmax_loss, exact_sigmoid_loss)
+            for call in (
+                partial(loss, hidden, weight, LABELS),
+                partial(loss, HIDDEN, classes, LABELS),
+                partial(loss, HIDDEN, weight, labels),
+                partial(loss, HIDDEN, weight, LABELS, bias=change(torch.zeros(C))),
+            )
+        ),
+        lambda: sampled_softmax_loss(hidden, weight, LABELS, every),
+        lambda: sampled_softmax_loss(HIDDEN, classes, LABELS, every),
+        lambda: sub_center_cosines(hidden, weight[:, None]),
+        lambda: Uniform(C).draw(labels, 4, generator=generator),
+        lambda: index.topk(HIDDEN, K, only=labels),
+        lambda: index.topk(HIDDEN, K, exclude=Pairs(torch.arange(B), labels)),
+        lambda: Candidates(labels, torch.zeros(B), torch.zeros(B)),
+    ]
+
+
+@pytest.mark.parametrize("change", sorted(set(CHANGES) - {"nan", "inf"}))
+def test_functions_refuse_malformed_arguments_or_answer(change: str) -> None:
+    for call in functions(CHANGES[change]):
+        with suppress(WidemaxError):
+            call()

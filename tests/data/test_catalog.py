@@ -116,6 +116,29 @@ def test_preparing_is_atomic_and_done_once(widemax_data, cache, monkeypatch):
         resolve([name])
 
 
+def test_what_another_version_prepared_is_prepared_again(widemax_data, cache, monkeypatch):
+    name = "reverse_dictionary_eval"
+    folder = get(name)
+    split = folder / f"{name}-seen.parquet"
+    whole = pq.read_table(split)
+    for change in ("other", None):
+        pq.write_table(whole[:3], split)
+        (folder / "mine.txt").write_text("precious", encoding="utf-8")
+        if change:
+            (folder / f"{name}-version.txt").write_text(change, encoding="utf-8")
+        else:
+            (folder / f"{name}-version.txt").unlink()
+        assert get(name) == folder
+        assert pq.read_table(split).equals(whole)
+        assert (folder / "mine.txt").read_text(encoding="utf-8") == "precious"
+    pq.write_table(whole[:3], split)
+    assert len(pq.read_table(get(name) / split.name)) == 3  # of this version: not looked into
+    monkeypatch.setattr(sets[name], "version", "newer")
+    monkeypatch.delenv("WIDEMAX_DATA")
+    with pytest.raises(DataError, match="the original files of 'reverse_dictionary_eval' are not here"):
+        get(name)
+
+
 def test_a_folder_in_use_is_left_alone(widemax_data, tmp_path):
     (tmp_path / "mine.txt").write_text("precious", encoding="utf-8")
     with pytest.raises(DataError, match="exists and does not hold all of 'letter_recognition'"):

@@ -136,5 +136,5 @@ def test_gray_images_are_images_in_color_for_a_model_of_colors(tmp_path):
 def test_images_of_as_many_pixels_and_another_size_are_bad(tmp_path, shape):
     schema = Schema((Column("image", "image", shape=SHAPE),), target=None)
     pq.write_table(pa.table({"image": image_array(PIXELS.reshape(-1, *shape))}), tmp_path / "a.parquet")
-    with pytest.raises(BadRowError, match=f"is of {shape[1]} × {shape[0]} pixels, but must be of 3 × 4"):
+    with pytest.raises(BadRowError, match=f"of 4 × 3 × 1 numbers, got one of {shape[0]} × {shape[1]} × 1"):
         list(Dataset([tmp_path / "a.parquet"], schema).batches())

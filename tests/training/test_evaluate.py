@@ -3,6 +3,7 @@
 import json
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -57,7 +58,7 @@ def test_files_and_frames_agree(one: Model, tmp_path: Path) -> None:
         {
             name: value
             for name, value in evaluate(one, data).items()
-            if name not in ("seconds", "rows_per_s", "task")
+            if name not in ("seconds", "rows_per_s", "task", "baseline")
         }
         for data in (
             [path],
@@ -165,6 +166,14 @@ def test_metrics_are_of_what_predict_gives(tmp_path: Path, repeat: bool) -> None
     ]
     assert got["mrr"] == pytest.approx(np.mean([1 / rank for rank in ranks]))
     assert got["excluded_labels"] == (0 if repeat else 24)
+    counts = model.vocabulary.counts
+    order = model.vocabulary.decode(np.argsort(-counts, kind="stable"))
+    popular = [[label for label in order if repeat or label not in row["x"]] for row in rows]
+    ranks = [
+        labels.index(row["y"]) + 1 if row["y"] in labels else math.inf
+        for labels, row in zip(popular, rows, strict=True)
+    ]
+    assert got["baseline"]["mrr"] == pytest.approx(np.mean([1 / rank for rank in ranks]))
     manifest = json.loads((tmp_path / "run" / "manifest.json").read_text(encoding="utf-8"))
     assert manifest["repeat"] is repeat
     model.save(tmp_path / "copy")
@@ -243,3 +252,27 @@ def test_labels_that_were_never_seen_leave_the_temperature_at_one(one: Model, tm
     assert calibrate_temperature(one, feed) == 1.0
     assert torch.equal(one.head.calibration_temperature, torch.tensor(1.0))
     assert evaluate(one, [path])["nll"] is None
+
+
+def test_rows_that_stand_in_training_are_counted(one: Model, tmp_path: Path) -> None:
+    rows = [
+        {"x": "a red thing", "y": "blue"},
+        {"x": "a red  thing", "y": "red"},
+        {"x": "a gold thing", "y": "emu"},
+    ]
+    path = write_rows(tmp_path / "test.jsonl", rows)
+    assert evaluate(one, path)["overlap_rows"] == 2
+    saved = Model.load(tmp_path / "run")
+    assert evaluate(saved, path)["overlap_rows"] == 2
+    saved.save(tmp_path / "copy")
+    assert evaluate(Model.load(tmp_path / "copy"), [path, tmp_path / "train.jsonl"])["overlap_rows"] == 66
+    assert "overlap_rows" not in evaluate(replace(one, row_keys=None), path)
+
+
+def test_the_most_frequent_class_stands_beside_every_metric(one: Model, tmp_path: Path) -> None:
+    rows = [{"x": "a red thing", "y": word} for word in ("red", "red", "green", "emu")]
+    got = evaluate(one, write_rows(tmp_path / "test.jsonl", rows))
+    assert set(got["baseline"]) | {"unseen_labels"} <= set(got)
+    most = one.vocabulary.decode(np.array([0]))[0]
+    assert got["baseline"]["accuracy"] == np.mean([row["y"] == most for row in rows])
+    assert got["baseline"]["nll"] == pytest.approx(math.log(len(WORDS)))

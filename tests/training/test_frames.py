@@ -89,9 +89,9 @@ def test_rows_are_named_once(make_config: MakeConfig, columns: dict[str, list[st
         train(in_memory(make_config))
     with pytest.raises(ConfigError, match="give a frame as train"):
         Config(data={"train": frame})
-    with pytest.raises(ArgumentError, match="'config' of train must be a Config; got {"):
+    with pytest.raises(ArgumentError, match="'config' of train must be a Config; got"):
         train({"data": {"train": "clinc150"}})  # type: ignore[arg-type]
-    with pytest.raises(ArgumentError, match="a folder is given as str or Path; got int"):
+    with pytest.raises(ArgumentError, match="must be a Path or a string; got 3"):
         resume(3)  # type: ignore[arg-type]
 
 

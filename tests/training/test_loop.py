@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -436,3 +437,66 @@ def test_scratch_is_gone_and_threads_are_kept(make_config: MakeConfig) -> None:
     progress = read_progress(latest_checkpoint(run))
     assert progress.num_threads > 0
     assert np.isfinite(progress.seconds)
+
+
+def test_a_run_and_its_data_move_together(
+    make_config: MakeConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project = tmp_path / "project"
+    project.mkdir()
+    config = make_config(train={"epochs": 2})
+    shutil.copy(config.data.train[0], project / "rows.jsonl")
+    monkeypatch.chdir(project)
+    section = config.data.model_copy(update={"train": ("rows.jsonl",)})
+    output = config.output.model_copy(update={"dir": "runs/a"})
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(loop, "stop_requested", lambda: nullcontext(lambda: True))
+        assert train(config.model_copy(update={"data": section, "output": output})).interrupted
+    text = (project / "runs" / "a" / "config.toml").read_text(encoding="utf-8")
+    assert str(tmp_path) not in text
+    monkeypatch.chdir(tmp_path)
+    project.rename(tmp_path / "elsewhere")
+    outcome = resume(tmp_path / "elsewhere" / "runs" / "a")
+    assert outcome.metrics["accuracy"] is not None
+    assert str(tmp_path) not in (outcome.run / "config.toml").read_text(encoding="utf-8")
+    loaded = Model.load(outcome.run)
+    assert loaded.config.data.train == (str(tmp_path / "elsewhere" / "rows.jsonl"),)
+
+
+@pytest.mark.parametrize(
+    "sections",
+    [
+        {"data": {"target": "absent"}},
+        {"head": {"kind": "exakt"}},
+        {"train": {"metric": "acuracy"}},
+        {"data": {"valid_fraction": 0.0, "max_valid_rows": 1, "kinds": {"text": "vector"}}},
+    ],
+)
+@pytest.mark.parametrize("there", [False, True])
+def test_a_run_that_fails_leaves_no_folder(
+    make_config: MakeConfig, tmp_path: Path, sections: dict[str, Any], there: bool
+) -> None:
+    folder = tmp_path / "deep" / "er"
+    if there:
+        folder.mkdir(parents=True)
+    config = make_config(**sections)
+    config = config.model_copy(update={"output": config.output.model_copy(update={"dir": str(folder)})})
+    with pytest.raises((UsageError, DataError)):
+        train(config)
+    assert folder.is_dir() is there
+    assert (tmp_path / "deep").is_dir() is there
+    assert list(tmp_path.glob("deep/er/*")) == []
+
+
+@pytest.mark.parametrize(("mask", "mode"), [(0o022, 0o644), (0o077, 0o600), (0o002, 0o664)])
+def test_every_file_has_the_mode_of_new_ones(make_config: MakeConfig, mask: int, mode: int) -> None:
+    before = os.umask(mask)
+    try:
+        run = train(make_config(train={"epochs": 1})).run
+        Model.load(run).save(run.parent / "copy")
+    finally:
+        os.umask(before)
+    files = [path for folder in (run, run.parent / "copy") for path in folder.rglob("*") if path.is_file()]
+    assert {path.name: path.stat().st_mode & 0o777 for path in files} == dict.fromkeys(
+        (path.name for path in files), mode
+    )

@@ -72,16 +72,22 @@ def to_json(values: Any) -> str:
 
 
 def fact_lines(facts: Mapping[str, Any]) -> Iterator[str]:
-    """Names and values in two columns.
+    """Names and values in two columns, and in a third what the baseline reaches.
 
     Example:
-        >>> list(fact_lines({"rows": 3, "accuracy": 2 / 3, "nll": None}))
-        ['rows      3', 'accuracy  0.6667', 'nll       undefined']
+        >>> list(fact_lines({"rows": 3, "accuracy": 2 / 3, "nll": None, "baseline": {"accuracy": 1 / 3}}))
+        ['rows      3', 'accuracy  0.6667     baseline 0.3333', 'nll       undefined']
     """
-    width = max(map(len, facts))
-    for name, value in facts.items():
-        shown = round(value, 4) if isinstance(value, float) else value
-        yield f"{name:<{width}}  {'undefined' if value is None else shown}"
+    baseline = facts.get("baseline", {})
+    shown = {
+        name: "undefined" if value is None else str(round(value, 4) if isinstance(value, float) else value)
+        for name, value in facts.items()
+        if name != "baseline"
+    }
+    width = max(map(len, shown))
+    for name, text in shown.items():
+        beside = baseline.get(name)
+        yield f"{name:<{width}}  " + (text if beside is None else f"{text:<9}  baseline {round(beside, 4)}")
 
 
 def read_config(

@@ -15,6 +15,7 @@ from widemax.cli.options import (
     Kind,
     Set,
     Target,
+    fact_lines,
     parse_seconds,
     print_result,
     read_config,
@@ -83,11 +84,12 @@ def finish(outcome: "Outcome", *, json: bool) -> None:
         "seconds": round(outcome.seconds, 3),
         "interrupted": outcome.interrupted,
         "metrics": outcome.metrics,
+        "baseline": outcome.baseline,
     }
-    shown = "  ".join(f"{name} {value:.4g}" for name, value in outcome.metrics.items() if value is not None)
+    shown = fact_lines({**outcome.metrics, "baseline": outcome.baseline}) if outcome.metrics else ()
     lines = [
         f"saved {outcome.run} after {outcome.steps} steps, {outcome.seconds:.1f} s",
-        *([f"held out: {shown}"] if shown else []),
+        *(f"held out: {line}" for line in shown),
         f"next: widemax {f'resume {outcome.run}' if outcome.interrupted else f'predict {outcome.run} DATA'}",
     ]
     print_result(summary, lines, json=json)

@@ -7,11 +7,13 @@ from widemax.data.formats import ArrowStream, Frame, Reading, Source, formats
 from widemax.data.labels import LabelCounter, LabelVocabulary
 from widemax.data.records import columns_of, good_rows, records_of
 from widemax.data.report import DataReport
+from widemax.data.row_keys import STORED_BYTES, count_known, row_keys
 from widemax.data.schema import KINDS, Column, Schema, infer_schema
 from widemax.data.sets import sets
 
 __all__ = [
     "KINDS",
+    "STORED_BYTES",
     "ArrowStream",
     "Batch",
     "Column",
@@ -27,11 +29,13 @@ __all__ = [
     "at_hand",
     "check",
     "columns_of",
+    "count_known",
     "formats",
     "get",
     "good_rows",
     "infer_schema",
     "records_of",
     "resolve",
+    "row_keys",
     "sets",
 ]

@@ -26,7 +26,8 @@ def get(name: str, into: Path | None = None) -> Path:
     """The folder with the prepared files of a data set; prepares them first where needed.
 
     The original files are looked for in ``$WIDEMAX_DATA/NAME``, checked against their sha256, and converted
-    into ``$WIDEMAX_CACHE/NAME`` (``~/.cache/widemax/NAME`` by default). Bundled sets need neither.
+    into ``$WIDEMAX_CACHE/NAME`` (``~/.cache/widemax/NAME`` by default); once more where another version of
+    widemax prepared them otherwise. Bundled sets need neither.
 
     Args:
         name: as ``widemax data list`` shows it.
@@ -165,7 +166,17 @@ def _named(item: str, path: Path) -> Path:
 
 
 def _complete(data_set: PublicSet, folder: Path) -> bool:
+    """Whether a folder holds all splits, as this version prepares them."""
+    version = _version_file(data_set, folder)
+    return _holds_all(data_set, folder) and version.is_file() and version.read_text() == data_set.version
+
+
+def _holds_all(data_set: PublicSet, folder: Path) -> bool:
     return all(data_set.path(folder, split).is_file() for split in data_set.splits)
+
+
+def _version_file(data_set: PublicSet, folder: Path) -> Path:
+    return folder / f"{data_set.name}-version.txt"
 
 
 def _originals(data_set: PublicSet) -> Path:
@@ -199,10 +210,15 @@ def _prepare(data_set: PublicSet, originals: Path, folder: Path) -> None:
             made.mkdir()
             data_set.prepare(originals, made)
             (made / f"{data_set.name}-LICENCE.txt").write_text(notice, encoding="utf-8")
+            _version_file(data_set, made).write_text(data_set.version)
             _move(data_set, made, folder)
 
 
 def _move(data_set: PublicSet, made: Path, folder: Path) -> None:
+    if _holds_all(data_set, folder):  # of another version; the file that says so is moved last
+        for file in sorted(made.iterdir(), key=lambda file: file == _version_file(data_set, made)):
+            file.replace(folder / file.name)
+        return
     try:
         made.rename(folder)
     except OSError as error:

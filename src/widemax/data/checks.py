@@ -4,18 +4,18 @@ Letters: B rows of a batch, N rows of all batches, C classes.
 """
 
 from collections.abc import Iterator, Sequence
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from widemax.data.convert import is_list, plain, ragged
+from widemax.data.convert import is_list
 from widemax.data.dataset import Batch, Dataset
 from widemax.data.formats import Reading, Source
 from widemax.data.labels import LabelCounter, LabelVocabulary, distinct
 from widemax.data.report import ColumnReport, DataReport, ValidReport
+from widemax.data.row_keys import count_known, row_keys
 from widemax.data.schema import Schema
 from widemax.errors import DataError
 from widemax.options import checked
@@ -50,7 +50,7 @@ def check(
     counter = LabelCounter()
     missing = {column.name: 0 for column in schema.inputs}
     sample: list[Batch] = []
-    keys: list[np.ndarray] = []
+    keys: list[Any] = []
     lengths: list[np.ndarray] = []
     num_rows = 0
     for batch in train.batches():
@@ -62,7 +62,7 @@ def check(
         if num_rows < _SAMPLE_ROWS:
             sample.append(batch)
         if valid:
-            keys.append(row_keys(batch))
+            keys.append(row_keys(batch.columns))
         num_rows += len(batch)
     if not num_rows:
         first = f"; the first bad one is {train.bad_rows[0]}" if train.bad_rows else ""
@@ -118,7 +118,7 @@ def _column_report(name: str, kind: str, missing: int, arrays: list[Any]) -> Col
     if kind in ("text", "category", "number", "date"):
         num_distinct = pc.count_distinct(values, mode="all").as_py()
     else:
-        num_distinct = len(np.unique(np.concatenate([_column_keys(array) for array in arrays])))
+        num_distinct = len(pa.chunked_array([row_keys({name: array}) for array in arrays]).unique())
     enough = len(values) >= _ENOUGH_ROWS
     single = kind == "category" or (kind == "text" and not pc.any(pc.match_substring(values, " ")).as_py())
     # A row number: numbers that rise by one.
@@ -162,9 +162,9 @@ def _flat(batch: Batch) -> tuple[Any, np.ndarray]:
     return flat, np.diff(offsets_B1)
 
 
-def _compare(dataset: Dataset, vocabulary: LabelVocabulary, keys: list[np.ndarray]) -> ValidReport:
-    keys_N = np.unique(np.concatenate(keys))
-    num_rows = unseen = overlap = 0
+def _compare(dataset: Dataset, vocabulary: LabelVocabulary, keys: list[Any]) -> ValidReport:
+    num_rows = unseen = 0
+    valid_keys: list[Any] = []
     examples: dict[str, None] = {}
     for batch in dataset.batches():
         labels = _flat(batch)[0]
@@ -172,33 +172,9 @@ def _compare(dataset: Dataset, vocabulary: LabelVocabulary, keys: list[np.ndarra
         unseen += len(unknown)
         if len(examples) < _EXAMPLES:
             examples.update(dict.fromkeys(map(str, unknown.drop_null()[:1000].to_pylist())))
-        keys_B = row_keys(batch)
-        found_B = np.searchsorted(keys_N, keys_B).clip(max=len(keys_N) - 1)
-        overlap += int((keys_N[found_B] == keys_B).sum())
+        valid_keys.append(row_keys(batch.columns))
         num_rows += len(batch)
+    overlap = count_known(valid_keys, pa.chunked_array(keys))
     return ValidReport(
         num_rows, dataset.num_bad_rows, tuple(dataset.bad_rows), unseen, tuple(examples)[:_EXAMPLES], overlap
     )
-
-
-def row_keys(batch: Batch) -> np.ndarray:
-    """A 64-bit hash [B] of the inputs of each row; equal inputs have equal hashes within one process."""
-    columns = [_column_keys(values).tolist() for values in batch.columns.values()]
-    return np.fromiter(map(hash, zip(*columns, strict=True)), np.int64, len(batch))
-
-
-def _column_keys(values: Any) -> np.ndarray:
-    values = plain(values)
-    if not is_list(values.type):
-        return np.fromiter(map(hash, values.to_pylist()), np.int64, len(values))
-    lengths_B, items = ragged(values)
-    ends = [0, *np.cumsum(lengths_B).tolist()]
-    if pa.types.is_struct(items.type):
-        parts = [items.field("index").to_numpy(), items.field("value").to_numpy()]
-    else:
-        parts = [items.to_numpy(zero_copy_only=False)]
-    rows = [
-        tuple(part[start:end].tobytes() if part.dtype != object else tuple(part[start:end]) for part in parts)
-        for start, end in pairwise(ends)
-    ]
-    return np.fromiter(map(hash, rows), np.int64, len(rows))

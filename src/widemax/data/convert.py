@@ -346,8 +346,8 @@ def _image(values: Any, *, shape: Shape, stated: Shape | None, **_: Any) -> Conv
         nested = nested_shape(values) if is_list(values.type) else None
         stated = nested if nested and nested[:2] == shape[:2] else shape
     if stated[:2] != shape[:2]:
-        sizes = [f"{width} × {height}" for height, width, _ in (stated, shape)]
-        reason = f"is of {sizes[0]} pixels, but must be of {sizes[1]}"
+        wanted, got = (" × ".join(map(str, sizes)) for sizes in (shape, stated))
+        reason = f"must be an image of {wanted} numbers, got one of {got}"
         return image_array(np.zeros((len(values), *shape), np.uint8)), dict.fromkeys(
             range(len(values)), reason
         )

@@ -124,22 +124,22 @@ def given_labels(y: Any) -> Any:
     return y.to_numpy(dtype)
 
 
-def of_known_type(labels: Any, known: Array) -> Array:
+def of_known_type(y: Any, known: Array) -> Array:
     """Labels in the type of the classes that are known, so that equal ones are found equal.
 
     Raises:
         DataError: they are of another type.
     """
-    labels = np.asarray(labels)
-    kinds = {_kind(labels), _kind(known)}
-    if kinds == {"number"} and np.result_type(labels, known).kind == "f":  # which holds not every integer
-        cast: Array = labels.astype(known.dtype)
-        if (cast == labels).all():
+    given: Array = np.asarray(y)
+    kinds = {_kind(given), _kind(known)}
+    if kinds == {"number"} and np.result_type(given, known).kind == "f":  # which holds not every integer
+        cast: Array = given.astype(known.dtype)
+        if (cast == given).all():
             return cast
     elif len(kinds) == 1:
-        return labels
+        return given
     raise DataError(
-        f"classes must stay of one type; got {labels.dtype} after {known.dtype}. Convert y and classes."
+        f"classes must stay of one type; got {given.dtype} after {known.dtype}. Convert y and classes."
     )
 
 

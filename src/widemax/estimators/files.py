@@ -18,7 +18,7 @@ from sklearn.frozen import FrozenEstimator
 from widemax.errors import CorruptError, UsageError
 from widemax.estimators.options import check_names
 from widemax.options import checked
-from widemax.storage import check_folder, new_folder
+from widemax.storage import check_folder, for_everyone, new_folder
 
 Arrays = dict[str, npt.NDArray[Any]]
 
@@ -28,16 +28,19 @@ _STATE, _ARRAYS = "estimator.json", "arrays.safetensors"
 class StoredEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
     """An estimator that can be saved: its parameters, and its attributes that end in an underscore.
 
-    Its public methods refuse arguments that they do not have, with the nearest one that they do.
+    It and its public methods refuse arguments that they do not have, with the nearest one that they do.
     """
 
     def __init_subclass__(cls, **keywords: Any) -> None:
         super().__init_subclass__(**keywords)
         for name, member in list(vars(cls).items()):
-            if name == "__init__":
-                setattr(cls, name, check_names(member))
-            elif inspect.isfunction(member) and not name.startswith("_"):
+            if inspect.isfunction(member) and not name.startswith("_"):
                 setattr(cls, name, checked(member))
+
+    def __new__(cls, *args: Any, **keywords: Any) -> Self:
+        check_names(cls, args, keywords)
+        estimator: Self = super().__new__(cls)
+        return estimator
 
     @checked
     def save(self, path: Path | str) -> None:
@@ -55,7 +58,8 @@ class StoredEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn has 
         state = _encode(self, "", arrays)
         facts = {"estimator": type(self).__name__, "widemax_version": version("widemax")}
         with new_folder(Path(path), facts) as folder:
-            save_file(arrays, folder / _ARRAYS)
+            with for_everyone(folder / _ARRAYS):
+                save_file(arrays, folder / _ARRAYS)
             text = json.dumps(state, indent=1, ensure_ascii=False, allow_nan=False)
             (folder / _STATE).write_text(text, encoding="utf-8")
 

@@ -4,17 +4,16 @@ Shapes: N rows, D features, C classes, K = C vectors of weights (1 for two class
 (F = D without).
 """
 
-from dataclasses import dataclass
 from typing import Any, final
 
 from widemax.estimators.base import Array, ClassWeight
 from widemax.estimators.linear import LinearClassifier
-from widemax.estimators.options import Count, NonNegative, Positive
+from widemax.estimators.options import Count, NonNegative, Positive, with_options
 from widemax.solvers import HingeLoss, Solution, minimize_hinge
 
 
 @final
-@dataclass(kw_only=True, eq=False, repr=False)
+@with_options
 class LinearSVM(LinearClassifier):
     """A linear classifier that wants the right class to stand a margin above the wrong ones.
 

@@ -3,7 +3,6 @@
 Shapes: N fitted rows, D features, B query rows, K neighbors, C classes.
 """
 
-from dataclasses import dataclass
 from typing import Any, Literal, Self, final
 
 import numpy as np
@@ -18,12 +17,12 @@ from widemax.estimators.base import (
     given_labels,
     of_known_type,
 )
-from widemax.estimators.options import Count, check_options
+from widemax.estimators.options import Count, check_options, with_options
 from widemax.search import ExactIndex
 
 
 @final
-@dataclass(kw_only=True, eq=False, repr=False)
+@with_options
 class NearestNeighborsClassifier(ProbabilisticClassifier):
     """The majority among the k nearest rows: p_c = share of class c in them.
 

@@ -1,8 +1,8 @@
 """Types of the options of estimators, checked when fitting, as scikit-learn wants it."""
 
 import functools
-from collections.abc import Callable
-from typing import Annotated, Any
+from dataclasses import dataclass
+from typing import Annotated, Any, TypeVar, dataclass_transform
 
 import numpy as np
 from pydantic import Field
@@ -16,6 +16,8 @@ Share = Annotated[float, Field(ge=0.0, le=1.0)]
 Count = Annotated[int, Field(ge=1)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)] | np.random.RandomState | None
 
+Estimator = TypeVar("Estimator")
+
 
 def check_options(estimator: Any) -> None:
     """Hold the options of an estimator to the annotations of its constructor.
@@ -28,22 +30,19 @@ def check_options(estimator: Any) -> None:
         options.check(name, getattr(estimator, name))
 
 
-def check_names(build: Callable[..., None]) -> Callable[..., None]:
-    """The same constructor, which refuses options that it does not have.
-
-    Values are checked when fitting: scikit-learn wants them kept as they were given.
+def check_names(kind: type, args: tuple[Any, ...], keywords: dict[str, Any]) -> None:
+    """Refuse options that an estimator does not have; scikit-learn has their values checked when fitting.
 
     Raises:
-        OptionError: from then on, for an argument that does not exist, or by position.
+        OptionError: an argument that does not exist, or stands by position.
     """
-    options = Options(build, of=build.__qualname__.removesuffix(".__init__"))
+    _options_of(kind).check_names((kind, *args), keywords)
 
-    @functools.wraps(build)
-    def init(*args: Any, **keywords: Any) -> None:
-        options.check_names(args, keywords)
-        build(*args, **keywords)
 
-    return init
+@dataclass_transform(kw_only_default=True, eq_default=False)
+def with_options(kind: type[Estimator]) -> type[Estimator]:
+    """The same class, with a constructor that takes its annotated fields as options, by keyword."""
+    return dataclass(kw_only=True, eq=False, repr=False)(kind)
 
 
 @functools.cache

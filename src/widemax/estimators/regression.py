@@ -1,7 +1,6 @@
 """What regressions to a proven optimum share. Shapes: N rows, F features and biases, K vectors of weights."""
 
 from abc import ABC
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -9,11 +8,11 @@ from sklearn.utils import check_random_state
 
 from widemax.estimators.base import Array, ProbabilisticClassifier
 from widemax.estimators.linear import LinearClassifier
-from widemax.estimators.options import Count, NonNegative, PositiveOrInf, Seed, Share
+from widemax.estimators.options import Count, NonNegative, PositiveOrInf, Seed, Share, with_options
 from widemax.solvers import Solution, minimize_cross_entropy
 
 
-@dataclass(kw_only=True, eq=False, repr=False)
+@with_options
 class Regression(LinearClassifier, ProbabilisticClassifier, ABC):
     """Logits W x + b, with one vector of weights for two classes, and the options of the solver."""
 

@@ -3,7 +3,6 @@
 Shapes: N rows, B of a batch, D features, C classes, K kept.
 """
 
-from dataclasses import dataclass
 from typing import Any, final
 
 import numpy as np
@@ -11,7 +10,7 @@ from torch import nn
 
 from widemax.estimators.base import Array
 from widemax.estimators.minibatch import MinibatchClassifier
-from widemax.estimators.options import Count, Positive, Seed
+from widemax.estimators.options import Count, Positive, Seed, with_options
 from widemax.heads import ExactHead, SampledHead
 from widemax.heads.linear import LinearHead
 from widemax.optim import RowOptimizer, RowwiseAdagrad
@@ -19,7 +18,7 @@ from widemax.samplers.base import SamplerSpec, build_sampler
 
 
 @final
-@dataclass(kw_only=True, eq=False, repr=False)
+@with_options
 class SampledSoftmaxClassifier(MinibatchClassifier):
     """A linear softmax classifier for up to millions of classes: a training step costs the classes it draws.
 

@@ -12,12 +12,13 @@ from sklearn.utils.validation import validate_data
 
 from widemax.errors import DataError
 from widemax.estimators.base import DTYPES, Array, encoded_labels, weights_of_rows
-from widemax.estimators.options import check_options
+from widemax.estimators.options import check_options, with_options
 from widemax.estimators.regression import Regression
 from widemax.numerics import log_sigmoid, log_softmax
 
 
 @final
+@with_options
 class SigmoidClassifier(Regression):
     """Linear multi-label classification: a logistic regression a label, all solved at once to a proven gap.
 

@@ -3,15 +3,15 @@
 Shapes: N rows, D features, C classes, K = C vectors of weights (1 for two classes), F = D + 1.
 """
 
-from dataclasses import dataclass
 from typing import final
 
 from widemax.estimators.base import ClassWeight
+from widemax.estimators.options import with_options
 from widemax.estimators.regression import Regression
 
 
 @final
-@dataclass(kw_only=True, eq=False, repr=False)
+@with_options
 class SoftmaxRegression(Regression):
     """Multinomial logistic regression: a linear model of class probabilities, solved to a proven gap.
 

@@ -3,7 +3,6 @@
 Shapes: B rows, D features, H hidden, C classes.
 """
 
-from dataclasses import dataclass
 from typing import Any, final
 
 import numpy as np
@@ -11,14 +10,14 @@ import torch
 from torch import Tensor, nn
 
 from widemax.estimators.minibatch import MinibatchClassifier
-from widemax.estimators.options import Count, NonNegative, Positive, Seed
+from widemax.estimators.options import Count, NonNegative, Positive, Seed, with_options
 from widemax.heads import ExactHead
 from widemax.heads.linear import LinearHead
 from widemax.optim import LazyAdam, RowOptimizer
 
 
 @final
-@dataclass(kw_only=True, eq=False, repr=False)
+@with_options
 class TwoLayerNet(MinibatchClassifier):
     """logits = W₂ relu(W₁ x + b₁) + b₂, trained on the mean cross-entropy by AdamW.
 

@@ -1,12 +1,15 @@
 """Arrays in, numbers out: metrics, calibration and the report of a run."""
 
 from widemax.evaluation.auroc import auroc
+from widemax.evaluation.baseline import Baseline
 from widemax.evaluation.calibration import ConfidenceBins, fit_temperature
-from widemax.evaluation.evaluate import evaluate_rows
+from widemax.evaluation.evaluate import Measures, evaluate_rows
 from widemax.evaluation.rows import OneLabelRows, SeveralLabelRows
 
 __all__ = [
+    "Baseline",
     "ConfidenceBins",
+    "Measures",
     "OneLabelRows",
     "SeveralLabelRows",
     "auroc",

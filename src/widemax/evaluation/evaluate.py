@@ -42,22 +42,43 @@ def evaluate_rows(
         >>> evaluate_rows("several", [rows], class_counts=np.array([5, 3]), num_rows_train=8)["p@1"]
         1.0
     """
-    task = Task(task)
-    if class_counts.ndim != 1:
-        raise ShapeError(f"class_counts must be [C], one count a class; got shape {class_counts.shape}.")
-    kind = OneLabelRows if task.one_label else SeveralLabelRows
-    training = TrainingCounts(class_counts, num_rows_train)
-    members = {name: metrics[name](training) for name in metrics if task in metrics[name].tasks}
+    measures = Measures(task, class_counts=class_counts, num_rows_train=num_rows_train)
     for rows in chunks:
+        measures.update(rows)
+    return measures.compute()
+
+
+class Measures:
+    """The same for chunks that come one by one: what ``evaluate_rows`` is told, and the metrics so far."""
+
+    def __init__(self, task: str, *, class_counts: IntArray, num_rows_train: int) -> None:
+        self.task = Task(task)
+        if class_counts.ndim != 1:
+            raise ShapeError(f"class_counts must be [C], one count a class; got shape {class_counts.shape}.")
+        self._training = TrainingCounts(class_counts, num_rows_train)
+        names = [name for name in metrics if self.task in metrics[name].tasks]
+        self._members = {name: metrics[name](self._training) for name in names}
+
+    def update(self, rows: OneLabelRows | SeveralLabelRows) -> None:
+        """Take one chunk into account.
+
+        Raises:
+            UsageError: rows of the other kind.
+            LabelError: a class id without a count.
+        """
+        kind = OneLabelRows if self.task.one_label else SeveralLabelRows
         if not isinstance(rows, kind):
             raise UsageError(
-                f"chunks of task {task.value!r} must be {kind.__name__}; got {type(rows).__name__}."
+                f"chunks of task {self.task.value!r} must be {kind.__name__}; got {type(rows).__name__}."
             )
-        if rows.largest_id >= len(class_counts):
+        if rows.largest_id >= self._training.num_classes:
             raise LabelError(
-                f"class_counts must have a count for each class; got {len(class_counts)} counts and class id "
-                f"{rows.largest_id}."
+                f"class_counts must have a count for each class; got {self._training.num_classes} counts and "
+                f"class id {rows.largest_id}."
             )
-        for metric in members.values():
+        for metric in self._members.values():
             metric.update(rows)
-    return {name: metric.compute() for name, metric in members.items()}
+
+    def compute(self) -> dict[str, float]:
+        """Metric name → value; nan where no row counts."""
+        return {name: metric.compute() for name, metric in self._members.items()}

@@ -11,6 +11,7 @@ from widemax.heads.scores import Score, build_score
 from widemax.kernels import Impl, Pairs, SkippedTiles, linear_cross_entropy
 from widemax.losses.base import Reduction
 from widemax.numerics.arrays import widened_tensor
+from widemax.numerics.ids import explained
 from widemax.options import checked
 from widemax.registry import Spec
 
@@ -18,6 +19,7 @@ Temperature = Annotated[float, Field(gt=0.0)]
 Smoothing = Annotated[float, Field(ge=0.0, lt=1.0)]
 
 
+@explained
 @checked
 def exact_softmax_loss(
     hidden: Tensor,
@@ -83,6 +85,7 @@ def exact_softmax_loss(
     )
 
 
+@explained
 @checked
 def exact_sigmoid_loss(
     hidden: Tensor,

@@ -9,8 +9,9 @@ from torch import Tensor, nn
 
 from widemax.errors import ArgumentError, ShapeError
 from widemax.kernels import Pairs
-from widemax.losses.base import are_class_ids, check_labels
+from widemax.losses.base import check_labels
 from widemax.numerics.arrays import is_traced
+from widemax.numerics.ids import are_class_ids, checked_ids
 
 
 @dataclass(frozen=True)
@@ -64,6 +65,7 @@ class SeveralLabels:
 
     def take(self, rows_N: Tensor) -> "SeveralLabels":
         """The labels of the given rows, in the given order."""
+        rows_N = checked_ids(rows_N, len(self), "rows_N", self.ids_P)
         lengths_N = self.offsets_B1.diff()[rows_N]
         offsets_N1 = nn.functional.pad(lengths_N.cumsum(0), (1, 0))
         shift_N = self.offsets_B1[rows_N] - offsets_N1[:-1]

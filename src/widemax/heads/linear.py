@@ -13,8 +13,9 @@ from widemax.heads.dense import excluded_pairs
 from widemax.heads.labels import SeveralLabels, no_pairs
 from widemax.heads.resize import FollowsRows, NewRows, replace_rows
 from widemax.heads.scores import Score, build_score
-from widemax.kernels import Found, Pairs, checked_ids, stream_classes
+from widemax.kernels import Found, Pairs, stream_classes
 from widemax.numerics import log_sigmoid
+from widemax.numerics.ids import checked_ids
 from widemax.options import checked
 from widemax.registry import Spec
 

@@ -13,9 +13,10 @@ from widemax.classes import Classes
 from widemax.heads.base import Dim, heads
 from widemax.heads.labels import no_pairs
 from widemax.heads.normalized import NormalizedHead, SoftmaxLoss, Temperature
-from widemax.kernels import Pairs, budget, checked_ids, linear_cross_entropy, stream_classes
+from widemax.kernels import Pairs, budget, linear_cross_entropy, stream_classes
 from widemax.numerics import logsumexp
 from widemax.numerics.arrays import widened_tensor
+from widemax.numerics.ids import checked_ids
 
 
 @final

@@ -15,9 +15,10 @@ from widemax.heads.answers import Answers, TopK
 from widemax.heads.base import Head
 from widemax.heads.dense import answer_rows, excluded_pairs
 from widemax.heads.labels import Labels, SeveralLabels, no_pairs, target_shares, training_pairs
-from widemax.kernels import Pairs, budget, checked_ids
+from widemax.kernels import Pairs, budget
 from widemax.losses.base import loss_name
 from widemax.numerics.arrays import widened_tensor
+from widemax.numerics.ids import checked_ids
 
 # Labels looked up at a time: a label may need many rows of weights.
 PAIRS_AT_ONCE = 2**12

@@ -9,12 +9,14 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from widemax.heads.labels import Labels, label_pairs, target_shares
+from widemax.errors import ShapeError
+from widemax.heads.labels import Labels, target_shares, training_pairs
 from widemax.heads.scores import Score, build_score
 from widemax.kernels import Pairs, gather_groups, linear_logsumexp
 from widemax.numerics import log_sigmoid, softplus
 from widemax.numerics.arrays import widened_tensor
 from widemax.numerics.autocast import without_autocast
+from widemax.numerics.ids import explained
 from widemax.options import checked
 from widemax.registry import Spec
 from widemax.samplers import Candidates
@@ -23,6 +25,7 @@ Correction = Literal["none", "conditional", "importance", "refined"]
 CORRECTIONS: tuple[Correction, ...] = get_args(Correction)
 
 
+@explained
 @checked
 def sampled_softmax_loss(
     hidden: Tensor,
@@ -76,7 +79,7 @@ def sampled_softmax_loss(
         >>> sampled_softmax_loss(torch.ones(1, 1), weight, torch.tensor([1]), every)
         tensor([1.4076])
     """
-    pairs = label_pairs(labels, hidden)
+    pairs = training_pairs(labels, hidden, len(weight))
     scored = _scored(
         *(hidden, weight, bias, pairs, candidates, temperature, build_score(score)),
         shift=correction,
@@ -94,6 +97,7 @@ def sampled_softmax_loss(
     return torch.zeros_like(sum_B).index_add(0, pairs.rows_P, terms_P)
 
 
+@explained
 @checked
 def sampled_sigmoid_loss(
     hidden: Tensor,
@@ -132,7 +136,7 @@ def sampled_sigmoid_loss(
         >>> sampled_sigmoid_loss(torch.ones(1, 1), torch.zeros(2, 1), torch.tensor([1]), every)
         tensor([1.3863])
     """
-    pairs = label_pairs(labels, hidden)
+    pairs = training_pairs(labels, hidden, len(weight))
     shift: Correction = "conditional" if correction == "conditional" else "none"
     scored = _scored(
         *(hidden, weight, bias, pairs, candidates, temperature, build_score(score)),
@@ -173,6 +177,11 @@ def _scored(
     shift: Correction,
     sparse: bool,
 ) -> _Scored:
+    if len(candidates.label_log_expected_count) != len(pairs.ids_P):
+        raise ShapeError(
+            f"candidates must have been drawn for the {len(pairs.ids_P)} labels; they have counts of "
+            f"{len(candidates.label_log_expected_count)}."
+        )
     # One gradient for both: a sparse tensor without repeated rows.
     rows_U, place = torch.unique(torch.cat([candidates.class_ids, pairs.ids_P]), return_inverse=True)
     candidate_U, label_U = torch.split(place, [len(candidates.class_ids), len(pairs.ids_P)])

@@ -21,6 +21,7 @@ from widemax.heads.trees import balanced_tree, huffman_tree, kmeans_order, level
 from widemax.kernels import Pairs, gather_rows, not_traced
 from widemax.numerics import log_sigmoid
 from widemax.numerics.arrays import widened_tensor
+from widemax.options import checked
 
 # A search that has expanded this part of all nodes is slower than one product with all of them.
 SEARCHED_PART = 1 / 16
@@ -86,6 +87,7 @@ class TreeHead(NormalizedHead):
         self._set_tree(children, counts)
 
     @classmethod
+    @checked
     def from_vectors(
         cls, class_vectors: Tensor, dim: int, class_counts: Tensor | None = None, *, bias: bool = True
     ) -> Self:
@@ -106,8 +108,9 @@ class TreeHead(NormalizedHead):
             raise ShapeError(
                 f"class_vectors must be [C, E], a vector a class; got shape {tuple(class_vectors.shape)}."
             )
+        counts = Classes(len(class_vectors), class_counts).counts
         head = cls(len(class_vectors), dim, tree="balanced", bias=bias)
-        head._set_tree(balanced_tree(kmeans_order(class_vectors.detach().cpu().numpy())), class_counts)
+        head._set_tree(balanced_tree(kmeans_order(class_vectors.detach().cpu().numpy())), counts)
         return head
 
     @torch.no_grad()

@@ -4,7 +4,7 @@ from widemax.kernels.budget import rows_at_once
 from widemax.kernels.cross_entropy import Impl, linear_cross_entropy
 from widemax.kernels.fused import SkippedTiles
 from widemax.kernels.memory import keep_freed_memory
-from widemax.kernels.pairs import Pairs, checked_ids
+from widemax.kernels.pairs import Pairs
 from widemax.kernels.partition import linear_logsumexp
 from widemax.kernels.ranking import topk_by_id
 from widemax.kernels.rows import gather_groups, gather_rows
@@ -16,7 +16,6 @@ __all__ = [
     "Impl",
     "Pairs",
     "SkippedTiles",
-    "checked_ids",
     "gather_groups",
     "gather_rows",
     "keep_freed_memory",

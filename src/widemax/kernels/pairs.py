@@ -5,10 +5,6 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from widemax.errors import ArgumentError, LabelError
-from widemax.losses.base import are_class_ids
-from widemax.numerics.arrays import is_traced
-
 
 class Pairs(NamedTuple):
     """Flat (row, class) pairs, rows ascending.
@@ -39,36 +35,3 @@ class Pairs(NamedTuple):
         tile_P = self.ids_P.div(width, rounding_mode="floor")
         order_P = tile_P.argsort(stable=True)
         return torch.split(order_P, tile_P.bincount(minlength=num_tiles).tolist())
-
-
-def checked_ids(ids: Tensor, size: int, name: str, rows: Tensor | None = None) -> Tensor:
-    """The ids in int64, once they are whole numbers in [0, size), which is looked at on CPU only.
-
-    Args:
-        ids: [N], or [B, N] where there are rows.
-        size: how many there are to choose from.
-        name: what they are called in messages.
-        rows: [B, ...] what may have ids of its own in each row, on whose device they are wanted.
-
-    Raises:
-        ArgumentError: a mask, other numbers, or another shape.
-        LabelError: an id out of range.
-
-    Example:
-        >>> checked_ids(torch.tensor([1, 3]), 3, "only")
-        Traceback (most recent call last):
-        widemax.errors.LabelError: only must lie in [0, 3); got 3. Drop such entries.
-    """
-    if not are_class_ids(ids) or not (
-        ids.ndim == 1 or (ids.ndim == 2 and rows is not None and len(ids) == len(rows))
-    ):
-        one_a_row = "" if rows is None else f", or one for each of {len(rows)} rows"
-        raise ArgumentError(
-            f"{name} must be a vector of ids{one_a_row}; got {ids.dtype} of shape {tuple(ids.shape)}. "
-            "Pass mask.nonzero()[:, 0] for a mask."
-        )
-    if not is_traced() and ids.is_cpu:
-        wrong = ids[(ids < 0) | (ids >= size)]
-        if len(wrong):
-            raise LabelError(f"{name} must lie in [0, {size}); got {int(wrong[0])}. Drop such entries.")
-    return ids.to(None if rows is None else rows.device, torch.int64)

@@ -36,6 +36,8 @@ def adaface_margin(cosine: Tensor, quality: Tensor, *, margin: Margin) -> Tensor
         >>> adaface_margin(torch.tensor([0.5, 0.5]), torch.tensor([0.0, 1.0]), margin=0.25)
         tensor([0.2500, 0.1987])
     """
+    if quality.shape != cosine.shape:
+        raise ShapeError(f"quality must have the shape {tuple(cosine.shape)}; got {tuple(quality.shape)}.")
     turn = margin * quality.to(cosine.dtype)
     turned = cosine * turn.cos() + sine(cosine) * turn.sin()
     turned = torch.where((turn > 0) & (cosine > turn.cos()), 1.0, turned)

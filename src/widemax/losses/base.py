@@ -19,6 +19,7 @@ from torch import Tensor
 
 from widemax.errors import LabelError, OptionError, ShapeError, UsageError
 from widemax.numerics.arrays import is_traced, widened_tensor
+from widemax.numerics.ids import are_class_ids, check_device
 from widemax.options import checked
 from widemax.registry import NAMES, Registry
 
@@ -120,6 +121,7 @@ def class_factors(factors: Tensor, logits_BC: Tensor, *, name: str) -> Tensor:
         raise ShapeError(
             f"{name} must be [{logits_BC.shape[1]}], one factor a class; got shape {tuple(factors.shape)}."
         )
+    check_device(logits_BC, "logits", **{name: factors})
     check_numbers(factors, name)
     return factors.to(logits_BC.dtype)
 
@@ -193,16 +195,6 @@ def row_weights(
     return weighted_B / torch.where(total == 0, 1, total)
 
 
-def are_class_ids(labels: Tensor) -> bool:
-    """Whether a tensor holds whole numbers.
-
-    Example:
-        >>> are_class_ids(torch.tensor([1])), are_class_ids(torch.tensor([1.0]))
-        (True, False)
-    """
-    return not (labels.is_floating_point() or labels.is_complex() or labels.dtype == torch.bool)
-
-
 def check_labels(
     class_ids: Tensor, num_classes: int, *, rows: Tensor | None = None, ignore_index: int | None = None
 ) -> None:
@@ -265,6 +257,7 @@ def prepare_ids(
         raise ShapeError(
             f"labels must be {len(logits)} class ids{also}; got {labels.dtype} of shape {shape}."
         )
+    check_device(logits, "logits", labels=labels)
     check_labels(labels, logits.shape[1], ignore_index=ignore_index)
     ignored_B = labels == ignore_index
     logits_BC = widened_tensor(logits).masked_fill(ignored_B[:, None], 0.0)
@@ -287,6 +280,7 @@ def prepare_targets(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         raise ShapeError(
             f"targets must have the shape of logits, {tuple(logits.shape)}; got {tuple(targets.shape)}."
         )
+    check_device(logits, "logits", targets=targets)
     check_numbers(targets, "targets", most=1, error=LabelError)
     logits_BC = widened_tensor(logits)
     return logits_BC, targets.to(logits_BC.dtype)

@@ -7,8 +7,12 @@ from torch.nn.functional import normalize
 from widemax.errors import ShapeError
 from widemax.numerics.arrays import widened_tensor
 from widemax.numerics.autocast import without_autocast
+from widemax.numerics.ids import explained
+from widemax.options import checked
 
 
+@explained
+@checked
 def sub_center_cosines(hidden: Tensor, weight: Tensor) -> Tensor:
     """Cosine between each hidden vector and the nearest sub-center of each class.
 

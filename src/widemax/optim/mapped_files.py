@@ -17,7 +17,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from widemax.errors import ConfigError, CorruptError, ResourceError, UsageError
-from widemax.storage import FORMAT_VERSION, MANIFEST, fsync, saving, sha256, signed, write_file
+from widemax.storage import FORMAT_VERSION, MANIFEST, for_everyone, fsync, saving, sha256, signed, write_file
 
 if sys.platform != "win32":
     import fcntl
@@ -93,7 +93,8 @@ def write_state(folder: Path, commit: int, state: Mapping[str, Tensor | float]) 
     path = state_path(folder, commit)
     tensors = {name: value.contiguous() for name, value in state.items() if isinstance(value, Tensor)}
     try:
-        save_file(tensors, path)
+        with for_everyone(path):
+            save_file(tensors, path)
     except SafetensorError as error:
         raise ResourceError(f"cannot write {path}: {error}. Free some space.") from error
     fsync(path)

@@ -10,7 +10,8 @@ from pydantic import Field
 from torch import Tensor
 
 from widemax.classes import MOVED, Classes
-from widemax.errors import ConfigError, OptionError, UsageError
+from widemax.errors import ArgumentError, ConfigError, OptionError, ShapeError, UsageError
+from widemax.numerics.ids import checked_ids
 from widemax.options import checked
 from widemax.registry import Described, Registry, Spec
 
@@ -27,6 +28,7 @@ class Candidates:
         label_log_expected_count: [P] the same for each label, drawn or not.
 
     Raises:
+        ArgumentError, ShapeError: no vectors of one device, or not one count a class id.
         UsageError: class ids that do not ascend, among which a label would not be found.
     """
 
@@ -35,7 +37,19 @@ class Candidates:
     label_log_expected_count: Tensor
 
     def __post_init__(self) -> None:
-        if (self.class_ids[1:] < self.class_ids[:-1]).any():
+        for name, tensor in vars(self).items():
+            if tensor.ndim != 1 or tensor.is_complex() or tensor.device != self.class_ids.device:
+                raise ArgumentError(
+                    f"{name} of Candidates must be a vector of real numbers on the device of class_ids, "
+                    f"{self.class_ids.device}; got shape {tuple(tensor.shape)} of {tensor.dtype} on "
+                    f"{tensor.device}."
+                )
+        if len(self.class_ids) != len(self.log_expected_count):
+            numbers = len(self.class_ids), len(self.log_expected_count)
+            raise ShapeError(
+                f"class_ids and log_expected_count must be as many; got {numbers[0]} and {numbers[1]}."
+            )
+        if not self.class_ids.is_meta and (self.class_ids[1:] < self.class_ids[:-1]).any():
             raise UsageError(
                 "class_ids of Candidates must ascend; got them in another order. Sort them, and "
                 "log_expected_count with them: order = class_ids.argsort()."
@@ -124,7 +138,12 @@ class Sampler(Described, ABC):
             num_sampled: the number of draws, at least 1.
             generator: the source of randomness; its device is where the draw happens.
             query: the hidden vectors and class weights, for members that follow the model.
+
+        Raises:
+            ArgumentError: labels that are no vector of whole numbers.
+            LabelError: a label outside [0, num_classes).
         """
+        labels = checked_ids(labels, self.num_classes, "labels")
         ids_S, log_expected_count = self.propose(labels, num_sampled, generator=generator, query=query)
         ids_S = ids_S.sort().values
         return Candidates(ids_S, log_expected_count(ids_S), log_expected_count(labels))

@@ -11,7 +11,8 @@ from pydantic import Field
 from torch import Tensor
 
 from widemax.errors import ConfigError, ShapeError
-from widemax.kernels import Pairs, checked_ids
+from widemax.kernels import Pairs
+from widemax.numerics.ids import checked_ids
 from widemax.options import checked
 from widemax.search.best import Best
 from widemax.search.codes import Codes, quantize, quantize_queries
@@ -143,6 +144,8 @@ class ExactIndex:
     def _checked_pairs(self, exclude: Pairs, num_queries: int) -> Pairs:
         rows_P = checked_ids(exclude.rows_P, num_queries, "exclude.rows_P")
         ids_P = checked_ids(exclude.ids_P, len(self), "exclude.ids_P")
+        if len(rows_P) != len(ids_P):
+            raise ShapeError(f"exclude must pair each row with an id; got {len(rows_P)} and {len(ids_P)}.")
         order_P = rows_P.argsort(stable=True)
         return Pairs(rows_P[order_P], ids_P[order_P])
 

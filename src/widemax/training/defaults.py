@@ -144,8 +144,8 @@ def decide_batch_size(batch_size: int | Literal["auto"], num_rows: int) -> int:
     return min(max(1 << max(0, (num_rows // STEPS_PER_EPOCH).bit_length() - 1), MIN_BATCH), MAX_BATCH)
 
 
-def complete_data(config: Config, schema: Schema, run: Path) -> Config:
-    """Name the columns and kinds that were inferred, and where the run lies."""
+def complete_data(config: Config, schema: Schema) -> Config:
+    """Name the columns and kinds that were inferred, and the data from the root; a run is its own folder."""
     data = {
         "train": tuple(map(absolute, config.data.train)),
         "valid": tuple(map(absolute, config.data.valid)),
@@ -156,7 +156,7 @@ def complete_data(config: Config, schema: Schema, run: Path) -> Config:
     return config.model_copy(
         update={
             "data": config.data.model_copy(update=data),
-            "output": config.output.model_copy(update={"dir": str(run.resolve())}),
+            "output": config.output.model_copy(update={"dir": "."}),
         }
     )
 

@@ -12,10 +12,10 @@ import torch
 from torch import Tensor
 
 from widemax.artifact import Model
-from widemax.data import Data, Dataset, Reading, resolve
+from widemax.data import STORED_BYTES, Data, Dataset, Reading, count_known, resolve, row_keys
 from widemax.encoders import to_tensors
 from widemax.errors import DataError
-from widemax.evaluation import OneLabelRows, SeveralLabelRows, evaluate_rows, fit_temperature
+from widemax.evaluation import Baseline, Measures, OneLabelRows, SeveralLabelRows, fit_temperature
 from widemax.evaluation.report import ReportCollector
 from widemax.heads import Answers, SeveralLabels
 from widemax.options import checked
@@ -26,12 +26,18 @@ ROWS_AT_ONCE = 2048
 CALIBRATION_LOGITS = 2**26
 """At most this many held-out logits are kept to fit the temperature: 256 MiB."""
 
+COUNTS = ("unseen_labels", "excluded_labels")
+"""Metrics that are of the rows, whoever answers."""
+
 EvaluationRows = OneLabelRows | SeveralLabelRows
 Metrics = dict[str, float | None]
 
 
-def answered_rows(model: Model, rows: Iterable[EncodedRows]) -> Iterator[EvaluationRows]:
-    """The head's exact answers for each batch, as evaluation takes them."""
+def answered_rows(
+    model: Model, rows: Iterable[EncodedRows]
+) -> Iterator[tuple[EvaluationRows, EvaluationRows]]:
+    """The head's exact answers for each batch, as evaluation takes them, and those of the baseline."""
+    baseline = Baseline(model.vocabulary.counts)
     model.encoder.eval()
     for batch in rows:
         with torch.no_grad():
@@ -44,7 +50,13 @@ def answered_rows(model: Model, rows: Iterable[EncodedRows]) -> Iterator[Evaluat
         if seen is not None:
             excluded_P = stand_in(labels, seen, model.head.num_classes)
             answers = replace(answers, label_ranks=answers.label_ranks.masked_fill(excluded_P, 0))
-        yield evaluation_rows(answers, labels)
+        answered = evaluation_rows(answers, labels)
+        if isinstance(answered, OneLabelRows):
+            yield answered, baseline.one(answered)
+        else:
+            pairs = None if seen is None else seen.pairs()
+            excluded = pairs and (pairs.rows_P.numpy(), pairs.ids_P.numpy())
+            yield answered, baseline.several(answered, excluded)
 
 
 def evaluation_rows(answers: Answers, labels: Tensor | SeveralLabels) -> EvaluationRows:
@@ -69,26 +81,35 @@ def evaluation_rows(answers: Answers, labels: Tensor | SeveralLabels) -> Evaluat
 
 def collect_metrics(
     model: Model, rows: Iterable[EncodedRows], collector: ReportCollector | None = None
-) -> Metrics:
-    """Every metric of the model's task over all rows and all classes; None where no row counts."""
+) -> tuple[Metrics, Metrics]:
+    """Every metric of the model's task over all rows and all classes, None where no row counts.
 
-    def watched() -> Iterator[Any]:
-        for answered in answered_rows(model, rows):
-            if collector is not None:
-                collector.update(answered)
-            yield answered
+    Beside the model's those of the baseline, which gives every row the most frequent classes.
+    """
 
-    values = evaluate_rows(
-        model.task, watched(), class_counts=model.vocabulary.counts, num_rows_train=model.num_train_rows
+    measures, of_baseline = (
+        Measures(model.task, class_counts=model.vocabulary.counts, num_rows_train=model.num_train_rows)
+        for _ in range(2)
     )
-    return {name: None if math.isnan(value) else value for name, value in values.items()}
+    for answered, guessed in answered_rows(model, rows):
+        if collector is not None:
+            collector.update(answered)
+        measures.update(answered)
+        of_baseline.update(guessed)
+    values, baseline = (
+        {name: None if math.isnan(value) else value for name, value in each.compute().items()}
+        for each in (measures, of_baseline)
+    )
+    return values, {name: value for name, value in baseline.items() if name not in COUNTS}
 
 
-def dataset_rows(model: Model, dataset: Dataset) -> Iterator[EncodedRows]:
-    """Stream a dataset's batches through the encoder's featurizer, some batches ahead."""
+def dataset_rows(model: Model, dataset: Dataset, keys: list[Any] | None = None) -> Iterator[EncodedRows]:
+    """A dataset's batches through the encoder's featurizer, some ahead; ``keys`` collects the rows'."""
     batches = dataset.batches(ROWS_AT_ONCE)
     for batch, features in in_threads(lambda batch: model.encoder.encode(batch.columns), batches):
         assert batch.labels is not None
+        if keys is not None:
+            keys.append(row_keys(batch.columns, num_bytes=STORED_BYTES))
         labels = encode_labels(model.vocabulary, batch.labels, several=dataset.schema.several)
         yield EncodedRows(to_tensors(features), labels, model.seen_items(batch.columns))
 
@@ -112,7 +133,9 @@ def evaluate(
         delimiter, encoding: of the files, where they differ from those in training.
 
     Returns:
-        the fields of ``widemax evaluate --json``; nll is in nats, seconds is wall time.
+        the fields of ``widemax evaluate --json``; nll is in nats, seconds is wall time, and ``overlap_rows``
+        counts the rows whose inputs stand in training too; ``baseline`` holds the same metrics of the most
+        frequent classes as everybody's answer.
 
     Raises:
         ArgumentError: the model or the data are something else.
@@ -124,14 +147,15 @@ def evaluate(
     reading = Reading.of(model.config.data, delimiter=delimiter, encoding=encoding)
     dataset = Dataset(sources, model.schema, format=reading, drop_bad=drop_bad)
     num_rows = 0
+    keys: list[Any] | None = None if model.row_keys is None else []
 
     def counted() -> Iterator[EncodedRows]:
         nonlocal num_rows
-        for rows in dataset_rows(model, dataset):
+        for rows in dataset_rows(model, dataset, keys):
             num_rows += len(rows.labels)
             yield rows
 
-    metrics = collect_metrics(model, counted())
+    metrics, baseline = collect_metrics(model, counted())
     if num_rows == 0:
         raise DataError(f"{', '.join(map(str, sources))}: no usable rows to evaluate.")
     seconds = time.perf_counter() - started
@@ -140,9 +164,11 @@ def evaluate(
         "skipped": dataset.num_bad_rows,
         "num_classes": model.head.num_classes,
         "task": model.task,
+        **({} if keys is None else {"overlap_rows": count_known(keys, model.row_keys)}),
         "seconds": round(seconds, 3),
         "rows_per_s": round(num_rows / seconds, 1),
         **metrics,
+        "baseline": baseline,
     }
 
 

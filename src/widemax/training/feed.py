@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from widemax.artifact import seen_labels
-from widemax.data import Batch, Dataset, LabelCounter, LabelVocabulary, Schema
+from widemax.data import STORED_BYTES, Batch, Dataset, LabelCounter, LabelVocabulary, Schema, row_keys
 from widemax.encoders import Encoder, Features, FeatureStore, RaggedTensor, to_tensors
 from widemax.errors import DataError
 from widemax.heads import Labels, SeveralLabels
@@ -48,12 +48,14 @@ class Feed:
         labels: of all rows: int64 [rows], or several a row.
         seen: classes already in each row's history, or None.
         rows_N: the rows of the store that belong to this feed.
+        row_keys: the distinct keys of all training rows read, by which they are found again.
     """
 
     store: FeatureStore
     labels: Labels
     seen: SeveralLabels | None
     rows_N: np.ndarray
+    row_keys: Any = None
 
     def __len__(self) -> int:
         return len(self.rows_N)
@@ -178,6 +180,7 @@ def read_training(
     raw_writer = FeatureStore.create(folder / "raw")
     spool = TargetSpool(folder / "targets.arrow", dataset.schema)
     counter = LabelCounter()
+    keys: list[Any] = []
 
     def raw_features() -> Iterator[Features]:
         for batch, features in in_threads(
@@ -186,6 +189,7 @@ def read_training(
             assert batch.labels is not None
             counter.update(batch.labels)
             spool.append(batch)
+            keys.append(row_keys(batch.columns, num_bytes=STORED_BYTES))
             raw_writer.append(features)
             yield features
         if width is not None:
@@ -206,7 +210,8 @@ def read_training(
     store = writer.finish()
     shutil.rmtree(folder / "raw")
     labels, seen = spool.encode(vocabulary)
-    return Feed(store, labels, seen, np.arange(len(store))), vocabulary
+    distinct_keys = pa.chunked_array(keys).unique()
+    return Feed(store, labels, seen, np.arange(len(store)), distinct_keys), vocabulary
 
 
 def read_encoded(dataset: Dataset, encoder: Encoder, vocabulary: LabelVocabulary, folder: Path) -> Feed:

@@ -5,7 +5,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, replace
 from itertools import groupby
 from pathlib import Path
@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from widemax.artifact import SCRATCH, Model, facts, require_free, write_model
+from widemax.artifact import ROW_KEYS, SCRATCH, Model, facts, require_free, write_model
 from widemax.config import Config
 from widemax.data import Data, Frame, Source
 from widemax.errors import ConfigError, UsageError
@@ -53,6 +53,7 @@ class Outcome:
 
     Attributes:
         metrics: exact metrics on the held-out rows; empty where none were held out.
+        baseline: the same metrics of the most frequent classes as everybody's answer.
         seconds: from the first file read to the last step, over all sessions.
         interrupted: a signal stopped it; ``resume`` continues.
     """
@@ -60,6 +61,7 @@ class Outcome:
     run: Path
     model: Model
     metrics: Metrics
+    baseline: Metrics
     steps: int
     seconds: float
     interrupted: bool
@@ -106,11 +108,16 @@ def train(
             f"data.format is {config.data.format!r}, but a frame in memory has no format. Leave it out."
         )
     require_free(run, overwrite=overwrite)
-    with saving(str(run)):
-        if overwrite and run.is_dir():
-            shutil.rmtree(run)
-        run.mkdir(parents=True, exist_ok=True)
-    return _train(*sources, run, None, reporter or PlainReporter(quiet=True))
+    made = [folder for folder in (run, *run.parents) if not folder.exists()]
+    try:
+        with saving(str(run)):
+            if overwrite and run.is_dir():
+                shutil.rmtree(run)
+            run.mkdir(parents=True, exist_ok=True)
+        return _train(*sources, run, None, reporter or PlainReporter(quiet=True))
+    except BaseException:
+        _remove_unfinished(run, made)
+        raise
 
 
 @checked
@@ -146,6 +153,7 @@ def resume(
             run,
             Model.load(run),
             manifest["metrics"],
+            manifest.get("baseline", {}),
             manifest["steps"],
             manifest["seconds"],
             interrupted=False,
@@ -155,6 +163,16 @@ def resume(
         raise UsageError(f"{run} is a saved model without checkpoints; load it with Model.load.")
     sources = sources_of(Config.load(run / "config.toml"), data, valid)
     return _train(*sources, run, checkpoint, reporter or PlainReporter(quiet=True))
+
+
+def _remove_unfinished(run: Path, made: list[Path]) -> None:
+    """Remove what a run wrote that has nothing to resume, and the folders that were made for it."""
+    if run.is_dir() and latest_checkpoint(run) is None and not (run / MANIFEST).is_file():
+        for entry in run.iterdir():
+            shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
+    for folder in made:
+        with suppress(OSError):  # it holds something, or was not reached
+            folder.rmdir()
 
 
 def _train(
@@ -338,7 +356,7 @@ def _evaluate(session: Session, watch: Watch, valid: Feed | None, epoch: float) 
     sentence = f"epoch {epoch:g}  loss {record['train_loss']:.4f}"
     if valid is not None:
         started = time.perf_counter()
-        values = _metrics(model, valid)
+        values, _ = _metrics(model, valid)
         watch.clock.evaluation_s = time.perf_counter() - started
         record |= {f"valid_{name}": value for name, value in values.items()}
         value = values[config.metric]
@@ -365,7 +383,7 @@ def _answer_operations(model: Model) -> int:
     return 2 * (model.encoder.operations + model.head.num_classes * model.head.dim)
 
 
-def _metrics(model: Model, feed: Feed, collector: ReportCollector | None = None) -> Metrics:
+def _metrics(model: Model, feed: Feed, collector: ReportCollector | None = None) -> tuple[Metrics, Metrics]:
     num_rows = min(len(feed), EVALUATION_ROWS)
     with using_threads(threads_for(num_rows * _answer_operations(model))):
         return collect_metrics(model, feed.batches(EVALUATION_ROWS), collector)
@@ -375,6 +393,7 @@ def _finish(session: Session, reporter: Reporter, interrupted: bool) -> Outcome:
     """Calibrate and evaluate the best weights on the held-out rows, and write the model."""
     model, progress, run = session.model, session.progress, session.run
     values: Metrics = {}
+    baseline: Metrics = {}
     collector = ReportCollector(model.task, class_counts=model.vocabulary.counts)
     if session.valid is not None:
         if progress.best_step not in (0, progress.step):
@@ -384,20 +403,21 @@ def _finish(session: Session, reporter: Reporter, interrupted: bool) -> Outcome:
         if model.task.one_label and model.head.normalizer == "softmax":
             temperature = calibrate_temperature(model, session.valid)
             reporter.say(f"calibrated: temperature {temperature:.3f}")
-        values = _metrics(model, session.valid, collector)
+        values, baseline = _metrics(model, session.valid, collector)
         if progress.refit_from is not None and not interrupted:
             # The second fit is saved, with the temperature of the held-out rows.
             load_weights(folder_of(run, progress.step), model)
             model.head.calibration_temperature.fill_(temperature)
     with tempfile.TemporaryDirectory(dir=run / SCRATCH) as name, saving(str(run)):
         folder = Path(name)
-        write_model(folder, model)
+        write_model(folder, model, home=run)
         write_report(
             folder / "report.html",
             ReportData(
                 title=run.resolve().name,
                 task=model.task,
                 metrics={"rows": len(session.valid or ()), "num_classes": model.head.num_classes, **values},
+                baseline=baseline,
                 config=model.config.model_dump(mode="json", exclude_none=True),
                 history=progress.history,
                 findings=collector.findings(decode=model.vocabulary.decode) if session.valid else None,
@@ -408,11 +428,13 @@ def _finish(session: Session, reporter: Reporter, interrupted: bool) -> Outcome:
         for path in folder.iterdir():
             path.rename(run / path.name)
     files = [*(run / "weights").iterdir()]
-    files += [run / name for name in ("config.toml", "labels.parquet", "metrics.jsonl", "report.html")]
+    files += [
+        run / name for name in ("config.toml", "labels.parquet", ROW_KEYS, "metrics.jsonl", "report.html")
+    ]
     with saving(str(run)):
         said = facts(model, values, complete=not interrupted)
-        said |= {"steps": progress.step, "seconds": progress.seconds}
+        said |= {"baseline": baseline, "steps": progress.step, "seconds": progress.seconds}
         write_manifest(run, (path for path in files if path.is_file()), said)
     if not interrupted:
         keep_checkpoints(run, set())
-    return Outcome(run, model, values, progress.step, progress.seconds, interrupted)
+    return Outcome(run, model, values, baseline, progress.step, progress.seconds, interrupted)

@@ -127,7 +127,7 @@ def prepare(
     )
     dataset = Dataset(train_sources, schema, format=reading, drop_bad=data.drop_bad)
     width = width_needed(config)
-    config = complete_encoder(complete_data(config, schema, run), schema)
+    config = complete_encoder(complete_data(config, schema), schema)
     progress = (
         Progress(data_fingerprint=dataset.fingerprint(), num_threads=torch.get_num_threads())
         if checkpoint is None
@@ -164,10 +164,10 @@ def prepare(
         reporter.say(
             "head.num_sampled is left out: all classes are taken. Set head.kind to 'sampled' to draw"
         )
-    write_file(run / "config.toml", config.to_toml())
+    write_file(run / "config.toml", config.to_toml(home=run))
     head = build_head(config, vocabulary, num_rows=len(feed))
     head.seed(config.train.seed)
-    model = Model(config, schema, task, len(feed), vocabulary, encoder, head)
+    model = Model(config, schema, task, len(feed), vocabulary, encoder, head, feed.row_keys)
     optimizer = build_optimizer(model)
     if checkpoint is not None:
         load_rest(checkpoint, head, optimizer)

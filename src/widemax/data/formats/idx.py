@@ -16,6 +16,7 @@ import pyarrow as pa
 
 from widemax.data.formats import formats
 from widemax.data.formats.base import CHUNK_ROWS, BlockFormat, Chunk, readable
+from widemax.data.formats.text import MAX_RECORD_BYTES
 from widemax.data.images import image_array
 from widemax.errors import DataError, did_you_mean
 
@@ -123,6 +124,10 @@ def _header(file: Any, path: Path, name: str) -> tuple[int, ...]:
     sizes = np.frombuffer(stated[: len(stated) // 4 * 4], ">u4").tolist()
     if len(sizes) < _DIMENSIONS[name] or 0 in sizes[1:]:
         raise DataError(f"{path} has no complete idx header, got the sizes {sizes}; fetch the file again.")
+    if prod(sizes[1:]) > MAX_RECORD_BYTES:
+        raise DataError(
+            f"{path} states images of {sizes[1]} × {sizes[2]} pixels, more than can be; fetch the file again."
+        )
     return tuple(sizes)
 
 

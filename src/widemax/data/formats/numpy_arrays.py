@@ -21,12 +21,12 @@ class Npz(Format):
     suffixes = (".npz",)
 
     def columns(self, path: Path) -> list[str]:
-        with readable(path, "npz"), np.load(path, allow_pickle=False) as file:
+        with readable(path, "npz"), path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:
             keys = [key for key in file.files if key not in _CSR_KEYS | {"format"}]
             return ["X", *keys] if set(file.files) >= _CSR_KEYS else list(file.files)
 
     def chunks(self, path: Path, columns: Sequence[str]) -> Iterator[Chunk]:
-        with readable(path, "npz"), np.load(path, allow_pickle=False) as file:
+        with readable(path, "npz"), path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:
             csr = set(file.files) >= _CSR_KEYS
             if csr and "format" in file.files and bytes(file["format"].item()) != b"csr":
                 raise DataError(f"{path} holds a sparse matrix that is not CSR; save matrix.tocsr() instead.")

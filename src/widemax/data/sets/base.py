@@ -1,5 +1,6 @@
 """What a data set says about itself, and how its original files become tidy ones."""
 
+import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from pathlib import Path
@@ -7,6 +8,8 @@ from typing import Any, ClassVar
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+
+from widemax.storage import sha256
 
 
 class PublicSet(ABC):
@@ -30,6 +33,11 @@ class PublicSet(ABC):
     @abstractmethod
     def prepare(self, source: Path, into: Path) -> None:
         """Converts the original files in ``source`` to one Parquet file a split in ``into``."""
+
+    @property
+    def version(self) -> str:
+        """A sha256 of what prepares it: files that another version prepared are prepared again."""
+        return sha256(Path(inspect.getfile(type(self))))
 
     def path(self, folder: Path, split: str) -> Path:
         """Where a split is stored in a folder of prepared files."""

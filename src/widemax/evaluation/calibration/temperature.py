@@ -23,7 +23,7 @@ PENALTY = 100.0
 
 
 @checked
-def fit_temperature(nll: Callable[[float], float], *, num_rows: float) -> float:
+def fit_temperature(nll: Callable[[float], float], *, num_rows: Annotated[float, Field(gt=0.0)]) -> float:
     """The T in [0.05, 20] that minimizes the held-out nll of softmax(logits / T), drawn to 1 by few rows.
 
     N · nll(T) + λ (1/T − 1 + log T) is minimized: the gamma prior on 1/T that is largest at T = 1. Few rows,

@@ -52,7 +52,7 @@ CURVES = {
     Task.NEXT: ("hr@10", "ndcg@10", "recall@20"),
 }
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
-CONTEXT = ("rows", "skipped", "num_classes", "task", "seconds", "rows_per_s")
+CONTEXT = ("rows", "skipped", "num_classes", "task", "overlap_rows", "seconds", "rows_per_s", "baseline")
 
 
 @dataclass(frozen=True)
@@ -63,6 +63,7 @@ class ReportData:
         title: what the run is called.
         task: what the model was asked for.
         metrics: the object of ``evaluate --json``; fields about the evaluation itself go into the subtitle.
+        baseline: the same metrics of a model that gives every row the most frequent classes.
         config: the run's config, sections of keys and values.
         history: the records of metrics.jsonl: step, epoch, seconds, train_loss, and ``valid_`` + metric.
         findings: what a ``ReportCollector`` found, if rows were evaluated.
@@ -71,6 +72,7 @@ class ReportData:
     title: str
     task: Task
     metrics: Mapping[str, Any]
+    baseline: Mapping[str, Any] = field(default_factory=dict)
     config: Mapping[str, Any] = field(default_factory=dict)
     history: Sequence[Mapping[str, Any]] = ()
     findings: Findings | None = None
@@ -119,6 +121,8 @@ def _subtitle(metrics: Mapping[str, Any]) -> str:
         parts.append(f"{metrics['num_classes']:,} classes")
     if "seconds" in metrics:
         parts.append(f"evaluated in {metrics['seconds']:.1f} s")
+    if metrics.get("overlap_rows"):
+        parts.append(f"{metrics['overlap_rows']:,} of them stand in training too")
     return " · ".join(parts)
 
 
@@ -127,10 +131,18 @@ def _tiles(run: ReportData) -> str:
     others = [name for name in run.metrics if name not in {*ordered, *CONTEXT}]
     tiles = "".join(
         f'<div title="{escape(name)}"><dt>{escape(NAMES.get(name, name))}</dt>'
-        f"<dd>{_value(name, run.metrics[name])}</dd></div>"
+        f"<dd>{_value(name, run.metrics[name])}</dd>{_baseline(run, name)}</div>"
         for name in ordered + others
     )
     return f'<dl class="tiles">{tiles}</dl>'
+
+
+def _baseline(run: ReportData, name: str) -> str:
+    """What stands beneath a metric."""
+    who = "most popular items" if run.task is Task.NEXT else "most frequent class"
+    if name not in run.baseline:
+        return ""
+    return f'<dd class="baseline">{_value(name, run.baseline[name])} for the {who}</dd>'
 
 
 def _value(name: str, value: Any) -> str:

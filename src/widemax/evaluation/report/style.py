@@ -30,6 +30,7 @@ section > .note, figcaption { font-size: 14px; color: var(--soft); margin: 0 0 1
   padding: 12px 16px 10px; }
 .tiles dt { font-size: 13px; color: var(--soft); }
 .tiles dd { margin: 2px 0 0; font-size: 24px; line-height: 1.25; font-weight: 600; letter-spacing: -0.01em; }
+.tiles dd.baseline { font-size: 13px; font-weight: 400; color: var(--soft); letter-spacing: 0; }
 .tiles dd small { font-size: 14px; font-weight: 400; color: var(--soft); letter-spacing: 0;
   margin-left: 2px; }
 .pictures { display: grid; grid-template-columns: minmax(0, 1fr); gap: 20px; margin-top: 40px; }
