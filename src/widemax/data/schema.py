@@ -32,7 +32,7 @@ USUAL_TARGETS = ("label", "target", "class", "y", "intent", "category")
 MISSING = ("", "NA", "N/A", "#N/A", "<NA>", "NaN", "NaT", "None", "null", "?", "-", "--")
 """The texts that stand for a missing value, in any case, where ``data.missing`` names no others."""
 _SAMPLE_ROWS = 10_000
-_WHOLE_NUMBER = "^-?[0-9]{1,18}$"
+_WHOLE_NUMBER = "^(0|-?[1-9][0-9]{0,17})$"
 _TEXT_WORDS = 2.0  # more words than this on average: text, not names
 _MOSTLY = 0.5  # more distinct values a row than this: text, not categories
 _DECIMAL_COMMA = r"^\s*[+-]?[0-9]*,[0-9]+([eE][+-]?[0-9]+)?\s*$"
