@@ -95,7 +95,11 @@ def check(
         bad_rows=tuple(train.bad_rows),
         valid=compared,
         warnings=tuple(
-            [f"{sentence}." for sentence in [*train.passed_over(), vocabulary.warning()] if sentence]
+            [
+                f"{sentence}."
+                for sentence in [*schema.left_out, *train.passed_over(), vocabulary.warning()]
+                if sentence
+            ]
             + [*_warnings(columns, len(vocabulary), int((labels_N == 0).sum()), compared)]
         ),
     )

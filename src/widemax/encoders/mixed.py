@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from widemax.encoders.base import Encoder, encoders
 from widemax.encoders.features import Features, Tensors
+from widemax.encoders.mlp import MLP
 from widemax.errors import ConfigError, UsageError, did_you_mean
 from widemax.options import checked
 
@@ -127,6 +128,15 @@ class MixedEncoder(Encoder):
     def finish(self, *, generator: torch.Generator) -> None:
         for _, part in self._parts():
             part.finish(generator=generator)
+            for module in part.modules():
+                if isinstance(module, MLP):  # says nothing at first, as bags do, rather than noise
+                    nn.init.zeros_(module.weights[-1])
+
+    def step_factors(self) -> Iterator[tuple[nn.Parameter, float]]:
+        for _, part in self._parts():
+            # Perceptrons take smaller steps than bags: at those of bags their first ones go far off.
+            slower = part.learning_rate / self.learning_rate if part.optimizer == self.optimizer else 1.0
+            yield from ((parameter, slower) for parameter in part.parameters())
 
     def prepare(self) -> None:
         for _, part in self._parts():
