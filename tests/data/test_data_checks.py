@@ -101,6 +101,6 @@ def test_one_class_only_and_no_good_row(tmp_path):
     assert "all rows have the same label; there is nothing to learn." in check([path], schema=schema).warnings
     path.write_text("x,label\n1,\n", encoding="utf-8")
     with pytest.raises(
-        DataError, match=r"no good row; the first bad one is .*a\.csv:2: the label is missing"
+        DataError, match=r"no usable rows; the first bad one is .*a\.csv:2: the label is missing"
     ):
         check([path], schema=schema)

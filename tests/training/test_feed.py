@@ -243,3 +243,23 @@ def test_the_number_of_threads_changes_nothing(
     ours, theirs = (feed.take(np.arange(ROWS)) for feed in (one, four))
     assert_same_features(ours.features, theirs.features)
     assert torch.equal(ours.labels.ids_P, theirs.labels.ids_P)
+
+
+def test_without_a_good_row_the_first_bad_one_is_told(tmp_path: Path) -> None:
+    path = tmp_path / "rows.csv"
+    path.write_text("x,y\n1,a\n2,b\n", encoding="utf-8")
+    schema = infer_schema([path], target="y")
+    path.write_text("x,y\n1,\n2\n", encoding="utf-8")
+    told = r"rows\.csv: no usable rows.*; the first bad one is .*rows\.csv:2: the label is missing"
+    encoder = encoders["table"]([("x", "number")])
+    (tmp_path / "scratch").mkdir()
+    for fitted in (False, True):
+        with pytest.raises(DataError, match=told):
+            read_training(
+                Dataset([path], schema, drop_bad=True), encoder, tmp_path / "scratch", seed=0, fitted=fitted
+            )
+    vocabulary = LabelVocabulary(pa.array(["a"]), np.array([1]))
+    with pytest.raises(DataError, match=told):
+        read_encoded(Dataset([path], schema, drop_bad=True), encoder, vocabulary, tmp_path / "valid")
+    with pytest.raises(DataError, match=told):
+        Dataset([path], schema, drop_bad=True).sample(3, seed=0)

@@ -65,8 +65,7 @@ def check(
             keys.append(row_keys(batch.columns))
         num_rows += len(batch)
     if not num_rows:
-        first = f"; the first bad one is {train.bad_rows[0]}" if train.bad_rows else ""
-        raise DataError(f"the training files have no good row{first}.")
+        raise train.without_rows()
     vocabulary = counter.finish()
     labels_N = np.concatenate(lengths)
     columns = tuple(

@@ -157,7 +157,7 @@ def evaluate(
 
     metrics, baseline = collect_metrics(model, counted())
     if num_rows == 0:
-        raise DataError(f"{', '.join(map(str, sources))}: no usable rows to evaluate.")
+        raise dataset.without_rows(" to evaluate")
     seconds = time.perf_counter() - started
     return {
         "rows": num_rows,

@@ -192,6 +192,8 @@ def read_training(
             keys.append(row_keys(batch.columns, num_bytes=STORED_BYTES))
             raw_writer.append(features)
             yield features
+        if not keys:
+            raise dataset.without_rows()
         if width is not None:
             encoder.narrow(width(len(counter.finish())))
 
@@ -229,9 +231,7 @@ def read_encoded(dataset: Dataset, encoder: Encoder, vocabulary: LabelVocabulary
         spool.append(batch)
     store = writer.finish()
     if not len(store):
-        raise DataError(
-            f"{', '.join(map(str, dataset.sources))}: no usable rows to validate on; leave --valid out."
-        )
+        raise dataset.without_rows(" to validate on")
     labels, seen = spool.encode(vocabulary)
     return Feed(store, labels, seen, np.arange(len(store)))
 
