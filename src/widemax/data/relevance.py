@@ -9,7 +9,7 @@ from widemax.data.convert import moments, numbers
 
 _GROUPS = 20  # the most frequent categories, or a tenth of the numbers each
 _SHUFFLES = 30
-_SURE = 2.0  # standard deviations above what shuffled labels give; 1 useless column in 40 reaches it
+_SURE = 2.5  # standard deviations above what shuffled labels give; 1 useless column in 50 reaches it
 
 
 def says_nothing(values: Any, kind: str, labels: Any) -> bool:
