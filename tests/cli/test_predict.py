@@ -1,5 +1,6 @@
 """Predictions give labels back as they were given, in order, in a format that nothing breaks."""
 
+import csv
 import io
 import json
 import subprocess
@@ -56,8 +57,11 @@ def test_labels_come_back_as_they_were_given(widemax, tmp_path: Path, kind: str)
     whole = json.loads(widemax("predict", run, tmp_path / "rows.parquet", "-k", 9, "--json").out)
     assert whole == {"rows": [json.loads(line) for line in lines]}
     tsv = widemax("predict", run, tmp_path / "rows.parquet", "-k", 1, "--format", "tsv").out
-    cells = [line.split("\t") for line in tsv.removesuffix("\n").split("\n")]
-    assert [len(cell) for cell in cells] == [4] * 90
+    header, *cells = [line.split("\t") for line in tsv.removesuffix("\n").split("\n")]
+    assert header == ["row", "text", "label", "probability", "logit"]
+    assert [len(cell) for cell in cells] == [5] * 90
+    assert [cell[1] for cell in cells[:3]] == [f"we saw a {word} there" for word in WORDS]
+    cells = [[cell[0], *cell[2:]] for cell in cells]
     unescaped = [cell[1].replace(r"\t", "\t").replace(r"\r", "\r") for cell in cells[:3]]
     if kind == "control characters":
         assert [cell[1] for cell in cells[:3]] == [r"a\tb", r"c\nd\\n", r"e\rf"]
@@ -163,10 +167,10 @@ def test_a_bad_row_of_a_file_is_answered_in_its_place_too(
     whole = widemax("predict", fruit_run, path, "-k", 1, "--keep-going", "--json")
     assert (json.loads(whole.out)["rows"], whole.code) == (answers, 3)
     tsv = widemax("predict", fruit_run, path, "-k", 1, "--keep-going", "--format", "tsv")
-    cells = [line.split("\t") for line in tsv.out.splitlines()]
+    cells = [line.split("\t") for line in tsv.out.splitlines()[1:]]
     assert [cell[0] for cell in cells] == [str(row) for row in range(1200)]
-    assert {len(cell) for cell in cells} == {4}
-    assert cells[3] == ["3", "", "", ""]
+    assert {len(cell) for cell in cells} == {6}
+    assert cells[3] == ["3", *[""] * 5]
     assert tsv.err.count("must be a number") == 4
     give_stdin(monkeypatch, GOOD + b"\n{\n" + GOOD)
     dropped = widemax("predict", fruit_run, "-", "-k", 1, "--drop-bad")
@@ -186,3 +190,43 @@ def test_an_open_pipe_gets_its_answers_at_once(fruit_run: Path) -> None:
             assert json.loads(process.stdout.readline())["predictions"][0]["label"] == fruit
         process.stdin.close()
     assert process.returncode == 0
+
+
+@pytest.mark.parametrize("kind", LABELS)
+def test_csv_has_a_header_and_the_inputs_as_they_were_given(widemax, tmp_path: Path, kind: str) -> None:
+    labels = LABELS[kind]
+    run = train(widemax, tmp_path, labels)
+    text = widemax("predict", run, tmp_path / "rows.parquet", "-k", 2, "--format", "csv").out
+    rows = list(csv.DictReader(io.StringIO(text, newline="")))
+    assert list(rows[0]) == ["row", "text", "label", "probability", "logit"]
+    assert [row["row"] for row in rows[:4]] == ["0", "0", "1", "1"]
+    assert rows[2]["text"] == "we saw a dog there"
+    in_json = [label.isoformat() if isinstance(label, date) else label for label in labels]
+    wanted = [label if isinstance(label, str) else json.dumps(label) for label in in_json]
+    assert [row["label"] for row in rows[:6:2]] == wanted
+
+
+def test_an_input_named_label_is_kept_apart(widemax, tmp_path: Path) -> None:
+    path = tmp_path / "rows.csv"
+    path.write_text("label,kind\n" + "a b,x\nb c,y\n" * 20, encoding="utf-8")
+    run = tmp_path / "run"
+    assert widemax("train", path, "--target", "kind", "--out", run, "--set", "train.epochs=1").code == 0
+    header = widemax("predict", run, path, "--format", "csv").out.splitlines()[0]
+    assert header == "row,label,predicted_label,probability,logit"
+
+
+def test_a_terminal_shows_a_table_within_its_width(
+    widemax, fruit_run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "60")
+    long = json.dumps({"weight_g": 950, "color": "green\x1b[31m" + "緑" * 99}).encode()
+    give_stdin(monkeypatch, GOOD + b"\n" + long + b"\n{\n")
+    monkeypatch.setattr(type(sys.stdout), "isatty", lambda self: True, raising=False)
+    result = widemax("predict", fruit_run, "-")
+    good, *_, bad = result.out.splitlines()
+    assert good.split()[:3] == ["green,", "950", "melon"]
+    assert good.split()[-1] in ("96%", "97%", "98%", "99%", "100%")
+    assert {len(line) for line in result.out.splitlines() if "melon" in line and "緑" not in line} == {60}
+    assert "\x1b" not in result.out
+    assert "broken JSON" in bad
+    assert result.code == 3

@@ -75,7 +75,11 @@ def test_predict_reads_stdin(widemax: Widemax, fruit_run: Path, monkeypatch: pyt
     assert [line["predictions"][0]["label"] for line in lines] == ["melon", "plum"]
     give_stdin(monkeypatch, rows)
     tsv = widemax("predict", fruit_run, "-", "-k", 1, "--format", "tsv").out.splitlines()
-    assert [line.split("\t")[:2] for line in tsv] == [["0", "melon"], ["1", "plum"]]
+    assert [line.split("\t")[:4] for line in tsv] == [
+        ["row", "color", "weight_g", "label"],
+        ["0", "green", "950", "melon"],
+        ["1", "blue", "41.5", "plum"],
+    ]
 
 
 @pytest.mark.parametrize(

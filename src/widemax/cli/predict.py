@@ -1,25 +1,33 @@
-"""``widemax predict``: the top k labels of each row, in order, as JSON lines or TSV."""
+"""``widemax predict``: the top k labels of each row, in order, as JSON lines, CSV, TSV or a table."""
 
 import sys
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
+from json import dumps as json_text
+from shutil import get_terminal_size
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from widemax.cli.options import Data, Delimiter, DropBad, Encoding, Json, Run, print_json, to_json
+from widemax.cli.options import Data, Delimiter, DropBad, Encoding, Json, Run, print_json
 from widemax.errors import DataError, UsageError, counted
 
 if TYPE_CHECKING:
     from widemax.artifact import Model, Prediction
-    from widemax.data import Reading
+    from widemax.data import Batch, Reading
 
 ROWS_AT_ONCE = 512
 PIECE_BYTES = 1 << 16
 ESCAPES = str.maketrans({"\\": r"\\", "\t": r"\t", "\n": r"\n", "\r": r"\r"})
+FACTS = ("label", "probability", "logit")
+BAR_WIDTH = 10
+SHOWN_PROBABILITY = 0.01
+"""In a table, labels after the first that are less probable are left out."""
 
-Answers = Iterator[tuple[int, "list[Prediction] | str"]]
-"""Rows by their numbers, each with its predictions or with what is wrong with it."""
+Inputs = dict[str, Any]
+Answers = Iterator[tuple[int, "list[Prediction] | str", Callable[[], Inputs]]]
+"""Rows by their numbers, each with its predictions, or what is wrong with it, and what gives its inputs."""
 
 
 def command(
@@ -27,11 +35,12 @@ def command(
     data: Data,
     k: Annotated[int, typer.Option("-k", min=1, help="How many labels to give for each row.")] = 5,
     format: Annotated[  # noqa: A002 - the name users type
-        Literal["jsonl", "tsv"],
+        Literal["jsonl", "csv", "tsv", "table"] | None,
         typer.Option(
-            help=r"The format of the output. In TSV, a tab in a label is written \t and a newline \n."
+            help="The format of the output; csv and tsv have a header, the inputs, and a line a label. "
+            r"In tsv a tab is written \t and a line end \n. Default: a table on a terminal, jsonl elsewhere."
         ),
-    ] = "jsonl",
+    ] = None,
     drop_bad: DropBad = False,
     keep_going: Annotated[
         bool,
@@ -61,17 +70,14 @@ def command(
     bad: list[int] = []
     rows = kept(answers, bad, drop_bad=drop_bad)
     if json:
-        print_json({"rows": [line_of(row, answer) for row, answer in rows]})
+        print_json({"rows": [line_of(row, answer) for row, answer, _ in rows]})
+    elif (form := format or ("table" if sys.stdout.isatty() else "jsonl")) == "jsonl":
+        for row, answer, _ in rows:
+            print_json(line_of(row, answer))
     else:
-        for row, answer in rows:
-            if format == "jsonl":
-                print_json(line_of(row, answer))
-            elif isinstance(answer, str):
-                typer.echo(f"{row}\t\t\t")
-                typer.echo(answer, err=True)
-            else:
-                for p in answer:
-                    typer.echo("\t".join([str(row), cell(p.label), str(p.probability), str(p.logit)]))
+        # An image fits into no cell.
+        names = [column.name for column in model.schema.inputs if column.kind != "image"]
+        (print_table if form == "table" else partial(print_cells, form))(names, rows)
     if bad and drop_bad:
         typer.echo(f"dropped {counted(len(bad), 'bad row')}", err=True)
     elif bad:
@@ -80,11 +86,11 @@ def command(
 
 def kept(answers: Answers, bad: list[int], *, drop_bad: bool) -> Answers:
     """The answers, without those to bad rows where these are dropped; ``bad`` collects their numbers."""
-    for row, answer in answers:
+    for row, answer, inputs in answers:
         if isinstance(answer, str):
             bad.append(row)
         if not (drop_bad and isinstance(answer, str)):
-            yield row, answer
+            yield row, answer, inputs
 
 
 def line_of(row: int, answer: "list[Prediction] | str") -> dict[str, Any]:
@@ -99,15 +105,83 @@ def line_of(row: int, answer: "list[Prediction] | str") -> dict[str, Any]:
     }
 
 
-def cell(label: Any) -> str:
-    r"""A label in one TSV cell: backslash, tab and line ends are escaped.
+def print_cells(form: str, names: list[str], rows: Answers) -> None:
+    """A header, then a line for each label of a row; one line without labels for a bad row."""
+    facts = [f"predicted_{fact}" if fact in names else fact for fact in FACTS]
+
+    def write(cells: list[str]) -> None:
+        escaped = (text.translate(ESCAPES) for text in cells)
+        typer.echo(",".join(map(quoted, cells)) if form == "csv" else "\t".join(escaped))
+
+    write(["row", *names, *facts])
+    for row, answer, inputs in rows:
+        given = inputs()
+        first = [str(row), *(cell(given.get(name)) for name in names)]
+        if isinstance(answer, str):
+            typer.echo(answer, err=True)
+            write([*first, *[""] * len(facts)])
+        else:
+            for p in answer:
+                write([*first, cell(p.label), str(p.probability), str(p.logit)])
+
+
+def quoted(text: str) -> str:
+    """A cell of CSV. The standard library leaves a lone carriage return bare, where readers end a line.
 
     Example:
-        >>> print(cell("green\ttea"), cell(True), cell(7))
-        green\ttea true 7
+        >>> quoted("tea"), quoted("tea, green")
+        ('tea', '"tea, green"')
     """
-    text = label if isinstance(label, str) else to_json(label).strip('"')
-    return text.translate(ESCAPES)
+    return '"' + text.replace('"', '""') + '"' if set(text) & set(',"\r\n') else text
+
+
+def print_table(names: list[str], rows: Answers) -> None:
+    """The inputs of each row, shortened, beside its labels and their probabilities as bars."""
+    full, empty = "█░" if (sys.stdout.encoding or "").lower().startswith("utf") else "#."
+    width = get_terminal_size().columns
+    label_width = min(30, width // 3)
+    text_width = max(8, width - label_width - BAR_WIDTH - len("  100%") - 4)
+    for _, answer, inputs in rows:
+        given = inputs()
+        text = ", ".join(cell(given[name]) for name in names if name in given)
+        if isinstance(answer, str):
+            typer.echo(f"{fitted(text, text_width)}  {answer}")
+            continue
+        for place, p in enumerate(answer):
+            if place and p.probability < SHOWN_PROBABILITY:
+                break
+            filled = round(BAR_WIDTH * p.probability)
+            bar = full * filled + empty * (BAR_WIDTH - filled)
+            shown = fitted("" if place else text, text_width)
+            typer.echo(f"{shown}  {fitted(cell(p.label), label_width)}  {bar} {p.probability:>5.0%}")
+
+
+def fitted(text: str, width: int) -> str:
+    """A text in so many columns of a terminal, without what would move its cursor.
+
+    Example:
+        >>> fitted("green\\ttea", 12), fitted("green tea", 6), fitted("緑茶", 6)
+        ('green tea   ', 'green…', '緑茶  ')
+    """
+    from rich.cells import cell_len, set_cell_size
+
+    text = "".join(character if character.isprintable() else " " for character in text)
+    return set_cell_size(text, width) if cell_len(text) <= width else set_cell_size(text, width - 1) + "…"
+
+
+def cell(value: Any) -> str:
+    """A value in one cell: a text as it is, nothing for a missing value, else as in JSON.
+
+    Example:
+        >>> cell("green tea"), cell(True), cell(7), cell(None), cell(["a", 1])
+        ('green tea', 'true', '7', '', '["a", 1]')
+    """
+    if value is None or isinstance(value, str):
+        return value or ""
+    text = json_text(
+        value, ensure_ascii=False, default=lambda v: v.isoformat() if hasattr(v, "isoformat") else str(v)
+    )
+    return text.strip('"')
 
 
 def file_answers(model: "Model", data: list[str], k: int, reading: "Reading", *, stop: bool) -> Answers:
@@ -126,11 +200,16 @@ def file_answers(model: "Model", data: list[str], k: int, reading: "Reading", *,
     )
     for batch in dataset.batches(ROWS_AT_ONCE):
         answers = model.decode(model.topk(batch.columns, k))
-        for row, answer in zip(batch.rows_B.tolist(), answers, strict=True):
+        for at, (row, answer) in enumerate(zip(batch.rows_B.tolist(), answers, strict=True)):
             while bad and bad[0][0] < row:
-                yield bad.popleft()
-            yield row, answer
-    yield from bad
+                yield *bad.popleft(), dict
+            yield row, answer, partial(inputs_of, batch, at)
+    yield from ((*told, dict) for told in bad)
+
+
+def inputs_of(batch: "Batch", at: int) -> Inputs:
+    """A row as its file gives it."""
+    return {name: values[at].as_py() for name, values in batch.given.items()}
 
 
 def stdin_answers(model: "Model", k: int, encoding: str | None) -> Answers:
@@ -146,7 +225,8 @@ def stdin_answers(model: "Model", k: int, encoding: str | None) -> Answers:
         answers = iter(model.decode(model.topk(columns, k)) if len(reasons) < len(readable) else ())
         for row, (number, parsed) in enumerate(rows.items(), first):
             reason = parsed if isinstance(parsed, str) else wrong.get(number)
-            yield row, f"stdin:{number}: {reason}" if reason else next(answers)
+            inputs: Inputs = {} if isinstance(parsed, str) else parsed
+            yield row, f"stdin:{number}: {reason}" if reason else next(answers), inputs.copy
         first += len(rows)
 
 

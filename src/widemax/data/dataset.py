@@ -1,8 +1,8 @@
 """One or several files, or frames in memory, as a stream of batches in canonical Arrow types."""
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -28,11 +28,15 @@ class Batch:
         labels: Arrow array [B] of labels or lists of labels (null: a label that training cannot have seen);
             None without a target.
         rows_B: int64, where each row stands in the data set, from 0; bad rows are counted.
+        positions_B: int64, where each row stands in its file, in the units of the format.
+        given: input name → Arrow array [B] as the file gives it; empty where batches are put together.
     """
 
     columns: dict[str, Any]
     labels: Any | None
     rows_B: np.ndarray
+    positions_B: np.ndarray
+    given: dict[str, Any] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(next(iter(self.columns.values())))
@@ -44,6 +48,8 @@ class Batch:
             {name: values.take(positions) for name, values in self.columns.items()},
             None if self.labels is None else self.labels.take(positions),
             self.rows_B[positions_N],
+            self.positions_B[positions_N],
+            {name: values.take(positions) for name, values in self.given.items()},
         )
 
     @staticmethod
@@ -54,6 +60,7 @@ class Batch:
             {name: pa.concat_arrays([part.columns[name] for part in parts]) for name in parts[0].columns},
             pa.concat_arrays(labels) if labels else None,
             np.concatenate([part.rows_B for part in parts]),
+            np.concatenate([part.positions_B for part in parts]),
         )
 
 
@@ -157,6 +164,27 @@ class Dataset:
         first = f"; the first bad one is {self.bad_rows[0]}" if self.bad_rows else ""
         return DataError(f"{', '.join(map(str, self.sources))}: no usable rows{purpose}{first}.")
 
+    def tell(self, numbers: Collection[int]) -> dict[int, tuple[str, dict[str, Any]]]:
+        """Where some of the usable rows stand, by their numbers among these from 0, and the inputs they give.
+
+        Reads as far as the last of them.
+        """
+        told: dict[int, tuple[str, dict[str, Any]]] = {}
+        first = num_rows = 0
+        for source in self.sources:
+            form = format_of(source, self.format)
+            for chunk in form.chunks(source, self._names(source, form)):
+                if len(told) == len(numbers):
+                    return told
+                batch, _ = self._convert(source, form, chunk, num_rows)
+                num_rows += len(chunk.positions_B) + len(chunk.bad)
+                for number in numbers:
+                    if 0 <= (at := number - first) < len(batch):
+                        values = {name: column[at].as_py() for name, column in batch.given.items()}
+                        told[number] = form.place(source, int(batch.positions_B[at])), values
+                first += len(batch)
+        return told
+
     def passed_over(self) -> list[str]:
         """A sentence for each folder with images that are not read."""
         sentences = []
@@ -216,7 +244,8 @@ class Dataset:
             reasons = {
                 row: f"{reason} in column {self.schema.target!r}" for row, reason in wrong.items()
             } | reasons
-        batch = Batch(columns, labels, rows_B)
+        given = {name: chunk.columns[name] for name in columns}
+        batch = Batch(columns, labels, rows_B, chunk.positions_B, given)
         if reasons:
             good_B = np.delete(np.arange(len(batch)), list(reasons))
             batch = batch.take(good_B)
@@ -233,4 +262,6 @@ def _rows(batch: Batch, rows: slice) -> Batch:
         {name: values[rows] for name, values in batch.columns.items()},
         None if batch.labels is None else batch.labels[rows],
         batch.rows_B[rows],
+        batch.positions_B[rows],
+        {name: values[rows] for name, values in batch.given.items()},
     )
