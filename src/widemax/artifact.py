@@ -37,7 +37,7 @@ from widemax.data import (
     resolve,
 )
 from widemax.encoders import Encoder, encoders, to_tensors
-from widemax.errors import ConfigError, CorruptError, UsageError
+from widemax.errors import ConfigError, CorruptError, UsageError, counted
 from widemax.heads import Head, SeveralLabels, TopK, heads
 from widemax.options import checked
 from widemax.packing import Precision, pack, unpack
@@ -100,8 +100,8 @@ class Model:
             for section, part in ((self.config.encoder, self.encoder), (self.config.head, self.head))
         )
         return {
-            "Model": f"{inputs} → {self.schema.target}: {len(self.vocabulary):,} classes, task "
-            f"{self.task.value!r}, {self.num_train_rows:,} rows",
+            "Model": f"{inputs} → {self.schema.target}: {counted(len(self.vocabulary), 'class')}, task "
+            f"{self.task.value!r}, {counted(self.num_train_rows, 'row')}",
             "encoder": f"{encoder}, hidden vectors of {self.encoder.dim}",
             "head": f"{head}, {self.head.normalizer} probabilities",
         }

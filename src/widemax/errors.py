@@ -96,6 +96,17 @@ class CorruptError(WidemaxError, OSError):
     exit_code = 5
 
 
+def counted(count: int, noun: str) -> str:
+    """A number with its noun.
+
+    Example:
+        >>> counted(1, "bad row"), counted(2_000, "class")
+        ('1 bad row', '2,000 classes')
+    """
+    plural = "es" if noun.endswith("s") else "s"
+    return f"{count:,} {noun}" + plural * (count != 1)
+
+
 def nearest(word: Any, known: list[str]) -> str | None:
     """The known word that was meant, as far as can be told."""
     if _SYNONYMS.get(word) in known:

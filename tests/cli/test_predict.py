@@ -74,7 +74,7 @@ def test_rows_are_numbered_as_in_the_files(widemax, fruit_run: Path, tmp_path: P
     result = widemax("predict", fruit_run, path, "-k", 1, "--drop-bad")
     lines = [json.loads(line) for line in result.out.splitlines()]
     assert [(line["row"], line["predictions"][0]["label"]) for line in lines] == [(0, "melon"), (2, "plum")]
-    assert result.err == "dropped 1 bad rows\n"
+    assert result.err == "dropped 1 bad row\n"
 
 
 def give_stdin(monkeypatch: pytest.MonkeyPatch, content: bytes) -> None:
@@ -141,10 +141,8 @@ def test_a_bad_row_on_stdin_is_answered_in_its_place(
         else:
             assert answer["predictions"][0]["label"] == "melon"
     assert result.code == 3
-    assert (
-        result.err
-        == f"error: {len(places)} rows could not be read; each is answered by what is wrong with it.\n"
-    )
+    rows = f"{len(places)} row" + "s" * (len(places) > 1)
+    assert result.err == f"error: {rows} could not be read; the answers say what is wrong.\n"
 
 
 def test_a_bad_row_of_a_file_is_answered_in_its_place_too(
@@ -173,7 +171,7 @@ def test_a_bad_row_of_a_file_is_answered_in_its_place_too(
     give_stdin(monkeypatch, GOOD + b"\n{\n" + GOOD)
     dropped = widemax("predict", fruit_run, "-", "-k", 1, "--drop-bad")
     assert [json.loads(line)["row"] for line in dropped.out.splitlines()] == [0, 2]
-    assert (dropped.code, dropped.err) == (0, "dropped 1 bad rows\n")
+    assert (dropped.code, dropped.err) == (0, "dropped 1 bad row\n")
 
 
 def test_an_open_pipe_gets_its_answers_at_once(fruit_run: Path) -> None:

@@ -93,7 +93,7 @@ def test_predict_refuses_bad_lines(
     result = widemax("predict", fruit_run, "-")
     assert result.code == 3
     assert sentence in result.out
-    assert result.err.startswith("error: 1 rows could not be read")
+    assert result.err.startswith("error: 1 row could not be read")
 
 
 def test_resume_of_a_finished_run_gives_the_same(widemax: Widemax, fruit_run: Path, tmp_path: Path) -> None:

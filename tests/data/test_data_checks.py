@@ -51,11 +51,11 @@ def test_every_fact_is_found(files):
     for part in (
         "32 rows, 4 classes in column 'label'",
         "input 'x': number, missing in 7 rows",
-        "1 bad rows",
+        "1 bad row",
         "train.csv:34: the row has 1 columns",
-        "validation: 1 labels never seen in training, such as never",
+        "validation: 1 label never seen in training, such as never",
         "warning: column 'flag' has the same value in every row",
-        "warning: 1 validation rows have the inputs of a training row",
+        "warning: 1 validation row with the inputs of a training row",
     ):
         assert part in text
 
@@ -88,7 +88,7 @@ def test_lists_vectors_and_overlap(tmp_path):
     assert report.labels_per_row == (0, 1.0, 2)
     assert report.rows_per_class == (1, 1.5, 2)
     assert report.valid.overlap_rows == 2
-    assert "1 rows have an empty list of labels." in report.warnings
+    assert "1 row with an empty list of labels." in report.warnings
     swapped = table.set_column(0, "ids", pa.array([[2, 1], [1, 2], [0]], pa.list_(pa.int64())))
     pq.write_table(swapped, valid)
     assert check([train], schema=schema, valid=[valid]).valid.overlap_rows == 0

@@ -263,3 +263,24 @@ def test_without_a_good_row_the_first_bad_one_is_told(tmp_path: Path) -> None:
         read_encoded(Dataset([path], schema, drop_bad=True), encoder, vocabulary, tmp_path / "valid")
     with pytest.raises(DataError, match=told):
         Dataset([path], schema, drop_bad=True).sample(3, seed=0)
+
+
+@pytest.mark.parametrize("most", [1, 3])
+def test_labels_that_stand_in_what_their_row_has_seen(most: int) -> None:
+    generator = np.random.default_rng(0)
+    lists = [
+        [generator.choice(7, generator.integers(low, high + 1), replace=False).tolist() for _ in range(50)]
+        for low, high in ((1, most), (0, 5))
+    ]
+    lists[0][3] = [-1]
+    labels, seen = (
+        SeveralLabels(
+            torch.tensor([item for row in rows for item in row]),
+            torch.tensor([0, *np.cumsum([len(row) for row in rows])]),
+        )
+        for rows in lists
+    )
+    expected = [label in row for labels_of, row in zip(*lists, strict=True) for label in labels_of]
+    assert feed_module.stand_in(labels, seen, 7).tolist() == expected
+    if most == 1:
+        assert feed_module.stand_in(labels.ids_P, seen, 7).tolist() == expected

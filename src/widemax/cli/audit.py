@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, cast
 import typer
 
 from widemax.cli.options import Json, Run, parse_columns, print_result
-from widemax.errors import DataError, UsageError
+from widemax.errors import DataError, UsageError, counted
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -101,9 +101,10 @@ def random_rows(model: "Model", data: Sequence[str] | None, count: int, seed: in
 
 def lines(audit: "Audit") -> Iterator[str]:
     """The audit as a table for people, then the recommendation."""
+    sizes = counted(audit.num_sampled, "draw"), counted(audit.num_classes, "class")
     yield (
-        f"{audit.num_sampled:,} draws of {audit.num_classes:,} classes for {audit.batch_size} rows, "
-        f"{audit.num_draws} times; errors of the gradient relative to the exact one's norm"
+        f"{' of '.join(sizes)} for {counted(audit.batch_size, 'row')}, {counted(audit.num_draws, 'time')}; "
+        "errors of the gradient relative to the exact one's norm"
     )
     yield (
         f"{'sampler':<18} {'correction':<11} {'candidates':>10} {'bias':>7} {'spread':>7} {'KL(q‖p)':>8} "

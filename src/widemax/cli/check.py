@@ -32,7 +32,7 @@ def command(
     json: Json = False,
 ) -> None:
     """Report rows, classes, bad rows with line numbers, unseen labels, overlap with validation data."""
-    config = read_config(
+    complete = read_config(
         data,
         input=input,
         target=target,
@@ -42,14 +42,17 @@ def command(
         delimiter=delimiter,
         encoding=encoding,
         assignments=set_ or (),
-    ).data
-    from widemax.data import Reading, check, infer_schema, resolve
+    )
+    from widemax.data import Reading, check, infer_schema
+    from widemax.training.prepare import sources_of
 
-    sources, reading = resolve(config.train), Reading.of(config)
+    complete, sources, held_out = sources_of(complete, None, None)
+    config = complete.data
+    reading = Reading.of(config)
     schema = infer_schema(
         sources, inputs=config.input, target=config.target, kinds=config.kinds, format=reading
     )
-    report = check(sources, schema=schema, valid=resolve(config.valid), format=reading)
+    report = check(sources, schema=schema, valid=held_out, format=reading)
     print_result(report.to_dict(), report.lines(), json=json)
     if report.num_bad_rows and not config.drop_bad:
         raise typer.Exit(3)

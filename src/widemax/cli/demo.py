@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from widemax.cli.options import Json, fact_lines, print_json
+from widemax.cli.options import Json, print_json, result_lines
 from widemax.cli.train import INTERRUPTED
 from widemax.errors import UnknownNameError, did_you_mean
 
@@ -79,7 +79,7 @@ def command(
 
     tell(f"\nwidemax evaluate {run} {demo.test}")
     metrics = evaluate(model, demo.test)
-    for line in fact_lines(metrics):
+    for line in result_lines(metrics):
         tell(f"  {line}")
     tell(f"\nwidemax predict {run} - -k 3")
     answers = {question: answer(model, demo, question) for question in demo.questions}

@@ -1,6 +1,10 @@
 """``widemax evaluate``: exact metrics over every row and every class."""
 
-from widemax.cli.options import Data, Delimiter, DropBad, Encoding, Json, Run, fact_lines, print_result
+from typing import Annotated
+
+import typer
+
+from widemax.cli.options import Data, Delimiter, DropBad, Encoding, Json, Run, print_result, result_lines
 
 
 def command(
@@ -9,6 +13,9 @@ def command(
     drop_bad: DropBad = False,
     delimiter: Delimiter = None,
     encoding: Encoding = None,
+    every: Annotated[
+        bool, typer.Option("--all", help="Show every metric. Default: those that matter most.")
+    ] = False,
     json: Json = False,
 ) -> None:
     """Compute exact metrics over every row. A label never seen in training is a miss."""
@@ -16,4 +23,4 @@ def command(
     from widemax.training.evaluate import evaluate
 
     values = evaluate(Model.load(run), data, drop_bad=drop_bad, delimiter=delimiter, encoding=encoding)
-    print_result(values, fact_lines(values), json=json)
+    print_result(values, result_lines(values, every=every), json=json)

@@ -1,11 +1,12 @@
 """``widemax export``: a trained model in fewer bytes, with what that costs."""
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
 
-from widemax.cli.options import DropBad, Json, Run, print_result
+from widemax.cli.options import Delimiter, DropBad, Encoding, Json, Run, print_result
 from widemax.errors import UsageError, WidemaxError
 
 
@@ -33,6 +34,8 @@ def command(
         ),
     ] = None,
     drop_bad: DropBad = False,
+    delimiter: Delimiter = None,
+    encoding: Encoding = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the run in --out.")] = False,
     json: Json = False,
 ) -> None:
@@ -50,9 +53,10 @@ def command(
         resolve(rows)
     except WidemaxError as error:
         raise UsageError(f"{error} Give --data ROWS, on which the loss is measured.") from None
-    before = evaluate(model, rows, drop_bad=drop_bad)
+    measured = partial(evaluate, data=rows, drop_bad=drop_bad, delimiter=delimiter, encoding=encoding)
+    before = measured(model)
     model.save(out, overwrite=overwrite, precision=precision, keep=keep)
-    after = evaluate(Model.load(out), rows, drop_bad=drop_bad)
+    after = measured(Model.load(out))
     metric = "accuracy" if "accuracy" in before else model.config.train.metric
     sizes = {
         name: sum(entry["bytes"] for entry in read_manifest(folder)["files"].values())

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from widemax.errors import UsageError
+from widemax.errors import UsageError, counted
 
 if TYPE_CHECKING:
     from widemax.config import Config
@@ -71,23 +71,18 @@ def to_json(values: Any) -> str:
     return json.dumps(values, ensure_ascii=False, allow_nan=False, default=methodcaller("isoformat"))
 
 
-def fact_lines(facts: Mapping[str, Any]) -> Iterator[str]:
-    """Names and values in two columns, and in a third what the baseline reaches.
+def result_lines(values: Mapping[str, Any], *, every: bool = False) -> Iterator[str]:
+    """What ``evaluate`` found, for people: what was evaluated, then the metrics that matter most, or all."""
+    from widemax.evaluation.headlines import metric_lines
+    from widemax.task import Task
 
-    Example:
-        >>> list(fact_lines({"rows": 3, "accuracy": 2 / 3, "nll": None, "baseline": {"accuracy": 1 / 3}}))
-        ['rows      3', 'accuracy  0.6667     baseline 0.3333', 'nll       undefined']
-    """
-    baseline = facts.get("baseline", {})
-    shown = {
-        name: "undefined" if value is None else str(round(value, 4) if isinstance(value, float) else value)
-        for name, value in facts.items()
-        if name != "baseline"
-    }
-    width = max(map(len, shown))
-    for name, text in shown.items():
-        beside = baseline.get(name)
-        yield f"{name:<{width}}  " + (text if beside is None else f"{text:<9}  baseline {round(beside, 4)}")
+    line = f"{counted(values['rows'], 'row')}, {counted(values['num_classes'], 'class')}"
+    yield f"{line}, {values['seconds']:.1f} s, {values['rows_per_s']:,.0f} rows/s"
+    if values["skipped"]:
+        yield f"dropped {counted(values['skipped'], 'bad row')}"
+    if values.get("overlap_rows"):
+        yield f"{counted(values['overlap_rows'], 'row')} with the inputs of a training row"
+    yield from metric_lines(Task(values["task"]), values, values["baseline"], every=every)
 
 
 def read_config(

@@ -1,16 +1,31 @@
 """``widemax plan``: memory and time of each head on this machine, and the choice."""
 
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from widemax.cli.options import Json, print_result
+from widemax.cli.options import (
+    Delimiter,
+    DropBad,
+    Encoding,
+    Input,
+    Json,
+    Kind,
+    Set,
+    Target,
+    print_result,
+    read_config,
+)
 from widemax.errors import UsageError
+
+if TYPE_CHECKING:
+    from widemax.config import Config
 
 
 def command(
-    config: Annotated[
-        str | None, typer.Argument(help="A config FILE.toml; its data are read to count classes.")
+    data: Annotated[
+        list[str] | None,
+        typer.Argument(help="A config FILE.toml, or data; its rows are read to count classes."),
     ] = None,
     classes: Annotated[int | None, typer.Option(min=1, help="The number of classes C.")] = None,
     dim: Annotated[int | None, typer.Option(min=1, help="The length D of a hidden vector.")] = None,
@@ -18,32 +33,46 @@ def command(
     rows: Annotated[
         int | None, typer.Option(min=1, help="Rows per epoch. With it the time of an epoch is shown.")
     ] = None,
+    input: Input = None,  # noqa: A002 - the name users type
+    target: Target = None,
+    kind: Kind = None,
+    set_: Set = None,
+    drop_bad: DropBad = False,
+    delimiter: Delimiter = None,
+    encoding: Encoding = None,
     json: Json = False,
 ) -> None:
     """Predict peak memory and time of each head, and say which one is chosen and why."""
     sizes: dict[str, Any] = {"num_classes": classes, "dim": dim, "batch_size": batch, "num_rows": rows}
-    if config is not None:
+    if data:
+        config = read_config(
+            data,
+            input=input,
+            target=target,
+            kind=kind,
+            drop_bad=drop_bad,
+            delimiter=delimiter,
+            encoding=encoding,
+            assignments=set_ or (),
+        )
         sizes = sizes_of(config, dim)
     if sizes["num_classes"] is None or sizes["dim"] is None:
-        raise UsageError("give FILE.toml, or both --classes and --dim.")
+        raise UsageError("give FILE.toml or data, or both --classes and --dim.")
     from widemax.planner import plan
 
     result = plan(**sizes)
     print_result(result.to_dict(), result.lines(), json=json)
 
 
-def sizes_of(path: str, dim: int | None) -> dict[str, Any]:
+def sizes_of(config: "Config", dim: int | None) -> dict[str, Any]:
     """What the planner asks of a config, its classes and labels counted in one pass over its data."""
-    from pathlib import Path
-
     from widemax.artifact import build_encoder
-    from widemax.config import Config
-    from widemax.data import Dataset, LabelCounter, Reading, infer_schema, resolve
+    from widemax.data import Dataset, LabelCounter, Reading, infer_schema
     from widemax.training.defaults import complete_encoder, head_sizes, width_needed
+    from widemax.training.prepare import sources_of
 
-    config = Config.load(Path(path))
+    config, sources, _ = sources_of(config, None, None)
     data, reading = config.data, Reading.of(config.data)
-    sources = resolve(data.train)
     schema = infer_schema(sources, inputs=data.input, target=data.target, kinds=data.kinds, format=reading)
     counter, num_rows = LabelCounter(), 0
     for chunk in Dataset(sources, schema, format=reading, drop_bad=data.drop_bad).batches():

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from widemax.cli.options import Data, Delimiter, DropBad, Encoding, Json, Run, print_json, to_json
-from widemax.errors import DataError, UsageError
+from widemax.errors import DataError, UsageError, counted
 
 if TYPE_CHECKING:
     from widemax.artifact import Model, Prediction
@@ -73,9 +73,9 @@ def command(
                 for p in answer:
                     typer.echo("\t".join([str(row), cell(p.label), str(p.probability), str(p.logit)]))
     if bad and drop_bad:
-        typer.echo(f"dropped {len(bad)} bad rows", err=True)
+        typer.echo(f"dropped {counted(len(bad), 'bad row')}", err=True)
     elif bad:
-        raise DataError(f"{len(bad)} rows could not be read; each is answered by what is wrong with it.")
+        raise DataError(f"{counted(len(bad), 'row')} could not be read; the answers say what is wrong.")
 
 
 def kept(answers: Answers, bad: list[int], *, drop_bad: bool) -> Answers:

@@ -15,11 +15,11 @@ from widemax.cli.options import (
     Kind,
     Set,
     Target,
-    fact_lines,
     parse_seconds,
     print_result,
     read_config,
 )
+from widemax.errors import counted
 
 if TYPE_CHECKING:
     from widemax.training.loop import Outcome
@@ -74,6 +74,8 @@ def command(
 
 def finish(outcome: "Outcome", *, json: bool) -> None:
     """Print what training gave; exit with 130 after Ctrl-C."""
+    from widemax.evaluation.headlines import metric_lines
+
     summary = {
         "run": str(outcome.run),
         "task": outcome.model.task,
@@ -86,10 +88,11 @@ def finish(outcome: "Outcome", *, json: bool) -> None:
         "metrics": outcome.metrics,
         "baseline": outcome.baseline,
     }
-    shown = fact_lines({**outcome.metrics, "baseline": outcome.baseline}) if outcome.metrics else ()
+    shown = metric_lines(outcome.model.task, outcome.metrics, outcome.baseline)
     lines = [
-        f"saved {outcome.run} after {outcome.steps} steps, {outcome.seconds:.1f} s",
+        f"saved {outcome.run} after {counted(outcome.steps, 'step')}, {outcome.seconds:.1f} s",
         *(f"held out: {line}" for line in shown),
+        f"report: {outcome.run / 'report.html'}",
         f"next: widemax {f'resume {outcome.run}' if outcome.interrupted else f'predict {outcome.run} DATA'}",
     ]
     print_result(summary, lines, json=json)

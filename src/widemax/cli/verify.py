@@ -6,6 +6,7 @@ from widemax.cli.options import Json, Run, print_result
 def command(run: Run, json: Json = False) -> None:
     """Check every hash and shape of a run and of its checkpoints."""
     from widemax.artifact import Model
+    from widemax.errors import counted
     from widemax.storage import check_folder, read_manifest
 
     model = Model.load(run)
@@ -21,8 +22,10 @@ def command(run: Run, json: Json = False) -> None:
         "dim": model.head.dim,
         "checkpoints": checkpoints,
     }
+    counts = (len(files), "file"), (model.head.num_classes, "class"), (len(checkpoints), "checkpoint")
+    files_are, classes_are, checkpoints_are = (counted(*count) for count in counts)
     line = (
-        f"{run} is whole: {facts['files']} files, {facts['bytes'] / 1e6:.1f} MB, "
-        f"{model.head.num_classes:,} classes × {model.head.dim}, {len(checkpoints)} checkpoints"
+        f"{run} is whole: {files_are}, {facts['bytes'] / 1e6:.1f} MB, "
+        f"{classes_are} × {model.head.dim}, {checkpoints_are}"
     )
     print_result(facts, [line], json=json)

@@ -17,7 +17,7 @@ from widemax.data.labels import LabelCounter, LabelVocabulary, distinct
 from widemax.data.report import ColumnReport, DataReport, ValidReport
 from widemax.data.row_keys import count_known, row_keys
 from widemax.data.schema import Schema
-from widemax.errors import DataError
+from widemax.errors import DataError, counted
 from widemax.options import checked
 
 _EXAMPLES = 10
@@ -137,7 +137,7 @@ def _warnings(
     if num_classes == 1:
         yield "all rows have the same label; there is nothing to learn."
     if unlabeled:
-        yield f"{unlabeled:,} rows have an empty list of labels."
+        yield f"{counted(unlabeled, 'row')} with an empty list of labels."
     for column in columns:
         if column.constant:
             yield f"column {column.name!r} has the same value in every row; leave it out."
@@ -145,7 +145,7 @@ def _warnings(
             yield f"column {column.name!r} has another value in every row, like an identifier; leave it out."
     if valid is not None and valid.overlap_rows:
         yield (
-            f"{valid.overlap_rows:,} validation rows have the inputs of a training row; "
+            f"{counted(valid.overlap_rows, 'validation row')} with the inputs of a training row; "
             "results will look too good."
         )
     if valid is not None and not valid.rows:

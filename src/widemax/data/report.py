@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from widemax.errors import counted
+
 
 @dataclass(frozen=True)
 class ColumnReport:
@@ -73,15 +75,17 @@ class DataReport:
     def lines(self) -> list[str]:
         """The report for people, a line a fact."""
         low, median, high = self.rows_per_class
-        lines = [f"{self.rows:,} rows, {self.num_classes:,} classes in column {self.target!r}"]
+        lines = [
+            f"{counted(self.rows, 'row')}, {counted(self.num_classes, 'class')} in column {self.target!r}"
+        ]
         lines += [
             f"input {column.name!r}: {column.kind}"
-            + (f", missing in {column.missing:,} rows" * bool(column.missing))
+            + (f", missing in {counted(column.missing, 'row')}" * bool(column.missing))
             for column in self.columns
         ]
         lines.append(
             f"rows per class: smallest {low:,}, median {median:g}, largest {high:,}; "
-            f"{self.classes_seen_once:,} classes have one row only"
+            f"{counted(self.classes_seen_once, 'class')} with one row only"
         )
         if self.several:
             low, mean, high = self.labels_per_row
@@ -90,13 +94,17 @@ class DataReport:
         if self.valid is not None:
             valid = self.valid
             examples = f", such as {', '.join(valid.unseen_examples[:3])}" if valid.unseen_labels else ""
-            lines.append(f"validation: {valid.rows:,} rows")
-            lines.append(f"validation: {valid.unseen_labels:,} labels never seen in training{examples}")
-            lines.append(f"validation: {valid.overlap_rows:,} rows have the inputs of a training row")
+            lines.append(f"validation: {counted(valid.rows, 'row')}")
+            lines.append(
+                f"validation: {counted(valid.unseen_labels, 'label')} never seen in training{examples}"
+            )
+            lines.append(
+                f"validation: {counted(valid.overlap_rows, 'row')} with the inputs of a training row"
+            )
             lines += _bad_lines("validation: ", valid.num_bad_rows, valid.bad_rows)
         return lines + [f"warning: {warning}" for warning in self.warnings]
 
 
 def _bad_lines(who: str, count: int, shown: Sequence[str]) -> list[str]:
     more = [f"  … and {count - len(shown):,} more"] if count > len(shown) else []
-    return [f"{who}{count:,} bad rows", *(f"  {row}" for row in shown), *more]
+    return [f"{who}{counted(count, 'bad row')}", *(f"  {row}" for row in shown), *more]

@@ -1,5 +1,7 @@
 """Class weights, their loss and the questions they answer: logits, probabilities, top k, ranks."""
 
+from typing import Any
+
 from widemax.heads.adaptive import AdaptiveHead
 from widemax.heads.answers import Answers, TopK
 from widemax.heads.base import Head, heads
@@ -14,9 +16,13 @@ from widemax.heads.scores import Score, build_score, scores
 from widemax.heads.sub_center import SubCenterHead
 from widemax.heads.tree import TreeHead
 from widemax.heads.two_level import TwoLevelHead
+from widemax.losses import losses
+from widemax.registry import Registry
+from widemax.samplers import samplers
 
 __all__ = [
     "CORRECTIONS",
+    "PARTS",
     "AdaptiveHead",
     "Answers",
     "Correction",
@@ -40,3 +46,6 @@ __all__ = [
     "sampled_softmax_loss",
     "scores",
 ]
+
+PARTS: dict[str, Registry[Any]] = {"loss": losses, "score": scores, "sampler": samplers}
+"""The options of heads that name members of rooms."""

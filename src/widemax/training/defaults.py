@@ -5,11 +5,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 from widemax.config import Config
-from widemax.data import LabelVocabulary, Schema
+from widemax.data import LabelVocabulary, Schema, formats
 from widemax.encoders import Encoder, default_encoder, encoders
 from widemax.errors import ConfigError, did_you_mean
 from widemax.evaluation.metrics import metrics
-from widemax.heads import heads
+from widemax.heads import PARTS, heads
 from widemax.optim import optimizers
 from widemax.planner import FLOAT_BYTES, Plan, optimizer_bytes, plan
 from widemax.task import Task
@@ -18,6 +18,34 @@ MIN_BATCH, MAX_BATCH = 64, 512
 STEPS_PER_EPOCH = 256
 DIM_STEP = 32
 LINEAR_HEADS = ("auto", "exact", "sampled")
+
+
+def check_words(config: Config) -> None:
+    """Look up every name that a config gives, and every option, before any data are read.
+
+    Raises:
+        UnknownNameError: no member has the name.
+        OptionError: an option that the member does not have, or a wrong value.
+    """
+    encoder, head, train = config.encoder, config.head, config.train
+    if encoder.kind != "auto":
+        encoders.options(encoder.kind).complete(encoder.options)
+    if train.optimizer != "auto":
+        optimizers[train.optimizer]
+    if train.metric != "auto":
+        metrics[train.metric]
+    if config.data.format is not None:  # frames have no format, but another word is refused
+        formats[config.data.format]
+    for name, value in head.options.items():
+        kind = head.kind
+        if kind == "auto":  # which of both it will be, the data decide
+            kind = "sampled" if name in heads.options("sampled").keywords else "exact"
+        if name != "dim":
+            heads.options(kind).complete({name: value})
+        if name in PARTS:
+            PARTS[name].choose(value)
+    if head.kind != "auto":
+        heads[head.kind]
 
 
 def complete_encoder(config: Config, schema: Schema) -> Config:

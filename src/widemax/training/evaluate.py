@@ -16,6 +16,7 @@ from widemax.data import STORED_BYTES, Data, Dataset, Reading, count_known, reso
 from widemax.encoders import to_tensors
 from widemax.errors import DataError
 from widemax.evaluation import Baseline, Measures, OneLabelRows, SeveralLabelRows, fit_temperature
+from widemax.evaluation.headlines import COUNTS
 from widemax.evaluation.report import ReportCollector
 from widemax.heads import Answers, SeveralLabels
 from widemax.options import checked
@@ -25,9 +26,6 @@ from widemax.training.feed import EncodedRows, Feed, encode_labels, in_threads, 
 ROWS_AT_ONCE = 2048
 CALIBRATION_LOGITS = 2**26
 """At most this many held-out logits are kept to fit the temperature: 256 MiB."""
-
-COUNTS = ("unseen_labels", "excluded_labels")
-"""Metrics that are of the rows, whoever answers."""
 
 EvaluationRows = OneLabelRows | SeveralLabelRows
 Metrics = dict[str, float | None]

@@ -16,7 +16,8 @@ import torch
 from widemax.artifact import ROW_KEYS, SCRATCH, Model, facts, require_free, write_model
 from widemax.config import Config
 from widemax.data import Data, Frame, Source
-from widemax.errors import ConfigError, UsageError
+from widemax.errors import ConfigError, UsageError, counted
+from widemax.evaluation.headlines import rounded_epochs
 from widemax.evaluation.metrics import metrics
 from widemax.evaluation.report import ReportCollector, ReportData, write_report
 from widemax.optim import RowOptimizer, linear_decay
@@ -38,7 +39,11 @@ from widemax.training.prepare import Session, prepare, restart, sources_of
 from widemax.training.progress import PlainReporter, Reporter
 
 FEW_STEPS = 100
+<<<<<<< HEAD
+"""So few prove no convergence: patience waits for them, and of their evaluations the latest is the best."""
+=======
 """So few prove no convergence: patience waits for them, and the latest of their evaluations is the best."""
+>>>>>>> numbers
 EVALUATION_ROWS = 2048
 # Under a time limit: of what an evaluation is predicted from, the share of the limit it may take, and a rate
 # of writing and hashing that disks reach, until saving has been measured.
@@ -204,7 +209,7 @@ def _train(
             interrupted = _fit(session, watch, session.train, session.valid, epochs=epochs)
             if session.refits and not interrupted:
                 session = restart(session)
-                reporter.say(f"fitting again on all {len(session.everything):,} rows")
+                reporter.say(f"fitting again on all {counted(len(session.everything), 'row')}")
         if progress.refit_from is not None and not interrupted:
             interrupted = _fit(session, watch, session.everything, None, epochs=session.best_epochs)
         return _finish(session, reporter, interrupted)
@@ -295,8 +300,8 @@ def _fit(session: Session, watch: Watch, feed: Feed, valid: Feed | None, *, epoc
                 clock.saving_s = time.perf_counter() - last_save
             if is_over and not interrupted:
                 watch.reporter.say(
-                    f"the time limit ended training after {(step + 1) / steps_per_epoch:.1f} "
-                    f"of {config.epochs} epochs"
+                    f"the time limit ended training after {rounded_epochs((step + 1) / steps_per_epoch)} "
+                    f"of {counted(config.epochs, 'epoch')}"
                 )
             if stopping:
                 return interrupted
@@ -353,7 +358,7 @@ def _evaluate(session: Session, watch: Watch, valid: Feed | None, epoch: float) 
         "train_loss": progress.mean_loss,
     }
     progress.loss_sum, progress.loss_rows = 0.0, 0
-    sentence = f"epoch {epoch:g}  loss {record['train_loss']:.4f}"
+    sentence = f"epoch {rounded_epochs(epoch)}  loss {record['train_loss']:.4f}"
     if valid is not None:
         started = time.perf_counter()
         values, _ = _metrics(model, valid)

@@ -11,14 +11,15 @@ from torch.optim import Optimizer
 
 from widemax.artifact import Model, build_encoder, build_head
 from widemax.config import Config
-from widemax.data import Data, Dataset, Reading, Source, formats, infer_schema, resolve
-from widemax.errors import ConfigError, DataError
+from widemax.data import Data, Dataset, Reading, Source, infer_schema, resolve
+from widemax.errors import ConfigError, DataError, counted
 from widemax.optim import RowOptimizer, optimizers
 from widemax.planner import ELEMENTWISE_NUMEL
 from widemax.storage import check_folder, write_file
 from widemax.task import Task
 from widemax.training.checkpoint import Progress, folder_of, load_encoder, load_rest, read_progress
 from widemax.training.defaults import (
+    check_words,
     complete_data,
     complete_encoder,
     complete_rest,
@@ -36,8 +37,7 @@ def sources_of(
     config: Config, data: Data | Iterable[Data] | None, valid: Data | Iterable[Data] | None
 ) -> tuple[Config, list[Source], list[Source]]:
     """The config naming what is read; the sources given or, where none are, those the config names."""
-    if config.data.format is not None:
-        formats[config.data.format]  # refuses another word, though frames have no format
+    check_words(config)
     given = {"train": data, "valid": valid}
     sources = {
         key: resolve(getattr(config.data, key) if rows is None else rows) for key, rows in given.items()
@@ -143,7 +143,7 @@ def prepare(
         if sentence:
             reporter.say(sentence)
     if dataset.num_bad_rows:
-        reporter.say(f"dropped {dataset.num_bad_rows} bad rows; `widemax check` lists them")
+        reporter.say(f"dropped {counted(dataset.num_bad_rows, 'bad row')}; `widemax check` lists them")
     shared, own = feed.labels_in_histories(len(vocabulary)), feed.labels_in_own_rows(len(vocabulary))
     task = decide_task(config, schema, labels_in_histories=shared, labels_in_own_rows=own)
     unasked = shared >= 0.5 and config.data.task == "auto"
@@ -175,8 +175,8 @@ def prepare(
     train, valid = split(model, feed, valid_sources, scratch)
     inputs = ", ".join(f"{column.name} ({column.kind})" for column in schema.inputs)
     reporter.say(
-        f"{len(train):,} rows and {len(valid) if valid else 0:,} held out, "
-        f"{len(vocabulary):,} classes; {inputs} → {schema.target}"
+        f"{counted(len(train), 'row')} and {len(valid) if valid else 0:,} held out, "
+        f"{counted(len(vocabulary), 'class')}; {inputs} → {schema.target}"
     )
     return Session(run, model, optimizer, train, valid, progress)
 

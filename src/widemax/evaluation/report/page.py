@@ -7,52 +7,19 @@ from pathlib import Path
 from typing import Any
 
 from widemax.charts import percent
+from widemax.evaluation.headlines import CONTEXT, GUESSED, HEADLINES, called, in_words
 from widemax.evaluation.report.charts import curves, points_of, reliability_diagram, share_by_frequency
 from widemax.evaluation.report.findings import Findings
 from widemax.evaluation.report.style import STYLE
 from widemax.evaluation.report.tables import table
 from widemax.task import Task
 
-NAMES = {
-    "nll": "negative log-likelihood",
-    "mean_reciprocal_rank": "mean reciprocal rank",
-    "mrr": "mean reciprocal rank",
-    "macro_f1": "macro F1",
-    "ece": "calibration error",
-    "adaptive_ece": "calibration error, bins of equal mass",
-    "brier": "Brier score",
-    "top_label_brier": "Brier score of the best class",
-    "unseen_labels": "labels never seen",
-    "excluded_labels": "labels in their own history",
-    "top5": "top 5",
-    "top10": "top 10",
-}
-HEADLINES = {
-    Task.ONE: (
-        "accuracy",
-        "top5",
-        "top10",
-        "macro_f1",
-        "mean_reciprocal_rank",
-        "nll",
-        "ece",
-        "unseen_labels",
-    ),
-    Task.SEVERAL: ("p@1", "p@3", "p@5", "psp@1", "psp@5", "ndcg@5", "r@10", "unseen_labels"),
-    Task.NEXT: ("hr@10", "ndcg@10", "recall@20", "ndcg@20", "mrr", "unseen_labels", "excluded_labels"),
-}
-SHARES = {name for names in HEADLINES.values() for name in names} - {
-    "nll",
-    "unseen_labels",
-    "excluded_labels",
-}
 CURVES = {
     Task.ONE: ("accuracy", "top5", "macro_f1"),
     Task.SEVERAL: ("p@1", "p@5", "psp@1", "r@10"),
     Task.NEXT: ("hr@10", "ndcg@10", "recall@20"),
 }
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
-CONTEXT = ("rows", "skipped", "num_classes", "task", "overlap_rows", "seconds", "rows_per_s", "baseline")
 
 
 @dataclass(frozen=True)
@@ -130,35 +97,30 @@ def _tiles(run: ReportData) -> str:
     ordered = [name for name in HEADLINES[run.task] if name in run.metrics]
     others = [name for name in run.metrics if name not in {*ordered, *CONTEXT}]
     tiles = "".join(
-        f'<div title="{escape(name)}"><dt>{escape(NAMES.get(name, name))}</dt>'
+        f'<div title="{escape(name)}"><dt>{escape(called(name))}</dt>'
         f"<dd>{_value(name, run.metrics[name])}</dd>{_baseline(run, name)}</div>"
         for name in ordered + others
     )
     return f'<dl class="tiles">{tiles}</dl>'
 
 
+def _value(name: str, value: Any) -> str:
+    number, _, unit = in_words(name, value).partition(" ")
+    return f"{number} <small>{unit}</small>" if unit else number
+
+
 def _baseline(run: ReportData, name: str) -> str:
     """What stands beneath a metric."""
-    who = "most popular items" if run.task is Task.NEXT else "most frequent class"
     if name not in run.baseline:
         return ""
-    return f'<dd class="baseline">{_value(name, run.baseline[name])} for the {who}</dd>'
-
-
-def _value(name: str, value: Any) -> str:
-    if not isinstance(value, int | float) or value != value:
-        return "–"
-    if name in SHARES:
-        return f"{100 * value:.2f}<small>%</small>"
-    if name == "nll":
-        return f"{value:.4f} <small>nats</small>"
-    return f"{value:,.0f}" if float(value).is_integer() else f"{value:.4g}"
+    shown = f"{in_words(name, run.baseline[name])} for the {GUESSED[run.task]}"
+    return f'<dd class="baseline">{shown}</dd>'
 
 
 def _learning_curves(run: ReportData) -> str:
     losses = {"training loss": "train_loss", "validation nll": "valid_nll"}
     loss = {name: points_of(run.history, key) for name, key in losses.items()}
-    shares = {NAMES.get(key, key): points_of(run.history, f"valid_{key}") for key in CURVES[run.task]}
+    shares = {called(key): points_of(run.history, f"valid_{key}") for key in CURVES[run.task]}
     return curves(
         "Loss", "The training loss is the one being optimized; the nll is exact.", loss, unit="nats"
     ) + curves(

@@ -1,0 +1,104 @@
+"""Metrics for people: which matter most for a task, what they are called, and how values are written."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from widemax.task import Task
+
+HEADLINES = {
+    Task.ONE: ("accuracy", "top5", "macro_f1", "nll", "ece", "unseen_labels"),
+    Task.SEVERAL: ("p@1", "p@5", "r@10", "ndcg@5", "unseen_labels"),
+    Task.NEXT: ("hr@10", "recall@20", "ndcg@10", "mrr", "unseen_labels", "excluded_labels"),
+}
+GUESSED = {
+    Task.ONE: "most frequent class",
+    Task.SEVERAL: "most frequent classes",
+    Task.NEXT: "most popular items",
+}
+"""What the baseline answers."""
+
+CONTEXT = ("rows", "skipped", "num_classes", "task", "overlap_rows", "seconds", "rows_per_s", "baseline")
+"""What stands beside the metrics in ``evaluate --json``."""
+
+COUNTS = ("unseen_labels", "excluded_labels")
+"""Metrics that are of the rows, whoever answers."""
+
+_NAMES = {
+    "nll": "negative log-likelihood",
+    "mean_reciprocal_rank": "mean reciprocal rank",
+    "mrr": "mean reciprocal rank",
+    "macro_f1": "macro F1",
+    "ece": "calibration error",
+    "adaptive_ece": "calibration error, bins of equal mass",
+    "brier": "Brier score",
+    "top_label_brier": "Brier score of the best class",
+    "unseen_labels": "labels never seen",
+    "excluded_labels": "labels in their own history",
+    "top5": "among the first 5",
+    "top10": "among the first 10",
+    "p": "precision",
+    "r": "recall",
+    "recall": "recall",
+    "hr": "hit rate",
+    "ndcg": "nDCG",
+    "psp": "precision for rare labels",
+}
+_SHARES = {"accuracy", "top5", "top10", "macro_f1", "ece", "adaptive_ece", "p", "r", "recall", "hr", "psp"}
+
+
+def called(metric: str) -> str:
+    """A metric in words.
+
+    Example:
+        >>> called("p@5"), called("p@1"), called("ece"), called("my_metric")
+        ('precision of the first 5', 'precision of the first', 'calibration error', 'my_metric')
+    """
+    kind, at, k = metric.partition("@")
+    name = _NAMES.get(kind, kind)
+    return f"{name} of the first" + f" {k}" * (k != "1") if at else name
+
+
+def in_words(metric: str, value: Any) -> str:
+    """The value of a metric, a share in percent and a likelihood with its unit.
+
+    Example:
+        >>> in_words("accuracy", 2 / 3), in_words("nll", 0.5), in_words("mrr", 0.5), in_words("ece", None)
+        ('66.67%', '0.5000 nats', '0.5000', 'undefined')
+    """
+    if not isinstance(value, int | float) or value != value:
+        return "undefined"
+    if metric.partition("@")[0] in _SHARES:
+        return f"{100 * value:.2f}%"
+    return f"{value:,}" if metric in COUNTS else f"{value:.4f}" + " nats" * (metric == "nll")
+
+
+def rounded_epochs(count: float) -> str:
+    """A number of epochs to two decimals; less than that by its first digit.
+
+    Example:
+        >>> [rounded_epochs(count) for count in (1.0, 12.345, 0.0345, 0.00012)]
+        ['1', '12.35', '0.03', '0.0001']
+    """
+    return f"{round(count, 2) or float(f'{count:.1g}'):.15g}"
+
+
+def metric_lines(
+    task: Task, metrics: Mapping[str, Any], baseline: Mapping[str, Any], *, every: bool = False
+) -> Iterator[str]:
+    """The metrics that matter most for a task, or all, and beside each what the baseline reaches.
+
+    Labels that were never seen, or that a history excludes, are told where there are some.
+
+    Example:
+        >>> list(metric_lines(Task.ONE, {"brier": 0.1, "accuracy": 0.9}, {"accuracy": 0.4}))
+        ['accuracy  90.00%  (most frequent class: 40.00%)']
+    """
+    names = [name for name in HEADLINES[task] if name in metrics and (metrics[name] or name not in COUNTS)]
+    if every:
+        names += [name for name in metrics if name not in {*names, *CONTEXT}]
+    width = max((len(called(name)) for name in names), default=0)
+    widest = max((len(in_words(name, metrics[name])) for name in names), default=0)
+    for name in names:
+        line = f"{called(name):<{width}}  {in_words(name, metrics[name]):>{widest}}"
+        beside = baseline.get(name)
+        yield line if beside is None else f"{line}  ({GUESSED[task]}: {in_words(name, beside)})"
