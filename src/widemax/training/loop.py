@@ -39,11 +39,7 @@ from widemax.training.prepare import Session, prepare, restart, sources_of
 from widemax.training.progress import PlainReporter, Reporter
 
 FEW_STEPS = 100
-<<<<<<< HEAD
-"""So few prove no convergence: patience waits for them, and of their evaluations the latest is the best."""
-=======
 """So few prove no convergence: patience waits for them, and the latest of their evaluations is the best."""
->>>>>>> numbers
 EVALUATION_ROWS = 2048
 # Under a time limit: of what an evaluation is predicted from, the share of the limit it may take, and a rate
 # of writing and hashing that disks reach, until saving has been measured.
