@@ -56,6 +56,10 @@ def _below(features: Mapping[str, T], name: str) -> dict[str, T]:
     return {key.removeprefix(prefix): found for key, found in features.items() if key.startswith(prefix)}
 
 
+FIRST_SHARE = 0.01
+"""What a perceptron says at first beside bags, which say nothing, of what it says alone."""
+
+
 @encoders.register("mixed")
 class MixedEncoder(Encoder):
     """Columns of several kinds: hidden = Σ_k encoder_k(columns of kind k).
@@ -129,8 +133,8 @@ class MixedEncoder(Encoder):
         for _, part in self._parts():
             part.finish(generator=generator)
             for module in part.modules():
-                if isinstance(module, MLP):  # says nothing at first, as bags do, rather than noise
-                    nn.init.zeros_(module.weights[-1])
+                if isinstance(module, MLP):  # says little at first, as bags do, in place of noise
+                    module.weights[-1].detach().mul_(FIRST_SHARE)
 
     def step_factors(self) -> Iterator[tuple[nn.Parameter, float]]:
         for _, part in self._parts():
