@@ -294,6 +294,8 @@ def _form(annotation: Any) -> Any:
         return Annotated[(inner if real else _form(inner), *limits, *real)]
     if origin in (tuple, dict, Mapping):
         return origin[tuple(map(_form, arguments))]
+    if isinstance(annotation, EnumType):
+        return Annotated[Any, PlainValidator(annotation)]  # which takes the values of its members
     # Of a record pydantic would check the fields.
     if isinstance(annotation, type) and annotation.__module__ != "builtins":
         return Annotated[Any, PlainValidator(partial(_instance, kind=annotation))]

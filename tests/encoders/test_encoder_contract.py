@@ -41,9 +41,6 @@ def columns(seed: int) -> dict[str, pa.Array]:
             [[{"index": int(i), "value": 1.5} for i in generator.integers(0, 99, n)] for n in lengths],
             pa.large_list(PAIR),
         ),
-        "date": pa.array(
-            [float(x) if x % 9 else None for x in generator.integers(0, 2**31, ROWS)], pa.float64()
-        ),
     }
 
 
