@@ -23,7 +23,10 @@ def test_a_run_is_audited_on_its_own_rows(widemax: Widemax, fruit_run: Path, tmp
         ("uniform", "importance"),
         ("frequency", "importance"),
     }
-    assert "uniform" in "".join(ElementTree.parse(picture).getroot().itertext())
+    words = "".join(ElementTree.parse(picture).getroot().itertext())
+    assert "uniform" in words
+    assert f"recommended: {audit['recommended']}" in words
+    assert words.count("(recommended)") == 1
 
 
 def test_people_see_a_table_and_a_recommendation(widemax: Widemax, fruit_run: Path, fruit_csv: Path) -> None:
@@ -83,3 +86,12 @@ def test_a_head_without_one_row_a_class_is_refused(widemax: Widemax, fruit_csv: 
     refused = widemax("audit", run)
     assert refused.code == 2
     assert "Train one with --set head.kind=sampled or exact" in refused.err
+
+
+def test_a_picture_of_another_kind_is_refused_at_once(
+    widemax: Widemax, fruit_run: Path, tmp_path: Path
+) -> None:
+    refused = widemax("audit", fruit_run, "--plot", tmp_path / "audit.png")
+    assert (refused.code, refused.out) == (2, "")
+    assert "name a file that ends in .svg" in refused.err
+    assert not (tmp_path / "audit.png").exists()

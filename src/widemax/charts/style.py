@@ -26,7 +26,7 @@ def _rules(*, ink: str, soft: str, grid: str, card: str, colors: tuple[str, ...]
     return (
         f"svg text {{ fill: {soft}; }} svg .ink {{ fill: {ink}; }}\n"
         f"svg .grid {{ stroke: {grid}; }} svg .axis {{ stroke: {soft}; }}\n"
-        f"svg .halo {{ stroke: {card}; }}\n"
+        f"svg .halo {{ stroke: {card}; }} svg .bar {{ stroke: {soft}; }}\n"
         + "".join(f"svg .c{place} {{ color: {color}; }}\n" for place, color in enumerate(colors))
     )
 

@@ -27,6 +27,7 @@ from widemax.cli import (
     train,
     verify,
 )
+from widemax.cli.examples import examples
 from widemax.errors import ResourceError, WidemaxError
 
 OUT_OF_MEMORY = "memory ran out. Lower encoder.dim or train.batch_size."
@@ -44,7 +45,6 @@ app = typer.Typer(
     help="Softmax classification at any width: train, evaluate exactly, predict.",
     epilog="Add --debug to any verb for the traceback of an error.",
     no_args_is_help=True,
-    add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
@@ -82,9 +82,8 @@ def without_pandas(command: Callable[..., None]) -> Callable[..., None]:
 
 
 for verb in (init, check, plan, train, resume, evaluate, predict, export, audit, verify, doctor, demo):
-    app.command(verb.__name__.rpartition(".")[2], cls=getattr(verb, "Command", None))(
-        without_pandas(verb.command)
-    )
+    name = verb.__name__.rpartition(".")[2]
+    app.command(name, cls=getattr(verb, "Command", None), epilog=examples(name))(without_pandas(verb.command))
 app.add_typer(data.app, name="data")
 app.add_typer(recipe.app, name="recipe")
 

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from widemax.heads import Correction, Labels, LinearHead
     from widemax.testing.audit import Audit
 
+LEAST_BIAS = 1e-4
+
 
 def command(
     run: Run,
@@ -37,12 +39,16 @@ def command(
         typer.Option(help="Any of none, conditional, importance, refined. Default: conditional,importance."),
     ] = None,
     plot: Annotated[
-        Path | None, typer.Option(help="Write a chart of bias against cost to this SVG file.")
+        Path | None, typer.Option(help="Write a chart of bias against cost to this file, FILE.svg.")
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="The seed of the draws.")] = 0,
     json: Json = False,
 ) -> None:
     """Measure each sampler's gradient bias, variance and cost against the exact softmax; recommend one."""
+    if plot is not None and plot.suffix.lower() != ".svg":
+        raise UsageError(
+            f"--plot writes SVG, which browsers show; name a file that ends in .svg, not {plot}."
+        )
     import torch
 
     from widemax.artifact import Model
@@ -123,12 +129,22 @@ def lines(audit: "Audit") -> Iterator[str]:
 
 
 def picture(audit: "Audit") -> str:
-    """Bias against cost, each sampler with its better correction."""
+    """Bias against cost, each sampler with its better correction, and the recommended one named."""
     from widemax.charts import Panel, figure
 
     best = {row.sampler: row for row in reversed(audit.rows)}
     heading = "Bias of the gradient against the cost of a step"
-    panel = Panel(heading, "time of a step, the exact loss = 1", "bias, exact gradient = 1", width=640)
-    points = {row.sampler: ([row.step_s / audit.exact_step_s], [row.bias]) for row in best.values()}
+    axes = "time of a step, the exact loss = 1", "bias, exact gradient = 1"
+    panel = Panel(f"{heading}\nrecommended: {audit.recommended}", *axes, width=640, log_x=True, log_y=True)
+    points = {}
+    for row in best.values():
+        # What sampling noise hides, and a bias of 0, have a place at the lower edge of a logarithmic axis.
+        share, bias = row.step_s / audit.exact_step_s, max(row.bias, LEAST_BIAS)
+        chosen = f"{row.sampler}, {row.correction}" == audit.recommended
+        points[row.sampler + " (recommended)" * chosen] = [share], [bias]
+        if chosen:
+            panel.note(share, 1.1 * bias, row.sampler, css="ink title halo")
     panel.lines(points, markers=True)
+    name = "exact loss" + " (recommended)" * (audit.recommended == "exact")
+    panel.lines({name: ([1.0], [LEAST_BIAS])}, markers=True)
     return figure(panel).file(heading)

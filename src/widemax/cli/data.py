@@ -4,6 +4,7 @@ from typing import Annotated
 
 import typer
 
+from widemax.cli.examples import examples
 from widemax.cli.options import Json, print_result
 
 app = typer.Typer(
@@ -11,7 +12,7 @@ app = typer.Typer(
 )
 
 
-@app.command("list")
+@app.command("list", epilog=examples("data list"))
 def list_sets(json: Json = False) -> None:
     """List the data sets, their licences, and whether their files are present."""
     from widemax.data import at_hand, sets
@@ -31,7 +32,7 @@ def list_sets(json: Json = False) -> None:
     print_result({"sets": entries}, lines, json=json)
 
 
-@app.command("get")
+@app.command("get", epilog=examples("data get"))
 def get_set(
     name: Annotated[str, typer.Argument(help="A name from `widemax data list`.")], json: Json = False
 ) -> None:

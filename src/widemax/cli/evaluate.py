@@ -1,6 +1,9 @@
 """``widemax evaluate``: exact metrics over every row and every class."""
 
-from typing import Annotated
+import os
+import re
+from pathlib import Path
+from typing import Annotated, Any
 
 import typer
 
@@ -16,11 +19,21 @@ def command(
     every: Annotated[
         bool, typer.Option("--all", help="Show every metric. Default: those that matter most.")
     ] = False,
+    report: Annotated[
+        Path | None, typer.Option(help="The page to write. Default: report-DATA.html in the run.")
+    ] = None,
     json: Json = False,
 ) -> None:
     """Compute exact metrics over every row. A label never seen in training is a miss."""
     from widemax.artifact import Model
     from widemax.training.evaluate import evaluate
 
-    values = evaluate(Model.load(run), data, drop_bad=drop_bad, delimiter=delimiter, encoding=encoding)
-    print_result(values, result_lines(values, every=every), json=json)
+    page = report
+    if page is None and os.access(run, os.W_OK):
+        name = re.sub(r"[^\w.-]+", "-", Path(data[0]).name)
+        page = run / f"report-{name}{f'-and-{len(data) - 1}-more' * (len(data) > 1)}.html"
+    reading: dict[str, Any] = {"drop_bad": drop_bad, "delimiter": delimiter, "encoding": encoding}
+    values = evaluate(Model.load(run), data, **reading, report=page)
+    told = f"report: {page}" if page else f"no report: {run} is read-only; name a place with --report"
+    lines = [*result_lines(values, every=every), told]
+    print_result(values | {"report": page and str(page)}, lines, json=json)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from widemax.cli.examples import examples
 from widemax.cli.options import Json, print_result
 
 if TYPE_CHECKING:
@@ -18,7 +19,7 @@ app = typer.Typer(
 )
 
 
-@app.command("list")
+@app.command("list", epilog=examples("recipe list"))
 def list_recipes(json: Json = False) -> None:
     """List the recipes, the data they read, and how long a full run takes."""
     from widemax.data import at_hand
@@ -46,7 +47,7 @@ def list_recipes(json: Json = False) -> None:
     print_result({"recipes": entries}, lines, json=json)
 
 
-@app.command("run")
+@app.command("run", epilog=examples("recipe run"))
 def run(
     name: Annotated[str, typer.Argument(help="A name from `widemax recipe list`.")],
     quick: Annotated[bool, typer.Option("--quick", help="Do less, to finish within a minute.")] = False,

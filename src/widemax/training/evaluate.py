@@ -4,7 +4,10 @@ import math
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
+from datetime import UTC, datetime
 from functools import partial
+from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,9 +20,10 @@ from widemax.encoders import to_tensors
 from widemax.errors import DataError
 from widemax.evaluation import Baseline, Measures, OneLabelRows, SeveralLabelRows, fit_temperature
 from widemax.evaluation.headlines import COUNTS
-from widemax.evaluation.report import ReportCollector
+from widemax.evaluation.report import ReportCollector, ReportData, write_report
 from widemax.heads import Answers, SeveralLabels
 from widemax.options import checked
+from widemax.storage import saving
 from widemax.training.feed import EncodedRows, Feed, encode_labels, in_threads, stand_in
 
 # Rows encoded together share the work on the words they have in common; more gain little.
@@ -120,6 +124,7 @@ def evaluate(
     drop_bad: bool = False,
     delimiter: str | None = None,
     encoding: str | None = None,
+    report: Path | None = None,
 ) -> dict[str, Any]:
     """All metrics of a model on data, exact over every row and class.
 
@@ -129,6 +134,7 @@ def evaluate(
             or polars, a pyarrow table, or a list of them.
         drop_bad: count and drop bad rows instead of raising at the first.
         delimiter, encoding: of the files, where they differ from those in training.
+        report: where to write a page of what was found.
 
     Returns:
         the fields of ``widemax evaluate --json``; nll is in nats, seconds is wall time, and ``overlap_rows``
@@ -153,11 +159,12 @@ def evaluate(
             num_rows += len(rows.labels)
             yield rows
 
-    metrics, baseline = collect_metrics(model, counted())
+    collector = None if report is None else ReportCollector(model.task, class_counts=model.vocabulary.counts)
+    metrics, baseline = collect_metrics(model, counted(), collector)
     if num_rows == 0:
         raise dataset.without_rows(" to evaluate")
     seconds = time.perf_counter() - started
-    return {
+    values = {
         "rows": num_rows,
         "skipped": dataset.num_bad_rows,
         "num_classes": model.head.num_classes,
@@ -168,6 +175,30 @@ def evaluate(
         **metrics,
         "baseline": baseline,
     }
+    if report is not None and collector is not None:
+        found = collector.findings(decode=model.vocabulary.decode, tell=partial(rows_told, dataset))
+        title = f"{', '.join(source.name for source in sources)}: evaluated"
+        page = ReportData(title, model.task, values, baseline, findings=found, told=made_now())
+        with saving(str(report)):
+            write_report(report, page)
+    return values
+
+
+def rows_told(dataset: Dataset, numbers: Iterable[int]) -> dict[int, tuple[str, str]]:
+    """Where some usable rows stand and what their inputs are, by their numbers."""
+    images = {column.name for column in dataset.schema.inputs if column.kind == "image"}
+    alone = len(dataset.schema.inputs) == 1
+    told = {}
+    for number, (place, inputs) in dataset.tell(list(numbers)).items():
+        shown = {name: value for name, value in inputs.items() if name not in images}
+        text = ", ".join(str(value) if alone else f"{name}: {value}" for name, value in shown.items())
+        told[number] = place, text
+    return told
+
+
+def made_now() -> tuple[str, str]:
+    """The version and the date, for a page."""
+    return f"widemax {version('widemax')}", f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC"
 
 
 def calibrate_temperature(model: Model, feed: Feed) -> float:

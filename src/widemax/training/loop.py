@@ -32,7 +32,13 @@ from widemax.training.checkpoint import (
     save_checkpoint,
 )
 from widemax.training.clock import Clock
-from widemax.training.evaluate import Metrics, calibrate_temperature, collect_metrics
+from widemax.training.evaluate import (
+    Metrics,
+    calibrate_temperature,
+    collect_metrics,
+    made_now,
+    rows_told,
+)
 from widemax.training.feed import EncodedRows, Feed
 from widemax.training.interrupt import stop_requested
 from widemax.training.prepare import Session, prepare, restart, sources_of
@@ -390,6 +396,15 @@ def _metrics(model: Model, feed: Feed, collector: ReportCollector | None = None)
         return collect_metrics(model, feed.batches(EVALUATION_ROWS), collector)
 
 
+def _told(session: Session) -> Iterator[str]:
+    """How long training took, and where it stopped before its last epoch."""
+    progress, epochs = session.progress, session.model.config.train.epochs
+    yield f"trained in {progress.seconds:.1f} s"
+    last = max((record["epoch"] or 0.0 for record in progress.history), default=0.0)
+    if last < epochs:
+        yield f"stopped at epoch {rounded_epochs(last)} of {epochs}"
+
+
 def _finish(session: Session, reporter: Reporter, interrupted: bool) -> Outcome:
     """Calibrate and evaluate the best weights on the held-out rows, and write the model."""
     model, progress, run = session.model, session.progress, session.run
@@ -409,6 +424,16 @@ def _finish(session: Session, reporter: Reporter, interrupted: bool) -> Outcome:
             # The second fit is saved, with the temperature of the held-out rows.
             load_weights(folder_of(run, progress.step), model)
             model.head.calibration_temperature.fill_(temperature)
+
+    def tell(positions: list[int]) -> dict[int, tuple[str, str]]:
+        assert session.valid is not None
+        # Reading the files again takes time that a limit does not leave.
+        if model.config.train.time_limit_s is not None:
+            return {}
+        numbers = [int(session.valid.rows_N[position]) for position in positions]
+        told = rows_told(session.held_out, numbers)
+        return {position: told[number] for position, number in zip(positions, numbers, strict=True)}
+
     with tempfile.TemporaryDirectory(dir=run / SCRATCH) as name, saving(str(run)):
         folder = Path(name)
         write_model(folder, model, home=run)
@@ -421,7 +446,10 @@ def _finish(session: Session, reporter: Reporter, interrupted: bool) -> Outcome:
                 baseline=baseline,
                 config=model.config.model_dump(mode="json", exclude_none=True),
                 history=progress.history,
-                findings=collector.findings(decode=model.vocabulary.decode) if session.valid else None,
+                findings=collector.findings(decode=model.vocabulary.decode, tell=tell)
+                if session.valid
+                else None,
+                told=(*made_now(), *_told(session)),
             ),
         )
         (run / MANIFEST).unlink(missing_ok=True)

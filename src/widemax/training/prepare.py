@@ -1,6 +1,6 @@
 """From a config to everything the loop works on: data read, encoder fitted, head chosen and built."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -55,6 +55,7 @@ class Session:
         model: the encoder and head in training, with the completed config.
         train, valid: encoded rows; valid is None where nothing is held out.
         progress: where the run stands.
+        held_out: where the rows of valid were read from, by their numbers in its store.
     """
 
     run: Path
@@ -63,6 +64,7 @@ class Session:
     train: Feed
     valid: Feed | None
     progress: Progress
+    held_out: Dataset
 
     @property
     def batch_size(self) -> int:
@@ -172,13 +174,14 @@ def prepare(
     if checkpoint is not None:
         load_rest(checkpoint, head, optimizer)
         reporter.say(f"continuing after step {progress.step}")
-    train, valid = split(model, feed, valid_sources, scratch)
+    held_out = Dataset(valid_sources or train_sources, schema, format=reading, drop_bad=data.drop_bad)
+    train, valid = split(model, feed, held_out if valid_sources else None, scratch)
     inputs = ", ".join(f"{column.name} ({column.kind})" for column in schema.inputs)
     reporter.say(
         f"{counted(len(train), 'row')} and {len(valid) if valid else 0:,} held out, "
         f"{counted(len(vocabulary), 'class')}; {inputs} → {schema.target}"
     )
-    return Session(run, model, optimizer, train, valid, progress)
+    return Session(run, model, optimizer, train, valid, progress, held_out)
 
 
 def restart(session: Session) -> Session:
@@ -208,12 +211,11 @@ def continued_progress(checkpoint: Path, dataset: Dataset) -> Progress:
     return progress
 
 
-def split(model: Model, feed: Feed, sources: Sequence[Source], scratch: Path) -> tuple[Feed, Feed | None]:
+def split(model: Model, feed: Feed, given: Dataset | None, scratch: Path) -> tuple[Feed, Feed | None]:
     """Training rows, and the validation rows given or held out."""
     data, seed = model.config.data, model.config.train.seed
-    if sources:
-        dataset = Dataset(sources, model.schema, format=Reading.of(data), drop_bad=data.drop_bad)
-        return feed, read_encoded(dataset, model.encoder, model.vocabulary, scratch / "valid")
+    if given is not None:
+        return feed, read_encoded(given, model.encoder, model.vocabulary, scratch / "valid")
     if data.valid_fraction == 0.0:
         return feed, None
     train, valid = hold_out(feed, data.valid_fraction, data.max_valid_rows, seed=seed)

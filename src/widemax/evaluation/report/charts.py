@@ -13,6 +13,9 @@ from widemax.evaluation.report.findings import Group, Reliability
 from widemax.evaluation.rows import FloatArray
 
 MAX_POINTS = 150
+LONGEST_NAME = 18
+WRITTEN = 10
+"""Of so many classes the confusion matrix has room for numbers."""
 
 
 def points_of(history: Sequence[Mapping[str, Any]], key: str) -> FloatArray:
@@ -30,7 +33,7 @@ def points_of(history: Sequence[Mapping[str, Any]], key: str) -> FloatArray:
 
 def figure(heading: str, caption: str, *panels: Panel) -> str:
     """A heading, one line that says how to read the drawing, and the panels one below the other."""
-    body = drawn(*panels, columns=1).inline(heading)
+    body = drawn(*panels, columns=1).inline(f"{heading}. {caption}")
     return f"<figure><h2>{escape(heading)}</h2><figcaption>{escape(caption)}</figcaption>{body}</figure>"
 
 
@@ -41,17 +44,30 @@ def curves(
     *,
     unit: str,
     show: Callable[[float], str] | None = None,
+    apart: bool = False,
 ) -> str:
-    """Values against training steps, [N, 2] by the name of the curve; nothing when none has a point."""
+    """Values against training steps, [N, 2] by the name of the curve; nothing when none has a point.
+
+    Curves ``apart`` have an axis each, so that none is flattened by another one's size.
+    """
     series = {name: points_N2 for name, points_N2 in series.items() if len(points_N2)}
     if not series:
         return ""
+    if apart:
+        panels = [_curves({"": points_N2}, f"{name} ({unit})", show) for name, points_N2 in series.items()]
+        return figure(heading, caption, *panels)
+    return figure(heading, caption, _curves(series, unit, show))
+
+
+def _curves(
+    series: Mapping[str, FloatArray], unit: str, show: Callable[[float], str] | None, height: float = 280
+) -> Panel:
     every_N2 = np.concatenate(list(series.values()))
     (first, low), (last, high) = every_N2.min(axis=0), every_N2.max(axis=0)
     panel = Panel(
         x="training step",
         y=unit,
-        height=280,
+        height=height,
         x_range=(min(0.0, first), last or 1.0),
         y_ticks={value: show(value) for value in ticks(low, high)} if show else None,
     )
@@ -60,7 +76,22 @@ def curves(
         markers=max(map(len, series.values())) <= 30,
         show=lambda step, value: f"{value:.4g} at step {step:,.0f}",
     )
-    return figure(heading, caption, panel)
+    return panel
+
+
+def confusion_matrix(names: Sequence[str], matrix: Sequence[Sequence[int]]) -> str:
+    """The share of each label's rows by prediction; nothing without classes."""
+    if not names:
+        return ""
+    counts_CC = np.array(matrix, np.float64)
+    with np.errstate(invalid="ignore"):
+        shares_CC = counts_CC / counts_CC.sum(axis=1, keepdims=True)
+    short = [name if len(name) <= LONGEST_NAME else name[: LONGEST_NAME - 1] + "…" for name in names]
+    size = 200 + max(240.0, 14.0 * len(names))
+    panel = Panel(x="predicted", y="label", width=size, height=size)
+    panel.cells(shares_CC, rows=short, columns=short, limit=1.0, digits=2 if len(names) <= WRITTEN else None)
+    caption = "Each line is a label: the darker a cell, the more of its rows were predicted as that column."
+    return figure("Confusion matrix", caption, panel)
 
 
 def reliability_diagram(bins: Sequence[Reliability]) -> str:

@@ -1,7 +1,8 @@
 """Collects what the report shows while the rows stream by; memory O(classes)."""
 
 import heapq
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from itertools import starmap
 from typing import Any
 
 import numpy as np
@@ -25,6 +26,8 @@ NUM_LISTED = 20
 # A class met once is either 0 % or 100 % found: it says nothing about the class.
 FEWEST_LABELS = 3
 FOUND_WITHIN, RIGHT_WITHIN = 10, 5
+# More would be too small to be read, or slow to open.
+MATRIX_CLASSES, LISTED_CLASSES = 50, 10_000
 
 
 class ReportCollector:
@@ -94,39 +97,68 @@ class ReportCollector:
             if len(self._mistakes) > NUM_LISTED:
                 heapq.heappop(self._mistakes)
 
-    def findings(self, *, decode: Callable[[IntArray], Sequence[Any]]) -> Findings:
+    def findings(
+        self,
+        *,
+        decode: Callable[[IntArray], Sequence[Any]],
+        tell: Callable[[list[int]], Mapping[int, tuple[str, str]]] = lambda rows: {},
+    ) -> Findings:
         """What was found, with labels in words.
 
         Args:
             decode: class ids [N] → their N labels, of any type.
+            tell: the numbers of some rows, in the order they came → where each stands, and its text.
         """
         pairs = self._confusions.most_common(NUM_LISTED)
         mistakes = sorted(self._mistakes, reverse=True)
-        worst = self._worst_ids()
+        worst, listed = self._worst_ids(), self._listed_ids()
+        num_classes = len(self.class_counts)
+        few = range(num_classes if self.task.one_label and num_classes <= MATRIX_CLASSES else 0)
         shown = {
             *worst,
+            *listed,
+            *few,
             *(c for pair in pairs for c in pair[:2]),
             *(c for entry in mistakes for c in entry[3:]),
         }
         ids = np.array(sorted(shown), np.int64)
         name = dict(zip(ids.tolist(), map(str, decode(ids)), strict=True))
+        told = tell([-row for _, row, *_ in mistakes])
+
+        def result(c: int) -> ClassResult:
+            labels, found, predicted, right = self._counts_4C[:, c].tolist()
+            return ClassResult(name[c], int(self.class_counts[c]), labels, found, predicted, right)
+
+        def mistake(confidence: float, row: int, text: str, label: int, other: int) -> Mistake:
+            place, shown_text = told.get(-row, (-row, text))
+            return Mistake(place, shown_text, name[label], name[other], confidence)
+
         return Findings(
             task=self.task,
             groups=self._groups(),
-            worst_classes=tuple(
-                ClassResult(
-                    name[c], int(self.class_counts[c]), int(self._num_labels_C[c]), int(self._num_found_C[c])
-                )
-                for c in worst
-            ),
+            worst_classes=tuple(map(result, worst)),
+            classes=tuple(map(result, listed)),
             reliability=self._reliability() if self.task.one_label else (),
             confusions=tuple(Confusion(name[label], name[other], count) for label, other, count in pairs),
             confusions_are_lower_bounds=self._confusions.is_pruned,
-            mistakes=tuple(
-                Mistake(-row, text, name[label], name[other], confidence)
-                for confidence, row, text, label, other in mistakes
-            ),
+            mistakes=tuple(starmap(mistake, mistakes)),
+            names=tuple(name[c] for c in few),
+            matrix=self._matrix(len(few)),
         )
+
+    def _listed_ids(self) -> list[int]:
+        """Classes met, the lowest F1 first; among equals those with more labels, then the lower id."""
+        labels_C, predicted_C = self._num_labels_C, self._num_predicted_C
+        met = np.flatnonzero(labels_C + predicted_C)
+        f1 = self._num_right_C[met] / (labels_C[met] + predicted_C[met])
+        return [int(c) for c in met[np.lexsort((met, -labels_C[met], f1))[:LISTED_CLASSES]]]
+
+    def _matrix(self, num_classes: int) -> tuple[tuple[int, ...], ...]:
+        """Rows by label and prediction, for all of the classes or none."""
+        matrix_CC = np.diag(self._num_right_C[:num_classes])
+        for label, other, count in self._confusions.most_common(num_classes**2):
+            matrix_CC[label, other] = count
+        return tuple(map(tuple, matrix_CC.tolist()))
 
     def _groups(self) -> tuple[Group, ...]:
         """Classes by training count: at most 8 groups, equally wide in log(count + 1)."""

@@ -45,19 +45,39 @@ class Confusion:
 
 @dataclass(frozen=True)
 class ClassResult:
-    """One class: how often training saw it, how often it was a label, and how often it was found."""
+    """One class: how often training saw it, how often it was a label, was found, was predicted and was right.
+
+    What counts as found and predicted, ``Group`` tells.
+    """
 
     label: str
     num_train: int
     num_labels: int
     num_found: int
+    num_predicted: int
+    num_right: int
+
+    @property
+    def precision(self) -> float:
+        """The share of its predictions that are right; 0 without any."""
+        return self.num_right / self.num_predicted if self.num_predicted else 0.0
+
+    @property
+    def recall(self) -> float:
+        """The share of its labels that are predicted; 0 without any."""
+        return self.num_right / self.num_labels if self.num_labels else 0.0
+
+    @property
+    def f1(self) -> float:
+        """The harmonic mean of precision and recall."""
+        return 2 * self.num_right / max(1, self.num_labels + self.num_predicted)
 
 
 @dataclass(frozen=True)
 class Mistake:
-    """One wrong row: its number, its text where one was given, and what the model was sure of."""
+    """One wrong row: its number, or where it stands, its text if known, and what the model was sure of."""
 
-    row: int
+    row: int | str
     text: str
     label: str
     predicted: str
@@ -69,13 +89,18 @@ class Findings:
     """Everything a ``ReportCollector`` found.
 
     ``confusions_are_lower_bounds`` says that there were too many different pairs to count each exactly.
-    ``reliability``, ``confusions`` and ``mistakes`` are empty where rows have several labels.
+    ``classes`` are those that were a label or were predicted. ``matrix`` counts rows, a line a label and a
+    column a prediction, of the classes ``names``, where there are few. ``reliability``, ``confusions``,
+    ``mistakes`` and ``matrix`` are empty where rows have several labels.
     """
 
     task: Task
     groups: tuple[Group, ...]
     worst_classes: tuple[ClassResult, ...]
+    classes: tuple[ClassResult, ...]
     reliability: tuple[Reliability, ...] = ()
     confusions: tuple[Confusion, ...] = ()
     confusions_are_lower_bounds: bool = False
     mistakes: tuple[Mistake, ...] = ()
+    names: tuple[str, ...] = ()
+    matrix: tuple[tuple[int, ...], ...] = ()

@@ -1,14 +1,25 @@
-"""report.html: one file without scripts that loads nothing, so that it opens anywhere and forever."""
+"""report.html: one file that loads nothing, so that it opens anywhere and forever.
 
+Its one script, which sorts tables, is known to the page by its hash; no other can run.
+"""
+
+from base64 import b64encode
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from hashlib import sha256
 from html import escape
 from pathlib import Path
 from typing import Any
 
 from widemax.charts import percent
 from widemax.evaluation.headlines import CONTEXT, GUESSED, HEADLINES, called, in_words
-from widemax.evaluation.report.charts import curves, points_of, reliability_diagram, share_by_frequency
+from widemax.evaluation.report.charts import (
+    confusion_matrix,
+    curves,
+    points_of,
+    reliability_diagram,
+    share_by_frequency,
+)
 from widemax.evaluation.report.findings import Findings
 from widemax.evaluation.report.style import STYLE
 from widemax.evaluation.report.tables import table
@@ -19,7 +30,22 @@ CURVES = {
     Task.SEVERAL: ("p@1", "p@5", "psp@1", "r@10"),
     Task.NEXT: ("hr@10", "ndcg@10", "recall@20"),
 }
-POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
+# Sorts a table by the column whose heading was clicked, and the other way at the next click.
+SCRIPT = """
+for (const table of document.querySelectorAll("table.sortable"))
+  table.tHead.addEventListener("click", ({ target }) => {
+    const head = target.closest("th"), body = table.tBodies[0];
+    if (!head) return;
+    const up = head.ariaSort !== "ascending";
+    const key = row => row.cells[head.cellIndex].dataset.value ?? row.cells[head.cellIndex].textContent;
+    const order = (a, b) => key(a).localeCompare(key(b), undefined, { numeric: true });
+    body.append(...[...body.rows].sort((a, b) => up ? order(a, b) : order(b, a)));
+    for (const other of head.parentNode.cells) other.ariaSort = null;
+    head.ariaSort = up ? "ascending" : "descending";
+  });
+"""
+HASH = b64encode(sha256(SCRIPT.encode()).digest()).decode()
+POLICY = f"default-src 'none'; style-src 'unsafe-inline'; img-src data:; script-src 'sha256-{HASH}'"
 
 
 @dataclass(frozen=True)
@@ -34,6 +60,7 @@ class ReportData:
         config: the run's config, sections of keys and values.
         history: the records of metrics.jsonl: step, epoch, seconds, train_loss, and ``valid_`` + metric.
         findings: what a ``ReportCollector`` found, if rows were evaluated.
+        told: what else the reader should know, such as version and date.
     """
 
     title: str
@@ -43,6 +70,7 @@ class ReportData:
     config: Mapping[str, Any] = field(default_factory=dict)
     history: Sequence[Mapping[str, Any]] = ()
     findings: Findings | None = None
+    told: Sequence[str] = ()
 
 
 def write_report(path: Path, run: ReportData) -> None:
@@ -58,7 +86,8 @@ def write_report(path: Path, run: ReportData) -> None:
 
 def render_report(run: ReportData) -> str:
     """The page; the same run gives the same bytes."""
-    body = f"<header><h1>{escape(run.title)}</h1><p>{escape(_subtitle(run.metrics))}</p></header>"
+    body = f"<header><h1>{escape(run.title)}</h1><p>{escape(_subtitle(run.metrics))}</p>"
+    body += f"<p>{escape(' · '.join(run.told))}</p></header>"
     body += _tiles(run)
     charts = _learning_curves(run) + (_finding_charts(run.findings) if run.findings else "")
     body += f'<div class="charts">{charts}</div>' if charts else ""
@@ -69,12 +98,13 @@ def render_report(run: ReportData) -> str:
 
 def html_page(title: str, body: str, *, footer: str) -> str:
     """A whole page in the look of the report, from a title and a footer in words and a body in HTML."""
+    script = f"<script>{SCRIPT}</script>" if 'class="sortable"' in body else ""
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
         f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         f"<title>{escape(title)}</title><style>{STYLE}</style></head>"
-        f"<body><main>{body}<footer>{escape(footer)}</footer></main></body></html>\n"
+        f"<body><main>{body}<footer>{escape(footer)}</footer></main>{script}</body></html>\n"
     )
 
 
@@ -122,7 +152,11 @@ def _learning_curves(run: ReportData) -> str:
     loss = {name: points_of(run.history, key) for name, key in losses.items()}
     shares = {called(key): points_of(run.history, f"valid_{key}") for key in CURVES[run.task]}
     return curves(
-        "Loss", "The training loss is the one being optimized; the nll is exact.", loss, unit="nats"
+        "Loss",
+        "The training loss is the one being optimized; the nll is exact.",
+        loss,
+        unit="nats",
+        apart=True,
     ) + curves(
         "Validation", "Measured on the held-out rows during training.", shares, unit="share", show=percent
     )
@@ -130,7 +164,7 @@ def _learning_curves(run: ReportData) -> str:
 
 def _finding_charts(findings: Findings) -> str:
     one = findings.task.one_label
-    charts = reliability_diagram(findings.reliability)
+    charts = reliability_diagram(findings.reliability) + confusion_matrix(findings.names, findings.matrix)
     if len(findings.groups) < 2:
         return charts
     charts += share_by_frequency(
@@ -175,10 +209,29 @@ def _finding_tables(findings: Findings) -> str:
     mistakes = table(
         "Surest mistakes",
         "The wrong rows on which the model was most confident. Often it is the label that is wrong.",
-        ("row", "text", "label", "predicted", "confidence"),
+        ("row", "inputs", "label", "predicted", "confidence"),
         [(one.row, one.text, one.label, one.predicted, one.confidence) for one in findings.mistakes],
     )
-    return f'<div class="pair">{pair}</div>{mistakes}'
+    within = "" if findings.task.one_label else " within the first 5 predictions"
+    classes = table(
+        "Classes",
+        f"Every class that was a label or was predicted{within}. A click on a heading sorts.",
+        ("class", "precision", "recall", "F1", "labels", "predicted", "training rows"),
+        [
+            (
+                one.label,
+                one.precision,
+                one.recall,
+                one.f1,
+                one.num_labels,
+                one.num_predicted,
+                one.num_train,
+            )
+            for one in findings.classes
+        ],
+        sortable=True,
+    )
+    return f'<div class="pair">{pair}</div>{mistakes}{classes}'
 
 
 def _config(config: Mapping[str, Any]) -> str:
@@ -187,7 +240,7 @@ def _config(config: Mapping[str, Any]) -> str:
     cards = "".join(
         f'<div class="card"><h3>{escape(name)}</h3><table><tbody>'
         + "".join(
-            f"<tr><th>{escape(str(key))}</th><td>{escape(_setting(value))}</td></tr>"
+            f'<tr><th scope="row">{escape(str(key))}</th><td>{escape(_setting(value))}</td></tr>'
             for key, value in keys.items()
         )
         + "</tbody></table></div>"

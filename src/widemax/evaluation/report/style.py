@@ -50,6 +50,8 @@ th, td { text-align: left; padding: 7px 24px 7px 0; border-top: 1px solid var(--
 tr > :last-child { padding-right: 0; }
 thead th { border-top: 0; font-weight: 500; color: var(--soft); overflow-wrap: normal;
   vertical-align: bottom; }
+.sortable thead th { cursor: pointer; text-decoration: underline dotted; }
+[aria-sort="ascending"]::after { content: " ▲"; } [aria-sort="descending"]::after { content: " ▼"; }
 tbody th { font-weight: 400; }
 .n { text-align: right; white-space: nowrap; min-width: 0; }
 .config { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 250px), 1fr)); gap: 20px;
@@ -65,7 +67,8 @@ footer { margin-top: 48px; font-size: 13px; color: var(--soft); }
   main { padding: 28px 16px 48px; }
   .charts { grid-template-columns: minmax(0, 1fr); }
   .tiles { grid-template-columns: repeat(2, minmax(0, 1fr)); }
-  figure { padding: 14px 12px 8px; }
+  figure { padding: 14px 12px 8px; overflow-x: auto; }
+  figure svg { min-width: 420px; }
   .card { padding: 4px 14px; }
   th, td { padding-right: 14px; }
 }

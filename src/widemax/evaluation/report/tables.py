@@ -9,7 +9,12 @@ MOST_CHARACTERS = 300
 
 
 def table(
-    heading: str, note: str, columns: Sequence[str], rows: Sequence[Sequence[str | int | float]]
+    heading: str,
+    note: str,
+    columns: Sequence[str],
+    rows: Sequence[Sequence[str | int | float]],
+    *,
+    sortable: bool = False,
 ) -> str:
     """A section with a table, text to the left, counts and shares to the right; nothing without rows.
 
@@ -18,11 +23,12 @@ def table(
     if not rows:
         return ""
     kept = [i for i in range(len(columns)) if any(row[i] != "" for row in rows)]
-    head = "".join(f"<th{_side(rows[0][i])}>{escape(columns[i])}</th>" for i in kept)
+    head = "".join(f'<th scope="col"{_side(rows[0][i])}>{escape(columns[i])}</th>' for i in kept)
     body = "".join("<tr>" + "".join(_cell(row[i]) for i in kept) + "</tr>" for row in rows)
+    kind = ' class="sortable"' * sortable
     return (
         f'<section><h2>{escape(heading)}</h2><p class="note">{escape(note)}</p><div class="card">'
-        f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div></section>"
+        f"<table{kind}><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div></section>"
     )
 
 
@@ -35,4 +41,4 @@ def _cell(value: str | int | float) -> str:
         short = value if len(value) <= MOST_CHARACTERS else value[:MOST_CHARACTERS] + "…"
         return f"<td>{escape(short)}</td>"
     shown = f"{value:,}" if isinstance(value, int) else percent(value, decimals=1)
-    return f'<td class="n">{shown}</td>'
+    return f'<td class="n" data-value="{value}">{shown}</td>'

@@ -1,0 +1,28 @@
+"""Two examples for the end of every verb's help."""
+
+EXAMPLES = {
+    "init": ("init rows.csv", "init rows.csv --target label -o fruit.toml"),
+    "check": ("check rows.csv --target label", "check fruit.toml --valid new.csv --drop-bad"),
+    "plan": ("plan fruit.toml", "plan --classes 1000000 --dim 128 --rows 5000000"),
+    "train": (
+        "train rows.csv --target label --out run",
+        "train fruit.toml --set train.epochs=3 --time-limit 10m",
+    ),
+    "resume": ("resume run", "resume run --json"),
+    "evaluate": ("evaluate run new.csv", "evaluate run new.csv --all --report page.html"),
+    "predict": ("predict run new.csv -k 3 --format csv", "predict run - --json"),
+    "export": ("export run --out small", "export run --out small --precision int8 --data new.csv"),
+    "audit": ("audit run", "audit run --sampler frequency,uniform --plot audit.svg"),
+    "verify": ("verify run", "verify run --json"),
+    "doctor": ("doctor", "doctor --json"),
+    "demo": ("demo", "demo words --out words-run"),
+    "data list": ("data list", "data list --json"),
+    "data get": ("data get clinc150", "data get clinc150 --json"),
+    "recipe list": ("recipe list", "recipe list --json"),
+    "recipe run": ("recipe run softmax-lab --quick", "recipe run overflow --out overflow --seed 1"),
+}
+
+
+def examples(verb: str) -> str:
+    r"""The last lines of a verb's help, kept as they are by ``\b``."""
+    return "\n".join(["\b", "Examples:", *(f"  widemax {line}" for line in EXAMPLES[verb])])

@@ -1,0 +1,87 @@
+"""Every verb's help ends with two examples that parse, and shells complete verbs and options."""
+
+import os
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+
+from widemax.cli.app import app
+from widemax.cli.examples import EXAMPLES
+
+GROUP = typer.main.get_command(app)
+
+
+def verbs(group: Any, *above: str) -> Iterator[str]:
+    for name, command in group.commands.items():
+        if hasattr(command, "commands"):
+            yield from verbs(command, *above, name)
+        else:
+            yield " ".join([*above, name])
+
+
+def test_every_verb_has_examples() -> None:
+    assert set(verbs(GROUP)) == EXAMPLES.keys()
+
+
+@pytest.mark.parametrize("verb", EXAMPLES)
+def test_help_ends_with_two_examples_that_parse(
+    widemax, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, verb: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "run").mkdir()
+    *_, first, second = widemax(*verb.split(), "--help").out.rstrip().splitlines()
+    assert first != second
+    for line in (first, second):
+        program, *words = shlex.split(line)
+        assert program == "widemax"
+        assert words[: len(verb.split())] == verb.split()
+        command: Any = GROUP
+        for name in verb.split():
+            command = command.commands[name]
+        command.make_context(verb, words[len(verb.split()) :])
+
+
+def ask(shell: str, typed: str) -> str:
+    """What the shell is told when a user presses tab."""
+    words = typed.split(" ")
+    environment = os.environ | {
+        "_WIDEMAX_COMPLETE": f"complete_{shell}",
+        "_TYPER_COMPLETE_ARGS": typed,
+        "_TYPER_COMPLETE_FISH_ACTION": "get-args",
+        "COMP_WORDS": "\n".join(words),
+        "COMP_CWORD": str(len(words) - 1),
+    }
+    code = "import sys; sys.argv = ['widemax']; from widemax.cli import main; main()"
+    answer = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False
+    )
+    assert answer.stderr == ""
+    return answer.stdout
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_shells_complete(shell: str) -> None:
+    verb = ask(shell, "widemax ev")
+    assert "evaluate" in verb
+    assert "train" not in verb
+    assert "--encoding" in ask(shell, "widemax evaluate --enc")
+    assert "get" in ask(shell, "widemax data ")
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_shells_are_told_how_to_complete(shell: str) -> None:
+    code = "import sys; sys.argv = ['widemax']; from widemax.cli import main; main()"
+    script = subprocess.run(
+        [sys.executable, "-c", code],
+        env=os.environ | {"_WIDEMAX_COMPLETE": f"source_{shell}"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert "_WIDEMAX_COMPLETE" in script.stdout
