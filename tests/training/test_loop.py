@@ -325,7 +325,9 @@ def test_the_time_limit_ends_the_run(
     assert not outcome.interrupted
     assert 50 < outcome.steps <= 60
     assert outcome.metrics["accuracy"] > 0.9
-    assert f"ended training after {outcome.steps / 17:.1f} of 100000 epochs" in capsys.readouterr().err
+    assert (
+        f"ended training after {round(outcome.steps / 17, 2):g} of 100,000 epochs" in capsys.readouterr().err
+    )
 
 
 def test_a_time_limit_that_reading_exceeds_is_told(

@@ -3,8 +3,10 @@
 import numpy as np
 
 from widemax.evaluation.rows import FloatArray, IntArray, OneLabelRows, SeveralLabelRows
+from widemax.options import checked
 
 
+@checked
 class Baseline:
     """The most frequent classes first, the same ones for every row, each with its share as probability.
 

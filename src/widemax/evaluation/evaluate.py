@@ -48,10 +48,13 @@ def evaluate_rows(
     return measures.compute()
 
 
+@checked
 class Measures:
     """The same for chunks that come one by one: what ``evaluate_rows`` is told, and the metrics so far."""
 
-    def __init__(self, task: str, *, class_counts: IntArray, num_rows_train: int) -> None:
+    def __init__(
+        self, task: str, *, class_counts: IntArray, num_rows_train: Annotated[int, Field(ge=0)]
+    ) -> None:
         self.task = Task(task)
         if class_counts.ndim != 1:
             raise ShapeError(f"class_counts must be [C], one count a class; got shape {class_counts.shape}.")
@@ -59,6 +62,7 @@ class Measures:
         names = [name for name in metrics if self.task in metrics[name].tasks]
         self._members = {name: metrics[name](self._training) for name in names}
 
+    @checked
     def update(self, rows: OneLabelRows | SeveralLabelRows) -> None:
         """Take one chunk into account.
 
