@@ -181,7 +181,7 @@ class TrainConfig(Section):
         weight_decay: the decoupled weight decay of the optimizer.
         time_limit_s: stop after this many seconds and save; unlimited when it is not given.
         metric: the validation metric that chooses the epoch; "auto" decides by the task.
-        patience: stop after this many epochs without a better metric.
+        patience: stop after this many epochs without a better metric, and 100 steps at least.
         refit: train once more on all rows, held-out rows included, for the best number of epochs; "auto" does
             so where rows were held out of ``train``.
         checkpoint_every_s: seconds between checkpoints.

@@ -52,6 +52,8 @@ class Options:
         self.call = call
         self.of = of
         self.moved = moved or {}
+        # For each shape of call that fits (how many by position, which by keyword): checked by position.
+        self._positions: dict[tuple[object, ...], list[tuple[int, str]]] = {}
 
     @cached_property
     def signature(self) -> inspect.Signature:
@@ -111,10 +113,11 @@ class Options:
         validate = self._validate.get(name)
         if validate is None:
             return value
-        with suppress(ValidationError):
+        try:
             return validate(value, strict=True)
-        with suppress(ValidationError):
-            return validate(plain(value), strict=True)
+        except ValidationError:
+            with suppress(ValidationError):
+                return validate(plain(value), strict=True)
         raise OptionError(
             f"option {name!r} of {self.of} {wrong(value, self.signature.parameters[name].annotation)}"
         )
@@ -127,26 +130,36 @@ class Options:
 
     def check_names(self, args: tuple[Any, ...], keywords: Mapping[str, Any]) -> None:
         """Refuse a call with an unknown, missing or surplus argument."""
-        if not self._takes_any_keyword:
+        if not self._takes_any_keyword and not self.signature.parameters.keys() >= keywords.keys():
             self._refuse_unknown(keywords, self.signature.parameters)
-        names = self._positional
-        if len(args) > len(names) and not self._takes_any(inspect.Parameter.VAR_POSITIONAL):
+        by_position = self._positional[: len(args)]
+        if len(args) > len(by_position) and not self._takes_any(inspect.Parameter.VAR_POSITIONAL):
             raise OptionError(self._too_many(len(args)))
-        by_position = names[: len(args)]
-        for name in by_position:
-            if name in keywords:
-                raise OptionError(f"option {name!r} of {self.of} is given twice, by position and by keyword.")
-        self._refuse_missing(self._required, {*by_position, *keywords})
+        for name in keywords.keys() & by_position:
+            raise OptionError(f"option {name!r} of {self.of} is given twice, by position and by keyword.")
+        if self._required.difference(by_position, keywords):
+            self._refuse_missing(self._required, {*by_position, *keywords})
 
     def check_call(
         self, args: tuple[Any, ...], keywords: dict[str, Any]
     ) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """All arguments of a call: those by position, and those by keyword."""
-        self.check_names(args, keywords)
-        names = self._positional
-        checked_args = [self.check(name, value) for name, value in zip(names, args, strict=False)]
-        checked_keywords = {name: self.check(name, value) for name, value in keywords.items()}
-        return (*checked_args, *args[len(names) :]), checked_keywords
+        shape = (len(args), *keywords)
+        positions = self._positions.get(shape)
+        if positions is None:
+            self.check_names(args, keywords)
+            names = enumerate(self._positional[: len(args)])
+            positions = [(at, name) for at, name in names if name in self._validate]
+            if not self._takes_any_keyword:
+                self._positions[shape] = positions
+        if positions:
+            given = list(args)
+            for at, name in positions:
+                given[at] = self.check(name, given[at])
+            args = tuple(given)
+        if keywords:
+            keywords = {name: self.check(name, value) for name, value in keywords.items()}
+        return args, keywords
 
     def _too_many(self, number: int) -> str:
         names = [name for name in self._positional if name not in ("self", "cls")]
@@ -277,14 +290,23 @@ def _form(annotation: Any) -> Any:
     if origin is Annotated or annotation is float:
         inner, *limits = arguments or (float,)
         # pydantic would take a tensor of one number, which would lose its gradient.
-        real = [BeforeValidator(partial(_instance, kind=Real))] if inner is float else []
+        real = [BeforeValidator(_real)] if inner is float else []
         return Annotated[(inner if real else _form(inner), *limits, *real)]
     if origin in (tuple, dict, Mapping):
         return origin[tuple(map(_form, arguments))]
+    if isinstance(annotation, EnumType):
+        return Annotated[Any, PlainValidator(annotation)]  # which takes the values of its members
     # Of a record pydantic would check the fields.
     if isinstance(annotation, type) and annotation.__module__ != "builtins":
         return Annotated[Any, PlainValidator(partial(_instance, kind=annotation))]
     return annotation
+
+
+def _real(value: Any) -> Any:
+    """The value itself, if it is a real number."""
+    if type(value) is not float and not isinstance(value, Real):
+        raise ValueError
+    return value
 
 
 def _instance(value: Any, *, kind: type) -> Any:

@@ -22,13 +22,21 @@ def goods(tmp_path: Path) -> Path:
 
 
 def test_text_number_and_category_learn_together(widemax, goods: Path, tmp_path: Path) -> None:
-    kinds = ("--kind", "text=text")
-    result = widemax("train", goods, *kinds, "--out", tmp_path / "run", "--json")
+    named = ("--kind", "text=text", "--input", "text,price,color")
+    result = widemax("train", goods, *named, "--out", tmp_path / "run", "--json")
     summary = json.loads(result.out)
     assert summary["encoder"] == "mixed"
     assert summary["metrics"]["accuracy"] >= 0.9
     losses = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
     assert losses[0]["train_loss"] < 10  # the first steps do not throw the perceptron off
+
+
+def test_columns_that_tell_nothing_are_left_out_with_a_sentence(widemax, goods: Path, tmp_path: Path) -> None:
+    result = widemax("train", goods, "--kind", "text=text", "--out", tmp_path / "run")
+    assert "column 'price' is left out: it says nothing about 'label' in the first 200 rows" in result.err
+    assert "column 'color' is left out" in "".join(widemax("check", goods).out)
+    evaluated = json.loads(widemax("evaluate", tmp_path / "run", goods, "--json").out)
+    assert evaluated["accuracy"] >= 0.9
 
 
 @pytest.mark.parametrize(
@@ -38,7 +46,7 @@ def test_text_number_and_category_learn_together(widemax, goods: Path, tmp_path:
         ("train.batch_size=0", "'batch_size' in [train] must be a whole number of at least 1"),
         ("train.learning_rate=-1", "'learning_rate' in [train] must be a number above 0.0"),
         ("train.learning_rate=nan", "'learning_rate' in [train] must be a number above 0.0"),
-        ("encoder.dim=abc", "option 'dim' of encoder 'mixed'"),
+        ("encoder.dim=abc", "option 'dim' of encoder 'text'"),
     ],
 )
 def test_wrong_settings(widemax, goods: Path, tmp_path: Path, setting: str, sentence: str) -> None:

@@ -171,3 +171,12 @@ def test_sparse_rows():
 def test_a_type_that_cannot_be_of_the_kind(values, kind):
     with pytest.raises(DataError, match=f"cannot be of kind '{kind}'"):
         convert(values, kind=kind, item="int64")
+
+
+def test_a_whole_number_in_text_is_written_in_one_way():
+    cells = ["1 2", "[3, 4]", "01", "0x1", "5 0x5", "-7", "-0", "9007199254740993"]
+    converted, reasons = convert(pa.array(cells), kind="ids", item="int64")
+    assert set(reasons) == {2, 3, 4, 6}
+    assert reasons[4] == "must hold whole numbers, got '0x5'"
+    kept = converted.take(pa.array([0, 1, 5, 7])).to_pylist()
+    assert kept == [[1, 2], [3, 4], [-7], [2**53 + 1]]

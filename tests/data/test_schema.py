@@ -40,10 +40,12 @@ def test_kinds_of_csv_columns(csv):
         "age": "number",
         "born": "date",
         "on": "number",
-        "empty": "number",
         "ids": "text",
     }
     assert (schema.target, schema.several, schema.target_type) == ("label", False, "int64")
+    assert schema.left_out == (
+        "column 'empty' is left out: it has no value in any row (name the inputs to keep it)",
+    )
 
 
 def test_kinds_can_be_forced_and_columns_chosen(csv):
@@ -199,3 +201,41 @@ def test_dates_in_strings_of_any_file_are_dates(tmp_path):
     ]
     path.write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
     assert kinds(infer_schema([path])) == {"when": "date", "at": "date"}
+
+
+def test_a_column_is_empty_only_if_it_is_so_in_every_row_of_every_file(tmp_path):
+    first, second = tmp_path / "a.csv", tmp_path / "b.csv"
+    first.write_text("x,late,later,never,label\n" + "1,,NA,,a\n" * 11_000 + "2,7,,-,b\n", encoding="utf-8")
+    second.write_text("x,late,later,never,label\n1,,5,null,a\n", encoding="utf-8")
+    schema = infer_schema([first, second])
+    assert kinds(schema) == {"x": "number", "late": "number", "later": "number"}
+    assert "column 'never' is left out: it has no value" in schema.left_out[0]
+    assert kinds(infer_schema([first], inputs=["x", "never"])) == {"x": "number", "never": "number"}
+    first.write_text("never,label\n" + ",a\n" * 9, encoding="utf-8")
+    assert kinds(infer_schema([first])) == {"never": "number"}  # there must be an input
+
+
+def test_identifiers_are_left_out_unless_they_are_named(tmp_path):
+    path = tmp_path / "a.csv"
+    rng = np.random.default_rng(0)
+    numbers = rng.permutation(10**6)[:200]
+    lines = [
+        f"{n},TCK-{numbers[n]},{numbers[n]},{200 - n},{rng.normal()},{n % 90},word{'abcdef'[n % 6]},{n % 2}"
+        for n in range(200)
+    ]
+    path.write_text(
+        "row,ticket,userId,rank,size,age,name,label\n" + "\n".join([*lines, ""]), encoding="utf-8"
+    )
+    schema = infer_schema([path])
+    assert list(kinds(schema)) == ["size", "age", "name"]
+    assert [sentence.split("'")[1] for sentence in schema.left_out] == ["row", "ticket", "userId", "rank"]
+    assert Schema.from_dict(json.loads(json.dumps(schema.to_dict()))) == schema
+    assert list(kinds(infer_schema([path], inputs=["userId", "size"]))) == ["userId", "size"]
+    assert "row" in kinds(infer_schema([path], kinds={"row": "number"}))
+
+
+@pytest.mark.parametrize("values", [range(50), [n * 37 for n in range(300)], [n / 3 for n in range(300)]])
+def test_numbers_of_their_own_that_are_no_identifiers(tmp_path, values):
+    path = tmp_path / "a.csv"
+    path.write_text("size,label\n" + "".join(f"{x},{'ab'[n % 2]}\n" for n, x in enumerate(values)))
+    assert not infer_schema([path]).left_out

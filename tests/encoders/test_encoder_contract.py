@@ -23,6 +23,9 @@ def columns(seed: int) -> dict[str, pa.Array]:
             [" ".join(generator.choice(words, n)) if n else None for n in lengths], pa.large_string()
         ),
         "number": pa.array([float(x) if x < 1 else None for x in generator.normal(size=ROWS)], pa.float64()),
+        "date": pa.array(
+            [1e9 * float(x) if x < 1 else None for x in generator.normal(size=ROWS)], pa.float64()
+        ),
         "category": pa.array([w or None for w in generator.choice(words, ROWS)], pa.large_string()),
         "ids": pa.array(
             [generator.integers(0, 9, n).tolist() if n else None for n in lengths], pa.large_list(pa.int64())
@@ -142,8 +145,7 @@ def test_features_survive_the_store(name, tmp_path):
 
 
 def test_all_parameters_learn(name):
-    encoder = build(name)
-    encoder.fit([encoder.featurize(columns(0))], generator=torch.Generator().manual_seed(0))
+    encoder = fitted(name)
     direction = torch.randn(ROWS, encoder.dim, generator=torch.Generator().manual_seed(0))
     (hidden(encoder, seed=0) * direction).sum().backward()
     for key, parameter in encoder.named_parameters():
@@ -155,7 +157,8 @@ def test_all_parameters_learn(name):
 def test_options_have_types_and_defaults(name):
     options = encoders.options(name).complete({"dim": 3})
     assert options["dim"] == 3
-    assert encoders[name]([], **options).dim == 3
+    kind = min(encoders[name].kinds)
+    assert encoders[name]([(kind, kind)], **options).dim == 3
     with pytest.raises(ConfigError):
         encoders.options(name).complete({"dim": 0})
 

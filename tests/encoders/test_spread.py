@@ -10,7 +10,7 @@ from widemax.encoders.spread import RowSample, drawn_in, middle_and_spread, squa
 
 @pytest.mark.parametrize("chunk", [1, 7, 1000])
 def test_a_sample_is_bounded_and_even(monkeypatch, chunk):
-    monkeypatch.setattr(spread, "_MOST_NUMBERS", 50)
+    monkeypatch.setattr(spread, "MOST_NUMBERS", 50)
     sample = RowSample()
     values = np.arange(1000.0)[:, None]
     for start in range(0, 1000, chunk):

@@ -169,3 +169,15 @@ def test_letters_are_learned(widemax_data):
     with torch.no_grad():
         guesses = head(encoder({name: entry[16_000:] for name, entry in inputs.items()})).argmax(dim=1)
     assert (guesses == labels[16_000:]).float().mean() >= 0.93
+
+
+def test_dates_tell_the_day_and_their_place_in_the_year_the_week_and_the_day():
+    when = [1_700_000_000.0 + 86_400 * n + 3_600 * (n % 24) for n in range(400)]
+    encoder = fitted([("when", "date")], {"when": pa.array(when)})
+    numbers = encoder.encode({"when": pa.array([*when[:8], None], pa.float64())})["numbers"]
+    assert numbers.shape == (9, 14)
+    assert (np.diff(numbers[:8, 0]) > 0).all()
+    np.testing.assert_allclose(numbers[0, 3:5], numbers[7, 3:5], atol=0.5)  # a week later, seven hours on
+    later = encoder.encode({"when": pa.array([when[0] + 7 * 86_400])})["numbers"]
+    np.testing.assert_allclose(later[0, 3:7], numbers[0, 3:7], atol=1e-4)
+    assert (numbers[8] == 0).all()  # no date was missing in training

@@ -17,6 +17,7 @@ from widemax.artifact import Model
 from widemax.config import Config
 from widemax.data import Dataset
 from widemax.errors import ArgumentError, BadRowError, DataError, OptionError
+from widemax.evaluation.calibration.temperature import prior
 from widemax.training import evaluate as evaluate_module
 from widemax.training.evaluate import calibrate_temperature, evaluate
 from widemax.training.feed import read_encoded
@@ -72,14 +73,14 @@ def test_files_and_frames_agree(one: Model, tmp_path: Path) -> None:
     ]
     assert all(values == pytest.approx(measured[0], rel=1e-6) for values in measured)
     assert measured[0]["rows"] == 9
-    bad = pd.DataFrame(columns | {"x": [None, *columns["x"][1:]]})
+    bad = pd.DataFrame(columns | {"y": [None, *columns["y"][1:]]})
     assert evaluate(one, bad, drop_bad=True)["skipped"] == 1
 
 
 def test_odd_arguments_are_one_sentence(one: Model) -> None:
     with pytest.raises(ArgumentError, match=r"'model' of evaluate must be a Model; got 'run'"):
         evaluate("run", "clinc150")  # type: ignore[arg-type]
-    with pytest.raises(ArgumentError, match=r"data must be a path, .*; got int"):
+    with pytest.raises(ArgumentError, match=r"data must be a path, .*; got 3"):
         evaluate(one, 3)  # type: ignore[call-overload]
     with pytest.raises(DataError, match="<memory> has no column 'y'"):
         evaluate(one, pd.DataFrame({"x": ["red"]}))
@@ -218,13 +219,13 @@ def test_the_calibration_temperature_is_the_best_one(one: Model, tmp_path: Path)
     temperature = calibrate_temperature(one, feed)
     assert float(one.head.calibration_temperature) == pytest.approx(temperature)
 
-    def nll() -> float:
-        return float(evaluate(one, [path])["nll"])
+    def penalized_nll(temperature: float) -> float:
+        one.head.calibration_temperature.fill_(temperature)
+        return float(evaluate(one, [path])["nll"]) + prior(1 / temperature)[0] / 100
 
-    best = nll()
+    best = penalized_nll(temperature)
     for factor in (0.8, 0.95, 1.05, 1.25):
-        one.head.calibration_temperature.fill_(temperature * factor)
-        assert nll() > best
+        assert penalized_nll(temperature * factor) > best
     # Fitting again starts from the training's own logits, so it finds the same.
     assert calibrate_temperature(one, feed) == pytest.approx(temperature, rel=1e-3)
 

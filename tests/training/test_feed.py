@@ -243,3 +243,44 @@ def test_the_number_of_threads_changes_nothing(
     ours, theirs = (feed.take(np.arange(ROWS)) for feed in (one, four))
     assert_same_features(ours.features, theirs.features)
     assert torch.equal(ours.labels.ids_P, theirs.labels.ids_P)
+
+
+def test_without_a_good_row_the_first_bad_one_is_told(tmp_path: Path) -> None:
+    path = tmp_path / "rows.csv"
+    path.write_text("x,y\n1,a\n2,b\n", encoding="utf-8")
+    schema = infer_schema([path], target="y")
+    path.write_text("x,y\n1,\n2\n", encoding="utf-8")
+    told = r"rows\.csv: no usable rows.*; the first bad one is .*rows\.csv:2: the label is missing"
+    encoder = encoders["table"]([("x", "number")])
+    (tmp_path / "scratch").mkdir()
+    for fitted in (False, True):
+        with pytest.raises(DataError, match=told):
+            read_training(
+                Dataset([path], schema, drop_bad=True), encoder, tmp_path / "scratch", seed=0, fitted=fitted
+            )
+    vocabulary = LabelVocabulary(pa.array(["a"]), np.array([1]))
+    with pytest.raises(DataError, match=told):
+        read_encoded(Dataset([path], schema, drop_bad=True), encoder, vocabulary, tmp_path / "valid")
+    with pytest.raises(DataError, match=told):
+        Dataset([path], schema, drop_bad=True).sample(3, seed=0)
+
+
+@pytest.mark.parametrize("most", [1, 3])
+def test_labels_that_stand_in_what_their_row_has_seen(most: int) -> None:
+    generator = np.random.default_rng(0)
+    lists = [
+        [generator.choice(7, generator.integers(low, high + 1), replace=False).tolist() for _ in range(50)]
+        for low, high in ((1, most), (0, 5))
+    ]
+    lists[0][3] = [-1]
+    labels, seen = (
+        SeveralLabels(
+            torch.tensor([item for row in rows for item in row]),
+            torch.tensor([0, *np.cumsum([len(row) for row in rows])]),
+        )
+        for rows in lists
+    )
+    expected = [label in row for labels_of, row in zip(*lists, strict=True) for label in labels_of]
+    assert feed_module.stand_in(labels, seen, 7).tolist() == expected
+    if most == 1:
+        assert feed_module.stand_in(labels.ids_P, seen, 7).tolist() == expected

@@ -103,8 +103,7 @@ def test_the_second_fit_takes_all_rows_and_keeps_what_was_measured(
     monkeypatch.setattr(feed.Feed, "take", watched)
     twice = train(make_config("twice", head=head, train={"refit": True}))
 
-    best = max(records_of(once.run), key=lambda record: record["valid_mean_reciprocal_rank"])
-    epochs = int(best["epoch"])  # the first of equal ones
+    epochs = int(records_of(once.run)[-1]["epoch"])  # so few steps prove no convergence: the last is best
     first, second = rows[: 3 * 17], rows[3 * 17 :]
     assert len(second) == epochs * 19
     for epoch in range(3):
@@ -359,6 +358,14 @@ def test_patience_ends_the_run_and_the_best_weights_stay(make_config: MakeConfig
     assert outcome.metrics["mean_reciprocal_rank"] == best
 
 
+def test_few_steps_prove_no_convergence(make_config: MakeConfig) -> None:
+    outcome = train(make_config(train={"epochs": 5, "patience": 1, "refit": False}))
+    records = records_of(outcome.run)
+    assert len(records) == 5
+    assert records[-1]["step"] < 100
+    assert outcome.metrics["mean_reciprocal_rank"] == records[-1]["valid_mean_reciprocal_rank"]
+
+
 def test_changed_data_are_not_resumed(make_config: MakeConfig, rows_file: Path) -> None:
     config = stopped(make_config)
     with rows_file.open("a", encoding="utf-8") as file:
@@ -442,11 +449,9 @@ def test_a_run_and_its_data_move_together(
     monkeypatch.chdir(project)
     section = config.data.model_copy(update={"train": ("rows.jsonl",)})
     output = config.output.model_copy(update={"dir": "runs/a"})
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(loop, "keep_checkpoints", lambda run, steps: None)
-        patch.setattr(loop, "_finish", killed)
-        with pytest.raises(KeyboardInterrupt):
-            train(config.model_copy(update={"data": section, "output": output}))
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(loop, "stop_requested", lambda: nullcontext(lambda: True))
+        assert train(config.model_copy(update={"data": section, "output": output})).interrupted
     text = (project / "runs" / "a" / "config.toml").read_text(encoding="utf-8")
     assert str(tmp_path) not in text
     monkeypatch.chdir(tmp_path)
@@ -456,10 +461,6 @@ def test_a_run_and_its_data_move_together(
     assert str(tmp_path) not in (outcome.run / "config.toml").read_text(encoding="utf-8")
     loaded = Model.load(outcome.run)
     assert loaded.config.data.train == (str(tmp_path / "elsewhere" / "rows.jsonl"),)
-
-
-def killed(*_: Any) -> Any:
-    raise KeyboardInterrupt
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from widemax.cli.options import Data, Delimiter, DropBad, Encoding, Json, Run, print_json
-from widemax.errors import DataError, counted
+from widemax.errors import DataError, UsageError, counted
 
 if TYPE_CHECKING:
     from widemax.artifact import Model, Prediction
@@ -234,6 +234,8 @@ def stdin_lines(encoding: str | None) -> Iterator[list[tuple[int, bytes]]]:
     """Numbered lines, as many as have arrived: who writes one and waits for the answer gets it."""
     from widemax.data.formats.text import as_utf8, known_encoding
 
+    if sys.stdin is None:
+        raise UsageError("stdin is closed; give rows on it, or a file in place of -.")
     stdin = as_utf8(sys.stdin.buffer, known_encoding(encoding))
     number, rest = 1, b""
     while piece := stdin.read1(PIECE_BYTES):

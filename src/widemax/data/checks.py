@@ -65,8 +65,7 @@ def check(
             keys.append(row_keys(batch.columns))
         num_rows += len(batch)
     if not num_rows:
-        first = f"; the first bad one is {train.bad_rows[0]}" if train.bad_rows else ""
-        raise DataError(f"the training files have no good row{first}.")
+        raise train.without_rows()
     vocabulary = counter.finish()
     labels_N = np.concatenate(lengths)
     columns = tuple(
@@ -95,7 +94,11 @@ def check(
         bad_rows=tuple(train.bad_rows),
         valid=compared,
         warnings=tuple(
-            [f"{sentence}." for sentence in [*train.passed_over(), vocabulary.warning()] if sentence]
+            [
+                f"{sentence}."
+                for sentence in [*schema.left_out, *train.passed_over(), vocabulary.warning()]
+                if sentence
+            ]
             + [*_warnings(columns, len(vocabulary), int((labels_N == 0).sum()), compared)]
         ),
     )

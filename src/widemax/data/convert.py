@@ -32,6 +32,8 @@ from widemax.errors import DataError
 
 SPARSE_ITEM = pa.struct([("index", pa.int64()), ("value", pa.float32())])
 _ONE_OR_SEVERAL = "one or several"  # what the items of lists are called beside which single values stood
+WHOLE_NUMBER = "^(0|-?[1-9][0-9]*)$"
+"""A whole number as it is written: 007 is another id than 7, and 0x7 is none."""
 Reasons = dict[int, str]  # row → what is wrong with it
 Converted = tuple[Any, Reasons]
 
@@ -264,7 +266,10 @@ def _ids(values: Any, *, item: str | None, missing: Sequence[str], **_: Any) -> 
     rows_P = np.repeat(np.arange(len(values)), lengths_B)[known_P]
     lengths_B, items = np.bincount(rows_P, minlength=len(values)), items.drop_null()
     target = pa.int64() if item == "int64" else pa.large_string()
+    texts = item == "int64" and is_string(items.type)  # of which Arrow takes 01 and 0x1 for 1
     try:
+        if texts and not pc.all(pc.match_substring_regex(items, WHOLE_NUMBER)).as_py():
+            raise pa.ArrowInvalid
         items = items.cast(target)
     except pa.ArrowInvalid:
         whole = [_integer(value) for value in items.to_pylist()]
@@ -279,9 +284,11 @@ def _ids(values: Any, *, item: str | None, missing: Sequence[str], **_: Any) -> 
 
 def _integer(value: Any) -> int | None:
     try:
-        return int(value) if float(value) == int(value) and abs(int(value)) < 2**63 else None
+        number = int(value)
+        whole = re.fullmatch(WHOLE_NUMBER, value) if isinstance(value, str) else number == value
     except (ValueError, TypeError, OverflowError):
         return None
+    return number if whole and abs(number) < 2**63 else None
 
 
 def _vector(values: Any, *, width: int | None, **_: Any) -> Converted:

@@ -156,8 +156,13 @@ class Dataset:
             kept = (batch if kept is None else Batch.concatenate([kept, batch])).take(smallest)
             keys_K = keys[smallest]
         if kept is None or not len(kept):
-            raise DataError(f"{', '.join(map(str, self.sources))}: no usable rows.")
+            raise self.without_rows()
         return kept
+
+    def without_rows(self, purpose: str = "") -> DataError:
+        """What to raise where the latest pass gave no row, with the reason of the first bad one."""
+        first = f"; the first bad one is {self.bad_rows[0]}" if self.bad_rows else ""
+        return DataError(f"{', '.join(map(str, self.sources))}: no usable rows{purpose}{first}.")
 
     def tell(self, numbers: Collection[int]) -> dict[int, tuple[str, dict[str, Any]]]:
         """Where some of the usable rows stand, by their numbers among these from 0, and the inputs they give.

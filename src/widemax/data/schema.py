@@ -1,5 +1,6 @@
 """Which columns go in, which one comes out, and of what kind each is."""
 
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Self
@@ -11,6 +12,7 @@ import pyarrow.compute as pc
 from widemax.data.convert import (
     is_list,
     is_string,
+    numbers,
     parse_moment,
     parse_number,
     parsed,
@@ -22,17 +24,23 @@ from widemax.data.convert import (
 )
 from widemax.data.formats import Reading, Source, format_of
 from widemax.data.images import Shape, nested_shape, tensor_shape
+from widemax.data.relevance import says_nothing
 from widemax.data.target import common_type
 from widemax.errors import DataError, UsageError, did_you_mean
 from widemax.options import checked
 
 KINDS = ("text", "number", "date", "category", "ids", "vector", "image", "sparse")
-TAKES_MARKS = ("number", "date", "category", "ids")
+TABLE_KINDS = ("number", "date", "category")
+TAKES_MARKS = (*TABLE_KINDS, "ids")
 USUAL_TARGETS = ("label", "target", "class", "y", "intent", "category")
 MISSING = ("", "NA", "N/A", "#N/A", "<NA>", "NaN", "NaT", "None", "null", "?", "-", "--")
 """The texts that stand for a missing value, in any case, where ``data.missing`` names no others."""
 _SAMPLE_ROWS = 10_000
-_WHOLE_NUMBER = "^-?[0-9]{1,18}$"
+_ENOUGH_ROWS, _MANY_ROWS = 20, 100  # fewer rows prove nothing about words, or about numbers
+_ENOUGH_TO_TELL = 50  # nor fewer than these whether a column says anything about the labels
+_OWN_VALUE = 0.99  # at least this many distinct values a row: each row has its own
+_ID_NAME = r"(^|[^a-zA-Z])(id|ID|Id|uuid|guid)$|[a-z](Id|ID)$"
+_WHOLE_NUMBER = "^(0|-?[1-9][0-9]{0,17})$"
 _TEXT_WORDS = 2.0  # more words than this on average: text, not names
 _MOSTLY = 0.5  # more distinct values a row than this: text, not categories
 _DECIMAL_COMMA = r"^\s*[+-]?[0-9]*,[0-9]+([eE][+-]?[0-9]+)?\s*$"
@@ -77,12 +85,14 @@ class Schema:
         target: the column that comes out; None to predict.
         several: whether the target is a list of labels.
         target_type: the name of the Arrow type of a label.
+        left_out: a sentence about each column that is no input because nothing can be learned from it.
     """
 
     inputs: tuple[Column, ...]
     target: str | None
     several: bool = False
     target_type: str = "large_string"
+    left_out: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """The schema in types that JSON has."""
@@ -95,7 +105,10 @@ class Schema:
         for column in columns:
             column["shape"] = tuple(column["shape"]) if column.get("shape") else None
             column["missing"] = tuple(column.get("missing", ()))
-        return cls(**{**fields, "inputs": tuple(Column(**column) for column in columns)})
+        left_out = tuple(fields.get("left_out", ()))
+        return cls(
+            **{**fields, "inputs": tuple(Column(**column) for column in columns), "left_out": left_out}
+        )
 
 
 @checked
@@ -111,7 +124,8 @@ def infer_schema(
 
     Args:
         sources: the training files or frames.
-        inputs: names of the input columns; all but the target when empty.
+        inputs: names of the input columns; when empty all but the target, columns without any value, those
+            that look like identifiers and, beside text and the like, those that say nothing about the target.
         target: name of the target column; a usual name such as "label" is found when None.
         kinds: column → kind, to overrule what would be guessed.
         format: name of a format, to overrule the files' endings; or all that they do not say themselves.
@@ -144,7 +158,7 @@ def infer_schema(
     if not names:
         raise UsageError(f"{path} has no column but the target {target!r}; at least one input is needed.")
     untyped = format_of(path, format).untyped
-    sample, types = _sample(path, names, format)
+    sample, types = _sample(path, [*names, target], format)
     given = format.missing if isinstance(format, Reading) else None
     missing = MISSING if given is None else given
     columns = tuple(
@@ -153,8 +167,79 @@ def infer_schema(
     columns = tuple(
         replace(column, missing=missing) if column.kind in TAKES_MARKS else column for column in columns
     )
+    left_out: dict[str, str] = {}
+    if not inputs:
+        guessed = [column for column in columns if column.name not in kinds]
+        empty = [name for name in (column.name for column in guessed) if not len(sample[name].drop_null())]
+        left_out = dict.fromkeys(
+            _without_value(sources, empty, missing, format), "it has no value in any row"
+        )
+        left_out |= {
+            column.name: "it has another value in nearly every row, like an identifier"
+            for column in guessed
+            if _is_identifier(column, sample[column.name])
+        }
+        if {column.kind for column in columns if column.name not in left_out} - set(TABLE_KINDS):
+            left_out |= {
+                column.name: f"it says nothing about {target!r} in the first {len(sample[target]):,} rows"
+                for column in guessed
+                if column.name not in left_out
+                and column.kind in TABLE_KINDS
+                and _is_useless(column, sample[column.name], sample[target])
+            }
+        left_out = left_out if len(left_out) < len(columns) else {}
     target_type, several = common_type(_labels(sources, target, kinds.get(target) == "ids", format))
-    return Schema(columns, target, several, target_type)
+    return Schema(
+        tuple(column for column in columns if column.name not in left_out),
+        target,
+        several,
+        target_type,
+        tuple(
+            f"column {name!r} is left out: {reason} (name the inputs to keep it)"
+            for name, reason in left_out.items()
+        ),
+    )
+
+
+def _without_value(
+    sources: Sequence[Source], names: list[str], missing: Sequence[str], reading: Reading | str | None
+) -> list[str]:
+    """Which of these columns have no value in any row of all files."""
+    for source in sources:
+        form = format_of(source, reading)
+        here = [name for name in names if name in form.columns(source)]
+        for chunk in form.chunks(source, here) if here else ():
+            names = [
+                name
+                for name in names
+                if name not in here or not len(with_nulls(plain(chunk.columns[name]), missing).drop_null())
+            ]
+    return names
+
+
+def _is_useless(column: Column, values: Any, labels: Any) -> bool:
+    """Whether a column beside others of text and the like says nothing about the labels."""
+    if is_list(labels.type) or len(values) != len(labels) or len(values) < _ENOUGH_TO_TELL:
+        return False
+    values = with_points(with_nulls(values, column.missing), column.decimal)
+    return says_nothing(values, column.kind, labels)
+
+
+def _is_identifier(column: Column, values: Any) -> bool:
+    """Whether nearly every row has a value of its own: a word with a digit, or a number that counts rows."""
+    values = with_nulls(values, column.missing).drop_null()
+    if len(values) < _ENOUGH_ROWS or not (is_string(values.type) or column.kind == "number"):
+        return False
+    if pc.count_distinct(values).as_py() < _OWN_VALUE * len(values):
+        return False
+    if column.kind == "number":
+        floats = numbers(values).drop_null().to_numpy()
+        counts_rows = len(floats) >= _MANY_ROWS and np.ptp(floats) < 2 * len(floats)
+        return bool((floats % 1 == 0).all() and (counts_rows or re.search(_ID_NAME, column.name)))
+    return bool(
+        column.kind in ("text", "category")
+        and pc.mean(pc.match_substring_regex(values, r"^\S*[0-9]\S*$")).as_py() >= _NUMERIC
+    )
 
 
 def _usual_target(path: Source, known: Sequence[str]) -> str:

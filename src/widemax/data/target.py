@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from widemax.data.convert import Reasons, is_list, is_string, lists, plain, ragged, split_cells
+from widemax.data.convert import WHOLE_NUMBER, Reasons, is_list, is_string, lists, plain, ragged, split_cells
 from widemax.errors import DataError
 
 _INT64_DIGITS = 18  # so many fit whatever they are
@@ -20,7 +20,6 @@ _SPELLINGS = {
     "date32[day]": "^[0-9]{4}-[0-9]{2}-[0-9]{2}$",
 }
 
-_WHOLE = "^(0|-?[1-9][0-9]*)$"
 _NUMBER = r"^-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]+)?$"
 
 
@@ -138,7 +137,9 @@ def _missing(labels: Any) -> np.ndarray:
 
 def _cast(labels: Any, wanted: pa.DataType) -> Any:
     """Labels of a type; null where they cannot be, also for texts that Arrow reads loosely, as 0x1 and 01."""
-    pattern = {**_SPELLINGS, "int64": _WHOLE, "uint64": _WHOLE, "double": _NUMBER}.get(str(wanted))
+    pattern = {**_SPELLINGS, "int64": WHOLE_NUMBER, "uint64": WHOLE_NUMBER, "double": _NUMBER}.get(
+        str(wanted)
+    )
     if is_string(labels.type) and pattern:
         spelled = pc.match_substring_regex(labels, pattern)
         labels = pc.if_else(spelled, labels, pa.scalar(None, labels.type))

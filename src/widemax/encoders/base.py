@@ -1,7 +1,7 @@
 """What every encoder does: raw columns to features, features to a hidden vector."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import ClassVar
 
 import pyarrow as pa
@@ -106,6 +106,10 @@ class Encoder(nn.Module, ABC):
         """Indexed features as tensors (see `to_tensors`) to hidden [B, D]."""
 
     @checked
+    def step_factors(self) -> Iterator[tuple[nn.Parameter, float]]:
+        """Each parameter, and what its learning rate is multiplied by."""
+        return ((parameter, 1.0) for parameter in self.parameters())
+
     def encode(self, columns: Mapping[str, pa.Array]) -> Features:
         """Raw columns to indexed features."""
         return self.index(self.featurize(columns))

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from widemax.encoders.base import Encoder, encoders
 from widemax.encoders.features import Features, Tensors
+from widemax.encoders.mlp import MLP
 from widemax.errors import ConfigError, UsageError, did_you_mean
 from widemax.options import checked
 
@@ -53,6 +54,10 @@ def default_encoder(kinds: Collection[str]) -> str:
 def _below(features: Mapping[str, T], name: str) -> dict[str, T]:
     prefix = f"{name}/"
     return {key.removeprefix(prefix): found for key, found in features.items() if key.startswith(prefix)}
+
+
+FIRST_SHARE = 0.01
+"""What a perceptron says at first beside bags, which say nothing, of what it says alone."""
 
 
 @encoders.register("mixed")
@@ -127,6 +132,15 @@ class MixedEncoder(Encoder):
     def finish(self, *, generator: torch.Generator) -> None:
         for _, part in self._parts():
             part.finish(generator=generator)
+            for module in part.modules():
+                if isinstance(module, MLP):  # says little at first, as bags do, in place of noise
+                    module.weights[-1].detach().mul_(FIRST_SHARE)
+
+    def step_factors(self) -> Iterator[tuple[nn.Parameter, float]]:
+        for _, part in self._parts():
+            # Perceptrons take smaller steps than bags: at those of bags their first ones go far off.
+            slower = part.learning_rate / self.learning_rate if part.optimizer == self.optimizer else 1.0
+            yield from ((parameter, slower) for parameter in part.parameters())
 
     def prepare(self) -> None:
         for _, part in self._parts():

@@ -11,7 +11,7 @@ import numpy.typing as npt
 Float = npt.NDArray[np.float64]
 
 # Numbers of a sample at most: quantiles of that many rows are as good as those of all.
-_MOST_NUMBERS = 1 << 23
+MOST_NUMBERS = 1 << 23
 LIMIT = 10.0
 """What the size of a scaled number stays below; usual numbers, pixels and embeddings lie well within."""
 _LARGEST = float(np.finfo(np.float64).max)
@@ -35,7 +35,7 @@ class RowSample:
         """Adds rows."""
         self._parts.append(values_BN[-self._num_rows % self._step :: self._step])
         self._num_rows += len(values_BN)
-        if sum(part.size for part in self._parts) > _MOST_NUMBERS:
+        if sum(part.size for part in self._parts) > MOST_NUMBERS:
             self._parts = [np.concatenate(self._parts)[::2]]
             self._step *= 2
 

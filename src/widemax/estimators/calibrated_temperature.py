@@ -109,7 +109,7 @@ class CalibratedTemperature(ProbabilisticClassifier):
 
         self.estimator_ = fitted(slice(None))
         self.classes_ = self.estimator_.classes_
-        self.temperature_ = fit_temperature(nll, num_rows=held_out_N.sum() ** 2 / np.square(held_out_N).sum())
+        self.temperature_ = fit_temperature(nll, num_rows=held_out_N.sum())
         return self
 
     def _scores(self, X: Any) -> Array:

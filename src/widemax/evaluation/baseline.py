@@ -44,15 +44,18 @@ class Baseline:
         """Its answers to the same rows; classes that rows exclude, as (rows, class ids), are passed over."""
         C, K = len(self._order_C), rows.topk_ids_BK.shape[1]
         excluded_rows_Q, excluded_ids_Q = excluded or (np.empty(0, np.int64), np.empty(0, np.int64))
-        # Keys ascend by row, then by rank.
-        keys_Q = np.unique(excluded_rows_Q * (C + 1) + self._rank_C[excluded_ids_Q])
+        # Keys ascend by row, then by rank. NumPy's unique hashes, and such keys collide.
+        keys_Q = np.sort(excluded_rows_Q * (C + 1) + self._rank_C[excluded_ids_Q])
+        keys_Q = keys_Q[np.diff(keys_Q, prepend=-1) > 0]
         start_B = np.searchsorted(keys_Q, np.arange(len(rows)) * (C + 1))
         row_P = rows.row_of_label_P
         rank_P = self._rank_C[rows.label_ids_P]
         passed_P = np.searchsorted(keys_Q, row_P * (C + 1) + rank_P) - start_B[row_P]
         widest = int(np.diff(np.append(start_B, len(keys_Q))).max(initial=0))
-        first_T = np.arange(1, min(C, K + widest) + 1)
-        barred_BT = np.isin(np.arange(len(rows))[:, None] * (C + 1) + first_T, keys_Q)
+        barred_BT = np.zeros((len(rows), min(C, K + widest)), bool)
+        places_Q = self._rank_C[excluded_ids_Q] - 1
+        within_Q = places_Q < barred_BT.shape[1]
+        barred_BT[excluded_rows_Q[within_Q], places_Q[within_Q]] = True
         places_BK = np.argsort(barred_BT, axis=1, kind="stable")[:, :K]
         return SeveralLabelRows(
             label_ids_P=rows.label_ids_P,

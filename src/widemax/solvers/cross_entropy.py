@@ -5,10 +5,11 @@ Shapes: N rows, D features, F = D + 1 with biases (F = D without), K vectors of 
 
 import functools
 from collections.abc import Callable
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import numpy.typing as npt
+from pydantic import Field
 from threadpoolctl import ThreadpoolController  # type: ignore[import-untyped]
 
 from widemax.options import checked
@@ -39,7 +40,7 @@ def minimize_cross_entropy(
     row_weight: Array,
     start: Array,
     *,
-    C: float,
+    C: Annotated[float, Field(gt=0.0, allow_inf_nan=True)],
     l1_ratio: float,
     tol: float,
     max_iter: int,

@@ -162,7 +162,7 @@ def evaluate(
     collector = None if report is None else ReportCollector(model.task, class_counts=model.vocabulary.counts)
     metrics, baseline = collect_metrics(model, counted(), collector)
     if num_rows == 0:
-        raise DataError(f"{', '.join(map(str, sources))}: no usable rows to evaluate.")
+        raise dataset.without_rows(" to evaluate")
     seconds = time.perf_counter() - started
     values = {
         "rows": num_rows,

@@ -130,8 +130,13 @@ def stand_in(labels: Labels, seen: SeveralLabels, num_classes: int) -> Tensor:
     """Whether each label [P] is among what its own row has seen."""
     if isinstance(labels, Tensor):
         labels = SeveralLabels(labels, torch.arange(len(labels) + 1))
-    keys_P, keys_Q = (rows * num_classes + ids for rows, ids in (labels.pairs(), seen.pairs()))
-    return torch.isin(keys_P, keys_Q) & (labels.ids_P >= 0)
+    (rows_P, ids_P), (rows_Q, ids_Q) = labels.pairs(), seen.pairs()
+    if torch.equal(rows_P, torch.arange(len(labels))):  # one label a row is found without sorting
+        stands_P = torch.zeros(len(rows_P), dtype=torch.bool)
+        stands_P[rows_Q[ids_Q == ids_P[rows_Q]]] = True
+    else:
+        stands_P = torch.isin(rows_P * num_classes + ids_P, rows_Q * num_classes + ids_Q)
+    return stands_P & (ids_P >= 0)
 
 
 def encode_labels(vocabulary: LabelVocabulary, labels: pa.Array, *, several: bool) -> Labels:
@@ -192,6 +197,8 @@ def read_training(
             keys.append(row_keys(batch.columns, num_bytes=STORED_BYTES))
             raw_writer.append(features)
             yield features
+        if not keys:
+            raise dataset.without_rows()
         if width is not None:
             encoder.narrow(width(len(counter.finish())))
 
@@ -229,9 +236,7 @@ def read_encoded(dataset: Dataset, encoder: Encoder, vocabulary: LabelVocabulary
         spool.append(batch)
     store = writer.finish()
     if not len(store):
-        raise DataError(
-            f"{', '.join(map(str, dataset.sources))}: no usable rows to validate on; leave --valid out."
-        )
+        raise dataset.without_rows(" to validate on")
     labels, seen = spool.encode(vocabulary)
     return Feed(store, labels, seen, np.arange(len(store)))
 

@@ -44,6 +44,8 @@ from widemax.training.interrupt import stop_requested
 from widemax.training.prepare import Session, prepare, restart, sources_of
 from widemax.training.progress import PlainReporter, Reporter
 
+FEW_STEPS = 100
+"""So few prove no convergence: patience waits for them, and the latest of their evaluations is the best."""
 EVALUATION_ROWS = 2048
 # Under a time limit: of what an evaluation is predicted from, the share of the limit it may take, and a rate
 # of writing and hashing that disks reach, until saving has been measured.
@@ -278,7 +280,7 @@ def _fit(session: Session, watch: Watch, feed: Feed, valid: Feed | None, *, epoc
     steps = range(progress.step - first_step, epochs * steps_per_epoch)
     with closing(feed.ahead(_shuffled(session, len(feed), steps))) as batches:
         for step, rows in zip(steps, batches, strict=True):
-            if valid is not None and progress.bad_evaluations >= config.patience:
+            if valid is not None and step >= FEW_STEPS and progress.bad_evaluations >= config.patience:
                 return False
             started = time.perf_counter()
             take_step(session, rows, linear_decay(max(step, clock.share * total_steps), total_steps))
@@ -330,7 +332,7 @@ def take_step(session: Session, rows: EncodedRows, learning_rate_factor: float) 
     model.encoder.train()
     model.head.train()
     for group in optimizer.param_groups:
-        group["lr"] = learning_rate * learning_rate_factor
+        group["lr"] = learning_rate * learning_rate_factor * group.get("factor", 1.0)
     with using_threads(threads_for(session.step_operations)):
         optimizer.zero_grad(set_to_none=True)
         loss = model.head(model.encoder(rows.features), rows.labels)
@@ -365,7 +367,7 @@ def _evaluate(session: Session, watch: Watch, valid: Feed | None, epoch: float) 
         watch.clock.evaluation_s = time.perf_counter() - started
         record |= {f"valid_{name}": value for name, value in values.items()}
         value = values[config.metric]
-        if _is_better(value, progress.best_value, config.metric):
+        if progress.step <= FEW_STEPS or _is_better(value, progress.best_value, config.metric):
             progress.best_value, progress.best_step, progress.bad_evaluations = value, progress.step, 0
         else:
             progress.bad_evaluations += 1

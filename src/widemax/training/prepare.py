@@ -141,7 +141,7 @@ def prepare(
     feed, vocabulary = read_training(
         dataset, encoder, scratch, seed=config.train.seed, fitted=checkpoint is not None, width=width
     )
-    for sentence in [*dataset.passed_over(), vocabulary.warning()]:
+    for sentence in [*schema.left_out, *dataset.passed_over(), vocabulary.warning()]:
         if sentence:
             reporter.say(sentence)
     if dataset.num_bad_rows:
@@ -238,13 +238,15 @@ def build_optimizer(model: Model) -> RowOptimizer:
             f"train.weight_decay is {train.weight_decay}, but optimizer {train.optimizer!r} has none. "
             "Leave it out, or choose another train.optimizer."
         )
-    parameters = [*model.encoder.parameters(), *model.head.parameters()]
-    if not kind.has_rowwise:
-        return kind(parameters, **options)
-    small = [p for p in parameters if p.numel() <= ELEMENTWISE_NUMEL]
-    large = [p for p in parameters if p.numel() > ELEMENTWISE_NUMEL]
-    groups: list[dict[str, list[nn.Parameter] | bool]] = [
-        {"params": small, "rowwise": False},
-        {"params": large, "rowwise": True},
-    ]
-    return kind([group for group in groups if group["params"]], **options)
+    groups: dict[tuple[float, bool], list[nn.Parameter]] = {}
+    for parameter, factor in [*model.encoder.step_factors(), *((p, 1.0) for p in model.head.parameters())]:
+        rowwise = kind.has_rowwise and parameter.numel() > ELEMENTWISE_NUMEL
+        groups.setdefault((-factor, rowwise), []).append(parameter)
+    keys = sorted(groups)
+    rowwise_too = ({"rowwise": rowwise} if kind.has_rowwise else {} for _, rowwise in keys)
+    optimizer = kind(
+        [{"params": groups[key], **own} for key, own in zip(keys, rowwise_too, strict=True)], **options
+    )
+    for group, (factor, _) in zip(optimizer.param_groups, keys, strict=True):
+        group["factor"] = -factor
+    return optimizer

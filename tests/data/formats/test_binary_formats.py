@@ -210,3 +210,13 @@ def test_offsets_that_lead_out_of_a_damaged_arrow_file(tmp_path):
     path.write_bytes(content.replace(offsets, np.array([0, 3, 1 << 30, 12], np.int32).tobytes()))
     with pytest.raises(DataError, match=r"a\.arrow cannot be read as Arrow IPC"):
         infer_schema([path])
+
+
+def test_a_text_of_parquet_that_is_no_utf_8(tmp_path):
+    path = tmp_path / "a.parquet"
+    pq.write_table(
+        pa.table({"x": ["red", "blue"], "label": ["a", "b"]}), path, compression="none", use_dictionary=False
+    )
+    path.write_bytes(path.read_bytes().replace(b"blue", b"bl\xffe"))
+    with pytest.raises(DataError, match=r"a\.parquet cannot be read as Parquet: .*UTF8"):
+        infer_schema([path])

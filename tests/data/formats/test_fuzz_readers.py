@@ -131,14 +131,12 @@ def edited(content: bytes, edits: list[tuple[float, str, bytes]]) -> bytes:
     return content
 
 
-def read_whole(path: Path, **options: Any) -> None:
+def read_whole(path: Path, target: str | None, reading: Reading) -> None:
     """Every row, as training reads it."""
-    for target in ("label", None):
-        with suppress(WidemaxError):
-            schema = infer_schema([path], target=target, format=Reading(**options))
-            dataset = Dataset([path], schema, format=Reading(**options), drop_bad=True)
-            for batch in dataset.batches():
-                assert all(len(values) == len(batch) for values in batch.columns.values())
+    with suppress(WidemaxError):
+        schema = infer_schema([path], target=target, format=reading)
+        for batch in Dataset([path], schema, format=reading, drop_bad=True).batches():
+            assert all(len(values) == len(batch) for values in batch.columns.values())
 
 
 FOLDER = tempfile.TemporaryDirectory(prefix="widemax-fuzz-")
@@ -157,10 +155,11 @@ def attack(name: str, max_examples: int) -> None:
         content=st.one_of(st.binary(max_size=200), EDITS.map(lambda edits: edited(start, edits))),
         encoding=st.sampled_from([None, None, "latin-1", "utf-16", "cp932"]),
         delimiter=st.sampled_from([None, None, ";", "tab"]),
+        target=st.sampled_from(["label", "text", None]),
     )
-    def attempt(content: bytes, encoding: str | None, delimiter: str | None) -> None:
+    def attempt(content: bytes, encoding: str | None, delimiter: str | None, target: str | None) -> None:
         path.write_bytes(content)
-        read_whole(path, encoding=encoding, delimiter=delimiter)
+        read_whole(path, target, Reading(encoding=encoding, delimiter=delimiter))
 
     attempt()
 

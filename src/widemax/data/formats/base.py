@@ -100,6 +100,18 @@ def slices(columns: dict[str, Any], num_rows: int, first: int) -> Iterator[Chunk
         )
 
 
+def sound_columns(batch: Any, columns: Sequence[str]) -> dict[str, Any]:
+    """Columns of a record batch, in which a damaged file has offsets out of memory, or texts that are none.
+
+    Raises:
+        ArrowInvalid: they have.
+    """
+    arrays = {name: batch.column(name) for name in columns}
+    for array in arrays.values():
+        array.validate(full=True)
+    return arrays
+
+
 @contextmanager
 def readable(path: Path, noun: str) -> Iterator[None]:
     """Turns what a library says about a damaged file into a sentence that names the file."""

@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow.parquet as pq
 
 from widemax.data.formats import formats
-from widemax.data.formats.base import CHUNK_ROWS, Chunk, Format, distinct_names, readable
+from widemax.data.formats.base import CHUNK_ROWS, Chunk, Format, distinct_names, readable, sound_columns
 
 
 @formats.register("parquet")
@@ -24,6 +24,5 @@ class Parquet(Format):
         with readable(path, "Parquet"), pq.ParquetFile(path, memory_map=True) as file:
             first = 1
             for batch in file.iter_batches(CHUNK_ROWS, columns=list(columns)):
-                rows = {name: batch.column(name) for name in columns}
-                yield Chunk(rows, np.arange(first, first + len(batch)))
+                yield Chunk(sound_columns(batch, columns), np.arange(first, first + len(batch)))
                 first += len(batch)
