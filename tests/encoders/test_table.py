@@ -35,7 +35,7 @@ def squash(x):
 
 
 def test_numbers_are_scaled_and_missing_ones_flagged():
-    numbers = fitted().encode(COLUMNS)["numbers"]
+    numbers = fitted(bins=0).encode(COLUMNS)["numbers"]
     # Medians 40 and 2020; the middle half spans from 20 to 60, and from 2010 to 2020.
     age, year = np.array([-20, 0, 20]) / 40 * 1.349, np.array([-20, -10, 0, 10]) / 10 * 1.349
     np.testing.assert_allclose(numbers[[0, 1, 3], 0], squash(age), rtol=1e-6)
@@ -46,11 +46,26 @@ def test_numbers_are_scaled_and_missing_ones_flagged():
 
 
 def test_a_number_missing_for_the_first_time_counts_as_the_median():
-    encoder = fitted()
+    encoder = fitted(bins=0)
     late = {**COLUMNS, "year": pa.array([None, 2020.0, 2020.0, 2020.0], pa.float64())}
     numbers = encoder.encode(late)["numbers"]
     np.testing.assert_array_equal(numbers[:, 3], 0)
     np.testing.assert_allclose(numbers[:, 1], 0, atol=1e-12)
+
+
+def test_numbers_stand_beside_their_place_in_quantile_bins():
+    ranks = {"x": pa.array([0.0, 1.0, 2.0, None, 1e6])}
+    numbers = fitted([("x", "number")], ranks, bins=3).encode(ranks)["numbers"]
+    assert numbers[:, 1:-1].tolist() == [[-1] * 3, [1, -1, -1], [1, 1, -1], [0] * 3, [1] * 3]
+    between = fitted([("x", "number")], ranks, bins=3).encode({"x": pa.array([0.5])})["numbers"]
+    np.testing.assert_allclose(between[0, 1:-1], [0, -1, -1], atol=0.05)
+
+
+@pytest.mark.parametrize(("num_columns", "num_bins"), [(1, 64), (32, 32), (1_025, 0)])
+def test_many_columns_share_the_bins(num_columns, num_bins):
+    columns = {f"x{place}": pa.array(np.arange(200.0)) for place in range(num_columns)}
+    encoder = fitted([(name, "number") for name in columns], columns)
+    assert encoder.encode(columns)["numbers"].shape == (200, num_columns * (2 + num_bins))
 
 
 def test_unknown_categories_add_nothing():
@@ -117,7 +132,7 @@ def test_any_finite_number_is_fitted_to_and_predicted_from(seen, new):
 def test_outliers_leave_the_others_where_they_are(outlier):
     usual = np.random.default_rng(0).normal(size=300)
     with_outliers = np.where(np.arange(300) % 20 == 0, outlier, usual)
-    plain, robust = (fitted([("x", "number")], {"x": pa.array(x)}) for x in (usual, with_outliers))
+    plain, robust = (fitted([("x", "number")], {"x": pa.array(x)}, bins=0) for x in (usual, with_outliers))
     few = {"x": pa.array([-1.0, 0.0, 1.0])}
     np.testing.assert_allclose(robust.encode(few)["numbers"], plain.encode(few)["numbers"], atol=0.2)
 
@@ -157,7 +172,8 @@ def test_letters_are_learned(widemax_data):
     encoder.fit([{name: entry[:16_000] for name, entry in features.items()}], generator=torch.Generator())
     inputs = to_tensors(encoder.index(features))
     head = torch.nn.Linear(encoder.dim, 26)
-    optimizer = torch.optim.Adagrad([*encoder.mlp.parameters(), *head.parameters()], lr=0.05)
+    rate = encoder.learning_rate
+    optimizer = torch.optim.Adam([*encoder.mlp.parameters(), *head.parameters()], lr=rate)
     for epoch in range(3):
         for rows in torch.randperm(16_000).split(64):
             batch = {name: entry[rows] for name, entry in inputs.items()}
@@ -165,7 +181,7 @@ def test_letters_are_learned(widemax_data):
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
-        optimizer.param_groups[0]["lr"] = 0.05 / (epoch + 2)
+        optimizer.param_groups[0]["lr"] = rate / (epoch + 2)
     with torch.no_grad():
         guesses = head(encoder({name: entry[16_000:] for name, entry in inputs.items()})).argmax(dim=1)
     assert (guesses == labels[16_000:]).float().mean() >= 0.93

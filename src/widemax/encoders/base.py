@@ -105,11 +105,11 @@ class Encoder(nn.Module, ABC):
     def forward(self, features: Tensors) -> Tensor:
         """Indexed features as tensors (see `to_tensors`) to hidden [B, D]."""
 
-    @checked
     def step_factors(self) -> Iterator[tuple[nn.Parameter, float]]:
         """Each parameter, and what its learning rate is multiplied by."""
         return ((parameter, 1.0) for parameter in self.parameters())
 
+    @checked
     def encode(self, columns: Mapping[str, pa.Array]) -> Features:
         """Raw columns to indexed features."""
         return self.index(self.featurize(columns))

@@ -17,6 +17,7 @@ from widemax.encoders.features import Features, RaggedTensor, Tensors, entry
 from widemax.encoders.hashing import salt, stable_keys
 from widemax.encoders.keys import KeyIndex, KeySet
 from widemax.encoders.mlp import MLP
+from widemax.encoders.piecewise import piecewise_linear, quantile_bins
 from widemax.encoders.spread import RowSample, middle_and_spread, squashed
 from widemax.errors import DataError
 
@@ -42,25 +43,30 @@ def _date_parts(seconds: npt.NDArray[np.float64]) -> list[npt.NDArray[np.float64
     return [days, *(wave(turn) for turn in turns for wave in (np.sin, np.cos))]
 
 
+_MOST_BINS = 1_024
+
+
 @encoders.register("table")
 class TableEncoder(Encoder):
     """Numbers, dates and categories through a multilayer perceptron.
 
-    first layer = W [z; missing] + b + Σ_c embedding[category_c]. A number is z = y / √(1 + (y / 10)²) with
-    y = (x − median) / spread, where the spread is that of the middle half of the training rows: one number
-    that is far off leaves the others where they are, and any number can be predicted from, as |z| < 10.
-    A date counts as seven numbers: the days since 1970, and sine and cosine of its place in the year, the
-    week and the day. A missing number has z = 0 and, where the column lacked numbers in training, an
-    indicator of its own. A category (null is one) not seen in training adds nothing.
+    first layer = W [z; bins; missing] + b + Σ_c embedding[category_c]. A number is z = y / √(1 + (y / 10)²)
+    with y = (x − median) / spread, where the spread is that of the middle half of the training rows: one
+    number that is far off leaves the others where they are, and any number can be predicted from, as
+    |z| < 10. Beside it stands how far it is through each of the quantile bins of its column, from −1 to 1.
+    A date counts as seven numbers without bins: the days since 1970, and sine and cosine of its place in
+    the year, the week and the day. A missing number has z = 0 and, where the column lacked numbers in
+    training, an indicator of its own. A category (null is one) not seen in training adds nothing.
 
     Args:
         columns: (name, kind) of number, date and category columns.
         dim: width D of the hidden vector.
+        bins: the most bins of a number, fewer where there are more than 1,024 in all; 0 for none.
         hidden: widths of the hidden layers; none makes the encoder linear.
         dropout: probability of dropping a hidden unit in training.
 
     Source: Holzmüller, Grinsztajn and Steinwart, "Better by default: Strong pre-tuned MLPs and boosted trees
-    on tabular data", NeurIPS 2024, "robust scaling and smooth clipping".
+    on tabular data", NeurIPS 2024, "robust scaling and smooth clipping"; `piecewise_linear`.
     """
 
     kinds: ClassVar[frozenset[str]] = frozenset({"number", "date", "category"})
@@ -70,6 +76,9 @@ class TableEncoder(Encoder):
     middle_N: Tensor
     spread_N: Tensor
     had_missing_N: Tensor
+    column_E: Tensor
+    start_E: Tensor
+    width_E: Tensor
     keys_F: Tensor
 
     def __init__(
@@ -77,10 +86,12 @@ class TableEncoder(Encoder):
         columns: Sequence[tuple[str, str]],
         *,
         dim: Annotated[int, Field(ge=1)] = 256,
+        bins: Annotated[int, Field(ge=0)] = 64,
         hidden: tuple[Annotated[int, Field(ge=1)], ...] = (512, 512),
         dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0,
     ) -> None:
         super().__init__(columns, dim=dim)
+        self.bins = bins
         self.hidden = hidden
         self.dropout = dropout
         self.number_names, self.date_names, self.category_names = (
@@ -94,6 +105,9 @@ class TableEncoder(Encoder):
         self.register_buffer("middle_N", torch.zeros(num_numbers, dtype=torch.float64))
         self.register_buffer("spread_N", torch.ones(num_numbers, dtype=torch.float64))
         self.register_buffer("had_missing_N", torch.zeros(num_numbers, dtype=torch.bool))
+        self.register_buffer("column_E", torch.empty(0, dtype=torch.int64))
+        self.register_buffer("start_E", torch.empty(0, dtype=torch.float64))
+        self.register_buffer("width_E", torch.empty(0, dtype=torch.float64))
 
     @property
     def num_numbers(self) -> int:
@@ -130,11 +144,17 @@ class TableEncoder(Encoder):
         self._seen.update(entry(features, "categories", np.ndarray))
 
     def finish(self, *, generator: torch.Generator) -> None:
-        found = np.array([middle_and_spread(values_R) for values_R in self._sample.rows().T])
-        self.middle_N, self.spread_N = torch.from_numpy(found.reshape(-1, 2)).unbind(1)
+        rows_RN = self._sample.rows()
+        found_N2 = np.array([middle_and_spread(values_R) for values_R in rows_RN.T]).reshape(-1, 2)
+        self.middle_N, self.spread_N = torch.from_numpy(found_N2).unbind(1)
+        # The parts of dates come last: they have waves in place of bins.
+        num_binned = len(self.number_names)
+        num_bins = min(self.bins, _MOST_BINS // max(num_binned, 1))
+        bins = quantile_bins(squashed(rows_RN, *found_N2.T)[:, :num_binned], num_bins=num_bins)
+        self.column_E, self.start_E, self.width_E = map(torch.from_numpy, bins)
         self.had_missing_N = torch.from_numpy(self._had_missing_N)
         self.keys_F = torch.from_numpy(self._seen.sorted())
-        self.mlp.initialize(2 * self.num_numbers, generator=generator)
+        self.mlp.initialize(2 * self.num_numbers + len(self.start_E), generator=generator)
         num_hidden = self.mlp.widths[0]
         known_FH = torch.randn(len(self.keys_F), num_hidden, generator=generator) / sqrt(len(self.columns))
         self.weight_FH = nn.Parameter(torch.cat([torch.zeros(1, num_hidden), known_FH]))
@@ -144,12 +164,17 @@ class TableEncoder(Encoder):
         self._middle_N = self.middle_N.cpu().numpy()
         self._spread_N = self.spread_N.cpu().numpy()
         self._had_missing_N = self.had_missing_N.cpu().numpy()
+        self._bins = self.column_E.cpu().numpy(), self.start_E.cpu().numpy(), self.width_E.cpu().numpy()
 
     def index(self, features: Features) -> Features:
         numbers_BN = entry(features, "numbers", np.ndarray)
         missing_BN = np.isnan(numbers_BN)
         scaled_BN = squashed(numbers_BN, self._middle_N, self._spread_N)
-        inputs = (np.where(missing_BN, 0, scaled_BN), missing_BN & self._had_missing_N)
+        inputs = (
+            np.where(missing_BN, 0, scaled_BN),
+            piecewise_linear(scaled_BN, *self._bins),
+            missing_BN & self._had_missing_N,
+        )
         return {
             "numbers": np.concatenate(inputs, axis=1, dtype=np.float32),
             # Row 0 is for categories not seen in training: it is zero and stays so.
