@@ -126,7 +126,7 @@ def test_a_table_weighs_the_classes_it_names(member):
         ({"a": 1.0, "d": 2.0}, "must name classes of y; got 'd'; choose one of ['a', 'b', 'c']"),
         ({"a": 1.0, "b": 1.0, "c": 1.0, "cc": 1.0}, "must name classes of y; got 'cc'; did you mean 'c'?"),
         ("balence", "'balanced' or None; got 'balence'; did you mean 'balanced'?"),
-        ([1.0, 2.0, 3.0], "must be a Mapping or 'balanced' or None; got [1.0, 2.0, 3.0]."),
+        ([1.0, 2.0, 3.0], "must be a table or 'balanced' or None; got [1.0, 2.0, 3.0]."),
     ],
     ids=str,
 )
