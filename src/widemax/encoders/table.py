@@ -52,8 +52,8 @@ class TableEncoder(Encoder):
 
     first layer = W [z; bins; missing] + b + Σ_c embedding[category_c]. A number is z = y / √(1 + (y / 10)²)
     with y = (x − median) / spread, where the spread is that of the middle half of the training rows: one
-    number that is far off leaves the others where they are, and any number can be predicted from, as
-    |z| < 10. Beside it stands how far it is through each of the quantile bins of its column, from −1 to 1.
+    number that is far off leaves the others where they are, and any number can be predicted from, as z lies
+    in (−10, 10). Beside it stands how far it is through each quantile bin of its column, from −1 to 1.
     A date counts as seven numbers without bins: the days since 1970, and sine and cosine of its place in
     the year, the week and the day. A missing number has z = 0 and, where the column lacked numbers in
     training, an indicator of its own. A category (null is one) not seen in training adds nothing.

@@ -30,7 +30,7 @@ class CalibratedTemperature(ProbabilisticClassifier):
 
     The classifier is fitted on each training part of ``cv``; the logits of the parts left out, together,
     decide T by the least weighted mean of −log softmax(logits / T)_y, as
-    :func:`widemax.evaluation.fit_temperature` does. Then the classifier is
+    :func:`widemax.evaluation.calibration.fit_temperature` does. Then the classifier is
     fitted once more, to all rows. One that is fitted already comes as
     ``sklearn.frozen.FrozenEstimator(classifier)``: it stays as it is, and all rows of ``fit`` decide T.
 
