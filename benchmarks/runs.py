@@ -66,7 +66,7 @@ def train_and_evaluate(
             "train", train, "--target", target, "--out", str(run), "--seed", str(seed), *options
         )
         evaluated = widemax("evaluate", str(run), test)
-    context = ("rows", "skipped", "num_classes", "task", "seconds", "rows_per_s")
+    context = ("rows", "skipped", "num_classes", "task", "seconds", "rows_per_s", "baseline", "report")
     return {
         "head": trained.values["head"],
         "num_classes": evaluated.values["num_classes"],

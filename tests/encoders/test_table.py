@@ -61,7 +61,7 @@ def test_numbers_stand_beside_their_place_in_quantile_bins():
     np.testing.assert_allclose(between[0, 1:-1], [0, -1, -1], atol=0.05)
 
 
-@pytest.mark.parametrize(("num_columns", "num_bins"), [(1, 64), (32, 32), (1_025, 0)])
+@pytest.mark.parametrize(("num_columns", "num_bins"), [(1, 64), (32, 16), (513, 0)])
 def test_many_columns_share_the_bins(num_columns, num_bins):
     columns = {f"x{place}": pa.array(np.arange(200.0)) for place in range(num_columns)}
     encoder = fitted([(name, "number") for name in columns], columns)

@@ -43,7 +43,7 @@ def _date_parts(seconds: npt.NDArray[np.float64]) -> list[npt.NDArray[np.float64
     return [days, *(wave(turn) for turn in turns for wave in (np.sin, np.cos))]
 
 
-_MOST_BINS = 1_024
+_MOST_BINS = 512
 
 
 @encoders.register("table")
@@ -61,7 +61,7 @@ class TableEncoder(Encoder):
     Args:
         columns: (name, kind) of number, date and category columns.
         dim: width D of the hidden vector.
-        bins: the most bins of a number, fewer where there are more than 1,024 in all; 0 for none.
+        bins: the most bins of a number, fewer where there are more than 512 in all; 0 for none.
         hidden: widths of the hidden layers; none makes the encoder linear.
         dropout: probability of dropping a hidden unit in training.
 
