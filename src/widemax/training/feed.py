@@ -186,8 +186,10 @@ def read_training(
     spool = TargetSpool(folder / "targets.arrow", dataset.schema)
     counter = LabelCounter()
     keys: list[Any] = []
+    vocabulary: LabelVocabulary | None = None
 
     def raw_features() -> Iterator[Features]:
+        nonlocal vocabulary
         for batch, features in in_threads(
             lambda batch: encoder.featurize(batch.columns), dataset.batches(CHUNK_ROWS)
         ):
@@ -199,17 +201,16 @@ def read_training(
             yield features
         if not keys:
             raise dataset.without_rows()
+        vocabulary = counter.finish()
         if width is not None:
-            encoder.narrow(width(len(counter.finish())))
+            encoder.narrow(width(len(vocabulary)))
 
     if fitted:
         for _ in raw_features():
             pass
     else:
         encoder.fit(raw_features(), generator=torch.Generator().manual_seed(seed))
-    vocabulary = counter.finish()
-    if len(vocabulary) == 0:
-        raise DataError("the training data hold no labels; give files with at least one usable row.")
+    assert vocabulary is not None  # the last of the features has been read
     raw = raw_writer.finish()
     writer = FeatureStore.create(folder / "train")
     for _, indexed in in_threads(encoder.index, raw.chunks(INDEX_ROWS)):
