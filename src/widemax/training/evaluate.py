@@ -36,9 +36,9 @@ Metrics = dict[str, float | None]
 
 
 def answered_rows(
-    model: Model, rows: Iterable[EncodedRows]
-) -> Iterator[tuple[EvaluationRows, EvaluationRows]]:
-    """The head's exact answers for each batch, as evaluation takes them, and those of the baseline."""
+    model: Model, rows: Iterable[EncodedRows], of_baseline: Measures | None = None
+) -> Iterator[EvaluationRows]:
+    """The head's exact answers for each batch, as evaluation takes them; ``of_baseline`` takes its own."""
     baseline = Baseline(model.vocabulary.counts)
     model.encoder.eval()
     for batch in rows:
@@ -53,12 +53,15 @@ def answered_rows(
             excluded_P = stand_in(labels, seen, model.head.num_classes)
             answers = replace(answers, label_ranks=answers.label_ranks.masked_fill(excluded_P, 0))
         answered = evaluation_rows(answers, labels)
+        yield answered
+        if of_baseline is None:
+            continue
         if isinstance(answered, OneLabelRows):
-            yield answered, baseline.one(answered)
+            of_baseline.update(baseline.one(answered))
         else:
             pairs = None if seen is None else seen.pairs()
             excluded = pairs and (pairs.rows_P.numpy(), pairs.ids_P.numpy())
-            yield answered, baseline.several(answered, excluded)
+            of_baseline.update(baseline.several(answered, excluded))
 
 
 def evaluation_rows(answers: Answers, labels: Tensor | SeveralLabels) -> EvaluationRows:
@@ -82,22 +85,24 @@ def evaluation_rows(answers: Answers, labels: Tensor | SeveralLabels) -> Evaluat
 
 
 def collect_metrics(
-    model: Model, rows: Iterable[EncodedRows], collector: ReportCollector | None = None
+    model: Model,
+    rows: Iterable[EncodedRows],
+    collector: ReportCollector | None = None,
+    *,
+    with_baseline: bool = True,
 ) -> tuple[Metrics, Metrics]:
     """Every metric of the model's task over all rows and all classes, None where no row counts.
 
     Beside the model's those of the baseline, which gives every row the most frequent classes.
     """
-
     measures, of_baseline = (
         Measures(model.task, class_counts=model.vocabulary.counts, num_rows_train=model.num_train_rows)
         for _ in range(2)
     )
-    for answered, guessed in answered_rows(model, rows):
+    for answered in answered_rows(model, rows, of_baseline if with_baseline else None):
         if collector is not None:
             collector.update(answered)
         measures.update(answered)
-        of_baseline.update(guessed)
     values, baseline = (
         {name: None if math.isnan(value) else value for name, value in each.compute().items()}
         for each in (measures, of_baseline)

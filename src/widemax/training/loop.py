@@ -391,9 +391,11 @@ def _answer_operations(model: Model) -> int:
 
 
 def _metrics(model: Model, feed: Feed, collector: ReportCollector | None = None) -> tuple[Metrics, Metrics]:
+    """Of the model and, where a report is made of them, of the baseline, which no step changes."""
     num_rows = min(len(feed), EVALUATION_ROWS)
     with using_threads(threads_for(num_rows * _answer_operations(model))):
-        return collect_metrics(model, feed.batches(EVALUATION_ROWS), collector)
+        rows = feed.batches(EVALUATION_ROWS)
+        return collect_metrics(model, rows, collector, with_baseline=collector is not None)
 
 
 def _told(session: Session) -> Iterator[str]:
