@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from widemax.errors import ShapeError
+from widemax.errors import LabelError, ShapeError
 from widemax.heads import SeveralLabels
-from widemax.heads.labels import label_pairs, no_pairs
+from widemax.heads.labels import label_pairs, no_pairs, training_pairs
 
 
 def test_several_labels_become_pairs():
@@ -53,3 +53,11 @@ def test_labels_that_are_no_whole_numbers_are_refused(dtype):
     for given in (labels, SeveralLabels(labels, torch.tensor([0, 1, 2]))):
         with pytest.raises(ShapeError, match=rf"labels must be class ids, whole numbers; got {dtype}"):
             label_pairs(given, torch.zeros(2, 3))
+
+
+def test_a_class_twice_in_a_row_is_refused():
+    labels = SeveralLabels(torch.tensor([2, 1, 2, 1]), torch.tensor([0, 1, 4]))
+    with pytest.raises(LabelError, match="row 1 has class 1 twice"):
+        training_pairs(labels, torch.zeros(2, 3), 3)
+    with pytest.raises(LabelError, match="must lie in"):
+        training_pairs(labels, torch.zeros(2, 3), 2)

@@ -7,7 +7,7 @@ from typing import TypeAlias
 import torch
 from torch import Tensor, nn
 
-from widemax.errors import ArgumentError, ShapeError
+from widemax.errors import ArgumentError, LabelError, ShapeError
 from widemax.kernels import Pairs
 from widemax.losses.base import check_labels
 from widemax.numerics.arrays import is_traced
@@ -101,13 +101,26 @@ def training_pairs(labels: Labels, hidden: Tensor, num_classes: int) -> Pairs:
     """The same, once all of them are found to be classes.
 
     Raises:
-        LabelError: a class id outside [0, C); checked on CPU only, as it would stall an accelerator.
+        LabelError: a class id outside [0, C), or twice in a row; checked on CPU only, as it would stall an
+            accelerator.
         ShapeError: not one label, or list of labels, a row; or labels that are no whole numbers.
     """
     pairs = label_pairs(labels, hidden)
     if pairs.ids_P.is_cpu:
         check_labels(pairs.ids_P, num_classes, rows=pairs.rows_P)
+        if isinstance(labels, SeveralLabels) and not is_traced():
+            _check_distinct(pairs, num_classes)
     return pairs
+
+
+def _check_distinct(pairs: Pairs, num_classes: int) -> None:
+    keys_P, _ = torch.sort(pairs.rows_P * num_classes + pairs.ids_P)
+    repeats = keys_P[1:][keys_P[1:] == keys_P[:-1]]
+    if len(repeats):
+        row, class_id = divmod(int(repeats[0]), num_classes)
+        raise LabelError(
+            f"labels of a row must be distinct; row {row} has class {class_id} twice. Keep one of each."
+        )
 
 
 def row_labels(labels: Labels, hidden: Tensor, *, name: str = "labels") -> Tensor | Pairs:
