@@ -82,7 +82,7 @@ class MarginOmniglot(Recipe):
         for name, options in LOSSES.items():
             net = Net(trained, seed=seed, **options)
             drawings = trained.drawings(slice(TRAINING_WRITERS))
-            descend(net, drawings, net, epochs=2 if quick else 25, rate=1e-3, seed=seed)
+            descend(net, drawings, net, epochs=12 if quick else 25, rate=1e-3, seed=seed)
             trials[name] = Trial.of(net, trained, unseen, one_shot)
             results.obtain(f"accuracy on new drawings of trained characters, {name}", trials[name].accuracy)
         measures = {name: trial.measures for name, trial in trials.items()}
