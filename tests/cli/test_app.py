@@ -2,6 +2,8 @@
 
 import json
 import os
+import re
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -84,3 +86,23 @@ def test_data_list_says_what_is_at_hand(widemax, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setenv("WIDEMAX_DATA", str(tmp_path))
     sets = json.loads(widemax("data", "list", "--json").out)["sets"]
     assert next(entry for entry in sets if entry["name"] == "gowalla")["at_hand"]
+
+
+def test_download_says_the_licence_and_what_to_do_without_a_network(
+    widemax, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    from widemax.data import sets
+
+    monkeypatch.setenv("WIDEMAX_CACHE", str(tmp_path))
+    monkeypatch.delenv("WIDEMAX_DATA", raising=False)
+    with socket.socket() as nobody:
+        nobody.bind(("127.0.0.1", 0))  # and does not listen
+        address = f"http://127.0.0.1:{nobody.getsockname()[1]}/letters"
+        monkeypatch.setattr(sets["letter_recognition"], "downloads", {"letter-recognition.data": address})
+        result = widemax("data", "get", "letter_recognition", "--download", "--json")
+    assert (result.code, result.out) == (4, "")
+    licence, error = result.err.index("Licence: CC BY 4.0"), result.err.index("error: cannot fetch http://")
+    assert licence < result.err.index("fetching http://") < error
+    assert re.search(
+        r"Connection refused\. Call this again .*\ncurl -fL --create-dirs -o \S+ http://", result.err
+    )

@@ -75,22 +75,25 @@ def test_the_bundled_files_are_what_prepare_makes(widemax_data, tmp_path):
 
 def test_absent_originals_say_what_to_put_where(tmp_path, cache, monkeypatch):
     monkeypatch.delenv("WIDEMAX_DATA", raising=False)
-    with pytest.raises(DataError, match="set the environment variable WIDEMAX_DATA") as failure:
+    with pytest.raises(DataError, match="`widemax data get gowalla --download` fetches them") as failure:
         get("gowalla")
     assert failure.value.exit_code == 3
     for part in (
-        "https://github.com/gusye1234",
-        "train.txt.gz (sha256 71a2faab",
-        "test.txt.gz (sha256 9db44143",
+        f"They belong into {cache / 'originals' / 'gowalla'}",
+        "train.txt.gz (sha256 0f086326",
+        "test.txt.gz (sha256 099a2a73",
     ):
         assert part in str(failure.value)
+    with pytest.raises(DataError, match="No address offers this subset"):
+        get("cifar10")
     monkeypatch.setenv("WIDEMAX_DATA", str(tmp_path))
-    with pytest.raises(DataError, match=re.escape(f"put into {tmp_path / 'gowalla'} from https://")):
+    with pytest.raises(DataError, match=re.escape(f"They belong into {tmp_path / 'gowalla'}:")):
         get("gowalla")
     (tmp_path / "gowalla").mkdir()
-    (tmp_path / "gowalla" / "train.txt.gz").write_bytes(b"other")
-    with pytest.raises(DataError, match="must have sha256 71a2faab"):
-        get("gowalla")
+    for content, found in ((b"other", "a damaged file"), (gzip.compress(b"other"), "sha256 d9298a10")):
+        (tmp_path / "gowalla" / "train.txt.gz").write_bytes(content)
+        with pytest.raises(DataError, match=f"must have sha256 0f086326\\w+ once unpacked, got {found}"):
+            get("gowalla")
     assert not cache.exists()
 
 
@@ -255,6 +258,12 @@ def test_every_set_says_where_it_comes_from_and_under_which_licence():
         assert data_set.attribution
         assert data_set.url.startswith("http")
         assert all(re.fullmatch("[0-9a-f]{64}", digest) for digest in data_set.files.values())
+        assert sum([data_set.bundled, bool(data_set.downloads), bool(data_set.by_hand)]) == 1
+        assert bool(data_set.downloads) == (data_set.download_bytes > 0)
+        for address in data_set.downloads.values():
+            assert re.match(
+                r"https://(raw\.githubusercontent\.com/[^/]+/[^/]+/[0-9a-f]{40}|(?!raw)[^/]+)/", address
+            )
 
 
 def test_the_old_name_says_the_new_one():

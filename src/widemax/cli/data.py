@@ -20,7 +20,7 @@ def list_sets(json: Json = False) -> None:
     facts = ("name", "title", "splits", "inputs", "target", "licence", "attribution", "url", "bundled")
     entries = [
         {fact: getattr(entry, fact) for fact in facts}
-        | {"at_hand": at_hand(entry.name), "sha256": entry.files}
+        | {"at_hand": at_hand(entry.name), "sha256": entry.files, "downloads": entry.downloads}
         for entry in map(sets.__getitem__, sets)
     ]
     width = max(map(len, sets))
@@ -34,11 +34,18 @@ def list_sets(json: Json = False) -> None:
 
 @app.command("get", epilog=examples("data get"))
 def get_set(
-    name: Annotated[str, typer.Argument(help="A name from `widemax data list`.")], json: Json = False
+    name: Annotated[str, typer.Argument(help="A name from `widemax data list`.")],
+    fetch: Annotated[
+        bool,
+        typer.Option("--download", help="Say the licence, then fetch what is absent of the original files."),
+    ] = False,
+    json: Json = False,
 ) -> None:
     """Prepare a data set: check the SHA-256 of its original files and write one file per split."""
-    from widemax.data import get, sets
+    from widemax.data import download, get, sets
 
+    if fetch:
+        download(name)
     folder = get(name)
     files = [sets[name]().path(folder, split).name for split in sets[name].splits]
     lines = [f"{name} is in {folder}: {', '.join(files)}", f"use it as data: widemax check {name}"]

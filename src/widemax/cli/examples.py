@@ -17,7 +17,7 @@ EXAMPLES = {
     "doctor": ("doctor", "doctor --json"),
     "demo": ("demo", "demo words --out words-run"),
     "data list": ("data list", "data list --json"),
-    "data get": ("data get clinc150", "data get clinc150 --json"),
+    "data get": ("data get clinc150", "data get mnist --download"),
     "recipe list": ("recipe list", "recipe list --json"),
     "recipe run": ("recipe run softmax-lab --quick", "recipe run overflow --out overflow --seed 1"),
 }

@@ -5,6 +5,7 @@ from widemax.data.checks import check
 from widemax.data.dataset import Batch, Dataset
 from widemax.data.formats import ArrowStream, Frame, Reading, Source, formats
 from widemax.data.labels import LabelCounter, LabelVocabulary
+from widemax.data.originals import download
 from widemax.data.records import columns_of, good_rows, records_of
 from widemax.data.report import DataReport
 from widemax.data.row_keys import STORED_BYTES, count_known, row_keys
@@ -30,6 +31,7 @@ __all__ = [
     "check",
     "columns_of",
     "count_known",
+    "download",
     "formats",
     "get",
     "good_rows",

@@ -1,7 +1,10 @@
 """Data sets by name: checked against their hashes, prepared once, and found again."""
 
+import gzip
+import hashlib
 import os
 import tempfile
+import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from difflib import get_close_matches
 from glob import glob, has_magic
@@ -13,7 +16,7 @@ from widemax.data.formats.idx import idx_split
 from widemax.data.sets import PublicSet, sets
 from widemax.errors import ArgumentError, DataError, UnknownNameError, UsageError, did_you_mean, shown
 from widemax.options import checked
-from widemax.storage import cache_folder, saving, sha256
+from widemax.storage import cache_folder, saving
 
 Data = str | Path | Frame | ArrowStream
 """A path, a glob, the name of a data set, or a frame in memory."""
@@ -25,9 +28,10 @@ _BUNDLED = Path(__file__).parent / "bundled"
 def get(name: str, into: Path | None = None) -> Path:
     """The folder with the prepared files of a data set; prepares them first where needed.
 
-    The original files are looked for in ``$WIDEMAX_DATA/NAME``, checked against their sha256, and converted
-    into ``$WIDEMAX_CACHE/NAME`` (``~/.cache/widemax/NAME`` by default); once more where another version of
-    widemax prepared them otherwise. Bundled sets need neither.
+    The original files are looked for in ``$WIDEMAX_DATA/NAME`` (by default where :func:`download` puts
+    them), checked against their sha256, and converted into ``$WIDEMAX_CACHE/NAME`` (``~/.cache/widemax/NAME``
+    by default); once more where another version of widemax prepared them otherwise. Bundled sets need
+    neither.
 
     Args:
         name: as ``widemax data list`` shows it.
@@ -35,7 +39,7 @@ def get(name: str, into: Path | None = None) -> Path:
 
     Raises:
         UnknownNameError: there is no such data set.
-        DataError: the original files are absent or differ; says where they come from and where they belong.
+        DataError: the original files are absent or differ; says how to come by them and where they belong.
 
     Example:
         >>> sorted(path.name for path in get("clinc150").glob("*-t*.parquet"))
@@ -62,12 +66,17 @@ def at_hand(name: str) -> bool:
         True
     """
     data_set = sets[name]()
-    originals = Path(os.environ.get("WIDEMAX_DATA", "")) / name
-    return (
-        data_set.bundled
-        or _complete(data_set, cache_folder() / name)
-        or all((originals / file).is_file() for file in data_set.files)
-    )
+    return prepared(data_set) or all((originals_folder(name) / file).is_file() for file in data_set.files)
+
+
+def prepared(data_set: PublicSet) -> bool:
+    """Whether :func:`get` has nothing to do."""
+    return data_set.bundled or _complete(data_set, cache_folder() / data_set.name)
+
+
+def originals_folder(name: str) -> Path:
+    """Where the original files of a data set belong: ``$WIDEMAX_DATA/NAME``, or a folder in the cache."""
+    return Path(os.environ.get("WIDEMAX_DATA") or cache_folder() / "originals") / name
 
 
 @overload
@@ -180,36 +189,44 @@ def _version_file(data_set: PublicSet, folder: Path) -> Path:
 
 
 def _originals(data_set: PublicSet) -> Path:
-    """The folder with the original files, each checked against its sha256."""
-    root = os.environ.get("WIDEMAX_DATA")
-    folder = Path(root or "$WIDEMAX_DATA") / data_set.name
+    """The folder with the original files, each checked."""
+    folder = originals_folder(data_set.name)
     for name, wanted in data_set.files.items():
-        path = folder / name
-        if not path.is_file():
-            files = "; ".join(f"{file} (sha256 {digest})" for file, digest in data_set.files.items())
-            first = "" if root else "set the environment variable WIDEMAX_DATA to a folder, and "
+        if not (folder / name).is_file():
+            files = "; ".join(f"{file} ({_holding(file, digest)})" for file, digest in data_set.files.items())
+            way = data_set.by_hand or f"`widemax data get {data_set.name} --download` fetches them."
             raise DataError(
-                f"the original files of {data_set.name!r} are not here; {first}put into {folder} from "
-                f"{data_set.url}: {files}."
+                f"the original files of {data_set.name!r} are not here. {way} "
+                f"They belong into {folder}: {files}."
             )
-        found = sha256(path)
-        if found != wanted:
-            raise DataError(
-                f"{path} must have sha256 {wanted}, got {found}; fetch it again from {data_set.url}."
-            )
+        check_original(folder / name, wanted, f"Fetch it again from {data_set.url}.")
     return folder
+
+
+def check_original(path: Path, wanted: str, way_out: str) -> None:
+    """Raises a DataError where a file does not hold what has the sha256 ``wanted``, once unpacked."""
+    try:
+        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
+            found = f"sha256 {hashlib.file_digest(file, 'sha256').hexdigest()}"
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+        found = f"a damaged file: {error}"
+    if found != f"sha256 {wanted}":
+        raise DataError(f"{path} must have {_holding(path.name, wanted)}, got {found}. {way_out}")
+
+
+def _holding(name: str, digest: str) -> str:
+    return f"sha256 {digest}" + " once unpacked" * name.endswith(".gz")
 
 
 def _prepare(data_set: PublicSet, originals: Path, folder: Path) -> None:
     """Prepares beside the target folder and renames, so that a folder is never half prepared."""
-    notice = f"{data_set.title}\n{data_set.attribution}\nLicence: {data_set.licence}\n{data_set.url}\n"
     with saving(str(folder)):
         folder.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=f".{data_set.name}-", dir=folder.parent) as temporary:
             made = Path(temporary) / data_set.name
             made.mkdir()
             data_set.prepare(originals, made)
-            (made / f"{data_set.name}-LICENCE.txt").write_text(notice, encoding="utf-8")
+            (made / f"{data_set.name}-LICENCE.txt").write_text(f"{data_set.notice}\n", encoding="utf-8")
             _version_file(data_set, made).write_text(data_set.version)
             _move(data_set, made, folder)
 

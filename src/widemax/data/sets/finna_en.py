@@ -21,6 +21,10 @@ class FinnaEn(PublicSet):
         "test.parquet": "ff00f7e87a6b8f48051f74fa07e929cc317c17c63107848747424e12aff0b6d2",
         "subjects.parquet": "32f635076c111de7d14d8da5517dae6f857b9e2d9768faf9b4ef4ec793934d2e",
     }
+    by_hand = (
+        "No address offers these tables, which hold the titles and subjects of subjects/yso-finna-en in "
+        "https://github.com/NatLibFi/Annif-corpora, one row a title; make your own of them, as CSV, say."
+    )
     inputs = ("text",)
     target = "subjects"
 

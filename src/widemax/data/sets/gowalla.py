@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 
 from widemax.data.sets import sets
-from widemax.data.sets.base import PublicSet
+from widemax.data.sets.base import PublicSet, on_github
 
 FOLDS = 5
 
@@ -31,11 +31,28 @@ class Gowalla(PublicSet):
     )
     url = "https://github.com/gusye1234/LightGCN-PyTorch/tree/master/data/gowalla"
     files = {
-        "train.txt.gz": "71a2faabd7e5eed1c9df325798a213695c293739970a47bed0a983355f6687e3",
-        "test.txt.gz": "9db4414306dbc518d3b81b0239515497908ecd6de09df99c6a92ba171e75b902",
+        "train.txt.gz": "0f086326b28a56c2e6dcb81d86ee72d4ccb7eed3a8d26788392356d8f51111cc",
+        "test.txt.gz": "099a2a73924e4b754dc6efd730d764f492321b53c38eb93298850c83acf57be3",
     }
+    downloads = on_github(
+        "gusye1234/LightGCN-PyTorch",
+        "947ca2b3b1d2d3545b114145710cb06c4e57b3d2",
+        "data/gowalla/",
+        "train.txt",
+        "test.txt",
+    )
+    download_bytes = 7_000_000
     inputs = ("history",)
     target = "items"
+
+    def assemble(self, fetched: Path, into: Path) -> None:
+        """Sorts the places of each line of train.txt, whose order says nothing."""
+        super().assemble(fetched, into)
+        plain, packed = fetched / "train.txt", into / "train.txt.gz"
+        with plain.open(encoding="ascii") as lines, gzip.open(packed, "wt", encoding="ascii") as sorted_lines:
+            for line in lines:
+                user, *items = map(int, line.split())
+                sorted_lines.write(" ".join(map(str, (user, *sorted(items)))) + "\n")
 
     def prepare(self, source: Path, into: Path) -> None:
         known = _items_of_users(source / "train.txt.gz")

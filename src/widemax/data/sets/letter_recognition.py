@@ -5,7 +5,7 @@ from pathlib import Path
 import pyarrow.csv as pa_csv
 
 from widemax.data.sets import sets
-from widemax.data.sets.base import PublicSet
+from widemax.data.sets.base import PublicSet, on_github
 
 _TRAIN_ROWS = 16_000
 
@@ -21,7 +21,14 @@ class LetterRecognition(PublicSet):
         "David J. Slate: Letter Recognition, UCI Machine Learning Repository, 1991, doi 10.24432/C5ZP40."
     )
     url = "https://archive.ics.uci.edu/dataset/59/letter+recognition"
-    files = {"letter-recognition.data.gz": "63ca53ee88f46ce4fb2f96a46fac51190a58a355557eaec6e32b83ad841a77f6"}
+    files = {"letter-recognition.data.gz": "9b63b12c9425f919cf32a4de0ffbbef25960ddeced6a0c15fc8cf2dbb530b403"}
+    downloads = on_github(
+        "davidgasquez/letter-recognition",
+        "fe3c4830d0003e53340bbf40a57c3573e021df64",
+        "",
+        "letter-recognition.data",
+    )
+    download_bytes = 712_610
     inputs = (
         *("x_box", "y_box", "width", "height", "on_pixels", "x_bar", "y_bar", "x2_bar", "y2_bar", "xy_bar"),
         *("x2y_bar", "xy2_bar", "x_edge", "x_edge_y", "y_edge", "y_edge_x"),

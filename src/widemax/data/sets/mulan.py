@@ -2,14 +2,14 @@
 
 import gzip
 import xml.etree.ElementTree as ET
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import ClassVar
 
 import pyarrow as pa
 
 from widemax.data.sets import sets
-from widemax.data.sets.base import PublicSet
+from widemax.data.sets.base import PublicSet, on_github
 
 _XMLNS = "{http://mulan.sourceforge.net/labels}"
 
@@ -55,6 +55,15 @@ def _rows(path: Path) -> Iterator[dict[str, float]]:
                 yield dict(zip(attributes, map(float, line.split(",")), strict=True))
 
 
+def _addresses(stem: str, files: Iterable[str]) -> dict[str, str]:
+    return on_github(
+        "tsoumakas/mulan",
+        "43f6389095ad71984264db4387a8074b22bc7d4a",
+        f"data/multi-label/{stem}/",
+        *(name.removesuffix(".gz") for name in files),
+    )
+
+
 @sets.register("mulan_emotions")
 class MulanEmotions(MulanSet):
     """391 training and 202 test songs: 72 measurements of rhythm and timbre, and several of 6 emotions."""
@@ -67,10 +76,12 @@ class MulanEmotions(MulanSet):
         "Emotions, ISMIR 2008; as packed by Mulan."
     )
     files = {
-        "emotions-train.arff.gz": "667a7ab66c4c75681b9e6c5d32059a0913ddc47a50c51904f049b6b1b2432c1d",
-        "emotions-test.arff.gz": "ba324be70aa7939b1ada8122e88ad4e5c1c1ba4fd0bd3b5246cc3ca5723c4fb2",
-        "emotions.xml.gz": "d9e6c80a87afc9653d3cf2abbfad583f16d5653afa70f4232a739b818ad80294",
+        "emotions-train.arff.gz": "bbe704106c79bb8fb99c1d1d2e9bde081d6a2daeb01f100862f11fd91a3c1f98",
+        "emotions-test.arff.gz": "f13d4b746b7b5c8eb484bd751d6ac463d4560dff998a93516a5c1fe35daf6c8f",
+        "emotions.xml.gz": "dbce8e6ccbbb2fcbfd9e9edbb230d7ed12692c6e13f59fdbc0161fa9b6cf2dc0",
     }
+    downloads = _addresses("emotions", files)
+    download_bytes = 384_410
 
 
 @sets.register("mulan_scene")
@@ -85,10 +96,12 @@ class MulanScene(MulanSet):
         "Recognition 37(9), 2004; as packed by Mulan."
     )
     files = {
-        "scene-train.arff.gz": "d5b96b838eaa821c355a86d2d1e2b7c7b8aad7afa68255932e148c79ade647b9",
-        "scene-test.arff.gz": "125f88bebad7f8dc21de4aa7518ee8a01a2371887e4ccc65c19db9249a002393",
-        "scene.xml.gz": "ff7ded93c0f35289fd215ebe051bcc32bad307dfb5369f5edfe61ee2ca855660",
+        "scene-train.arff.gz": "b53ba93bdf412de922e3960389bcee24744fa3e872ce610511fc1d750888b64d",
+        "scene-test.arff.gz": "ea38d20296b3ff7e220f477a3b802a9bcb2d768881fe6ee163efbc97ea527a42",
+        "scene.xml.gz": "55d8b247b949ad5c52e5a73d8c6775ec6e5469ce9682465b45b333b68ee4bcc5",
     }
+    downloads = _addresses("scene", files)
+    download_bytes = 6_218_995
 
 
 @sets.register("mulan_yeast")
@@ -103,10 +116,12 @@ class MulanYeast(MulanSet):
         "Mulan."
     )
     files = {
-        "yeast-train.arff.gz": "faf769ad1b29072250d54a2b366753ba40ec8311d393daea732922dc8287662f",
-        "yeast-test.arff.gz": "e06e2934c48c796bc1f4f62822cdeb85b69a8303a32b7175a732fa35b297480e",
-        "yeast.xml.gz": "83e2a4eebd881f2958b5185e19d801041528455e588fe1836739c2c3d223e51e",
+        "yeast-train.arff.gz": "e759dc991ff54694a4ff9c4314f3be0d6fd2b1994a4b563f57e416394c6aebbd",
+        "yeast-test.arff.gz": "4aaac102bff9669a765bf0b378602e5cc8c3b181048282e2f003117b496d552a",
+        "yeast.xml.gz": "c3056cc26444b5158b1588d1b73bec9c45429e10f0957ad085903423cb81f247",
     }
+    downloads = _addresses("yeast", files)
+    download_bytes = 2_420_158
 
 
 @sets.register("mulan_delicious")
@@ -122,7 +137,9 @@ class MulanDelicious(MulanSet):
         "Mulan."
     )
     files = {
-        "delicious-train.arff.gz": "600c14828756bf07f3d012851f2a1d49d4a6de19c1d9afdbacecafba428ff983",
-        "delicious-test.arff.gz": "0f3d4659648907c3c0e84ef8d0efe5359b811d7fe4ff0c78fb326be8ae77dad1",
-        "delicious.xml.gz": "7a56166c832913ed7eccdfcde6e779e0804bf87ecc3eeac6f869a60d434d9865",
+        "delicious-train.arff.gz": "030186cdb542ebdd32052fcdbb1ebe30115b3a22518c1b4b198c45eb827aebe1",
+        "delicious-test.arff.gz": "2dfb01723a819914b0ca83361177ed413ce3f2169851d9f228d4692915d63944",
+        "delicious.xml.gz": "4e0c0f93c7d86a39b9fca4aaefaa00e9428f2c80277732dfbf03ca48e2c14da2",
     }
+    downloads = _addresses("delicious", files)
+    download_bytes = 3_848_458

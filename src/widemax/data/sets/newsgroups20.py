@@ -2,10 +2,15 @@
 
 import gzip
 import json
-from pathlib import Path
+import tarfile
+from pathlib import Path, PurePosixPath
 
 from widemax.data.sets import sets
 from widemax.data.sets.base import PublicSet
+from widemax.errors import DataError
+from widemax.storage import sha256
+
+_ARCHIVE = "20news-bydate.tar.gz"
 
 
 @sets.register("newsgroups20")
@@ -20,11 +25,31 @@ class Newsgroups20(PublicSet):
     )
     url = "http://qwone.com/~jason/20Newsgroups/"
     files = {
-        "20news-bydate-train.jsonl.gz": "763b248d0ec621dad921a5465e6526d9ffd58a13ee0d6977d99832fe4931b7b4",
-        "20news-bydate-test.jsonl.gz": "69a38e241bea633c52dd37e863117ce306c8c2ed8ec220f92ac8cc4ec2f1499d",
+        "20news-bydate-train.jsonl.gz": "a96263f7ae518bbed503c90d267c2193cac8353af7d264b105d8beeecb869816",
+        "20news-bydate-test.jsonl.gz": "de5c1e310ecbc516357cd1db039a21ffd591257e8c4011db3c56015bbc8cf74e",
     }
+    downloads = {_ARCHIVE: "https://ndownloader.figshare.com/files/5975967"}
+    download_bytes = 20_000_000
+    archive_sha256 = "8f1b2514ca22a5ade8fbb9cfa5727df95fa587f4c87b786e15c759fa66d95610"
     inputs = ("text",)
     target = "group"
+
+    def assemble(self, fetched: Path, into: Path) -> None:
+        """Writes the posts of the archive as lines of JSON, in the order of their groups and names."""
+        found = sha256(fetched / _ARCHIVE)
+        if found != self.archive_sha256:
+            raise DataError(f"{_ARCHIVE} must have sha256 {self.archive_sha256}, got {found}.")
+        posts = {}
+        with tarfile.open(fetched / _ARCHIVE) as archive:
+            for member in archive:
+                if file := archive.extractfile(member):  # a folder has none
+                    posts[PurePosixPath(member.name).parts[-3:]] = file.read().decode("latin-1")
+        for split in self.splits:
+            with gzip.open(into / f"20news-bydate-{split}.jsonl.gz", "wt", encoding="utf-8") as lines:
+                for (folder, group, name), text in sorted(posts.items()):
+                    if folder == f"20news-bydate-{split}":
+                        row = {"group": group, "file": name, "text": text}
+                        lines.write(json.dumps(row, ensure_ascii=False) + "\n")
 
     def prepare(self, source: Path, into: Path) -> None:
         for split in self.splits:

@@ -29,6 +29,10 @@ class OmniglotBackground(PublicSet):
     )
     url = "https://github.com/brendenlake/omniglot"
     files = {"omniglot28_background.npz": "1bd36d54a75b16e15d2988e54559cb06db8e17a13a8e0fc774866810cdd13850"}
+    by_hand = (
+        "No address offers these small drawings; take python/images_background.zip from "
+        "https://github.com/brendenlake/omniglot and give it as a folder of images by class."
+    )
     inputs = ("image",)
     target = "label"
 

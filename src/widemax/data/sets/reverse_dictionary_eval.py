@@ -5,7 +5,7 @@ import json
 from pathlib import Path
 
 from widemax.data.sets import sets
-from widemax.data.sets.base import PublicSet
+from widemax.data.sets.base import PublicSet, on_github
 
 _FILE = "data_test_500_rand1_{}.json.gz"
 
@@ -26,9 +26,16 @@ class ReverseDictionaryEval(PublicSet):
     )
     url = "https://github.com/thunlp/MultiRD"
     files = {
-        _FILE.format("seen"): "8e3fbf0ff36773279f49cd47302924671f424c596356372803f3c918e9eeee6b",
-        _FILE.format("unseen"): "3f72d53d644daf765633fb3fc10142e1452fa765bea0ca336a18f172278183d8",
+        _FILE.format("seen"): "0973746270d0c88860031120b9ae1c1f4d896df867262add6bd29ca1927e9144",
+        _FILE.format("unseen"): "3a4ee329f7912ee02d1b99994e41e67a6f7d715dce5c4ea7e995650b7990dcd5",
     }
+    downloads = on_github(
+        "zhaowres/ReverseDictionary",
+        "b443958d3eec9333175383312f83a38f152997ca",
+        "data/",
+        *(name.removesuffix(".gz") for name in files),
+    )
+    download_bytes = 156_885 + 158_183
     splits = ("seen", "unseen")
     inputs = ("definition",)
     target = "word"
