@@ -33,6 +33,7 @@ ARROWS = {
     "heads": {*GROUND, "losses", "samplers", "kernels", "numerics"},
     "testing": {*GROUND, "losses", "samplers", "heads", "optim", "numerics"},
     "search": {*GROUND, "kernels", "numerics"},
+    "neighbors": {*GROUND, "heads", "kernels", "search"},
     "solvers": {*GROUND, "losses", "numerics"},
     "estimators": {
         *GROUND,
@@ -41,11 +42,11 @@ ARROWS = {
     "threads": set(),
     "machine": {"storage", "threads"},
     "planner": {*GROUND, "heads", "optim", "kernels", "config", "machine", "threads"},
-    "artifact": {*GROUND, "heads", "encoders", "data", "config", "storage", "packing"},
+    "artifact": {*GROUND, "heads", "encoders", "data", "config", "neighbors", "storage", "packing"},
     "training": {
         *GROUND,
         *("heads", "encoders", "optim", "kernels", "data", "evaluation", "artifact"),
-        *("planner", "config", "storage", "threads"),
+        *("neighbors", "planner", "config", "storage", "threads"),
     },
     "recipes": {
         *GROUND,

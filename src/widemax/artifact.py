@@ -3,7 +3,7 @@
 ::
 
     config.toml  manifest.json  labels.parquet  rows.parquet  metrics.jsonl  report.html
-    weights/encoder.safetensors  weights/head-00000-of-0000N.safetensors
+    weights/encoder.safetensors  weights/head-00000-of-0000N.safetensors  weights/neighbors.safetensors
 """
 
 import math
@@ -37,14 +37,17 @@ from widemax.data import (
     resolve,
 )
 from widemax.encoders import Encoder, encoders, to_tensors
+from widemax.encoders.features import Tensors
 from widemax.errors import ConfigError, CorruptError, UsageError, counted
-from widemax.heads import Head, SeveralLabels, TopK, heads
+from widemax.heads import Answers, Head, Labels, SeveralLabels, TopK, heads
+from widemax.neighbors import Neighbors
 from widemax.options import checked
 from widemax.packing import Precision, pack, unpack
 from widemax.storage import check_folder, for_everyone, new_folder, saving
 from widemax.task import Task
 
 SHARD_BYTES = 2**31
+NEIGHBORS = "weights/neighbors.safetensors"
 ROW_KEYS = "rows.parquet"
 """Digests of the training rows, by which evaluation counts rows that stand in training too."""
 SCRATCH = "scratch"
@@ -82,6 +85,7 @@ class Model:
     encoder: Encoder
     head: Head
     row_keys: Any = None
+    neighbors: Neighbors | None = None
 
     def __repr__(self) -> str:
         return "\n  ".join(f"{name:<9}{value}" for name, value in self._summary().items())
@@ -99,11 +103,13 @@ class Model:
             f"{section.kind}, {sum(p.numel() for p in part.parameters()):,} parameters"
             for section, part in ((self.config.encoder, self.encoder), (self.config.head, self.head))
         )
+        kept = {} if self.neighbors is None else {"neighbors": str(self.neighbors)}
         return {
             "Model": f"{inputs} → {self.schema.target}: {counted(len(self.vocabulary), 'class')}, task "
             f"{self.task.value!r}, {counted(self.num_train_rows, 'row')}",
             "encoder": f"{encoder}, hidden vectors of {self.encoder.dim}",
             "head": f"{head}, {self.head.normalizer} probabilities",
+            **kept,
         }
 
     @checked
@@ -113,6 +119,18 @@ class Model:
         self.encoder.eval()
         hidden_BD: Tensor = self.encoder(to_tensors(self.encoder.encode(columns)))
         return hidden_BD
+
+    @torch.no_grad()
+    def answer(
+        self, features: Tensors, labels: Labels, *, k: int, exclude: SeveralLabels | None = None
+    ) -> Answers:
+        """The exact answers about encoded rows and their labels, as of :meth:`widemax.heads.Head.answer`."""
+        hidden_BD = self.encoder.eval()(features)
+        if self.neighbors is None:
+            return self.head.answer(hidden_BD, labels, k=k, exclude=exclude)
+        numbers_BN = self.encoder.numbers(features)
+        assert numbers_BN is not None
+        return self.neighbors.answer(self.head, hidden_BD, numbers_BN, labels, k=k)
 
     @property
     def excludes_seen(self) -> bool:
@@ -134,7 +152,12 @@ class Model:
         Raises:
             OptionError: k is no whole number of at least 1.
         """
-        return self.head.topk(self.hidden(columns), k, exclude=self.seen_items(columns))
+        if self.neighbors is None:
+            return self.head.topk(self.hidden(columns), k, exclude=self.seen_items(columns))
+        features = to_tensors(self.encoder.encode(columns))
+        num_rows = len(next(iter(columns.values())))
+        no_labels = SeveralLabels(torch.arange(0), torch.zeros(num_rows + 1, dtype=torch.int64))
+        return self.answer(features, no_labels, k=k).topk
 
     @partial(checked, of="predict")
     def predict(
@@ -231,6 +254,9 @@ class Model:
         encoder.restore(read_tensors(folder / "weights" / "encoder.safetensors"))
         head = build_head(config, vocabulary)
         read_head(folder / "weights", head)
+        neighbors = None
+        if NEIGHBORS in manifest["files"]:
+            neighbors = Neighbors.of_state(read_tensors(folder / NEIGHBORS), num_classes=len(vocabulary))
         return cls(
             config,
             schema,
@@ -240,6 +266,7 @@ class Model:
             encoder.eval(),
             head.eval(),
             read_row_keys(folder / ROW_KEYS) if ROW_KEYS in manifest["files"] else None,
+            neighbors,
         )
 
 
@@ -390,6 +417,8 @@ def write_model(
         encoder = pack(model.encoder.state_dict(), precision=precision, keep=keep)
         write_tensors(folder / "weights" / "encoder.safetensors", encoder)
         write_head(folder / "weights", model.head, precision=precision)
+        if model.neighbors is not None:
+            write_tensors(folder / NEIGHBORS, model.neighbors.state())
         pq.write_table(model.vocabulary.to_table(), folder / "labels.parquet")
         if model.row_keys is not None:
             pq.write_table(pa.table({"key": model.row_keys}), folder / ROW_KEYS, use_dictionary=False)

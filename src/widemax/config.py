@@ -184,6 +184,8 @@ class TrainConfig(Section):
         patience: stop after this many epochs without a better metric, and 100 steps at least.
         refit: train once more on all rows, held-out rows included, for the best number of epochs; "auto" does
             so where rows were held out of ``train``.
+        neighbors: the most nearest training rows that have a part in each answer, where there are numbers,
+            one label a row and a gain on the held-out rows; 0 for none.
         checkpoint_every_s: seconds between checkpoints.
         seed: the start of all randomness: the same seed on the same machine gives the same result.
     """
@@ -197,6 +199,7 @@ class TrainConfig(Section):
     metric: str = "auto"
     patience: int = Field(default=3, ge=1)
     refit: bool | Literal["auto"] = "auto"
+    neighbors: int = Field(default=16, ge=0)
     checkpoint_every_s: float = Field(default=60.0, gt=0.0)
     seed: int = Field(default=0, ge=0, lt=2**63)
 

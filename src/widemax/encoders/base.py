@@ -105,6 +105,10 @@ class Encoder(nn.Module, ABC):
     def forward(self, features: Tensors) -> Tensor:
         """Indexed features as tensors (see `to_tensors`) to hidden [B, D]."""
 
+    def numbers(self, features: Tensors) -> Tensor | None:
+        """The scaled numbers of each row [B, N], by which rows are near; None where it reads no numbers."""
+        return None
+
     def step_factors(self) -> Iterator[tuple[nn.Parameter, float]]:
         """Each parameter, and what its learning rate is multiplied by."""
         return ((parameter, 1.0) for parameter in self.parameters())

@@ -136,6 +136,10 @@ class MixedEncoder(Encoder):
                 if isinstance(module, MLP):  # says little at first, as bags do, in place of noise
                     module.weights[-1].detach().mul_(FIRST_SHARE)
 
+    def numbers(self, features: Tensors) -> Tensor | None:
+        found = (part.numbers(_below(features, name)) for name, part in self._parts())
+        return next((numbers_BN for numbers_BN in found if numbers_BN is not None), None)
+
     def step_factors(self) -> Iterator[tuple[nn.Parameter, float]]:
         for _, part in self._parts():
             # Perceptrons take smaller steps than bags: at those of bags their first ones go far off.

@@ -181,6 +181,9 @@ class TableEncoder(Encoder):
             "categories": self._known.find(entry(features, "categories", np.ndarray)) + 1,
         }
 
+    def numbers(self, features: Tensors) -> Tensor | None:
+        return entry(features, "numbers", Tensor)[:, : self.num_numbers] if self.num_numbers else None
+
     def _embed(self, rows_BA: Tensor) -> Tensor:
         num_rows, num_columns = rows_BA.shape
         offsets_B1 = torch.arange(num_rows + 1, device=rows_BA.device) * num_columns

@@ -22,6 +22,7 @@ from widemax.evaluation import Baseline, Measures, OneLabelRows, SeveralLabelRow
 from widemax.evaluation.headlines import COUNTS
 from widemax.evaluation.report import ReportCollector, ReportData, write_report
 from widemax.heads import Answers, SeveralLabels
+from widemax.neighbors import MOST_NUMBERS, Neighbors
 from widemax.options import checked
 from widemax.storage import saving
 from widemax.training.feed import EncodedRows, Feed, encode_labels, in_threads, stand_in
@@ -30,6 +31,8 @@ from widemax.training.feed import EncodedRows, Feed, encode_labels, in_threads, 
 ROWS_AT_ONCE = 2048
 CALIBRATION_LOGITS = 2**26
 """At most this many held-out logits are kept to fit the temperature: 256 MiB."""
+NEIGHBORS_ROWS = 5000
+"""At most this many held-out rows decide about neighbors."""
 
 EvaluationRows = OneLabelRows | SeveralLabelRows
 Metrics = dict[str, float | None]
@@ -40,15 +43,12 @@ def answered_rows(
 ) -> Iterator[EvaluationRows]:
     """The head's exact answers for each batch, as evaluation takes them; ``of_baseline`` takes its own."""
     baseline = Baseline(model.vocabulary.counts)
-    model.encoder.eval()
     for batch in rows:
-        with torch.no_grad():
-            hidden_BD = model.encoder(batch.features)
         seen = batch.seen if model.excludes_seen else None
         labels = batch.labels
         if not model.task.one_label and isinstance(labels, Tensor):
             labels = SeveralLabels(labels, torch.arange(len(labels) + 1))
-        answers = model.head.answer(hidden_BD, labels, k=model.task.k, exclude=seen)
+        answers = model.answer(batch.features, labels, k=model.task.k, exclude=seen)
         if seen is not None:
             excluded_P = stand_in(labels, seen, model.head.num_classes)
             answers = replace(answers, label_ranks=answers.label_ranks.masked_fill(excluded_P, 0))
@@ -233,3 +233,28 @@ def calibrate_temperature(model: Model, feed: Feed) -> float:
     temperature = fit_temperature(nll, num_rows=len(labels_B)) if len(labels_B) else 1.0
     head.calibration_temperature.fill_(temperature)
     return temperature
+
+
+@torch.no_grad()
+def fit_neighbors(model: Model, train: Feed, valid: Feed) -> Neighbors | None:
+    """The part in the answers that held-out rows give the nearest training rows, if any."""
+    rows = valid.take(np.arange(min(len(valid), NEIGHBORS_ROWS)))
+    numbers_BN = model.encoder.numbers(rows.features)
+    most = model.config.train.neighbors
+    if not most or numbers_BN is None or len(train) * numbers_BN.shape[1] > MOST_NUMBERS:
+        return None
+    assert isinstance(rows.labels, Tensor)
+    known_B = rows.labels >= 0
+    labels_B = rows.labels[known_B]
+    if not len(labels_B):
+        return None
+    hidden_BD = model.encoder.eval()(rows.features)[known_B]
+    log_probs_B = model.head.log_probs(hidden_BD, labels_B[:, None]).squeeze(1)
+    return Neighbors.fit(*numbers_of(model, train), numbers_BN[known_B], labels_B, log_probs_B, most=most)
+
+
+def numbers_of(model: Model, feed: Feed) -> tuple[Tensor, Tensor]:
+    """The scaled numbers of all rows of a feed, and their labels."""
+    batches = [(model.encoder.numbers(rows.features), rows.labels) for rows in feed.batches(ROWS_AT_ONCE)]
+    numbers, labels = zip(*batches, strict=True)
+    return torch.cat(numbers), torch.cat(labels)

@@ -36,7 +36,9 @@ from widemax.training.evaluate import (
     Metrics,
     calibrate_temperature,
     collect_metrics,
+    fit_neighbors,
     made_now,
+    numbers_of,
     rows_told,
 )
 from widemax.training.feed import EncodedRows, Feed
@@ -421,11 +423,17 @@ def _finish(session: Session, reporter: Reporter, interrupted: bool) -> Outcome:
         if model.task.one_label and model.head.normalizer == "softmax":
             temperature = calibrate_temperature(model, session.valid)
             reporter.say(f"calibrated: temperature {temperature:.3f}")
+            model = replace(model, neighbors=fit_neighbors(model, session.train, session.valid))
+            if model.neighbors is not None:
+                reporter.say(str(model.neighbors))
         values, baseline = _metrics(model, session.valid, collector)
         if progress.refit_from is not None and not interrupted:
             # The second fit is saved, with the temperature of the held-out rows.
             load_weights(folder_of(run, progress.step), model)
             model.head.calibration_temperature.fill_(temperature)
+            if model.neighbors is not None:
+                rows, labels = numbers_of(model, session.everything)
+                model = replace(model, neighbors=replace(model.neighbors, rows=rows, labels=labels))
 
     def tell(positions: list[int]) -> dict[int, tuple[str, str]]:
         assert session.valid is not None
