@@ -90,6 +90,7 @@ def test_absent_originals_say_what_to_put_where(tmp_path, cache, monkeypatch):
     with pytest.raises(DataError, match=re.escape(f"They belong into {tmp_path / 'gowalla'}:")):
         get("gowalla")
     (tmp_path / "gowalla").mkdir()
+    (tmp_path / "gowalla" / "test.txt.gz").touch()
     for content, found in ((b"other", "a damaged file"), (gzip.compress(b"other"), "sha256 d9298a10")):
         (tmp_path / "gowalla" / "train.txt.gz").write_bytes(content)
         with pytest.raises(DataError, match=f"must have sha256 0f086326\\w+ once unpacked, got {found}"):

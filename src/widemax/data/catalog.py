@@ -189,29 +189,31 @@ def _version_file(data_set: PublicSet, folder: Path) -> Path:
 
 
 def _originals(data_set: PublicSet) -> Path:
-    """The folder with the original files, each checked."""
+    """The folder with the original files, all there and checked."""
     folder = originals_folder(data_set.name)
-    for name, wanted in data_set.files.items():
-        if not (folder / name).is_file():
-            files = "; ".join(f"{file} ({_holding(file, digest)})" for file, digest in data_set.files.items())
-            way = data_set.by_hand or f"`widemax data get {data_set.name} --download` fetches them."
-            raise DataError(
-                f"the original files of {data_set.name!r} are not here. {way} "
-                f"They belong into {folder}: {files}."
-            )
-        check_original(folder / name, wanted, f"Fetch it again from {data_set.url}.")
+    if not all((folder / name).is_file() for name in data_set.files):
+        files = "; ".join(f"{name} ({_holding(name, wanted)})" for name, wanted in data_set.files.items())
+        way = data_set.by_hand or f"`widemax data get {data_set.name} --download` fetches them."
+        raise DataError(
+            f"the original files of {data_set.name!r} are not here. {way} They belong into {folder}: {files}."
+        )
+    check_originals(data_set, folder)
     return folder
 
 
-def check_original(path: Path, wanted: str, way_out: str) -> None:
-    """Raises a DataError where a file does not hold what has the sha256 ``wanted``, once unpacked."""
-    try:
-        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
-            found = f"sha256 {hashlib.file_digest(file, 'sha256').hexdigest()}"
-    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-        found = f"a damaged file: {error}"
-    if found != f"sha256 {wanted}":
-        raise DataError(f"{path} must have {_holding(path.name, wanted)}, got {found}. {way_out}")
+def check_originals(data_set: PublicSet, folder: Path) -> None:
+    """Raises a DataError where a file does not hold what it must."""
+    for name, wanted in data_set.files.items():
+        path = folder / name
+        try:
+            with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
+                found = f"sha256 {hashlib.file_digest(file, 'sha256').hexdigest()}"
+        except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+            found = f"a damaged file: {error}"
+        if found != f"sha256 {wanted}":
+            raise DataError(
+                f"{path} must have {_holding(name, wanted)}, got {found}. Fetch it again from {data_set.url}."
+            )
 
 
 def _holding(name: str, digest: str) -> str:

@@ -6,13 +6,14 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from http.client import HTTPException, HTTPMessage
 from pathlib import Path
 from typing import IO
 from urllib.error import HTTPError
 from urllib.request import HTTPRedirectHandler, Request, build_opener
 
-from widemax.data.catalog import check_original, originals_folder, prepared
+from widemax.data.catalog import check_originals, originals_folder, prepared
 from widemax.data.sets import PublicSet, sets
 from widemax.errors import DataError, ResourceError
 from widemax.options import checked
@@ -24,13 +25,8 @@ _SAY_EVERY_S = 5.0
 _ROOM = 3  # what is fetched, the same packed or unpacked, and what is prepared from it
 
 
-def to_stderr(line: str) -> None:
-    """Writes a line to stderr."""
-    sys.stderr.write(f"{line}\n")
-
-
 @checked
-def download(name: str, *, say: Callable[[str], object] = to_stderr) -> None:
+def download(name: str, *, say: Callable[[str], object] | None = None) -> None:
     """Fetches the original files of a data set, so that :func:`get` finds them; says the licence first.
 
     They come into ``$WIDEMAX_DATA/NAME`` (``~/.cache/widemax/originals/NAME`` by default) once all are whole
@@ -39,7 +35,7 @@ def download(name: str, *, say: Callable[[str], object] = to_stderr) -> None:
 
     Args:
         name: as ``widemax data list`` shows it.
-        say: is given the lines for the user: licence, size, addresses, progress.
+        say: is given the lines for the user: licence, size, addresses, progress; they go to stderr without.
 
     Raises:
         UnknownNameError: there is no such data set.
@@ -55,6 +51,7 @@ def download(name: str, *, say: Callable[[str], object] = to_stderr) -> None:
         nothing to fetch: 'clinc150' is here
     """
     data_set = sets[name]()
+    say = say or partial(print, file=sys.stderr)
     say(data_set.notice)
     folder = originals_folder(name)
     if prepared(data_set) or _is_whole(data_set, folder):
@@ -95,8 +92,7 @@ def download(name: str, *, say: Callable[[str], object] = to_stderr) -> None:
 
 def _is_whole(data_set: PublicSet, folder: Path) -> bool:
     try:
-        for file, wanted in data_set.files.items():
-            check_original(folder / file, wanted, "")
+        check_originals(data_set, folder)
     except (DataError, FileNotFoundError):
         return False
     return True
@@ -108,16 +104,14 @@ def _assemble(data_set: PublicSet, parts: Path, folder: Path) -> None:
         with saving(str(folder)), tempfile.TemporaryDirectory(dir=parts) as temporary:
             made = Path(temporary)
             data_set.assemble(parts, made)
-            for file, wanted in data_set.files.items():
-                check_original(made / file, wanted, "")
+            check_originals(data_set, made)
             folder.mkdir(parents=True, exist_ok=True)
             for file in data_set.files:
                 (made / file).replace(folder / file)
     except ValueError as error:
         shutil.rmtree(parts)
         raise DataError(
-            f"what was fetched is not the {data_set.name!r} that widemax knows, and was removed: {error} "
-            f"Try again; when it stays so, its source has changed, see {data_set.url}."
+            f"what was fetched is not the {data_set.name!r} that widemax knows, and was removed: {error}"
         ) from error
     shutil.rmtree(parts)
 
@@ -131,9 +125,6 @@ class _SameScheme(HTTPRedirectHandler):
         if not newurl.startswith(f"{req.type}:"):
             raise HTTPError(req.full_url, code, f"leads from {req.type} to {newurl}", headers, fp)
         return super().redirect_request(req, fp, code, msg, headers, newurl)
-
-
-_OPENER = build_opener(_SameScheme)
 
 
 def fetch(address: str, path: Path, *, max_bytes: int, say: Callable[[str], object]) -> None:
@@ -173,7 +164,8 @@ def fetch(address: str, path: Path, *, max_bytes: int, say: Callable[[str], obje
 def _receive(address: str, part: Path, *, start: int, max_bytes: int, say: Callable[[str], object]) -> None:
     """Appends what comes from ``start`` on, or writes all where the server does not start there."""
     headers = {"User-Agent": "widemax"} | ({"Range": f"bytes={start}-"} if start else {})
-    with _OPENER.open(Request(address, headers=headers), timeout=_TIMEOUT_S) as response:
+    request = Request(address, headers=headers)
+    with build_opener(_SameScheme).open(request, timeout=_TIMEOUT_S) as response:
         goes_on = response.headers.get("Content-Range", "").startswith(f"bytes {start}-")
         size = start if goes_on else 0
         length = response.headers.get("Content-Length")

@@ -33,7 +33,7 @@ class OpenEnglishWordnet(PublicSet):
     url = "https://github.com/globalwordnet/english-wordnet"
     files = {"oewn_synsets.tsv.gz": "4ba5fb2da7cb6f10596cc43c533b1f123d3755b7fbe13451badb515057390cfd"}
     by_hand = (
-        "No address offers this table of the synsets in src/yaml of "
+        "No address offers this table, which was made of the files in src/yaml of "
         "https://github.com/globalwordnet/english-wordnet; make your own of them, as CSV, say."
     )
     inputs = ("definition",)
