@@ -200,7 +200,7 @@ def test_yes_or_no_loss_and_gradient_are_unbiased(sampler):
         head = build(sampler, correction=correction, loss="binary_cross_entropy")
         head.seed(2)
         rows = []
-        for _ in range(600):
+        for _ in range(300):
             head.bias.grad = None
             value = head(some_hidden(), SEVERAL)
             value.backward()
