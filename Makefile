@@ -1,18 +1,20 @@
 # Every target sets up what it needs. The default is the help.
 PYTHON ?= python3
+MINUTES ?= 10
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 PYTEST := $(BIN)/python -m pytest --numprocesses=logical --dist=worksteal
 COVERAGE := --cov --cov-report=term
 
-.PHONY: help install demo demo-words test test-coverage test-all check format docs bench clean
+.PHONY: help install demo demo-words test test-coverage test-all torture check format docs bench clean
 
 help:
 	@echo "make demo        install, then train, evaluate and predict on bundled data"
 	@echo "make demo-words  the reverse dictionary: definition -> one of 128,000 words"
 	@echo "make test        the tests (a few minutes)"
 	@echo "make test-all    all tests, slow ones too, with coverage"
+	@echo "make torture     kills, faults, damage and odd input for MINUTES=10, with a table of what went wrong"
 	@echo "make check       format, lint, types, links and docstrings of the documentation"
 	@echo "make docs        the documentation, in build/docs/index.html"
 	@echo "make bench       every benchmark, shortened, with its table (half an hour)"
@@ -39,6 +41,9 @@ test-coverage: $(STAMP)
 
 test-all: $(STAMP)
 	$(PYTEST) --hypothesis-profile=thorough $(COVERAGE)
+
+torture: $(STAMP)
+	$(BIN)/python -m tests.torture --minutes $(MINUTES)
 
 check: $(STAMP)
 	$(BIN)/ruff format --check .

@@ -1,0 +1,63 @@
+"""The campaign finds what is wrong."""
+
+import os
+import signal
+from pathlib import Path
+
+import pytest
+
+if not hasattr(os, "fork"):
+    pytest.skip("attempts are forked", allow_module_level=True)
+
+from tests.torture.child import Ended, at_file_operation, each, failing_from, killed_at
+
+
+def test_a_try_that_dies_is_found_and_the_others_go_on(tmp_path: Path) -> None:
+    folder = tmp_path / "attempt"
+    folder.mkdir()
+    found = each(
+        folder,
+        [
+            lambda: None,
+            lambda: os.kill(os.getpid(), signal.SIGKILL),
+            lambda: "other answers",
+            lambda: str(1 // 0),
+        ],
+    )
+    assert found[:3] == [None, "died by SIGKILL", "other answers"]
+    assert str(found[3]).startswith("ZeroDivisionError")
+
+
+@pytest.mark.parametrize(
+    ("ended", "wrong"),
+    [
+        (Ended(0, "", ""), None),
+        (Ended(3, "", "error: no rows"), None),
+        (Ended(3, "", ""), "without a sentence"),
+        (Ended(1, "", "error: something"), "exit code 1"),
+        (Ended(4, "", "Traceback (most recent call last):\nOSError: disk"), "a traceback: OSError: disk"),
+        (Ended(-signal.SIGSEGV, "", ""), "died by SIGSEGV"),
+        (Ended(-signal.SIGALRM, "", ""), "still running"),
+    ],
+)
+def test_an_end_is_judged(ended: Ended, wrong: str | None) -> None:
+    found = ended.wrong()
+    assert found is None if wrong is None else wrong in str(found)
+
+
+def test_file_operations_are_counted_killed_and_failed(tmp_path: Path) -> None:
+    folder = tmp_path / "attempt"
+    folder.mkdir()
+
+    def write(prepare: object) -> str | None:
+        prepare()  # type: ignore[operator]
+        for number in range(3):
+            (folder / str(number)).write_text("", encoding="utf-8")
+        (folder / "0").rename(folder / "a")
+        return None
+
+    ends = each(folder, [lambda: write(at_file_operation(folder, killed_at(4)))])
+    assert ends == ["died by SIGKILL"]
+    assert sorted(path.name for path in folder.iterdir()) == ["0", "1", "2"]
+    ends = each(folder, [lambda: write(at_file_operation(folder, failing_from(2, 28, once=True)))])
+    assert str(ends[0]).startswith("OSError: [Errno 28]")
