@@ -36,6 +36,20 @@ def test_rows_touched_at_every_step_follow_adamw_under_a_schedule(sparse: bool, 
     torch.testing.assert_close(ours, theirs, rtol=1e-10, atol=1e-10)
 
 
+@pytest.mark.parametrize("transposed", ["weight", "grad", "neither"])
+def test_dense_steps_in_float32_follow_adamw_in_any_layout(transposed: str) -> None:
+    ours, theirs = (torch.nn.Parameter(torch.ones(6, 7)) for _ in range(2))
+    if transposed == "weight":
+        ours = torch.nn.Parameter(torch.ones(7, 6).T)
+    optimizer, oracle = LazyAdam([ours], lr=0.05), torch.optim.AdamW([theirs], lr=0.05, weight_decay=0.0)
+    for step in range(5):
+        theirs.grad = torch.randn(6, 7, generator=torch.Generator().manual_seed(step))
+        ours.grad = theirs.grad.T.contiguous().T if transposed == "grad" else theirs.grad
+        optimizer.step()
+        oracle.step()
+    torch.testing.assert_close(ours, theirs, rtol=1e-6, atol=1e-6)
+
+
 def rates() -> list[float]:
     return [0.02 * linear_decay(step, 60, 6) for step in range(60)]
 

@@ -96,6 +96,24 @@ class LazyAdam(RowOptimizer):
         self.settle(weight, state, group)
         beta1, beta2 = group["beta1"], group["beta2"]
         touches = state["touches"].add_(1)
+        if weight.is_cpu and weight.is_contiguous() and len(touches) and (touches == touches[0]).all():
+            # torch's own kernel makes one pass over the weights in place of the eight below.
+            torch._fused_adamw_(
+                [weight],
+                [grad.contiguous()],
+                [state["exp_avg"]],
+                [state["exp_avg_sq"]],
+                [],
+                [touches[0].float()],
+                lr=group["lr"],
+                beta1=beta1,
+                beta2=beta2,
+                eps=group["eps"],
+                weight_decay=0.0,
+                amsgrad=False,
+                maximize=False,
+            )
+            return
         moment = state["exp_avg"].lerp_(grad, 1 - beta1)
         square = state["exp_avg_sq"].mul_(beta2).addcmul_(grad, grad, value=1 - beta2)
         root_R = _bias_correction(beta2, touches).sqrt_()
@@ -104,10 +122,10 @@ class LazyAdam(RowOptimizer):
         weight.addcdiv_(moment, scale, value=-group["lr"])
 
     def settle(self, weight: Tensor, state: State, group: Group) -> None:
-        deferred_R = state["log_decay"] - state["applied_log_decay"]
         if state["log_decay"]:
+            deferred_R = state["log_decay"] - state["applied_log_decay"]
             weight.mul_(per_row(deferred_R.exp_(), weight))
-        state["applied_log_decay"].fill_(state["log_decay"])
+            state["applied_log_decay"].fill_(state["log_decay"])
 
 
 def _bias_correction(beta: float, touches_R: Tensor) -> Tensor:
