@@ -29,7 +29,7 @@ from widemax.config import Config
 from widemax.data import LabelVocabulary
 from widemax.errors import ArgumentError, ConfigError, CorruptError, DataError, ResourceError, UsageError
 from widemax.heads import heads
-from widemax.storage import MANIFEST, read_manifest, write_manifest
+from widemax.storage import MANIFEST, foreign, read_manifest, write_manifest
 from widemax.training.loop import Outcome, resume, train
 
 WORDS = ("red", "green", "blue", "gold", "gray", "pink", "teal", "plum")
@@ -264,9 +264,11 @@ def test_nothing_is_saved_over_unasked(outcome: Outcome, tmp_path: Path) -> None
     outcome.model.save(saved)
     with pytest.raises(UsageError, match="is not empty"):
         outcome.model.save(saved)
-    (saved / "stale").write_text("old")
+    (saved / "notes.txt").write_text("mine")
+    (saved / "weights" / "head-00001-of-00002.safetensors").touch()
     outcome.model.save(saved, overwrite=True)
-    assert not (saved / "stale").exists()
+    Model.load(saved)
+    assert foreign(saved) == ["notes.txt"]
     mine.mkdir()
     outcome.model.save(mine)
     (tmp_path / "letters").mkdir()

@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from widemax.errors import CorruptError, ResourceError
-from widemax.storage import MANIFEST, check_folder, new_folder, signed
+from widemax.errors import CorruptError, ResourceError, UsageError
+from widemax.storage import MANIFEST, check_folder, foreign, new_folder, replacing, signed, writing
 
 
-def save(folder: Path, text: str = "hello") -> None:
-    with new_folder(folder, {"about": text}) as temporary:
+def save(folder: Path, text: str = "hello", *, overwrite: bool = True) -> None:
+    with replacing(folder, {"about": text}, overwrite=overwrite) as temporary:
         (temporary / "part").mkdir()
         (temporary / "part" / "a.txt").write_text(text)
         (temporary / "b.txt").write_text("")
@@ -50,44 +50,175 @@ def test_a_full_disk_is_one_sentence(tmp_path: Path) -> None:
 CRASHES = """
 import os, sys
 from pathlib import Path
-from widemax import storage
+import psutil
+from widemax.storage import check_folder, current, replacing
 
-calls = 0
+folder, what = Path(sys.argv[1]), sys.argv[2]
+calls = None
+
 def crash_at(function):
     def counted(*arguments, **keywords):
         global calls
-        calls += 1
-        if calls == int(sys.argv[2]):
-            os._exit(9)
+        if calls is not None:
+            calls -= 1
+            if not calls:
+                os._exit(9)
         return function(*arguments, **keywords)
     return counted
 
-os.fsync = crash_at(os.fsync)
-Path.rename = crash_at(Path.rename)
-Path.replace = crash_at(Path.replace)
+for name in ("fsync", "link", "mkdir", "open", "rename", "replace", "rmdir", "unlink"):
+    setattr(os, name, crash_at(getattr(os, name)))
 Path.write_text = crash_at(Path.write_text)
-with storage.new_folder(Path(sys.argv[1]), {"about": "new"}) as folder:
-    (folder / "a.txt").write_text("new")
+
+def save(about, names):
+    with replacing(folder, {"about": about}, overwrite=True) as temporary:
+        (temporary / "weights").mkdir()
+        for name in names:
+            (temporary / name).write_text(about)
+
+if what == "replaced":
+    save("old", ["a.txt", "b.txt", "weights/1.safetensors", "weights/2.safetensors"])
+nth, code = 0, 9
+while code == 9:
+    nth += 1
+    if not (process := os.fork()):
+        calls = nth
+        save("new", ["a.txt", "weights/1.safetensors"])
+        os._exit(0)
+    code = os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
+    there = (current(folder) / "manifest.json").is_file()
+    about = check_folder(current(folder))["about"] if there else None
+    files = sorted(str(path.relative_to(folder)) for path in folder.rglob("*"))
+    print(code, about, *files, sep=",")
+    if nth % 3 == 0 and what == "replaced":
+        save("old", ["a.txt", "b.txt", "weights/1.safetensors", "weights/2.safetensors"])
 """
 
 
-def test_a_crash_at_every_system_call_leaves_all_or_nothing(tmp_path: Path) -> None:
-    """The write is killed at the n-th call, n = 1, 2, … until it gets through."""
-    outcomes = []
-    for nth in range(1, 50):
-        folder = tmp_path / str(nth) / "x"
-        folder.parent.mkdir()
-        done = subprocess.run(
-            [sys.executable, "-c", textwrap.dedent(CRASHES), str(folder), str(nth)], check=False
-        )
-        outcomes.append(done.returncode)
-        if folder.exists():
-            assert check_folder(folder)["about"] == "new"
-        if done.returncode == 0:
-            break
-    assert outcomes[-1] == 0
-    assert len(outcomes) > 6
-    assert set(outcomes[:-1]) == {9}
+@pytest.mark.parametrize("what", ["made", "replaced"])
+def test_a_crash_at_every_system_call_leaves_the_old_or_the_new(tmp_path: Path, what: str) -> None:
+    """It is killed at the n-th call, n = 1, 2, … until it gets through; each completes the one before."""
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(CRASHES), str(tmp_path / "x"), what],
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    attempts = [line.split(",") for line in done.stdout.splitlines()]
+    assert len(attempts) > 20
+    codes, found = [code for code, *_ in attempts], {about for _, about, *_ in attempts}
+    assert set(codes[:-1]) == {"9"}
+    whole = ["a.txt", MANIFEST, "weights", "weights/1.safetensors"]
+    assert attempts[-1] == ["0", "new", *whole]
+    assert found == {"new", "old" if what == "replaced" else "None"}
+
+
+def test_what_is_not_ours_is_not_replaced(tmp_path: Path) -> None:
+    folder = tmp_path / "project"
+    folder.mkdir()
+    (folder / "config.toml").write_text('title = "mine"')
+    with pytest.raises(UsageError, match="is not a run folder"):
+        save(folder)
+    for text in ("{}", '{"format_version": 1, "files": {}}'):
+        (folder / MANIFEST).write_text(text)
+        with pytest.raises(UsageError, match="is not a run folder"):
+            save(folder)
+    assert sorted(os.listdir(folder)) == ["config.toml", MANIFEST]
+
+
+def test_only_what_was_saved_is_replaced(tmp_path: Path) -> None:
+    save(tmp_path / "x", "old")
+    (tmp_path / "x" / "notes.txt").write_text("mine")
+    (tmp_path / "x" / "mine").mkdir()
+    with replacing(tmp_path / "x", {"about": "new"}, overwrite=True) as temporary:
+        (temporary / "b.txt").write_text("new")
+    assert foreign(tmp_path / "x") == ["mine", "notes.txt", "part"]
+    assert check_folder(tmp_path / "x")["about"] == "new"
+
+
+def test_a_manifest_that_names_files_elsewhere_removes_none(tmp_path: Path) -> None:
+    save(tmp_path / "x")
+    (tmp_path / "secret").write_text("mine")
+    manifest = json.loads((tmp_path / "x" / MANIFEST).read_text())
+    manifest["files"] |= {"../secret": {}, str(tmp_path / "secret"): {}}
+    (tmp_path / "x" / MANIFEST).write_text(json.dumps(signed(manifest)))
+    save(tmp_path / "x", "new")
+    assert (tmp_path / "secret").read_text() == "mine"
+
+
+def test_a_link_to_a_folder_stays_one(tmp_path: Path) -> None:
+    save(tmp_path / "x", "old")
+    (tmp_path / "link").symlink_to("x")
+    save(tmp_path / "link", "new")
+    assert (tmp_path / "link").is_symlink()
+    assert check_folder(tmp_path / "x")["about"] == "new"
+
+
+def test_where_files_have_one_name_only_they_are_copied(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*paths: object) -> None:
+        raise OSError(95, "Operation not supported")
+
+    save(tmp_path / "x", "old")
+    monkeypatch.setattr(os, "link", refuse)
+    save(tmp_path / "x", "new")
+    assert check_folder(tmp_path / "x")["about"] == "new"
+
+
+HOLD = """
+import sys
+from pathlib import Path
+from widemax.storage import writing
+
+with writing(Path(sys.argv[1]), overwrite=True):
+    print("held", flush=True)
+    sys.stdin.readline()
+"""
+
+
+def test_one_process_writes_at_a_time(tmp_path: Path) -> None:
+    folder = tmp_path / "x"
+    save(folder)
+    with subprocess.Popen(
+        [sys.executable, "-c", HOLD, str(folder)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout
+        process.stdout.readline()
+        told = rf"is being written by process {process.pid} on \S+ since 20\d\d-.* UTC \(-c "
+        for overwrite in (False, True):
+            with pytest.raises(UsageError, match=told), writing(folder, overwrite=overwrite):
+                pass
+        check_folder(folder)
+        process.kill()
+    assert (folder / ".widemax" / "lock").exists()
+    save(folder, "new")  # the lock has died with its process
+    with writing(folder, overwrite=True), pytest.raises(UsageError, match="is being written"):
+        save(folder)
+    assert sorted(os.listdir(folder)) == ["b.txt", MANIFEST, "part"]
+
+
+def test_a_file_system_without_locks_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fcntl = pytest.importorskip("fcntl")
+
+    def refuse(*arguments: object) -> None:
+        raise OSError(37, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    with pytest.raises(ResourceError, match="cannot be locked against other processes: No locks available"):
+        save(tmp_path / "x")
+    assert not (tmp_path / "x").exists()
+
+
+def test_the_next_writer_removes_what_killed_ones_left(tmp_path: Path) -> None:
+    save(tmp_path / "x")
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    for name in (f".report.html.{gone.pid}", f".{MANIFEST}.{os.getpid()}", f".mine.txt.{gone.pid}"):
+        (tmp_path / "x" / name).touch()
+    (tmp_path / "x" / ".widemax" / "scratch" / "train").mkdir(parents=True)
+    save(tmp_path / "x", "new")
+    assert foreign(tmp_path / "x") == [f".{MANIFEST}.{os.getpid()}", f".mine.txt.{gone.pid}"]
 
 
 def damage(folder: Path, kind: str) -> str:

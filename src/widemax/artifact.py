@@ -43,15 +43,13 @@ from widemax.heads import Answers, Head, Labels, SeveralLabels, TopK, heads
 from widemax.neighbors import Neighbors
 from widemax.options import checked
 from widemax.packing import Precision, pack, unpack
-from widemax.storage import check_folder, for_everyone, new_folder, saving
+from widemax.storage import check_folder, current, for_everyone, replacing, saving
 from widemax.task import Task
 
 SHARD_BYTES = 2**31
 NEIGHBORS = "weights/neighbors.safetensors"
 ROW_KEYS = "rows.parquet"
 """Digests of the training rows, by which evaluation counts rows that stand in training too."""
-SCRATCH = "scratch"
-"""The folder in a run for what is needed only while it trains."""
 Count = Annotated[int, Field(ge=1)]
 ROWS_AT_ONCE = 2048
 """Rows of a frame that are predicted together."""
@@ -208,24 +206,24 @@ class Model:
 
         Args:
             folder: where; made with its parents.
-            overwrite: replace a run that is already there instead of refusing.
+            overwrite: replace a run that is already there instead of refusing; files that are not of it stay.
             precision: of matrices on the disk; they are float32 again when loaded.
             keep: the share of Σ‖row‖² that stays of each of the encoder's matrices, in 16 or 8 bits: the
                 shortest rows become zero and take no room.
 
         Raises:
-            UsageError: the folder holds something else, or the head has other classes than the vocabulary.
+            UsageError: the folder holds something else, another process writes there, or the head has other
+                classes than the vocabulary.
             ResourceError: the disk is full, or may not be written.
         """
         folder = Path(folder).expanduser()
-        require_free(folder, overwrite=overwrite)
         if self.head.num_classes != len(self.vocabulary):
             raise UsageError(
                 f"the head has {self.head.num_classes} classes, but the vocabulary {len(self.vocabulary)} "
                 "labels; build a Model whose vocabulary names each class."
             )
         said = facts(self, {}, complete=True) | {"precision": precision, "keep": keep}
-        with new_folder(folder, said) as temporary:
+        with replacing(folder, said, overwrite=overwrite) as temporary:
             write_model(temporary, self, home=folder, precision=precision, keep=keep)
 
     @classmethod
@@ -240,6 +238,7 @@ class Model:
         folder = Path(folder).expanduser()
         if not folder.is_dir():
             raise UsageError(f"there is no folder {folder}; give the folder of a trained or saved model.")
+        folder = current(folder)
         manifest = check_folder(folder)
         config = Config.load(folder / "config.toml")
         schema = Schema.from_dict(manifest["schema"])
@@ -268,23 +267,6 @@ class Model:
             read_row_keys(folder / ROW_KEYS) if ROW_KEYS in manifest["files"] else None,
             neighbors,
         )
-
-
-def require_free(folder: Path, *, overwrite: bool) -> None:
-    """Let nothing be overwritten unasked.
-
-    Raises:
-        UsageError: the folder holds a run, unless ``overwrite``, or anything else.
-    """
-    # A run killed while it read its data leaves nothing but scratch.
-    held = {path.name for path in folder.iterdir()} - {SCRATCH} if folder.is_dir() else set()
-    if held and not overwrite:
-        raise UsageError(
-            f"{folder} is not empty. Choose another folder, replace the run (overwrite=True in Python, "
-            f"--overwrite), or continue an unfinished one (resume(folder), `widemax resume {folder}`)."
-        )
-    if held and "config.toml" not in held:
-        raise UsageError(f"{folder} is not a run folder, so it is not replaced; choose another.")
 
 
 def seen_labels(vocabulary: LabelVocabulary, histories: Sequence[pa.Array]) -> SeveralLabels:

@@ -4,21 +4,39 @@ The order of a write is: temporary folder, files, fsync, manifest, fsync, rename
 at any point leaves either the old folder or the new one (Pillai et al., "All File Systems Are Not Created
 Equal", OSDI 2014, is the list of what goes wrong otherwise). Nothing here can run code: tensors are
 safetensors, everything else is JSON, TOML or Parquet.
+
+A folder is replaced from inside, so that a link to it and its permissions stay::
+
+    .widemax/lock       held by the one process that writes here; it says which
+    .widemax/scratch    what is needed only meanwhile
+    .widemax/new        a run in training that will replace the one in the folder
+    .widemax/finished   a whole folder, which readers see from its rename on until all of it is in place
 """
 
 import hashlib
 import json
 import os
+import re
 import shutil
+import socket
+import sys
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, BinaryIO
 
-from widemax.errors import CorruptError, ResourceError
+from widemax.errors import CorruptError, ResourceError, UsageError
+
+if sys.platform == "win32":
+    import msvcrt
+else:
+    import fcntl
 
 MANIFEST = "manifest.json"
 FORMAT_VERSION = 1
+CHECKPOINTS = "checkpoints"
+WORK, LOCK, SCRATCH, NEW, FINISHED = ".widemax", "lock", "scratch", "new", "finished"
 
 
 def sha256(path: Path) -> str:
@@ -97,20 +115,230 @@ def signed(manifest: Mapping[str, Any]) -> dict[str, Any]:
 def new_folder(target: Path, facts: Mapping[str, Any]) -> Iterator[Path]:
     """A temporary folder that becomes ``target``, with a manifest of all its files, when the block succeeds.
 
-    An existing ``target`` is replaced. When the block fails, nothing remains.
+    ``target`` must be absent, and nobody else may write there. When the block fails, nothing remains.
     """
-    temporary = target.with_name(f".{target.name}.{os.getpid()}")
+    temporary = target.with_name(f".{target.name}")
     with saving(str(target)):
+        shutil.rmtree(temporary, ignore_errors=True)
         temporary.mkdir(parents=True)
         try:
             yield temporary
             write_manifest(temporary, (path for path in temporary.rglob("*") if path.is_file()), facts)
-            if target.exists():
-                shutil.rmtree(target)
             temporary.rename(target)
             fsync(target.parent)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
+
+
+@contextmanager
+def replacing(folder: Path, facts: Mapping[str, Any], *, overwrite: bool) -> Iterator[Path]:
+    """A temporary folder whose files become those of ``folder`` when the block succeeds.
+
+    Raises:
+        UsageError, ResourceError: see ``writing``.
+    """
+    with writing(folder, overwrite=overwrite):
+        with new_folder(folder / WORK / FINISHED, facts) as temporary:
+            yield temporary
+        settle(folder)
+
+
+@contextmanager
+def writing(folder: Path, *, overwrite: bool) -> Iterator[Path]:
+    """Scratch space in a folder that this process alone writes; gone afterwards.
+
+    What a killed writer had finished is put into place, and what else it left is removed. Folders made for
+    this are removed again when they stay empty.
+
+    Raises:
+        UsageError: the folder holds something, unless ``overwrite`` and widemax saved it, or another
+            process is writing there.
+        ResourceError: nothing can be written there.
+    """
+    known = _is_own(folder)
+    made = [path for path in (folder, *folder.parents) if not path.exists()]
+    try:
+        with saving(str(folder)):
+            folder.mkdir(parents=True, exist_ok=True)
+        with _locked(folder):
+            held = any(path.name != WORK for path in folder.iterdir())
+            if held and not overwrite:
+                raise UsageError(
+                    f"{folder} is not empty. Choose another folder, replace the run (overwrite=True in "
+                    "Python, --overwrite), or continue an unfinished one (resume(folder), "
+                    f"`widemax resume {folder}`)."
+                )
+            if held and not known:
+                raise UsageError(
+                    f"{folder} is not a run folder: it has no manifest and no checkpoint that widemax wrote, "
+                    "so it is not replaced. Choose another folder."
+                )
+            with saving(str(folder)):
+                for path in (folder / WORK).iterdir():
+                    if path.name not in (LOCK, NEW, FINISHED):
+                        shutil.rmtree(path)
+                _remove_temporaries(folder)
+                settle(folder)
+                scratch = folder / WORK / SCRATCH
+                scratch.mkdir()
+            try:
+                yield scratch
+            finally:
+                shutil.rmtree(scratch)
+    finally:
+        for path in made:
+            with suppress(OSError):  # it holds something, or was not reached
+                path.rmdir()
+
+
+def _is_own(folder: Path) -> bool:
+    """Whether widemax saved what the folder holds, or was killed while it wrote there."""
+    try:
+        return "files" in read_manifest(folder)
+    except CorruptError:
+        left = (folder / WORK).is_dir() or any((folder / CHECKPOINTS).glob(f"*/{MANIFEST}"))
+        return left and not (folder / MANIFEST).exists()
+
+
+def foreign(folder: Path) -> list[str]:
+    """What lies in a saved folder, but is named neither by its manifest nor by the layout of a run."""
+    names = (
+        read_manifest(folder)["files"] if (folder / MANIFEST).is_file() else ("config.toml", "metrics.jsonl")
+    )
+    own = {MANIFEST, WORK, CHECKPOINTS, "weights", *(PurePosixPath(name).parts[0] for name in names)}
+    return sorted({path.name for path in folder.iterdir()} - own)
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """One writer at a time: the lock ends with its process, and its file says whose it is."""
+    work = folder / WORK
+    path = work / LOCK
+    with saving(str(path)):
+        while True:
+            work.mkdir(exist_ok=True)
+            with suppress(FileNotFoundError):  # the writer before removes them as it ends
+                file = path.open("a+b")
+                _lock(file, folder)
+                if os.path.samestat(os.fstat(file.fileno()), path.stat()):
+                    break
+                file.close()
+        told = (
+            f"process {os.getpid()} on {socket.gethostname()} since {datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC"
+        )
+        file.truncate(0)
+        file.write(f"{told} ({' '.join([Path(sys.argv[0]).name, *sys.argv[1:]])})".encode(errors="replace"))
+        file.flush()
+    try:
+        yield
+    finally:
+        if sys.platform == "win32":  # where an open file cannot be removed
+            file.close()
+        with suppress(OSError):  # a lock that nobody holds locks nobody out, and a run in training stays
+            path.unlink()
+            work.rmdir()
+        file.close()
+
+
+def _lock(file: BinaryIO, folder: Path) -> None:
+    """Lock an open file or close it."""
+    try:
+        if sys.platform == "win32":
+            file.seek(2**30)  # others may read what lies before
+            msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
+        else:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except (BlockingIOError, PermissionError):
+        file.seek(0)
+        holder = "".join(filter(str.isprintable, file.read(200).decode(errors="replace")))
+        file.close()
+        raise UsageError(
+            f"{folder} is being written by {holder or 'another process'}. Wait until it ends, or choose "
+            "another folder."
+        ) from None
+    except OSError as error:
+        if not os.fstat(file.fileno()).st_size:  # nobody else has written a name into it
+            (folder / WORK / LOCK).unlink()
+            with suppress(OSError):
+                (folder / WORK).rmdir()
+        file.close()
+        raise ResourceError(
+            f"{folder} cannot be locked against other processes: {error.strerror}. Choose a folder on a "
+            "disk whose file system has locks."
+        ) from None
+
+
+def _remove_temporaries(folder: Path) -> None:
+    """Remove the temporary files of ``write_file`` whose process is gone."""
+    from psutil import pid_exists
+
+    for path in folder.glob(".*.*"):
+        named = re.fullmatch(
+            r"\.(?:config\.toml|metrics\.jsonl|manifest\.json|report.*\.html)\.(\d+)", path.name
+        )
+        if named and not pid_exists(int(named[1])):
+            path.unlink()
+
+
+def current(folder: Path) -> Path:
+    """Where a saved folder is whole: in its place, or on its way there when the writer was killed."""
+    finished = folder / WORK / FINISHED
+    return finished if finished.is_dir() else folder
+
+
+def settle(folder: Path) -> None:
+    """Put a finished folder into its place and remove what it replaces; after a kill at any point, again.
+
+    Readers see it whole in ``FINISHED`` until its manifest is in place, and then there.
+    """
+    finished, discarded = folder / WORK / FINISHED, folder / WORK / "discarded"
+    with saving(str(folder)):
+        shutil.rmtree(discarded, ignore_errors=True)
+        replaced = [folder / CHECKPOINTS] if _is_complete(current(folder)) else []
+        if finished.is_dir():
+            discarded.mkdir()
+            new = read_manifest(finished)["files"]
+            for name in new:
+                (folder / name).parent.mkdir(exist_ok=True)
+                _link(finished / name, folder / name, discarded)
+            for path in _named(folder) - {folder / name for name in new}:
+                path.unlink(missing_ok=True)
+            for place in sorted({(folder / name).parent for name in new}):
+                fsync(place)
+            _link(finished / MANIFEST, folder / MANIFEST, discarded)
+            fsync(folder)
+            if replaced:
+                replaced.append(folder / WORK / NEW)
+            replaced.append(finished)
+        for path in filter(Path.exists, replaced):
+            discarded.mkdir(exist_ok=True)
+            path.rename(discarded / path.name)
+        shutil.rmtree(discarded, ignore_errors=True)
+
+
+def _is_complete(folder: Path) -> bool:
+    """Whether what is saved there was trained to the end."""
+    return (folder / MANIFEST).is_file() and bool(read_manifest(folder).get("complete", True))
+
+
+def _named(folder: Path) -> set[Path]:
+    """The files that a manifest or the layout of a run names, in the folder itself."""
+    root = folder.resolve()
+    names = read_manifest(folder)["files"] if (folder / MANIFEST).is_file() else ()
+    paths = {folder / name for name in names} | set((folder / "weights").glob("*.safetensors"))
+    return {path for path in paths if path.parent.resolve().is_relative_to(root)}
+
+
+def _link(source: Path, target: Path, beside: Path) -> None:
+    """Give a file a second name in place of another file, atomically; where links are unknown, copy it."""
+    temporary = beside / "link"
+    temporary.unlink(missing_ok=True)
+    try:
+        os.link(source, temporary)
+    except OSError:
+        shutil.copyfile(source, temporary)
+        fsync(temporary)
+    temporary.replace(target)
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:

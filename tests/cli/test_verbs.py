@@ -111,6 +111,19 @@ def test_resume_of_a_finished_run_gives_the_same(widemax: Widemax, fruit_run: Pa
     )
 
 
+def test_what_a_kill_leaves_in_a_finished_run_is_no_damage(
+    widemax: Widemax, fruit_run: Path, tmp_path: Path
+) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(fruit_run, copy)
+    (copy / ".widemax" / "scratch").mkdir(parents=True)
+    (copy / "checkpoints" / "step-00000000").mkdir(parents=True)
+    (copy / "checkpoints" / "step-00000000" / "manifest.json").write_text('{"files": ')
+    assert json.loads(widemax("verify", copy, "--json").out)["checkpoints"] == []
+    assert widemax("resume", copy).code == 0
+    assert {path.name for path in copy.iterdir()} == {path.name for path in fruit_run.iterdir()}
+
+
 def test_plan_doctor_and_data_list(widemax: Widemax) -> None:
     plan = json.loads(widemax("plan", "--classes", 1000, "--dim", 32, "--batch", 64, "--json").out)
     assert plan["choice"] in {"exact", "sampled"}

@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from widemax.artifact import Model
 from widemax.config import Config
 from widemax.data.formats.base import BlockFormat
 from widemax.errors import ConfigError, CorruptError, DataError, ResourceError, UsageError
-from widemax.storage import read_manifest
+from widemax.storage import read_manifest, writing
 from widemax.threads import using_threads
 from widemax.training import feed, loop
 from widemax.training.checkpoint import latest_checkpoint, read_progress
@@ -71,7 +72,7 @@ def timeless(run: Path) -> list[dict[str, Any]]:
 
 
 def test_a_run_killed_while_reading_is_begun_anew(make_config: MakeConfig, tmp_path: Path) -> None:
-    (tmp_path / "run" / "scratch" / "raw").mkdir(parents=True)
+    (tmp_path / "run" / ".widemax" / "scratch" / "raw").mkdir(parents=True)
     assert train(make_config(train={"epochs": 1})).steps > 0
 
 
@@ -144,12 +145,114 @@ def test_a_run_is_not_overwritten_unasked(make_config: MakeConfig, tmp_path: Pat
     train(make_config())
     with pytest.raises(UsageError, match="--overwrite"):
         train(make_config())
-    train(make_config(), overwrite=True)
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "letter.txt").write_text("dear")
     with pytest.raises(UsageError, match="not a run folder"):
         train(make_config("mine"), overwrite=True)
     assert (tmp_path / "mine" / "letter.txt").read_text() == "dear"
+
+
+# One run in the place of another.
+
+OTHER = {"encoder": {"dim": 8}, "head": SAMPLED, "train": {"epochs": 1}}
+
+
+def test_a_run_is_replaced_by_what_it_would_have_been_alone(
+    make_config: MakeConfig, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    alone = train(make_config("alone", **OTHER))
+    train(make_config(train={"epochs": 1}))
+    (tmp_path / "run" / "notes.txt").write_text("mine")
+    (tmp_path / "link").symlink_to("run")
+    outcome = train(make_config("link", **OTHER), reporter=PlainReporter(sys.stderr), overwrite=True)
+    assert f"left in {tmp_path / 'link'}, which are not of the run: notes.txt\n" in capsys.readouterr().err
+    assert outcome.run == tmp_path / "link"
+    assert outcome.run.is_symlink()
+    assert weights(tmp_path / "run") == weights(alone.run)
+    names = {path.name for path in alone.run.iterdir()}
+    assert {path.name for path in (tmp_path / "run").iterdir()} == {*names, "notes.txt"}
+    assert Model.load(outcome.run).config.data == alone.model.config.data
+
+
+@pytest.mark.parametrize(
+    "sections",
+    [
+        {"data": {"train": "rowz.jsonl"}},
+        {"data": {"target": "absent"}},
+        {"head": {"kind": "exakt"}},
+        {"train": {"optimizer": "adamm"}},
+    ],
+)
+def test_a_run_stays_when_what_was_to_replace_it_fails(
+    make_config: MakeConfig, sections: dict[str, Any]
+) -> None:
+    run = train(make_config(train={"epochs": 1})).run
+    before = {path: path.stat().st_mtime_ns for path in run.rglob("*")}
+    with pytest.raises((UsageError, DataError)):
+        train(make_config(**sections), overwrite=True)
+    assert {path: path.stat().st_mtime_ns for path in run.rglob("*")} == before
+
+
+def test_a_run_stays_until_what_is_to_replace_it_is_whole(
+    make_config: MakeConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Stopped, stopped again, then finished; the old model answers until then, the new one beside it."""
+    alone = train(make_config("alone", **OTHER))
+    old = train(make_config(train={"epochs": 1}))
+    with monkeypatch.context() as patched:
+        patched.setattr(loop, "stop_requested", lambda: nullcontext(lambda: True))
+        for outcome in (train(make_config(**OTHER), overwrite=True), resume(old.run)):
+            assert outcome.interrupted
+            assert outcome.run == old.run / ".widemax" / "new"
+            assert Model.load(outcome.run).encoder.dim == 8
+            assert Model.load(old.run).encoder.dim == 16
+    assert weights(old.run) != weights(alone.run)
+    assert resume(outcome.run).run == old.run
+    assert weights(old.run) == weights(alone.run)
+    assert {path.name for path in old.run.iterdir()} == {path.name for path in alone.run.iterdir()}
+
+
+@pytest.mark.parametrize("name", ["prepare", "settle"])
+def test_a_run_whose_replacement_was_killed_is_whole(
+    make_config: MakeConfig, tmp_path: Path, name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    alone = train(make_config("alone", **OTHER))
+    run = train(make_config(train={"epochs": 1})).run
+    path = tmp_path / "config.toml"
+    path.write_text(make_config(**OTHER).to_toml(), encoding="utf-8")
+    died = subprocess.run([sys.executable, "-c", REPLACE_AND_DIE, str(path), name], check=False)
+    assert died.returncode == 9
+    assert Model.load(run).encoder.dim == (8 if name == "settle" else 16)
+    outcome = resume(run, reporter=PlainReporter(sys.stderr))
+    told = f"what was to replace {run} had not begun to train; start it again"
+    assert (told in capsys.readouterr().err) == (name == "prepare")
+    assert outcome.run == run
+    assert (weights(run) == weights(alone.run)) == (name != "prepare")
+    assert {path.name for path in run.iterdir()} == {path.name for path in alone.run.iterdir()}
+
+
+REPLACE_AND_DIE = """
+import os, sys
+from pathlib import Path
+from widemax.config import Config
+from widemax.training import loop
+
+setattr(loop, sys.argv[2], lambda *arguments, **options: os._exit(9))
+loop.train(Config.load(Path(sys.argv[1])), overwrite=True)
+"""
+
+
+def test_one_process_trains_in_a_folder(make_config: MakeConfig) -> None:
+    config = make_config()
+    with writing(Path(config.output.dir), overwrite=False):
+        Path(config.output.dir, "config.toml").write_text(config.to_toml())
+        for again in (
+            partial(train, config),
+            partial(train, config, overwrite=True),
+            partial(resume, config.output.dir),
+        ):
+            with pytest.raises(UsageError, match="is being written by process"):
+                again()
 
 
 TRAIN_AND_DIE = """
@@ -214,7 +317,7 @@ def test_killed_and_resumed_to_the_same_bits(
     assert timeless(resumed.run) == timeless(whole.run)
 
 
-@pytest.mark.parametrize("name", ["write_model", "write_report", "write_manifest", "keep_checkpoints"])
+@pytest.mark.parametrize("name", ["write_model", "write_report", "settle"])
 def test_a_crash_while_saving_is_resumed_to_the_same_bits(
     make_config: MakeConfig, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
@@ -435,7 +538,7 @@ def test_options_out_of_range_are_refused(make_config: MakeConfig, head: dict[st
 
 def test_scratch_is_gone_and_threads_are_kept(make_config: MakeConfig) -> None:
     run = Path(stopped(make_config).output.dir)
-    assert not (run / "scratch").exists()
+    assert not (run / ".widemax").exists()
     progress = read_progress(latest_checkpoint(run))
     assert progress.num_threads > 0
     assert np.isfinite(progress.seconds)

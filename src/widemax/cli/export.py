@@ -42,7 +42,7 @@ def command(
     """Write a smaller copy of a model, and state what its answers lose."""
     from widemax.artifact import Model
     from widemax.data import resolve
-    from widemax.storage import read_manifest
+    from widemax.storage import current, foreign, read_manifest
     from widemax.training.evaluate import evaluate
 
     if out.resolve() == run.resolve():
@@ -59,7 +59,7 @@ def command(
     after = measured(Model.load(out))
     metric = "accuracy" if "accuracy" in before else model.config.train.metric
     sizes = {
-        name: sum(entry["bytes"] for entry in read_manifest(folder)["files"].values())
+        name: sum(entry["bytes"] for entry in read_manifest(current(folder))["files"].values())
         for name, folder in (("bytes_before", run), ("bytes", out))
     }
     facts: dict[str, Any] = {
@@ -75,4 +75,6 @@ def command(
         f"{metric} {after[metric]:.4f} in place of {before[metric]:.4f} on "
         + (", ".join(rows) if data else "the rows it was trained on; give --data for rows it has not seen")
     )
+    if others := foreign(out):
+        typer.echo(f"left in {out}, which are not of the run: {', '.join(others)}", err=True)
     print_result(facts, [line], json=json)

@@ -7,13 +7,15 @@ def command(run: Run, json: Json = False) -> None:
     """Check every hash and shape of a run and of its checkpoints."""
     from widemax.artifact import Model
     from widemax.errors import counted
-    from widemax.storage import check_folder, read_manifest
+    from widemax.storage import CHECKPOINTS, check_folder, current, read_manifest
 
     model = Model.load(run)
-    files = read_manifest(run)["files"]
-    checkpoints = sorted(folder.name for folder in (run / "checkpoints").glob("step-*"))
+    manifest = read_manifest(current(run))
+    files = manifest["files"]
+    # Those of a finished run are what a kill has left to be removed.
+    checkpoints = [] if manifest["complete"] else sorted(p.name for p in (run / CHECKPOINTS).glob("step-*"))
     for name in checkpoints:
-        check_folder(run / "checkpoints" / name)
+        check_folder(run / CHECKPOINTS / name)
     facts = {
         "run": str(run),
         "files": len(files),

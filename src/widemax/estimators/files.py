@@ -18,7 +18,7 @@ from sklearn.frozen import FrozenEstimator
 from widemax.errors import CorruptError, UsageError
 from widemax.estimators.options import check_names
 from widemax.options import checked
-from widemax.storage import check_folder, for_everyone, new_folder
+from widemax.storage import check_folder, current, for_everyone, replacing
 
 Arrays = dict[str, npt.NDArray[Any]]
 
@@ -44,12 +44,13 @@ class StoredEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn has 
 
     @checked
     def save(self, path: Path | str) -> None:
-        """Write the estimator into a folder, atomically; a folder that is there is replaced.
+        """Write the estimator into a folder, atomically; what widemax saved there is replaced.
 
         Args:
             path: the folder.
 
         Raises:
+            UsageError: the folder holds something else.
             UsageError: a parameter or the classes are of a kind that cannot be written, such as a generator
                 as ``random_state`` or an estimator that is not one of widemax.
             ResourceError: the disk is full or the folder cannot be written.
@@ -57,7 +58,7 @@ class StoredEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn has 
         arrays: Arrays = {}
         state = _encode(self, "", arrays)
         facts = {"estimator": type(self).__name__, "widemax_version": version("widemax")}
-        with new_folder(Path(path), facts) as folder:
+        with replacing(Path(path), facts, overwrite=True) as folder:
             with for_everyone(folder / _ARRAYS):
                 save_file(arrays, folder / _ARRAYS)
             text = json.dumps(state, indent=1, ensure_ascii=False, allow_nan=False)
@@ -72,7 +73,7 @@ class StoredEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn has 
             CorruptError: a file is missing, altered, or not of this kind.
             UsageError: the folder holds another kind of estimator.
         """
-        folder = Path(path)
+        folder = current(Path(path))
         manifest = check_folder(folder)
         kind = manifest.get("estimator")
         if kind != cls.__name__:

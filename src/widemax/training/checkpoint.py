@@ -14,7 +14,7 @@ from widemax.artifact import Model, read_head, read_tensors, write_head, write_t
 from widemax.encoders import Encoder
 from widemax.errors import CorruptError
 from widemax.heads import Head
-from widemax.storage import MANIFEST, check_folder, new_folder
+from widemax.storage import CHECKPOINTS, MANIFEST, check_folder, new_folder
 
 
 @dataclass
@@ -51,7 +51,7 @@ class Progress:
 
 def folder_of(run: Path, step: int) -> Path:
     """Where the checkpoint of a step lies."""
-    return run / "checkpoints" / f"step-{step:08d}"
+    return run / CHECKPOINTS / f"step-{step:08d}"
 
 
 def save_checkpoint(run: Path, progress: Progress, model: Model, optimizer: Optimizer) -> None:
@@ -70,20 +70,16 @@ def save_checkpoint(run: Path, progress: Progress, model: Model, optimizer: Opti
 
 
 def keep_checkpoints(run: Path, steps: set[int]) -> None:
-    """Remove the checkpoints of all other steps; the folder as well when none is left."""
-    if not steps:
-        shutil.rmtree(run / "checkpoints", ignore_errors=True)
-        return
+    """Remove the checkpoints of all other steps; they lose their names first, so that none is half there."""
     kept = {folder_of(run, step) for step in steps}
-    for folder in (run / "checkpoints").iterdir():
-        if folder not in kept:
-            shutil.rmtree(folder)
+    for folder in sorted(set((run / CHECKPOINTS).iterdir()) - kept):  # those without a name come first
+        hidden = folder.with_name(f".{folder.name.lstrip('.')}")
+        shutil.rmtree(folder.rename(hidden))
 
 
 def latest_checkpoint(run: Path) -> Path | None:
     """The newest complete checkpoint; folders a crash left unfinished do not count."""
-    folders = (run / "checkpoints").glob("step-*") if (run / "checkpoints").is_dir() else iter(())
-    return max((folder for folder in folders if (folder / MANIFEST).is_file()), default=None)
+    return max((path.parent for path in (run / CHECKPOINTS).glob(f"step-*/{MANIFEST}")), default=None)
 
 
 def read_progress(folder: Path) -> Progress:

@@ -2,10 +2,9 @@
 
 import json
 import shutil
-import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing
 from dataclasses import dataclass, replace
 from itertools import groupby
 from pathlib import Path
@@ -13,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from widemax.artifact import ROW_KEYS, SCRATCH, Model, facts, require_free, write_model
+from widemax.artifact import Model, facts, write_model
 from widemax.config import Config
 from widemax.data import Data, Frame, Source
 from widemax.errors import ConfigError, UsageError, counted
@@ -22,11 +21,25 @@ from widemax.evaluation.metrics import metrics
 from widemax.evaluation.report import ReportCollector, ReportData, write_report
 from widemax.optim import RowOptimizer, linear_decay
 from widemax.options import checked
-from widemax.storage import MANIFEST, read_manifest, saving, write_file, write_manifest
+from widemax.storage import (
+    CHECKPOINTS,
+    FINISHED,
+    MANIFEST,
+    NEW,
+    WORK,
+    current,
+    foreign,
+    new_folder,
+    read_manifest,
+    saving,
+    settle,
+    write_file,
+    writing,
+)
 from widemax.threads import threads_for, using_threads
 from widemax.training.checkpoint import (
+    Progress,
     folder_of,
-    keep_checkpoints,
     latest_checkpoint,
     load_weights,
     save_checkpoint,
@@ -46,6 +59,7 @@ from widemax.training.interrupt import stop_requested
 from widemax.training.prepare import Session, prepare, restart, sources_of
 from widemax.training.progress import PlainReporter, Reporter
 
+METRICS = "metrics.jsonl"
 FEW_STEPS = 100
 """So few prove no convergence: patience waits for them, and the latest of their evaluations is the best."""
 EVALUATION_ROWS = 2048
@@ -93,11 +107,12 @@ def train(
             polars, a pyarrow table, or what a config can name. Rows in memory are not saved with the run.
         valid: the validation rows, likewise.
         reporter: where progress is told; nowhere by default.
-        overwrite: replace a run that is already there instead of refusing.
+        overwrite: replace a run that is already there instead of refusing. It stays until the new one is
+            whole; files that are not of it stay for good.
 
     Raises:
-        UsageError: the folder already holds something, training rows are named twice, or the config names a
-            format for frames.
+        UsageError: the folder already holds something, another process writes there, training rows are
+            named twice, or the config names a format for frames.
         DataError: the data cannot be used.
 
     Example:
@@ -116,17 +131,22 @@ def train(
         raise UsageError(
             f"data.format is {config.data.format!r}, but a frame in memory has no format. Leave it out."
         )
-    require_free(run, overwrite=overwrite)
-    made = [folder for folder in (run, *run.parents) if not folder.exists()]
-    try:
-        with saving(str(run)):
-            if overwrite and run.is_dir():
-                shutil.rmtree(run)
-            run.mkdir(parents=True, exist_ok=True)
-        return _train(*sources, run, None, reporter or PlainReporter(quiet=True))
-    except BaseException:
-        _remove_unfinished(run, made)
-        raise
+    reporter = reporter or PlainReporter(quiet=True)
+    with writing(run, overwrite=overwrite) as scratch:
+        workspace = run
+        if any(path.name != WORK for path in run.iterdir()):
+            if others := foreign(run):
+                reporter.say(f"left in {run}, which are not of the run: {', '.join(others)}")
+            workspace = run / WORK / NEW
+            with saving(str(workspace)):
+                if workspace.exists():  # of a run that was to replace this one, and is given up whole
+                    workspace.rename(scratch / NEW)
+                workspace.mkdir()
+        try:
+            return _train(*sources, workspace, run, scratch, None, reporter)
+        except BaseException:
+            _remove_unfinished(workspace)
+            raise
 
 
 @checked
@@ -149,15 +169,43 @@ def resume(
         reporter: where progress is told; nowhere by default.
 
     Raises:
-        UsageError: the folder is no run, holds nothing to continue, or its rows were in memory.
+        UsageError: the folder is no run, holds nothing to continue, another process writes there, or its
+            rows were in memory.
         DataError: the data have changed since.
     """
     run = Path(run).expanduser()
+    if run.parent.name == WORK:  # which is to replace the run around it
+        run = run.parent.parent
     if not (run / "config.toml").is_file():
         raise UsageError(f"{run} is not a run folder: it has no config.toml. Start one with `widemax train`.")
-    manifest = read_manifest(run) if (run / MANIFEST).is_file() else {}
-    if "steps" in manifest and manifest["complete"]:
-        keep_checkpoints(run, set())
+    left = any((run / name).exists() for name in (WORK, CHECKPOINTS))
+    if not left and (outcome := _outcome_of(run)):
+        return outcome
+    reporter = reporter or PlainReporter(quiet=True)
+    with writing(run, overwrite=True) as scratch:
+        workspace = run / WORK / NEW
+        if (workspace / "config.toml").is_file():
+            settle(workspace)
+        else:
+            if workspace.is_dir():
+                reporter.say(f"what was to replace {run} had not begun to train; start it again")
+                shutil.rmtree(workspace)
+            workspace = run
+            if outcome := _outcome_of(run):
+                return outcome
+        sources = sources_of(Config.load(workspace / "config.toml"), data, valid)
+        return _train(*sources, workspace, run, scratch, latest_checkpoint(workspace), reporter)
+
+
+def _outcome_of(run: Path) -> Outcome | None:
+    """What a run gave that has come to its end; None where there is more to do.
+
+    Raises:
+        UsageError: it is no run of training.
+    """
+    folder = current(run)
+    manifest = read_manifest(folder) if (folder / MANIFEST).is_file() else {}
+    if manifest and "steps" in manifest and manifest["complete"]:
         return Outcome(
             run,
             Model.load(run),
@@ -167,21 +215,19 @@ def resume(
             manifest["seconds"],
             interrupted=False,
         )
-    checkpoint = latest_checkpoint(run)
-    if manifest and not checkpoint:
+    if manifest and not latest_checkpoint(run):
         raise UsageError(f"{run} is a saved model without checkpoints; load it with Model.load.")
-    sources = sources_of(Config.load(run / "config.toml"), data, valid)
-    return _train(*sources, run, checkpoint, reporter or PlainReporter(quiet=True))
+    return None
 
 
-def _remove_unfinished(run: Path, made: list[Path]) -> None:
-    """Remove what a run wrote that has nothing to resume, and the folders that were made for it."""
-    if run.is_dir() and latest_checkpoint(run) is None and not (run / MANIFEST).is_file():
-        for entry in run.iterdir():
-            shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
-    for folder in made:
-        with suppress(OSError):  # it holds something, or was not reached
-            folder.rmdir()
+def _remove_unfinished(run: Path) -> None:
+    """Remove what a run wrote that has nothing to resume."""
+    if latest_checkpoint(run) is None and not (run / MANIFEST).is_file():
+        for name in ("config.toml", "metrics.jsonl"):
+            (run / name).unlink(missing_ok=True)
+        shutil.rmtree(run / CHECKPOINTS, ignore_errors=True)
+        if run.parent.name == WORK:
+            run.rmdir()
 
 
 def _train(
@@ -189,12 +235,13 @@ def _train(
     train_sources: list[Source],
     valid_sources: list[Source],
     run: Path,
+    target: Path,
+    scratch: Path,
     checkpoint: Path | None,
     reporter: Reporter,
 ) -> Outcome:
     clock = Clock(config.train.time_limit_s)
     with (
-        _scratch_folder(run) as scratch,
         torch.random.fork_rng(devices=[]),
         using_threads(torch.get_num_threads()),
         reporter,
@@ -207,7 +254,7 @@ def _train(
         progress = session.progress
         interrupted = False
         if progress.refit_from is None:
-            if progress.step == 0 and session.refits:
+            if checkpoint is None and session.refits:
                 save_checkpoint(run, progress, session.model, session.optimizer)
             epochs = session.model.config.train.epochs
             interrupted = _fit(session, watch, session.train, session.valid, epochs=epochs)
@@ -216,7 +263,7 @@ def _train(
                 reporter.say(f"fitting again on all {counted(len(session.everything), 'row')}")
         if progress.refit_from is not None and not interrupted:
             interrupted = _fit(session, watch, session.everything, None, epochs=session.best_epochs)
-        return _finish(session, reporter, interrupted)
+        return _finish(session, run if interrupted else target, reporter, interrupted)
 
 
 @dataclass(frozen=True)
@@ -257,18 +304,6 @@ def _begin(session: Session, watch: Watch) -> Session:
         )
     clock.begin_steps()
     return session
-
-
-@contextmanager
-def _scratch_folder(run: Path) -> Iterator[Path]:
-    """Room for encoded rows, gone afterwards; what a killed run left there is removed first."""
-    folder = run / SCRATCH
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir()
-    try:
-        yield folder
-    finally:
-        shutil.rmtree(folder)
 
 
 def _fit(session: Session, watch: Watch, feed: Feed, valid: Feed | None, *, epochs: int) -> bool:
@@ -375,9 +410,13 @@ def _evaluate(session: Session, watch: Watch, valid: Feed | None, epoch: float) 
             progress.bad_evaluations += 1
         sentence += f"  held-out {config.metric} " + ("undefined" if value is None else f"{value:.4f}")
     progress.history.append(record)
-    lines = "".join(json.dumps(line) + "\n" for line in progress.history)
-    write_file(session.run / "metrics.jsonl", lines)
+    write_file(session.run / METRICS, _lines(progress))
     watch.reporter.say(f"{sentence}  {progress.seconds:.1f} s")
+
+
+def _lines(progress: Progress) -> str:
+    """The records of metrics.jsonl."""
+    return "".join(json.dumps(record) + "\n" for record in progress.history)
 
 
 def _is_better(value: float | None, best: float | None, metric: str) -> bool:
@@ -409,8 +448,8 @@ def _told(session: Session) -> Iterator[str]:
         yield f"stopped at epoch {rounded_epochs(last)} of {epochs}"
 
 
-def _finish(session: Session, reporter: Reporter, interrupted: bool) -> Outcome:
-    """Calibrate and evaluate the best weights on the held-out rows, and write the model."""
+def _finish(session: Session, target: Path, reporter: Reporter, interrupted: bool) -> Outcome:
+    """Calibrate and evaluate the best weights on the held-out rows, and write the model where it belongs."""
     model, progress, run = session.model, session.progress, session.run
     values: Metrics = {}
     baseline: Metrics = {}
@@ -444,13 +483,14 @@ def _finish(session: Session, reporter: Reporter, interrupted: bool) -> Outcome:
         told = rows_told(session.held_out, numbers)
         return {position: told[number] for position, number in zip(positions, numbers, strict=True)}
 
-    with tempfile.TemporaryDirectory(dir=run / SCRATCH) as name, saving(str(run)):
-        folder = Path(name)
-        write_model(folder, model, home=run)
+    said = facts(model, values, complete=not interrupted)
+    said |= {"baseline": baseline, "steps": progress.step, "seconds": progress.seconds}
+    with new_folder(target / WORK / FINISHED, said) as folder:
+        write_model(folder, model, home=target)
         write_report(
             folder / "report.html",
             ReportData(
-                title=run.resolve().name,
+                title=target.resolve().name,
                 task=model.task,
                 metrics={"rows": len(session.valid or ()), "num_classes": model.head.num_classes, **values},
                 baseline=baseline,
@@ -462,18 +502,7 @@ def _finish(session: Session, reporter: Reporter, interrupted: bool) -> Outcome:
                 told=(*made_now(), *_told(session)),
             ),
         )
-        (run / MANIFEST).unlink(missing_ok=True)
-        shutil.rmtree(run / "weights", ignore_errors=True)
-        for path in folder.iterdir():
-            path.rename(run / path.name)
-    files = [*(run / "weights").iterdir()]
-    files += [
-        run / name for name in ("config.toml", "labels.parquet", ROW_KEYS, "metrics.jsonl", "report.html")
-    ]
-    with saving(str(run)):
-        said = facts(model, values, complete=not interrupted)
-        said |= {"baseline": baseline, "steps": progress.step, "seconds": progress.seconds}
-        write_manifest(run, (path for path in files if path.is_file()), said)
-    if not interrupted:
-        keep_checkpoints(run, set())
-    return Outcome(run, model, values, baseline, progress.step, progress.seconds, interrupted)
+        if progress.history:
+            (folder / METRICS).write_text(_lines(progress), encoding="utf-8")
+    settle(target)
+    return Outcome(target, model, values, baseline, progress.step, progress.seconds, interrupted)
