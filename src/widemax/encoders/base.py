@@ -150,6 +150,9 @@ class Encoder(nn.Module, ABC):
                     f"got {tensor.dtype} of shape {tuple(tensor.shape)}. "
                     "Use the config that the state was saved with."
                 )
+            if shape == tuple(tensor.shape):  # where the optimizer looks for it, and without another copy
+                own[name].detach().copy_(tensor)
+                continue
             module, _, leaf = name.rpartition(".")
             copy = tensor.detach().clone()
             is_parameter = isinstance(own[name], nn.Parameter)

@@ -19,8 +19,9 @@ from widemax.encoders import Encoder, Features, FeatureStore, RaggedTensor, to_t
 from widemax.errors import DataError
 from widemax.heads import Labels, SeveralLabels
 
-# Rows featurized together, which share the work on the words they have in common.
-CHUNK_ROWS = 4096
+# Rows featurized together, which share the work on the words they have in common; several such chunks are in
+# memory at once, and a long text has 10,000 n-grams.
+CHUNK_ROWS = 1024
 # Rows whose ids are looked up together: few enough for a processor's cache.
 INDEX_ROWS = 1024
 # More would wait for the one thread that writes, and hold more chunks in memory.

@@ -451,6 +451,7 @@ def _told(session: Session) -> Iterator[str]:
 def _finish(session: Session, target: Path, reporter: Reporter, interrupted: bool) -> Outcome:
     """Calibrate and evaluate the best weights on the held-out rows, and write the model where it belongs."""
     model, progress, run = session.model, session.progress, session.run
+    session.optimizer.state.clear()  # twice the weights, which no step needs any more
     values: Metrics = {}
     baseline: Metrics = {}
     collector = ReportCollector(model.task, class_counts=model.vocabulary.counts)

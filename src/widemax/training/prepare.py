@@ -186,6 +186,7 @@ def prepare(
 
 def restart(session: Session) -> Session:
     """Back to the first weights, for the second fit; what was learned about the best epoch stays."""
+    session.optimizer.state.clear()  # before as much is read again
     start = folder_of(session.run, 0)
     check_folder(start)
     load_encoder(start, session.model.encoder)
