@@ -6,21 +6,22 @@
     weights/encoder.safetensors  weights/head-00000-of-0000N.safetensors  weights/neighbors.safetensors
 """
 
+import json
 import math
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
 from html import escape
 from importlib.metadata import version
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import torch
-from pydantic import Field
-from safetensors import SafetensorError
+from pydantic import Field, TypeAdapter
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -43,16 +44,46 @@ from widemax.heads import Answers, Head, Labels, SeveralLabels, TopK, heads
 from widemax.neighbors import Neighbors
 from widemax.options import checked
 from widemax.packing import Precision, pack, unpack
-from widemax.storage import check_folder, current, for_everyone, replacing, saving
+from widemax.storage import MANIFEST, check_folder, current, for_everyone, replacing, saving, sound
 from widemax.task import Task
 
 SHARD_BYTES = 2**31
+CONFIG, LABELS, ENCODER = "config.toml", "labels.parquet", "weights/encoder.safetensors"
 NEIGHBORS = "weights/neighbors.safetensors"
 ROW_KEYS = "rows.parquet"
 """Digests of the training rows, by which evaluation counts rows that stand in training too."""
 Count = Annotated[int, Field(ge=1)]
 ROWS_AT_ONCE = 2048
 """Rows of a frame that are predicted together."""
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What the manifest of a model says beside its files, as far as a model is made of it."""
+
+    num_classes: Count
+    dim: Count
+    dtype: str
+    task: Task
+    num_train_rows: Annotated[int, Field(ge=0)]
+    schema: Schema
+    metrics: dict[str, float | None]
+    complete: bool
+    repeat: bool | None = None
+    num_labels: int | None = None
+    baseline: dict[str, float | None] = field(default_factory=dict)
+    steps: Annotated[int, Field(ge=0)] | None = None
+    seconds: Annotated[float, Field(ge=0)] = 0.0
+
+    @classmethod
+    def of(cls, path: Path, manifest: Mapping[str, Any]) -> Self:
+        """The facts of a manifest.
+
+        Raises:
+            CorruptError: one is missing, or of a wrong type or value.
+        """
+        with sound(path):
+            return TypeAdapter(cls).validate_json(json.dumps(manifest), strict=True)
 
 
 @dataclass(frozen=True)
@@ -239,34 +270,57 @@ class Model:
         if not folder.is_dir():
             raise UsageError(f"there is no folder {folder}; give the folder of a trained or saved model.")
         folder = current(folder)
-        manifest = check_folder(folder)
-        config = Config.load(folder / "config.toml")
-        schema = Schema.from_dict(manifest["schema"])
-        with pq.ParquetFile(folder / "labels.parquet") as file:  # read_table would import pyarrow.dataset
-            vocabulary = LabelVocabulary.from_table(file.read())
-        if len(vocabulary) != manifest["num_classes"]:
-            raise CorruptError(
-                f"{folder / 'labels.parquet'} has {len(vocabulary)} labels; "
-                f"the manifest says {manifest['num_classes']}. Restore it from a copy."
-            )
-        encoder = build_encoder(config, schema)
-        encoder.restore(read_tensors(folder / "weights" / "encoder.safetensors"))
-        head = build_head(config, vocabulary)
+        manifest = check_folder(folder, [CONFIG, LABELS, ENCODER])
+        facts = Facts.of(folder / MANIFEST, manifest)
+        config = read_config(folder / CONFIG, facts)
+        vocabulary = read_labels(folder / LABELS, facts)
+        with sound(folder / CONFIG):
+            with torch.device("meta"):  # restoring gives it weights of the sizes that were saved
+                encoder = build_encoder(config, facts.schema)
+            head = build_head(config, vocabulary)
+            if encoder.dim != head.dim:
+                raise CorruptError(f"encoder.dim is {encoder.dim}, but head.dim {head.dim}")
+        tensors = read_tensors(folder / ENCODER)
+        with sound(folder / ENCODER):
+            encoder.restore(tensors)
         read_head(folder / "weights", head)
-        neighbors = None
+        row_keys = neighbors = None
+        if ROW_KEYS in manifest["files"]:
+            row_keys = read_row_keys(folder / ROW_KEYS, facts)
         if NEIGHBORS in manifest["files"]:
-            neighbors = Neighbors.of_state(read_tensors(folder / NEIGHBORS), num_classes=len(vocabulary))
-        return cls(
+            state = read_tensors(folder / NEIGHBORS)
+            with sound(folder / NEIGHBORS):
+                neighbors = Neighbors.of_state(state, num_classes=len(vocabulary))
+        model = cls(
             config,
-            schema,
-            Task(manifest["task"]),
-            manifest["num_train_rows"],
+            facts.schema,
+            facts.task,
+            facts.num_train_rows,
             vocabulary,
             encoder.eval(),
             head.eval(),
-            read_row_keys(folder / ROW_KEYS) if ROW_KEYS in manifest["files"] else None,
+            row_keys,
             neighbors,
         )
+        with sound(folder / MANIFEST):
+            model._answer_nothing()
+        return model
+
+    @torch.no_grad()
+    def _answer_nothing(self) -> None:
+        """Answer a row without anything in it: parts that do not go together fail here.
+
+        Raises:
+            CorruptError: the answer is no number, or the neighbors are of other numbers.
+        """
+        nothing = {column.name: column.nothing() for column in self.schema.inputs}
+        features = to_tensors(self.encoder.encode(nothing))
+        if not torch.isfinite(self.head.topk(self.encoder(features), 1).logits).all():
+            raise CorruptError("the weights answer with numbers that are not finite")
+        if self.neighbors is not None:
+            numbers_BN = self.encoder.numbers(features)
+            if numbers_BN is None or numbers_BN.shape[1] != len(self.neighbors.spread):
+                raise CorruptError(f"{NEIGHBORS} holds rows of other numbers than the encoder reads")
 
 
 def seen_labels(vocabulary: LabelVocabulary, histories: Sequence[pa.Array]) -> SeveralLabels:
@@ -298,12 +352,80 @@ def build_head(config: Config, vocabulary: LabelVocabulary, *, num_rows: int | N
     )
 
 
+def read_config(path: Path, facts: Facts) -> Config:
+    """The config of a run, which says the same as its manifest.
+
+    Raises:
+        CorruptError: it cannot be read, or says something else.
+    """
+    with sound(path):
+        config = Config.load(path)
+        data, columns = config.data, facts.schema.inputs
+        said = {
+            "head.dim": (config.head.options["dim"], facts.dim),
+            "data.repeat": (facts.repeat, data.repeat),
+            "data.target": (data.target, facts.schema.target),
+            "data.input": (data.input, tuple(column.name for column in columns)),
+        }
+        said |= {
+            f"data.kinds.{column.name}": (data.kinds.get(column.name), column.kind) for column in columns
+        }
+        for key, (own, stated) in said.items():
+            if own not in (None, (), stated):
+                raise CorruptError(f"{key} is {own!r}, but {MANIFEST} says {stated!r}")
+    return config
+
+
+def read_labels(path: Path, facts: Facts) -> LabelVocabulary:
+    """The labels of a run, as many as its manifest says, and of the type it says.
+
+    Raises:
+        CorruptError: the file is damaged, or says something else.
+    """
+    with sound(path):
+        vocabulary = LabelVocabulary.from_table(read_table(path))
+        found = {
+            "classes": (len(vocabulary), facts.num_classes),
+            "rows with these labels": (int(vocabulary.counts.sum()), facts.num_labels),
+            "type of labels": (
+                str(vocabulary.labels.type).removeprefix("large_"),
+                facts.schema.target_type.removeprefix("large_"),
+            ),
+        }
+        for what, (own, stated) in found.items():
+            if stated is not None and own != stated:
+                raise CorruptError(f"its {what} must be {stated}, as {MANIFEST} says; got {own}")
+    return vocabulary
+
+
+def read_table(path: Path) -> pa.Table:
+    """A Parquet file whose values are sound, whatever its bytes."""
+    with pq.ParquetFile(path) as file:  # read_table would import pyarrow.dataset
+        table = file.read()
+    table.validate(full=True)
+    return table
+
+
 def read_tensors(path: Path) -> dict[str, Tensor]:
-    """All tensors of a safetensors file, packed matrices as they were."""
-    try:
-        return unpack(load_file(path))
-    except (SafetensorError, OSError) as error:
-        raise CorruptError(f"{path} is not a readable safetensors file: {error}.") from None
+    """All tensors of a safetensors file, packed matrices as they were.
+
+    Raises:
+        CorruptError: the file is damaged, or holds numbers that are not finite.
+    """
+    with sound(path):
+        tensors = unpack(load_file(path))
+        for name in not_finite(tensors):
+            raise CorruptError(f"{name!r} holds values that are not finite")
+    return tensors
+
+
+def not_finite(tensors: Mapping[str, Tensor]) -> Iterator[str]:
+    """The names of the tensors that hold infinite numbers, or none."""
+    for name, tensor in tensors.items():
+        # Lowest and highest take one pass; isfinite of all values makes several tensors of their size.
+        bounds = tensor.aminmax() if tensor.is_floating_point() and tensor.numel() else ()
+        if not all(map(torch.isfinite, bounds)):
+            yield name
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
@@ -312,14 +434,11 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
     Raises:
         ConfigError: training has diverged.
     """
-    for name, tensor in tensors.items():
-        # Lowest and highest take one pass; isfinite of all values makes several tensors of their size.
-        bounds = tensor.aminmax() if tensor.is_floating_point() and tensor.numel() else ()
-        if not all(map(torch.isfinite, bounds)):
-            raise ConfigError(
-                f"{name!r} holds values that are not finite: training has diverged. "
-                "Lower train.learning_rate and train again."
-            )
+    for name in not_finite(tensors):
+        raise ConfigError(
+            f"{name!r} holds values that are not finite: training has diverged. "
+            "Lower train.learning_rate and train again."
+        )
     with for_everyone(path):
         save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, path)
 
@@ -366,7 +485,7 @@ def read_head(folder: Path, head: Head) -> None:
         for name, part in parts.items():
             start, whole = filled[name], state[name]
             filled[name] += part.shape[0] if part.ndim else 1
-            target = whole[start : filled[name]] if part.ndim else whole
+            target = whole[start : filled[name]] if whole.ndim else whole
             if target.shape != part.shape or target.dtype != part.dtype:
                 raise CorruptError(
                     f"{path}: {name!r} has shape {tuple(part.shape)} of {part.dtype}; "
@@ -375,19 +494,29 @@ def read_head(folder: Path, head: Head) -> None:
             target.copy_(part)
     for name, tensor in state.items():
         if filled[name] != (tensor.shape[0] if tensor.ndim else 1):
-            raise CorruptError(f"{folder}: the shards end before row {tensor.shape[0]} of {name!r}.")
+            raise CorruptError(
+                f"{paths[-1]}: the shards end before row {tensor.shape[0] if tensor.ndim else 0} of {name!r}."
+            )
+    for holds, law in head.laws():
+        if not holds:
+            raise CorruptError(f"{paths[0]}: the head's state must have {law}. Restore it from a copy.")
 
 
-def read_row_keys(path: Path) -> pa.ChunkedArray:
-    """The keys of the training rows.
+def read_row_keys(path: Path, facts: Facts) -> pa.ChunkedArray:
+    """The distinct keys of the training rows.
 
     Raises:
         CorruptError: the file holds something else.
     """
-    with pq.ParquetFile(path) as file:
-        if file.schema_arrow != pa.schema([("key", pa.binary(STORED_BYTES))]):
-            raise CorruptError(f"{path} must hold keys of rows; restore the file from a copy.")
-        return file.read()["key"]
+    with sound(path):
+        table = read_table(path)
+        if table.schema != pa.schema([("key", pa.binary(STORED_BYTES))]):
+            raise CorruptError("it must hold keys of rows")
+        keys = table["key"]
+        distinct = pc.count_distinct(keys, mode="all").as_py()
+        if keys.null_count or not distinct == len(keys) <= facts.num_train_rows:
+            raise CorruptError(f"it must hold distinct keys of the {facts.num_train_rows} rows of {MANIFEST}")
+    return keys
 
 
 def write_model(
@@ -417,6 +546,7 @@ def facts(model: Model, metrics: Mapping[str, float | None], *, complete: bool) 
         "task": model.task,
         "repeat": model.config.data.repeat,
         "num_train_rows": model.num_train_rows,
+        "num_labels": int(model.vocabulary.counts.sum()),
         "schema": model.schema.to_dict(),
         "metrics": dict(metrics),
         "complete": complete,

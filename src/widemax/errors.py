@@ -96,6 +96,12 @@ class CorruptError(WidemaxError, OSError):
     exit_code = 5
 
 
+def reason_of(error: BaseException) -> str:
+    """The first sentence of what a library says, without its end, or the name of its error."""
+    first_line = (str(error).splitlines() or [type(error).__name__])[0]
+    return first_line.split(". ")[0].rstrip(".")
+
+
 def counted(count: int, noun: str) -> str:
     """A number with its noun.
 

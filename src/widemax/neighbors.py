@@ -162,7 +162,8 @@ class Neighbors:
             rows, labels, spread = state["rows"], state["labels"].long(), state["spread"]
             weight, num_neighbors = float(state["weight"]), int(state["num_neighbors"])
             fits = rows.shape == (len(labels), len(spread)) and 0 <= weight < 1 <= num_neighbors
-            fits = fits and len(labels) > 0 and 0 <= int(labels.min()) <= int(labels.max()) < num_classes
+            fits = fits and len(labels) > 0 and bool((spread > 0).all())
+            fits = fits and 0 <= int(labels.min()) <= int(labels.max()) < num_classes
         except (KeyError, RuntimeError, TypeError):
             fits = False
         if not fits:

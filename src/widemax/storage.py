@@ -26,7 +26,7 @@ from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO
 
-from widemax.errors import CorruptError, ResourceError, UsageError
+from widemax.errors import CorruptError, ResourceError, UsageError, reason_of
 
 if sys.platform == "win32":
     import msvcrt
@@ -65,6 +65,41 @@ def saving(what: str) -> Iterator[None]:
         raise ResourceError(
             f"cannot write {what}: {error.strerror or error}. Free some space or choose another folder."
         ) from error
+
+
+@contextmanager
+def sound(path: Path) -> Iterator[None]:
+    """Turns whatever is found wrong while a saved file is read into a sentence that names the file.
+
+    Raises:
+        CorruptError: no file stands there (a pipe would wait, a device has no end), or what the block raises.
+    """
+    if not os.path.isfile(path):
+        raise CorruptError(f"{path} is missing, or is no file. Restore it from a copy.")
+    try:
+        yield
+    except MemoryError:
+        raise
+    except Exception as error:  # libraries raise errors of many types on damaged files
+        if isinstance(error, CorruptError) and path.name in str(error):
+            raise
+        raise CorruptError(
+            f"{path} cannot be used: {reason_of(error)}. Restore it from a copy or train again."
+        ) from error
+
+
+def read_json(path: Path) -> Any:
+    """What a saved JSON file holds.
+
+    Raises:
+        CorruptError: it is no JSON, nests too deep, or holds a number that is not finite.
+    """
+
+    def refuse(constant: str) -> None:
+        raise ValueError(f"{constant} is no number of JSON")
+
+    with sound(path):
+        return json.loads(path.read_text(encoding="utf-8"), parse_constant=refuse)
 
 
 def cache_folder() -> Path:
@@ -348,15 +383,12 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         CorruptError: no manifest, or not one that this version can read.
     """
     path = folder / MANIFEST
-    try:
-        manifest = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
+    if not os.path.lexists(path):
         raise CorruptError(
             f"{folder} has no {MANIFEST}, so it was not completely saved. "
             f"Run `widemax resume {folder}` if it holds checkpoints."
-        ) from None
-    except (OSError, ValueError) as error:
-        raise CorruptError(f"{path} cannot be read: {error}. Restore the file from a copy.") from None
+        )
+    manifest = read_json(path)
     version = manifest.get("format_version") if isinstance(manifest, dict) else None
     if version != FORMAT_VERSION:
         raise CorruptError(
@@ -368,26 +400,35 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     return dict(manifest)
 
 
-def check_folder(folder: Path) -> dict[str, Any]:
+def check_folder(folder: Path, needed: Iterable[str] = ()) -> dict[str, Any]:
     """The manifest, after every file it lists was found whole and inside the folder.
+
+    Args:
+        folder: what was written by ``new_folder`` or ``write_manifest``.
+        needed: names of files that the manifest must list.
 
     Raises:
         CorruptError: names the first file that is missing, altered, or a way out of the folder.
     """
     manifest = read_manifest(folder)
+    with sound(folder / MANIFEST):
+        files = {name: (entry["bytes"], entry["sha256"]) for name, entry in manifest["files"].items()}
+        for name in needed:
+            if name not in files:
+                raise CorruptError(f"it does not list {name}")
     root = folder.resolve()
-    for name, entry in manifest["files"].items():
+    for name, saved in files.items():
         relative = PurePosixPath(name)
         path = folder / relative
-        if relative.is_absolute() or ".." in relative.parts or not path.resolve().is_relative_to(root):
+        leads_out = relative.is_absolute() or ".." in relative.parts
+        if leads_out or (os.path.isfile(path) and not path.resolve().is_relative_to(root)):
             raise CorruptError(
                 f"{folder / MANIFEST} lists {name!r}, which leads out of the folder; it was not read."
             )
-        if not path.is_file():
-            raise CorruptError(f"{path} is missing. Restore the file from a copy.")
-        if path.stat().st_size != entry["bytes"] or sha256(path) != entry["sha256"]:
-            raise CorruptError(
-                f"{path} is not the file that was saved: its size or SHA-256 differs from {MANIFEST}. "
-                "Restore it from a copy or train again."
-            )
+        with sound(path):
+            if (path.stat().st_size, sha256(path)) != saved:
+                raise CorruptError(
+                    f"{path} is not the file that was saved: its size or SHA-256 differs from {MANIFEST}. "
+                    "Restore it from a copy or train again."
+                )
     return manifest

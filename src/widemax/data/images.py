@@ -4,13 +4,15 @@ Letters: B images, H rows of pixels, W pixels a row, C channels: 1 for gray, 3 f
 """
 
 from math import prod
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+from pydantic import Field
 
-Shape = tuple[int, int, int]
+_Size = Annotated[int, Field(ge=1, le=1 << 15)]
+Shape = tuple[_Size, _Size, _Size]
 _MOST_CHANNELS = 4  # a larger last axis is the width of an image whose channels come first
 
 

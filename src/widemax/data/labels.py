@@ -197,16 +197,19 @@ class LabelVocabulary:
         """The inverse of :meth:`to_table`.
 
         Raises:
-            DataError: the class ids are not 0 … C − 1 in order, or a label is missing or occurs twice.
+            DataError: the columns are others, the class ids are not 0 … C − 1 in order, a label is missing or
+                occurs twice, or a count is missing or below 0.
         """
-        if not np.array_equal(table["class_id"].to_numpy(), np.arange(len(table))):
+        ids, labels, counts = (plain(table[name]) for name in ("class_id", "label", "count"))
+        if ids.type != pa.int64() or not ids.equals(pa.array(np.arange(len(table)))):
             raise DataError(
                 "the class ids of a label table must be 0, 1, 2, … in order; the file is damaged."
             )
-        labels = plain(table["label"])
         if labels.null_count or pc.count_distinct(labels).as_py() != len(labels):
             raise DataError("every label of a label table must be there once; the file is damaged.")
-        return cls(labels, table["count"].to_numpy().astype(np.int64))
+        if counts.type != pa.int64() or counts.null_count or (pc.min(counts).as_py() or 0) < 0:
+            raise DataError("every label of a label table must have its count; the file is damaged.")
+        return cls(labels, np.array(counts))
 
     @cached_property
     def _sorted_keys(self) -> tuple[np.ndarray, np.ndarray]:

@@ -1,15 +1,18 @@
 """Which columns go in, which one comes out, and of what kind each is."""
 
+import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Any, Self
+from typing import Annotated, Any, Literal, Self
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from pydantic import Field, TypeAdapter
 
 from widemax.data.convert import (
+    convert,
     is_list,
     is_string,
     numbers,
@@ -64,8 +67,8 @@ class Column:
 
     name: str
     kind: str
-    width: int | None = None
-    item: str | None = None
+    width: Annotated[int, Field(ge=0, le=1 << 28)] | None = None
+    item: Literal["int64", "string"] | None = None
     shape: Shape | None = None
     decimal: str | None = None
     missing: tuple[str, ...] = ()
@@ -74,6 +77,10 @@ class Column:
     def form(self) -> dict[str, Any]:
         """What its values are converted to, as arguments of ``convert``."""
         return {name: value for name, value in vars(self).items() if name != "name"}
+
+    def nothing(self) -> Any:
+        """An Arrow array of one row that holds nothing, in the canonical type of the kind."""
+        return convert(pa.nulls(1), **self.form)[0]
 
 
 @dataclass(frozen=True)
@@ -101,14 +108,7 @@ class Schema:
     @classmethod
     def from_dict(cls, fields: Mapping[str, Any]) -> Self:
         """The inverse of :meth:`to_dict`."""
-        columns = [dict(column) for column in fields["inputs"]]
-        for column in columns:
-            column["shape"] = tuple(column["shape"]) if column.get("shape") else None
-            column["missing"] = tuple(column.get("missing", ()))
-        left_out = tuple(fields.get("left_out", ()))
-        return cls(
-            **{**fields, "inputs": tuple(Column(**column) for column in columns), "left_out": left_out}
-        )
+        return TypeAdapter(cls).validate_json(json.dumps(fields), strict=True)
 
 
 @checked

@@ -118,6 +118,10 @@ class Encoder(nn.Module, ABC):
         """Raw columns to indexed features."""
         return self.index(self.featurize(columns))
 
+    def laws(self) -> Iterator[tuple[bool, str]]:
+        """What must hold among the tensors of a learned state, and whether it does; the first ones first."""
+        yield from ()
+
     @abstractmethod
     def prepare(self) -> None:
         """Builds the look-ups of `index` from the buffers; `fit` and `restore` end with it."""
@@ -130,7 +134,7 @@ class Encoder(nn.Module, ABC):
             state: what ``state_dict()`` of an encoder with the same columns and options returned.
 
         Raises:
-            CorruptError: a tensor is missing, unknown, or of a shape or type the encoder cannot have.
+            CorruptError: a tensor is missing, unknown, or of a shape, type or values the encoder cannot have.
         """
         # A dimension of size zero in a fresh encoder is learned; the others follow from its options.
         own = self.state_dict(keep_vars=True)
@@ -157,6 +161,11 @@ class Encoder(nn.Module, ABC):
             copy = tensor.detach().clone()
             is_parameter = isinstance(own[name], nn.Parameter)
             setattr(self.get_submodule(module), leaf, nn.Parameter(copy) if is_parameter else copy)
+        for holds, law in self.laws():
+            if not holds:
+                raise CorruptError(
+                    f"the encoder's state must have {law}. Use the config that the state was saved with."
+                )
         self.prepare()
 
     def column(self, columns: Mapping[str, pa.Array], name: str) -> pa.Array:

@@ -1,6 +1,6 @@
 """A history of items as the average of their embeddings."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import reduce
 from typing import Annotated, ClassVar, Literal
 
@@ -14,7 +14,7 @@ from widemax.encoders.bag import bag_sum
 from widemax.encoders.base import Encoder, encoders
 from widemax.encoders.features import Features, Ragged, RaggedTensor, Tensors, entry, list_offsets
 from widemax.encoders.hashing import salt, stable_keys
-from widemax.encoders.keys import KeyIndex, KeySet
+from widemax.encoders.keys import KeyIndex, KeySet, rise
 
 
 @encoders.register("history")
@@ -88,6 +88,10 @@ class HistoryEncoder(Encoder):
         self.keys_F = torch.from_numpy(self._seen.sorted())
         # Zeros: the head starts random, so gradients flow, and items not yet met say nothing.
         self.weight_FD = nn.Parameter(torch.zeros(len(self.keys_F), self.dim))
+
+    def laws(self) -> Iterator[tuple[bool, str]]:
+        yield rise(self.keys_F), "keys that rise"
+        yield len(self.weight_FD) == len(self.keys_F), "a row of weights for each key"
 
     def prepare(self) -> None:
         self._known = KeyIndex(self.keys_F.cpu().numpy())

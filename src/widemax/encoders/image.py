@@ -3,7 +3,7 @@
 Shapes: B images, H rows of pixels, W pixels a row, C channels, D hidden.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from math import prod, sqrt
 from typing import Annotated, ClassVar, Literal
 
@@ -154,6 +154,16 @@ class ImageEncoder(Encoder):
             nn.init.zeros_(self.biases[block])
             height, width, fan_in = -(-height // 2), -(-width // 2), num_filters
         self.mlp.initialize(min(height, _GRID) * min(width, _GRID) * fan_in, generator=generator)
+
+    def laws(self) -> Iterator[tuple[bool, str]]:
+        yield self.shape_3.shape == (3,) and bool((self.shape_3 > 0).all()), "height, width and channels"
+        height, width, channels = self.shape_3.tolist()
+        yield len(self.mean_C) == len(self.scale_C) == channels, "a mean and a scale for each channel"
+        yield bool((self.scale_C > 0).all()), "scales above 0"
+        for weight in self.filters:
+            yield weight.shape[1] == channels, f"filters of {channels} channels"
+            height, width, channels = -(-height // 2), -(-width // 2), len(weight)
+        yield from self.mlp.laws(min(height, _GRID) * min(width, _GRID) * channels)
 
     def prepare(self) -> None:
         """Nothing is looked up: pixels stay bytes until `forward`."""

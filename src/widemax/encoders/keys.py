@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from torch import Tensor
 
 from widemax.encoders.features import Ragged
 
@@ -11,6 +12,11 @@ Int = npt.NDArray[np.int64]
 
 # Up to this largest key a direct table (4 bytes a key) is used instead of a binary search.
 _SMALL_KEY = 1 << 23
+
+
+def rise(keys_F: Tensor) -> bool:
+    """Whether keys are distinct and in their order, as `KeyIndex` needs them."""
+    return bool((keys_F[1:] > keys_F[:-1]).all())
 
 
 class KeyIndex:

@@ -146,6 +146,10 @@ class MixedEncoder(Encoder):
             slower = part.learning_rate / self.learning_rate if part.optimizer == self.optimizer else 1.0
             yield from ((parameter, slower) for parameter in part.parameters())
 
+    def laws(self) -> Iterator[tuple[bool, str]]:
+        for _, part in self._parts():
+            yield from part.laws()
+
     def prepare(self) -> None:
         for _, part in self._parts():
             part.prepare()

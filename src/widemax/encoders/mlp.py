@@ -1,6 +1,6 @@
 """A multilayer perceptron whose number of inputs is learned from data."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from math import sqrt
 
 import torch
@@ -38,6 +38,10 @@ class MLP(nn.Module):
             weight = torch.randn(len(bias), fan_in, generator=generator) / sqrt(max(fan_in, 1))
             self.weights[layer] = nn.Parameter(weight)
             nn.init.zeros_(bias)
+
+    def laws(self, num_inputs: int) -> Iterator[tuple[bool, str]]:
+        """That the first layer takes as many inputs, as `Encoder.laws`."""
+        yield self.weights[0].shape[1] == num_inputs, f"{num_inputs} inputs of its first layer"
 
     def forward(self, inputs: Tensor, shift: Tensor | None = None) -> Tensor:
         """Inputs [B, N] to [B, widths[-1]]; ``shift`` [B, widths[0]] is added to the first layer's result."""

@@ -1,6 +1,6 @@
 """Sparse feature vectors as a bag of rows, never made dense."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated, ClassVar
 
 import numpy as np
@@ -21,7 +21,7 @@ from widemax.encoders.features import (
     entry,
     list_offsets,
 )
-from widemax.encoders.keys import KeyIndex, KeySet
+from widemax.encoders.keys import KeyIndex, KeySet, rise
 from widemax.errors import DataError
 
 # Several columns share one table: the column's number stands above the bits of its indices.
@@ -101,6 +101,10 @@ class SparseEncoder(Encoder):
         self.keys_F = torch.from_numpy(self._seen.sorted())
         # Zeros: the head starts random, so gradients flow, and features not yet met say nothing.
         self.weight_FD = nn.Parameter(torch.zeros(len(self.keys_F), self.dim))
+
+    def laws(self) -> Iterator[tuple[bool, str]]:
+        yield rise(self.keys_F), "keys that rise"
+        yield len(self.weight_FD) == len(self.keys_F), "a row of weights for each key"
 
     def prepare(self) -> None:
         self._known = KeyIndex(self.keys_F.cpu().numpy())

@@ -1,6 +1,6 @@
 """Numbers, dates and categories through a multilayer perceptron."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from math import sqrt
 from typing import Annotated, ClassVar
 
@@ -15,10 +15,10 @@ from widemax.encoders.bag import bag_sum
 from widemax.encoders.base import Encoder, encoders
 from widemax.encoders.features import Features, RaggedTensor, Tensors, entry
 from widemax.encoders.hashing import salt, stable_keys
-from widemax.encoders.keys import KeyIndex, KeySet
+from widemax.encoders.keys import KeyIndex, KeySet, rise
 from widemax.encoders.mlp import MLP
 from widemax.encoders.piecewise import piecewise_linear, quantile_bins
-from widemax.encoders.spread import RowSample, middle_and_spread, squashed
+from widemax.encoders.spread import LIMIT, RowSample, middle_and_spread, squashed
 from widemax.errors import DataError
 
 DATE_PARTS = 7
@@ -158,6 +158,21 @@ class TableEncoder(Encoder):
         num_hidden = self.mlp.widths[0]
         known_FH = torch.randn(len(self.keys_F), num_hidden, generator=generator) / sqrt(len(self.columns))
         self.weight_FH = nn.Parameter(torch.cat([torch.zeros(1, num_hidden), known_FH]))
+
+    def laws(self) -> Iterator[tuple[bool, str]]:
+        yield rise(self.keys_F), "keys that rise"
+        yield len(self.weight_FH) == len(self.keys_F) + 1, "a row for each key, and one for the others"
+        yield bool((self.spread_N > 0).all()), "spreads above 0"
+        yield (
+            len(self.column_E) == len(self.start_E) == len(self.width_E),
+            "a column and a width for each bin",
+        )
+        column_E, num_binned = self.column_E, len(self.number_names)
+        yield bool(((column_E >= 0) & (column_E < num_binned)).all()), f"bins of {num_binned} columns"
+        yield bool((self.width_E > 0).all()), "widths of bins above 0"
+        ends_E = self.start_E, self.start_E + self.width_E
+        yield all(bool((end_E.abs() <= LIMIT + 1e-6).all()) for end_E in ends_E), "bins in [-10, 10]"
+        yield from self.mlp.laws(2 * self.num_numbers + len(self.start_E))
 
     def prepare(self) -> None:
         self._known = KeyIndex(self.keys_F.cpu().numpy())

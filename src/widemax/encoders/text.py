@@ -1,6 +1,6 @@
 """Text as a bag of hashed word and character n-grams with TF-IDF weights."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated, ClassVar
 
 import numpy as np
@@ -12,11 +12,13 @@ from torch import Tensor, nn
 from widemax.encoders.bag import bag_sum
 from widemax.encoders.base import Encoder, encoders
 from widemax.encoders.features import Features, Ragged, RaggedTensor, Tensors, entry, interleaved, num_rows
-from widemax.encoders.keys import KeyIndex
+from widemax.encoders.keys import KeyIndex, rise
 from widemax.encoders.ngrams import count_ngrams
 from widemax.errors import ConfigError
 
 Positive = Annotated[int, Field(ge=1)]
+NgramLength = Annotated[int, Field(ge=1, le=64)]
+_LARGEST_IDF = 45  # 1 + ln 2^63 is less
 
 
 @encoders.register("text")
@@ -63,8 +65,8 @@ class TextEncoder(Encoder):
         columns: Sequence[tuple[str, str]],
         *,
         dim: Positive = 256,
-        word_ngrams: Positive = 2,
-        char_ngrams: tuple[Positive, Positive] | None = (2, 4),
+        word_ngrams: NgramLength = 2,
+        char_ngrams: tuple[NgramLength, NgramLength] | None = (2, 4),
         buckets: Annotated[int, Field(ge=1, le=1 << 31)] = 1 << 22,
         min_df: Positive = 1,
         max_features: Positive = 1 << 19,
@@ -123,6 +125,15 @@ class TextEncoder(Encoder):
         self.idf_F = torch.from_numpy(idf_F.astype(np.float32))
         # Zeros: the head starts random, so gradients flow, and n-grams not yet met say nothing.
         self.weight_FD = nn.Parameter(torch.zeros(len(kept), self.dim))
+
+    def laws(self) -> Iterator[tuple[bool, str]]:
+        in_range = ((self.buckets_F >= 0) & (self.buckets_F < self.buckets)).all()
+        yield rise(self.buckets_F) and bool(in_range), f"buckets that rise within [0, {self.buckets})"
+        yield (
+            len(self.idf_F) == len(self.weight_FD) == len(self.buckets_F),
+            "an idf and a row for each bucket",
+        )
+        yield bool(((self.idf_F >= 1) & (self.idf_F < _LARGEST_IDF)).all()), f"idf in [1, {_LARGEST_IDF})"
 
     def prepare(self) -> None:
         self._known = KeyIndex(self.buckets_F.cpu().numpy())

@@ -1,6 +1,6 @@
 """Vectors of a fixed size, such as pixels or embeddings, through a multilayer perceptron."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated, ClassVar
 
 import numpy as np
@@ -96,6 +96,11 @@ class VectorEncoder(Encoder):
         self.middle_N = torch.from_numpy(np.concatenate([each.mean_N for each in moments]))
         self.spread_N = torch.from_numpy(np.concatenate(scales))
         self.mlp.initialize(len(self.middle_N), generator=generator)
+
+    def laws(self) -> Iterator[tuple[bool, str]]:
+        yield len(self.spread_N) == len(self.middle_N), "a spread for each component"
+        yield bool((self.spread_N > 0).all()), "spreads above 0"
+        yield from self.mlp.laws(len(self.middle_N))
 
     def prepare(self) -> None:
         self._middle_N = self.middle_N.cpu().numpy()

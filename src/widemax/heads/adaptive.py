@@ -4,7 +4,7 @@ Shapes: B rows, C classes, D hidden, P labels, k classes of the shortlist, J clu
 one cluster.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Annotated, Literal, final
 
 import numpy as np
@@ -16,7 +16,7 @@ from widemax.classes import Classes
 from widemax.errors import ConfigError
 from widemax.heads.base import Dim, heads
 from widemax.heads.cutoffs import best_cutoffs
-from widemax.heads.normalized import NormalizedHead, SoftmaxLoss, Temperature
+from widemax.heads.normalized import NormalizedHead, SoftmaxLoss, Temperature, law_of_places
 from widemax.kernels import Pairs, linear_cross_entropy, not_traced
 from widemax.numerics.arrays import widened_tensor
 
@@ -112,6 +112,10 @@ class AdaptiveHead(NormalizedHead):
             self.bias.copy_((masses_H / masses_H.sum()).log())
         for bias, mass in zip(self.tail_biases or (), tails, strict=bool(self.tail_biases)):
             bias.copy_((mass / mass.sum()).log())
+
+    def laws(self) -> Iterator[tuple[bool, str]]:
+        yield from super().laws()
+        yield law_of_places(self.place_of_class, self._cluster_of(self.place_of_class))
 
     @not_traced
     def label_log_probs(self, hidden: Tensor, pairs: Pairs, temperature: Temperature) -> Tensor:

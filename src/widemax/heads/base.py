@@ -5,7 +5,7 @@ Shapes: B rows, D hidden, C classes, N asked, P labels.
 
 import inspect
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial, wraps
 from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
@@ -123,6 +123,10 @@ class Head(Described, nn.Module, ABC):
     def seed(self, seed: int) -> None:
         """Start the randomness of training anew."""
         self.generator.manual_seed(seed)
+
+    def laws(self) -> Iterator[tuple[bool, str]]:
+        """What must hold among the tensors of a state, and whether it does; the first ones first."""
+        yield bool(self.calibration_temperature > 0), "a calibration temperature above 0"
 
     def training_state(self) -> dict[str, Tensor]:
         """What training goes on from beside the parameters, for a checkpoint."""

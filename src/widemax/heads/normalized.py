@@ -54,6 +54,13 @@ class Searched(NamedTuple):
         return Searched(ids_BK, like.new_full((len(like), k), -torch.inf), numbers_B, numbers_B.bool())
 
 
+def law_of_places(place_of_class: Tensor, cluster_of_class: Tensor) -> tuple[bool, str]:
+    """That classes have places of their own, those of a cluster by class id, as `Head.laws` yields it."""
+    are_own = torch.equal(place_of_class.sort().values, torch.arange(len(place_of_class)))
+    by_id = torch.equal(place_of_class.argsort(), cluster_of_class.argsort(stable=True))
+    return are_own and by_id, "a place for each class, by class id within a cluster"
+
+
 Search: TypeAlias = Callable[[Tensor, Pairs], Searched]
 """Hidden vectors [b, D] and the classes that may not be ranked, to the best classes of each row."""
 

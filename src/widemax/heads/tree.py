@@ -4,6 +4,7 @@ Shapes: B rows, b rows of one chunk, C classes, N = C − 1 inner nodes, D hidde
 T decisions of all labels, U distinct nodes, A rows still searched, W nodes expanded together.
 """
 
+from collections.abc import Iterator
 from functools import partial
 from itertools import pairwise
 from typing import Literal, Self, final
@@ -124,6 +125,21 @@ class TreeHead(NormalizedHead):
         if self.bias is not None and class_counts is not None:
             masses_N2 = node_masses(children, class_counts.cpu().double().numpy() + 1)
             self.bias.copy_(torch.from_numpy(np.log(masses_N2[:, 1]) - np.log(masses_N2[:, 0])))
+
+    def laws(self) -> Iterator[tuple[bool, str]]:
+        yield from super().laws()
+        num_classes, nodes = self.num_classes, self.tree.flatten()
+        inner = nodes >= num_classes
+        yield (
+            (
+                torch.equal(nodes[~inner].sort().values, torch.arange(num_classes)[: len(nodes)])
+                and torch.equal(nodes[inner], torch.arange(num_classes + 1, 2 * num_classes - 1))
+                and bool((inner.nonzero().flatten() // 2 < nodes[inner] - num_classes).all())
+            ),
+            "a tree of all classes whose nodes are numbered level by level",
+        )
+        edges = torch.full((2 * num_classes - 1,), -1).index_copy(0, nodes, torch.arange(len(nodes)))
+        yield torch.equal(edges, torch.cat([self.class_edges, self.node_edges])), "the edges of its tree"
 
     @not_traced
     def label_log_probs(self, hidden: Tensor, pairs: Pairs, temperature: Temperature) -> Tensor:

@@ -17,7 +17,14 @@ from torch import Tensor, nn
 from widemax.classes import Classes
 from widemax.heads.base import Dim, heads
 from widemax.heads.dense import best_by_id
-from widemax.heads.normalized import NormalizedHead, Search, Searched, SoftmaxLoss, Temperature
+from widemax.heads.normalized import (
+    NormalizedHead,
+    Search,
+    Searched,
+    SoftmaxLoss,
+    Temperature,
+    law_of_places,
+)
 from widemax.kernels import Pairs, gather_rows, not_traced, topk_by_id
 from widemax.numerics.arrays import widened_tensor
 
@@ -99,6 +106,11 @@ class TwoLevelHead(NormalizedHead):
                 self.bias.copy_(torch.cat([(mass / mass.sum()).log() for mass in masses]))
                 mass_G = torch.stack([mass.sum() for mass in masses])
                 self.cluster_bias.copy_((mass_G / mass_G.sum()).log())
+
+    def laws(self) -> Iterator[tuple[bool, str]]:
+        yield from super().laws()
+        yield law_of_places(self.place_of_class, self.place_of_class // self.cluster_size)
+        yield torch.equal(self.class_of_place, self.place_of_class.argsort()), "a class for each place"
 
     @not_traced
     def label_log_probs(self, hidden: Tensor, pairs: Pairs, temperature: Temperature) -> Tensor:

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from widemax.errors import DataError, WidemaxError
+from widemax.errors import DataError, WidemaxError, reason_of
 from widemax.storage import sha256
 
 CHUNK_ROWS = 65_536
@@ -120,8 +120,8 @@ def readable(path: Path, noun: str) -> Iterator[None]:
     except WidemaxError:
         raise
     except Exception as error:  # libraries raise errors of many types on damaged files
-        first_line = (str(error).splitlines() or [type(error).__name__])[0]
-        reason = first_line.split(". ")[0].rstrip(".")  # numpy goes on to advise unpickling
+        # numpy goes on to advise unpickling
         raise DataError(
-            f"{path} cannot be read as {noun}: {reason}. Check that the file is complete and of this format."
+            f"{path} cannot be read as {noun}: {reason_of(error)}. "
+            "Check that the file is complete and of this format."
         ) from error

@@ -1,0 +1,154 @@
+"""Whatever is damaged in a saved run, it answers as before or is refused by the name of the file."""
+
+import json
+import os
+import re
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from tests.damage import altered, in_its_place
+
+from widemax import Config, Model, train
+from widemax.errors import CorruptError
+from widemax.heads import heads
+from widemax.storage import MANIFEST, sha256, signed
+
+NUM_ROWS, WORDS = 48, ("red", "green", "blue", "gold", "gray", "plum")
+NUMBERS = "weight|bias|filters|idf|middle|spread|had_missing|start|width|mean|scale|temperature"
+WEIGHTS = rf"({NUMBERS})\S* (all )?(0|-1|1099511627776)$"
+OPTIONS = r"(temperature|char_ngrams\S*|word_ngrams): \S+$"
+ANOTHER_MODEL = re.compile(f"{WEIGHTS}|{OPTIONS}|^bit flipped")
+"""What nobody can tell from a model that was trained so, once the hashes are made anew: a signature can."""
+
+
+def columns() -> dict[str, Any]:
+    draw = np.random.default_rng(0)
+    words = [WORDS[number] for number in draw.integers(0, len(WORDS), NUM_ROWS)]
+    floats, pixels = draw.normal(size=3 * NUM_ROWS), draw.integers(0, 256, 36 * NUM_ROWS, np.uint8)
+    tensor, image = (
+        pa.fixed_shape_tensor(pa.uint8(), (6, 6, 1)),
+        pa.FixedSizeListArray.from_arrays(pixels, 36),
+    )
+    return {
+        "text": pa.array([f"a {word} thing in the house" for word in words]),
+        "number": pa.array([None, *floats[1:NUM_ROWS]]),
+        "category": pa.array([word[0] for word in words]),
+        "ids": pa.array([[word, "x"] for word in words]),
+        "vector": pa.FixedSizeListArray.from_arrays(pa.array(floats, pa.float32()), 3),
+        "image": pa.ExtensionArray.from_storage(tensor, image),
+        "sparse": pa.array([[{"index": len(word), "value": 1.5}] for word in words]),
+        "label": pa.array(words),
+    }
+
+
+def trained(folder: Path, inputs: list[str], encoder: dict[str, Any], head: str) -> tuple[Path, pa.Table]:
+    table = pa.table({name: column for name, column in columns().items() if name in (*inputs, "label")})
+    config = Config(
+        data={"target": "label", "input": inputs, "kinds": {name: name for name in inputs}},
+        encoder={"dim": 4, **encoder},
+        head={"kind": head},
+        train={"epochs": 1},
+        output={"dir": folder / "run"},
+    )
+    train(config, data=table)
+    return folder / "run", table
+
+
+class Runs:
+    """A saved run that is damaged, tried and mended again and again."""
+
+    def __init__(self, run: Path, table: pa.Table) -> None:
+        self.run, self.rows = run, table.drop_columns(["label"])
+        self.files = {path: path.read_bytes() for path in sorted(run.rglob("*")) if path.is_file()}
+        self.right = self.answers()
+
+    def answers(self) -> Any:
+        return Model.load(self.run).predict(self.rows, k=3)
+
+    def resign(self, path: Path) -> None:
+        """Make the hashes fit the damaged file."""
+        manifest = json.loads(self.files[self.run / MANIFEST])
+        if path.name == MANIFEST:
+            with suppress(ValueError, RecursionError, AttributeError):
+                path.write_text(json.dumps(signed(json.loads(path.read_bytes() if path.is_file() else b""))))
+        else:
+            if path.is_file():
+                name = path.relative_to(self.run).as_posix()
+                manifest["files"][name] = {"sha256": sha256(path), "bytes": path.stat().st_size}
+            (self.run / MANIFEST).write_text(json.dumps(signed(manifest)))
+
+    def mend(self) -> None:
+        for path, content in self.files.items():
+            if path.is_dir():
+                path.rmdir()
+            elif os.path.lexists(path):
+                path.unlink()
+            path.write_bytes(content)
+
+    def outcome(self) -> str:
+        """What a damaged run does, in a word; any other error than the right one is raised."""
+        try:
+            answers = self.answers()
+        except CorruptError as error:
+            named = any(str(path) in str(error) for path in self.files)
+            return "refused" if named else f"refused without the name of a file: {error}"
+        finite = all(np.isfinite([p.logit, p.probability]).all() for row in answers for p in row)
+        return "right" if answers == self.right else "another model" if finite else "not finite"
+
+    def attempts(self) -> Iterator[tuple[Path, str, Callable[[Path], object], bool]]:
+        """Each damage of each file in turn, and whether the hashes are made to fit it."""
+        for path in self.files:
+            for name, damage in in_its_place(path):
+                yield path, name, damage, False
+                yield path, name, damage, True
+            for name, content in altered(path):
+                yield path, name, partial(Path.write_bytes, data=content), True
+
+
+def check_every(runs: Runs, step: int) -> int:
+    """Try each step-th damage; how many were refused."""
+    wrong, refused = [], 0
+    for number, (path, name, damage, resigned) in enumerate(runs.attempts()):
+        if number % step:
+            continue
+        damage(path)
+        if resigned:
+            runs.resign(path)
+        try:
+            outcome = runs.outcome()
+        except Exception as error:
+            outcome = f"{type(error).__name__}: {error}"
+        runs.mend()
+        refused += outcome == "refused"
+        is_known = resigned and outcome == "another model" and ANOTHER_MODEL.search(name)
+        if outcome not in ("right", "refused") and not is_known:
+            wrong.append(f"{path.name}: {name}{', resigned' * resigned}: {outcome}")
+    assert not wrong, "\n".join(wrong)
+    return refused
+
+
+def test_a_damaged_run_is_refused_by_the_name_of_the_file(tmp_path: Path) -> None:
+    runs = Runs(
+        *trained(tmp_path, ["text", "number", "category"], {"parts": {"table": {"hidden": [4]}}}, "exact")
+    )
+    assert check_every(runs, step=23) > 50
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("head", [name for name in heads.names() if name != "exact"])
+def test_every_damage_of_every_head(head: str, tmp_path: Path) -> None:
+    runs = Runs(*trained(tmp_path, ["number"], {"hidden": [4]}, head))
+    assert check_every(runs, step=1) > 500
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["text", "number", "ids", "vector", "image", "sparse"])
+def test_every_damage_of_every_encoder(kind: str, tmp_path: Path) -> None:
+    hidden = {} if kind in ("text", "ids", "sparse") else {"hidden": [4]}
+    assert check_every(Runs(*trained(tmp_path, [kind], hidden, "exact")), step=1) > 500
