@@ -24,7 +24,7 @@ MOST_NUMBERS = 2**24
 """Of training rows that are kept with a model: 64 MiB."""
 MOST_TREE_NUMBERS = 16
 """Of a row: a k-d tree finds neighbors sooner than a scan of the rows, and with more numbers later."""
-MIN_GAIN = 0.02
+MIN_GAIN = 0.05
 """The share of the held-out nll that must be gained for the training rows to be kept."""
 PRIOR_STRENGTH = 10.0
 """How many held-out rows that the head alone has right outweigh the first signs for neighbors."""
