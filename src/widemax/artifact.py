@@ -88,7 +88,10 @@ class Facts:
 
 @dataclass(frozen=True)
 class Prediction:
-    """One ranked answer: the label as it was given in the data, its probability and its logit."""
+    """One ranked answer: the label as it was given in the data, its probability and its logit.
+
+    Where neighbors have a part in the answer, the logit is the logarithm of the probability.
+    """
 
     label: Any
     probability: float
@@ -98,7 +101,7 @@ class Prediction:
 @checked
 @dataclass(frozen=True, repr=False, eq=False)
 class Model:
-    """A trained encoder and head with the labels they speak of.
+    """A trained encoder and head with the labels they speak of, and the neighbors that speak with them.
 
     Example:
         >>> model = Model.load("run")  # doctest: +SKIP
