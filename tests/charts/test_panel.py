@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from widemax.charts import Panel, figure, images
+from widemax.charts.drawing import text_width
 
 
 def drawn(*panels, **options):
@@ -39,6 +40,17 @@ def test_axes_and_series_are_named_once():
     alone = Panel(y="speed (m/s)")
     alone.lines({"a": ([0, 1], [0, 1])})
     assert "a" not in words(drawn(alone))
+
+
+@pytest.mark.parametrize("last", ["3", "0.00003", "1,000,000,000"])
+def test_the_last_number_of_an_axis_ends_inside_the_chart(last):
+    panel = Panel(x_ticks={0.0: "0", 1.0: last})
+    panel.lines({"a": ([0, 1], [0, 1])})
+    root = drawn(panel)
+    [label] = [element for element in root.iter("text") if element.text == last]
+    places = re.findall(r"translate\(([\d.]+) ", ElementTree.tostring(root, encoding="unicode"))
+    end = max(map(float, places)) + float(label.get("x")) + text_width(last) / 2
+    assert end <= float(root.get("width"))
 
 
 @pytest.mark.parametrize("logs", [{}, {"log_x": True, "log_y": True}])

@@ -305,6 +305,8 @@ class Panel:
         widest = max(map(text_width, x_ticks.values()), default=0)
         lines = max((label.count("\n") + 1 for label in x_ticks.values()), default=0)
         turned = lines == 1 and widest > width / len(x_ticks)
+        if not turned:  # the last label may stand half beyond the axis
+            width = min(width, self.width - start_x - widest / 2)
         below = 0.72 * widest + 14 if turned else LINE * lines + 6
         height = self.height - start_y - below - (LINE + 4 if x_label else 4)
         scale_x = Scale(x_low, x_high, 0, width, self._logs[0])
