@@ -13,7 +13,7 @@ from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
 
-from tests.torture import changing, corruption, crash, faults, pairs, reading, signals, soak
+from tests.torture import changing, checkpoints, corruption, crash, faults, pairs, reading, signals, soak
 from tests.torture.ground import Campaign, Ground
 
 CAMPAIGNS: dict[str, tuple[str, Campaign]] = {
@@ -23,6 +23,7 @@ CAMPAIGNS: dict[str, tuple[str, Campaign]] = {
     "pairs": ("two verbs on one run", pairs.attempts),
     "changing": ("files that change while read", changing.attempts),
     "corruption": ("damaged runs, raw and signed again", corruption.attempts),
+    "checkpoints": ("stopped trainings, damaged", checkpoints.attempts),
     "reading": ("odd bytes as data and configs", reading.attempts),
     "soak": ("20,000 calls and rows", soak.attempts),
 }

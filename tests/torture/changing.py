@@ -17,7 +17,10 @@ def attempts(ground: Ground) -> Iterator[Attempt]:
         yield changed(ground, read, path)
         for read in (("predict", "run", "a.csv"), ("evaluate", "run", "a.csv")):
             ground.fresh(run="new")
-            files = [ground.folder / "a.csv", *sorted((ground.folder / "run").iterdir())]
+            files = [
+                ground.folder / "a.csv",
+                *sorted(path for path in (ground.folder / "run").rglob("*") if path.is_file()),
+            ]
             yield changed(ground, read, ground.random.choice(files))
 
 
