@@ -154,7 +154,8 @@ class Encoder(nn.Module, ABC):
                     f"got {tensor.dtype} of shape {tuple(tensor.shape)}. "
                     "Use the config that the state was saved with."
                 )
-            if shape == tuple(tensor.shape):  # where the optimizer looks for it, and without another copy
+            if shape == tuple(tensor.shape) and not own[name].is_meta:
+                # Where the optimizer looks for it, and without another copy.
                 own[name].detach().copy_(tensor)
                 continue
             module, _, leaf = name.rpartition(".")
