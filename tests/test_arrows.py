@@ -28,7 +28,7 @@ ARROWS = {
     "losses": {*GROUND, "numerics"},
     "samplers": {*GROUND, "numerics"},
     "auxiliaries": {*GROUND, "losses", "numerics"},
-    "encoders": {*GROUND, "numerics"},
+    "encoders": {*GROUND, "numerics", "storage"},
     "kernels": {*GROUND, "losses", "numerics"},
     "heads": {*GROUND, "losses", "samplers", "kernels", "numerics"},
     "testing": {*GROUND, "losses", "samplers", "heads", "optim", "numerics"},
@@ -51,7 +51,7 @@ ARROWS = {
     "recipes": {
         *GROUND,
         *("estimators", "training", "heads", "auxiliaries", "encoders", "data", "evaluation", "search"),
-        *("losses", "numerics", "optim", "kernels", "charts"),
+        *("losses", "numerics", "optim", "kernels", "charts", "storage"),
     },
     "cli": None,
 }

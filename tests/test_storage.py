@@ -8,9 +8,22 @@ import textwrap
 from pathlib import Path
 
 import pytest
+from safetensors import SafetensorError
 
 from widemax.errors import CorruptError, ResourceError, UsageError
-from widemax.storage import MANIFEST, check_folder, foreign, new_folder, replacing, signed, writing
+from widemax.storage import (
+    MANIFEST,
+    check_folder,
+    foreign,
+    new_folder,
+    replacing,
+    replacing_file,
+    saving,
+    signed,
+    write_file,
+    writing,
+    writing_tensors,
+)
 
 
 def save(folder: Path, text: str = "hello", *, overwrite: bool = True) -> None:
@@ -45,6 +58,47 @@ def test_a_failed_save_leaves_what_was_there(tmp_path: Path) -> None:
 def test_a_full_disk_is_one_sentence(tmp_path: Path) -> None:
     with pytest.raises(ResourceError, match="No space left"), new_folder(tmp_path / "x", {}):
         raise OSError(28, "No space left on device")
+    assert not any(tmp_path.iterdir())
+
+
+def test_the_sentence_names_the_file_and_how_much_is_needed(tmp_path: Path) -> None:
+    told = rf"cannot write {tmp_path}/a/b: No space left on device \(2.5 MB needed, \d+\.\d MB free\)\. "
+    with pytest.raises(ResourceError, match=told), saving(f"{tmp_path}/a/b", num_bytes=2_500_000):
+        raise OSError(
+            28, "[Errno 28] Error writing bytes to file. Detail: [errno 28] No space left on device"
+        )
+    with pytest.raises(ResourceError, match=r"cannot write here: Read-only file system\. "), saving("there"):
+        raise OSError(30, "Read-only file system", "here")
+    with pytest.raises(ResourceError, match="File too large"), saving("a"), writing_tensors(tmp_path / "a"):
+        raise SafetensorError("Error while serializing: I/O error: File too large (os error 27)")
+
+
+def test_a_file_is_replaced_whole_or_not_at_all(tmp_path: Path) -> None:
+    page, link = tmp_path / "page.html", tmp_path / "link.html"
+    page.write_text("old")
+    link.symlink_to(page)
+
+    def fill() -> None:
+        with replacing_file(link) as temporary:
+            temporary.write_text("ne")
+            raise OSError(27, "File too large")
+
+    with pytest.raises(ResourceError, match="File too large"):
+        fill()
+    assert page.read_text() == "old"
+    write_file(link, "new")
+    assert page.read_text() == "new"
+    assert link.is_symlink()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["link.html", "page.html"]
+
+
+def test_a_pipe_is_written_and_not_replaced(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    write_file(pipe, "page")
+    assert os.read(reader, 9) == b"page"
+    assert pipe.is_fifo()
 
 
 CRASHES = """

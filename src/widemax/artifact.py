@@ -44,7 +44,7 @@ from widemax.heads import Answers, Head, Labels, SeveralLabels, TopK, heads
 from widemax.neighbors import Neighbors
 from widemax.options import checked
 from widemax.packing import Precision, pack, unpack
-from widemax.storage import MANIFEST, check_folder, current, for_everyone, replacing, saving, sound
+from widemax.storage import MANIFEST, check_folder, current, replacing, saving, sound, writing_tensors
 from widemax.task import Task
 
 SHARD_BYTES = 2**31
@@ -442,7 +442,8 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
             f"{name!r} holds values that are not finite: training has diverged. "
             "Lower train.learning_rate and train again."
         )
-    with for_everyone(path):
+    num_bytes = sum(tensor.nbytes for tensor in tensors.values())
+    with saving(str(path), num_bytes=num_bytes), writing_tensors(path):
         save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, path)
 
 

@@ -13,6 +13,7 @@ A folder is replaced from inside, so that a link to it and its permissions stay:
     .widemax/finished   a whole folder, which readers see from its rename on until all of it is in place
 """
 
+import errno
 import hashlib
 import json
 import os
@@ -25,6 +26,8 @@ from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO
+
+from safetensors import SafetensorError
 
 from widemax.errors import CorruptError, ResourceError, UsageError, reason_of
 
@@ -55,15 +58,28 @@ def fsync(path: Path) -> None:
 
 
 @contextmanager
-def saving(what: str) -> Iterator[None]:
-    """Turn a full disk or a refused write into one sentence."""
+def saving(what: str, *, num_bytes: int | None = None) -> Iterator[None]:
+    """Turn a full disk or a refused write into one sentence.
+
+    Args:
+        what: the file or folder, where the error names none.
+        num_bytes: how many are written, where that is known.
+    """
     try:
         yield
     except OSError as error:
-        if isinstance(error, (CorruptError, ResourceError)):
+        if isinstance(error, (CorruptError, ResourceError, BrokenPipeError)):
             raise
+        place = error.filename if isinstance(error.filename, str) else what
+        told = os.strerror(error.errno) if error.errno else str(error)
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            free = shutil.disk_usage(
+                next(path for path in Path(place).absolute().parents if path.is_dir())
+            ).free
+            needed = f"{num_bytes / 1e6:.1f} MB needed, " if num_bytes else ""
+            told += f" ({needed}{free / 1e6:.1f} MB free)"
         raise ResourceError(
-            f"cannot write {what}: {error.strerror or error}. Free some space or choose another folder."
+            f"cannot write {place}: {told}. Free some space or choose another folder."
         ) from error
 
 
@@ -109,21 +125,43 @@ def cache_folder() -> Path:
 
 
 @contextmanager
-def for_everyone(path: Path) -> Iterator[None]:
-    """Gives a file that a library makes for its owner alone the mode of any new file."""
+def writing_tensors(path: Path) -> Iterator[None]:
+    """Gives a file of safetensors the mode of any new file, not that of its owner alone, and its errors."""
     path.touch()
     mode = path.stat().st_mode
-    yield
+    try:
+        yield
+    except SafetensorError as error:
+        number = re.search(r"os error (\d+)", str(error))
+        raise OSError(int(number[1]) if number else errno.EIO, str(error), str(path)) from error
     path.chmod(mode)
+
+
+@contextmanager
+def replacing_file(path: Path) -> Iterator[Path]:
+    """A temporary file that takes the place of ``path``, durably, when the block succeeds.
+
+    A device or a pipe, which nothing should take the place of, is given itself.
+    """
+    with saving(str(path)):
+        if path.exists() and not path.is_file():
+            yield path
+            return
+        place = path.resolve()
+        temporary = place.with_name(f".{place.name}.{os.getpid()}")
+        try:
+            yield temporary
+            fsync(temporary)
+            temporary.replace(place)
+            fsync(place.parent)
+        finally:
+            temporary.unlink(missing_ok=True)
 
 
 def write_file(path: Path, text: str) -> None:
     """Replace a small file atomically and durably."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text(text, encoding="utf-8")
-    fsync(temporary)
-    temporary.replace(path)
-    fsync(path.parent)
+    with replacing_file(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
 
 
 def write_manifest(folder: Path, files: Iterable[Path], facts: Mapping[str, Any]) -> None:
@@ -219,7 +257,8 @@ def writing(folder: Path, *, overwrite: bool) -> Iterator[Path]:
             try:
                 yield scratch
             finally:
-                shutil.rmtree(scratch)
+                with saving(str(scratch)):
+                    shutil.rmtree(scratch)
     finally:
         for path in made:
             with suppress(OSError):  # it holds something, or was not reached

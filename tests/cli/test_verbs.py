@@ -124,6 +124,16 @@ def test_what_a_kill_leaves_in_a_finished_run_is_no_damage(
     assert {path.name for path in copy.iterdir()} == {path.name for path in fruit_run.iterdir()}
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is always full")
+def test_an_output_that_has_no_room_is_a_sentence(fruit_run: Path) -> None:
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "widemax", "verify", str(fruit_run)], stdout=full, stderr=subprocess.PIPE
+        )
+    assert done.returncode == 4
+    assert done.stderr == b"error: cannot write the output: No space left on device.\n"
+
+
 def test_plan_doctor_and_data_list(widemax: Widemax) -> None:
     plan = json.loads(widemax("plan", "--classes", 1000, "--dim", 32, "--batch", 64, "--json").out)
     assert plan["choice"] in {"exact", "sampled"}

@@ -14,7 +14,9 @@ from widemax.recipes import run as running
 def test_a_run_leaves_results_pictures_and_a_report(coin, tmp_path):
     folder = tmp_path / "new" / "coin"
     outcome = run_recipe(coin, folder=folder, quick=True, seed=3)
-    assert sorted(path.name for path in folder.iterdir()) == ["coin.svg", "report.html", "results.json"]
+    names = ["coin.svg", "manifest.json", "report.html", "results.json"]
+    assert sorted(path.name for path in folder.iterdir()) == names
+    assert outcome.results.pictures[0].path == folder / "coin.svg"
     facts = json.loads((folder / "results.json").read_text("utf-8"))
     assert facts == outcome.facts
     assert (facts["recipe"], facts["quick"], facts["seed"]) == ("coin", True, 3)
@@ -56,31 +58,29 @@ def test_same_seed_same_results(coin, tmp_path):
 
 
 def test_a_folder_in_use_is_left_alone(coin, tmp_path):
-    (tmp_path / "mine.txt").write_text("precious")
-    with pytest.raises(UsageError, match=r"is not empty\. Choose another folder with --out"):
+    (tmp_path / "results.json").write_text("precious")
+    with pytest.raises(UsageError, match=r"is not empty\. Choose another folder"):
         run_recipe(coin, folder=tmp_path)
-    with pytest.raises(UsageError, match="holds no run of a recipe, so it is not replaced"):
+    with pytest.raises(UsageError, match="is not a run folder"):
         run_recipe(coin, folder=tmp_path, overwrite=True)
-    assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
+    assert (tmp_path / "results.json").read_text() == "precious"
 
 
-def test_a_run_is_replaced_as_a_whole(coin, tmp_path):
-    run_recipe(coin, folder=tmp_path, quick=True)
-    (tmp_path / "old.svg").touch()
-    run_recipe(coin, folder=tmp_path, quick=True, overwrite=True)
-    assert not (tmp_path / "old.svg").exists()
-
-
-def test_a_run_that_was_cut_short_can_be_replaced(coin, tmp_path, monkeypatch):
+def test_a_run_stays_until_another_has_ended(coin, tmp_path, monkeypatch):
     def stop(*args, **options):
         raise KeyboardInterrupt
 
+    run_recipe(coin, folder=tmp_path, quick=True)
+    before = (tmp_path / "results.json").read_text("utf-8")
     with monkeypatch.context() as patch:
         patch.setattr(Results, "draw", stop)
         with pytest.raises(KeyboardInterrupt):
-            run_recipe(coin, folder=tmp_path, quick=True)
-    assert json.loads((tmp_path / "results.json").read_text("utf-8")) == {"recipe": coin, "finished": False}
-    assert run_recipe(coin, folder=tmp_path, quick=True, overwrite=True).facts["finished"]
+            run_recipe(coin, folder=tmp_path, quick=True, seed=1, overwrite=True)
+    assert (tmp_path / "results.json").read_text("utf-8") == before
+    (tmp_path / "notes.txt").touch()
+    run_recipe(coin, folder=tmp_path, quick=True, seed=1, overwrite=True)
+    assert (tmp_path / "results.json").read_text("utf-8") != before
+    assert (tmp_path / "notes.txt").exists()
 
 
 def test_an_unknown_recipe(tmp_path):

@@ -5,6 +5,7 @@ import os
 import sys
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
 from functools import wraps
 from importlib.metadata import version
 from typing import Annotated, Any
@@ -107,6 +108,13 @@ def main() -> None:
         if "can't allocate memory" not in str(error):
             raise
         _fail(OUT_OF_MEMORY, ResourceError.exit_code, debug=debug)
+    except OSError as error:
+        reason = os.strerror(error.errno) if error.errno else str(error)
+        if error.filename is None:
+            # What its buffer still holds would fail once more at the end of the process.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+            _fail(f"cannot write the output: {reason}.", ResourceError.exit_code, debug=debug)
+        _fail(f"cannot use {error.filename}: {reason}.", ResourceError.exit_code, debug=debug)
     except KeyboardInterrupt:
         _fail("interrupted.", train.INTERRUPTED, debug=debug)
     except SystemExit as stop:
@@ -117,5 +125,6 @@ def main() -> None:
 def _fail(sentence: str, exit_code: int, *, debug: bool) -> None:
     if debug:
         traceback.print_exc()
-    typer.echo(f"error: {sentence}", err=True)
+    with suppress(OSError):  # there may be no place to say it
+        typer.echo(f"error: {sentence}", err=True)
     sys.exit(exit_code)

@@ -52,7 +52,7 @@ def command(
     import torch
 
     from widemax.artifact import Model
-    from widemax.storage import saving, write_file
+    from widemax.storage import write_file
     from widemax.testing.audit import audit_samplers
 
     model = Model.load(run)
@@ -75,8 +75,7 @@ def command(
         seed=seed,
     )
     if plot is not None:
-        with saving(str(plot)):
-            write_file(plot, picture(audit))
+        write_file(plot, picture(audit))
     print_result(audit.to_dict(), lines(audit), json=json)
 
 

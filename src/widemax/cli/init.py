@@ -66,7 +66,7 @@ def command(
     from widemax.data import Reading, infer_schema, resolve
     from widemax.encoders import default_encoder, encoders
     from widemax.heads import heads
-    from widemax.storage import saving
+    from widemax.storage import write_file
 
     schema = infer_schema(
         resolve(data),
@@ -108,8 +108,7 @@ def command(
             "",
         ]
     )
-    with saving(str(out)):
-        out.write_text(text, encoding="utf-8")
+    write_file(out, text)
     columns = {column.name: column.kind for column in schema.inputs}
     facts = {"config": str(out), "inputs": columns, "target": schema.target, "several": schema.several}
     print_result(facts, [f"wrote {out}", f"next: widemax train {out}"], json=json)

@@ -9,7 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from widemax.encoders.features import Array, Features, Ragged, num_rows, take
-from widemax.errors import ResourceError, ShapeError
+from widemax.errors import ShapeError
+from widemax.storage import saving
 
 _LAYOUT = "layout.json"
 
@@ -27,25 +28,23 @@ class _GrowingArray:
         self.path = path
         self.dtype = first.dtype
         self.shape = (0, *first.shape[1:])
-        path.write_bytes(b"")
+        with saving(str(path)):
+            path.write_bytes(b"")
 
     def append(self, array: Array) -> None:
         if array.shape[1:] != self.shape[1:]:
             raise ShapeError(f"rows must have shape {self.shape[1:]} as those before; got {array.shape[1:]}.")
         dtype = np.promote_types(self.dtype, array.dtype)
         if dtype != self.dtype:
-            self._widen(dtype)
+            with saving(str(self.path)):
+                self._widen(dtype)
         self._write(array)
         self.shape = (self.shape[0] + len(array), *self.shape[1:])
 
     def _write(self, array: Array) -> None:
-        try:
-            with self.path.open("ab") as file:
-                np.ascontiguousarray(array, dtype=self.dtype).tofile(file)
-        except OSError as error:
-            raise ResourceError(
-                f"could not write features to {self.path}: {error}. Free disk space or choose another folder."
-            ) from error
+        # Not by tofile: it does not tell when the last bytes find no room.
+        with saving(str(self.path), num_bytes=array.nbytes), self.path.open("ab") as file:
+            file.write(np.ascontiguousarray(array, dtype=self.dtype).data)
 
     def _widen(self, dtype: np.dtype[Any]) -> None:
         narrow = self.path.rename(self.path.with_suffix(".narrow"))
@@ -125,7 +124,8 @@ class FeatureWriter:
                 name: {part: f.layout() for part, f in files.items()} for name, files in entries.items()
             },
         }
-        (self.folder / _LAYOUT).write_text(json.dumps(layout))
+        with saving(str(self.folder)):
+            (self.folder / _LAYOUT).write_text(json.dumps(layout))
         return FeatureStore.open(self.folder)
 
 
@@ -149,7 +149,8 @@ class FeatureStore:
     @staticmethod
     def create(folder: Path) -> FeatureWriter:
         """Starts a new store in ``folder``, which is made if need be."""
-        folder.mkdir(parents=True, exist_ok=True)
+        with saving(str(folder)):
+            folder.mkdir(parents=True, exist_ok=True)
         return FeatureWriter(folder)
 
     @classmethod

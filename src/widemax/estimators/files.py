@@ -18,7 +18,7 @@ from sklearn.frozen import FrozenEstimator
 from widemax.errors import CorruptError, UsageError
 from widemax.estimators.options import check_names
 from widemax.options import checked
-from widemax.storage import check_folder, current, for_everyone, replacing
+from widemax.storage import check_folder, current, replacing, writing_tensors
 
 Arrays = dict[str, npt.NDArray[Any]]
 
@@ -59,7 +59,7 @@ class StoredEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn has 
         state = _encode(self, "", arrays)
         facts = {"estimator": type(self).__name__, "widemax_version": version("widemax")}
         with replacing(Path(path), facts, overwrite=True) as folder:
-            with for_everyone(folder / _ARRAYS):
+            with writing_tensors(folder / _ARRAYS):
                 save_file(arrays, folder / _ARRAYS)
             text = json.dumps(state, indent=1, ensure_ascii=False, allow_nan=False)
             (folder / _STATE).write_text(text, encoding="utf-8")

@@ -12,12 +12,20 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from widemax.errors import ConfigError, CorruptError, ResourceError, UsageError
-from widemax.storage import FORMAT_VERSION, MANIFEST, for_everyone, fsync, saving, sha256, signed, write_file
+from widemax.storage import (
+    FORMAT_VERSION,
+    MANIFEST,
+    fsync,
+    saving,
+    sha256,
+    signed,
+    write_file,
+    writing_tensors,
+)
 
 if sys.platform != "win32":
     import fcntl
@@ -92,11 +100,8 @@ def write_state(folder: Path, commit: int, state: Mapping[str, Tensor | float]) 
     """Write the tensors; what the manifest is to say of them, with the numbers."""
     path = state_path(folder, commit)
     tensors = {name: value.contiguous() for name, value in state.items() if isinstance(value, Tensor)}
-    try:
-        with for_everyone(path):
-            save_file(tensors, path)
-    except SafetensorError as error:
-        raise ResourceError(f"cannot write {path}: {error}. Free some space.") from error
+    with writing_tensors(path):
+        save_file(tensors, path)
     fsync(path)
     fsync(folder)
     numbers = {name: value for name, value in state.items() if not isinstance(value, Tensor)}

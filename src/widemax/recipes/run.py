@@ -2,9 +2,8 @@
 
 import json
 import math
-import shutil
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -12,9 +11,9 @@ from typing import Any
 import torch
 
 from widemax.data import get
-from widemax.errors import UsageError
 from widemax.recipes.base import Recipe, Results, recipes
 from widemax.recipes.page import page
+from widemax.storage import replacing
 
 RESULTS = "results.json"
 REPORT = "report.html"
@@ -47,11 +46,11 @@ def run_recipe(
         folder: where; made if absent.
         quick: finish within a minute on two cores; the results say so.
         seed: same seed, same machine, same results.
-        overwrite: replace a run that is already there instead of refusing.
+        overwrite: replace a run that is already there instead of refusing, once the new one has ended.
 
     Raises:
         UnknownNameError: there is no such recipe.
-        UsageError: the folder already holds something.
+        UsageError: the folder already holds something, or another process writes there.
         DataError: a data set is not at hand.
 
     Example:
@@ -60,43 +59,23 @@ def run_recipe(
     recipe = recipes[name]()
     for data_set in recipe.data:
         get(data_set)
-    _clear(folder, overwrite=overwrite)
-    # A run that is cut short can be told from other folders, and replaced.
-    _write(folder, {"recipe": name, "finished": False})
-    results, start = Results(recipe.known, folder), time.perf_counter()
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        recipe.run(results, quick=quick, seed=seed)
-    seconds = time.perf_counter() - start
-    facts = {"recipe": name, **_facts(recipe, results, quick=quick, seed=seed, seconds=seconds)}
-    (folder / REPORT).write_text(page(recipe, results, facts), encoding="utf-8")
-    _write(folder, facts)
+    with replacing(folder, {"recipe": name}, overwrite=overwrite) as place:
+        results, start = Results(recipe.known, place), time.perf_counter()
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            recipe.run(results, quick=quick, seed=seed)
+        seconds = time.perf_counter() - start
+        facts = {"recipe": name, **_facts(recipe, results, quick=quick, seed=seed, seconds=seconds)}
+        (place / REPORT).write_text(page(recipe, results, facts), encoding="utf-8")
+        text = json.dumps(facts, indent=1, ensure_ascii=False, allow_nan=False)
+        (place / RESULTS).write_text(text + "\n", encoding="utf-8")
+    results.folder = folder
+    results.pictures = [replace(picture, path=folder / picture.path.name) for picture in results.pictures]
     return RecipeResult(recipe, results, folder, facts)
-
-
-def _clear(folder: Path, *, overwrite: bool) -> None:
-    if folder.is_dir() and any(folder.iterdir()):
-        if not overwrite:
-            raise UsageError(
-                f"{folder} is not empty. Choose another folder with --out, or replace the run in it with "
-                "--overwrite."
-            )
-        if not (folder / RESULTS).is_file():
-            raise UsageError(
-                f"{folder} holds no run of a recipe, so it is not replaced; choose another with --out."
-            )
-        shutil.rmtree(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-
-
-def _write(folder: Path, facts: dict[str, Any]) -> None:
-    text = json.dumps(facts, indent=1, ensure_ascii=False, allow_nan=False)
-    (folder / RESULTS).write_text(text + "\n", encoding="utf-8")
 
 
 def _facts(recipe: Recipe, results: Results, *, quick: bool, seed: int, seconds: float) -> dict[str, Any]:
     return {
-        "finished": True,
         "title": recipe.title,
         "data": list(recipe.data),
         "quick": quick,

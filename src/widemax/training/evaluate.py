@@ -24,7 +24,7 @@ from widemax.evaluation.report import ReportCollector, ReportData, write_report
 from widemax.heads import Answers, SeveralLabels
 from widemax.neighbors import MOST_NUMBERS, Neighbors
 from widemax.options import checked
-from widemax.storage import saving
+from widemax.storage import replacing_file
 from widemax.training.feed import EncodedRows, Feed, encode_labels, in_threads, stand_in
 
 # Rows encoded together share the work on the words they have in common; more gain little.
@@ -184,8 +184,8 @@ def evaluate(
         found = collector.findings(decode=model.vocabulary.decode, tell=partial(rows_told, dataset))
         title = f"{', '.join(source.name for source in sources)}: evaluated"
         page = ReportData(title, model.task, values, baseline, findings=found, told=made_now())
-        with saving(str(report)):
-            write_report(report, page)
+        with replacing_file(report) as temporary:
+            write_report(temporary, page)
     return values
 
 

@@ -18,6 +18,7 @@ from widemax.data import STORED_BYTES, Batch, Dataset, LabelCounter, LabelVocabu
 from widemax.encoders import Encoder, Features, FeatureStore, RaggedTensor, to_tensors
 from widemax.errors import DataError
 from widemax.heads import Labels, SeveralLabels
+from widemax.storage import saving
 
 # Rows featurized together, which share the work on the words they have in common; several such chunks are in
 # memory at once, and a long text has 10,000 n-grams.
@@ -105,14 +106,16 @@ class TargetSpool:
     def append(self, batch: Batch) -> None:
         arrays = [batch.labels, *(batch.columns[name] for name in self.columns)]
         record = pa.record_batch(arrays, names=["label", *self.columns])
-        if self._writer is None:
-            self._writer = pa.ipc.new_file(self.path, record.schema)
-        self._writer.write_batch(record)
+        with saving(str(self.path), num_bytes=record.nbytes):
+            if self._writer is None:
+                self._writer = pa.ipc.new_file(self.path, record.schema)
+            self._writer.write_batch(record)
 
     def encode(self, vocabulary: LabelVocabulary) -> tuple[Labels, SeveralLabels | None]:
         """Class ids of every row's labels, and of its histories when there are any."""
         assert self._writer is not None
-        self._writer.close()
+        with saving(str(self.path)):
+            self._writer.close()
         labels: list[Any] = []
         seen = []
         with pa.memory_map(str(self.path)) as source:
