@@ -2,6 +2,7 @@
 
 import io
 import json
+import math
 import os
 import tomllib
 from collections.abc import Callable, Iterator
@@ -104,11 +105,12 @@ def tensors_of(tensors: dict[str, torch.Tensor]) -> Iterator[tuple[str, bytes]]:
             "float16": tensor.to(torch.float16),
         }
         for number in (0, -1, 2**40, torch.nan, torch.inf):
-            if tensor.numel() and (tensor.is_floating_point() or abs(number) < 2**63):
-                copy = tensor.flatten().clone()
-                copy[-1] = number
-                changes[str(number)] = copy.reshape(tensor.shape)
-                changes[f"all {number}"] = torch.full_like(tensor, number)
+            if tensor.numel() and (tensor.is_floating_point() or math.isfinite(number)):
+                full = torch.full(tensor.shape, number).to(tensor.dtype)
+                changes[f"all {number}"] = full
+                changes[str(number)] = torch.cat([tensor.flatten()[:-1], full.flatten()[-1:]]).view(
+                    tensor.shape
+                )
         if not tensor.is_floating_point() and tensor.numel() > 1:
             changes["reversed"] = tensor.flip(0)
         for change, changed in changes.items():

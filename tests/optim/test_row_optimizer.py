@@ -143,7 +143,7 @@ def test_a_state_of_another_shape_is_refused() -> None:
     optimizer = optimizers["rowwise_adagrad"]([small])
     small.grad = gradients(1, C, D)[0]
     optimizer.step()
-    with pytest.raises(ShapeError, match="must have 8 rows; got 7"):
+    with pytest.raises(ShapeError, match=r"must hold .*\(8,\).*; got .*\(7,\)"):
         optimizers["rowwise_adagrad"]([large]).load_state_dict(optimizer.state_dict())
 
 

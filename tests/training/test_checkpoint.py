@@ -1,11 +1,14 @@
 """A checkpoint gives back every bit of the state, or says which file is damaged."""
 
+import json
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pytest
 import torch
+from tests.damage import altered
 
 from widemax.artifact import Model
 from widemax.config import Config
@@ -14,6 +17,7 @@ from widemax.encoders import encoders
 from widemax.errors import CorruptError
 from widemax.heads import heads
 from widemax.optim import RowOptimizer, optimizers
+from widemax.storage import MANIFEST, sha256, signed
 from widemax.training.checkpoint import (
     Progress,
     folder_of,
@@ -146,6 +150,42 @@ def test_damage_is_found_before_anything_is_loaded(tmp_path: Path, name: str) ->
     for read in (read_progress, lambda folder: load_weights(folder, build(1)[0])):
         with pytest.raises(CorruptError, match=name):
             read(folder_of(tmp_path, 5))
+
+
+@pytest.mark.parametrize(
+    "name", ["manifest.json", "state.json", "optimizer.safetensors", "random.safetensors"]
+)
+def test_a_damaged_checkpoint_is_refused_by_the_name_of_the_file(tmp_path: Path, name: str) -> None:
+    model, optimizer = build(0)
+    steps(model, optimizer, 2)
+    save_checkpoint(tmp_path, progress_at(2), model, optimizer)
+    folder = folder_of(tmp_path, 2)
+    path, content, manifest = folder / name, (folder / name).read_bytes(), (folder / MANIFEST).read_bytes()
+    other, _ = build(1)
+    load_encoder(folder, other.encoder)
+    refused = []
+    for what, changed in altered(path):
+        path.write_bytes(changed)
+        resign(folder, name)
+        try:
+            read_progress(folder)
+            load_rest(folder, other.head, optimizer_of(other, "rowwise_adagrad"))
+        except CorruptError as error:
+            refused.append((what, str(error)))
+        (folder / MANIFEST).write_bytes(manifest)
+        path.write_bytes(content)
+    assert len(refused) > 5
+    assert [each for each in refused if name not in each[1] and MANIFEST not in each[1]] == []
+
+
+def resign(folder: Path, name: str) -> None:
+    """Make the hashes fit an altered file."""
+    manifest = json.loads((folder / MANIFEST).read_bytes())
+    if name != MANIFEST:
+        content = (folder / name).read_bytes()
+        manifest["files"][name] = {"sha256": sha256(folder / name), "bytes": len(content)}
+    with suppress(ValueError):  # NaN, which no manifest can hold
+        (folder / MANIFEST).write_text(json.dumps(signed(manifest)))
 
 
 def test_mean_loss_of_no_rows_is_zero() -> None:

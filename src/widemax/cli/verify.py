@@ -7,7 +7,8 @@ def command(run: Run, json: Json = False) -> None:
     """Check every hash and shape of a run and of its checkpoints."""
     from widemax.artifact import Model
     from widemax.errors import counted
-    from widemax.storage import CHECKPOINTS, check_folder, current, read_manifest
+    from widemax.storage import CHECKPOINTS, current, read_manifest
+    from widemax.training.checkpoint import read_progress
 
     model = Model.load(run)
     manifest = read_manifest(current(run))
@@ -15,7 +16,7 @@ def command(run: Run, json: Json = False) -> None:
     # Those of a finished run are what a kill has left to be removed.
     checkpoints = [] if manifest["complete"] else sorted(p.name for p in (run / CHECKPOINTS).glob("step-*"))
     for name in checkpoints:
-        check_folder(run / CHECKPOINTS / name)
+        read_progress(run / CHECKPOINTS / name)
     facts = {
         "run": str(run),
         "files": len(files),

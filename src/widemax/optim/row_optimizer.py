@@ -241,23 +241,28 @@ class RowOptimizer(torch.optim.Optimizer, ABC):
         turn counters into floats; here each keeps the dtype it was saved with.
 
         Raises:
-            ShapeError: when a saved tensor has another number of rows than its parameter.
+            ShapeError: when a saved tensor has another number of rows than its parameter, or the state is of
+                another optimizer.
         """
         load = unwrap(torch.optim.Optimizer.load_state_dict)
         load(self, {"state": {}, "param_groups": state_dict["param_groups"]})
         saved_ids = chain.from_iterable(group["params"] for group in state_dict["param_groups"])
         parameters = chain.from_iterable(group["params"] for group in self.param_groups)
         for saved_id, parameter in zip(saved_ids, parameters, strict=True):
-            for key, value in state_dict["state"].get(saved_id, {}).items():
+            saved = state_dict["state"].get(saved_id, {})
+            fresh = self.new_state(
+                _template(parameter.to("meta"), len(as_rows(parameter))), self._place(parameter)[1]
+            )
+            kinds, wanted = ({key: _kind(value) for key, value in each.items()} for each in (saved, fresh))
+            if saved and kinds != wanted:
+                raise ShapeError(
+                    f"the state of parameter {saved_id} must hold {wanted}; got {kinds}. "
+                    "Load the state into an optimizer of the model it was saved from."
+                )
+            for key, value in saved.items():
                 if not isinstance(value, Tensor):
                     self.state[parameter][key] = value
                     continue
-                num_rows = len(as_rows(parameter))
-                if len(value) != num_rows:
-                    raise ShapeError(
-                        f"state {key!r} of parameter {saved_id} must have {num_rows} rows; got {len(value)}. "
-                        "Load the state into an optimizer of the model it was saved from."
-                    )
                 self.state[parameter][key] = value.to(parameter.device, copy=True)
 
 
@@ -265,6 +270,13 @@ def _check_decay(group: Group) -> None:
     decay = group["lr"] * group.get("weight_decay", 0.0)
     if not 0.0 <= decay < 1.0:
         raise ConfigError(f"lr * weight_decay must lie in [0, 1); got {decay}. Lower weight_decay.")
+
+
+def _kind(value: Any) -> str:
+    """What a value of a state is: shape and type of a tensor, or the type of a number."""
+    return (
+        f"{value.dtype} of shape {tuple(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
+    )
 
 
 def _template(parameter: Tensor, num_rows: int) -> Tensor:

@@ -2,11 +2,13 @@
 
 import json
 import shutil
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import torch
+from pydantic import Field, TypeAdapter
 from torch import Tensor
 from torch.optim import Optimizer
 
@@ -14,7 +16,10 @@ from widemax.artifact import Model, read_head, read_tensors, write_head, write_t
 from widemax.encoders import Encoder
 from widemax.errors import CorruptError
 from widemax.heads import Head
-from widemax.storage import CHECKPOINTS, MANIFEST, check_folder, new_folder
+from widemax.storage import CHECKPOINTS, MANIFEST, check_folder, new_folder, read_json, sound
+
+STATE, OPTIMIZER, RANDOM = "state.json", "optimizer.safetensors", "random.safetensors"
+Count = Annotated[int, Field(ge=0, lt=2**63)]
 
 
 @dataclass
@@ -32,21 +37,29 @@ class Progress:
     """
 
     data_fingerprint: str
-    num_threads: int
-    step: int = 0
-    seconds: float = 0.0
+    num_threads: Annotated[int, Field(ge=1, le=2**15)]
+    step: Count = 0
+    seconds: Annotated[float, Field(ge=0)] = 0.0
     loss_sum: float = 0.0
-    loss_rows: int = 0
+    loss_rows: Count = 0
     best_value: float | None = None
-    best_step: int = 0
-    bad_evaluations: int = 0
-    refit_from: int | None = None
+    best_step: Count = 0
+    bad_evaluations: Count = 0
+    refit_from: Count | None = None
     history: list[dict[str, Any]] = field(default_factory=list)
 
     @property
     def mean_loss(self) -> float:
         """Training loss of the running epoch, nats a row."""
         return self.loss_sum / max(1, self.loss_rows)
+
+
+@dataclass
+class State:
+    """What a checkpoint holds beside tensors: the progress, and the numbers of the optimizer's state."""
+
+    progress: Progress
+    optimizer: dict[str, int | float]
 
 
 def folder_of(run: Path, step: int) -> Path:
@@ -60,12 +73,12 @@ def save_checkpoint(run: Path, progress: Progress, model: Model, optimizer: Opti
         write_tensors(folder / "encoder.safetensors", model.encoder.state_dict())
         write_head(folder, model.head)
         tensors, numbers = split_optimizer_state(optimizer)
-        write_tensors(folder / "optimizer.safetensors", tensors)
+        write_tensors(folder / OPTIMIZER, tensors)
         head_state = {f"head.{name}": value for name, value in model.head.training_state().items()}
         random = {"torch": torch.get_rng_state(), **head_state}
-        write_tensors(folder / "random.safetensors", random)
-        state = {"progress": asdict(progress), "optimizer": numbers}
-        (folder / "state.json").write_text(json.dumps(state, allow_nan=False), encoding="utf-8")
+        write_tensors(folder / RANDOM, random)
+        state = asdict(State(progress, numbers))
+        (folder / STATE).write_text(json.dumps(state, allow_nan=False), encoding="utf-8")
     keep_checkpoints(run, {0, progress.step, progress.best_step})
 
 
@@ -88,13 +101,25 @@ def read_progress(folder: Path) -> Progress:
     Raises:
         CorruptError: a file of the checkpoint is missing or altered.
     """
-    check_folder(folder)
-    return Progress(**json.loads((folder / "state.json").read_text(encoding="utf-8"))["progress"])
+    manifest = check_folder(folder, ["encoder.safetensors", OPTIMIZER, RANDOM, STATE])
+    progress = read_state(folder).progress
+    if manifest.get("step") != progress.step:
+        raise CorruptError(f"{folder / STATE} tells of another step than {MANIFEST}. Restore it from a copy.")
+    return progress
+
+
+def read_state(folder: Path) -> State:
+    """What a checkpoint holds beside tensors."""
+    values = read_json(folder / STATE)
+    with sound(folder / STATE):
+        return TypeAdapter(State).validate_json(json.dumps(values), strict=True)
 
 
 def load_encoder(folder: Path, encoder: Encoder) -> None:
     """Put a checkpoint's weights into an encoder, learned or not."""
-    encoder.restore(read_tensors(folder / "encoder.safetensors"))
+    tensors = read_tensors(folder / "encoder.safetensors")
+    with sound(folder / "encoder.safetensors"):
+        encoder.restore(tensors)
 
 
 def load_weights(folder: Path, model: Model) -> None:
@@ -111,11 +136,13 @@ def load_weights(folder: Path, model: Model) -> None:
 def load_rest(folder: Path, head: Head, optimizer: Optimizer) -> None:
     """Put a checkpoint's head, optimizer state and random states in place."""
     read_head(folder, head)
-    numbers = json.loads((folder / "state.json").read_text(encoding="utf-8"))["optimizer"]
-    join_optimizer_state(optimizer, read_tensors(folder / "optimizer.safetensors"), numbers)
-    random = read_tensors(folder / "random.safetensors")
-    torch.set_rng_state(random.pop("torch"))
-    head.load_training_state({name.removeprefix("head."): value for name, value in random.items()})
+    tensors, numbers = read_tensors(folder / OPTIMIZER), read_state(folder).optimizer
+    with sound(folder / OPTIMIZER), sound(folder / STATE):  # one of them
+        join_optimizer_state(optimizer, tensors, numbers)
+    random = read_tensors(folder / RANDOM)
+    with sound(folder / RANDOM):
+        torch.set_rng_state(random.pop("torch"))
+        head.load_training_state({name.removeprefix("head."): value for name, value in random.items()})
 
 
 def split_optimizer_state(optimizer: Optimizer) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -128,12 +155,18 @@ def split_optimizer_state(optimizer: Optimizer) -> tuple[dict[str, Tensor], dict
     return tensors, numbers
 
 
-def join_optimizer_state(optimizer: Optimizer, tensors: dict[str, Tensor], numbers: dict[str, Any]) -> None:
-    """The inverse of ``split_optimizer_state``; the optimizer's own groups stay."""
+def join_optimizer_state(
+    optimizer: Optimizer, tensors: dict[str, Tensor], numbers: Mapping[str, int | float]
+) -> None:
+    """The inverse of ``split_optimizer_state``; the optimizer's own groups stay.
+
+    Raises:
+        CorruptError, ShapeError: the state is not of such an optimizer of these parameters.
+    """
     state: dict[int, dict[str, Any]] = {}
-    for key, value in (tensors | numbers).items():
+    for key, value in {**tensors, **numbers}.items():
         index, _, name = key.partition(".")
         state.setdefault(int(index), {})[name] = value
-    if len(state) > sum(len(group["params"]) for group in optimizer.param_groups):
+    if not state.keys() <= set(range(sum(len(group["params"]) for group in optimizer.param_groups))):
         raise CorruptError("the checkpoint holds state of more parameters than the model has.")
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
