@@ -20,9 +20,9 @@ from widemax.heads.labels import label_pairs, no_pairs
 from widemax.kernels import budget
 from widemax.search import ExactIndex
 
-MOST_NUMBERS = 2**24
-"""Of training rows that are kept with a model: 64 MiB."""
-MOST_TREE_NUMBERS = 16
+MOST_NUMBERS = 2**22
+"""Of training rows that are kept with a model: 16 MiB."""
+MOST_TREE_NUMBERS = 10
 """Of a row: a k-d tree finds neighbors sooner than a scan of the rows, and with more numbers later."""
 MIN_GAIN = 0.05
 """The share of the held-out nll that must be gained for the training rows to be kept."""

@@ -31,7 +31,7 @@ from widemax.training.feed import EncodedRows, Feed, encode_labels, in_threads, 
 ROWS_AT_ONCE = 2048
 CALIBRATION_LOGITS = 2**26
 """At most this many held-out logits are kept to fit the temperature: 256 MiB."""
-NEIGHBORS_ROWS = 5000
+NEIGHBORS_ROWS = 2000
 """At most this many held-out rows decide about neighbors."""
 
 EvaluationRows = OneLabelRows | SeveralLabelRows
