@@ -1,6 +1,7 @@
 """One verb in a process of its own that inherits the loaded libraries, so that thousands can be tried."""
 
 import contextlib
+import fcntl
 import json
 import os
 import signal
@@ -30,13 +31,13 @@ class Ended:
             return f"still running after {LIMIT_S} s"
         if "Traceback" in self.err:
             return "a traceback: " + self.err.strip().splitlines()[-1]
-        if self.code < 0:
-            return f"died by {signal.Signals(-self.code).name}"
-        if self.code not in (allowed or DOCUMENTED):
-            return f"exit code {self.code}: {self.err.strip()[-300:]}"
         if self.code in (2, 3, 4, 5) and not self.err.strip():
             return f"exit code {self.code} without a sentence"
-        return None
+        if self.code in (allowed or DOCUMENTED):
+            return None
+        if self.code < 0:
+            return f"died by {signal.Signals(-self.code).name}"
+        return f"exit code {self.code}: {self.err.strip()[-300:]}"
 
 
 @dataclass
@@ -45,7 +46,7 @@ class Child:
 
     pid: int
     out: Path
-    err: Path
+    err: int
     peak_bytes: int = 0
 
     def signal(self, number: int) -> None:
@@ -58,9 +59,8 @@ class Child:
         _, status, usage = os.wait4(self.pid, 0)
         self.peak_bytes = 1024 * usage.ru_maxrss
         code = os.waitstatus_to_exitcode(status)
-        return Ended(
-            code, *(path.read_text(encoding="utf-8", errors="replace") for path in (self.out, self.err))
-        )
+        with open(self.err, encoding="utf-8", errors="replace") as err:
+            return Ended(code, self.out.read_text(encoding="utf-8", errors="replace"), err.read())
 
 
 def start(
@@ -68,16 +68,23 @@ def start(
 ) -> Child:
     """Begin ``widemax arguments`` in ``folder``; ``before`` runs in the process, ahead of the verb."""
     number = time.monotonic_ns()
-    out, err, given = (folder.parent / f".{number}.{name}" for name in ("out", "err", "in"))
+    out, given = (folder.parent / f".{number}.{name}" for name in ("out", "in"))
     given.write_text(stdin, encoding="utf-8")
+    # What is said goes through a pipe, which holds it until the end, and which no limit on files cuts.
+    said, saying = os.pipe()
+    fcntl.fcntl(saying, fcntl.F_SETPIPE_SZ, 1 << 20)
     pid = os.fork()
     if pid:
-        return Child(pid, out, err)
+        os.close(saying)
+        return Child(pid, out, said)
     code = 1
     try:
         os.chdir(folder)
-        for target, path, flags in ((0, given, os.O_RDONLY), (1, out, os.O_RDWR), (2, err, os.O_RDWR)):
-            os.dup2(os.open(path, flags | os.O_CREAT, 0o644), target)
+        ends = (os.open(given, os.O_RDONLY), os.open(out, os.O_RDWR | os.O_CREAT, 0o644), saying)
+        for target, end in enumerate(ends):
+            os.dup2(end, target)
+            os.close(end)
+        os.close(said)
         sys.stdin, sys.stdout, sys.stderr = (
             open(number, mode, encoding="utf-8", closefd=False)  # noqa: SIM115
             for number, mode in ((0, "r"), (1, "w"), (2, "w"))

@@ -80,6 +80,7 @@ def exporting(ground: Ground, operations: dict[str, int]) -> Attempt:
     ground.fresh(run="new")
     arguments = ("export", "run", "--format", "widemax", "--out", "run2")
     what = killed(ground, operations, "export", *arguments)
-    place = ground.folder / "run2"
-    wrong = ground.run("verify", "run2").wrong(0) if place.exists() else ground.run(*arguments).wrong(0)
-    return Attempt(what, wrong or ground.answering("new"))
+    ended = ground.run(*arguments)
+    if ended.code == 2:  # it had come to its end
+        ended = ground.run("verify", "run2")
+    return Attempt(what, ended.wrong(0) or ground.answering("new"))

@@ -116,6 +116,6 @@ class Ground:
         more = sorted(
             str(path)
             for path in (p.relative_to(self.folder) for p in self.folder.rglob("*"))
-            if path not in known
+            if path not in known and not path.name.startswith("report-")
         )
         return f"left behind: {more}" if more else None
