@@ -20,6 +20,7 @@ ARROWS = {
     "config": {"errors", "options", "registry", "task"},
     "storage": {"errors"},
     "packing": {"errors"},
+    "signatures": {"errors", "storage"},
     "numerics": GROUND,
     "optim": {*GROUND, "storage"},
     "charts": set(),
@@ -42,7 +43,10 @@ ARROWS = {
     "threads": set(),
     "machine": {"storage", "threads"},
     "planner": {*GROUND, "heads", "optim", "kernels", "config", "machine", "threads"},
-    "artifact": {*GROUND, "heads", "encoders", "data", "config", "neighbors", "storage", "packing"},
+    "artifact": {
+        *GROUND,
+        *("heads", "encoders", "data", "config", "neighbors", "storage", "signatures", "packing"),
+    },
     "training": {
         *GROUND,
         *("heads", "encoders", "optim", "kernels", "data", "evaluation", "artifact"),

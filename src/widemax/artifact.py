@@ -44,6 +44,7 @@ from widemax.heads import Answers, Head, Labels, SeveralLabels, TopK, heads
 from widemax.neighbors import Neighbors
 from widemax.options import checked
 from widemax.packing import Precision, pack, unpack
+from widemax.signatures import check_signature
 from widemax.storage import MANIFEST, check_folder, current, replacing, saving, sound, writing_tensors
 from widemax.task import Task
 
@@ -262,17 +263,23 @@ class Model:
 
     @classmethod
     @checked
-    def load(cls, folder: Path | str) -> "Model":
+    def load(cls, folder: Path | str, *, trusted_key: Path | str | None = None) -> "Model":
         """Load a run after checking every hash and shape.
 
+        Args:
+            folder: the run.
+            trusted_key: a file with an Ed25519 public key in PEM; a run not signed by its owner is refused.
+
         Raises:
-            UsageError: there is no such folder.
-            CorruptError: a file is missing, altered, unsafe or disagrees with another.
+            UsageError: there is no such folder, or no such key.
+            CorruptError: a file is missing, altered, unsafe or disagrees with another; or the signature is.
         """
         folder = Path(folder).expanduser()
         if not folder.is_dir():
             raise UsageError(f"there is no folder {folder}; give the folder of a trained or saved model.")
         folder = current(folder)
+        if trusted_key is not None:
+            check_signature(folder, trusted_key)
         manifest = check_folder(folder, [CONFIG, LABELS, ENCODER])
         facts = Facts.of(folder / MANIFEST, manifest)
         config = read_config(folder / CONFIG, facts)

@@ -36,7 +36,7 @@ if sys.platform == "win32":
 else:
     import fcntl
 
-MANIFEST = "manifest.json"
+MANIFEST, SIGNATURE = "manifest.json", "manifest.sig"
 FORMAT_VERSION = 1
 CHECKPOINTS = "checkpoints"
 WORK, LOCK, SCRATCH, NEW, FINISHED = ".widemax", "lock", "scratch", "new", "finished"
@@ -279,7 +279,8 @@ def foreign(folder: Path) -> list[str]:
     names = (
         read_manifest(folder)["files"] if (folder / MANIFEST).is_file() else ("config.toml", "metrics.jsonl")
     )
-    own = {MANIFEST, WORK, CHECKPOINTS, "weights", *(PurePosixPath(name).parts[0] for name in names)}
+    listed = {PurePosixPath(name).parts[0] for name in names}
+    own = {MANIFEST, SIGNATURE, WORK, CHECKPOINTS, "weights", *listed}
     return sorted({path.name for path in folder.iterdir()} - own)
 
 
@@ -399,7 +400,7 @@ def _named(folder: Path) -> set[Path]:
     """The files that a manifest or the layout of a run names, in the folder itself."""
     root = folder.resolve()
     names = read_manifest(folder)["files"] if (folder / MANIFEST).is_file() else ()
-    paths = {folder / name for name in names} | set((folder / "weights").glob("*.safetensors"))
+    paths = {folder / name for name in (*names, SIGNATURE)} | set((folder / "weights").glob("*.safetensors"))
     return {path for path in paths if path.parent.resolve().is_relative_to(root)}
 
 

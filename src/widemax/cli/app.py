@@ -25,6 +25,7 @@ from widemax.cli import (
     predict,
     recipe,
     resume,
+    sign,
     train,
     verify,
 )
@@ -82,7 +83,7 @@ def without_pandas(command: Callable[..., None]) -> Callable[..., None]:
     return run
 
 
-for verb in (init, check, plan, train, resume, evaluate, predict, export, audit, verify, doctor, demo):
+for verb in (init, check, plan, train, resume, evaluate, predict, export, audit, verify, sign, doctor, demo):
     name = verb.__name__.rpartition(".")[2]
     app.command(name, cls=getattr(verb, "Command", None), epilog=examples(name))(without_pandas(verb.command))
 app.add_typer(data.app, name="data")

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
-from widemax.cli.options import Json, Run, parse_columns, print_result
+from widemax.cli.options import Json, Run, TrustedKey, parse_columns, print_result
 from widemax.errors import DataError, UsageError, counted
 
 if TYPE_CHECKING:
@@ -42,6 +42,7 @@ def command(
         Path | None, typer.Option(help="Write a chart of bias against cost to this file, FILE.svg.")
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="The seed of the draws.")] = 0,
+    trusted_key: TrustedKey = None,
     json: Json = False,
 ) -> None:
     """Measure each sampler's gradient bias, variance and cost against the exact softmax; recommend one."""
@@ -55,7 +56,7 @@ def command(
     from widemax.storage import write_file
     from widemax.testing.audit import audit_samplers
 
-    model = Model.load(run)
+    model = Model.load(run, trusted_key=trusted_key)
     head = model.head
     if not head.has_weight_rows:
         raise UsageError(

@@ -7,7 +7,17 @@ from typing import Annotated, Any
 
 import typer
 
-from widemax.cli.options import Data, Delimiter, DropBad, Encoding, Json, Run, print_result, result_lines
+from widemax.cli.options import (
+    Data,
+    Delimiter,
+    DropBad,
+    Encoding,
+    Json,
+    Run,
+    TrustedKey,
+    print_result,
+    result_lines,
+)
 
 
 def command(
@@ -22,6 +32,7 @@ def command(
     report: Annotated[
         Path | None, typer.Option(help="The page to write. Default: report-DATA.html in the run.")
     ] = None,
+    trusted_key: TrustedKey = None,
     json: Json = False,
 ) -> None:
     """Compute exact metrics over every row. A label never seen in training is a miss."""
@@ -33,7 +44,7 @@ def command(
         name = re.sub(r"[^\w.-]+", "-", Path(data[0]).name)
         page = run / f"report-{name}{f'-and-{len(data) - 1}-more' * (len(data) > 1)}.html"
     reading: dict[str, Any] = {"drop_bad": drop_bad, "delimiter": delimiter, "encoding": encoding}
-    values = evaluate(Model.load(run), data, **reading, report=page)
+    values = evaluate(Model.load(run, trusted_key=trusted_key), data, **reading, report=page)
     told = f"report: {page}" if page else f"no report: {run} is read-only; name a place with --report"
     lines = [*result_lines(values, every=every), told]
     print_result(values | {"report": page and str(page)}, lines, json=json)

@@ -14,6 +14,7 @@ EXAMPLES = {
     "export": ("export run --out small", "export run --out small --precision int8 --data new.csv"),
     "audit": ("audit run", "audit run --sampler frequency,uniform --plot audit.svg"),
     "verify": ("verify run", "verify run --json"),
+    "sign": ("sign run --key private.pem", "sign run --key private.pem --json"),
     "doctor": ("doctor", "doctor --json"),
     "demo": ("demo", "demo words --out words-run"),
     "data list": ("data list", "data list --json"),

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from widemax.cli.options import Delimiter, DropBad, Encoding, Json, Run, print_result
+from widemax.cli.options import Delimiter, DropBad, Encoding, Json, Run, TrustedKey, print_result
 from widemax.errors import UsageError, WidemaxError
 
 
@@ -37,6 +37,7 @@ def command(
     delimiter: Delimiter = None,
     encoding: Encoding = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the run in --out.")] = False,
+    trusted_key: TrustedKey = None,
     json: Json = False,
 ) -> None:
     """Write a smaller copy of a model, and state what its answers lose."""
@@ -47,7 +48,7 @@ def command(
 
     if out.resolve() == run.resolve():
         raise UsageError(f"{out} is the run itself; give another folder.")
-    model = Model.load(run)
+    model = Model.load(run, trusted_key=trusted_key)
     rows = data or list(model.config.data.train)
     try:
         resolve(rows)

@@ -21,6 +21,10 @@ Data = Annotated[list[str], typer.Argument(help="Paths, globs or a name from `wi
 Run = Annotated[
     Path, typer.Argument(help="A run folder made by `widemax train`.", exists=True, file_okay=False)
 ]
+TrustedKey = Annotated[
+    Path | None,
+    typer.Option(help="An Ed25519 public key in PEM; refuse a run that its owner has not signed."),
+]
 Json = Annotated[
     bool, typer.Option("--json", help="Print one JSON object on stdout, and everything else on stderr.")
 ]

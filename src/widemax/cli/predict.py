@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from widemax.cli.options import Data, Delimiter, DropBad, Encoding, Json, Run, print_json
+from widemax.cli.options import Data, Delimiter, DropBad, Encoding, Json, Run, TrustedKey, print_json
 from widemax.errors import DataError, UsageError, counted
 
 if TYPE_CHECKING:
@@ -51,6 +51,7 @@ def command(
     ] = False,
     delimiter: Delimiter = None,
     encoding: Encoding = None,
+    trusted_key: TrustedKey = None,
     json: Json = False,
 ) -> None:
     """Predict the labels of each row of DATA.
@@ -61,7 +62,7 @@ def command(
     from widemax.artifact import Model
     from widemax.data import Reading
 
-    model = Model.load(run)
+    model = Model.load(run, trusted_key=trusted_key)
     reading = Reading.of(model.config.data, delimiter=delimiter, encoding=encoding)
     if data == ["-"]:
         answers = stdin_answers(model, k, encoding)

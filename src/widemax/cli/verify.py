@@ -1,16 +1,16 @@
 """``widemax verify``: every hash and shape of a run."""
 
-from widemax.cli.options import Json, Run, print_result
+from widemax.cli.options import Json, Run, TrustedKey, print_result
 
 
-def command(run: Run, json: Json = False) -> None:
+def command(run: Run, trusted_key: TrustedKey = None, json: Json = False) -> None:
     """Check every hash and shape of a run and of its checkpoints."""
     from widemax.artifact import Model
     from widemax.errors import counted
     from widemax.storage import CHECKPOINTS, current, read_manifest
     from widemax.training.checkpoint import read_progress
 
-    model = Model.load(run)
+    model = Model.load(run, trusted_key=trusted_key)
     manifest = read_manifest(current(run))
     files = manifest["files"]
     # Those of a finished run are what a kill has left to be removed.
