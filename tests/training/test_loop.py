@@ -62,6 +62,21 @@ def test_the_same_seed_gives_the_same_bits(make_config: MakeConfig) -> None:
     assert weights(first.run) != weights(other.run)
 
 
+def test_a_report_shows_no_rows_of_data_that_have_changed(make_config: MakeConfig, capsys: Any) -> None:
+    config = make_config(train={"epochs": 1})
+    (data,) = map(Path, config.data.train)
+
+    class Meddler(PlainReporter):
+        def say(self, sentence: str) -> None:
+            super().say(sentence)
+            if sentence.startswith("calibrated"):
+                data.write_text(data.read_text().replace("the", "another"))
+
+    outcome = train(config, reporter=Meddler(sys.stderr))
+    assert "the data have changed since they were read" in capsys.readouterr().err
+    assert "another" not in (outcome.run / "report.html").read_text(encoding="utf-8")
+
+
 def records_of(run: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
 

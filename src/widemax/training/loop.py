@@ -480,9 +480,12 @@ def _finish(session: Session, target: Path, reporter: Reporter, interrupted: boo
         # Reading the files again takes time that a limit does not leave.
         if model.config.train.time_limit_s is not None:
             return {}
-        numbers = [int(session.valid.rows_N[position]) for position in positions]
-        told = rows_told(session.held_out, numbers)
-        return {position: told[number] for position, number in zip(positions, numbers, strict=True)}
+        if session.held_out.fingerprint() != session.held_out_fingerprint:
+            reporter.say("the data have changed since they were read: the report does not show their rows")
+            return {}
+        numbers = {position: int(session.valid.rows_N[position]) for position in positions}
+        told = rows_told(session.held_out, numbers.values())
+        return {position: told[number] for position, number in numbers.items() if number in told}
 
     said = facts(model, values, complete=not interrupted)
     said |= {"baseline": baseline, "steps": progress.step, "seconds": progress.seconds}

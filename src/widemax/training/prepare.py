@@ -56,6 +56,7 @@ class Session:
         train, valid: encoded rows; valid is None where nothing is held out.
         progress: where the run stands.
         held_out: where the rows of valid were read from, by their numbers in its store.
+        held_out_fingerprint: of these files and frames as they were read.
     """
 
     run: Path
@@ -65,6 +66,7 @@ class Session:
     valid: Feed | None
     progress: Progress
     held_out: Dataset
+    held_out_fingerprint: str
 
     @property
     def batch_size(self) -> int:
@@ -181,7 +183,8 @@ def prepare(
         f"{counted(len(train), 'row')} and {len(valid) if valid else 0:,} held out, "
         f"{counted(len(vocabulary), 'class')}; {inputs} → {schema.target}"
     )
-    return Session(run, model, optimizer, train, valid, progress, held_out)
+    fingerprint = held_out.fingerprint() if valid_sources else progress.data_fingerprint
+    return Session(run, model, optimizer, train, valid, progress, held_out, fingerprint)
 
 
 def restart(session: Session) -> Session:
