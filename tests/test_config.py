@@ -154,6 +154,19 @@ def test_a_file_that_is_no_toml(tmp_path: Path) -> None:
         Config.load(tmp_path / "absent.toml")
 
 
+@pytest.mark.parametrize("deep", ["x = " + "[" * 100_000, f"x = {'9' * 5_000}", "[" + "a." * 2_000 + "b]"])
+def test_toml_beyond_what_can_be_read(tmp_path: Path, deep: str) -> None:
+    (tmp_path / "deep.toml").write_text(deep)
+    with pytest.raises(ConfigError, match=r"deep\.toml is not valid TOML|nested too deep"):
+        Config.load(tmp_path / "deep.toml")
+    assert assign({}, ["a.b=" + "[" * 100_000])["a"]["b"].startswith("[[")
+
+
+def test_a_config_that_is_no_file(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="it is no file"):
+        Config.load(tmp_path)
+
+
 def test_what_is_unset_is_not_written() -> None:
     written = tomllib.loads(Config.from_dict(LEAST).to_toml())
     assert "time_limit_s" not in written["train"]

@@ -96,7 +96,7 @@ class Runs:
         try:
             answers = self.answers()
         except CorruptError as error:
-            named = any(str(path) in str(error) for path in self.files)
+            named = str(self.run) in str(error) and any(path.name in str(error) for path in self.files)
             return "refused" if named else f"refused without the name of a file: {error}"
         finite = all(np.isfinite([p.logit, p.probability]).all() for row in answers for p in row)
         return "right" if answers == self.right else "another model" if finite else "not finite"

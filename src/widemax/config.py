@@ -17,7 +17,7 @@ import tomli_w
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator
 from pydantic_core import PydanticCustomError
 
-from widemax.errors import ConfigError, did_you_mean, shown
+from widemax.errors import ConfigError, did_you_mean, reason_of, shown
 from widemax.options import checked, plain, wrong
 from widemax.registry import NAMES
 from widemax.task import Task
@@ -65,6 +65,8 @@ class Section(BaseModel):
             super().__init__(**_named(values))
         except ValidationError as error:
             raise ConfigError(self._sentence(error.errors()[0], values)) from None
+        except RecursionError:
+            raise ConfigError("the tables of the config are nested too deep; flatten them.") from None
 
     @classmethod
     def _sentence(cls, error: Any, values: Mapping[str, Any]) -> str:
@@ -278,12 +280,14 @@ def read_toml(path: Path) -> dict[str, Any]:
     Raises:
         ConfigError: the file cannot be read, or is no TOML.
     """
+    if path.exists() and not path.is_file():
+        raise ConfigError(f"cannot read config {str(path)!r}: it is no file.")
     try:
         values: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise ConfigError(f"cannot read config {str(path)!r}: {error.strerror}.") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path} is not valid TOML: {error}.") from None
+    except (ValueError, RecursionError) as error:
+        raise ConfigError(f"{path} is not valid TOML: {reason_of(error)}.") from None
     folder = path.parent.resolve()
     data = values.get("data")
     if isinstance(data, dict):
@@ -324,7 +328,7 @@ def assign(values: Mapping[str, Any], assignments: Sequence[str]) -> dict[str, A
             raise ConfigError(f"--set takes section.key=value, such as train.epochs=3; got {assignment!r}.")
         try:
             value = tomllib.loads(f"value = {text}")["value"]
-        except tomllib.TOMLDecodeError:
+        except (tomllib.TOMLDecodeError, RecursionError):
             value = text
         target = result
         for section in sections:

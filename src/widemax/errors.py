@@ -18,6 +18,7 @@
 Each message is one plain sentence that says which thing, what it must be, what it was, and the way out.
 """
 
+import re
 from difflib import get_close_matches
 from reprlib import Repr
 from typing import Any, ClassVar
@@ -97,9 +98,14 @@ class CorruptError(WidemaxError, OSError):
 
 
 def reason_of(error: BaseException) -> str:
-    """The first sentence of what a library says, without its end, or the name of its error."""
+    """The first sentence of what a library says, without the advice after it, or the name of its error.
+
+    Example:
+        >>> reason_of(ValueError("Exceeds the limit (4300 digits); use sys.set_int_max_str_digits()"))
+        'Exceeds the limit (4300 digits)'
+    """
     first_line = (str(error).splitlines() or [type(error).__name__])[0]
-    return first_line.split(". ")[0].rstrip(".")
+    return re.split(r"\. |; ", first_line)[0].rstrip(".")
 
 
 def counted(count: int, noun: str) -> str:

@@ -1,6 +1,7 @@
 """Names, paths and globs to files; original files to prepared ones, checked and at once."""
 
 import gzip
+import os
 import re
 import shutil
 from importlib import import_module
@@ -46,6 +47,13 @@ def test_what_cannot_be_resolved(tmp_path, item, error, message):
     (tmp_path / "train.csv").write_text("x\n", encoding="utf-8")
     with pytest.raises(error, match=re.escape(message.format(tmp_path))):
         resolve([item.format(tmp_path)])
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
+def test_a_pipe_is_refused_before_it_is_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "rows.csv")
+    with pytest.raises(DataError, match=r"rows\.csv is a pipe or a device, .*save them in a file"):
+        resolve([str(tmp_path / "rows.csv")])
 
 
 def test_the_bundled_set(monkeypatch):

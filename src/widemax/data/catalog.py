@@ -126,6 +126,10 @@ def _files(item: str) -> Iterator[Path]:
     if path.is_dir():
         yield _in_folder(path)
     elif path.exists():
+        if not path.is_file():
+            raise DataError(
+                f"{path} is a pipe or a device, but rows are read more than once; save them in a file."
+            )
         yield path
     elif has_magic(item):
         matches = sorted(match for match in map(Path, glob(str(path), recursive=True)) if match.is_file())

@@ -1,4 +1,7 @@
-"""Arrow IPC, both the file (also called Feather 2) and the stream, memory-mapped."""
+"""Arrow IPC, both the file (also called Feather 2) and the stream.
+
+Not memory-mapped: a file that is cut off while it is mapped ends the process.
+"""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -24,7 +27,7 @@ class Arrow(Format):
             return distinct_names(path, schema.names)
 
     def chunks(self, path: Path, columns: Sequence[str]) -> Iterator[Chunk]:
-        with readable(path, "Arrow IPC"), _open(path) as (_, batches):
+        with readable(path, "Arrow IPC"), _open(path, columns) as (_, batches):
             first = 1
             for batch in batches:
                 yield from slices(sound_columns(batch, columns), len(batch), first)
@@ -32,13 +35,14 @@ class Arrow(Format):
 
 
 @contextmanager
-def _open(path: Path) -> Iterator[tuple[Any, Iterator[Any]]]:
-    with pa.memory_map(str(path)) as source:
+def _open(path: Path, columns: Sequence[str] = ()) -> Iterator[tuple[Any, Iterator[Any]]]:
+    """The schema of a file, and its batches of these columns."""
+    with pa.OSFile(str(path)) as source:
         is_file = source.read(len(_FILE_MAGIC)) == _FILE_MAGIC
+        open_one = pa.ipc.open_file if is_file else pa.ipc.open_stream
         source.seek(0)
-        if is_file:
-            reader = pa.ipc.open_file(source)
-            yield reader.schema, (reader.get_batch(index) for index in range(reader.num_record_batches))
-        else:
-            stream = pa.ipc.open_stream(source)
-            yield stream.schema, iter(stream)
+        schema = open_one(source).schema
+        source.seek(0)
+        options = pa.ipc.IpcReadOptions(included_fields=[schema.get_field_index(name) for name in columns])
+        reader = open_one(source, options=options)
+        yield schema, map(reader.get_batch, range(reader.num_record_batches)) if is_file else iter(reader)

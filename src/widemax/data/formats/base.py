@@ -120,7 +120,6 @@ def readable(path: Path, noun: str) -> Iterator[None]:
     except WidemaxError:
         raise
     except Exception as error:  # libraries raise errors of many types on damaged files
-        # numpy goes on to advise unpickling
         raise DataError(
             f"{path} cannot be read as {noun}: {reason_of(error)}. "
             "Check that the file is complete and of this format."

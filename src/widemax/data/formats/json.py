@@ -9,7 +9,7 @@ from widemax.data.formats import formats
 from widemax.data.formats.base import CHUNK_ROWS
 from widemax.data.formats.jsonl import JsonLines, Objects, only_object
 from widemax.data.formats.text import open_text, parsed, undecodable
-from widemax.errors import DataError
+from widemax.errors import DataError, reason_of
 
 _HEAD_BYTES = 1 << 12
 
@@ -31,7 +31,7 @@ class Json(JsonLines):
                 raise ValueError(reason)
             rows = json.loads(text)
         except (ValueError, RecursionError) as error:
-            raise DataError(f"{path} cannot be read as JSON: {error}. Correct it there.") from None
+            raise DataError(f"{path} cannot be read as JSON: {reason_of(error)}. Correct it there.") from None
         for start in range(0, len(rows), CHUNK_ROWS):
             yield parsed(enumerate(rows[start : start + CHUNK_ROWS], start + 1), only_object)
 

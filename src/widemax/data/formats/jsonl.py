@@ -12,7 +12,7 @@ from widemax.data.convert import array_of
 from widemax.data.formats import formats
 from widemax.data.formats.base import Chunk
 from widemax.data.formats.text import TextFormat, parsed, undecodable
-from widemax.errors import DataError
+from widemax.errors import DataError, reason_of
 
 _LINES_WITH_ALL_KEYS = 10_000
 
@@ -28,13 +28,20 @@ class JsonLines(TextFormat):
 
     def columns(self, path: Path) -> list[str]:
         """The keys of the first 10,000 lines, in order of appearance."""
-        rows = (row for block, *_ in self.objects(path) for row in block)
+        first_bad: list[tuple[int, str]] = []
+
+        def good() -> Iterator[dict[str, Any]]:
+            for block, _, bad in self.objects(path):
+                first_bad.extend(bad[:1])
+                yield from block
+
         names: dict[str, None] = {}
-        for row in islice(rows, _LINES_WITH_ALL_KEYS):
+        for row in islice(good(), _LINES_WITH_ALL_KEYS):
             names.update(dict.fromkeys(row))
         if not names:
+            bad = "".join(f" {self.place(path, at)}: {reason}." for at, reason in first_bad[:1])
             raise DataError(
-                f"{path} holds no JSON object with a key, but must have one a line, or an array of them."
+                f"{path} holds no JSON object with a key, but must have one a line, or an array of them.{bad}"
             )
         return list(names)
 
@@ -62,7 +69,7 @@ def parse_object(line: bytes) -> dict[str, Any]:
     except json.JSONDecodeError as error:
         raise ValueError(f"broken JSON: {error.msg} at column {error.colno}") from None
     except (RecursionError, ValueError) as error:
-        raise ValueError(f"JSON beyond what can be read: {error}") from None
+        raise ValueError(f"JSON beyond what can be read: {reason_of(error)}") from None
     return only_object(row, escapes=b"\\u" in line)
 
 

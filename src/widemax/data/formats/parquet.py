@@ -18,10 +18,10 @@ class Parquet(Format):
 
     def columns(self, path: Path) -> list[str]:
         with readable(path, "Parquet"):
-            return distinct_names(path, pq.read_schema(path, memory_map=True).names)
+            return distinct_names(path, pq.read_schema(path).names)
 
     def chunks(self, path: Path, columns: Sequence[str]) -> Iterator[Chunk]:
-        with readable(path, "Parquet"), pq.ParquetFile(path, memory_map=True) as file:
+        with readable(path, "Parquet"), pq.ParquetFile(path) as file:
             first = 1
             for batch in file.iter_batches(CHUNK_ROWS, columns=list(columns)):
                 yield Chunk(sound_columns(batch, columns), np.arange(first, first + len(batch)))
