@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-LIMIT_S = 120
+LIMIT_S = 300
 DOCUMENTED = {0, 2, 3, 4, 5, 130}
 """Exit codes of the command line (see ``widemax.errors``)."""
 
