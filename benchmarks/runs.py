@@ -17,17 +17,24 @@ QUICK_TIME = "30s"
 os.environ.setdefault("WIDEMAX_DATA", str(ROOT.parent / "shared" / "data"))
 
 
+def data_folder() -> Path:
+    """Where the original files of data sets lie."""
+    return Path(os.environ["WIDEMAX_DATA"])
+
+
 class Verb(NamedTuple):
     """What one call of widemax gave.
 
     Attributes:
         values: the JSON object it printed.
         seconds: wall time of the whole process.
+        cpu_seconds: processor time of all its threads.
         peak_bytes: its largest resident memory.
     """
 
     values: dict[str, Any]
     seconds: float
+    cpu_seconds: float
     peak_bytes: int
 
 
@@ -48,7 +55,8 @@ def widemax(*arguments: str) -> Verb:
         err.seek(0)
         if process.returncode:
             raise RuntimeError(f"{' '.join(arguments)}: {err.read()[-2000:].decode()}")
-        return Verb(json.loads(out.read()), seconds, usage.ru_maxrss * 1024)
+        cpu_seconds = usage.ru_utime + usage.ru_stime
+        return Verb(json.loads(out.read()), seconds, cpu_seconds, usage.ru_maxrss * 1024)
 
 
 def train_and_evaluate(
@@ -72,6 +80,7 @@ def train_and_evaluate(
         "num_classes": evaluated.values["num_classes"],
         "train_s": trained.values["seconds"],
         "train_process_s": round(trained.seconds, 2),
+        "train_cpu_s": round(trained.cpu_seconds, 2),
         "train_peak_mb": trained.peak_bytes // 2**20,
         "evaluate_s": evaluated.values["seconds"],
         "evaluate_peak_mb": evaluated.peak_bytes // 2**20,
