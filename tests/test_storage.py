@@ -268,11 +268,14 @@ def test_the_next_writer_removes_what_killed_ones_left(tmp_path: Path) -> None:
     save(tmp_path / "x")
     gone = subprocess.Popen([sys.executable, "-c", ""])
     gone.wait()
-    for name in (f".report.html.{gone.pid}", f".{MANIFEST}.{os.getpid()}", f".mine.txt.{gone.pid}"):
-        (tmp_path / "x" / name).touch()
     (tmp_path / "x" / ".widemax" / "scratch" / "train").mkdir(parents=True)
     save(tmp_path / "x", "new")
-    assert foreign(tmp_path / "x") == [f".{MANIFEST}.{os.getpid()}", f".mine.txt.{gone.pid}"]
+    assert foreign(tmp_path / "x") == []
+    names = [f".a.html.{gone.pid}", f".a.html.{os.getppid()}", f".b.html.{gone.pid}"]
+    for name in names:
+        (tmp_path / name).touch()
+    write_file(tmp_path / "a.html", "page")
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted([*names[1:], "a.html", "x"])
 
 
 def damage(folder: Path, kind: str) -> str:

@@ -284,7 +284,7 @@ def read_toml(path: Path) -> dict[str, Any]:
         raise ConfigError(f"cannot read config {str(path)!r}: it is no file.")
     try:
         values: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
+    except (FileNotFoundError, IsADirectoryError, NotADirectoryError) as error:
         raise ConfigError(f"cannot read config {str(path)!r}: {error.strerror}.") from None
     except (ValueError, RecursionError) as error:
         raise ConfigError(f"{path} is not valid TOML: {reason_of(error)}.") from None

@@ -27,6 +27,7 @@ from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO
 
+from psutil import pid_exists
 from safetensors import SafetensorError
 
 from widemax.errors import CorruptError, ResourceError, UsageError, reason_of
@@ -89,6 +90,7 @@ def sound(path: Path) -> Iterator[None]:
 
     Raises:
         CorruptError: no file stands there (a pipe would wait, a device has no end), or what the block raises.
+        ResourceError: the file is there, but this process may not open it, or no more files.
     """
     if not os.path.isfile(path):
         raise CorruptError(f"{path} is missing, or is no file. Restore it from a copy.")
@@ -97,10 +99,27 @@ def sound(path: Path) -> Iterator[None]:
     except MemoryError:
         raise
     except Exception as error:  # libraries raise errors of many types on damaged files
-        if isinstance(error, CorruptError) and path.name in str(error):
+        if isinstance(error, ResourceError) or (isinstance(error, CorruptError) and path.name in str(error)):
             raise
+        check_opened(path, error)
         raise CorruptError(
             f"{path} cannot be used: {reason_of(error)}. Restore it from a copy or train again."
+        ) from error
+
+
+def check_opened(path: Path, error: Exception) -> None:
+    """Tell a file that could not be opened from one that is damaged.
+
+    Raises:
+        ResourceError: this process may not open the file, or no more files.
+    """
+    number = error.errno if isinstance(error, OSError) else 0
+    # safetensors takes every file that it cannot open for an absent one.
+    absent = isinstance(error, FileNotFoundError) and number is None
+    if absent or number in (errno.EACCES, errno.EPERM, errno.EMFILE, errno.ENFILE):
+        raise ResourceError(
+            f"cannot open {path}: {os.strerror(number) if number else error}. "
+            "Change its permissions, or allow more open files."
         ) from error
 
 
@@ -148,6 +167,10 @@ def replacing_file(path: Path) -> Iterator[Path]:
             yield path
             return
         place = path.resolve()
+        for left in place.parent.iterdir():
+            named = re.fullmatch(rf"\.{re.escape(place.name)}\.(\d+)", left.name)
+            if named and not pid_exists(int(named[1])):  # its writer was killed
+                left.unlink(missing_ok=True)
         temporary = place.with_name(f".{place.name}.{os.getpid()}")
         try:
             yield temporary
@@ -250,7 +273,6 @@ def writing(folder: Path, *, overwrite: bool) -> Iterator[Path]:
                 for path in (folder / WORK).iterdir():
                     if path.name not in (LOCK, NEW, FINISHED):
                         shutil.rmtree(path)
-                _remove_temporaries(folder)
                 settle(folder)
                 scratch = folder / WORK / SCRATCH
                 scratch.mkdir()
@@ -341,18 +363,6 @@ def _lock(file: BinaryIO, folder: Path) -> None:
             f"{folder} cannot be locked against other processes: {error.strerror}. Choose a folder on a "
             "disk whose file system has locks."
         ) from None
-
-
-def _remove_temporaries(folder: Path) -> None:
-    """Remove the temporary files of ``write_file`` whose process is gone."""
-    from psutil import pid_exists
-
-    for path in folder.glob(".*.*"):
-        named = re.fullmatch(
-            r"\.(?:config\.toml|metrics\.jsonl|manifest\.json|report.*\.html)\.(\d+)", path.name
-        )
-        if named and not pid_exists(int(named[1])):
-            path.unlink()
 
 
 def current(folder: Path) -> Path:

@@ -12,7 +12,7 @@ from widemax.errors import UsageError, WidemaxError
 
 def command(
     run: Run,
-    out: Annotated[Path, typer.Option(help="The folder for the smaller run.")],
+    out: Annotated[Path, typer.Option(help="The folder for the smaller run.", readable=False)],
     format: Annotated[  # noqa: A002 - the name users type
         Literal["widemax"], typer.Option(help="A run folder that every other verb reads.")
     ] = "widemax",

@@ -19,7 +19,10 @@ DataOrConfig = Annotated[
 ]
 Data = Annotated[list[str], typer.Argument(help="Paths, globs or a name from `widemax data list`.")]
 Run = Annotated[
-    Path, typer.Argument(help="A run folder made by `widemax train`.", exists=True, file_okay=False)
+    Path,
+    typer.Argument(
+        help="A run folder made by `widemax train`.", exists=True, file_okay=False, readable=False
+    ),
 ]
 TrustedKey = Annotated[
     Path | None,

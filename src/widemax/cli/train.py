@@ -36,7 +36,9 @@ def command(
         list[str] | None, typer.Option(help="Validation data. Default: a tenth of DATA is held out.")
     ] = None,
     set_: Set = None,
-    out: Annotated[Path | None, typer.Option("--out", help="The run folder. Default: run.")] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="The run folder. Default: run.", readable=False)
+    ] = None,
     time_limit: Annotated[
         str | None, typer.Option(help="Stop training after this long, such as 60s or 10m.")
     ] = None,

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from widemax.errors import DataError, WidemaxError, reason_of
-from widemax.storage import sha256
+from widemax.storage import check_opened, sha256
 
 CHUNK_ROWS = 65_536
 BLOCK_BYTES = 1 << 22
@@ -120,6 +120,7 @@ def readable(path: Path, noun: str) -> Iterator[None]:
     except WidemaxError:
         raise
     except Exception as error:  # libraries raise errors of many types on damaged files
+        check_opened(path, error)
         raise DataError(
             f"{path} cannot be read as {noun}: {reason_of(error)}. "
             "Check that the file is complete and of this format."

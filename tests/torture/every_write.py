@@ -1,0 +1,181 @@
+"""Let the n-th write of a verb fail, or kill the verb there, for n = 1, 2, ... until it gets through.
+
+``python -m tests.torture.every_write --verbs train --faults ENOSPC --every 7`` tries every seventh. The
+writes of Python, Arrow and safetensors are all met, since a library that is loaded ahead of the C library
+counts them (``shim.c``, for which gcc is needed).
+"""
+
+import argparse
+import ctypes
+import errno
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from itertools import count, product
+from pathlib import Path
+
+from tests.torture.__main__ import load
+from tests.torture.child import Ended, at_file_operation, killed_at
+from tests.torture.ground import TRAIN, Ground
+
+from widemax.storage import MANIFEST, check_folder, current
+
+SHIM = Path(__file__).with_name("shim.c")
+CREATE, WRITE, PLACE, REMOVE, FLUSH, OPEN = (1 << bit for bit in range(6))
+ONCE, FROM, KILL = 1, 2, 3
+FULL, ALL = CREATE | WRITE | PLACE | FLUSH, CREATE | WRITE | PLACE | REMOVE | FLUSH
+
+
+@dataclass(frozen=True)
+class Fault:
+    """What goes wrong: which kinds of operations fail, once or from the n-th on, and with which errno."""
+
+    kinds: int
+    way: int
+    code: int = 0
+
+
+FAULTS = {
+    "ENOSPC": Fault(FULL, FROM, errno.ENOSPC),
+    "EDQUOT": Fault(FULL, FROM, errno.EDQUOT),
+    "EFBIG": Fault(WRITE, FROM, errno.EFBIG),
+    "EROFS": Fault(CREATE | PLACE | REMOVE, FROM, errno.EROFS),
+    "EACCES": Fault(CREATE | PLACE | REMOVE, FROM, errno.EACCES),
+    "EMFILE": Fault(CREATE | OPEN, FROM, errno.EMFILE),
+    "EIO": Fault(ALL, FROM, errno.EIO),
+    "EIO once": Fault(ALL, ONCE, errno.EIO),
+    "kill": Fault(ALL, KILL),
+}
+VERBS: dict[str, tuple[str, ...]] = {
+    "train": ("train", "a.csv", *TRAIN),
+    "overwrite": ("train", "a.csv", *TRAIN, "--overwrite"),
+    "resume": ("resume", "run"),
+    "export": ("export", "run", "--out", "run2"),
+    "export over": ("export", "run", "--out", "run2", "--overwrite"),
+    "evaluate": ("evaluate", "run", "a.csv", "--report", "page.html"),
+    "init": ("init", "a.csv", "--target", "label", "-o", "a.toml"),
+    "audit": ("audit", "run", "--draws", "2", "--plot", "plot.svg"),
+    "recipe": ("recipe", "run", "overflow", "--quick", "--out", "run2"),
+    "predict": ("predict", "run", "q.jsonl"),
+}
+
+
+def prepared(ground: Ground, verb: str) -> None:
+    """A folder in which the verb can run."""
+    ground.fresh(run={"train": None, "resume": None, "overwrite": "old"}.get(verb, "new"))
+    if verb == "resume":
+        shutil.copytree(ground.home / "unfinished", ground.folder / "run")
+    if verb == "export over":
+        shutil.copytree(ground.home / "old" / "run", ground.folder / "run2")
+
+
+def weights(run: Path) -> dict[str, str]:
+    """The hashes of a run's weights, all its files checked."""
+    return {
+        name: entry["sha256"]
+        for name, entry in check_folder(current(run))["files"].items()
+        if name.startswith("weights/")
+    }
+
+
+def afterwards(ground: Ground, verb: str, ended: Ended) -> str | None:
+    """What is not as promised after the fault and after the verb was run once more, if anything."""
+    run = ground.folder / "run"
+    if verb not in ("train", "resume") and (wrong := ground.run("verify", "run").wrong(0)):
+        return f"verify: {wrong}"
+    if verb in ("train", "overwrite", "resume"):
+        done = verb == "overwrite" and weights(run) == weights(ground.home / "old" / "run")
+        again = VERBS["overwrite" if done else "resume" if (run / "config.toml").is_file() else "train"]
+        if wrong := ground.run(*again).wrong(0):
+            return f"{' '.join(again[:2])} after it: {wrong}"
+        if weights(run) != weights(ground.home / "new" / "run"):
+            return "other weights than without the fault"
+        return ground.leftovers()
+    saved = verb.startswith("export") and (ground.folder / "run2" / MANIFEST).exists()
+    if saved and (wrong := ground.run("verify", "run2").wrong(0)):
+        return f"verify run2: {wrong}"
+    again = (*VERBS[verb], *["--overwrite"] * (verb in ("export", "recipe")))
+    if verb == "init":
+        (ground.folder / "a.toml").unlink(missing_ok=True)
+    if wrong := ground.run(*again).wrong(0):
+        return f"once more: {wrong}"
+    left = [str(path) for path in ground.folder.rglob(".*")]
+    return f"left behind: {left}" if left else None
+
+
+def attempts(
+    ground: Ground, verb: str, fault: Fault, *, numbers: Iterable[int]
+) -> Iterator[tuple[int, str | None]]:
+    """What is wrong when the n-th operation goes wrong, for these n, until the verb does not reach it."""
+    shim = ctypes.CDLL(None)
+    for number in numbers:
+        prepared(ground, verb)
+        folder = os.fsencode(ground.folder)
+
+        def before(number: int = number, folder: bytes = folder) -> None:
+            shim.fault_arm(folder, fault.kinds, ctypes.c_long(number), fault.code, fault.way)
+
+        ended = ground.run(*VERBS[verb], before=before)
+        if shim.fault_seen() < number:
+            if ended.code:
+                yield number, ended.err
+            return
+        if fault.way == KILL:
+            wrong = None if ended.code == -signal.SIGKILL else f"not killed: {ended}"
+        else:
+            wrong = ended.wrong(0, 4)
+            if ended.code == 4 and "error: cannot" not in ended.err:
+                wrong = f"no sentence: {ended.err}"
+        yield number, wrong or afterwards(ground, verb, ended)
+
+
+def main() -> int:
+    """Print how many were tried and what went wrong; 1 if anything did."""
+    parser = argparse.ArgumentParser(prog="python -m tests.torture.every_write", description=__doc__)
+    parser.add_argument("--verbs", nargs="*", choices=VERBS, default=list(VERBS))
+    parser.add_argument("--faults", nargs="*", choices=FAULTS, default=list(FAULTS))
+    parser.add_argument("--first", type=int, default=1)
+    parser.add_argument("--every", type=int, default=1)
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="widemax-every-write-") as name:
+        if "LD_PRELOAD" not in os.environ:
+            library = f"{name}/shim.so"
+            subprocess.run(["gcc", "-O1", "-shared", "-fPIC", "-o", library, str(SHIM), "-ldl"], check=True)
+            again = [sys.executable, "-m", "tests.torture.every_write", *sys.argv[1:]]
+            return subprocess.run(again, env=os.environ | {"LD_PRELOAD": library}, check=False).returncode
+        load()
+        os.environ["WIDEMAX_CACHE"] = f"{name}/cache"
+        ground = Ground(Path(name, "ground"), random.Random(0))
+        if "resume" in options.verbs:
+            unfinished(ground)
+        bad = 0
+        for verb, fault in product(options.verbs, options.faults):
+            tried = 0
+            for number, wrong in attempts(
+                ground, verb, FAULTS[fault], numbers=count(options.first, options.every)
+            ):
+                tried += 1
+                if wrong:
+                    bad += 1
+                    print(f"wrong: {verb}, {fault} at operation {number}: {wrong}", flush=True)
+            print(f"{verb}, {fault}: {tried} tried", flush=True)
+    return int(bad > 0)
+
+
+def unfinished(ground: Ground) -> None:
+    """A training that was killed in the middle, of the data of the reference run ``new``."""
+    ground.fresh()
+    killed = at_file_operation(ground.folder, killed_at(60))
+    ground.run(*VERBS["train"], before=killed)
+    assert (ground.folder / "run" / "checkpoints").is_dir()
+    (ground.folder / "run").rename(ground.home / "unfinished")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

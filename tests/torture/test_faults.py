@@ -1,0 +1,50 @@
+"""Faults at every write and refusals at every place, a few of them in quick tests and all in slow ones."""
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+QUICK = ["--verbs", "overwrite", "--faults", "ENOSPC", "kill", "--first", "60", "--every", "170"]
+
+
+@pytest.mark.skipif(sys.platform != "linux" or not shutil.which("gcc"), reason="gcc on Linux is needed")
+@pytest.mark.parametrize("options", [QUICK, pytest.param([], marks=pytest.mark.slow)], ids=["some", "all"])
+def test_a_write_that_fails_loses_nothing(options: list[str]) -> None:
+    command = [sys.executable, "-m", "tests.torture.every_write", *options]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "wrong" not in done.stdout
+    assert " tried" in done.stdout
+
+
+REFUSED = """
+import os, random, sys, tempfile
+from itertools import islice
+from pathlib import Path
+from tests.torture import refused
+from tests.torture.__main__ import load
+from tests.torture.ground import Ground
+
+load()
+with tempfile.TemporaryDirectory() as name:
+    os.environ["WIDEMAX_CACHE"] = f"{name}/cache"
+    ground = Ground(Path(name, "ground"), random.Random(0))
+    number = len(refused.CLOSED) + 4 * len(refused.PRINTING)
+    for attempt in islice(refused.attempts(ground), 0, number, int(sys.argv[1])):
+        print(attempt)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="capabilities of Linux are dropped")
+@pytest.mark.parametrize("every", [24, pytest.param(1, marks=pytest.mark.slow)])
+def test_a_place_or_an_output_that_is_refused_is_a_sentence(every: int) -> None:
+    command = [sys.executable, "-c", REFUSED, str(every)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    attempts = done.stdout.splitlines()
+    assert len(attempts) > 3
+    assert [attempt for attempt in attempts if "wrong=None" not in attempt] == []
