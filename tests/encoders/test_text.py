@@ -92,3 +92,12 @@ def test_several_columns_are_views_of_their_own():
 
 def test_table_starts_at_zero():
     assert fitted(TEXTS).weight_FD.abs().sum() == 0
+
+
+def test_a_bucket_in_every_row_of_both_views_is_restored():
+    encoder, restored = (TextEncoder([("text", "text")], dim=4, buckets=2) for _ in range(2))
+    features = encoder.featurize({"text": pa.array(["a b c", "d e f"] * 4)})
+    encoder.fit([features], generator=torch.Generator())
+    assert (encoder.idf_F < 1).all()
+    restored.restore(encoder.state_dict())
+    assert torch.equal(restored.idf_F, encoder.idf_F)
