@@ -61,11 +61,14 @@ def test_numbers_stand_beside_their_place_in_quantile_bins():
     np.testing.assert_allclose(between[0, 1:-1], [0, -1, -1], atol=0.05)
 
 
-@pytest.mark.parametrize(("num_columns", "num_bins"), [(1, 64), (32, 16), (513, 0)])
-def test_many_columns_share_the_bins(num_columns, num_bins):
-    columns = {f"x{place}": pa.array(np.arange(200.0)) for place in range(num_columns)}
+@pytest.mark.parametrize(
+    ("num_rows", "num_columns", "num_bins"),
+    [(200, 1, 64), (3200, 1, 100), (9000, 1, 256), (3200, 8, 64), (200, 32, 16), (200, 513, 0)],
+)
+def test_bins_are_worth_their_rows_and_shared_by_many_columns(num_rows, num_columns, num_bins):
+    columns = {f"x{place}": pa.array(np.arange(float(num_rows))) for place in range(num_columns)}
     encoder = fitted([(name, "number") for name in columns], columns)
-    assert encoder.encode(columns)["numbers"].shape == (200, num_columns * (2 + num_bins))
+    assert encoder.encode(columns)["numbers"].shape == (num_rows, num_columns * (2 + num_bins))
 
 
 def test_unknown_categories_add_nothing():

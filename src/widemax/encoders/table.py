@@ -44,6 +44,8 @@ def _date_parts(seconds: npt.NDArray[np.float64]) -> list[npt.NDArray[np.float64
 
 
 _MOST_BINS = 512
+# So many bins a column take no more rows; beyond, a bin is worth this many.
+_FEW_BINS, _ROWS_A_BIN = 64, 32
 
 
 @encoders.register("table")
@@ -61,7 +63,8 @@ class TableEncoder(Encoder):
     Args:
         columns: (name, kind) of number, date and category columns.
         dim: width D of the hidden vector.
-        bins: the most bins of a number, fewer where there are more than 512 in all; 0 for none.
+        bins: the most bins of a number; fewer where there are more than 512 in all, and more than 64 only
+            where each has 32 training rows. 0 for none.
         hidden: widths of the hidden layers; none makes the encoder linear.
         dropout: probability of dropping a hidden unit in training.
 
@@ -86,7 +89,7 @@ class TableEncoder(Encoder):
         columns: Sequence[tuple[str, str]],
         *,
         dim: Annotated[int, Field(ge=1)] = 256,
-        bins: Annotated[int, Field(ge=0)] = 64,
+        bins: Annotated[int, Field(ge=0)] = 256,
         hidden: tuple[Annotated[int, Field(ge=1)], ...] = (512, 512),
         dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0,
     ) -> None:
@@ -149,7 +152,8 @@ class TableEncoder(Encoder):
         self.middle_N, self.spread_N = torch.from_numpy(found_N2).unbind(1)
         # The parts of dates come last: they have waves in place of bins.
         num_binned = len(self.number_names)
-        num_bins = min(self.bins, _MOST_BINS // max(num_binned, 1))
+        enough = max(_FEW_BINS, len(rows_RN) // _ROWS_A_BIN)
+        num_bins = min(self.bins, enough, _MOST_BINS // max(num_binned, 1))
         bins = quantile_bins(squashed(rows_RN, *found_N2.T)[:, :num_binned], num_bins=num_bins)
         self.column_E, self.start_E, self.width_E = map(torch.from_numpy, bins)
         self.had_missing_N = torch.from_numpy(self._had_missing_N)
