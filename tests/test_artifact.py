@@ -282,6 +282,27 @@ def test_nothing_is_saved_over_unasked(outcome: Outcome, tmp_path: Path) -> None
     assert sorted(path.name for path in tmp_path.iterdir()) == ["letters", "mine", "saved"]
 
 
+@pytest.mark.parametrize("name", ["check_folder", "read_labels", "read_head"])
+def test_a_run_replaced_while_it_is_read_is_read_again(
+    outcome: Outcome, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """Never the labels of one run with the weights of another."""
+    model, labels = outcome.model, [f"other {number}" for number in range(8)]
+    other = replace(model, vocabulary=LabelVocabulary(pa.array(labels), model.vocabulary.counts))
+    model.save(tmp_path / "saved")
+    read = getattr(artifact, name)
+
+    def read_and_replace(*arguments: Any, **options: Any) -> Any:
+        found = read(*arguments, **options)
+        monkeypatch.setattr(artifact, name, read)
+        other.save(tmp_path / "saved", overwrite=True)
+        return found
+
+    monkeypatch.setattr(artifact, name, read_and_replace)
+    rows = [{"text": "the old fox"}]
+    assert Model.load(tmp_path / "saved").predict(rows) == other.predict(rows)
+
+
 def test_a_model_whose_labels_and_classes_differ_is_not_saved(outcome: Outcome, tmp_path: Path) -> None:
     labels = LabelVocabulary(pa.array(["a", "b"]), np.array([1, 1]))
     with pytest.raises(UsageError, match="the head has 8 classes, but the vocabulary 2 labels"):

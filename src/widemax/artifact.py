@@ -45,7 +45,7 @@ from widemax.neighbors import Neighbors
 from widemax.options import checked
 from widemax.packing import Precision, pack, unpack
 from widemax.signatures import check_signature
-from widemax.storage import MANIFEST, check_folder, current, replacing, saving, sound, writing_tensors
+from widemax.storage import MANIFEST, check_folder, read_whole, replacing, saving, sound, writing_tensors
 from widemax.task import Task
 
 SHARD_BYTES = 2**31
@@ -277,7 +277,10 @@ class Model:
         folder = Path(folder).expanduser()
         if not folder.is_dir():
             raise UsageError(f"there is no folder {folder}; give the folder of a trained or saved model.")
-        folder = current(folder)
+        return read_whole(folder, partial(cls._read, trusted_key=trusted_key))
+
+    @classmethod
+    def _read(cls, folder: Path, *, trusted_key: Path | str | None) -> "Model":
         if trusted_key is not None:
             check_signature(folder, trusted_key)
         manifest = check_folder(folder, [CONFIG, LABELS, ENCODER])

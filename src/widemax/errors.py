@@ -105,7 +105,8 @@ def reason_of(error: BaseException) -> str:
         'Exceeds the limit (4300 digits)'
     """
     first_line = (str(error).splitlines() or [type(error).__name__])[0]
-    return re.split(r"\. |; ", first_line)[0].rstrip(".")
+    ends = r"\. " if isinstance(error, WidemaxError) else r"\. |; "
+    return re.split(ends, first_line)[0].rstrip(".")
 
 
 def counted(count: int, noun: str) -> str:

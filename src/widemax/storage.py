@@ -21,11 +21,11 @@ import re
 import shutil
 import socket
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TypeVar
 
 from psutil import pid_exists
 from safetensors import SafetensorError
@@ -41,6 +41,8 @@ MANIFEST, SIGNATURE = "manifest.json", "manifest.sig"
 FORMAT_VERSION = 1
 CHECKPOINTS = "checkpoints"
 WORK, LOCK, SCRATCH, NEW, FINISHED = ".widemax", "lock", "scratch", "new", "finished"
+
+T = TypeVar("T")
 
 
 def sha256(path: Path) -> str:
@@ -369,6 +371,28 @@ def current(folder: Path) -> Path:
     """Where a saved folder is whole: in its place, or on its way there when the writer was killed."""
     finished = folder / WORK / FINISHED
     return finished if finished.is_dir() else folder
+
+
+def read_whole(folder: Path, read: Callable[[Path], T]) -> T:
+    """What a function reads from a saved folder; once more where the folder is replaced meanwhile."""
+
+    def version() -> tuple[Path, int, int] | None:
+        place = current(folder)
+        with suppress(OSError):
+            manifest = (place / MANIFEST).stat()
+            return place, manifest.st_ino, manifest.st_mtime_ns
+        return None
+
+    while True:
+        before = version()
+        try:
+            result = read(current(folder))
+        except CorruptError:
+            if version() == before:
+                raise
+        else:
+            if version() == before:
+                return result
 
 
 def settle(folder: Path) -> None:

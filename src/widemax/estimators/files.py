@@ -18,7 +18,7 @@ from sklearn.frozen import FrozenEstimator
 from widemax.errors import CorruptError, UsageError
 from widemax.estimators.options import check_names
 from widemax.options import checked
-from widemax.storage import check_folder, current, replacing, writing_tensors
+from widemax.storage import check_folder, read_whole, replacing, writing_tensors
 
 Arrays = dict[str, npt.NDArray[Any]]
 
@@ -73,7 +73,10 @@ class StoredEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn has 
             CorruptError: a file is missing, altered, or not of this kind.
             UsageError: the folder holds another kind of estimator.
         """
-        folder = current(Path(path))
+        return read_whole(Path(path), cls._read)
+
+    @classmethod
+    def _read(cls, folder: Path) -> Self:
         manifest = check_folder(folder)
         kind = manifest.get("estimator")
         if kind != cls.__name__:
