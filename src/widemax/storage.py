@@ -158,6 +158,15 @@ def writing_tensors(path: Path) -> Iterator[None]:
     path.chmod(mode)
 
 
+def temporary_beside(place: Path) -> Path:
+    """A name for what is to take a place, after those of processes that were killed are removed."""
+    for left in place.parent.iterdir():
+        named = re.fullmatch(rf"\.{re.escape(place.name)}\.(\d+)", left.name)
+        if named and not pid_exists(int(named[1])):
+            shutil.rmtree(left) if left.is_dir() else left.unlink(missing_ok=True)
+    return place.with_name(f".{place.name}.{os.getpid()}")
+
+
 @contextmanager
 def replacing_file(path: Path) -> Iterator[Path]:
     """A temporary file that takes the place of ``path``, durably, when the block succeeds.
@@ -169,11 +178,7 @@ def replacing_file(path: Path) -> Iterator[Path]:
             yield path
             return
         place = path.resolve()
-        for left in place.parent.iterdir():
-            named = re.fullmatch(rf"\.{re.escape(place.name)}\.(\d+)", left.name)
-            if named and not pid_exists(int(named[1])):  # its writer was killed
-                left.unlink(missing_ok=True)
-        temporary = place.with_name(f".{place.name}.{os.getpid()}")
+        temporary = temporary_beside(place)
         try:
             yield temporary
             fsync(temporary)

@@ -3,7 +3,7 @@
 import gzip
 import hashlib
 import os
-import tempfile
+import shutil
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from difflib import get_close_matches
@@ -16,7 +16,7 @@ from widemax.data.formats.idx import idx_split
 from widemax.data.sets import PublicSet, sets
 from widemax.errors import ArgumentError, DataError, UnknownNameError, UsageError, did_you_mean, shown
 from widemax.options import checked
-from widemax.storage import cache_folder, saving
+from widemax.storage import cache_folder, saving, temporary_beside
 
 Data = str | Path | Frame | ArrowStream
 """A path, a glob, the name of a data set, or a frame in memory."""
@@ -228,13 +228,15 @@ def _prepare(data_set: PublicSet, originals: Path, folder: Path) -> None:
     """Prepares beside the target folder and renames, so that a folder is never half prepared."""
     with saving(str(folder)):
         folder.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=f".{data_set.name}-", dir=folder.parent) as temporary:
-            made = Path(temporary) / data_set.name
-            made.mkdir()
+        made = temporary_beside(folder)
+        made.mkdir()
+        try:
             data_set.prepare(originals, made)
             (made / f"{data_set.name}-LICENCE.txt").write_text(f"{data_set.notice}\n", encoding="utf-8")
             _version_file(data_set, made).write_text(data_set.version)
             _move(data_set, made, folder)
+        finally:
+            shutil.rmtree(made, ignore_errors=True)
 
 
 def _move(data_set: PublicSet, made: Path, folder: Path) -> None:
