@@ -21,6 +21,7 @@ import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, date, datetime
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -210,8 +211,13 @@ def with_nulls(values: Any, missing: Sequence[str]) -> Any:
         return pc.if_else(pc.is_nan(values), None, values)
     if not missing or not is_string(values.type):
         return values
-    marks = pa.array([mark.strip().lower() for mark in missing], values.type)
+    marks = _marks(tuple(missing), values.type)
     return pc.if_else(pc.is_in(pc.utf8_lower(pc.utf8_trim_whitespace(values)), marks), None, values)
+
+
+@cache
+def _marks(missing: tuple[str, ...], kind: pa.DataType) -> Any:
+    return pa.array([mark.strip().lower() for mark in missing], kind)
 
 
 def with_points(values: Any, decimal: str | None) -> Any:

@@ -209,12 +209,12 @@ class Dataset:
         return total.hexdigest()
 
     def _names(self, source: Source, form: Format) -> list[str]:
-        known = form.columns(source)
+        known = dict.fromkeys(form.columns(source))
         names = [column.name for column in self.schema.inputs]
         names += [] if self.schema.target is None else [self.schema.target]
         for name in names:
             if name not in known:
-                raise DataError(f"{source} has no column {name!r}; {did_you_mean(name, known)}")
+                raise DataError(f"{source} has no column {name!r}; {did_you_mean(name, list(known))}")
         return names
 
     def _convert(self, source: Source, form: Format, chunk: Chunk, first: int) -> tuple[Batch, list[BadRow]]:

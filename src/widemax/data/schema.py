@@ -140,12 +140,12 @@ def infer_schema(
             "there are no training data: name them in data.train, or give train() a frame as data."
         )
     path = sources[0]
-    known = format_of(path, format).columns(path)
+    known = dict.fromkeys(format_of(path, format).columns(path))
     target = _usual_target(path, known) if target is None else target
     names = list(dict.fromkeys(inputs)) or [name for name in known if name != target]
     for name in [target, *names, *kinds]:
         if name not in known:
-            raise UsageError(f"{path} has no column {name!r}; {did_you_mean(name, known)}")
+            raise UsageError(f"{path} has no column {name!r}; {did_you_mean(name, list(known))}")
     for name, kind in kinds.items():
         if kind not in KINDS:
             raise UsageError(
@@ -207,12 +207,13 @@ def _without_value(
     """Which of these columns have no value in any row of all files."""
     for source in sources:
         form = format_of(source, reading)
-        here = [name for name in names if name in form.columns(source)]
+        known = set(form.columns(source))
+        here = [name for name in names if name in known]
         for chunk in form.chunks(source, here) if here else ():
             names = [
                 name
                 for name in names
-                if name not in here or not len(with_nulls(plain(chunk.columns[name]), missing).drop_null())
+                if name not in known or not len(with_nulls(plain(chunk.columns[name]), missing).drop_null())
             ]
     return names
 
@@ -242,8 +243,8 @@ def _is_identifier(column: Column, values: Any) -> bool:
     )
 
 
-def _usual_target(path: Source, known: Sequence[str]) -> str:
-    by_lower_case = {name.lower(): name for name in reversed(known)}
+def _usual_target(path: Source, known: Iterable[str]) -> str:
+    by_lower_case = {name.lower(): name for name in reversed(list(known))}
     for usual in USUAL_TARGETS:
         if usual in by_lower_case:
             return by_lower_case[usual]

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from widemax.data.formats import text
 from widemax.data.formats.csv import Csv, record_ends
 from widemax.errors import DataError, UsageError
 
@@ -257,3 +258,22 @@ def test_what_an_encoding_does_not_hold_is_a_bad_row(tmp_path):
 def test_an_unknown_encoding_is_refused(encoding):
     with pytest.raises(UsageError, match=r"encoding .* does not exist; give one that Python knows"):
         Csv(encoding=encoding)
+
+
+def test_a_quote_that_is_never_closed_does_not_gather_the_whole_file(tmp_path, monkeypatch):
+    monkeypatch.setattr(text, "MAX_LINES_BYTES", 100)
+    path = tmp_path / "rows.csv.gz"
+    path.write_bytes(gzip.compress(b'a,b\n"open,1\n' + b"x,2\n" * 500))
+    chunks = list(Csv(block_bytes=16).chunks(path, ["b"]))
+    assert [bad for chunk in chunks for bad in chunk.bad] == [(2, "a quote is never closed")]
+    assert sum(len(chunk.positions_B) for chunk in chunks) == 500
+    assert max(len(chunk.positions_B) for chunk in chunks) < 100
+
+
+def test_names_of_many_columns_are_compared_once(tmp_path):
+    names = [f"column {number}" for number in range(200_000)]  # each with each took minutes
+    (tmp_path / "wide.csv").write_text(",".join(names) + "\n")
+    assert Csv().columns(tmp_path / "wide.csv") == names
+    (tmp_path / "wide.csv").write_text(",".join([*names, names[7]]) + "\n")
+    with pytest.raises(DataError, match=r"names \['column 7'\] more than once"):
+        Csv().columns(tmp_path / "wide.csv")

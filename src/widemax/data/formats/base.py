@@ -1,6 +1,7 @@
 """What a format promises: a file as a stream of chunks whose rows know where they stand in the file."""
 
 from abc import ABC, abstractmethod
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -84,7 +85,7 @@ def distinct_names(path: Any, names: Sequence[str]) -> list[str]:
     Raises:
         DataError: one occurs more than once.
     """
-    twice = sorted({name for name in names if names.count(name) > 1})
+    twice = sorted(name for name, count in Counter(names).items() if count > 1)
     if twice:
         raise DataError(f"{path} names {twice} more than once; give each column its own name.")
     return list(names)

@@ -108,7 +108,8 @@ def _line_ends(text: bytes) -> np.ndarray:
     ends_L = np.flatnonzero(bytes_T == ord("\n")) + 1
     if b"\r" in text:
         returns = np.flatnonzero(bytes_T == ord("\r")) + 1
-        lone = returns[np.append(bytes_T, 0)[returns] != ord("\n")]
+        last = len(text) - 1
+        lone = returns[(returns > last) | (bytes_T[np.minimum(returns, last)] != ord("\n"))]
         ends_L = np.union1d(ends_L, lone)
     return ends_L
 
@@ -132,10 +133,11 @@ def _quoted(text: bytes, delimiter: str) -> tuple[np.ndarray, np.ndarray]:
     bytes_T = np.frombuffer(text, np.uint8)
     quotes = np.flatnonzero(bytes_T == ord('"'))
     opens, closes = quotes[::2], quotes[1::2]
-    edge_T = np.isin(bytes_T, np.frombuffer(delimiter.encode() + b"\r\n", np.uint8))
-    sound_opens = np.where(opens > 0, edge_T[opens - 1], True)
+    edges = np.frombuffer(delimiter.encode() + b"\r\n", np.uint8)
+    sound_opens = (opens == 0) | np.isin(bytes_T[opens - 1], edges)
     sound_opens[1:] |= opens[1:] == closes[: len(opens) - 1] + 1
-    sound_closes = np.append(edge_T, True)[closes + 1]
+    last = len(text) - 1
+    sound_closes = (closes == last) | np.isin(bytes_T[np.minimum(closes + 1, last)], edges)
     sound_closes[: len(opens) - 1] |= opens[1:] == closes[: len(opens) - 1] + 1
     if sound_opens.all() and sound_closes.all():
         return opens, np.append(closes + 1, len(text))[: len(opens)]

@@ -14,6 +14,7 @@ from widemax.data.formats.base import BLOCK_BYTES, BlockFormat, readable
 from widemax.errors import DataError, UsageError
 
 MAX_RECORD_BYTES = 1 << 28
+MAX_LINES_BYTES = 1 << 26  # of a record of several lines; in more a quote was never closed
 _MARKS = {  # the longer ones first, since one begins as another
     codecs.BOM_UTF32_LE: "utf-32-le",
     codecs.BOM_UTF32_BE: "utf-32-be",
@@ -124,9 +125,9 @@ def blocks(
         while piece := stream.read(max(block_bytes, len(rest))):
             rest += piece
             end = whole(rest)
-            if not end and len(rest) > MAX_RECORD_BYTES:
+            if not end and len(rest) > MAX_LINES_BYTES:
                 end = whole_lines(rest)
-                if not end:
+                if not end and len(rest) > MAX_RECORD_BYTES:
                     raise DataError(
                         f"{path} has a line longer than {MAX_RECORD_BYTES >> 20} MiB; "
                         "check that its lines end in a newline."
