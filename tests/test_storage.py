@@ -20,6 +20,7 @@ from widemax.storage import (
     replacing_file,
     saving,
     signed,
+    sound,
     write_file,
     writing,
     writing_tensors,
@@ -71,6 +72,22 @@ def test_the_sentence_names_the_file_and_how_much_is_needed(tmp_path: Path) -> N
         raise OSError(30, "Read-only file system", "here")
     with pytest.raises(ResourceError, match="File too large"), saving("a"), writing_tensors(tmp_path / "a"):
         raise SafetensorError("Error while serializing: I/O error: File too large (os error 27)")
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(13, "Permission denied"),
+        FileNotFoundError("No such file or directory: x"),
+        RuntimeError("unable to open file <x> in read-only mode: Too many open files (24)"),
+    ],
+)
+def test_a_file_that_cannot_be_opened_is_not_called_damaged(tmp_path: Path, error: Exception) -> None:
+    (tmp_path / "x").touch()
+    with pytest.raises(ResourceError, match=r"cannot open .*x: \w+"), sound(tmp_path / "x"):
+        raise error
+    with pytest.raises(CorruptError, match="x cannot be used: Couldn't deserialize"), sound(tmp_path / "x"):
+        raise OSError("Couldn't deserialize thrift")
 
 
 def test_a_file_is_replaced_whole_or_not_at_all(tmp_path: Path) -> None:

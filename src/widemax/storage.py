@@ -116,11 +116,15 @@ def check_opened(path: Path, error: Exception) -> None:
         ResourceError: this process may not open the file, or no more files.
     """
     number = error.errno if isinstance(error, OSError) else 0
-    # safetensors takes every file that it cannot open for an absent one.
+    # safetensors takes every file that it cannot open for an absent one; torch has no error of its own.
     absent = isinstance(error, FileNotFoundError) and number is None
-    if absent or number in (errno.EACCES, errno.EPERM, errno.EMFILE, errno.ENFILE):
+    if (
+        absent
+        or "unable to open file" in str(error)
+        or number in (errno.EACCES, errno.EPERM, errno.EMFILE, errno.ENFILE)
+    ):
         raise ResourceError(
-            f"cannot open {path}: {os.strerror(number) if number else error}. "
+            f"cannot open {path}: {os.strerror(number) if number else reason_of(error)}. "
             "Change its permissions, or allow more open files."
         ) from error
 
