@@ -175,3 +175,23 @@ def test_encoder_without_rows(name):
     encoder = fitted(name)
     none = {key: column.slice(0, 0) for key, column in columns(1).items()}
     assert encoder(to_tensors(encoder.encode(none))).shape == (0, encoder.dim)
+
+
+@pytest.mark.parametrize("kind", ["text", "ids", "sparse"])
+def test_features_are_what_the_identity_as_table_would_give(kind):
+    """Of dim "features" the hidden vector is sparse; times any table it is that of the table."""
+    name = {"ids": "history"}.get(kind, kind)
+    encoder = encoders[name]([(kind, kind)], dim="features")
+    table = encoders[name]([(kind, kind)], dim=6)
+    for each in (encoder, table):
+        each.fit([each.featurize(columns(0))], generator=torch.Generator().manual_seed(0))
+    weight = table.get_parameter("weight_FD")
+    torch.nn.init.normal_(weight, generator=torch.Generator().manual_seed(1))
+    sparse = hidden(encoder.eval())
+    assert sparse.is_sparse
+    assert sparse.shape == (ROWS, encoder.dim)
+    torch.testing.assert_close(sparse.to_dense() @ weight, hidden(table.eval()))
+    copy = encoders[name]([(kind, kind)], dim="features")
+    copy.restore(encoder.state_dict())
+    assert copy.dim == encoder.dim == len(weight)
+    assert torch.equal(hidden(copy.eval()).to_dense(), sparse.to_dense())

@@ -81,16 +81,21 @@ def bag_sum(weight: Tensor, ragged: RaggedTensor) -> Tensor:
 
     Args:
         weight: [F, D]; its gradient is a coalesced sparse COO tensor over the distinct ids, in rising order.
+            [F, 0] stands for the rows of the identity.
         ragged: offsets [B + 1], ids [P] in [0, F) and values [P]; values may require a gradient.
 
     Returns:
-        hidden [B, D]; rows without entries are zero.
+        hidden [B, D]; rows without entries are zero. For D = 0 the values themselves, sparse [B, F].
 
     Example:
         >>> ragged = RaggedTensor(torch.tensor([0, 2, 2]), torch.tensor([1, 0]), torch.tensor([1.0, 2.0]))
         >>> bag_sum(torch.tensor([[1.0], [10.0]]), ragged).tolist()
         [[12.0], [0.0]]
     """
+    if not weight.shape[1]:
+        places = torch.stack([rows_of(ragged.offsets), ragged.ids])
+        size = len(ragged.offsets) - 1, len(weight)
+        return torch.sparse_coo_tensor(places, ragged.values, size, check_invariants=False)
     hidden: Tensor = _BagSum.apply(  # type: ignore[no-untyped-call]
         weight, ragged.offsets, ragged.ids, ragged.values.to(weight.dtype)
     )

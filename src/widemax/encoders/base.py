@@ -2,16 +2,21 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import ClassVar
+from typing import Annotated, ClassVar, Literal
 
 import pyarrow as pa
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 
 from widemax.encoders.features import Features, Tensors
 from widemax.errors import ArgumentError, ConfigError, CorruptError, DataError, shown
 from widemax.options import checked
 from widemax.registry import Registry
+
+Dim = Annotated[int, Field(ge=1)] | Literal["features"]
+"""The width D of the hidden vector, or "features": it is the sparse row of features itself, which the head
+"counts" takes. The table of embeddings has then no columns and stands for the identity."""
 
 
 class Encoder(nn.Module, ABC):
@@ -23,7 +28,7 @@ class Encoder(nn.Module, ABC):
 
     Args:
         columns: (name, kind) of each input column.
-        dim: width D of the hidden vector.
+        dim: width D of the hidden vector, or "features" in an encoder that has such rows.
 
     Attributes:
         kinds: the column kinds it takes.
@@ -34,7 +39,7 @@ class Encoder(nn.Module, ABC):
     optimizer: ClassVar[str] = "rowwise_adagrad"
     learning_rate: ClassVar[float] = 0.05
 
-    def __init__(self, columns: Sequence[tuple[str, str]], *, dim: int) -> None:
+    def __init__(self, columns: Sequence[tuple[str, str]], *, dim: Dim) -> None:
         super().__init__()
         if isinstance(columns, str) or not all(
             isinstance(pair, tuple | list) and len(pair) == 2 for pair in columns
@@ -50,7 +55,7 @@ class Encoder(nn.Module, ABC):
                     f"of kind {kind!r}. Choose another encoder, or 'mixed' for columns of several kinds."
                 )
         self.columns = tuple((name, kind) for name, kind in columns)
-        self.dim = dim
+        self.dim = 0 if dim == "features" else dim
 
     @property
     def operations(self) -> int:

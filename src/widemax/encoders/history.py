@@ -10,8 +10,8 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from widemax.encoders.bag import bag_sum
-from widemax.encoders.base import Encoder, encoders
+from widemax.encoders.bag import bag_sum, rows_of
+from widemax.encoders.base import Dim, Encoder, encoders
 from widemax.encoders.features import Features, Ragged, RaggedTensor, Tensors, entry, list_offsets
 from widemax.encoders.hashing import salt, stable_keys
 from widemax.encoders.keys import KeyIndex, KeySet, rise
@@ -26,7 +26,7 @@ class HistoryEncoder(Encoder):
 
     Args:
         columns: (name, kind) of columns of item ids, oldest first; each is pooled, and the results added up.
-        dim: width D of the hidden vector.
+        dim: width D of the hidden vector; "features" for the items themselves, a sparse vector.
         pooling: how the weighted sum is normalised.
         recency: weight of an item relative to the one after it; None weights all alike.
         dropout: probability of leaving an item out in training; lets a history predict its own items.
@@ -52,7 +52,7 @@ class HistoryEncoder(Encoder):
         self,
         columns: Sequence[tuple[str, str]],
         *,
-        dim: Annotated[int, Field(ge=1)] = 128,
+        dim: Dim = 128,
         pooling: Literal["mean", "sum", "sqrt"] = "mean",
         recency: Annotated[float, Field(gt=0, le=1)] | None = None,
         dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0,
@@ -63,7 +63,7 @@ class HistoryEncoder(Encoder):
         self.recency = recency
         self.dropout = dropout
         self.max_length = max_length
-        self.weight_FD = nn.Parameter(torch.empty(0, dim))
+        self.weight_FD = nn.Parameter(torch.empty(0, self.dim))
         self.register_buffer("keys_F", torch.empty(0, dtype=torch.int64))
 
     def _bag(self, histories: pa.Array, *, column: str) -> Ragged:
@@ -95,6 +95,7 @@ class HistoryEncoder(Encoder):
 
     def prepare(self) -> None:
         self._known = KeyIndex(self.keys_F.cpu().numpy())
+        self.dim = self.weight_FD.shape[1] or len(self.weight_FD)
 
     def index(self, features: Features) -> Features:
         return {name: self._known.look_up(entry(features, name, Ragged)) for name, _ in self.columns}
@@ -102,13 +103,14 @@ class HistoryEncoder(Encoder):
     def _pool(self, bag: RaggedTensor) -> Tensor:
         if self.training and self.dropout:
             bag = bag.where(torch.rand(len(bag.ids), device=bag.ids.device) >= self.dropout)
-        total_BD = bag_sum(self.weight_FD, bag)
         if self.pooling == "sum":
-            return total_BD / (1 - self.dropout) if self.training else total_BD
-        values_P = bag.values if self.pooling == "mean" else bag.values.square()
-        norm_B = torch.segment_reduce(values_P, "sum", offsets=bag.offsets, initial=0)
-        norm_B = norm_B if self.pooling == "mean" else norm_B.sqrt()
-        return total_BD / torch.where(norm_B > 0, norm_B, 1)[:, None].to(total_BD.dtype)
+            values_P = bag.values / (1 - self.dropout) if self.training else bag.values
+        else:
+            parts_P = bag.values if self.pooling == "mean" else bag.values.square()
+            norm_B = torch.segment_reduce(parts_P, "sum", offsets=bag.offsets, initial=0)
+            norm_B = norm_B if self.pooling == "mean" else norm_B.sqrt()
+            values_P = bag.values / torch.where(norm_B > 0, norm_B, 1)[rows_of(bag.offsets)]
+        return bag_sum(self.weight_FD, bag._replace(values=values_P))
 
     def forward(self, features: Tensors) -> Tensor:
         return reduce(

@@ -1,17 +1,16 @@
 """Sparse feature vectors as a bag of rows, never made dense."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Annotated, ClassVar
+from typing import ClassVar
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import torch
-from pydantic import Field
 from torch import Tensor, nn
 
 from widemax.encoders.bag import bag_sum
-from widemax.encoders.base import Encoder, encoders
+from widemax.encoders.base import Dim, Encoder, encoders
 from widemax.encoders.features import (
     Features,
     Ragged,
@@ -54,6 +53,7 @@ class SparseEncoder(Encoder):
     Args:
         columns: (name, kind) of sparse columns.
         dim: width D of the hidden vector; without it training takes fewer where there are fewer classes.
+            "features" for the sparse vector itself.
         normalize: divide each row by its Euclidean length.
 
     Example:
@@ -73,12 +73,12 @@ class SparseEncoder(Encoder):
         self,
         columns: Sequence[tuple[str, str]],
         *,
-        dim: Annotated[int, Field(ge=1)] = 256,
+        dim: Dim = 256,
         normalize: bool = True,
     ) -> None:
         super().__init__(columns, dim=dim)
         self.normalize = normalize
-        self.weight_FD = nn.Parameter(torch.empty(0, dim))
+        self.weight_FD = nn.Parameter(torch.empty(0, self.dim))
         self.register_buffer("keys_F", torch.empty(0, dtype=torch.int64))
 
     def featurize(self, columns: Mapping[str, pa.Array]) -> Features:
@@ -108,6 +108,7 @@ class SparseEncoder(Encoder):
 
     def prepare(self) -> None:
         self._known = KeyIndex(self.keys_F.cpu().numpy())
+        self.dim = self.weight_FD.shape[1] or len(self.weight_FD)
 
     def index(self, features: Features) -> Features:
         bag = self._known.look_up(entry(features, "bag", Ragged))

@@ -10,7 +10,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from widemax.encoders.bag import bag_sum
-from widemax.encoders.base import Encoder, encoders
+from widemax.encoders.base import Dim, Encoder, encoders
 from widemax.encoders.features import Features, Ragged, RaggedTensor, Tensors, entry, interleaved, num_rows
 from widemax.encoders.keys import KeyIndex, rise
 from widemax.encoders.ngrams import count_ngrams
@@ -32,6 +32,7 @@ class TextEncoder(Encoder):
     Args:
         columns: (name, kind) of text columns.
         dim: width D of the hidden vector; without it training takes fewer where there are fewer classes.
+            "features" for the weights w_g themselves, a sparse vector.
         word_ngrams: longest word n-gram.
         char_ngrams: shortest and longest character n-gram inside words, or None for words only.
         buckets: number of hash values, at most 2^31; the statistics of `fit` take 8 bytes for each.
@@ -64,7 +65,7 @@ class TextEncoder(Encoder):
         self,
         columns: Sequence[tuple[str, str]],
         *,
-        dim: Positive = 256,
+        dim: Dim = 256,
         word_ngrams: NgramLength = 2,
         char_ngrams: tuple[NgramLength, NgramLength] | None = (2, 4),
         buckets: Annotated[int, Field(ge=1, le=1 << 31)] = 1 << 22,
@@ -81,7 +82,7 @@ class TextEncoder(Encoder):
         self.min_df = min_df
         self.max_features = max_features
         self.dropout = dropout
-        self.weight_FD = nn.Parameter(torch.empty(0, dim))
+        self.weight_FD = nn.Parameter(torch.empty(0, self.dim))
         self.register_buffer("buckets_F", torch.empty(0, dtype=torch.int64))
         self.register_buffer("idf_F", torch.empty(0))
 
@@ -138,6 +139,7 @@ class TextEncoder(Encoder):
 
     def prepare(self) -> None:
         self._known = KeyIndex(self.buckets_F.cpu().numpy())
+        self.dim = self.weight_FD.shape[1] or len(self.weight_FD)
         self._idf_F = self.idf_F.cpu().numpy()
 
     def index(self, features: Features) -> Features:

@@ -5,6 +5,7 @@ from typing import Any
 from widemax.heads.adaptive import AdaptiveHead
 from widemax.heads.answers import Answers, TopK
 from widemax.heads.base import Head, heads
+from widemax.heads.counts import CountsHead
 from widemax.heads.exact import ExactHead
 from widemax.heads.exact_loss import exact_sigmoid_loss, exact_softmax_loss
 from widemax.heads.labels import Labels, SeveralLabels
@@ -26,6 +27,7 @@ __all__ = [
     "AdaptiveHead",
     "Answers",
     "Correction",
+    "CountsHead",
     "ExactHead",
     "Head",
     "Labels",

@@ -252,13 +252,14 @@ class Head(Described, nn.Module, ABC):
     def _refuse_strangers(self, arguments: Mapping[str, Any]) -> None:
         """Refuse tensors that torch cannot compute with beside the head's own."""
         for name, value in arguments.items():
-            tensor = value.ids_P if isinstance(value, SeveralLabels) else value
+            given = value.ids_P if isinstance(value, SeveralLabels) else value
             for what in ("device", "dtype") if name == "hidden" else ("device",):
-                own = sorted({str(getattr(parameter, what)) for parameter in self.parameters()})
-                if isinstance(tensor, Tensor) and str(getattr(tensor, what)) not in own:
+                tensors: list[Tensor] = [*self.parameters()] or [self.calibration_temperature]
+                own = sorted({str(getattr(tensor, what)) for tensor in tensors})
+                if isinstance(given, Tensor) and str(getattr(given, what)) not in own:
                     raise ArgumentError(
                         f"{name} must have the {what} of the head, {' or '.join(own)}; got "
-                        f"{getattr(tensor, what)}. Convert one of them with .to(...)."
+                        f"{getattr(given, what)}. Convert one of them with .to(...)."
                     )
 
     def _traced_topk(self, hidden: Tensor, k: int) -> TopK:

@@ -10,6 +10,7 @@ from widemax.options import checked
 from widemax.testing.head_parts import CLASSES, Factory, build, replayed, some_hidden
 from widemax.testing.head_ranking import excluded_classes, ranks, top_k
 from widemax.testing.head_training import (
+    backward,
     gradient,
     labels_outside,
     learns,
@@ -134,7 +135,7 @@ def few_classes(factory: Factory) -> str:
     for num_classes in (1, 2):
         head, hidden = build(factory, num_classes), some_hidden()
         loss = head(hidden, torch.arange(len(hidden)) % num_classes)
-        loss.backward()
+        backward(loss)
         require(bool(loss.isfinite()), f"C = {num_classes}: the loss is {loss}.", cause="log 0")
         _require_probabilities(head, num_classes)
         shape = head.topk(hidden, 5).class_ids.shape
@@ -147,7 +148,7 @@ def empty_batch(factory: Factory) -> str:
     head, hidden = build(factory), some_hidden(0)
     labels = torch.empty(0, dtype=torch.int64)
     loss = head(hidden.requires_grad_(), labels)
-    loss.backward()
+    backward(loss)
     require(loss.item() == 0, f"the mean loss must be 0, found {loss}.", cause="0 / 0")
     answers = head.answer(hidden.detach(), labels, k=3)
     shapes = [tuple(x.shape) for x in (answers.topk.class_ids, answers.log_partition, answers.label_ranks)]

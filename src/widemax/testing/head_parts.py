@@ -5,7 +5,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from widemax.heads import Head
+from widemax.heads import CountsHead, Head
 
 Factory = Callable[[int, int], Head]
 
@@ -13,13 +13,16 @@ CLASSES, DIM, ROWS = 23, 5, 7
 
 
 def build(factory: Factory, num_classes: int = CLASSES, seed: int = 0) -> Head:
-    """A head whose parameters are all random, biases too."""
+    """A head whose parameters are all random, biases too, or one that has counted random rows."""
     with torch.random.fork_rng(devices=()):
         torch.manual_seed(seed)
         head = factory(num_classes, DIM)
         with torch.no_grad():
             for parameter in head.parameters():
                 parameter.copy_(torch.randn(parameter.shape))
+        if isinstance(head, CountsHead):
+            head.partial_fit(torch.rand(50, DIM), torch.randint(num_classes, (50,)))
+            head.finish()
     head.seed(seed)
     return head
 

@@ -9,7 +9,7 @@ from widemax.data import LabelVocabulary, Schema, formats
 from widemax.encoders import Encoder, default_encoder, encoders
 from widemax.errors import ConfigError, did_you_mean
 from widemax.evaluation.metrics import metrics
-from widemax.heads import PARTS, heads
+from widemax.heads import PARTS, CountsHead, heads
 from widemax.optim import optimizers
 from widemax.planner import FLOAT_BYTES, Plan, optimizer_bytes, plan
 from widemax.task import Task
@@ -44,8 +44,8 @@ def check_words(config: Config) -> None:
             heads.options(kind).complete({name: value})
         if name in PARTS:
             PARTS[name].choose(value)
-    if head.kind != "auto":
-        heads[head.kind]
+    if head.kind != "auto" and issubclass(heads[head.kind], CountsHead):
+        raise ConfigError(f"head {head.kind!r} is counted in Python, by its partial_fit. Name another head.")
 
 
 def complete_encoder(config: Config, schema: Schema) -> Config:

@@ -1,0 +1,393 @@
+"""The counts head against dense matrices, loops over sequences and brute force over all classes."""
+
+import math
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from widemax.classes import Classes
+from widemax.encoders import HistoryEncoder, to_tensors
+from widemax.errors import ArgumentError, DataError, LabelError, OptionError, ShapeError
+from widemax.heads import CountsHead, SeveralLabels, heads
+from widemax.heads import counts as module
+
+F, C, B = 7, 9, 40
+
+
+def some_rows(seed=0, rows=B, whole=False):
+    """Sparse features, and one to three labels a row."""
+    rng = np.random.default_rng(seed)
+    features = rng.integers(1, 5, (rows, F)) if whole else rng.random((rows, F))
+    features = torch.from_numpy(features * (rng.random((rows, F)) < 0.4)).float()
+    labels = [rng.choice(C, rng.integers(1, 4), replace=False).tolist() for _ in range(rows)]
+    return features, several(labels)
+
+
+def several(rows):
+    offsets = torch.tensor([0, *map(len, rows)]).cumsum(0)
+    return SeveralLabels(torch.tensor([label for row in rows for label in row], dtype=torch.int64), offsets)
+
+
+def indicator(labels):
+    matrix = np.zeros((len(labels), C))
+    matrix[tuple(labels.pairs())] = 1
+    return matrix
+
+
+def counted(features, labels, **options):
+    head = CountsHead(C, F, **options)
+    head.partial_fit(features, labels)
+    return head
+
+
+def of_length_1(features, power):
+    powered = np.where(features > 0, np.abs(features) ** power, 0)
+    return powered / np.maximum(np.linalg.norm(powered, axis=1, keepdims=True), 1e-300)
+
+
+def expected_log_probs(
+    features, labels, hidden, *, p=1.0, a=0.5, b=0.2, keep=400, smoothing=0.1, temperature=1.0
+):
+    """The formula of the class, with dense matrices."""
+    X, Y = of_length_1(features.double().numpy(), p), indicator(labels)
+    N = X.T @ Y
+    W = N * np.maximum(N.sum(0), 1e-300) ** -b
+    for row in W:
+        row[np.argsort(-row, kind="stable")[keep:]] = 0
+    W = W * np.maximum(N.sum(1, keepdims=True), 1e-300) ** -a
+    scores = of_length_1(hidden.double().numpy(), p) @ W
+    shares = scores / np.where((total := scores.sum(1, keepdims=True)) > 0, total, 1)
+    prior = (Y.sum(0) + 1) / (Y.sum() + C)
+    logits = np.log(shares + smoothing * prior) / temperature
+    return torch.from_numpy(logits).log_softmax(1)
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"p": 0.0, "a": 0.0, "b": 0.0}, {"p": 2.0, "a": 0.9, "b": 0.6, "keep": 3}]
+)
+@pytest.mark.parametrize("sparse", [False, True])
+def test_the_formula(options, sparse):
+    features, labels = some_rows()
+    hidden = torch.cat([some_rows(1)[0], torch.zeros(1, F)])
+    names = {"p": "value_power", "a": "feature_power", "b": "class_power", "keep": "keep"}
+    head = CountsHead(C, F, **{names[name]: value for name, value in options.items()})
+    for rows in torch.arange(B).split(11):
+        part = features[rows]
+        head.partial_fit(part.to_sparse() if sparse else part, labels.take(rows))
+    head.finish()
+    head.smoothing.fill_(0.3)
+    head.calibration_temperature.fill_(0.7)
+    expected = expected_log_probs(features, labels, hidden, smoothing=0.3, temperature=0.7, **options)
+    found = head.log_probs(hidden.to_sparse() if sparse else hidden, torch.arange(C))
+    torch.testing.assert_close(found.double(), expected, rtol=1e-5, atol=1e-5)
+    # The loss does not follow the calibration.
+    one_label = torch.arange(len(hidden)) % C
+    nll = -expected_log_probs(features, labels, hidden, smoothing=0.3, **options).gather(
+        1, one_label[:, None]
+    )
+    found = head(hidden, one_label, reduction="none")
+    torch.testing.assert_close(found.double(), nll.squeeze(1), rtol=1e-5, atol=1e-5)
+
+
+def test_the_counts_are_those_of_dense_matrices(monkeypatch):
+    monkeypatch.setattr(module, "FEWEST_PAIRS", 20)  # several products
+    features, labels = some_rows()
+    head = CountsHead(C, F, value_power=1.0)
+    for row in torch.arange(B).split(3):
+        head.partial_fit(features[row], labels.take(row))
+    expected = of_length_1(features.double().numpy(), 1).T @ indicator(labels)
+    np.testing.assert_allclose(head.counts().toarray(), expected, rtol=1e-12)
+
+
+@settings(deadline=None)
+@given(st.integers(0, 2**31), st.integers(0, B))
+def test_the_merge_of_two_parts_is_the_whole(seed, cut):
+    features, labels = some_rows(seed)
+    rows = torch.arange(B)
+    parts = [counted(features[part], labels.take(part)) for part in (rows[:cut], rows[cut:])]
+    parts[0].merge(parts[1])
+    whole = counted(features, labels)
+    np.testing.assert_allclose(parts[0].counts().toarray(), whole.counts().toarray(), rtol=1e-14)
+    for head in (parts[0], whole):
+        head.finish()
+    assert torch.equal(parts[0].prior, whole.prior)
+    assert torch.equal(parts[0].class_ids, whole.class_ids)
+    torch.testing.assert_close(parts[0].weight, whole.weight, rtol=1e-6, atol=0)
+
+
+def test_heads_that_do_not_fit_are_not_merged():
+    head = CountsHead(C, F)
+    with pytest.raises(ShapeError, match="other must have 7 features and 9 classes; got 6 and 9"):
+        head.merge(CountsHead(C, F - 1))
+    with pytest.raises(ArgumentError, match=r"other must count with value_power 1\.0; got 0\.5"):
+        head.merge(CountsHead(C, F, value_power=0.5))
+
+
+def test_histories_are_counted_directed_and_decayed():
+    """Every pair of an item and a later one, by a loop over the sequences."""
+    rng = np.random.default_rng(0)
+    recency, sequences = 0.6, [rng.permutation(C)[: rng.integers(2, 6)].tolist() for _ in range(30)]
+    histories = [items[:at] for items in sequences for at in range(1, len(items))]
+    following = [items[at] for items in sequences for at in range(1, len(items))]
+    encoder = HistoryEncoder([("history", "ids")], dim="features", recency=recency)
+    columns = {"history": pa.array(histories, pa.large_list(pa.int64()))}
+    encoder.fit([encoder.featurize(columns)], generator=torch.Generator())
+    hidden = encoder.eval()(to_tensors(encoder.encode(columns)))
+    assert hidden.is_sparse
+    assert hidden.shape == (len(histories), encoder.dim)
+    head = CountsHead(C, encoder.dim)
+    head.partial_fit(hidden, torch.tensor(following))
+    items = encoder.encode({"history": pa.array([[item] for item in range(C)], pa.large_list(pa.int64()))})
+    feature_of = dict(zip(items["history"].rows.tolist(), items["history"].ids_P.tolist(), strict=True))
+    expected = np.zeros((encoder.dim, C))
+    for sequence in sequences:
+        for at in range(1, len(sequence)):
+            length = math.sqrt(sum(recency ** (2 * distance) for distance in range(at)))
+            for before in range(at):
+                weight = recency ** (at - 1 - before) / length
+                expected[feature_of[sequence[before]], sequence[at]] += weight
+    np.testing.assert_allclose(head.counts().toarray(), expected, rtol=1e-6)
+    assert not np.allclose(expected[: C - 1, : C - 1], expected[: C - 1, : C - 1].T)
+
+
+@settings(deadline=None)
+@given(st.integers(0, 2**31), st.integers(1, C + 2), st.booleans())
+def test_top_k_and_ranks_are_those_of_brute_force(seed, k, tied):
+    features, labels = some_rows(seed, whole=tied)
+    head = counted(features.sign() if tied else features, labels, keep=4)
+    head.finish()
+    hidden, asked = some_rows(seed + 1)
+    hidden[0] = 0
+    exclude = some_rows(seed + 2)[1]
+    hidden = hidden.sign() if tied else hidden
+    log_probs_BC = head.log_probs(hidden, torch.arange(C))
+    torch.testing.assert_close(log_probs_BC.exp().sum(1), torch.ones(B))
+    allowed_BC = log_probs_BC.clone()
+    allowed_BC[tuple(exclude.pairs())] = -torch.inf
+    answers = head.answer(hidden, asked, k=k, exclude=exclude)
+    for row in range(B):
+        own = asked.take(torch.tensor([row])).ids_P
+        ranked = allowed_BC[row].clone()
+        ranked[own] = log_probs_BC[row, own]  # a label is ranked even if it is excluded
+        best = sorted(range(C), key=lambda c: (-float(ranked[c]), c))[: min(k, C)]
+        seen = ranked[best] > -torch.inf
+        assert torch.equal(answers.topk.class_ids[row][seen], torch.tensor(best)[seen])
+    for place, (row, label) in enumerate(zip(*asked.pairs(), strict=True)):
+        others = allowed_BC[row].clone()
+        others[label] = log_probs_BC[row, label]
+        own = asked.take(row[None]).ids_P
+        others[own] = log_probs_BC[row, own]
+        before = (others > others[label]) | ((others == others[label]) & (torch.arange(C) < label))
+        assert answers.label_ranks[place] == before.sum() + 1
+
+
+def test_of_equal_classes_those_of_smaller_ids_are_kept():
+    head = counted(torch.eye(1, F).repeat(4, 1), torch.tensor([5, 2, 7, 3]), keep=2, class_power=0.0)
+    head.finish()
+    assert head.class_ids.tolist() == [2, 3]
+    assert head.offsets.tolist() == [0, *[2] * F]
+
+
+def held_out_ndcg(head, hidden, labels, exclude=None):
+    answers = head.answer(hidden, labels, k=1, exclude=exclude)
+    gains = np.zeros(len(hidden))
+    np.add.at(gains, labels.pairs().rows_P, 1 / np.log2(1 + answers.label_ranks.numpy()))
+    ideal = [sum(1 / math.log2(2 + place) for place in range(n)) for n in labels.offsets_B1.diff()]
+    return float(np.mean(gains / ideal))
+
+
+def popular_rows(rows, seed):
+    """One class stands beside everything; what else a feature means is rare."""
+    rng = np.random.default_rng(seed)
+    which = rng.integers(0, F, rows)
+    features = torch.eye(F)[which]
+    labels = [[0, 1 + feature] if rng.random() < 0.5 else [0] for feature in which.tolist()]
+    return features, labels
+
+
+def test_held_out_rows_choose_the_powers():
+    features, labels = popular_rows(300, 0)
+    hidden, asked = popular_rows(200, 1)
+    # Where the popular class is what is asked for, and where it is not.
+    for wanted, power in (([[0] for _ in asked], 0.0), ([row[1:] for row in asked], None)):
+        head = counted(features, several(labels))
+        head.finish(hidden, several(wanted))
+        found = head.powers.tolist()
+        assert (found[2] == power) if power is not None else found[2] > 0.3
+        given = counted(features, several(labels), class_power=0.1, feature_power=0.7)
+        given.finish(hidden, several(wanted))
+        assert given.powers.tolist() == pytest.approx([1.0, 0.7, 0.1])
+
+
+def test_excluded_classes_do_not_decide():
+    features, labels = popular_rows(300, 0)
+    hidden, asked = popular_rows(200, 1)
+    wanted, zero = several([row[1:] for row in asked]), several([[0] for _ in asked])
+    free, limited = (counted(features, several(labels)) for _ in range(2))
+    free.finish(hidden, wanted)
+    limited.finish(hidden, wanted, exclude=zero)
+    assert free.powers[2] > limited.powers[2]
+
+
+def test_smoothing_and_temperature_make_held_out_rows_likelier():
+    rng = np.random.default_rng(0)
+    probs = rng.dirichlet(np.full(C, 0.3), F)
+
+    def rows(number):
+        which = rng.integers(0, F, number)
+        return torch.eye(F)[which], torch.tensor([rng.choice(C, p=probs[feature]) for feature in which])
+
+    (features, labels), (hidden, asked), (fresh, of_fresh) = rows(60), rows(2000), rows(2000)
+    head = counted(features, labels, feature_power=0.5, class_power=0.0)
+    head.finish()
+    before = -float(head.answer(fresh, of_fresh, k=1).label_log_probs.mean())
+    head.finish(hidden, asked)
+    after = -float(head.answer(fresh, of_fresh, k=1).label_log_probs.mean())
+    entropy = -float((probs * np.log(probs)).sum(1).mean())
+    assert entropy < after < before - 0.02
+    assert head.smoothing != pytest.approx(0.1)
+
+
+@pytest.mark.parametrize("matters", [True, False])
+def test_tuning_finds_whether_values_matter(matters):
+    """The label is the feature of the largest value, or what two features say together."""
+    rng = np.random.default_rng(0)
+
+    def rows(number):
+        features, labels = torch.zeros(number, F), []
+        for row in range(number):
+            pair = rng.choice(F, 2, replace=False)
+            features[row, pair] = torch.tensor([1.0, 0.3] if matters else 10 ** rng.uniform(-2, 2, 2)).float()
+            labels.append(int(pair[0] if matters else pair.sum() % C))
+        return features, several([[label] for label in labels])
+
+    counted_rows, held_out = rows(400), rows(400)
+    head, fixed = CountsHead(C, F), CountsHead(C, F, value_power=0.5)
+    for each in (head, fixed):
+        each.tune(*counted_rows, *held_out)
+    assert fixed.powers[0] == 0.5
+    assert (head.powers[0] > 0) == matters
+    ndcg = {}
+    for power in module.VALUE_POWERS:
+        one = counted(*counted_rows, value_power=power)
+        one.finish()
+        one.smoothing.fill_(1e-9)
+        ndcg[power] = held_out_ndcg(one, *held_out)
+    assert ndcg[float(head.powers[0])] == pytest.approx(max(ndcg.values()), abs=1e-3)
+
+
+def test_an_unknown_held_out_label_is_passed_over():
+    features, labels = some_rows()
+    head, other = counted(features, labels), counted(features, labels)
+    head.finish(*some_rows(1))
+    hidden, asked = some_rows(1)
+    unknown = SeveralLabels(
+        torch.cat([asked.ids_P, torch.tensor([-1])]), torch.cat([asked.offsets_B1, asked.offsets_B1[-1:] + 1])
+    )
+    other.finish(torch.cat([hidden, hidden[:1]]), unknown)
+    for name, tensor in head.state_dict().items():
+        assert torch.equal(other.state_dict()[name], tensor), name
+    only_unknown = counted(features, labels)
+    only_unknown.finish(hidden[:1], torch.tensor([-1]))
+    assert only_unknown.powers.tolist() == CountsHead(C, F).powers.tolist()
+
+
+def test_training_goes_on_to_the_same_bits(monkeypatch):
+    monkeypatch.setattr(module, "FEWEST_PAIRS", 50)
+    features, labels = some_rows()
+    whole, stopped, resumed = (CountsHead(C, F) for _ in range(3))
+    for number, rows in enumerate(torch.arange(B).split(3)):
+        whole.partial_fit(features[rows], labels.take(rows))
+        (stopped if number < 5 else resumed).partial_fit(features[rows], labels.take(rows))
+        if number == 4:
+            resumed.load_training_state(
+                {name: value.clone() for name, value in stopped.training_state().items()}
+            )
+            resumed.load_state_dict(stopped.state_dict())
+    assert stopped.training_state()["features.offsets"].numel() > 1  # rows that wait for their product
+    for head in (whole, resumed):
+        head.finish()
+    for name, tensor in whole.state_dict().items():
+        assert torch.equal(resumed.state_dict()[name], tensor), name
+
+
+def test_a_state_fills_a_head_that_has_counted_nothing():
+    features, labels = some_rows()
+    head, other = counted(features, labels), CountsHead(C, F)
+    head.finish(*some_rows(1))
+    assert other.load_state_dict(head.state_dict()) == ([], [])
+    hidden = some_rows(2)[0]
+    assert torch.equal(other.logits(hidden), head.logits(hidden))
+
+
+def broken(name, change):
+    head = counted(*some_rows(), keep=3)
+    head.finish()
+    assert all(holds for holds, _ in head.laws())
+    setattr(head, name, change(getattr(head, name).clone()))
+    return next(law for holds, law in head.laws() if not holds)
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "law"),
+    [
+        ("offsets", lambda offsets: offsets + 1, "offsets that rise"),
+        ("offsets", lambda offsets: offsets.flip(0), "offsets that rise"),
+        ("class_ids", lambda ids: ids - 1, "class ids within"),
+        ("class_ids", lambda ids: ids + C, "class ids within"),
+        ("class_ids", lambda ids: ids.flip(0), "that rise for each feature"),
+        ("class_ids", lambda ids: ids * 0, "that rise for each feature"),
+        ("weight", lambda weight: -weight, "a weight above 0"),
+        ("weight", lambda weight: weight[1:], "a weight above 0"),
+        ("prior", lambda prior: prior * 0, "a prior"),
+        ("smoothing", lambda smoothing: smoothing * 0, "a smoothing"),
+        ("powers", lambda powers: powers - 2, "powers of at least 0"),
+        ("calibration_temperature", lambda temperature: -temperature, "a calibration temperature"),
+    ],
+)
+def test_a_state_that_no_head_has_is_found(name, change, law):
+    assert law in broken(name, change)
+
+
+def test_without_features_the_most_frequent_class_is_the_answer():
+    head = counted(torch.ones(5, F), torch.tensor([3, 3, 3, 1, 1]))
+    head.finish()
+    assert head.topk(torch.zeros(1, F), 2).class_ids.tolist() == [[3, 1]]
+    # Before any row the counts of the classes are all that is known.
+    assert CountsHead(Classes(3, torch.tensor([1, 5, 2])), F).topk(
+        torch.ones(1, F), 3
+    ).class_ids.tolist() == [[1, 2, 0]]
+
+
+def test_what_is_below_0_is_no_feature():
+    head = counted(*some_rows())
+    head.finish()
+    hidden = some_rows(1)[0] - 0.3
+    assert torch.equal(head.logits(hidden), head.logits(hidden.clamp(min=0)))
+
+
+def test_what_cannot_be_counted_is_refused():
+    head = CountsHead(C, F)
+    labels = torch.tensor([1, 2])
+    for value in (-1.0, math.nan, math.inf):
+        features = torch.ones(2, F)
+        features[1, 3] = value
+        with pytest.raises(DataError, match=f"finite and at least 0 to be counted; row 1 has {value}"):
+            head.partial_fit(features, labels)
+    with pytest.raises(ShapeError, match=r"hidden must be \[B, 7\], the features; got \(2, 3\)"):
+        head.partial_fit(torch.ones(2, 3), labels)
+    with pytest.raises(LabelError, match="row 1"):
+        head.partial_fit(torch.ones(2, F), torch.tensor([0, C]))
+    with pytest.raises(OptionError, match="option 'class_power' of head 'counts' must be a number in"):
+        heads["counts"](C, F, class_power=2.0)
+    assert not head.counts().nnz
+
+
+def test_rows_of_any_size_of_values_are_counted():
+    tiny = counted(torch.full((1, F), 1e-40), torch.tensor([2]), value_power=8.0)
+    usual = counted(torch.ones(1, F), torch.tensor([2]), value_power=8.0)
+    np.testing.assert_allclose(tiny.counts().toarray(), usual.counts().toarray(), rtol=1e-6)
