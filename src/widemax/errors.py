@@ -39,6 +39,9 @@ _SHORT = Repr()
 _SHORT.maxstring = _SHORT.maxother = 80
 
 
+_CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+
+
 class WidemaxError(Exception):
     """Base of all errors raised on purpose; ``exit_code`` is what the command line returns."""
 
@@ -107,6 +110,18 @@ def reason_of(error: BaseException) -> str:
     first_line = (str(error).splitlines() or [type(error).__name__])[0]
     ends = r"\. " if isinstance(error, WidemaxError) else r"\. |; "
     return re.split(ends, first_line)[0].rstrip(".")
+
+
+def visible(text: str) -> str:
+    r"""A text whose control characters are written as escapes, so that none moves a cursor or gives an order.
+
+    Line ends and tabs stay; what turns the direction of writing, and halves of characters, count too.
+
+    Example:
+        >>> visible("tea \x1b]0;owned\x07")
+        'tea \\x1b]0;owned\\x07'
+    """
+    return _CONTROLS.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
 
 
 def counted(count: int, noun: str) -> str:

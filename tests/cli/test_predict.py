@@ -230,3 +230,46 @@ def test_a_terminal_shows_a_table_within_its_width(
     assert "\x1b" not in result.out
     assert "broken JSON" in bad
     assert result.code == 3
+
+
+@pytest.mark.parametrize("form", ["csv", "tsv"])
+def test_a_spreadsheet_runs_no_cell(
+    widemax, fruit_run: Path, monkeypatch: pytest.MonkeyPatch, form: str
+) -> None:
+    colors = ["=1+1", "+1", "-1e3", "-2+3", "@x", "\tx", "\rx", "-", "green"]
+    rows = "".join(json.dumps({"color": color, "weight_g": -950}) + "\n" for color in colors).encode()
+
+    def cells(*options: str) -> list[str]:
+        give_stdin(monkeypatch, rows)
+        out = widemax("predict", fruit_run, "-", "-k", 1, "--format", form, *options).out
+        table = list(csv.reader(io.StringIO(out, newline=""), delimiter="," if form == "csv" else "\t"))
+        assert {row[2] for row in table[1:]} == {"-950"}
+        return [row[1] for row in table[1:]]
+
+    told = cells("--no-safe")
+    assert told == (colors if form == "csv" else [*colors[:5], r"\tx", r"\rx", *colors[7:]])
+    harmless = ["=1+1", "-2+3", "@x", told[5], told[6], "-"]
+    assert cells() == [f"'{cell}" if cell in harmless else cell for cell in told]
+
+
+def test_no_control_character_reaches_a_terminal(
+    widemax, fruit_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    evil = "\x1b]0;owned\x07 \x9b31m \u202e"
+    path = tmp_path / f"rows{evil}.csv"
+    path.write_text(f"color{evil},label\n" + f"red,a{evil}\nred,A{evil}\n" * 20, encoding="utf-8")
+    results = [
+        widemax("check", path),
+        widemax("check", path, "--target", f"x{evil}"),
+        widemax("train", path, "--out", tmp_path / "run", "--set", "train.epochs=1"),
+        widemax("evaluate", tmp_path / "run", path, "--report", tmp_path / "report.html"),
+        widemax("predict", tmp_path / "run", tmp_path / f"none{evil}.csv", "--debug"),
+    ]
+    assert [result.code for result in results] == [0, 2, 0, 0, 3]
+    give_stdin(monkeypatch, json.dumps({"color": evil, "weight_g": 40}).encode() + b"\n")
+    monkeypatch.setattr(type(sys.stdout), "isatty", lambda self: True, raising=False)
+    results += [widemax("predict", fruit_run, "-", "--format", "csv")]
+    shown = [*(result.out + result.err for result in results), (tmp_path / "report.html").read_text("utf-8")]
+    told = [r"\x1b]0;owned\x07 \x9b31m \u202e" in text for text in shown]
+    assert told == [True, True, True, False, True, True, True]  # evaluate tells of numbers alone
+    assert not any(set(text) & set("\x1b\x07\x9b\u202e") for text in shown)

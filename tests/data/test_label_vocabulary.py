@@ -147,5 +147,7 @@ def test_labels_that_differ_in_case_spaces_or_form_alone_are_said():
     assert vocabulary.warning().startswith(
         "6 labels differ from another only in case, spaces or Unicode form"
     )
+    twins = LabelVocabulary.build([pa.array(["e\u0301", "é", "ink"])])
+    assert r"such as 'e\u0301' and '\xe9'" in twins.warning()  # which look the same
     for others in (["Red", "blue"], [1, 2], [True, False]):
         assert LabelVocabulary.build([pa.array(others)]).warning() is None

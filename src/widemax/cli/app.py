@@ -30,7 +30,7 @@ from widemax.cli import (
     verify,
 )
 from widemax.cli.examples import examples
-from widemax.errors import ResourceError, WidemaxError
+from widemax.errors import ResourceError, WidemaxError, visible
 
 OUT_OF_MEMORY = "memory ran out. Lower encoder.dim or train.batch_size."
 
@@ -125,7 +125,7 @@ def main() -> None:
 
 def _fail(sentence: str, exit_code: int, *, debug: bool) -> None:
     if debug:
-        traceback.print_exc()
+        typer.echo(visible(traceback.format_exc()), err=True)
     with suppress(OSError):  # there may be no place to say it
-        typer.echo(f"error: {sentence}", err=True)
+        typer.echo(f"error: {visible(sentence)}", err=True)
     sys.exit(exit_code)

@@ -9,7 +9,7 @@ import typer
 
 from widemax.cli.options import Json, print_json, result_lines
 from widemax.cli.train import INTERRUPTED
-from widemax.errors import UnknownNameError, did_you_mean
+from widemax.errors import UnknownNameError, did_you_mean, visible
 
 if TYPE_CHECKING:
     from widemax.artifact import Model
@@ -130,4 +130,4 @@ def answer(model: "Model", demo: Demo, question: str) -> list[dict[str, Any]]:
 
 def tell(sentence: str) -> None:
     """Messages go to stderr, so that --json keeps stdout to itself."""
-    typer.echo(sentence, err=True)
+    typer.echo(visible(sentence), err=True)

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from widemax.cli.options import Delimiter, DropBad, Encoding, Json, Run, TrustedKey, print_result
-from widemax.errors import UsageError, WidemaxError
+from widemax.errors import UsageError, WidemaxError, visible
 
 
 def command(
@@ -77,5 +77,5 @@ def command(
         + (", ".join(rows) if data else "the rows it was trained on; give --data for rows it has not seen")
     )
     if others := foreign(out):
-        typer.echo(f"left in {out}, which are not of the run: {', '.join(others)}", err=True)
+        typer.echo(visible(f"left in {out}, which are not of the run: {', '.join(others)}"), err=True)
     print_result(facts, [line], json=json)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from widemax.errors import UsageError, counted
+from widemax.errors import UsageError, counted, visible
 
 if TYPE_CHECKING:
     from widemax.config import Config
@@ -63,7 +63,7 @@ def print_json(values: Any) -> None:
 
 def print_result(values: Any, lines: Iterable[str], *, json: bool) -> None:
     """The result of a verb as one JSON object, or for people."""
-    for line in [to_json(values)] if json else lines:
+    for line in [to_json(values)] if json else map(visible, lines):
         typer.echo(line)
 
 

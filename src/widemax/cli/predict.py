@@ -1,5 +1,6 @@
 """``widemax predict``: the top k labels of each row, in order, as JSON lines, CSV, TSV or a table."""
 
+import re
 import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from widemax.cli.options import Data, Delimiter, DropBad, Encoding, Json, Run, TrustedKey, print_json
-from widemax.errors import DataError, UsageError, counted
+from widemax.errors import DataError, UsageError, counted, visible
 
 if TYPE_CHECKING:
     from widemax.artifact import Model, Prediction
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 ROWS_AT_ONCE = 512
 PIECE_BYTES = 1 << 16
 ESCAPES = str.maketrans({"\\": r"\\", "\t": r"\t", "\n": r"\n", "\r": r"\r"})
+FORMULAS = "=", "+", "-", "@", "\t", "\r"
+NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 FACTS = ("label", "probability", "logit")
 BAR_WIDTH = 10
 SHOWN_PROBABILITY = 0.01
@@ -51,6 +54,14 @@ def command(
     ] = False,
     delimiter: Delimiter = None,
     encoding: Encoding = None,
+    safe: Annotated[
+        bool,
+        typer.Option(
+            "--safe/--no-safe",
+            help="In csv and tsv put an apostrophe before texts that spreadsheets take for formulas: they "
+            "begin with = + - @ or a tab and are no numbers.",
+        ),
+    ] = True,
     trusted_key: TrustedKey = None,
     json: Json = False,
 ) -> None:
@@ -78,7 +89,7 @@ def command(
     else:
         # An image fits into no cell.
         names = [column.name for column in model.schema.inputs if column.kind != "image"]
-        (print_table if form == "table" else partial(print_cells, form))(names, rows)
+        (print_table if form == "table" else partial(print_cells, form, safe=safe))(names, rows)
     if bad and drop_bad:
         typer.echo(f"dropped {counted(len(bad), 'bad row')}", err=True)
     elif bad:
@@ -106,11 +117,14 @@ def line_of(row: int, answer: "list[Prediction] | str") -> dict[str, Any]:
     }
 
 
-def print_cells(form: str, names: list[str], rows: Answers) -> None:
+def print_cells(form: str, names: list[str], rows: Answers, *, safe: bool) -> None:
     """A header, then a line for each label of a row; one line without labels for a bad row."""
+    on_terminal = sys.stdout.isatty()
     facts = [f"predicted_{fact}" if fact in names else fact for fact in FACTS]
 
     def write(cells: list[str]) -> None:
+        cells = list(map(harmless, cells)) if safe else cells
+        cells = list(map(visible, cells)) if on_terminal else cells
         escaped = (text.translate(ESCAPES) for text in cells)
         typer.echo(",".join(map(quoted, cells)) if form == "csv" else "\t".join(escaped))
 
@@ -119,11 +133,21 @@ def print_cells(form: str, names: list[str], rows: Answers) -> None:
         given = inputs()
         first = [str(row), *(cell(given.get(name)) for name in names)]
         if isinstance(answer, str):
-            typer.echo(answer, err=True)
+            typer.echo(visible(answer), err=True)
             write([*first, *[""] * len(facts)])
         else:
             for p in answer:
                 write([*first, cell(p.label), str(p.probability), str(p.logit)])
+
+
+def harmless(text: str) -> str:
+    """A cell that no spreadsheet takes for a formula; numbers stay numbers.
+
+    Example:
+        >>> [harmless(text) for text in ("=1+1", "-2", "-2+3", "tea")]
+        ["'=1+1", '-2', "'-2+3", 'tea']
+    """
+    return f"'{text}" if text.startswith(FORMULAS) and not NUMBER.fullmatch(text) else text
 
 
 def quoted(text: str) -> str:
@@ -146,7 +170,7 @@ def print_table(names: list[str], rows: Answers) -> None:
         given = inputs()
         text = ", ".join(cell(given[name]) for name in names if name in given)
         if isinstance(answer, str):
-            typer.echo(f"{fitted(text, text_width)}  {answer}")
+            typer.echo(f"{fitted(text, text_width)}  {visible(answer)}")
             continue
         for place, p in enumerate(answer):
             if place and p.probability < SHOWN_PROBABILITY:
@@ -166,7 +190,7 @@ def fitted(text: str, width: int) -> str:
     """
     from rich.cells import cell_len, set_cell_size
 
-    text = "".join(character if character.isprintable() else " " for character in text)
+    text = "".join(character if character.isprintable() else " " for character in visible(text))
     return set_cell_size(text, width) if cell_len(text) <= width else set_cell_size(text, width - 1) + "…"
 
 

@@ -6,6 +6,7 @@ Letters: B rows, P labels of all rows, C classes.
 from collections.abc import Iterable
 from functools import cached_property
 from typing import Any, Self
+from unicodedata import normalize
 
 import numpy as np
 import pyarrow as pa
@@ -181,9 +182,12 @@ class LabelVocabulary:
         alike = self.alike()
         if not alike:
             return None
+        first, second = alike[:2]
+        # Forms of one character look the same.
+        show = ascii if normalize("NFC", first) == normalize("NFC", second) else repr
         return (
             f"{len(alike):,} labels differ from another only in case, spaces or Unicode form, such as "
-            f"{alike[0]!r} and {alike[1]!r}; they are classes of their own"
+            f"{show(first)} and {show(second)}; they are classes of their own"
         )
 
     def to_table(self) -> Any:

@@ -4,6 +4,8 @@ import sys
 import time
 from typing import Protocol, Self, TextIO, runtime_checkable
 
+from widemax.errors import visible
+
 PLAIN_EVERY_S = 5.0
 
 
@@ -41,7 +43,7 @@ class PlainReporter(Reporter):
 
     def say(self, sentence: str) -> None:
         if not self.quiet:
-            self.stream.write(sentence + "\n")
+            self.stream.write(visible(sentence) + "\n")
             self.stream.flush()
 
     def step(self, step: int, total_steps: int, loss: float, rows_per_s: float) -> None:
@@ -76,7 +78,7 @@ class RichReporter(Reporter):
         self._progress.stop()
 
     def say(self, sentence: str) -> None:
-        self._progress.console.print(sentence, markup=False, highlight=False)
+        self._progress.console.print(visible(sentence), markup=False, highlight=False)
 
     def step(self, step: int, total_steps: int, loss: float, rows_per_s: float) -> None:
         note = f"loss {loss:.4f}  {rows_per_s:,.0f} rows/s"

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from widemax.charts import percent
+from widemax.errors import visible
 from widemax.evaluation.headlines import CONTEXT, GUESSED, HEADLINES, called, in_words
 from widemax.evaluation.report.charts import (
     confusion_matrix,
@@ -74,14 +75,13 @@ class ReportData:
 
 
 def write_report(path: Path, run: ReportData) -> None:
-    """Write ``render_report(run)`` to a file.
+    """Write ``render_report(run)`` to a file, control characters of labels and the like as escapes.
 
     Example:
         >>> from tempfile import mkdtemp
         >>> write_report(Path(mkdtemp()) / "report.html", ReportData("run", Task.ONE, {"accuracy": 0.9}))
     """
-    # A label may hold half of a surrogate pair, which UTF-8 cannot write.
-    path.write_text(render_report(run), encoding="utf-8", errors="replace")
+    path.write_text(visible(render_report(run)), encoding="utf-8")
 
 
 def render_report(run: ReportData) -> str:
