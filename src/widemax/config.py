@@ -184,8 +184,8 @@ class TrainConfig(Section):
         time_limit_s: stop after this many seconds and save; unlimited when it is not given.
         metric: the validation metric that chooses the epoch; "auto" decides by the task.
         patience: stop after this many epochs without a better metric, and 100 steps at least.
-        refit: train once more on all rows, held-out rows included, for the best number of epochs; "auto" does
-            so where rows were held out of ``train``.
+        refit: train once more on all rows, held-out rows included, for the best number of epochs, at the
+            end of which the learning rate is zero; "auto" does so where rows were held out of ``train``.
         neighbors: the most nearest training rows that have a part in each answer, where there are numbers,
             one label a row and a gain on the held-out rows; 0 for none.
         checkpoint_every_s: seconds between checkpoints.

@@ -308,10 +308,9 @@ def _begin(session: Session, watch: Watch) -> Session:
 
 def _fit(session: Session, watch: Watch, feed: Feed, valid: Feed | None, *, epochs: int) -> bool:
     """Take steps until the last epoch, the time limit, patience or a signal; whether a signal stopped it."""
-    # The learning rate falls as if all the configured epochs were to come.
     config, progress, clock = session.model.config.train, session.progress, watch.clock
     steps_per_epoch = -(-len(feed) // session.batch_size)
-    total_steps = config.epochs * steps_per_epoch
+    total_steps = epochs * steps_per_epoch
     first_step = progress.refit_from or 0
     last_save = time.perf_counter()
     steps = range(progress.step - first_step, epochs * steps_per_epoch)
