@@ -190,7 +190,12 @@ def test_what_is_not_ours_is_not_replaced(tmp_path: Path) -> None:
     (folder / "config.toml").write_text('title = "mine"')
     with pytest.raises(UsageError, match="is not a run folder"):
         save(folder)
-    for text in ("{}", '{"format_version": 1, "files": {}}'):
+    unsigned = '{"format_version": 1, "files": {}}'
+    for files in ({"": {}}, {"a\0b": {}}, ["a"], None):
+        (folder / MANIFEST).write_text(json.dumps(signed({"format_version": 1, "files": files})))
+        with pytest.raises(UsageError, match="is not a run folder"):
+            save(folder)
+    for text in ("{}", unsigned):
         (folder / MANIFEST).write_text(text)
         with pytest.raises(UsageError, match="is not a run folder"):
             save(folder)
@@ -211,7 +216,7 @@ def test_a_manifest_that_names_files_elsewhere_removes_none(tmp_path: Path) -> N
     save(tmp_path / "x")
     (tmp_path / "secret").write_text("mine")
     manifest = json.loads((tmp_path / "x" / MANIFEST).read_text())
-    manifest["files"] |= {"../secret": {}, str(tmp_path / "secret"): {}}
+    manifest["files"] |= {"../secret": {}, str(tmp_path / "secret"): {}, "part": {}, ".": {}}
     (tmp_path / "x" / MANIFEST).write_text(json.dumps(signed(manifest)))
     save(tmp_path / "x", "new")
     assert (tmp_path / "secret").read_text() == "mine"

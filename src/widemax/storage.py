@@ -283,7 +283,7 @@ def writing(folder: Path, *, overwrite: bool) -> Iterator[Path]:
             with saving(str(folder)):
                 for path in (folder / WORK).iterdir():
                     if path.name not in (LOCK, NEW, FINISHED):
-                        shutil.rmtree(path)
+                        shutil.rmtree(path) if path.is_dir() else path.unlink()
                 settle(folder)
                 scratch = folder / WORK / SCRATCH
                 scratch.mkdir()
@@ -301,7 +301,8 @@ def writing(folder: Path, *, overwrite: bool) -> Iterator[Path]:
 def _is_own(folder: Path) -> bool:
     """Whether widemax saved what the folder holds, or was killed while it wrote there."""
     try:
-        return "files" in read_manifest(folder)
+        names = read_manifest(folder).get("files")
+        return isinstance(names, dict) and all(name and "\0" not in name for name in names)
     except CorruptError:
         left = (folder / WORK).is_dir() or any((folder / CHECKPOINTS).glob(f"*/{MANIFEST}"))
         return left and not (folder / MANIFEST).exists()
@@ -444,7 +445,7 @@ def _named(folder: Path) -> set[Path]:
     root = folder.resolve()
     names = read_manifest(folder)["files"] if (folder / MANIFEST).is_file() else ()
     paths = {folder / name for name in (*names, SIGNATURE)} | set((folder / "weights").glob("*.safetensors"))
-    return {path for path in paths if path.parent.resolve().is_relative_to(root)}
+    return {path for path in paths if path.is_file() and path.parent.resolve().is_relative_to(root)}
 
 
 def _link(source: Path, target: Path, beside: Path) -> None:
