@@ -106,7 +106,15 @@ def test_trained_with_neighbors_saved_and_evaluated(tmp_path: Path, kinds: dict[
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"labels": torch.tensor([0, 3])}, {"spread": torch.ones(2)}, {"weight": 1}]
+    "wrong",
+    [
+        {"labels": torch.tensor([0, 3], dtype=torch.int32)},
+        {"labels": torch.tensor([0, 2])},
+        {"spread": torch.ones(2)},
+        {"spread": torch.zeros(1)},
+        {"weight": torch.tensor(1.0, dtype=torch.float64)},
+        {"num_neighbors": torch.tensor(3)},
+    ],
 )
 def test_neighbors_that_do_not_belong_together_are_refused(wrong: dict[str, torch.Tensor]) -> None:
     state = Neighbors(torch.ones(2, 1), torch.tensor([0, 2]), torch.ones(1), 0.5, 1).state()

@@ -72,6 +72,7 @@ class Facts:
     complete: bool
     repeat: bool | None = None
     num_labels: int | None = None
+    neighbors: bool | None = None
     baseline: dict[str, float | None] = field(default_factory=dict)
     steps: Annotated[int, Field(ge=0)] | None = None
     seconds: Annotated[float, Field(ge=0)] = 0.0
@@ -300,6 +301,8 @@ class Model:
         row_keys = neighbors = None
         if ROW_KEYS in manifest["files"]:
             row_keys = read_row_keys(folder / ROW_KEYS, facts)
+        if facts.neighbors and NEIGHBORS not in manifest["files"]:
+            raise CorruptError(f"{folder / MANIFEST} does not list {NEIGHBORS}. Restore both from a copy.")
         if NEIGHBORS in manifest["files"]:
             state = read_tensors(folder / NEIGHBORS)
             with sound(folder / NEIGHBORS):
@@ -561,6 +564,7 @@ def facts(model: Model, metrics: Mapping[str, float | None], *, complete: bool) 
         "repeat": model.config.data.repeat,
         "num_train_rows": model.num_train_rows,
         "num_labels": int(model.vocabulary.counts.sum()),
+        "neighbors": model.neighbors is not None,
         "schema": model.schema.to_dict(),
         "metrics": dict(metrics),
         "complete": complete,

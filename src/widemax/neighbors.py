@@ -29,6 +29,15 @@ MIN_GAIN = 0.05
 PRIOR_STRENGTH = 10.0
 """How many held-out rows that the head alone has right outweigh the first signs for neighbors."""
 
+KINDS = {
+    "rows": torch.float32,
+    "labels": torch.int32,
+    "spread": torch.float32,
+    "weight": torch.float64,
+    "num_neighbors": torch.int64,
+}
+"""Of the tensors that are saved."""
+
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Neighbors:
@@ -148,7 +157,7 @@ class Neighbors:
             "labels": self.labels.int(),
             "spread": self.spread,
             "weight": torch.tensor(self.weight, dtype=torch.float64),
-            "num_neighbors": torch.tensor(self.num_neighbors),
+            "num_neighbors": torch.tensor(min(self.num_neighbors, len(self.rows))),
         }
 
     @classmethod
@@ -158,14 +167,13 @@ class Neighbors:
         Raises:
             CorruptError: tensors are missing, or do not belong together.
         """
-        try:
+        kinds = {name: tensor.dtype for name, tensor in state.items()}
+        if fits := kinds == KINDS and state["weight"].ndim == state["num_neighbors"].ndim == 0:
             rows, labels, spread = state["rows"], state["labels"].long(), state["spread"]
             weight, num_neighbors = float(state["weight"]), int(state["num_neighbors"])
-            fits = rows.shape == (len(labels), len(spread)) and 0 <= weight < 1 <= num_neighbors
-            fits = fits and len(labels) > 0 and bool((spread > 0).all())
+            fits = rows.shape == (len(labels), len(spread)) and bool((spread > 0).all())
+            fits = fits and 0 <= weight < 1 <= num_neighbors <= len(labels)
             fits = fits and 0 <= int(labels.min()) <= int(labels.max()) < num_classes
-        except (KeyError, RuntimeError, TypeError):
-            fits = False
         if not fits:
             raise CorruptError("the neighbors of the model do not belong together; restore it from a copy.")
         return cls(rows, labels, spread, weight, num_neighbors)
