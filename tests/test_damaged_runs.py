@@ -22,7 +22,7 @@ from widemax.storage import MANIFEST, sha256, signed
 NUM_ROWS, WORDS = 48, ("red", "green", "blue", "gold", "gray", "plum")
 NUMBERS = "weight|bias|filters|idf|middle|spread|had_missing|start|width|mean|scale|temperature|rows|labels"
 WEIGHTS = rf"({NUMBERS})\S* (all )?(0|-1|1099511627776)$"
-OPTIONS = r"labels reversed|(temperature|char_ngrams\S*|word_ngrams): \S+$"
+OPTIONS = r"labels reversed|missing\.\d+: x$|(temperature|char_ngrams\S*|word_ngrams): \S+$"
 ANOTHER_MODEL = re.compile(f"{WEIGHTS}|{OPTIONS}|^bit flipped")
 """What nobody can tell from a model that was trained so, once the hashes are made anew: a signature can."""
 
