@@ -103,7 +103,8 @@ class SparseEncoder(Encoder):
         self.weight_FD = nn.Parameter(torch.zeros(len(self.keys_F), self.dim))
 
     def laws(self) -> Iterator[tuple[bool, str]]:
-        yield rise(self.keys_F), "keys that rise"
+        in_range = (self.keys_F >= 0) & (self.keys_F < len(self.columns) << _INDEX_BITS)
+        yield rise(self.keys_F) and bool(in_range.all()), "keys that rise among those of its columns"
         yield len(self.weight_FD) == len(self.keys_F), "a row of weights for each key"
 
     def prepare(self) -> None:
