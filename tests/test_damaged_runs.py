@@ -20,7 +20,10 @@ from widemax.heads import heads
 from widemax.storage import MANIFEST, sha256, signed
 
 NUM_ROWS, WORDS = 48, ("red", "green", "blue", "gold", "gray", "plum")
-NUMBERS = "weight|bias|filters|idf|middle|spread|had_missing|start|width|mean|scale|temperature|rows|labels"
+NUMBERS = (
+    "weight|class_ids|powers|bias|filters|idf|middle|spread|had_missing|start|width|mean|scale|temperature|"
+    "rows|labels"
+)
 WEIGHTS = rf"({NUMBERS})\S* (all )?(0|-1|1099511627776)$"
 OPTIONS = r"labels reversed|missing\.\d+: x$|(temperature|char_ngrams\S*|word_ngrams): \S+$"
 ANOTHER_MODEL = re.compile(f"{WEIGHTS}|{OPTIONS}|^bit flipped")
@@ -143,8 +146,8 @@ def test_a_damaged_run_is_refused_by_the_name_of_the_file(tmp_path: Path) -> Non
 @pytest.mark.slow
 @pytest.mark.parametrize("head", [name for name in heads.names() if name != "exact"])
 def test_every_damage_of_every_head(head: str, tmp_path: Path) -> None:
-    runs = Runs(*trained(tmp_path, ["number"], {"hidden": [4]}, head))
-    assert check_every(runs, step=1) > 500
+    inputs, encoder = (["text"], {"dim": "features"}) if head == "counts" else (["number"], {"hidden": [4]})
+    assert check_every(Runs(*trained(tmp_path, inputs, encoder, head)), step=1) > 500
 
 
 @pytest.mark.slow

@@ -292,11 +292,12 @@ class Model:
             with torch.device("meta"):  # restoring gives it weights of the sizes that were saved
                 encoder = build_encoder(config, facts.schema)
             head = build_head(config, vocabulary)
-            if encoder.dim != head.dim:
-                raise CorruptError(f"encoder.dim is {encoder.dim}, but head.dim {head.dim}")
         tensors = read_tensors(folder / ENCODER)
         with sound(folder / ENCODER):
             encoder.restore(tensors)
+        with sound(folder / CONFIG):
+            if encoder.dim != head.dim:
+                raise CorruptError(f"encoder.dim is {encoder.dim}, but head.dim {head.dim}")
         read_head(folder / "weights", head)
         row_keys = neighbors = None
         if ROW_KEYS in manifest["files"]:
@@ -484,7 +485,7 @@ def write_head(folder: Path, head: Head, *, precision: Precision = "float32") ->
 
 @torch.no_grad()
 def read_head(folder: Path, head: Head) -> None:
-    """Fill a head from its shards, one shard in memory at a time.
+    """Fill a head from its shards, one shard in memory at a time, and what has a learned size whole.
 
     Raises:
         CorruptError: shards are missing or their shapes disagree with the head.
@@ -495,12 +496,16 @@ def read_head(folder: Path, head: Head) -> None:
     if not paths or {path.name for path in paths} != names:
         raise CorruptError(f"{folder} lacks some of the head's shards; it holds {[p.name for p in paths]}.")
     filled = dict.fromkeys(state, 0)
+    learned: dict[str, list[Tensor]] = {name: [] for name in head.learned_sizes}
     for path in paths:
         parts = read_tensors(path)
         if not set(parts) <= set(state):
             raise CorruptError(f"{path} holds tensors this head does not have: {sorted(parts)}.")
         for name, part in parts.items():
             start, whole = filled[name], state[name]
+            if name in learned and part.ndim == whole.ndim and part.dtype == whole.dtype:
+                learned[name].append(part)
+                continue
             filled[name] += part.shape[0] if part.ndim else 1
             target = whole[start : filled[name]] if whole.ndim else whole
             if target.shape != part.shape or target.dtype != part.dtype:
@@ -510,10 +515,13 @@ def read_head(folder: Path, head: Head) -> None:
                 )
             target.copy_(part)
     for name, tensor in state.items():
-        if filled[name] != (tensor.shape[0] if tensor.ndim else 1):
+        if name not in learned and filled[name] != (tensor.shape[0] if tensor.ndim else 1):
             raise CorruptError(
                 f"{paths[-1]}: the shards end before row {tensor.shape[0] if tensor.ndim else 0} of {name!r}."
             )
+    if learned:
+        sizes = {name: torch.cat([state[name][:0], *parts]) for name, parts in learned.items()}
+        head.load_state_dict(sizes, strict=False)
     for holds, law in head.laws():
         if not holds:
             raise CorruptError(f"{paths[0]}: the head's state must have {law}. Restore it from a copy.")

@@ -344,8 +344,11 @@ def broken(name, change):
         ("weight", lambda weight: -weight, "a weight above 0"),
         ("weight", lambda weight: weight[1:], "a weight above 0"),
         ("prior", lambda prior: prior * 0, "a prior"),
+        ("prior", lambda prior: prior * 2, "a prior"),
         ("smoothing", lambda smoothing: smoothing * 0, "a smoothing"),
-        ("powers", lambda powers: powers - 2, "powers of at least 0"),
+        ("smoothing", lambda smoothing: smoothing + 10, "a smoothing"),
+        ("powers", lambda powers: powers - 2, "powers within"),
+        ("powers", lambda powers: powers + 1, "powers within"),
         ("calibration_temperature", lambda temperature: -temperature, "a calibration temperature"),
     ],
 )

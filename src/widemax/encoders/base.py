@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import pyarrow as pa
 import torch
@@ -32,10 +32,13 @@ class Encoder(nn.Module, ABC):
 
     Attributes:
         kinds: the column kinds it takes.
+        counted_options: its options for a head that counts, where a config names none; empty where it has no
+            rows of features.
         optimizer: the optimizer that suits it, with its ``learning_rate``, where a config names none.
     """
 
     kinds: ClassVar[frozenset[str]]
+    counted_options: ClassVar[Mapping[str, Any]] = {}
     optimizer: ClassVar[str] = "rowwise_adagrad"
     learning_rate: ClassVar[float] = 0.05
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from functools import reduce
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -45,6 +45,7 @@ class HistoryEncoder(Encoder):
 
     kinds: ClassVar[frozenset[str]] = frozenset({"ids"})
     operations = 0  # rows of a table are summed
+    counted_options: ClassVar[Mapping[str, Any]] = {"dim": "features", "recency": 0.8}
 
     keys_F: Tensor
 

@@ -1,7 +1,7 @@
 """Sparse feature vectors as a bag of rows, never made dense."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import pyarrow as pa
@@ -66,6 +66,7 @@ class SparseEncoder(Encoder):
 
     kinds: ClassVar[frozenset[str]] = frozenset({"sparse"})
     operations = 0  # rows of a table are summed
+    counted_options: ClassVar[Mapping[str, Any]] = {"dim": "features"}
 
     keys_F: Tensor
 

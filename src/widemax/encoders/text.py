@@ -1,7 +1,7 @@
 """Text as a bag of hashed word and character n-grams with TF-IDF weights."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Annotated, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
 import pyarrow as pa
@@ -57,6 +57,7 @@ class TextEncoder(Encoder):
 
     kinds: ClassVar[frozenset[str]] = frozenset({"text"})
     operations = 0  # rows of a table are summed
+    counted_options: ClassVar[Mapping[str, Any]] = {"dim": "features", "char_ngrams": None}
 
     buckets_F: Tensor
     idf_F: Tensor

@@ -93,12 +93,14 @@ class Head(Described, nn.Module, ABC):
     Attributes:
         has_weight_rows: whether it is a :class:`~widemax.heads.LinearHead`, with one weight row a class.
         training_options: the options that training chooses for a softmax where a config names none.
+        learned_sizes: the tensors of its state whose length is learned; a state of another length fills them.
         normalizer: what makes logits probabilities: "softmax" over all classes, or a "sigmoid" a class.
         generator: the randomness of the first weights, then of training.
     """
 
     has_weight_rows: ClassVar[bool] = False
     training_options: ClassVar[Mapping[str, Any]] = {}
+    learned_sizes: ClassVar[frozenset[str]] = frozenset()
     normalizer: Normalizer
     calibration_temperature: Tensor
 

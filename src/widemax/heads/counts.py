@@ -4,7 +4,7 @@ Shapes: B rows, b rows of one chunk, F features, C classes, P (feature, class) p
 """
 
 from collections.abc import Callable, Iterator
-from functools import cache, partial
+from functools import cache, lru_cache, partial
 from typing import Annotated, Any, Literal, TypeAlias, final
 
 import numpy as np
@@ -27,10 +27,12 @@ Sparse: TypeAlias = Any
 """A SciPy array in CSR form, entries of a row by ascending column."""
 Auto = Literal["auto"]
 Power = Annotated[float, Field(ge=0, le=1)]
-ValuePower = Annotated[float, Field(ge=0, le=8)]
+LARGEST_VALUE_POWER = 8.0
+ValuePower = Annotated[float, Field(ge=0, le=LARGEST_VALUE_POWER)]
 
 USUAL_POWERS = 1.0, 0.5, 0.2
 USUAL_SMOOTHING = 0.1
+SMOOTHING, TEMPERATURE = (1e-4, 10.0), (0.1, 10.0)
 # What held-out rows choose from, how many are asked, and how many places count.
 VALUE_POWERS = 0.0, 0.5, 1.0, 2.0
 FEATURE_POWERS = 0.1, 0.3, 0.5, 0.7, 0.9
@@ -83,6 +85,8 @@ class CountsHead(Head):
         tensor([2, 1])
     """
 
+    learned_sizes = frozenset({"class_ids", "weight"})
+
     offsets: Tensor
     class_ids: Tensor
     weight: Tensor
@@ -116,6 +120,7 @@ class CountsHead(Head):
         self._counts: Sparse = scipy_sparse().csr_array((dim, classes.num))
         self._class_counts = torch.zeros(classes.num, dtype=torch.float64)
         self._pending: list[tuple[Sparse, Sparse]] = []
+        self._num_pending = 0
 
     def laws(self) -> Iterator[tuple[bool, str]]:
         yield from super().laws()
@@ -131,8 +136,11 @@ class CountsHead(Head):
         by_id = bool(((ids_P.diff() > 0) | begins_P1[1:-1]).all())
         yield in_range and by_id, f"class ids within [0, {self.num_classes}) that rise for each feature"
         yield len(self.weight) == len(ids_P) and bool((self.weight > 0).all()), "a weight above 0 a class id"
-        yield bool((self.prior > 0).all()) and bool(self.smoothing > 0), "a prior and a smoothing above 0"
-        yield bool((self.powers >= 0).all()), "powers of at least 0"
+        is_share = bool((self.prior > 0).all()) and abs(float(self.prior.double().sum()) - 1) < 1e-3
+        yield is_share, "a prior above 0 that sums to 1"
+        yield bool(0 < self.smoothing <= SMOOTHING[1]), f"a smoothing in (0, {SMOOTHING[1]}]"
+        limits = torch.tensor([LARGEST_VALUE_POWER, 1.0, 1.0])
+        yield bool(((self.powers >= 0) & (self.powers <= limits)).all()), f"powers within {limits.tolist()}"
 
     # Learning.
 
@@ -162,10 +170,13 @@ class CountsHead(Head):
             )
         self._pending.append((self._powered(features), _csr_of(pairs, (len(hidden), self.num_classes))))
         self._class_counts += pairs.ids_P.bincount(minlength=self.num_classes)
-        num_pairs = sum(int(np.diff(x.indptr) @ np.diff(y.indptr)) for x, y in self._pending)
+        self._num_pending += _num_pairs(*self._pending[-1])
         # Adding up takes a pass over all counts, so it waits for as many new pairs.
-        if num_pairs > max(FEWEST_PAIRS, self._counts.nnz):
-            self._counts, self._pending = self.counts(), []
+        if self._num_pending > max(FEWEST_PAIRS, self._counts.nnz):
+            self._settle(self.counts())
+
+    def _settle(self, counts: Sparse) -> None:
+        self._counts, self._pending, self._num_pending = counts, [], 0
 
     def counts(self) -> Sparse:
         """Xᵀ D_row Y of all rows so far, a SciPy array [F, C] in float64."""
@@ -174,9 +185,8 @@ class CountsHead(Head):
         features, labels = (
             scipy_sparse().vstack(parts, format="csr") for parts in zip(*self._pending, strict=True)
         )
-        found = scipy_sparse().csr_array(features.T @ labels) + self._counts
-        found.sort_indices()
-        return found
+        # Transposing sorts the columns of each row, in linear time.
+        return (labels.T.tocsr() @ features).T.tocsr() + self._counts
 
     @partial(checked, of="head.merge")
     def merge(self, other: "CountsHead") -> None:
@@ -195,7 +205,7 @@ class CountsHead(Head):
             raise ArgumentError(
                 f"other must count with value_power {float(self.powers[0])}; got {float(other.powers[0])}."
             )
-        self._counts, self._pending = self.counts() + other.counts(), []
+        self._settle(self.counts() + other.counts())
         self._class_counts += other._class_counts
 
     @partial(checked, of="head.tune")
@@ -246,15 +256,17 @@ class CountsHead(Head):
         if held_out is not None and labels is not None:
             held = self._held_out(held_out, labels, exclude)
             choice = _Choice(counts, self.keep, *held)
-            for axis, power in enumerate(choice.best(self.given_powers[1:], self.powers[1:].tolist()), 1):
+            for axis, power in enumerate(choice.best(self.given_powers[1:]), 1):
                 self.powers[axis] = power
         _, feature_power, class_power = self.powers.tolist()
         weights = _best_of_rows(_scaled(counts, counts.sum(axis=0), class_power), self.keep)
         factors_F = np.where((sums_F := counts.sum(axis=1)) > 0, sums_F, 1.0) ** -feature_power
         weights.data *= np.repeat(factors_F, np.diff(weights.indptr))
+        weights = weights.astype(np.float32)
+        weights.eliminate_zeros()  # what is less than float32 can hold
         self.offsets = torch.from_numpy(weights.indptr.astype(np.int64))
         self.class_ids = torch.from_numpy(weights.indices.astype(np.int32))
-        self.weight = torch.from_numpy(weights.data.astype(np.float32))
+        self.weight = torch.from_numpy(weights.data)
         self.prior = _prior(self._class_counts)
         if held is not None and held[1].nnz:
             self._calibrate(held[0], held[1])
@@ -284,12 +296,13 @@ class CountsHead(Head):
             if f"{name}.{CSR_PARTS[0]}" in state:
                 offsets, ids, values = (state[f"{name}.{part}"].numpy() for part in CSR_PARTS)
                 found[name] = scipy_sparse().csr_array((values, ids, offsets), shape=(len(offsets) - 1, size))
-        self._counts = found["counts"]
-        self._pending = [(found["features"], found["labels"])] if "features" in found else []
+        self._settle(found["counts"])
+        if "features" in found:
+            self._pending = [(found["features"], found["labels"])]
+            self._num_pending = _num_pairs(*self._pending[0])
 
     def _load_from_state_dict(self, state: Any, prefix: str, *args: Any) -> None:
-        # How many classes are kept is learned.
-        for name in ("class_ids", "weight"):
+        for name in self.learned_sizes:
             if f"{prefix}{name}" in state:
                 setattr(
                     self, name, torch.empty_like(state[f"{prefix}{name}"], dtype=getattr(self, name).dtype)
@@ -350,7 +363,7 @@ class CountsHead(Head):
             nll,
             np.log([USUAL_SMOOTHING, 1.0]),
             method="Nelder-Mead",
-            bounds=np.log([(1e-4, 10.0), (0.1, 10.0)]),
+            bounds=np.log([SMOOTHING, TEMPERATURE]),
             options={"maxfev": CALIBRATION_TRIALS},
         )
         smoothing, temperature = np.exp(found.x)
@@ -424,22 +437,22 @@ class CountsHead(Head):
         power = 1 / float(temperature)
         base_C = float(self.smoothing) * self.prior.double().numpy()
         logits_C = power * np.log(base_C)
+        other_C = torch.from_numpy(logits_C).to(self.weight.dtype)
         largest = logits_C.max()
         sum_C = np.exp(logits_C - largest).sum()
 
         def of_rows(rows_b: Tensor) -> Tensor:
             start = int(rows_b[0]) if len(rows_b) else 0
             shares = self._shares(features[start : start + len(rows_b)])
-            lengths_b, ids_S = np.diff(shares.indptr), shares.indices
+            # No logit of the row is larger. SciPy sorts the array for it, so it comes first.
+            shift_b = power * np.log(shares.max(axis=1).toarray() + base_C.max())
+            ids_S, rows_S = shares.indices, np.repeat(np.arange(len(rows_b)), np.diff(shares.indptr))
             logits_S = power * np.log(shares.data + base_C[ids_S])
-            shift_b = np.full(len(rows_b), largest)
-            rows_S = np.repeat(np.arange(len(rows_b)), lengths_b)
-            np.maximum.at(shift_b, rows_S, logits_S)
             shift_S = shift_b[rows_S]
             gained_S = np.exp(logits_S - shift_S) - np.exp(logits_C[ids_S] - shift_S)
             total_b = np.bincount(rows_S, gained_S, len(rows_b)) + sum_C * np.exp(largest - shift_b)
             log_total_b = shift_b + np.log(total_b)
-            log_probs_bC = torch.from_numpy(logits_C - log_total_b[:, None]).to(self.weight.dtype)
+            log_probs_bC = other_C - torch.from_numpy(log_total_b[:, None]).to(other_C)
             where = torch.from_numpy(rows_S * self.num_classes + ids_S)
             log_probs_bC.view(-1)[where] = torch.from_numpy(logits_S - log_total_b[rows_S]).to(log_probs_bC)
             return log_probs_bC
@@ -457,14 +470,13 @@ class _Choice:
         self.counts = counts[used_U]
         self.sums_U, self.sums_C = self.counts.sum(axis=1), counts.sum(axis=0)
         self.labels, self.excluded, self.keep = labels, excluded, keep
-        self.by_class_power = cache(self._weights)
+        self.by_class_power = lru_cache(2)(self._weights)
         self.gain = cache(self._gain)
 
-    def best(self, given: tuple[float | Auto, ...], start: list[float]) -> list[float]:
+    def best(self, given: tuple[float | Auto, ...]) -> list[float]:
         """a and b, each the best there is beside the other; those given stay as they are."""
-        powers, before = list(start), None
-        if not self.labels.nnz:
-            return powers
+        powers = [usual if own == "auto" else own for own, usual in zip(given, USUAL_POWERS[1:], strict=True)]
+        before = None if self.labels.nnz else powers
         while powers != before:
             before = list(powers)
             for axis, grid in ((1, CLASS_POWERS), (0, FEATURE_POWERS)):
@@ -479,19 +491,18 @@ class _Choice:
     def _gain(self, feature_power: float, class_power: float) -> float:
         scaled = _scaled(self.features, self.sums_U, feature_power)
         scores = scaled @ self.by_class_power(class_power)
+        scores = scores - scores.multiply(self.excluded)
         gains = [self._gain_of(scores, row) for row in np.flatnonzero(np.diff(self.labels.indptr)).tolist()]
         return float(np.mean(gains))
 
     def _gain_of(self, scores: Sparse, row: int) -> float:
         ids, values = _row(scores, row)
-        allowed = ~np.isin(ids, _row(self.excluded, row)[0])
-        ids, values = ids[allowed], values[allowed]
         if len(values) > PLACES:
             best = np.argpartition(-values, PLACES)[:PLACES]
             ids, values = ids[best], values[best]
         labels = _row(self.labels, row)[0]
-        is_label = np.isin(ids[np.argsort(-values, kind="stable")], labels)
-        return float(DISCOUNTS[: len(ids)] @ is_label / DISCOUNTS[: len(labels)].sum())
+        hits = np.isin(ids, labels)[np.argsort(-values, kind="stable")]
+        return float(DISCOUNTS[: len(ids)] @ hits / DISCOUNTS[: len(labels)].sum())
 
 
 def scipy_sparse() -> Any:
@@ -499,6 +510,11 @@ def scipy_sparse() -> Any:
     import scipy.sparse
 
     return scipy.sparse
+
+
+def _num_pairs(features: Sparse, labels: Sparse) -> int:
+    """Of a feature and a label in a row, over all rows."""
+    return int(np.diff(features.indptr) @ np.diff(labels.indptr))
 
 
 def _row(matrix: Sparse, row: int) -> tuple[NDArray[Any], NDArray[Any]]:

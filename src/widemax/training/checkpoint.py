@@ -49,9 +49,9 @@ class Progress:
     history: list[dict[str, Any]] = field(default_factory=list)
 
     @property
-    def mean_loss(self) -> float:
-        """Training loss of the running epoch, nats a row."""
-        return self.loss_sum / max(1, self.loss_rows)
+    def mean_loss(self) -> float | None:
+        """Training loss of the running epoch, nats a row; None of a head that counts."""
+        return self.loss_sum / self.loss_rows if self.loss_rows else None
 
 
 @dataclass

@@ -9,7 +9,7 @@ from widemax.data import LabelVocabulary, Schema, formats
 from widemax.encoders import Encoder, default_encoder, encoders
 from widemax.errors import ConfigError, did_you_mean
 from widemax.evaluation.metrics import metrics
-from widemax.heads import PARTS, CountsHead, heads
+from widemax.heads import PARTS, heads
 from widemax.optim import optimizers
 from widemax.planner import FLOAT_BYTES, Plan, optimizer_bytes, plan
 from widemax.task import Task
@@ -44,8 +44,8 @@ def check_words(config: Config) -> None:
             heads.options(kind).complete({name: value})
         if name in PARTS:
             PARTS[name].choose(value)
-    if head.kind != "auto" and issubclass(heads[head.kind], CountsHead):
-        raise ConfigError(f"head {head.kind!r} is counted in Python, by its partial_fit. Name another head.")
+    if head.kind != "auto":
+        heads[head.kind]
 
 
 def complete_encoder(config: Config, schema: Schema) -> Config:
@@ -59,7 +59,18 @@ def complete_encoder(config: Config, schema: Schema) -> Config:
                 f"encoder {kind!r} takes {sorted(allowed)} columns; {column.name!r} is {column.kind}. "
                 f"Set encoder.kind = {default_encoder(kinds)!r} or name other input columns."
             )
-    section = config.encoder.completed(kind, encoders.options(kind).complete(config.encoder.options))
+    given = config.encoder.options
+    if config.head.kind == "counts":
+        given = {**encoders[kind].counted_options, **given}
+    options = encoders.options(kind).complete(given)
+    if (options["dim"] == "features") != (config.head.kind == "counts"):
+        counted = sorted(name for name in encoders if encoders[name].counted_options)
+        raise ConfigError(
+            "head 'counts' takes encoder.dim = 'features', no other head does, and only the encoders "
+            f"{counted} have it; got head {config.head.kind!r} and encoder {kind!r} of dim "
+            f"{options['dim']!r}. Choose another head or encoder, or leave encoder.dim out."
+        )
+    section = config.encoder.completed(kind, options)
     return config.model_copy(update={"encoder": section})
 
 
@@ -116,8 +127,11 @@ def complete_rest(
             head_options.pop("num_sampled", None)
         else:
             head_options["num_sampled"] = head_plan.num_sampled
-    options = {"loss": task.loss, **head_options}
-    plain_softmax = options["loss"] in ("cross_entropy", {"kind": "cross_entropy"}) and "score" not in options
+    takes_loss = "loss" in heads.options(kind).keywords
+    options = {**({"loss": task.loss} if takes_loss else {}), **head_options}
+    plain_softmax = (
+        options.get("loss") in ("cross_entropy", {"kind": "cross_entropy"}) and "score" not in options
+    )
     if plain_softmax:
         options = {**heads[kind].training_options, **options}
     if options.pop("dim", dim) != dim:
@@ -135,7 +149,12 @@ def complete_rest(
             f"{did_you_mean(values['metric'], known)}"
         )
     section = config.head.completed(kind, {"dim": dim, **heads.options(kind).complete(options)})
-    encoding = config.encoder.completed(config.encoder.kind, {**config.encoder.options, "dim": dim})
+    encoder_options = config.encoder.options
+    if kind == "counts":
+        values["epochs"] = 1
+    else:
+        encoder_options["dim"] = dim
+    encoding = config.encoder.completed(config.encoder.kind, encoder_options)
     updates = {"encoder": encoding, "head": section, "train": train.model_copy(update=values)}
     return config.model_copy(update=updates), head_plan
 

@@ -19,6 +19,7 @@ from widemax.errors import ConfigError, UsageError, counted
 from widemax.evaluation.headlines import rounded_epochs
 from widemax.evaluation.metrics import metrics
 from widemax.evaluation.report import ReportCollector, ReportData, write_report
+from widemax.heads import CountsHead
 from widemax.optim import RowOptimizer, linear_decay
 from widemax.options import checked
 from widemax.storage import (
@@ -45,6 +46,7 @@ from widemax.training.checkpoint import (
     save_checkpoint,
 )
 from widemax.training.clock import Clock
+from widemax.training.counting import finish_counts, tune
 from widemax.training.evaluate import (
     Metrics,
     calibrate_temperature,
@@ -57,7 +59,7 @@ from widemax.training.evaluate import (
 from widemax.training.feed import EncodedRows, Feed
 from widemax.training.interrupt import stop_requested
 from widemax.training.prepare import Session, prepare, restart, sources_of
-from widemax.training.progress import PlainReporter, Reporter
+from widemax.training.progress import PlainReporter, Reporter, shown_loss
 
 METRICS = "metrics.jsonl"
 FEW_STEPS = 100
@@ -254,6 +256,7 @@ def _train(
         progress = session.progress
         interrupted = False
         if progress.refit_from is None:
+            tune(session)
             if checkpoint is None and session.refits:
                 save_checkpoint(run, progress, session.model, session.optimizer)
             epochs = session.model.config.train.epochs
@@ -262,7 +265,7 @@ def _train(
                 session = restart(session)
                 reporter.say(f"fitting again on all {counted(len(session.everything), 'row')}")
         if progress.refit_from is not None and not interrupted:
-            interrupted = _fit(session, watch, session.everything, None, epochs=session.best_epochs)
+            interrupted = _fit(session, watch, session.second, None, epochs=session.best_epochs)
         return _finish(session, run if interrupted else target, reporter, interrupted)
 
 
@@ -328,6 +331,8 @@ def _fit(session: Session, watch: Watch, feed: Feed, valid: Feed | None, *, epoc
             interrupted = watch.stop()
             epoch_ends = (step + 1) % steps_per_epoch == 0
             is_over = clock.is_over(step_s)
+            if epoch_ends or is_over or interrupted:
+                finish_counts(session, valid)
             if epoch_ends or (is_over and not interrupted):
                 _evaluate(session, watch, valid, (step + 1) / steps_per_epoch)
                 is_over = is_over or clock.is_over(step_s)
@@ -363,6 +368,10 @@ def take_step(session: Session, rows: EncodedRows, learning_rate_factor: float) 
         ConfigError: training has diverged.
     """
     model, optimizer, progress = session.model, session.optimizer, session.progress
+    if isinstance(model.head, CountsHead):
+        model.head.partial_fit(model.encoder.eval()(rows.features), rows.labels)
+        progress.step += 1
+        return
     learning_rate = model.config.train.learning_rate
     assert isinstance(learning_rate, float)
     model.encoder.train()
@@ -395,8 +404,8 @@ def _evaluate(session: Session, watch: Watch, valid: Feed | None, epoch: float) 
         "seconds": round(progress.seconds, 3),
         "train_loss": progress.mean_loss,
     }
+    sentence = f"epoch {rounded_epochs(epoch)}{shown_loss(progress.mean_loss)}"
     progress.loss_sum, progress.loss_rows = 0.0, 0
-    sentence = f"epoch {rounded_epochs(epoch)}  loss {record['train_loss']:.4f}"
     if valid is not None:
         started = time.perf_counter()
         values, _ = _metrics(model, valid)
@@ -458,8 +467,9 @@ def _finish(session: Session, target: Path, reporter: Reporter, interrupted: boo
         if progress.best_step not in (0, progress.step):
             load_weights(folder_of(run, progress.best_step), model)
             reporter.say(f"best on the held-out rows: step {progress.best_step}")
-        temperature = 1.0
-        if model.task.one_label and model.head.normalizer == "softmax":
+        temperature = float(model.head.calibration_temperature)
+        one_softmax = model.task.one_label and model.head.normalizer == "softmax"
+        if one_softmax and not isinstance(model.head, CountsHead):
             temperature = calibrate_temperature(model, session.valid)
             reporter.say(f"calibrated: temperature {temperature:.3f}")
             model = replace(model, neighbors=fit_neighbors(model, session.train, session.valid))

@@ -13,6 +13,7 @@ from widemax.artifact import Model, build_encoder, build_head
 from widemax.config import Config
 from widemax.data import Data, Dataset, Reading, Source, infer_schema, resolve
 from widemax.errors import ConfigError, DataError, counted
+from widemax.heads import CountsHead
 from widemax.optim import RowOptimizer, optimizers
 from widemax.planner import ELEMENTWISE_NUMEL
 from widemax.storage import check_folder, write_file
@@ -89,6 +90,13 @@ class Session:
         if self.valid is None or self.model.config.data.valid:
             return self.train
         return replace(self.train, rows_N=np.sort(np.concatenate([self.train.rows_N, self.valid.rows_N])))
+
+    @property
+    def second(self) -> Feed:
+        """What the second fit reads: all rows, or those that a head has not counted yet."""
+        if self.valid is not None and isinstance(self.model.head, CountsHead):
+            return self.valid
+        return self.everything
 
     @property
     def refits(self) -> bool:
@@ -188,14 +196,19 @@ def prepare(
 
 
 def restart(session: Session) -> Session:
-    """Back to the first weights, for the second fit; what was learned about the best epoch stays."""
+    """Back to the first weights, for the second fit; what was learned about the best epoch stays.
+
+    A head that counts goes on from here, since it has counted all but the held-out rows.
+    """
+    session.progress.refit_from = session.progress.step
+    if isinstance(session.model.head, CountsHead):
+        return session
     session.optimizer.state.clear()  # before as much is read again
     start = folder_of(session.run, 0)
     check_folder(start)
     load_encoder(start, session.model.encoder)
     optimizer = build_optimizer(session.model)
     load_rest(start, session.model.head, optimizer)
-    session.progress.refit_from = session.progress.step
     return replace(session, optimizer=optimizer)
 
 

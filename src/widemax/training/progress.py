@@ -23,7 +23,7 @@ class Reporter(Protocol):
         """A lasting line."""
         ...
 
-    def step(self, step: int, total_steps: int, loss: float, rows_per_s: float) -> None:
+    def step(self, step: int, total_steps: int, loss: float | None, rows_per_s: float) -> None:
         """The state after a step; shown now and then."""
         ...
 
@@ -46,10 +46,10 @@ class PlainReporter(Reporter):
             self.stream.write(visible(sentence) + "\n")
             self.stream.flush()
 
-    def step(self, step: int, total_steps: int, loss: float, rows_per_s: float) -> None:
+    def step(self, step: int, total_steps: int, loss: float | None, rows_per_s: float) -> None:
         if time.monotonic() - self._last >= PLAIN_EVERY_S:
             self._last = time.monotonic()
-            self.say(f"step {step}/{total_steps}  loss {loss:.4f}  {rows_per_s:,.0f} rows/s")
+            self.say(f"step {step}/{total_steps}{shown_loss(loss)}  {rows_per_s:,.0f} rows/s")
 
 
 class RichReporter(Reporter):
@@ -80,9 +80,14 @@ class RichReporter(Reporter):
     def say(self, sentence: str) -> None:
         self._progress.console.print(visible(sentence), markup=False, highlight=False)
 
-    def step(self, step: int, total_steps: int, loss: float, rows_per_s: float) -> None:
-        note = f"loss {loss:.4f}  {rows_per_s:,.0f} rows/s"
+    def step(self, step: int, total_steps: int, loss: float | None, rows_per_s: float) -> None:
+        note = f"{shown_loss(loss)}  {rows_per_s:,.0f} rows/s".lstrip()
         self._progress.update(self._task, completed=step, total=total_steps, note=note, visible=True)
+
+
+def shown_loss(loss: float | None) -> str:
+    """A loss as a further column, where there is one."""
+    return "" if loss is None else f"  loss {loss:.4f}"
 
 
 def reporter_for_terminal() -> Reporter:

@@ -1,0 +1,41 @@
+"""What held-out rows choose for a head that counts, before its pass over the rows and after it."""
+
+import numpy as np
+import torch
+
+from widemax.heads import CountsHead
+from widemax.heads.counts import CHOICE_ROWS
+from widemax.training.feed import EncodedRows, Feed
+from widemax.training.prepare import Session
+
+TUNING_ROWS = 50_000
+
+
+@torch.no_grad()
+def tune(session: Session) -> None:
+    """Let held-out rows choose how much values matter, by a part of the training rows."""
+    model = session.model
+    if isinstance(model.head, CountsHead) and session.valid is not None and not session.progress.step:
+        rows, valid = _some(session.train, TUNING_ROWS), _some(session.valid, CHOICE_ROWS)
+        hidden, held_out = (model.encoder.eval()(each.features) for each in (rows, valid))
+        exclude = valid.seen if model.excludes_seen else None
+        model.head.tune(hidden, rows.labels, held_out, valid.labels, exclude=exclude)
+
+
+@torch.no_grad()
+def finish_counts(session: Session, valid: Feed | None) -> None:
+    """Make the weights of what was counted; held-out rows, if there are any, choose the powers."""
+    model = session.model
+    if not isinstance(model.head, CountsHead):
+        return
+    if valid is None:
+        model.head.finish()
+        return
+    rows = _some(valid, CHOICE_ROWS)
+    exclude = rows.seen if model.excludes_seen else None
+    model.head.finish(model.encoder.eval()(rows.features), rows.labels, exclude=exclude)
+
+
+def _some(feed: Feed, num_rows: int) -> EncodedRows:
+    """As many rows, evenly spread, as their order may mean something."""
+    return feed.take(np.unique(np.linspace(0, len(feed) - 1, num_rows).astype(np.int64)))

@@ -1,0 +1,185 @@
+"""Runs whose head counts: one pass, what held-out rows choose, and the held-out rows counted last."""
+
+import json
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from widemax.artifact import Model
+from widemax.config import Config
+from widemax.data import Dataset, resolve
+from widemax.encoders import to_tensors
+from widemax.errors import ConfigError, CorruptError
+from widemax.heads import CountsHead
+from widemax.storage import read_manifest
+from widemax.training import evaluate, loop
+from widemax.training.feed import encode_labels
+from widemax.training.loop import resume, train
+
+MakeConfig = Callable[..., Config]
+
+COUNTS = {"kind": "counts"}
+TEXT = {"head": COUNTS, "encoder": {"kind": "text", "dim": "features"}}
+
+
+def state_of(run: Path) -> dict[str, bytes]:
+    return {name: tensor.numpy().tobytes() for name, tensor in Model.load(run).head.state_dict().items()}
+
+
+def interactions(path: Path, *, ordered: bool) -> Path:
+    """Users who walk through 40 items, mostly to the next one; all items before are the history."""
+    rng = np.random.default_rng(0)
+    with path.open("w", encoding="utf-8") as file:
+        for _ in range(400):
+            item, items = int(rng.integers(40)), []
+            for _ in range(7):
+                items.append(item)
+                item = (item + (1 if rng.random() < 0.8 else int(rng.integers(2, 40)))) % 40
+            items = list(dict.fromkeys(items))
+            for at in range(1, len(items)):
+                history = items[:at] if ordered else rng.permutation(items[:at]).tolist()
+                file.write(json.dumps({"history": history, "item": items[at]}) + "\n")
+    return path
+
+
+def test_texts_are_counted_in_one_pass(make_config: MakeConfig) -> None:
+    outcome = train(make_config(**TEXT))
+    assert outcome.metrics["accuracy"] > 0.95
+    config = outcome.model.config
+    assert (config.train.epochs, config.encoder.options["dim"]) == (1, "features")
+    assert config.encoder.options["char_ngrams"] is None
+    records = [json.loads(line) for line in (outcome.run / "metrics.jsonl").read_text().splitlines()]
+    assert [record["train_loss"] for record in records] == [None, None]
+    loaded = Model.load(outcome.run)
+    assert loaded.predict([{"text": "the old fox"}], k=1)[0][0].label == "fox"
+    assert read_manifest(outcome.run)["dim"] == loaded.encoder.dim == loaded.head.dim
+    assert (outcome.run / "report.html").is_file()
+
+
+def test_all_rows_are_counted_with_the_powers_that_held_out_rows_chose(
+    make_config: MakeConfig, rows_file: Path
+) -> None:
+    outcome = train(make_config(**TEXT))
+    model = outcome.model
+    assert isinstance(model.head, CountsHead)
+    value_power, feature_power, class_power = model.head.powers.tolist()
+    options = {"value_power": value_power, "feature_power": feature_power, "class_power": class_power}
+    again = CountsHead(model.head.num_classes, model.head.dim, **options)
+    for batch in Dataset(resolve(rows_file), model.schema).batches(64):
+        hidden = model.encoder(to_tensors(model.encoder.encode(batch.columns)))
+        again.partial_fit(hidden, encode_labels(model.vocabulary, batch.labels, several=False))
+    again.finish()
+    assert torch.equal(again.class_ids, model.head.class_ids)
+    torch.testing.assert_close(again.weight, model.head.weight)
+    alone = train(make_config("alone", train={"refit": False}, **TEXT))
+    assert alone.metrics == outcome.metrics
+    assert len(alone.model.head.weight) < len(model.head.weight)
+    for name in ("powers", "smoothing", "calibration_temperature"):
+        assert torch.equal(alone.model.head.get_buffer(name), model.head.get_buffer(name))
+
+
+@pytest.mark.parametrize("ordered", [True, False])
+def test_next_items_are_counted(tmp_path: Path, ordered: bool) -> None:
+    path = interactions(tmp_path / "rows.jsonl", ordered=ordered)
+    data = {"train": str(path), "input": "history", "target": "item", "task": "next"}
+    outcome = train(Config(data=data, head=COUNTS, output={"dir": str(tmp_path / "run")}))
+    assert outcome.metrics["hr@10"] > 2 * outcome.baseline["hr@10"]
+    values = evaluate.evaluate(Model.load(outcome.run), path)
+    assert values["hr@10"] > 2 * values["baseline"]["hr@10"]
+    best = outcome.model.predict([{"history": [7, 8, 9]}], k=40)[0]
+    assert len(best) == 37
+    assert not {7, 8, 9} & {answer.label for answer in best}
+    if ordered:  # the latest item says most
+        assert best[0].label == 10
+        assert outcome.model.head.get_buffer("powers")[0] > 0
+
+
+def test_several_labels_are_counted(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    words = [f"word{number}" for number in range(30)]
+    path = tmp_path / "rows.jsonl"
+    with path.open("w", encoding="utf-8") as file:
+        for _ in range(400):
+            chosen = rng.choice(30, 3, replace=False).tolist()
+            row = {"text": " ".join(words[c] for c in chosen), "subjects": [f"s{c}" for c in chosen]}
+            file.write(json.dumps(row) + "\n")
+    data = {"train": str(path), "input": "text", "target": "subjects"}
+    outcome = train(Config(data=data, head=COUNTS, output={"dir": str(tmp_path / "run")}))
+    assert outcome.metrics["p@3"] > 0.9
+    found = Model.load(outcome.run).predict([{"text": "word3 word7 word11"}], k=3)[0]
+    assert {answer.label for answer in found} == {"s3", "s7", "s11"}
+
+
+# 17 steps of the first fit and 2 of the second.
+@pytest.mark.parametrize("ends", ["killed", "stopped"])
+@pytest.mark.parametrize("steps", [1, 17, 18])
+def test_a_run_goes_on_to_the_same_bits(
+    make_config: MakeConfig, monkeypatch: pytest.MonkeyPatch, steps: int, ends: str
+) -> None:
+    whole = train(make_config("whole", **TEXT))
+    config = make_config(ends, train={"checkpoint_every_s": 1e-9}, **TEXT)
+    step, left = loop.take_step, steps + (ends == "killed")
+
+    def step_and_end(*arguments: Any) -> None:
+        nonlocal left
+        left -= 1
+        if not left and ends == "killed":  # with what the checkpoint before holds
+            raise MemoryError
+        step(*arguments)
+        if not left:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(loop, "take_step", step_and_end)
+        if ends == "killed":
+            with pytest.raises(MemoryError):
+                train(config)
+        else:
+            outcome = train(config)
+            assert outcome.interrupted
+            assert outcome.steps == steps
+            assert len(Model.load(outcome.run).head.state_dict()["weight"])
+    resumed = resume(Path(config.output.dir))
+    assert resumed.steps == whole.steps == 19
+    assert resumed.metrics == whole.metrics
+    assert state_of(resumed.run) == state_of(whole.run)
+
+
+@pytest.mark.parametrize(
+    ("sections", "got"),
+    [
+        ({"head": {"kind": "exact"}}, "got head 'exact' and encoder 'text' of dim 'features'"),
+        ({"encoder": {"kind": "text", "dim": 16}}, "got head 'counts' and encoder 'text' of dim 16"),
+        (
+            {"encoder": {"kind": "table"}, "data": {"kinds": {"text": "category"}}},
+            "got head 'counts' and encoder 'table'",
+        ),
+    ],
+)
+def test_what_cannot_be_counted_is_refused(
+    make_config: MakeConfig, sections: dict[str, Any], got: str
+) -> None:
+    config = make_config(**{**TEXT, **sections})
+    with pytest.raises(
+        ConfigError, match=rf"only the encoders \['history', 'sparse', 'text'\] have it; {got}"
+    ):
+        train(config)
+
+
+@pytest.mark.parametrize("name", ["class_ids", "weight", "offsets"])
+def test_a_head_that_no_counting_gives_is_not_loaded(
+    make_config: MakeConfig, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    outcome = train(make_config(**TEXT))
+    tensor = outcome.model.head.get_buffer(name)
+    setattr(outcome.model.head, name, tensor.flip(0) if name == "class_ids" else -tensor)
+    other = outcome.run.parent / "other"
+    outcome.model.save(other)
+    with pytest.raises(CorruptError, match="the head's state must have"):
+        Model.load(other)
