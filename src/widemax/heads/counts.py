@@ -4,7 +4,7 @@ Shapes: B rows, b rows of one chunk, F features, C classes, P (feature, class) p
 """
 
 from collections.abc import Callable, Iterator
-from functools import cache, lru_cache, partial
+from functools import partial
 from typing import Annotated, Any, Literal, TypeAlias, final
 
 import numpy as np
@@ -470,8 +470,8 @@ class _Choice:
         self.counts = counts[used_U]
         self.sums_U, self.sums_C = self.counts.sum(axis=1), counts.sum(axis=0)
         self.labels, self.excluded, self.keep = labels, excluded, keep
-        self.by_class_power = lru_cache(2)(self._weights)
-        self.gain = cache(self._gain)
+        self.gains: dict[tuple[float, ...], float] = {}
+        self.weights: dict[float, Sparse] = {}
 
     def best(self, given: tuple[float | Auto, ...]) -> list[float]:
         """a and b, each the best there is beside the other; those given stay as they are."""
@@ -485,12 +485,17 @@ class _Choice:
                     powers[axis] = max(tried, key=lambda power: tried[power])
         return powers
 
-    def _weights(self, class_power: float) -> Sparse:
-        return _best_of_rows(_scaled(self.counts, self.sums_C, class_power), self.keep)
+    def gain(self, *powers: float) -> float:
+        """The mean NDCG of a and b, kept for when it is asked again."""
+        if powers not in self.gains:
+            self.gains[powers] = self._gain(*powers)
+        return self.gains[powers]
 
     def _gain(self, feature_power: float, class_power: float) -> float:
-        scaled = _scaled(self.features, self.sums_U, feature_power)
-        scores = scaled @ self.by_class_power(class_power)
+        if class_power not in self.weights:  # one at a time, as they are large
+            weights = _best_of_rows(_scaled(self.counts, self.sums_C, class_power), self.keep)
+            self.weights = {class_power: weights}
+        scores = _scaled(self.features, self.sums_U, feature_power) @ self.weights[class_power]
         scores = scores - scores.multiply(self.excluded)
         gains = [self._gain_of(scores, row) for row in np.flatnonzero(np.diff(self.labels.indptr)).tolist()]
         return float(np.mean(gains))
