@@ -414,7 +414,7 @@ class CountsHead(Head):
 
     @property
     def _rows_at_once(self) -> int:
-        return max(1, budget.HELD_ELEMENTS // self.num_classes)
+        return max(1, budget.CHUNK_ELEMENTS // self.num_classes)
 
     def _shares(self, features: Sparse) -> Sparse:
         """s_c / Σ_j s_j of the classes that stand beside some feature of a row."""
