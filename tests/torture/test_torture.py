@@ -1,7 +1,9 @@
-"""The campaign finds what is wrong."""
+"""The campaign finds what is wrong, and in three minutes nothing."""
 
 import os
 import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -10,6 +12,8 @@ if not hasattr(os, "fork"):
     pytest.skip("attempts are forked", allow_module_level=True)
 
 from tests.torture.child import Ended, at_file_operation, each, failing_from, killed_at
+
+REPOSITORY = Path(__file__).parents[2]
 
 
 def test_a_try_that_dies_is_found_and_the_others_go_on(tmp_path: Path) -> None:
@@ -61,3 +65,10 @@ def test_file_operations_are_counted_killed_and_failed(tmp_path: Path) -> None:
     assert sorted(path.name for path in folder.iterdir()) == ["0", "1", "2"]
     ends = each(folder, [lambda: write(at_file_operation(folder, failing_from(2, 28, once=True)))])
     assert str(ends[0]).startswith("OSError: [Errno 28]")
+
+
+@pytest.mark.slow
+def test_three_minutes_find_nothing(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "tests.torture", "--minutes", "3", "--jobs", "1", "--out", str(tmp_path)]
+    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
