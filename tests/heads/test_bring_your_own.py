@@ -51,7 +51,12 @@ def test_an_object_that_is_called_is_a_loss():
     assert loss_with(loss=torch.nn.CrossEntropyLoss(reduction="none")) == pytest.approx(loss_with(), rel=1e-6)
 
 
-@pytest.mark.parametrize("name", sorted(set(heads) - {"exact"}))
+FEW_LOSSES = [
+    name for name in heads if name != "exact" and "loss" in heads.options(name).signature.parameters
+]
+
+
+@pytest.mark.parametrize("name", FEW_LOSSES)
 def test_a_head_of_few_losses_takes_them_in_every_form(name):
     def build(loss):
         return heads[name](Classes(C, torch.ones(C)), D, loss=loss)

@@ -253,6 +253,8 @@ class RowOptimizer(torch.optim.Optimizer, ABC):
             fresh = self.new_state(
                 _template(parameter.to("meta"), len(as_rows(parameter))), self._place(parameter)[1]
             )
+            if parameter.dtype == torch.bfloat16:
+                fresh["rounding_seed"] = 0
             kinds, wanted = ({key: _kind(value) for key, value in each.items()} for each in (saved, fresh))
             if saved and kinds != wanted:
                 raise ShapeError(
