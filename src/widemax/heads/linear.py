@@ -203,9 +203,10 @@ class LinearHead(Head):
     def _new_rows(self, num_new: int, init: NewRows | Tensor) -> Tensor:
         shape = num_new, self.dim
         if isinstance(init, Tensor):
-            if init.shape != shape:
+            if init.shape != shape or init.is_complex():
                 raise ShapeError(
-                    f"init must be [{num_new}, {self.dim}], one row a new class; got {tuple(init.shape)}."
+                    f"init must be [{num_new}, {self.dim}] real numbers, one row a new class; got "
+                    f"{tuple(init.shape)} of {init.dtype}."
                 )
             return init.to(self.weight)
         if init == "mean":
