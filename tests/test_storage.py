@@ -16,6 +16,7 @@ from widemax.storage import (
     check_folder,
     foreign,
     new_folder,
+    read_json,
     replacing,
     replacing_file,
     saving,
@@ -347,3 +348,11 @@ def test_damage_is_found_and_named(tmp_path: Path, kind: str) -> None:
         check_folder(tmp_path / "x")
     assert named in str(raised.value)
     assert raised.value.exit_code == 5
+
+
+@pytest.mark.parametrize("number", ["NaN", "Infinity", "1e999", "-1e999"])
+def test_a_number_that_is_not_finite_is_no_json_of_ours(tmp_path: Path, number: str) -> None:
+    path = tmp_path / "manifest.json"
+    path.write_text(f'{{"a": {number}}}', encoding="utf-8")
+    with pytest.raises(CorruptError, match=f"{number} is no number of JSON"):
+        read_json(path)

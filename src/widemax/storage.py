@@ -16,6 +16,7 @@ A folder is replaced from inside, so that a link to it and its permissions stay:
 import errno
 import hashlib
 import json
+import math
 import os
 import re
 import shutil
@@ -136,11 +137,13 @@ def read_json(path: Path) -> Any:
         CorruptError: it is no JSON, nests too deep, or holds a number that is not finite.
     """
 
-    def refuse(constant: str) -> None:
-        raise ValueError(f"{constant} is no number of JSON")
+    def finite(number: str) -> float:
+        if not math.isfinite(value := float(number)):
+            raise ValueError(f"{number} is no number of JSON that is finite")
+        return value
 
     with sound(path):
-        return json.loads(path.read_text(encoding="utf-8"), parse_constant=refuse)
+        return json.loads(path.read_text(encoding="utf-8"), parse_constant=finite, parse_float=finite)
 
 
 def cache_folder() -> Path:

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 
 from widemax.cli import app, doctor
@@ -44,6 +45,16 @@ def test_memory_that_runs_out(widemax, monkeypatch: pytest.MonkeyPatch, error: E
 
     monkeypatch.setattr(doctor, "examine", fail)
     assert widemax("doctor") == (4, "", f"error: {app.OUT_OF_MEMORY}\n")
+
+
+def test_a_signal_that_arrow_takes_while_it_reads_is_an_interruption(
+    widemax, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail() -> None:
+        raise pa.lib.ArrowCancelled("Operation cancelled. Detail: received signal 15")
+
+    monkeypatch.setattr(doctor, "examine", fail)
+    assert widemax("doctor") == (130, "", "error: interrupted.\n")
 
 
 def test_another_error_of_torch_is_not_hidden(widemax, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -118,6 +118,11 @@ def main() -> None:
         _fail(f"cannot use {error.filename}: {reason}.", ResourceError.exit_code, debug=debug)
     except KeyboardInterrupt:
         _fail("interrupted.", train.INTERRUPTED, debug=debug)
+    except Exception as error:
+        # Arrow takes signals itself while it reads CSV; its name is asked for, since it may not be loaded.
+        if type(error).__name__ != "ArrowCancelled":
+            raise
+        _fail("interrupted.", train.INTERRUPTED, debug=debug)
     except SystemExit as stop:
         # The reader of our output, such as head, has seen enough, which typer takes for a failure.
         sys.exit(0 if isinstance(stop.__context__, BrokenPipeError) else stop.code)
