@@ -69,7 +69,7 @@ class CountsHead(Head):
     Args:
         num_classes: C, or ``Classes`` with their counts.
         dim: F, the number of features.
-        value_power: p; 0 only asks which features there are. "auto" is 1 unless :meth:`tune` chooses.
+        value_power: p; 0 only asks which features there are. "auto" is 1 unless ``tune`` chooses.
         feature_power: a; "auto" is what held-out rows choose.
         class_power: b, likewise; 0 favors frequent classes.
         keep: the most classes that are kept of a feature.
