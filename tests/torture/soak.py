@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import threading
 from collections.abc import Iterator
 
@@ -34,6 +35,8 @@ def calls(ground: Ground) -> str | None:
     model = Model.load(ground.folder / "run")
     right = [repr(model.predict([row])) for row in QUESTIONS]
     for number in range(CALLS):
+        if number % 1000 == 0:
+            signal.alarm(child.LIMIT_S)
         if number == WARM:
             before = held()
         if repr(model.predict([QUESTIONS[number % len(QUESTIONS)]])) != right[number % len(QUESTIONS)]:
