@@ -6,11 +6,11 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from benchmarks.measure import ROOT, is_quick
+from benchmarks.measure import ROOT, is_quick, report
 
 QUICK_TIME = "30s"
 
@@ -86,6 +86,19 @@ def train_and_evaluate(
         "evaluate_peak_mb": evaluated.peak_bytes // 2**20,
         **{name: value for name, value in evaluated.values.items() if name not in context},
     }
+
+
+def beside_peers(
+    benchmark: str, names: Iterable[str], compare: Callable[[str], list[dict[str, Any]]], *, seed: int
+) -> dict[str, Any]:
+    """Record each set's rows, widemax's first; the ratio is the least of its accuracy to the best peer's."""
+    summary, margins = {}, []
+    for name in names:
+        rows = compare(name)
+        report(benchmark, rows, seed=seed)
+        summary[name] = {row["model"]: round(row["accuracy"], 4) for row in rows}
+        margins.append(rows[0]["accuracy"] / max(row["accuracy"] for row in rows[1:]))
+    return {"benchmark": benchmark, "ratio": min(margins), **summary}
 
 
 def text_and_labels(path: Path, text: str, label: str) -> tuple[list[str], list[Any]]:

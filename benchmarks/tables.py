@@ -12,8 +12,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from benchmarks.measure import is_quick, report, script
-from benchmarks.runs import train_and_evaluate
+from benchmarks.measure import is_quick, script
+from benchmarks.runs import beside_peers, train_and_evaluate
 
 
 class Table(NamedTuple):
@@ -197,14 +197,8 @@ def main(argv: Sequence[str]) -> dict[str, Any]:
     parser.add_argument("tables", nargs="*", choices=[*TABLES, []], default=[])
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args(argv)
-    summary: dict[str, Any] = {}
-    margins = []
-    for name in options.tables or [name for name in TABLES if not is_quick() or name not in LARGE]:
-        rows = compare(name, seed=options.seed)
-        report("tables", rows, seed=options.seed)
-        summary[name] = {row["model"]: round(row["accuracy"], 4) for row in rows}
-        margins.append(rows[0]["accuracy"] / max(row["accuracy"] for row in rows[1:]))
-    return {"benchmark": "tables", "ratio": min(margins), **summary}
+    names = options.tables or [name for name in TABLES if not is_quick() or name not in LARGE]
+    return beside_peers("tables", names, lambda name: compare(name, seed=options.seed), seed=options.seed)
 
 
 if __name__ == "__main__":

@@ -17,8 +17,8 @@ from zipfile import ZipFile
 
 import numpy as np
 
-from benchmarks.measure import is_quick, report, script
-from benchmarks.runs import data_folder, text_and_labels, train_and_evaluate
+from benchmarks.measure import is_quick, script
+from benchmarks.runs import beside_peers, data_folder, text_and_labels, train_and_evaluate
 
 FEW_ROWS, FEW_CLASSES = 5_500, 97
 PASSAGE_WORDS = 60
@@ -195,14 +195,13 @@ def main(argv: Sequence[str]) -> dict[str, Any]:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--held-out", action="store_true")
     options = parser.parse_args(argv)
-    summary: dict[str, Any] = {}
-    margins = []
-    for name in options.sets or [each for each in SETS if each.startswith("few") or not is_quick()]:
-        rows = compare(name, seed=options.seed, held_out=options.held_out)
-        report("text", rows, seed=options.seed)
-        summary[name] = {row["model"]: round(row["accuracy"], 4) for row in rows}
-        margins.append(rows[0]["accuracy"] / max(row["accuracy"] for row in rows[1:]))
-    return {"benchmark": "text", "ratio": min(margins), **summary}
+    names = options.sets or [each for each in SETS if each.startswith("few") or not is_quick()]
+    return beside_peers(
+        "text",
+        names,
+        lambda name: compare(name, seed=options.seed, held_out=options.held_out),
+        seed=options.seed,
+    )
 
 
 if __name__ == "__main__":

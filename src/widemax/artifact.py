@@ -551,14 +551,14 @@ def write_model(
     with saving(str(folder)):
         (folder / "weights").mkdir()
         encoder = pack(model.encoder.state_dict(), precision=precision, keep=keep)
-        write_tensors(folder / "weights" / "encoder.safetensors", encoder)
+        write_tensors(folder / ENCODER, encoder)
         write_head(folder / "weights", model.head, precision=precision)
         if model.neighbors is not None:
             write_tensors(folder / NEIGHBORS, model.neighbors.state())
-        pq.write_table(model.vocabulary.to_table(), folder / "labels.parquet")
+        pq.write_table(model.vocabulary.to_table(), folder / LABELS)
         if model.row_keys is not None:
             pq.write_table(pa.table({"key": model.row_keys}), folder / ROW_KEYS, use_dictionary=False)
-        (folder / "config.toml").write_text(model.config.to_toml(home=home), encoding="utf-8")
+        (folder / CONFIG).write_text(model.config.to_toml(home=home), encoding="utf-8")
 
 
 def facts(model: Model, metrics: Mapping[str, float | None], *, complete: bool) -> dict[str, Any]:

@@ -5,28 +5,21 @@ from functools import partial
 from itertools import cycle
 from random import Random
 
-from tests.data.formats.test_fuzz_readers import STARTS, edited, read_whole
+from tests.data.formats.test_fuzz_readers import (
+    DELIMITERS,
+    ENCODINGS,
+    KINDS,
+    PIECES,
+    STARTS,
+    TARGETS,
+    edited,
+    read_whole,
+)
 from tests.torture import child
 from tests.torture.ground import Attempt, Ground
 
 AT_ONCE = 100
-PIECES = [
-    b"\0",
-    b"\r",
-    b"\n",
-    b'"',
-    b";",
-    b"\xff\xfe",
-    b"9" * 30,
-    b"nan",
-    b"-",
-    b"[",
-    b"{}",
-    b":",
-    b"\x1b",
-    b"=1+1",
-    b"#",
-]
+MORE_PIECES = [*PIECES, b"\x1b", b"=1+1", b"#"]
 SETTINGS = [
     "train.epochs",
     "encoder.dim",
@@ -57,12 +50,11 @@ VALUES = [
 
 def odd(content: bytes, random: Random) -> bytes:
     """The content after up to five edits."""
-    kinds = ["put", "insert", "cut", "end", "repeat"]
     edits = [
         (
             random.random(),
-            random.choice(kinds),
-            random.choice([*PIECES, random.randbytes(random.randint(1, 9))]),
+            random.choice(KINDS),
+            random.choice([*MORE_PIECES, random.randbytes(random.randint(1, 9))]),
         )
         for _ in range(random.randint(0, 5))
     ]
@@ -112,9 +104,9 @@ def attempts(ground: Ground) -> Iterator[Attempt]:
                 tries.append(partial(configure, str(path), pairs))
             else:
                 options = (
-                    ground.random.choice([None, None, "latin-1", "utf-16", "cp932"]),
-                    ground.random.choice([None, None, ";", "tab"]),
-                    ground.random.choice(["label", "text", None]),
+                    ground.random.choice(ENCODINGS),
+                    ground.random.choice(DELIMITERS),
+                    ground.random.choice(TARGETS),
                 )
                 named.append(
                     f"{number}/{name} encoding {options[0]}, delimiter {options[1]}, target {options[2]}"

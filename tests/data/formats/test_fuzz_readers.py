@@ -88,33 +88,33 @@ STARTS: dict[str, Callable[[], bytes]] = {
     "a.jpg": lambda: picture("JPEG"),
     "a.bmp": lambda: picture("BMP"),
 }
+KINDS = ["put", "insert", "cut", "end", "repeat"]
+PIECES = [
+    b"\0",
+    b"\r",
+    b"\n",
+    b'"',
+    b";",
+    b"\xff\xfe",
+    b"\xef\xbb\xbf",
+    b"9" * 30,
+    b"nan",
+    b"-",
+    b"[",
+    b"{}",
+    b":",
+]
 EDITS = st.lists(
     st.tuples(
         st.floats(0, 1),
-        st.sampled_from(["put", "insert", "cut", "end", "repeat"]),
-        st.one_of(
-            st.binary(min_size=1, max_size=9),
-            st.sampled_from(
-                [
-                    b"\0",
-                    b"\r",
-                    b"\n",
-                    b'"',
-                    b";",
-                    b"\xff\xfe",
-                    b"\xef\xbb\xbf",
-                    b"9" * 30,
-                    b"nan",
-                    b"-",
-                    b"[",
-                    b"{}",
-                    b":",
-                ]
-            ),
-        ),
+        st.sampled_from(KINDS),
+        st.one_of(st.binary(min_size=1, max_size=9), st.sampled_from(PIECES)),
     ),
     max_size=4,
 )
+ENCODINGS = [None, None, "latin-1", "utf-16", "cp932"]
+DELIMITERS = [None, None, ";", "tab"]
+TARGETS = ["label", "text", None]
 
 
 def edited(content: bytes, edits: list[tuple[float, str, bytes]]) -> bytes:
@@ -153,9 +153,9 @@ def attack(name: str, max_examples: int) -> None:
     )
     @given(
         content=st.one_of(st.binary(max_size=200), EDITS.map(lambda edits: edited(start, edits))),
-        encoding=st.sampled_from([None, None, "latin-1", "utf-16", "cp932"]),
-        delimiter=st.sampled_from([None, None, ";", "tab"]),
-        target=st.sampled_from(["label", "text", None]),
+        encoding=st.sampled_from(ENCODINGS),
+        delimiter=st.sampled_from(DELIMITERS),
+        target=st.sampled_from(TARGETS),
     )
     def attempt(content: bytes, encoding: str | None, delimiter: str | None, target: str | None) -> None:
         path.write_bytes(content)
