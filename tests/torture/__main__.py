@@ -119,7 +119,7 @@ def main() -> int:
             )
             for job in range(options.jobs)
         ]
-        failed = any(os.waitpid(pid, 0)[1] for pid in jobs)
+        ends = [os.waitpid(pid, 0)[1] for pid in jobs]
         attempts = [json.loads(line) for line in notes.read_text(encoding="utf-8").splitlines()]
     tried, wrong = Counter(name for name, _, _ in attempts), Counter(name for name, _, bad in attempts if bad)
     print(f"\n| {'campaign':<45} | {'tried':>6} | {'right':>6} | {'wrong':>6} |\n|---|---:|---:|---:|")
@@ -133,7 +133,7 @@ def main() -> int:
             print(f"wrong: {name}: {what}: {why}")
     if bad:
         print(f"the cases are in {options.out}; run again with --seed {options.seed}")
-    return int(failed or bad > 0)
+    return int(any(ends) or bad > 0)
 
 
 if __name__ == "__main__":

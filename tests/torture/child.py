@@ -70,6 +70,7 @@ def start(
     number = time.monotonic_ns()
     out, given = (folder.parent / f".{number}.{name}" for name in ("out", "in"))
     given.write_text(stdin, encoding="utf-8")
+    out.touch()  # here, since the process may be killed before it has begun
     # What is said goes through a pipe, which holds it until the end, and which no limit on files cuts.
     said, saying = os.pipe()
     fcntl.fcntl(saying, fcntl.F_SETPIPE_SZ, 1 << 20)
@@ -80,7 +81,7 @@ def start(
     code = 1
     try:
         os.chdir(folder)
-        ends = (os.open(given, os.O_RDONLY), os.open(out, os.O_RDWR | os.O_CREAT, 0o644), saying)
+        ends = (os.open(given, os.O_RDONLY), os.open(out, os.O_RDWR), saying)
         for target, end in enumerate(ends):
             os.dup2(end, target)
             os.close(end)

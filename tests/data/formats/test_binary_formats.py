@@ -127,6 +127,13 @@ def test_npy_matrix_and_structured_array(tmp_path, monkeypatch):
     assert read(path, ["n", "s", "v"])[0] == {"n": [1], "s": ["a"], "v": [[1.5, 2.5]]}
 
 
+def test_npy_of_python_2_is_read_without_a_warning(tmp_path):
+    path = tmp_path / "a.npy"
+    np.save(path, np.arange(6.0).reshape(2, 3))
+    path.write_bytes(path.read_bytes().replace(b"(2, 3), }  ", b"(2L, 3L), }"))
+    assert read(path, ["X"])[0] == {"X": [[0.0, 1.0, 2.0], [3.0, 4.0, 5.0]]}
+
+
 WORDS = ["red", "blue", "red", "green"]
 MONEY = [Decimal("1.50"), Decimal("-2")] * 2
 LISTS = [[1, 2], [3], [], [4]]

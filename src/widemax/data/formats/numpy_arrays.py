@@ -1,5 +1,6 @@
 """NumPy files: .npz holds arrays named by their keys, .npy one table or matrix. Pickles are never read."""
 
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -48,8 +49,16 @@ class Npz(Format):
 
 
 @contextmanager
+def _read(path: Path, noun: str) -> Iterator[None]:
+    with readable(path, noun), warnings.catch_warnings():
+        # NumPy advises to save files of Python 2 again; they read well.
+        warnings.filterwarnings("ignore", message="Reading `.npy`", category=UserWarning)
+        yield
+
+
+@contextmanager
 def _open(path: Path) -> Iterator[Any]:
-    with readable(path, "npz"), path.open("rb") as raw:
+    with _read(path, "npz"), path.open("rb") as raw:
         found = np.load(raw, allow_pickle=False)
         if isinstance(found, np.ndarray):
             raise DataError(f"{path} is an npy file; give it the ending .npy.")
@@ -82,7 +91,7 @@ class Npy(Format):
 
     def _load(self, path: Path) -> Any:
         """The array, mapped to look at its header, or in memory where it is stored by columns."""
-        with readable(path, "npy"):
+        with _read(path, "npy"):
             array = np.load(path, mmap_mode="r", allow_pickle=False)
             if not isinstance(array, np.ndarray):
                 raise DataError(f"{path} is an npz file; give it the ending .npz.")
