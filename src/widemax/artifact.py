@@ -134,8 +134,11 @@ class Model:
         """What it is, in three lines."""
         inputs = ", ".join(f"{column.name} ({column.kind})" for column in self.schema.inputs)
         encoder, head = (
-            f"{section.kind}, {sum(p.numel() for p in part.parameters()):,} parameters"
-            for section, part in ((self.config.encoder, self.encoder), (self.config.head, self.head))
+            f"{section.kind}, {number:,} parameters"
+            for section, number in (
+                (self.config.encoder, sum(p.numel() for p in self.encoder.parameters())),
+                (self.config.head, self.head.num_parameters),
+            )
         )
         kept = {} if self.neighbors is None else {"neighbors": str(self.neighbors)}
         return {

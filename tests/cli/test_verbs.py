@@ -301,6 +301,15 @@ def test_plan_counts_the_classes_of_a_config(
     assert asked[1]["dim"] == 17
 
 
+def test_plan_says_which_head_a_config_names(widemax: Widemax) -> None:
+    asked = "plan", "clinc150", "--input", "text", "--target", "intent", "--set"
+    assert widemax(*asked, "head.kind=tree").out.endswith("names 'tree', which is taken in any case.\n")
+    for options in ((), ("--set", "encoder.kind=text", "--set", "encoder.dim=features")):
+        out = widemax(*asked, "head.kind=counts", *options).out
+        assert "it counts every row once, without steps" in out.splitlines()[-1]
+    assert json.loads(widemax(*asked, "head.kind=counts", "--json").out)["named"] == "counts"
+
+
 def test_data_get_prepares(widemax: Widemax) -> None:
     got = json.loads(widemax("data", "get", "clinc150", "--json").out)
     assert all((Path(got["folder"]) / name).is_file() for name in got["files"])

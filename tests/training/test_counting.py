@@ -21,6 +21,7 @@ from widemax.storage import read_manifest
 from widemax.training import evaluate, loop
 from widemax.training.feed import encode_labels
 from widemax.training.loop import resume, train
+from widemax.training.progress import PlainReporter
 
 MakeConfig = Callable[..., Config]
 
@@ -49,9 +50,15 @@ def interactions(path: Path, *, ordered: bool) -> Path:
 
 
 def test_texts_are_counted_in_one_pass(make_config: MakeConfig) -> None:
-    outcome = train(make_config(**TEXT))
+    said: list[str] = []
+    reporter = PlainReporter(quiet=True)
+    reporter.say = said.append  # type: ignore[method-assign]
+    outcome = train(make_config(**TEXT), reporter=reporter)
     assert outcome.metrics["accuracy"] > 0.95
+    assert "counts head: train.epochs is 1, as every row is counted once" in said
     config = outcome.model.config
+    num_counted = len(outcome.model.head.state_dict()["weight"])
+    assert f"counts, {num_counted:,} parameters" in repr(outcome.model)
     assert (config.train.epochs, config.encoder.options["dim"]) == (1, "features")
     assert config.encoder.options["char_ngrams"] is None
     records = [json.loads(line) for line in (outcome.run / "metrics.jsonl").read_text().splitlines()]

@@ -1,5 +1,6 @@
 """``widemax plan``: memory and time of each head on this machine, and the choice."""
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -44,6 +45,7 @@ def command(
 ) -> None:
     """Predict peak memory and time of each head, and say which one is chosen and why."""
     sizes: dict[str, Any] = {"num_classes": classes, "dim": dim, "batch_size": batch, "num_rows": rows}
+    named = "auto"
     if data:
         config = read_config(
             data,
@@ -55,23 +57,44 @@ def command(
             encoding=encoding,
             assignments=set_ or (),
         )
-        sizes = sizes_of(config, dim)
+        sizes, named = sizes_of(config, dim), config.head.kind
     if sizes["num_classes"] is None or sizes["dim"] is None:
         raise UsageError("give FILE.toml or data, or both --classes and --dim.")
     from widemax.planner import plan
 
     result = plan(**sizes)
-    print_result(result.to_dict(), result.lines(), json=json)
+    lines = [*result.lines(), *named_line(named)]
+    print_result(result.to_dict() | {"named": named}, lines, json=json)
+
+
+def named_line(kind: str) -> Iterator[str]:
+    """That the head a config names is taken whatever it costs, and what is not predicted of it."""
+    from widemax.heads import heads
+
+    if kind != "auto":
+        line = f"head.kind names {kind!r}, which is taken in any case"
+        if not heads[kind].learns_by_gradients:
+            line += (
+                ": it counts every row once, without steps; its memory grows with the pairs of features and "
+                "classes that occur, and is not predicted"
+            )
+        yield f"{line}."
 
 
 def sizes_of(config: "Config", dim: int | None) -> dict[str, Any]:
     """What the planner asks of a config, its classes and labels counted in one pass over its data."""
     from widemax.artifact import build_encoder
+    from widemax.config import HeadConfig
     from widemax.data import Dataset, LabelCounter, Reading, infer_schema
+    from widemax.heads import heads
     from widemax.training.defaults import complete_encoder, head_sizes, width_needed
     from widemax.training.prepare import sources_of
 
     config, sources, _ = sources_of(config, None, None)
+    if config.head.kind != "auto" and not heads[config.head.kind].learns_by_gradients:
+        options = {name: value for name, value in config.encoder.options.items() if name != "dim"}
+        encoding = config.encoder.completed(config.encoder.kind, options)
+        config = config.model_copy(update={"encoder": encoding, "head": HeadConfig()})
     data, reading = config.data, Reading.of(config.data)
     schema = infer_schema(sources, inputs=data.input, target=data.target, kinds=data.kinds, format=reading)
     counter, num_rows = LabelCounter(), 0

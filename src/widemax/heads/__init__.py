@@ -4,7 +4,7 @@ from typing import Any
 
 from widemax.heads.adaptive import AdaptiveHead
 from widemax.heads.answers import Answers, TopK
-from widemax.heads.base import Head, heads
+from widemax.heads.base import CountingHead, Head, heads
 from widemax.heads.counts import CountsHead
 from widemax.heads.exact import ExactHead
 from widemax.heads.exact_loss import exact_sigmoid_loss, exact_softmax_loss
@@ -27,6 +27,7 @@ __all__ = [
     "AdaptiveHead",
     "Answers",
     "Correction",
+    "CountingHead",
     "CountsHead",
     "ExactHead",
     "Head",

@@ -91,6 +91,7 @@ class Head(Described, nn.Module, ABC):
         dim: D, the length of a hidden vector.
 
     Attributes:
+        learns_by_gradients: whether gradients of its loss train it.
         has_weight_rows: whether it is a :class:`~widemax.heads.LinearHead`, with one weight row a class.
         training_options: the options that training chooses for a softmax where a config names none.
         learned_sizes: the tensors of its state whose length is learned; a state of another length fills them.
@@ -98,6 +99,7 @@ class Head(Described, nn.Module, ABC):
         generator: the randomness of the first weights, then of training.
     """
 
+    learns_by_gradients: ClassVar[bool] = True
     has_weight_rows: ClassVar[bool] = False
     training_options: ClassVar[Mapping[str, Any]] = {}
     learned_sizes: ClassVar[frozenset[str]] = frozenset()
@@ -121,6 +123,11 @@ class Head(Described, nn.Module, ABC):
 
     def extra_repr(self) -> str:
         return ", ".join([f"{self.num_classes} classes", f"dim {self.dim}", *self.described_options()])
+
+    @property
+    def num_parameters(self) -> int:
+        """How many numbers it has learned."""
+        return sum(parameter.numel() for parameter in self.parameters())
 
     def seed(self, seed: int) -> None:
         """Start the randomness of training anew."""
@@ -272,6 +279,56 @@ class Head(Described, nn.Module, ABC):
         if self.normalizer == "sigmoid":
             return TopK(ids_BK, logits_BK, log_sigmoid(logits_BK))
         return TopK(ids_BK, logits_BK, widened_tensor(logits_BC).log_softmax(1).gather(1, ids_BK))
+
+
+class CountingHead(Head):
+    """A head that counts rows in one pass, of which held-out rows then choose what to make."""
+
+    learns_by_gradients = False
+
+    @abstractmethod
+    def tune(
+        self,
+        hidden: Tensor,
+        labels: Labels,
+        held_out: Tensor,
+        held_out_labels: Labels,
+        *,
+        exclude: SeveralLabels | None = None,
+    ) -> None:
+        """Chooses how rows are counted, before any is.
+
+        Args:
+            hidden, labels: some training rows, as in :meth:`partial_fit`.
+            held_out, held_out_labels: other rows; label −1 stands for a class never seen in training.
+            exclude: classes of each held-out row that may not be ranked.
+        """
+
+    @abstractmethod
+    def partial_fit(self, hidden: Tensor, labels: Labels) -> None:
+        """Counts some rows more.
+
+        Args:
+            hidden: [B, F] features, dense or sparse.
+            labels: [B] class ids, or several a row.
+        """
+
+    @abstractmethod
+    def finish(
+        self,
+        held_out: Tensor | None = None,
+        labels: Labels | None = None,
+        *,
+        exclude: SeveralLabels | None = None,
+    ) -> None:
+        """Makes the weights of all rows counted so far; more may follow, and another ``finish``.
+
+        Args:
+            held_out: [B, F] features of rows that were not counted, which choose; without, everything stays
+                as they chose before.
+            labels: their labels; −1 stands for a class never seen in training.
+            exclude: classes of each of these rows that may not be ranked.
+        """
 
 
 def _drawn_seed(generator: torch.Generator) -> int:

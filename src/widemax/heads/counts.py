@@ -16,7 +16,7 @@ from torch import Tensor
 from widemax.classes import Classes
 from widemax.errors import ArgumentError, DataError, ShapeError
 from widemax.heads.answers import Answers, TopK
-from widemax.heads.base import AtLeast1, Dim, Head, heads
+from widemax.heads.base import AtLeast1, CountingHead, Dim, heads
 from widemax.heads.dense import answer_rows, excluded_pairs
 from widemax.heads.labels import Labels, SeveralLabels, label_pairs, no_pairs, target_shares, training_pairs
 from widemax.kernels import Pairs, budget
@@ -49,7 +49,7 @@ CSR_PARTS = "offsets", "ids", "values"
 
 @final
 @heads.register("counts")
-class CountsHead(Head):
+class CountsHead(CountingHead):
     """P(c | x) ∝ (s_c / Σ_j s_j + smoothing · π_c)^(1 / temperature) with s = x W, where W is counted.
 
     W = D_f^-a (Xᵀ D_row Y) D_c^-b: X [rows, F] holds the features of the training rows to the power p, D_row
@@ -141,6 +141,10 @@ class CountsHead(Head):
         yield bool(0 < self.smoothing <= SMOOTHING[1]), f"a smoothing in (0, {SMOOTHING[1]}]"
         limits = torch.tensor([LARGEST_VALUE_POWER, 1.0, 1.0])
         yield bool(((self.powers >= 0) & (self.powers <= limits)).all()), f"powers within {limits.tolist()}"
+
+    @property
+    def num_parameters(self) -> int:
+        return len(self.weight)
 
     # Learning.
 

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from widemax.heads import CountsHead, Head
+from widemax.heads import CountingHead, Head
 
 Factory = Callable[[int, int], Head]
 
@@ -20,7 +20,7 @@ def build(factory: Factory, num_classes: int = CLASSES, seed: int = 0) -> Head:
         with torch.no_grad():
             for parameter in head.parameters():
                 parameter.copy_(torch.randn(parameter.shape))
-        if isinstance(head, CountsHead):
+        if isinstance(head, CountingHead):
             head.partial_fit(torch.rand(50, DIM), torch.randint(num_classes, (50,)))
             head.finish()
     head.seed(seed)

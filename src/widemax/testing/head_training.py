@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from widemax.errors import LabelError, ShapeError
-from widemax.heads import CountsHead, Head, SeveralLabels
+from widemax.heads import CountingHead, Head, SeveralLabels
 from widemax.testing.head_parts import CLASSES, Factory, build, replayed, some_hidden, some_labels
 from widemax.testing.report import NotApplicable, broken, require, require_close
 
@@ -63,7 +63,7 @@ def gradient(factory: Factory) -> str:
     head = build(factory).double()
     hidden = some_hidden(dtype=torch.float64).requires_grad_()
     loss_of = replayed(head)
-    if isinstance(head, CountsHead):
+    if not head.learns_by_gradients:
         raise NotApplicable("it counts, and no gradient trains it")
     if not torch.equal(loss_of(hidden), head(hidden, some_labels())):
         raise NotApplicable("its loss is drawn at random")
@@ -99,7 +99,7 @@ def learns(factory: Factory) -> str:
 
 def _train(head: Head, hidden: Tensor, labels: Tensor) -> None:
     """Steps of SGD, or the rows counted as often."""
-    if isinstance(head, CountsHead):
+    if isinstance(head, CountingHead):
         for _ in range(STEPS):
             head.partial_fit(hidden.clamp(min=0), labels)
         head.finish()

@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-from widemax.heads import CountsHead
+from widemax.heads import CountingHead
 from widemax.heads.counts import CHOICE_ROWS
 from widemax.training.feed import EncodedRows, Feed
 from widemax.training.prepare import Session
@@ -15,7 +15,7 @@ TUNING_ROWS = 50_000
 def tune(session: Session) -> None:
     """Let held-out rows choose how much values matter, by a part of the training rows."""
     model = session.model
-    if isinstance(model.head, CountsHead) and session.valid is not None and not session.progress.step:
+    if isinstance(model.head, CountingHead) and session.valid is not None and not session.progress.step:
         rows, valid = _some(session.train, TUNING_ROWS), _some(session.valid, CHOICE_ROWS)
         hidden, held_out = (model.encoder.eval()(each.features) for each in (rows, valid))
         exclude = valid.seen if model.excludes_seen else None
@@ -26,7 +26,7 @@ def tune(session: Session) -> None:
 def finish_counts(session: Session, valid: Feed | None) -> None:
     """Make the weights of what was counted; held-out rows, if there are any, choose the powers."""
     model = session.model
-    if not isinstance(model.head, CountsHead):
+    if not isinstance(model.head, CountingHead):
         return
     if valid is None:
         model.head.finish()

@@ -60,10 +60,11 @@ def complete_encoder(config: Config, schema: Schema) -> Config:
                 f"Set encoder.kind = {default_encoder(kinds)!r} or name other input columns."
             )
     given = config.encoder.options
-    if config.head.kind == "counts":
+    counts = config.head.kind != "auto" and not heads[config.head.kind].learns_by_gradients
+    if counts:
         given = {**encoders[kind].counted_options, **given}
     options = encoders.options(kind).complete(given)
-    if (options["dim"] == "features") != (config.head.kind == "counts"):
+    if (options["dim"] == "features") != counts:
         counted = sorted(name for name in encoders if encoders[name].counted_options)
         raise ConfigError(
             "head 'counts' takes encoder.dim = 'features', no other head does, and only the encoders "
@@ -150,7 +151,7 @@ def complete_rest(
         )
     section = config.head.completed(kind, {"dim": dim, **heads.options(kind).complete(options)})
     encoder_options = config.encoder.options
-    if kind == "counts":
+    if not heads[kind].learns_by_gradients:
         values["epochs"] = 1
     else:
         encoder_options["dim"] = dim

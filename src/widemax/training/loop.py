@@ -19,7 +19,7 @@ from widemax.errors import ConfigError, UsageError, counted
 from widemax.evaluation.headlines import rounded_epochs
 from widemax.evaluation.metrics import metrics
 from widemax.evaluation.report import ReportCollector, ReportData, write_report
-from widemax.heads import CountsHead
+from widemax.heads import CountingHead
 from widemax.optim import RowOptimizer, linear_decay
 from widemax.options import checked
 from widemax.storage import (
@@ -368,7 +368,7 @@ def take_step(session: Session, rows: EncodedRows, learning_rate_factor: float) 
         ConfigError: training has diverged.
     """
     model, optimizer, progress = session.model, session.optimizer, session.progress
-    if isinstance(model.head, CountsHead):
+    if isinstance(model.head, CountingHead):
         model.head.partial_fit(model.encoder.eval()(rows.features), rows.labels)
         progress.step += 1
         return
@@ -469,7 +469,7 @@ def _finish(session: Session, target: Path, reporter: Reporter, interrupted: boo
             reporter.say(f"best on the held-out rows: step {progress.best_step}")
         temperature = float(model.head.calibration_temperature)
         one_softmax = model.task.one_label and model.head.normalizer == "softmax"
-        if one_softmax and not isinstance(model.head, CountsHead):
+        if one_softmax and model.head.learns_by_gradients:
             temperature = calibrate_temperature(model, session.valid)
             reporter.say(f"calibrated: temperature {temperature:.3f}")
             model = replace(model, neighbors=fit_neighbors(model, session.train, session.valid))

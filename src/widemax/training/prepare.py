@@ -13,7 +13,7 @@ from widemax.artifact import Model, build_encoder, build_head
 from widemax.config import Config
 from widemax.data import Data, Dataset, Reading, Source, infer_schema, resolve
 from widemax.errors import ConfigError, DataError, counted
-from widemax.heads import CountsHead
+from widemax.heads import CountingHead, heads
 from widemax.optim import RowOptimizer, optimizers
 from widemax.planner import ELEMENTWISE_NUMEL
 from widemax.storage import check_folder, write_file
@@ -94,7 +94,7 @@ class Session:
     @property
     def second(self) -> Feed:
         """What the second fit reads: all rows, or those that a head has not counted yet."""
-        if self.valid is not None and isinstance(self.model.head, CountsHead):
+        if self.valid is not None and isinstance(self.model.head, CountingHead):
             return self.valid
         return self.everything
 
@@ -172,6 +172,8 @@ def prepare(
     config, head_plan = complete_rest(config, vocabulary, task=task, encoder=encoder, num_rows=len(feed))
     if head_plan is not None:
         reporter.say(f"{config.head.kind} head: {head_plan.reason}")
+    if not heads[config.head.kind].learns_by_gradients:
+        reporter.say(f"{config.head.kind} head: train.epochs is 1, as every row is counted once")
     if "num_sampled" in asked.keys() - config.head.options.keys():
         reporter.say(
             "head.num_sampled is left out: all classes are taken. Set head.kind to 'sampled' to draw"
@@ -201,7 +203,7 @@ def restart(session: Session) -> Session:
     A head that counts goes on from here, since it has counted all but the held-out rows.
     """
     session.progress.refit_from = session.progress.step
-    if isinstance(session.model.head, CountsHead):
+    if isinstance(session.model.head, CountingHead):
         return session
     session.optimizer.state.clear()  # before as much is read again
     start = folder_of(session.run, 0)
