@@ -289,15 +289,14 @@ class Model:
             check_signature(folder, trusted_key)
         manifest = check_folder(folder, [CONFIG, LABELS, ENCODER])
         facts = Facts.of(folder / MANIFEST, manifest)
-        config = read_config(folder / CONFIG, facts)
         vocabulary = read_labels(folder / LABELS, facts)
         with sound(folder / CONFIG):
+            config = Config.load(folder / CONFIG)
+            agree(said_in(config, facts))
             with torch.device("meta"):  # restoring gives it weights of the sizes that were saved
                 encoder = build_encoder(config, facts.schema)
             head = build_head(config, vocabulary)
-        tensors = read_tensors(folder / ENCODER)
-        with sound(folder / ENCODER):
-            encoder.restore(tensors)
+        read_encoder(folder / "weights", encoder)
         with sound(folder / CONFIG):
             if encoder.dim != head.dim:
                 raise CorruptError(f"encoder.dim is {encoder.dim}, but head.dim {head.dim}")
@@ -372,28 +371,38 @@ def build_head(config: Config, vocabulary: LabelVocabulary, *, num_rows: int | N
     )
 
 
-def read_config(path: Path, facts: Facts) -> Config:
-    """The config of a run, which says the same as its manifest.
+def agree(said: Mapping[str, tuple[Any, Any]]) -> None:
+    """Hold what a file says, where it says it, to what the manifest says.
 
     Raises:
-        CorruptError: it cannot be read, or says something else.
+        CorruptError: they differ.
     """
+    for what, (own, stated) in said.items():
+        if None not in (own, stated) and own not in ((), stated):
+            raise CorruptError(f"its {what} must be {stated!r}, as {MANIFEST} says; got {own!r}")
+
+
+def said_in(config: Config, facts: Facts) -> dict[str, tuple[Any, Any]]:
+    """What a config says again of a manifest's facts, beside them."""
+    data, columns = config.data, facts.schema.inputs
+    return {
+        "head.dim": (config.head.options["dim"], facts.dim),
+        "data.repeat": (data.repeat, facts.repeat),
+        "data.target": (data.target, facts.schema.target),
+        "data.input": (data.input, tuple(column.name for column in columns)),
+    } | {f"data.kinds.{column.name}": (data.kinds.get(column.name), column.kind) for column in columns}
+
+
+def read_encoder(folder: Path, encoder: Encoder) -> None:
+    """Fill an encoder, learned or not, from its file.
+
+    Raises:
+        CorruptError: the file is damaged, or is of another encoder.
+    """
+    path = folder / "encoder.safetensors"
+    tensors = read_tensors(path)
     with sound(path):
-        config = Config.load(path)
-        data, columns = config.data, facts.schema.inputs
-        said = {
-            "head.dim": (config.head.options["dim"], facts.dim),
-            "data.repeat": (facts.repeat, data.repeat),
-            "data.target": (data.target, facts.schema.target),
-            "data.input": (data.input, tuple(column.name for column in columns)),
-        }
-        said |= {
-            f"data.kinds.{column.name}": (data.kinds.get(column.name), column.kind) for column in columns
-        }
-        for key, (own, stated) in said.items():
-            if own not in (None, (), stated):
-                raise CorruptError(f"{key} is {own!r}, but {MANIFEST} says {stated!r}")
-    return config
+        encoder.restore(tensors)
 
 
 def read_labels(path: Path, facts: Facts) -> LabelVocabulary:
@@ -404,17 +413,15 @@ def read_labels(path: Path, facts: Facts) -> LabelVocabulary:
     """
     with sound(path):
         vocabulary = LabelVocabulary.from_table(read_table(path))
-        found = {
-            "classes": (len(vocabulary), facts.num_classes),
-            "rows with these labels": (int(vocabulary.counts.sum()), facts.num_labels),
-            "type of labels": (
-                str(vocabulary.labels.type).removeprefix("large_"),
-                facts.schema.target_type.removeprefix("large_"),
-            ),
-        }
-        for what, (own, stated) in found.items():
-            if stated is not None and own != stated:
-                raise CorruptError(f"its {what} must be {stated}, as {MANIFEST} says; got {own}")
+        kinds = str(vocabulary.labels.type), facts.schema.target_type
+        own_kind, stated_kind = (kind.removeprefix("large_") for kind in kinds)
+        agree(
+            {
+                "classes": (len(vocabulary), facts.num_classes),
+                "rows with these labels": (int(vocabulary.counts.sum()), facts.num_labels),
+                "type of labels": (own_kind, stated_kind),
+            }
+        )
     return vocabulary
 
 

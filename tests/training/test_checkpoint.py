@@ -10,7 +10,7 @@ import pytest
 import torch
 from tests.damage import altered
 
-from widemax.artifact import Model
+from widemax.artifact import Model, read_encoder
 from widemax.config import Config
 from widemax.data import Column, LabelVocabulary, Schema
 from widemax.encoders import encoders
@@ -24,7 +24,6 @@ from widemax.training.checkpoint import (
     join_optimizer_state,
     keep_checkpoints,
     latest_checkpoint,
-    load_encoder,
     load_rest,
     load_weights,
     read_progress,
@@ -90,7 +89,7 @@ def test_training_goes_on_to_the_same_bits(name: str, tmp_path: Path) -> None:
     assert folder == folder_of(tmp_path, 3)
     assert read_progress(folder) == saved
     other, _ = build(1, name)
-    load_encoder(folder, other.encoder)  # which makes new parameters, so that the optimizer comes after it
+    read_encoder(folder, other.encoder)  # which makes new parameters, so that the optimizer comes after it
     other_optimizer = optimizer_of(other, name)
     load_rest(folder, other.head, other_optimizer)
     steps(other, other_optimizer, 4)
@@ -162,7 +161,7 @@ def test_a_damaged_checkpoint_is_refused_by_the_name_of_the_file(tmp_path: Path,
     folder = folder_of(tmp_path, 2)
     path, content, manifest = folder / name, (folder / name).read_bytes(), (folder / MANIFEST).read_bytes()
     other, _ = build(1)
-    load_encoder(folder, other.encoder)
+    read_encoder(folder, other.encoder)
     refused = []
     for what, changed in altered(path):
         path.write_bytes(changed)

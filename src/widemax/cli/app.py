@@ -102,11 +102,9 @@ def main() -> None:
         app(arguments)
     except WidemaxError as error:
         _fail(str(error), error.exit_code, debug=debug)
-    except MemoryError:
-        _fail(OUT_OF_MEMORY, ResourceError.exit_code, debug=debug)
-    except RuntimeError as error:
+    except (MemoryError, RuntimeError) as error:
         # torch has no exception of its own for this.
-        if "can't allocate memory" not in str(error):
+        if isinstance(error, RuntimeError) and "can't allocate memory" not in str(error):
             raise
         _fail(OUT_OF_MEMORY, ResourceError.exit_code, debug=debug)
     except OSError as error:
@@ -116,11 +114,9 @@ def main() -> None:
             os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
             _fail(f"cannot write the output: {reason}.", ResourceError.exit_code, debug=debug)
         _fail(f"cannot use {error.filename}: {reason}.", ResourceError.exit_code, debug=debug)
-    except KeyboardInterrupt:
-        _fail("interrupted.", train.INTERRUPTED, debug=debug)
-    except Exception as error:
+    except (KeyboardInterrupt, Exception) as error:
         # Arrow takes signals itself while it reads CSV; its name is asked for, since it may not be loaded.
-        if type(error).__name__ != "ArrowCancelled":
+        if type(error).__name__ not in ("KeyboardInterrupt", "ArrowCancelled"):
             raise
         _fail("interrupted.", train.INTERRUPTED, debug=debug)
     except SystemExit as stop:

@@ -12,8 +12,7 @@ from pydantic import Field, TypeAdapter
 from torch import Tensor
 from torch.optim import Optimizer
 
-from widemax.artifact import Model, read_head, read_tensors, write_head, write_tensors
-from widemax.encoders import Encoder
+from widemax.artifact import Model, read_encoder, read_head, read_tensors, write_head, write_tensors
 from widemax.errors import CorruptError
 from widemax.heads import Head
 from widemax.storage import CHECKPOINTS, MANIFEST, check_folder, new_folder, read_json, sound
@@ -115,13 +114,6 @@ def read_state(folder: Path) -> State:
         return TypeAdapter(State).validate_json(json.dumps(values), strict=True)
 
 
-def load_encoder(folder: Path, encoder: Encoder) -> None:
-    """Put a checkpoint's weights into an encoder, learned or not."""
-    tensors = read_tensors(folder / "encoder.safetensors")
-    with sound(folder / "encoder.safetensors"):
-        encoder.restore(tensors)
-
-
 def load_weights(folder: Path, model: Model) -> None:
     """Put a checkpoint's weights into a model, all its files checked.
 
@@ -129,7 +121,7 @@ def load_weights(folder: Path, model: Model) -> None:
         CorruptError: a file of the checkpoint is missing or altered.
     """
     check_folder(folder)
-    load_encoder(folder, model.encoder)
+    read_encoder(folder, model.encoder)
     read_head(folder, model.head)
 
 

@@ -206,51 +206,38 @@ def made_now() -> tuple[str, str]:
     return f"widemax {version('widemax')}", f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC"
 
 
-def calibrate_temperature(model: Model, feed: Feed) -> float:
-    """Fit the head's calibration temperature on held-out rows with one label each.
-
-    Rows are used as long as their logits fit in ``CALIBRATION_LOGITS``; held-out rows are in random order, so
-    the first ones are a fair sample.
-    """
-    encoder, head = model.encoder.eval(), model.head
-    num_rows = min(len(feed), max(1, CALIBRATION_LOGITS // head.num_classes))
-    rows = feed.take(np.arange(num_rows))
-    assert isinstance(rows.labels, Tensor)
-    known_B = rows.labels >= 0
-    head.calibration_temperature.fill_(1.0)
-    with torch.no_grad():
-        hidden_BD = encoder(rows.features)[known_B]
-        logits_BC = head.logits(hidden_BD) if head.has_weight_rows else None
-    labels_B = rows.labels[known_B]
-
-    def nll(temperature: float) -> float:
-        if logits_BC is not None:
-            return float(torch.nn.functional.cross_entropy(logits_BC / temperature, labels_B))
-        # Each softmax inside such a head has the temperature, which no scaling of log-probabilities equals.
-        head.calibration_temperature.fill_(temperature)
-        return -float(head.log_probs(hidden_BD, labels_B[:, None]).mean())
-
-    temperature = fit_temperature(nll, num_rows=len(labels_B)) if len(labels_B) else 1.0
-    head.calibration_temperature.fill_(temperature)
-    return temperature
-
-
 @torch.no_grad()
-def fit_neighbors(model: Model, train: Feed, valid: Feed) -> Neighbors | None:
-    """The part in the answers that held-out rows give the nearest training rows, if any."""
-    rows = valid.take(np.arange(min(len(valid), NEIGHBORS_ROWS)))
-    numbers_BN = model.encoder.numbers(rows.features)
-    most = model.config.train.neighbors
-    if not most or numbers_BN is None or len(train) * numbers_BN.shape[1] > MOST_NUMBERS:
-        return None
+def calibrate(model: Model, train: Feed, valid: Feed) -> Model:
+    """Fit the head's calibration temperature, then the part in the answers that the nearest rows get, if any.
+
+    Held-out rows, each with one label, decide. They are used as long as their logits fit in
+    ``CALIBRATION_LOGITS``; they are in random order, so the first ones are a fair sample.
+    """
+    head, most = model.head, model.config.train.neighbors
+    rows = valid.take(np.arange(min(len(valid), max(1, CALIBRATION_LOGITS // head.num_classes))))
     assert isinstance(rows.labels, Tensor)
     known_B = rows.labels >= 0
     labels_B = rows.labels[known_B]
+    head.calibration_temperature.fill_(1.0)
     if not len(labels_B):
-        return None
+        return model
     hidden_BD = model.encoder.eval()(rows.features)[known_B]
-    log_probs_B = model.head.log_probs(hidden_BD, labels_B[:, None]).squeeze(1)
-    return Neighbors.fit(*numbers_of(model, train), numbers_BN[known_B], labels_B, log_probs_B, most=most)
+    logits_BC = head.logits(hidden_BD) if head.has_weight_rows else None
+
+    def label_log_probs(temperature: float) -> Tensor:
+        head.calibration_temperature.fill_(temperature)
+        if logits_BC is not None:
+            return -torch.nn.functional.cross_entropy(logits_BC / temperature, labels_B, reduction="none")
+        # Each softmax inside such a head has the temperature, which no scaling of log-probabilities equals.
+        return head.log_probs(hidden_BD, labels_B[:, None]).squeeze(1)
+
+    temperature = fit_temperature(lambda t: -float(label_log_probs(t).mean()), num_rows=len(labels_B))
+    log_probs_B = label_log_probs(temperature)
+    numbers_BN = model.encoder.numbers(rows.features)
+    if not most or numbers_BN is None or len(train) * numbers_BN.shape[1] > MOST_NUMBERS:
+        return model
+    told = (values[:NEIGHBORS_ROWS] for values in (numbers_BN[known_B], labels_B, log_probs_B))
+    return replace(model, neighbors=Neighbors.fit(*numbers_of(model, train), *told, most=most))
 
 
 def numbers_of(model: Model, feed: Feed) -> tuple[Tensor, Tensor]:

@@ -49,9 +49,8 @@ from widemax.training.clock import Clock
 from widemax.training.counting import finish_counts, tune
 from widemax.training.evaluate import (
     Metrics,
-    calibrate_temperature,
+    calibrate,
     collect_metrics,
-    fit_neighbors,
     made_now,
     numbers_of,
     rows_told,
@@ -470,9 +469,9 @@ def _finish(session: Session, target: Path, reporter: Reporter, interrupted: boo
         temperature = float(model.head.calibration_temperature)
         one_softmax = model.task.one_label and model.head.normalizer == "softmax"
         if one_softmax and model.head.learns_by_gradients:
-            temperature = calibrate_temperature(model, session.valid)
+            model = calibrate(model, session.train, session.valid)
+            temperature = float(model.head.calibration_temperature)
             reporter.say(f"calibrated: temperature {temperature:.3f}")
-            model = replace(model, neighbors=fit_neighbors(model, session.train, session.valid))
             if model.neighbors is not None:
                 reporter.say(str(model.neighbors))
         values, baseline = _metrics(model, session.valid, collector)

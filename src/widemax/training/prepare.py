@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 
-from widemax.artifact import Model, build_encoder, build_head
+from widemax.artifact import Model, build_encoder, build_head, read_encoder
 from widemax.config import Config
 from widemax.data import Data, Dataset, Reading, Source, infer_schema, resolve
 from widemax.errors import ConfigError, DataError, counted
@@ -18,7 +18,7 @@ from widemax.optim import RowOptimizer, optimizers
 from widemax.planner import ELEMENTWISE_NUMEL
 from widemax.storage import check_folder, write_file
 from widemax.task import Task
-from widemax.training.checkpoint import Progress, folder_of, load_encoder, load_rest, read_progress
+from widemax.training.checkpoint import Progress, folder_of, load_rest, read_progress
 from widemax.training.defaults import (
     check_words,
     complete_data,
@@ -57,7 +57,7 @@ class Session:
         train, valid: encoded rows; valid is None where nothing is held out.
         progress: where the run stands.
         held_out: where the rows of valid were read from, by their numbers in its store.
-        held_out_fingerprint: of these files and frames as they were read.
+        held_out_fingerprint: of these files and frames as they were read, where the report is to show rows.
     """
 
     run: Path
@@ -147,7 +147,7 @@ def prepare(
     )
     encoder = build_encoder(config, schema)
     if checkpoint is not None:
-        load_encoder(checkpoint, encoder)
+        read_encoder(checkpoint, encoder)
     feed, vocabulary = read_training(
         dataset, encoder, scratch, seed=config.train.seed, fitted=checkpoint is not None, width=width
     )
@@ -193,7 +193,8 @@ def prepare(
         f"{counted(len(train), 'row')} and {len(valid) if valid else 0:,} held out, "
         f"{counted(len(vocabulary), 'class')}; {inputs} → {schema.target}"
     )
-    fingerprint = held_out.fingerprint() if valid_sources else progress.data_fingerprint
+    is_told = valid_sources and config.train.time_limit_s is None
+    fingerprint = held_out.fingerprint() if is_told else progress.data_fingerprint
     return Session(run, model, optimizer, train, valid, progress, held_out, fingerprint)
 
 
@@ -208,7 +209,7 @@ def restart(session: Session) -> Session:
     session.optimizer.state.clear()  # before as much is read again
     start = folder_of(session.run, 0)
     check_folder(start)
-    load_encoder(start, session.model.encoder)
+    read_encoder(start, session.model.encoder)
     optimizer = build_optimizer(session.model)
     load_rest(start, session.model.head, optimizer)
     return replace(session, optimizer=optimizer)
