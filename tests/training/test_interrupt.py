@@ -6,10 +6,10 @@ import threading
 
 import pytest
 
-from widemax.training.interrupt import stop_requested
+from widemax.training.interrupt import SIGNALS, stop_requested
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", SIGNALS)
 def test_the_first_signal_is_a_request_and_the_second_stops(number: signal.Signals) -> None:
     with stop_requested() as stop:
         assert not stop()
@@ -21,7 +21,7 @@ def test_the_first_signal_is_a_request_and_the_second_stops(number: signal.Signa
 
 @pytest.mark.parametrize("fails", [False, True])
 def test_handlers_are_put_back(fails: bool) -> None:
-    before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+    before = [signal.getsignal(number) for number in SIGNALS]
     try:
         with stop_requested():
             assert signal.getsignal(signal.SIGINT) is not before[0]
@@ -29,7 +29,17 @@ def test_handlers_are_put_back(fails: bool) -> None:
                 raise RuntimeError
     except RuntimeError:
         assert fails
-    assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
+    assert [signal.getsignal(number) for number in SIGNALS] == before
+
+
+def test_a_signal_that_is_ignored_stays_ignored() -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with stop_requested() as stop:
+            os.kill(os.getpid(), signal.SIGHUP)
+            assert not stop()
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 def test_another_thread_is_never_asked() -> None:

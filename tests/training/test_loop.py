@@ -2,6 +2,7 @@
 
 import json
 import os
+import pty
 import shutil
 import signal
 import subprocess
@@ -422,6 +423,20 @@ def test_interrupted_saves_and_stops(make_config: MakeConfig, tmp_path: Path) ->
     assert process.returncode == 130
     summary = json.loads(out)
     assert summary["interrupted"]
+    Model.load(tmp_path / "run")
+
+
+@pytest.mark.slow
+def test_a_terminal_that_closes_saves_and_stops(make_config: MakeConfig, tmp_path: Path) -> None:
+    path = tmp_path / "config.toml"
+    path.write_text(make_config(train=LONG).to_toml(), encoding="utf-8")
+    pid, terminal = pty.fork()
+    if not pid:
+        os.execv(sys.executable, [sys.executable, "-m", "widemax", "train", str(path)])
+    while not (tmp_path / "run" / "metrics.jsonl").exists():
+        os.read(terminal, 65_536)
+    os.close(terminal)
+    os.waitpid(pid, 0)
     Model.load(tmp_path / "run")
 
 

@@ -6,12 +6,16 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
+"""The last one, which Windows lacks, says that the terminal is gone."""
+
 
 @contextmanager
 def stop_requested() -> Iterator[Callable[[], bool]]:
-    """Yield a function that says whether SIGINT or SIGTERM has arrived.
+    """Yield a function that says whether one of ``SIGNALS`` has arrived.
 
-    Outside the main thread signals cannot be caught, and the function always says no.
+    One that the process ignores (``nohup``) stays ignored. Outside the main thread signals cannot be caught,
+    and the function always says no.
 
     Raises:
         KeyboardInterrupt: at the second signal.
@@ -26,7 +30,8 @@ def stop_requested() -> Iterator[Callable[[], bool]]:
     if threading.current_thread() is not threading.main_thread():
         yield lambda: False
         return
-    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    heard = [number for number in SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
+    before = {number: signal.signal(number, note) for number in heard}
     try:
         yield lambda: bool(arrived)
     finally:

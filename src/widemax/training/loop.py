@@ -325,9 +325,10 @@ def _fit(session: Session, watch: Watch, feed: Feed, valid: Feed | None, *, epoc
             step_s = time.perf_counter() - started
             progress.seconds = clock.seconds
             rows_per_s = progress.step * session.batch_size / progress.seconds
-            watch.reporter.step(step + 1, total_steps, progress.mean_loss, rows_per_s)
-
             interrupted = watch.stop()
+            if not interrupted:  # the terminal may be gone
+                watch.reporter.step(step + 1, total_steps, progress.mean_loss, rows_per_s)
+
             epoch_ends = (step + 1) % steps_per_epoch == 0
             is_over = clock.is_over(step_s)
             if epoch_ends or is_over or interrupted:

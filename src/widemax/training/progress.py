@@ -2,6 +2,7 @@
 
 import sys
 import time
+from contextlib import suppress
 from typing import Protocol, Self, TextIO, runtime_checkable
 
 from widemax.errors import visible
@@ -78,7 +79,8 @@ class RichReporter(Reporter):
         self._progress.stop()
 
     def say(self, sentence: str) -> None:
-        self._progress.console.print(visible(sentence), markup=False, highlight=False)
+        with suppress(OSError):  # a terminal that is gone, whose signal asks to save and stop
+            self._progress.console.print(visible(sentence), markup=False, highlight=False)
 
     def step(self, step: int, total_steps: int, loss: float | None, rows_per_s: float) -> None:
         note = f"{shown_loss(loss)}  {rows_per_s:,.0f} rows/s".lstrip()
