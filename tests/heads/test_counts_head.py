@@ -164,23 +164,25 @@ def test_top_k_and_ranks_are_those_of_brute_force(seed, k, tied):
     hidden[0] = 0
     exclude = some_rows(seed + 2)[1]
     hidden = hidden.sign() if tied else hidden
+    logits_BC = head.logits(hidden)
     log_probs_BC = head.log_probs(hidden, torch.arange(C))
-    torch.testing.assert_close(log_probs_BC.exp().sum(1), torch.ones(B))
-    allowed_BC = log_probs_BC.clone()
+    torch.testing.assert_close(logits_BC.log_softmax(1), log_probs_BC)
+    allowed_BC = logits_BC.clone()
     allowed_BC[tuple(exclude.pairs())] = -torch.inf
     answers = head.answer(hidden, asked, k=k, exclude=exclude)
+    torch.testing.assert_close(answers.square_sum, log_probs_BC.exp().square().sum(1))
+    torch.testing.assert_close(answers.label_log_probs, log_probs_BC[tuple(asked.pairs())])
     for row in range(B):
         own = asked.take(torch.tensor([row])).ids_P
         ranked = allowed_BC[row].clone()
-        ranked[own] = log_probs_BC[row, own]  # a label is ranked even if it is excluded
+        ranked[own] = logits_BC[row, own]  # a label is ranked even if it is excluded
         best = sorted(range(C), key=lambda c: (-float(ranked[c]), c))[: min(k, C)]
         seen = ranked[best] > -torch.inf
         assert torch.equal(answers.topk.class_ids[row][seen], torch.tensor(best)[seen])
     for place, (row, label) in enumerate(zip(*asked.pairs(), strict=True)):
         others = allowed_BC[row].clone()
-        others[label] = log_probs_BC[row, label]
         own = asked.take(row[None]).ids_P
-        others[own] = log_probs_BC[row, own]
+        others[own] = logits_BC[row, own]
         before = (others > others[label]) | ((others == others[label]) & (torch.arange(C) < label))
         assert answers.label_ranks[place] == before.sum() + 1
 

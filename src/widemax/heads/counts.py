@@ -1,11 +1,12 @@
 """The closed form that counts which classes stand beside which features.
 
-Shapes: B rows, b rows of one chunk, F features, C classes, P (feature, class) pairs or labels.
+Shapes: B rows, b rows of one chunk, F features, C classes, P (feature, class) pairs or labels, S scores of a
+chunk, T of a row, K kept.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
-from typing import Annotated, Any, Literal, TypeAlias, final
+from typing import Annotated, Any, Literal, NamedTuple, TypeAlias, final
 
 import numpy as np
 import torch
@@ -17,7 +18,7 @@ from widemax.classes import Classes
 from widemax.errors import ArgumentError, DataError, ShapeError
 from widemax.heads.answers import Answers, TopK
 from widemax.heads.base import AtLeast1, CountingHead, Dim, heads
-from widemax.heads.dense import answer_rows, excluded_pairs
+from widemax.heads.dense import excluded_pairs
 from widemax.heads.labels import Labels, SeveralLabels, label_pairs, no_pairs, target_shares, training_pairs
 from widemax.kernels import Pairs, budget
 from widemax.numerics.ids import checked_ids
@@ -40,8 +41,8 @@ CLASS_POWERS = 0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6
 CHOICE_ROWS = 1500
 PLACES = 20
 DISCOUNTS = 1 / np.log2(np.arange(2, PLACES + 2))
-# Scores that smoothing and temperature are fitted to, and trials; more take longer and change little.
-CALIBRATION_SCORES, CALIBRATION_TRIALS = 2**20, 60
+# Trials of smoothing and temperature; more take longer and change little.
+CALIBRATION_TRIALS = 60
 # Fewer pairs of features and labels are not worth a product of matrices.
 FEWEST_PAIRS = 2**22
 CSR_PARTS = "offsets", "ids", "values"
@@ -346,10 +347,11 @@ class CountsHead(CountingHead):
         """Fits smoothing and temperature to the labels of held-out rows, by the mean of nll over rows."""
         from scipy.optimize import minimize
 
-        shares = self._shares(features)
-        num_rows = max(1, int(np.searchsorted(shares.indptr, CALIBRATION_SCORES)) - 1)
-        shares, labels = shares[:num_rows], labels[:num_rows]
-        rows_S, rows_P = (np.repeat(np.arange(num_rows), np.diff(m.indptr)) for m in (shares, labels))
+        # Some rows at a time are as many as should decide.
+        shares, rows_S = next(self._shares(features))
+        num_rows = shares.shape[0]
+        labels = labels[:num_rows]
+        rows_P = np.repeat(np.arange(num_rows), np.diff(labels.indptr))
         label_shares_P = shares[rows_P, labels.indices]
         part_P = 1 / np.diff(labels.indptr)[rows_P]
         prior_C = self.prior.double().numpy()
@@ -379,89 +381,182 @@ class CountsHead(CountingHead):
     def row_losses(self, hidden: Tensor, labels: Labels) -> Tensor:
         """[B] cross-entropy with a target that is uniform over a row's labels; it has no gradient."""
         pairs = training_pairs(labels, hidden, self.num_classes)
-        shares_P = target_shares(pairs, len(hidden))
-        log_probs_P = [
-            log_probs_bC[own.rows_P, own.ids_P]
-            for start, log_probs_bC in self._chunks(hidden, 1.0)
-            for _, own in [pairs.of_rows(start, start + len(log_probs_bC))]
-        ]
-        losses_P = -shares_P.to(self.weight.dtype) * torch.cat(log_probs_P)
+        log_probs_P = self._answers(hidden, pairs, no_pairs(hidden.device), 1, 1.0).label_log_probs
+        losses_P = -target_shares(pairs, len(hidden)).to(log_probs_P) * log_probs_P
         return losses_P.new_zeros(len(hidden)).index_add(0, pairs.rows_P, losses_P)
 
     @torch.no_grad()
     def logits(self, hidden: Tensor, class_ids: Tensor | None = None) -> Tensor:
-        """As of every head, but without a gradient; logits are log-probabilities."""
-        chunks = self._chunks(hidden, self.calibration_temperature)
+        """As of every head, but without a gradient."""
         if class_ids is None:
-            return torch.cat([log_probs_bC for _, log_probs_bC in chunks])
+            class_ids = torch.arange(self.num_classes)
         class_ids = checked_ids(class_ids, self.num_classes, "class_ids", hidden)
-        ids_BN = class_ids.expand(len(hidden), class_ids.shape[-1])
-        return torch.cat([log_bC.gather(1, ids_BN[start : start + len(log_bC)]) for start, log_bC in chunks])
+        ids_BN = class_ids.expand(len(hidden), class_ids.shape[-1]).numpy()
+        others_C = self._others(self.calibration_temperature)
+        logits_C, logits_BN = others_C.copy(), np.empty(ids_BN.shape, others_C.dtype)
+        for row, found in enumerate(self._rows(hidden, self.calibration_temperature)):
+            logits_C[found.ids_T] = found.logits_T
+            logits_BN[row] = logits_C[ids_BN[row]]
+            logits_C[found.ids_T] = others_C[found.ids_T]
+        return torch.from_numpy(logits_BN)
 
     def log_partition(self, hidden: Tensor) -> Tensor:
-        return self.weight.new_zeros(len(hidden))
+        rows = self._rows(hidden, self.calibration_temperature)
+        return self.weight.new_tensor([found.log_partition for found in rows])
 
     def log_probs(self, hidden: Tensor, class_ids: Tensor) -> Tensor:
-        return self.logits(hidden, class_ids)
+        return self.logits(hidden, class_ids) - self.log_partition(hidden)[:, None]
 
     def best_classes(self, hidden: Tensor, k: int, exclude: SeveralLabels | None) -> TopK:
         return self.answers_about(hidden, no_pairs(hidden.device), k, exclude).topk
 
     def answers_about(self, hidden: Tensor, labels: Pairs, k: int, exclude: SeveralLabels | None) -> Answers:
-        of_rows = self._log_probs_of(hidden, self.calibration_temperature)
-        return answer_rows(
-            of_rows,
-            *(torch.arange(len(hidden)), labels, excluded_pairs(exclude, hidden, labels, self.num_classes)),
-            k=k,
-            rows_at_once=self._rows_at_once,
+        excluded = excluded_pairs(exclude, hidden, labels, self.num_classes)
+        return self._answers(hidden, labels, excluded, k, self.calibration_temperature)
+
+    def _answers(
+        self, hidden: Tensor, labels: Pairs, excluded: Pairs, k: int, temperature: Tensor | float
+    ) -> Answers:
+        """Most classes of a row have the logits that they have in every row, so that few are looked at."""
+        rows = ranked_rows(self._others(temperature), self._rows(hidden, temperature), labels, excluded, k)
+        parts: list[list[Any]] = [[] for _ in range(6)]
+        for part, values in zip(parts, zip(*rows, strict=True), strict=False):
+            part.extend(values)
+        ids, logits, label_logits, ranks, partitions, squares = parts
+        dtype = self.weight.numpy().dtype
+
+        def joined(arrays: list[NDArray[Any]], kind: Any) -> Tensor:
+            return torch.from_numpy(np.concatenate([np.empty(0, kind), *arrays]).astype(kind, copy=False))
+
+        partition_B = self.weight.new_tensor(partitions)
+        logits_BK = joined(logits, dtype).view(len(hidden), k)
+        label_logits_P = joined(label_logits, dtype)
+        return Answers(
+            TopK(joined(ids, np.int64).view(len(hidden), k), logits_BK, logits_BK - partition_B[:, None]),
+            partition_B,
+            self.weight.new_tensor(squares),
+            label_logits_P,
+            label_logits_P - partition_B[labels.rows_P],
+            joined(ranks, np.int64),
         )
 
-    @property
-    def _rows_at_once(self) -> int:
-        return max(1, budget.CHUNK_ELEMENTS // self.num_classes)
+    def _others(self, temperature: Tensor | float) -> NDArray[Any]:
+        """[C] the logits of classes that stand beside no feature of a row."""
+        base_C = float(self.smoothing) * self.prior.double().numpy()
+        return (np.log(base_C) / float(temperature)).astype(self.weight.numpy().dtype)
 
-    def _shares(self, features: Sparse) -> Sparse:
-        """s_c / Σ_j s_j of the classes that stand beside some feature of a row."""
+    def _shares(self, features: Sparse) -> Iterator[tuple[Sparse, NDArray[np.int64]]]:
+        """s_c / Σ_j s_j of the classes that stand beside some feature, and their rows, chunk by chunk."""
         parts = self.weight.numpy(), self.class_ids.numpy(), self.offsets.numpy()
-        scores = features @ scipy_sparse().csr_array(parts, shape=(self.dim, self.num_classes))
-        scores.data /= np.repeat(scores.sum(axis=1), np.diff(scores.indptr))
-        return scores
+        weights = scipy_sparse().csr_array(parts, shape=(self.dim, self.num_classes))
+        features = features.astype(weights.dtype)
+        work_S = np.cumsum(np.diff(weights.indptr)[features.indices])
+        work_B = np.concatenate(([0], work_S))[features.indptr]
+        start = 0
+        while start < features.shape[0]:
+            stop = int(np.searchsorted(work_B, work_B[start] + budget.CHUNK_ELEMENTS, side="right"))
+            stop = max(stop - 1, start + 1)
+            scores = features[start:stop] @ weights
+            rows_S = np.repeat(np.arange(stop - start), np.diff(scores.indptr))
+            total_b = np.bincount(rows_S, scores.data, stop - start)
+            scores.data /= np.where(total_b > 0, total_b, 1)[rows_S]
+            yield scores, rows_S
+            start = stop
 
-    def _chunks(self, hidden: Tensor, temperature: Tensor | float) -> Iterator[tuple[int, Tensor]]:
-        """The log-probabilities of all classes [b, C] for the rows from each start on."""
-        of_rows, rows_B = self._log_probs_of(hidden, temperature), torch.arange(len(hidden))
-        for number, rows_b in enumerate(torch.split(rows_B, self._rows_at_once)):
-            yield number * self._rows_at_once, of_rows(rows_b)
-
-    def _log_probs_of(self, hidden: Tensor, temperature: Tensor | float) -> Callable[[Tensor], Tensor]:
-        """From consecutive rows of ``hidden`` to the log-probabilities of all classes [b, C]."""
+    def _rows(self, hidden: Tensor, temperature: Tensor | float) -> Iterator["_Row"]:
+        """Of each row the logits that differ from those of :meth:`_others`."""
         if (hidden.dtype, hidden.device) != (self.weight.dtype, self.weight.device):
             self._refuse_strangers({"hidden": hidden})
-        features = self._powered(_csr(hidden))
         power = 1 / float(temperature)
         base_C = float(self.smoothing) * self.prior.double().numpy()
-        logits_C = power * np.log(base_C)
-        other_C = torch.from_numpy(logits_C).to(self.weight.dtype)
-        largest = logits_C.max()
-        sum_C = np.exp(logits_C - largest).sum()
+        others_C = power * np.log(base_C)
+        largest = others_C.max()
+        parts_C = np.exp(others_C - largest)
+        sum_C, squares_C = parts_C.sum(), parts_C @ parts_C
+        for shares, rows_S in self._shares(self._powered(_csr(hidden))):
+            ids_S, num_rows = shares.indices, shares.shape[0]
+            logits_S = np.log(shares.data + base_C[ids_S]) * power
+            shift_b = np.full(num_rows, largest)
+            np.maximum.at(shift_b, rows_S, logits_S)
+            above_b = np.exp(largest - shift_b)
+            before_S = parts_C[ids_S] * above_b[rows_S]
+            after_S = np.exp(logits_S - shift_b[rows_S])
+            total_b = np.bincount(rows_S, after_S - before_S, num_rows) + sum_C * above_b
+            gained_S = after_S * after_S - before_S * before_S
+            square_b = (np.bincount(rows_S, gained_S, num_rows) + squares_C * above_b**2) / total_b**2
+            logits_S = logits_S.astype(shares.dtype)
+            partition_b = shift_b + np.log(total_b)
+            for row, where in enumerate(map(slice, shares.indptr, shares.indptr[1:])):
+                yield _Row(ids_S[where], logits_S[where], partition_b[row], square_b[row])
 
-        def of_rows(rows_b: Tensor) -> Tensor:
-            start = int(rows_b[0]) if len(rows_b) else 0
-            shares = self._shares(features[start : start + len(rows_b)])
-            # No logit of the row is larger. SciPy sorts the array for it, so it comes first.
-            shift_b = power * np.log(shares.max(axis=1).toarray() + base_C.max())
-            ids_S, rows_S = shares.indices, np.repeat(np.arange(len(rows_b)), np.diff(shares.indptr))
-            logits_S = power * np.log(shares.data + base_C[ids_S])
-            shift_S = shift_b[rows_S]
-            gained_S = np.exp(logits_S - shift_S) - np.exp(logits_C[ids_S] - shift_S)
-            total_b = np.bincount(rows_S, gained_S, len(rows_b)) + sum_C * np.exp(largest - shift_b)
-            log_total_b = shift_b + np.log(total_b)
-            log_probs_bC = other_C - torch.from_numpy(log_total_b[:, None]).to(other_C)
-            where = torch.from_numpy(rows_S * self.num_classes + ids_S)
-            log_probs_bC.view(-1)[where] = torch.from_numpy(logits_S - log_total_b[rows_S]).to(log_probs_bC)
-            return log_probs_bC
 
-        return of_rows
+class _Row(NamedTuple):
+    """Logits [T] of the classes that stand beside its features, and what follows from those of all."""
+
+    ids_T: NDArray[Any]
+    logits_T: NDArray[Any]
+    log_partition: float
+    square_sum: float
+
+
+def ranked_rows(
+    others_C: NDArray[Any], rows: Iterable[_Row], labels: Pairs, excluded: Pairs, k: int
+) -> Iterator[tuple[Any, ...]]:
+    """The best classes, their logits, logits and ranks of labels, log-partition and Σ p² of each row.
+
+    ``others_C`` are the logits of all classes that a row does not name, ranked once for all rows.
+    """
+    num_classes = len(others_C)
+    order_C = np.argsort(-others_C, kind="stable")
+    place_C = np.empty(num_classes, np.int64)
+    place_C[order_C] = np.arange(num_classes)
+    falling_C = -others_C[order_C]
+    logits_C, is_own_C = others_C.copy(), np.zeros(num_classes, bool)
+    of_labels, of_excluded = (_by_row(pairs) for pairs in (labels, excluded))
+    for row, (ids_T, logits_T, partition, square_sum) in enumerate(rows):
+        label_ids_P, no_answer = of_labels(row), np.unique(of_excluded(row))
+        known_P = label_ids_P.clip(0)
+        if np.isnan(partition):
+            nan_P, nan_K = (np.full(n, np.nan) for n in (len(known_P), k))
+            yield np.arange(k), nan_K, nan_P, np.where(label_ids_P < 0, 0, 1), partition, partition
+            continue
+        is_own_C[ids_T], logits_C[ids_T] = True, logits_T
+        labels_P = logits_C[known_P]
+        ids_T = np.concatenate([ids_T, no_answer[~is_own_C[no_answer]]])
+        is_own_C[ids_T], logits_C[no_answer] = True, -np.inf
+        logits_T = logits_C[ids_T]
+
+        # The classes that would be before a label if this row named none, those it names, and where they are.
+        first_P, last_P = (np.searchsorted(falling_C, -labels_P, side=side) for side in ("left", "right"))
+        before_P = np.where(is_own_C[known_P], first_P, place_C[known_P])
+        for place in np.flatnonzero(is_own_C[known_P] & (first_P < last_P)):
+            tied = order_C[first_P[place] : last_P[place]]
+            before_P[place] += np.searchsorted(tied, known_P[place])
+        is_before_PT = (logits_T == labels_P[:, None]) & (ids_T < known_P[:, None])
+        is_before_PT |= logits_T > labels_P[:, None]
+        ranks_P = 1 + before_P - (place_C[ids_T] < before_P[:, None]).sum(1) + is_before_PT.sum(1)
+
+        ids_N, logits_N = ids_T, logits_T
+        if len(ids_T) > k:
+            best_N = np.flatnonzero(logits_T >= np.partition(logits_T, -k)[-k])
+            ids_N, logits_N = ids_T[best_N], logits_T[best_N]
+        if len(ids_N) < k or logits_N.min() <= -falling_C[0]:
+            num = k
+            while len(free := order_C[:num][~is_own_C[order_C[:num]]]) < k and num < num_classes:
+                num *= 2
+            ids_N, logits_N = np.concatenate([ids_N, free]), np.concatenate([logits_N, others_C[free]])
+        order_K = np.lexsort((ids_N, -logits_N))[:k]
+        labels_P[label_ids_P < 0], ranks_P[label_ids_P < 0] = np.nan, 0
+        yield ids_N[order_K], logits_N[order_K], labels_P, ranks_P, partition, square_sum
+        is_own_C[ids_T], logits_C[ids_T] = False, others_C[ids_T]
+
+
+def _by_row(pairs: Pairs) -> Callable[[int], NDArray[np.int64]]:
+    """From a row to its class ids."""
+    num_rows = int(pairs.rows_P.max()) + 1 if len(pairs.rows_P) else 0
+    offsets = np.searchsorted(pairs.rows_P.numpy(), np.arange(num_rows + 1)).tolist()
+    ids_P = pairs.ids_P.numpy()
+    return lambda row: ids_P[offsets[row] : offsets[row + 1]] if row < num_rows else ids_P[:0]
 
 
 class _Choice:
