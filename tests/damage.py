@@ -6,7 +6,9 @@ import math
 import os
 import tomllib
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import numpy as np
@@ -16,34 +18,83 @@ import tomli_w
 import torch
 from safetensors.torch import load, save
 
-Damage = tuple[str, Callable[[Path], object]]
+from widemax.storage import MANIFEST, sha256, signed
 
 
-def in_its_place(path: Path) -> Iterator[Damage]:
-    """Damage of any file; what stands in its place is no file."""
+def put(piece: bytes, content: bytes, at: int) -> bytes:
+    return content[:at] + piece + content[at + len(piece) :]
+
+
+def at_one_of(kinds: range, content: bytes, random: Random) -> int:
+    """A place of a byte of these, or the first where there is none."""
+    return random.choice([at for at, byte in enumerate(content[:200_000]) if byte in kinds] or [0])
+
+
+def flip(content: bytes, at: int, random: Random) -> bytes:
+    return put(bytes([content[at] ^ (1 << random.randrange(8))]), content, at)
+
+
+def number(content: bytes, random: Random) -> bytes:
+    """Another number in the place of one that is written in digits."""
+    at = at_one_of(range(48, 58), content, random)
+    new = random.choice([b"-1", b"0", b"NaN", b"1e999", b"9" * 30, b"Infinity", b"null", b"0.5", b'"x"'])
+    return content[:at] + new + content[at + 1 :]
+
+
+def bad_float(content: bytes, random: Random) -> bytes:
+    """A weight that is no number, where the file holds numbers of four bytes."""
+    at = max(0, len(content) - 4 * random.randint(1, 50))
+    return put(random.choice([b"\0\0\xc0\x7f", b"\0\0\x80\x7f"]), content, at)
+
+
+BYTES: dict[str, Callable[[bytes, int, Random], bytes]] = {
+    "a bit flipped": flip,
+    "its first bit flipped": lambda content, at, random: flip(content, 0, random),
+    "its last bit flipped": lambda content, at, random: flip(content, len(content) - 1, random),
+    "64 zeros": lambda content, at, random: put(bytes(64), content, at),
+    "64 ones": lambda content, at, random: put(b"\xff" * 64, content, at),
+    "cut": lambda content, at, random: content[:at],
+    "emptied": lambda content, at, random: b"",
+    "longer": lambda content, at, random: content + random.randbytes(random.randint(1, 99)),
+    "a piece gone": lambda content, at, random: content[:at] + content[at + 7 :],
+    "a piece twice": lambda content, at, random: content[:at] + content[max(0, at - 9) :],
+    "zeros": lambda content, at, random: bytes(len(content)),
+    "noise": lambda content, at, random: random.randbytes(len(content)),
+    "another number": lambda content, at, random: number(content, random),
+    "another word": lambda content, at, random: put(
+        b"x", content, at_one_of(range(97, 123), content, random)
+    ),
+    "a bad float": lambda content, at, random: bad_float(content, random),
+    "nested": lambda content, at, random: b"[" * 100_000,
+}
+PLACES: dict[str, Callable[[Path], object]] = {
+    "removed": lambda path: None,
+    "a pipe": os.mkfifo,
+    "a folder": Path.mkdir,
+    "a link to itself": lambda path: path.symlink_to(path.name),
+    "a link to a device": lambda path: path.symlink_to("/dev/zero"),
+}
+DAMAGES = (*BYTES, *PLACES)
+
+
+def damage(path: Path, kind: str, random: Random) -> None:
+    """Damage one file: its bytes, or what stands in its place."""
     content = path.read_bytes()
+    path.unlink()
+    if kind in PLACES:
+        PLACES[kind](path)
+    else:
+        path.write_bytes(BYTES[kind](content, random.randrange(len(content)), random))
 
-    def holding(changed: bytes) -> Callable[[Path], object]:
-        return lambda path: path.write_bytes(changed)
 
-    def instead(make: Callable[[Path], object]) -> Callable[[Path], object]:
-        return lambda path: (path.unlink(), make(path))
-
-    for place in (0, 8, len(content) // 2, len(content) - 9, len(content) - 1):
-        flipped = bytearray(content)
-        flipped[place] ^= 4
-        yield f"bit flipped at {place}", holding(bytes(flipped))
-    yield "half", holding(content[: len(content) // 2])
-    yield "empty", holding(b"")
-    yield "zeros", holding(bytes(len(content)))
-    yield "a byte more", holding(content + b"\0")
-    yield "of another file", holding((path.parent / sorted(os.listdir(path.parent))[0]).read_bytes())
-    yield "nested", holding(b"[" * 100_000)
-    yield "removed", Path.unlink
-    yield "a pipe", instead(os.mkfifo)
-    yield "a folder", instead(Path.mkdir)
-    yield "a link to itself", instead(lambda path: path.symlink_to(path.name))
-    yield "a link to a device", instead(lambda path: path.symlink_to("/dev/zero"))
+def sign_again(folder: Path, name: str) -> None:
+    """The manifest as whoever altered one file, or the manifest itself, would write it."""
+    path, file = folder / MANIFEST, folder / name
+    with suppress(ValueError, RecursionError, AttributeError):  # it is the manifest, and no such object now
+        manifest = json.loads(path.read_bytes() if path.is_file() else b"")
+        if file.is_file() and name != MANIFEST:
+            manifest["files"][name] = {"sha256": sha256(file), "bytes": file.stat().st_size}
+        path.write_text(json.dumps(signed(manifest)), encoding="utf-8")
 
 
 def altered(path: Path) -> Iterator[tuple[str, bytes]]:

@@ -10,15 +10,17 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable
-from importlib import import_module
 from pathlib import Path
 
-from tests.torture import changing, checkpoints, corruption, crash, faults, pairs, reading, signals, soak
+from tests.torture import changing, checkpoints, corruption, crash, every_write, pairs, reading, signals, soak
+from tests.torture.child import load
 from tests.torture.ground import Campaign, Ground
+from tests.torture.shim import fork as forked
+from tests.torture.shim import loaded_ahead
 
 CAMPAIGNS: dict[str, tuple[str, Campaign]] = {
     "crash": ("killed at a file operation or moment", crash.attempts),
-    "faults": ("writes that fail", faults.attempts),
+    "faults": ("writes that fail", every_write.attempts),
     "signals": ("INT, TERM, HUP, once and twice", signals.attempts),
     "pairs": ("two verbs on one run", pairs.attempts),
     "changing": ("files that change while read", changing.attempts),
@@ -27,17 +29,6 @@ CAMPAIGNS: dict[str, tuple[str, Campaign]] = {
     "reading": ("odd bytes as data and configs", reading.attempts),
     "soak": ("20,000 calls and rows", soak.attempts),
 }
-
-
-def load() -> None:
-    """The libraries that every child inherits."""
-    import pyarrow
-    import torch
-
-    for name in ("artifact", "cli", "evaluation.report", "training.evaluate", "training.loop"):
-        import_module(f"widemax.{name}")
-    torch.set_num_threads(1)
-    pyarrow.array([])
 
 
 def work(home: Path, names: list[str], *, seed: int, until: float, kept: Path, notes: Path) -> None:
@@ -76,7 +67,7 @@ def copy_if_file(source: str, target: str) -> None:
 
 def fork(job: Callable[[], None]) -> int:
     """Do a job in a process of its own."""
-    pid = os.fork()
+    pid = forked()
     if pid:
         return pid
     code = 1
@@ -98,6 +89,9 @@ def main() -> int:
     parser.add_argument("--jobs", type=int, default=os.cpu_count())
     parser.add_argument("--out", type=Path, default=Path("build/torture"), help="where wrong cases are kept")
     options = parser.parse_args()
+    code = loaded_ahead("tests.torture")
+    if code is not None:
+        return code
     load()
     shutil.rmtree(options.out, ignore_errors=True)
     options.out.mkdir(parents=True)

@@ -10,11 +10,23 @@ import time
 import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 
 LIMIT_S = 300
 DOCUMENTED = {0, 2, 3, 4, 5, 130}
 """Exit codes of the command line (see ``widemax.errors``)."""
+
+
+def load() -> None:
+    """The libraries that every child inherits."""
+    import pyarrow
+    import torch
+
+    for name in ("artifact", "cli", "evaluation.report", "training.evaluate", "training.loop"):
+        import_module(f"widemax.{name}")
+    torch.set_num_threads(1)
+    pyarrow.array([])
 
 
 @dataclass
@@ -122,67 +134,6 @@ def widemax(
 ) -> Ended:
     """Run ``widemax arguments`` in ``folder`` to its end."""
     return start(folder, *arguments, before=before, stdin=stdin).wait()
-
-
-CHANGES = {
-    "os.rename",
-    "os.remove",
-    "os.mkdir",
-    "os.rmdir",
-    "os.truncate",
-    "os.link",
-    "os.symlink",
-    "os.chmod",
-}
-
-
-def at_file_operation(folder: Path, happen: Callable[[int], None]) -> Callable[[], None]:
-    """For ``before``: call ``happen`` with 1, 2, ... ahead of every operation that writes into ``folder``."""
-    root = str(folder)
-
-    def begin() -> None:
-        count = 0
-
-        def hook(event: str, given: tuple[object, ...]) -> None:
-            nonlocal count
-            if event == "open":
-                flags = given[2] if isinstance(given[2], int) else 0
-                if not flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT):
-                    return
-            elif event not in CHANGES:
-                return
-            path = (
-                os.path.abspath(os.fsdecode(given[0]))
-                if isinstance(given[0], (str, bytes, os.PathLike))
-                else ""
-            )
-            if path.startswith(root):
-                count += 1
-                happen(count)
-
-        sys.addaudithook(hook)
-
-    return begin
-
-
-def killed_at(number: int) -> Callable[[int], None]:
-    """For :func:`at_file_operation`: the power goes ahead of one operation."""
-
-    def happen(count: int) -> None:
-        if count == number:
-            os.kill(os.getpid(), signal.SIGKILL)
-
-    return happen
-
-
-def failing_from(number: int, code: int, *, once: bool) -> Callable[[int], None]:
-    """For :func:`at_file_operation`: one operation fails, or all from it on."""
-
-    def happen(count: int) -> None:
-        if count == number or (count > number and not once):
-            raise OSError(code, os.strerror(code))
-
-    return happen
 
 
 def each(folder: Path, tries: Sequence[Callable[[], str | None]]) -> list[str | None]:

@@ -2,10 +2,10 @@
 
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
-from tests.torture.child import at_file_operation, killed_at
 from tests.torture.ground import TRAIN, Attempt, Ground
+from tests.torture.shim import FAULTS, armed, counting, seen
 
 
 def attempts(ground: Ground) -> Iterator[Attempt]:
@@ -20,27 +20,18 @@ def killed(ground: Ground, operations: dict[str, int], name: str, *arguments: ob
     """Run a verb and kill it ahead of a file operation, or at some moment; says which."""
     if name not in operations or ground.random.random() < 0.3:
         delay_s = ground.random.uniform(0, 1.2)
-        child = ground.start(*arguments, before=counted(ground))
+        child = ground.start(*arguments, before=counting(ground.folder))
         time.sleep(delay_s)
         child.signal(signal.SIGKILL)
         ended = child.wait()
         ground.log.append(f"killed after {delay_s:.3f} s: {ended.code}")
         if ended.code == 0:
-            operations[name] = int((ground.home / ".count").read_text())
+            operations[name] = seen()
         return f"{name} killed after {delay_s:.2f} s"
     number = ground.random.randint(1, operations[name])
-    ended = ground.run(*arguments, before=at_file_operation(ground.folder, killed_at(number)))
+    ended = ground.run(*arguments, before=armed(ground.folder, FAULTS["kill"], number))
     ground.log.append(f"killed ahead of file operation {number}: {ended.code}")
     return f"{name} killed ahead of operation {number} of {operations[name]}"
-
-
-def counted(ground: Ground) -> Callable[[], None]:
-    """For ``before``: how many file operations the verb makes stands in ``.count``."""
-
-    def note(count: int) -> None:
-        (ground.home / ".count").write_text(str(count))
-
-    return at_file_operation(ground.folder, note)
 
 
 def training(ground: Ground, operations: dict[str, int]) -> Attempt:

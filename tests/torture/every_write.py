@@ -1,58 +1,27 @@
 """Let the n-th write of a verb fail, or kill the verb there, for n = 1, 2, ... until it gets through.
 
-``python -m tests.torture.every_write --verbs train --faults ENOSPC --every 7`` tries every seventh. The
-writes of Python, Arrow and safetensors are all met, since a library that is loaded ahead of the C library
-counts them (``shim.c``, for which gcc is needed).
+``python -m tests.torture.every_write --verbs train --faults ENOSPC --every 7`` tries every seventh; the
+campaign tries some at random.
 """
 
 import argparse
-import ctypes
-import errno
 import os
 import random
 import shutil
 import signal
-import subprocess
 import sys
 import tempfile
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from itertools import count, product
 from pathlib import Path
 
-from tests.torture.__main__ import load
-from tests.torture.child import Ended, at_file_operation, killed_at
-from tests.torture.ground import TRAIN, Ground
+from tests.torture.child import Ended, load
+from tests.torture.ground import TRAIN, Attempt, Ground
+from tests.torture.shim import FAULTS, KILL, Fault, armed, counting, loaded_ahead, seen
 
 from widemax.data import at_hand
 from widemax.storage import MANIFEST, check_folder, current
 
-SHIM = Path(__file__).with_name("shim.c")
-CREATE, WRITE, PLACE, REMOVE, FLUSH, OPEN = (1 << bit for bit in range(6))
-ONCE, FROM, KILL = 1, 2, 3
-FULL, ALL = CREATE | WRITE | PLACE | FLUSH, CREATE | WRITE | PLACE | REMOVE | FLUSH
-
-
-@dataclass(frozen=True)
-class Fault:
-    """What goes wrong: which kinds of operations fail, once or from the n-th on, and with which errno."""
-
-    kinds: int
-    way: int
-    code: int = 0
-
-
-FAULTS = {
-    "ENOSPC": Fault(FULL, FROM, errno.ENOSPC),
-    "EDQUOT": Fault(FULL, FROM, errno.EDQUOT),
-    "EFBIG": Fault(WRITE, FROM, errno.EFBIG),
-    "EROFS": Fault(CREATE | PLACE | REMOVE, FROM, errno.EROFS),
-    "EACCES": Fault(CREATE | PLACE | REMOVE, FROM, errno.EACCES),
-    "EMFILE": Fault(CREATE | OPEN, FROM, errno.EMFILE),
-    "EIO": Fault(ALL, FROM, errno.EIO),
-    "EIO once": Fault(ALL, ONCE, errno.EIO),
-    "kill": Fault(ALL, KILL),
-}
 VERBS: dict[str, tuple[str, ...]] = {
     "train": ("train", "a.csv", *TRAIN),
     "overwrite": ("train", "a.csv", *TRAIN, "--overwrite"),
@@ -72,9 +41,10 @@ def prepared(ground: Ground, verb: str) -> None:
     """A folder in which the verb can run."""
     cache = ground.home / "attempt" / "cache" if verb == "data get" else ground.home / "cache"
     os.environ["WIDEMAX_CACHE"] = str(cache)
+    stopped = ground.stopped() if verb == "resume" else None
     ground.fresh(run={"train": None, "resume": None, "overwrite": "old"}.get(verb, "new"))
-    if verb == "resume":
-        shutil.copytree(ground.home / "unfinished", ground.folder / "run")
+    if stopped:
+        shutil.copytree(stopped, ground.folder / "run")
     if verb == "export over":
         shutil.copytree(ground.home / "old" / "run", ground.folder / "run2")
 
@@ -113,20 +83,33 @@ def afterwards(ground: Ground, verb: str, ended: Ended) -> str | None:
     return f"left behind: {left}" if left else None
 
 
-def attempts(
+def attempts(ground: Ground) -> Iterator[Attempt]:
+    """Faults of all kinds at random operations, of one verb after the other."""
+    counts = {}
+    for verb in verbs():
+        prepared(ground, verb)
+        ground.run(*VERBS[verb], before=counting(ground.folder))
+        counts[verb] = seen()
+    while True:
+        for verb in counts:
+            name, number = ground.random.choice([*FAULTS]), ground.random.randint(1, counts[verb])
+            for _, wrong in tries(ground, verb, FAULTS[name], numbers=[number]):
+                yield Attempt(f"{verb}: {name} at operation {number}", wrong)
+
+
+def verbs() -> list[str]:
+    """Those that can be tried here."""
+    return [verb for verb in VERBS if verb != "data get" or at_hand("mulan_emotions")]
+
+
+def tries(
     ground: Ground, verb: str, fault: Fault, *, numbers: Iterable[int]
 ) -> Iterator[tuple[int, str | None]]:
     """What is wrong when the n-th operation goes wrong, for these n, until the verb does not reach it."""
-    shim = ctypes.CDLL(None)
     for number in numbers:
         prepared(ground, verb)
-        folder = os.fsencode(ground.folder)
-
-        def before(number: int = number, folder: bytes = folder) -> None:
-            shim.fault_arm(folder, fault.kinds, ctypes.c_long(number), fault.code, fault.way)
-
-        ended = ground.run(*VERBS[verb], before=before)
-        if shim.fault_seen() < number:
+        ended = ground.run(*VERBS[verb], before=armed(ground.folder, fault, number))
+        if seen() < number:
             if ended.code:
                 yield number, ended.err
             return
@@ -142,27 +125,22 @@ def attempts(
 def main() -> int:
     """Print how many were tried and what went wrong; 1 if anything did."""
     parser = argparse.ArgumentParser(prog="python -m tests.torture.every_write", description=__doc__)
-    verbs = [verb for verb in VERBS if verb != "data get" or at_hand("mulan_emotions")]
-    parser.add_argument("--verbs", nargs="*", choices=VERBS, default=verbs)
+    parser.add_argument("--verbs", nargs="*", choices=VERBS, default=verbs())
     parser.add_argument("--faults", nargs="*", choices=FAULTS, default=list(FAULTS))
     parser.add_argument("--first", type=int, default=1)
     parser.add_argument("--every", type=int, default=1)
     options = parser.parse_args()
+    code = loaded_ahead("tests.torture.every_write")
+    if code is not None:
+        return code
+    load()
+    bad = 0
     with tempfile.TemporaryDirectory(prefix="widemax-every-write-") as name:
-        if "LD_PRELOAD" not in os.environ:
-            library = f"{name}/shim.so"
-            subprocess.run(["gcc", "-O1", "-shared", "-fPIC", "-o", library, str(SHIM), "-ldl"], check=True)
-            again = [sys.executable, "-m", "tests.torture.every_write", *sys.argv[1:]]
-            return subprocess.run(again, env=os.environ | {"LD_PRELOAD": library}, check=False).returncode
-        load()
         os.environ["WIDEMAX_CACHE"] = f"{name}/ground/cache"
         ground = Ground(Path(name, "ground"), random.Random(0))
-        if "resume" in options.verbs:
-            unfinished(ground)
-        bad = 0
         for verb, fault in product(options.verbs, options.faults):
             tried = 0
-            for number, wrong in attempts(
+            for number, wrong in tries(
                 ground, verb, FAULTS[fault], numbers=count(options.first, options.every)
             ):
                 tried += 1
@@ -171,15 +149,6 @@ def main() -> int:
                     print(f"wrong: {verb}, {fault} at operation {number}: {wrong}", flush=True)
             print(f"{verb}, {fault}: {tried} tried", flush=True)
     return int(bad > 0)
-
-
-def unfinished(ground: Ground) -> None:
-    """A training that was killed in the middle, of the data of the reference run ``new``."""
-    ground.fresh()
-    killed = at_file_operation(ground.folder, killed_at(60))
-    ground.run(*VERBS["train"], before=killed)
-    assert (ground.folder / "run" / "checkpoints").is_dir()
-    (ground.folder / "run").rename(ground.home / "unfinished")
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tests.torture.child import Child, Ended, start
+from tests.torture.shim import FAULTS, armed, counting, seen
 
 TRAIN = ["--target", "label", "--out", "run", "--set", "train.epochs=3", "--set", "train.seed=1"]
 QUESTIONS = [{"text": f"row {n} word{n}"} for n in range(12)]
@@ -67,6 +68,18 @@ class Ground:
         if run:
             shutil.copytree(self.home / run / "run", self.folder / "run")
         return self.folder
+
+    def stopped(self) -> Path:
+        """A training that was killed in the middle, after its first checkpoint."""
+        place = self.home / "stopped"
+        if not place.exists():
+            train = ("train", "a.csv", *TRAIN)
+            self.run(*train, before=counting(self.fresh()))
+            number = seen() * 2 // 3
+            self.run(*train, before=armed(self.fresh(), FAULTS["kill"], number))
+            assert list(self.folder.glob("run/checkpoints/step-*"))
+            (self.folder / "run").rename(place)
+        return place
 
     def start(self, *arguments: object, before: Callable[[], None] | None = None, stdin: str = "") -> Child:
         """Begin a verb in the folder of this attempt."""

@@ -19,7 +19,7 @@
 #include <unistd.h>
 
 enum { CREATE = 1, WRITE = 2, PLACE = 4, REMOVE = 8, FLUSH = 16, OPEN = 32 };
-enum { ONCE = 1, FROM = 2, KILL = 3 };
+enum { COUNT = 0, ONCE = 1, FROM = 2, KILL = 3 };
 
 static char root[PATH_MAX];
 static atomic_long *seen; /* shared with the process that forks this one */
@@ -35,7 +35,7 @@ void fault_arm(const char *folder, int of_kinds, long number, int with_code, int
 
 long fault_seen(void) { return atomic_load(seen); }
 
-__attribute__((constructor)) static void share(void) {
+__attribute__((constructor)) void fault_share(void) {
     seen = mmap(0, sizeof *seen, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 }
 

@@ -27,7 +27,7 @@ import os, random, tempfile
 from itertools import islice
 from pathlib import Path
 from tests.torture import refused
-from tests.torture.__main__ import load
+from tests.torture.child import load
 from tests.torture.ground import Ground
 
 load()

@@ -1,14 +1,12 @@
 """A checkpoint gives back every bit of the state, or says which file is damaged."""
 
-import json
-from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pytest
 import torch
-from tests.damage import altered
+from tests.damage import altered, sign_again
 
 from widemax.artifact import Model, read_encoder
 from widemax.config import Config
@@ -17,7 +15,7 @@ from widemax.encoders import encoders
 from widemax.errors import CorruptError
 from widemax.heads import heads
 from widemax.optim import RowOptimizer, optimizers
-from widemax.storage import MANIFEST, sha256, signed
+from widemax.storage import MANIFEST
 from widemax.training.checkpoint import (
     Progress,
     folder_of,
@@ -165,7 +163,7 @@ def test_a_damaged_checkpoint_is_refused_by_the_name_of_the_file(tmp_path: Path,
     refused = []
     for what, changed in altered(path):
         path.write_bytes(changed)
-        resign(folder, name)
+        sign_again(folder, name)
         try:
             read_progress(folder)
             load_rest(folder, other.head, optimizer_of(other, "rowwise_adagrad"))
@@ -175,16 +173,6 @@ def test_a_damaged_checkpoint_is_refused_by_the_name_of_the_file(tmp_path: Path,
         path.write_bytes(content)
     assert len(refused) > 5
     assert [each for each in refused if name not in each[1] and MANIFEST not in each[1]] == []
-
-
-def resign(folder: Path, name: str) -> None:
-    """Make the hashes fit an altered file."""
-    manifest = json.loads((folder / MANIFEST).read_bytes())
-    if name != MANIFEST:
-        content = (folder / name).read_bytes()
-        manifest["files"][name] = {"sha256": sha256(folder / name), "bytes": len(content)}
-    with suppress(ValueError):  # NaN, which no manifest can hold
-        (folder / MANIFEST).write_text(json.dumps(signed(manifest)))
 
 
 def test_no_rows_have_no_mean_loss() -> None:
