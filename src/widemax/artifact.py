@@ -4,6 +4,7 @@
 
     config.toml  manifest.json  labels.parquet  rows.parquet  metrics.jsonl  report.html
     weights/encoder.safetensors  weights/head-00000-of-0000N.safetensors  weights/neighbors.safetensors
+    histories.parquet  (of a run on events)
 """
 
 import json
@@ -28,12 +29,17 @@ from torch import Tensor
 from widemax.classes import Classes
 from widemax.config import Config
 from widemax.data import (
+    HISTORY,
     STORED_BYTES,
+    USER,
     ArrowStream,
     Dataset,
     LabelVocabulary,
     Schema,
     columns_of,
+    lists,
+    plain,
+    ragged,
     records_of,
     resolve,
 )
@@ -53,6 +59,9 @@ CONFIG, LABELS, ENCODER = "config.toml", "labels.parquet", "weights/encoder.safe
 NEIGHBORS = "weights/neighbors.safetensors"
 ROW_KEYS = "rows.parquet"
 """Digests of the training rows, by which evaluation counts rows that stand in training too."""
+HISTORIES = "histories.parquet"
+"""Users with their items as class ids in order."""
+CLASS_IDS = pa.list_(pa.int32())
 Count = Annotated[int, Field(ge=1)]
 ROWS_AT_ONCE = 2048
 """Rows of a frame that are predicted together."""
@@ -73,6 +82,7 @@ class Facts:
     repeat: bool | None = None
     num_labels: int | None = None
     neighbors: bool | None = None
+    num_users: Count | None = None
     baseline: dict[str, float | None] = field(default_factory=dict)
     steps: Annotated[int, Field(ge=0)] | None = None
     seconds: Annotated[float, Field(ge=0)] = 0.0
@@ -105,6 +115,8 @@ class Prediction:
 class Model:
     """A trained encoder and head with the labels they speak of, and the neighbors that speak with them.
 
+    ``histories`` is a table of users with their items as class ids, where training has read events.
+
     Example:
         >>> model = Model.load("run")  # doctest: +SKIP
         >>> model.predict(["what is my balance"], k=1)  # doctest: +SKIP
@@ -120,6 +132,7 @@ class Model:
     head: Head
     row_keys: Any = None
     neighbors: Neighbors | None = None
+    histories: Any = None
 
     def __repr__(self) -> str:
         return "\n  ".join(f"{name:<9}{value}" for name, value in self._summary().items())
@@ -141,6 +154,8 @@ class Model:
             )
         )
         kept = {} if self.neighbors is None else {"neighbors": str(self.neighbors)}
+        if self.histories is not None:
+            kept["users"] = f"{len(self.histories):,} with their histories"
         return {
             "Model": f"{inputs} → {self.schema.target}: {counted(len(self.vocabulary), 'class')}, task "
             f"{self.task.value!r}, {counted(self.num_train_rows, 'row')}",
@@ -173,6 +188,12 @@ class Model:
     def excludes_seen(self) -> bool:
         """Whether what already stands in a row's history is not predicted again."""
         return self.task.excludes_seen and not self.config.data.repeat
+
+    @property
+    def user_histories(self) -> pa.Table:
+        """Users with their histories as the events named them; of a run on events."""
+        lengths_U, ids = ragged(plain(self.histories[HISTORY]))
+        return self.histories.set_column(1, HISTORY, lists(lengths_U, self.vocabulary.labels.take(ids)))
 
     @checked
     def seen_items(self, columns: Mapping[str, pa.Array]) -> SeveralLabels | None:
@@ -310,6 +331,9 @@ class Model:
             state = read_tensors(folder / NEIGHBORS)
             with sound(folder / NEIGHBORS):
                 neighbors = Neighbors.of_state(state, num_classes=len(vocabulary))
+        histories = None
+        if config.data.user is not None or facts.num_users is not None or HISTORIES in manifest["files"]:
+            histories = read_histories(folder / HISTORIES, facts)
         model = cls(
             config,
             facts.schema,
@@ -320,6 +344,7 @@ class Model:
             head.eval(),
             row_keys,
             neighbors,
+            histories,
         )
         with sound(folder / MANIFEST):
             model._answer_nothing()
@@ -554,6 +579,34 @@ def read_row_keys(path: Path, facts: Facts) -> pa.ChunkedArray:
     return keys
 
 
+def known_histories(table: pa.Table, vocabulary: LabelVocabulary) -> pa.Table:
+    """Users and their histories with class ids in place of the items."""
+    lengths_U, items = ragged(plain(table[HISTORY]))
+    ids = pa.array(vocabulary.encode(items), pa.int32())
+    return table.set_column(1, HISTORY, lists(lengths_U, ids, large=False))
+
+
+def read_histories(path: Path, facts: Facts) -> pa.Table:
+    """Users with their histories, as many as the manifest says.
+
+    Raises:
+        CorruptError: the file holds something else.
+    """
+    with sound(path):
+        table = read_table(path)
+        names = [(field.name, field.type) for field in table.schema]
+        if names[1:] != [(HISTORY, CLASS_IDS)] or names[0][0] != USER:
+            raise CorruptError(f"it must hold users and lists of class ids; got {names}")
+        users, histories = (plain(table[name]) for name in (USER, HISTORY))
+        distinct = pc.count_distinct(users).as_py()
+        if users.null_count or not distinct == len(users) == facts.num_users:
+            raise CorruptError(f"it must hold the {facts.num_users} distinct users of {MANIFEST}")
+        ids_P = histories.flatten().to_numpy()
+        if histories.null_count or not ((ids_P >= 0) & (ids_P < facts.num_classes)).all():
+            raise CorruptError(f"its class ids must lie in [0, {facts.num_classes})")
+    return table
+
+
 def write_model(
     folder: Path, model: Model, *, home: Path, precision: Precision = "float32", keep: float = 1.0
 ) -> None:
@@ -568,6 +621,8 @@ def write_model(
         pq.write_table(model.vocabulary.to_table(), folder / LABELS)
         if model.row_keys is not None:
             pq.write_table(pa.table({"key": model.row_keys}), folder / ROW_KEYS, use_dictionary=False)
+        if model.histories is not None:
+            pq.write_table(model.histories, folder / HISTORIES)
         (folder / CONFIG).write_text(model.config.to_toml(home=home), encoding="utf-8")
 
 
@@ -583,6 +638,7 @@ def facts(model: Model, metrics: Mapping[str, float | None], *, complete: bool) 
         "num_train_rows": model.num_train_rows,
         "num_labels": int(model.vocabulary.counts.sum()),
         "neighbors": model.neighbors is not None,
+        "num_users": None if model.histories is None else len(model.histories),
         "schema": model.schema.to_dict(),
         "metrics": dict(metrics),
         "complete": complete,

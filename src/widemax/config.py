@@ -123,6 +123,10 @@ class DataConfig(Section):
         kinds: the kind of a column where the guess is wrong, such as ``{age = "category"}``.
         task: whether a row has "one" right class or "several", or the "next" item is ranked; "auto" decides
             by the labels.
+        user, item: the columns of a file of events, an event a row, which are read as histories.
+        time, weight: when each event was, and how much it weighs.
+        split: which events are held out for ``widemax evaluate``: "time:0.9", those after nine tenths of all;
+            "random:0.9", a random tenth; "last-one", each user's last; none when it is not given.
         repeat: whether the next item may be one that already stands in the history; left out otherwise.
         drop_bad: count and drop rows that cannot be read instead of stopping at the first.
         valid_fraction: the part of the training rows that is held out when there is no ``valid``; 0 holds out
@@ -140,6 +144,11 @@ class DataConfig(Section):
     missing: tuple[str, ...] | None = None
     kinds: dict[str, str] = Field(default_factory=dict)
     task: Annotated[Task, Field(strict=False)] | Literal["auto"] = "auto"
+    user: str | None = None
+    item: str | None = None
+    time: str | None = None
+    weight: str | None = None
+    split: str | None = None
     repeat: bool = False
     drop_bad: bool = False
     valid_fraction: float = Field(default=0.1, ge=0.0, lt=1.0)

@@ -44,6 +44,19 @@ Kind = Annotated[
         help="COLUMN=KIND, to correct a guess. Kinds: text, number, category, ids, vector, image, sparse."
     ),
 ]
+User = Annotated[
+    str | None, typer.Option(help="The column of users in a file of events: a row says who did what.")
+]
+Item = Annotated[str | None, typer.Option(help="The column of items in a file of events.")]
+Time = Annotated[str | None, typer.Option(help="The column of times in a file of events.")]
+Weight = Annotated[
+    str | None,
+    typer.Option(help="The column of weights of events; pairs that add up to 0 or less are left out."),
+]
+Split = Annotated[
+    str | None,
+    typer.Option(help="The events that are kept for evaluate: after time:0.9, last-one or random:0.9."),
+]
 DropBad = Annotated[bool, typer.Option("--drop-bad", help="Count and drop bad rows instead of stopping.")]
 Delimiter = Annotated[
     str | None,
@@ -98,6 +111,7 @@ def read_config(
     input: Sequence[str] | None = None,  # noqa: A002 - the name users type
     target: str | None = None,
     kind: Sequence[str] | None = None,
+    events: Mapping[str, str | None] | None = None,
     valid: Sequence[str] | None = None,
     drop_bad: bool = False,
     delimiter: str | None = None,
@@ -115,6 +129,7 @@ def read_config(
         "data": {
             "input": parse_columns(input),
             "target": target,
+            **(events or {}),
             "valid": valid,
             "drop_bad": drop_bad or None,
             "delimiter": delimiter,

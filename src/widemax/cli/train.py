@@ -11,10 +11,15 @@ from widemax.cli.options import (
     DropBad,
     Encoding,
     Input,
+    Item,
     Json,
     Kind,
     Set,
+    Split,
     Target,
+    Time,
+    User,
+    Weight,
     parse_seconds,
     print_result,
     read_config,
@@ -32,6 +37,11 @@ def command(
     input: Input = None,  # noqa: A002 - the name users type
     target: Target = None,
     kind: Kind = None,
+    user: User = None,
+    item: Item = None,
+    time: Time = None,
+    weight: Weight = None,
+    split: Split = None,
     valid: Annotated[
         list[str] | None, typer.Option(help="Validation data. Default: a tenth of DATA is held out.")
     ] = None,
@@ -58,6 +68,7 @@ def command(
         input=input,
         target=target,
         kind=kind,
+        events={"user": user, "item": item, "time": time, "weight": weight, "split": split},
         valid=valid,
         drop_bad=drop_bad,
         delimiter=delimiter,
@@ -90,12 +101,15 @@ def finish(outcome: "Outcome", *, json: bool) -> None:
         "metrics": outcome.metrics,
         "baseline": outcome.baseline,
     }
+    data, use = outcome.model.config.data, f"predict {outcome.run} DATA"
+    if data.user is not None:
+        use = f"evaluate {outcome.run} EVENTS"
     shown = metric_lines(outcome.model.task, outcome.metrics, outcome.baseline)
     lines = [
         f"saved {outcome.run} after {counted(outcome.steps, 'step')}, {outcome.seconds:.1f} s",
         *(f"held out: {line}" for line in shown),
         f"report: {outcome.run / 'report.html'}",
-        f"next: widemax {f'resume {outcome.run}' if outcome.interrupted else f'predict {outcome.run} DATA'}",
+        f"next: widemax {f'resume {outcome.run}' if outcome.interrupted else use}",
     ]
     print_result(summary, lines, json=json)
     if outcome.interrupted:

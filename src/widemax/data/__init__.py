@@ -2,7 +2,17 @@
 
 from widemax.data.catalog import Data, at_hand, get, resolve
 from widemax.data.checks import check
+from widemax.data.convert import lists, plain, ragged
 from widemax.data.dataset import Batch, Dataset
+from widemax.data.events import (
+    HISTORY,
+    NEXT,
+    USER,
+    EventColumns,
+    HistoryRows,
+    held_out_rows,
+    history_rows,
+)
 from widemax.data.formats import ArrowStream, Frame, Reading, Source, formats
 from widemax.data.labels import LabelCounter, LabelVocabulary
 from widemax.data.originals import download
@@ -13,15 +23,20 @@ from widemax.data.schema import KINDS, Column, Schema, infer_schema
 from widemax.data.sets import sets
 
 __all__ = [
+    "HISTORY",
     "KINDS",
+    "NEXT",
     "STORED_BYTES",
+    "USER",
     "ArrowStream",
     "Batch",
     "Column",
     "Data",
     "DataReport",
     "Dataset",
+    "EventColumns",
     "Frame",
+    "HistoryRows",
     "LabelCounter",
     "LabelVocabulary",
     "Reading",
@@ -35,7 +50,12 @@ __all__ = [
     "formats",
     "get",
     "good_rows",
+    "held_out_rows",
+    "history_rows",
     "infer_schema",
+    "lists",
+    "plain",
+    "ragged",
     "records_of",
     "resolve",
     "row_keys",

@@ -93,6 +93,7 @@ def check(
         num_bad_rows=train.num_bad_rows,
         bad_rows=tuple(train.bad_rows),
         valid=compared,
+        notes=tuple(train.told()),
         warnings=tuple(
             [
                 f"{sentence}."

@@ -185,6 +185,12 @@ class Dataset:
                 first += len(batch)
         return told
 
+    def told(self) -> list[str]:
+        """Sentences about what was read."""
+        return [
+            sentence for source in self.sources for sentence in format_of(source, self.format).told(source)
+        ]
+
     def passed_over(self) -> list[str]:
         """A sentence for each folder with images that are not read."""
         sentences = []

@@ -52,6 +52,7 @@ class DataReport:
         labels_per_row: (smallest, mean, largest) number of labels of a row.
         num_bad_rows, bad_rows: how many bad rows, and the first 20 as "file:line: reason".
         valid: the report on the validation rows, if there are any.
+        notes: a sentence each about what was read.
         warnings: one sentence each.
     """
 
@@ -66,6 +67,7 @@ class DataReport:
     num_bad_rows: int
     bad_rows: tuple[str, ...]
     valid: ValidReport | None
+    notes: tuple[str, ...]
     warnings: tuple[str, ...]
 
     def to_dict(self) -> dict[str, Any]:
@@ -76,7 +78,8 @@ class DataReport:
         """The report for people, a line a fact."""
         low, median, high = self.rows_per_class
         lines = [
-            f"{counted(self.rows, 'row')}, {counted(self.num_classes, 'class')} in column {self.target!r}"
+            *self.notes,
+            f"{counted(self.rows, 'row')}, {counted(self.num_classes, 'class')} in column {self.target!r}",
         ]
         lines += [
             f"input {column.name!r}: {column.kind}"

@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
@@ -15,7 +15,18 @@ import torch
 from torch import Tensor
 
 from widemax.artifact import Model
-from widemax.data import STORED_BYTES, Data, Dataset, Reading, count_known, resolve, row_keys
+from widemax.data import (
+    STORED_BYTES,
+    Data,
+    Dataset,
+    Frame,
+    Reading,
+    Source,
+    count_known,
+    held_out_rows,
+    resolve,
+    row_keys,
+)
 from widemax.encoders import to_tensors
 from widemax.errors import DataError
 from widemax.evaluation import Baseline, Measures, OneLabelRows, SeveralLabelRows, fit_temperature
@@ -153,6 +164,8 @@ def evaluate(
     started = time.perf_counter()
     if not (sources := resolve(data)):
         raise DataError("data must name something to evaluate; got an empty list.")
+    if model.histories is not None:
+        sources = [held_out_of(model, sources, drop_bad=drop_bad, delimiter=delimiter, encoding=encoding)]
     reading = Reading.of(model.config.data, delimiter=delimiter, encoding=encoding)
     dataset = Dataset(sources, model.schema, format=reading, drop_bad=drop_bad)
     num_rows = 0
@@ -187,6 +200,15 @@ def evaluate(
         with replacing_file(report) as temporary:
             write_report(temporary, page)
     return values
+
+
+def held_out_of(model: Model, sources: Sequence[Source], **given: Any) -> Frame:
+    """The histories that a run keeps, and what came next in events: pairs it was trained on are left out."""
+    section = model.config.data
+    trained_on = [str(Path(name).resolve()) for name in section.train]
+    same = [str(Path(str(source)).resolve()) for source in sources] == trained_on
+    section = section.model_copy(update={name: value for name, value in given.items() if value})
+    return held_out_rows(sources, section, model.user_histories, seed=model.config.train.seed, same=same)
 
 
 def rows_told(dataset: Dataset, numbers: Iterable[int]) -> dict[int, tuple[str, str]]:

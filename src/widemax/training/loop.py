@@ -128,7 +128,7 @@ def train(
             )
     run = Path(config.output.dir).expanduser()
     sources = sources_of(config, data, valid)
-    if config.data.format and all(isinstance(source, Frame) for source in [*sources[1], *sources[2]]):
+    if config.data.format and all(type(source) is Frame for source in [*sources[1], *sources[2]]):
         raise UsageError(
             f"data.format is {config.data.format!r}, but a frame in memory has no format. Leave it out."
         )

@@ -3,15 +3,27 @@
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
 from torch.optim import Optimizer
 
-from widemax.artifact import Model, build_encoder, build_head, read_encoder
+from widemax.artifact import Model, build_encoder, build_head, known_histories, read_encoder
 from widemax.config import Config
-from widemax.data import Data, Dataset, Reading, Source, infer_schema, resolve
+from widemax.data import (
+    HISTORY,
+    NEXT,
+    Data,
+    Dataset,
+    HistoryRows,
+    Reading,
+    Source,
+    history_rows,
+    infer_schema,
+    resolve,
+)
 from widemax.errors import ConfigError, DataError, counted
 from widemax.heads import CountingHead, heads
 from widemax.optim import RowOptimizer, optimizers
@@ -45,7 +57,37 @@ def sources_of(
     }
     names = {key: tuple(map(str, sources[key])) for key, rows in given.items() if rows is not None}
     section = config.data.model_copy(update=names)
-    return config.model_copy(update={"data": section}), sources["train"], sources["valid"]
+    config = config.model_copy(update={"data": section})
+    if not section.user or not section.item:
+        for key in ("user", "item", "time", "weight", "split"):
+            if getattr(section, key) is not None:
+                raise ConfigError(
+                    f"data.{key} is of events, which need data.user and data.item (--user, --item)."
+                )
+        return config, sources["train"], sources["valid"]
+    return of_events(config, sources["train"], sources["valid"])
+
+
+def of_events(
+    config: Config, train: list[Source], valid: list[Source]
+) -> tuple[Config, list[Source], list[Source]]:
+    """A config whose input are the histories of events, and these; heads count where none is named."""
+    data = config.data
+    made = {((), None, "auto"), ((HISTORY,), NEXT, Task.NEXT)}
+    if valid or (data.input, data.target, data.task) not in made:
+        raise ConfigError(
+            "events become histories and what comes next: leave input, target, task and valid out, and hold "
+            "events out by data.split."
+        )
+    rows = history_rows(train, data, seed=config.train.seed)
+    columns = {"input": (HISTORY,), "target": NEXT, "kinds": {HISTORY: "ids"}, "task": Task.NEXT}
+    updates: dict[str, Any] = {"data": data.model_copy(update=columns)}
+    if config.head.kind == "auto" and not config.head.options:
+        updates["head"] = config.head.completed("counts", {})
+    recency = {} if rows.ordered else {"recency": 1.0}
+    if config.encoder.kind in ("auto", "history"):
+        updates["encoder"] = config.encoder.completed("history", {**recency, **config.encoder.options})
+    return config.model_copy(update=updates), [rows], []
 
 
 @dataclass(frozen=True)
@@ -151,7 +193,7 @@ def prepare(
     feed, vocabulary = read_training(
         dataset, encoder, scratch, seed=config.train.seed, fitted=checkpoint is not None, width=width
     )
-    for sentence in [*schema.left_out, *dataset.passed_over(), vocabulary.warning()]:
+    for sentence in [*schema.left_out, *dataset.told(), *dataset.passed_over(), vocabulary.warning()]:
         if sentence:
             reporter.say(sentence)
     if dataset.num_bad_rows:
@@ -182,6 +224,9 @@ def prepare(
     head = build_head(config, vocabulary, num_rows=len(feed))
     head.seed(config.train.seed)
     model = Model(config, schema, task, len(feed), vocabulary, encoder, head, feed.row_keys)
+    if isinstance(train_sources[0], HistoryRows):
+        histories = known_histories(train_sources[0].table, vocabulary)
+        model = replace(model, row_keys=None, histories=histories)
     optimizer = build_optimizer(model)
     if checkpoint is not None:
         load_rest(checkpoint, head, optimizer)

@@ -61,6 +61,10 @@ class Format(ABC):
         """Files of the kind it reads that stand where it does not look, or are of a kind it does not know."""
         return []
 
+    def told(self, path: Any) -> list[str]:
+        """Sentences about what was read."""
+        return []
+
     def fingerprint(self, path: Any) -> Iterator[bytes]:
         """What differs where the rows do: the size and the hash of each file, and its name in a folder."""
         for file in self.files(path):

@@ -1,0 +1,138 @@
+"""A run on events: trained, evaluated on what a split held out, saved with the histories of its users."""
+
+import json
+import random
+import re
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from tests.damage import altered
+
+from widemax import Config, Model, evaluate, train
+from widemax.data import HISTORY, USER
+from widemax.errors import ConfigError, CorruptError, DataError
+from widemax.storage import MANIFEST, sha256, signed
+from widemax.training.loop import resume
+
+COLUMNS = {"user": "who", "item": "what", "time": "when"}
+
+
+def made_events(num: int = 1500) -> pa.Table:
+    """60 users who take the items of their own group, at times in no order."""
+    rng = random.Random(0)
+    users = [rng.randrange(60) for _ in range(num)]
+    items = [f"{['tea', 'ink', 'oil'][user % 3]} {rng.randrange(20)}" for user in users]
+    return pa.table({"who": users, "what": items, "when": [rng.randrange(10**6) for _ in range(num)]})
+
+
+def config(run: Path, events: Any = (), **data: Any) -> Config:
+    return Config(data={"train": events, **COLUMNS, **data}, output={"dir": run})
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("events")
+    pq.write_table(made_events(), folder / "events.parquet")
+    train(config(folder / "run", folder / "events.parquet", split="time:0.9"))
+    return folder / "run"
+
+
+def test_it_is_evaluated_on_what_the_split_held_out(run: Path) -> None:
+    events = made_events().sort_by("when").to_pylist()
+    first = events[1350]["when"]
+    known: dict[int, set[str]] = {}
+    for event in events:
+        if event["when"] < first:
+            known.setdefault(event["who"], set()).add(event["what"])
+    pairs = {(e["who"], e["what"]) for e in events if e["when"] >= first}
+    asked = {(who, what) for who, what in pairs if what not in known[who]}
+    model = Model.load(run)
+    found = dict(zip(*(model.user_histories[name].to_pylist() for name in (USER, HISTORY)), strict=True))
+    assert {who: set(items) for who, items in found.items()} == known
+    values = evaluate(model, run.parent / "events.parquet")
+    assert values["rows"] == len({who for who, _ in asked})
+    assert values["excluded_labels"] == values["unseen_labels"] == 0
+    assert values["hr@10"] > 2 * values["baseline"]["hr@10"]
+    later = pa.table({"who": [1, 10**6], "what": ["oil 3", "tea 1"], "when": [1, 2]})
+    assert evaluate(model, later)["rows"] == 2
+    with pytest.raises(DataError, match="every pair of user and item stands in training"):
+        evaluate(
+            model,
+            made_events().filter(pa.array([when < first for when in made_events()["when"].to_pylist()])),
+        )
+
+
+def test_saved_and_loaded_it_keeps_its_histories(run: Path, tmp_path: Path) -> None:
+    model = Model.load(run)
+    model.save(tmp_path / "copy", precision="float16")
+    assert Model.load(tmp_path / "copy").histories.equals(model.histories)
+    assert "users    60 with their histories" in repr(model)
+    assert not (run / "rows.parquet").exists()
+
+
+ANOTHER = re.compile("bit flipped|reversed|user of (int64|double)")
+"""What nobody can tell from histories of others."""
+
+
+def loaded(run: Path) -> tuple[str | None, Any]:
+    try:
+        return None, Model.load(run).histories
+    except CorruptError as error:
+        return str(error), None
+
+
+def test_damaged_histories_are_refused_by_name(run: Path, tmp_path: Path) -> None:
+    shutil.copytree(run, tmp_path / "run")
+    path, manifest = tmp_path / "run" / "histories.parquet", tmp_path / "run" / MANIFEST
+    facts, refused, right = json.loads(manifest.read_text()), 0, Model.load(run).histories
+    for name, content in altered(path):
+        path.write_bytes(content)
+        facts["files"][path.name] = {"sha256": sha256(path), "bytes": path.stat().st_size}
+        manifest.write_text(json.dumps(signed(facts)))
+        error, histories = loaded(tmp_path / "run")
+        refused += error is not None
+        assert path.name in error if error else histories.equals(right) or ANOTHER.match(name), name
+    assert refused > 10
+    path.unlink()
+    del facts["files"][path.name]
+    manifest.write_text(json.dumps(signed(facts)))
+    with pytest.raises(CorruptError, match=r"histories\.parquet"):
+        Model.load(tmp_path / "run")
+
+
+@pytest.mark.parametrize("split", [None, "last-one", "random:0.8"])
+def test_events_in_memory_train_the_same_twice(split: str | None, tmp_path: Path) -> None:
+    models = []
+    for name in ("a", "b"):
+        outcome = train(config(tmp_path / name, split=split), data=made_events(300).to_pandas())
+        models.append(outcome.model.head.state_dict()["weight"])
+    assert models[0].equal(models[1])
+    assert resume(tmp_path / "b").metrics == outcome.metrics
+
+
+def test_a_trained_head_and_items_that_return(tmp_path: Path) -> None:
+    named = config(tmp_path / "run", repeat=True, split="time:0.8").model_dump()
+    named |= {"head": {"kind": "sampled", "num_sampled": 16}, "train": {"epochs": 2}}
+    outcome = train(Config(**named), data=made_events())
+    assert not outcome.model.excludes_seen
+    # Events in memory have no name by which they are known to be those of training.
+    assert evaluate(outcome.model, made_events())["rows"] == 60
+
+
+@pytest.mark.parametrize(
+    ("data", "sentence"),
+    [
+        ({"item": None}, "data.user is of events, which need data.user and data.item"),
+        ({"user": None, "item": None}, "data.time is of events"),
+        ({"target": "what"}, "leave input, target, task and valid out"),
+        ({"task": "one"}, "leave input, target, task and valid out"),
+        ({"valid": "events.csv"}, "there is no file events.csv"),
+    ],
+)
+def test_what_does_not_go_with_events(data: dict[str, Any], sentence: str, tmp_path: Path) -> None:
+    with pytest.raises((ConfigError, DataError), match=sentence):
+        train(config(tmp_path / "run", **data), data=made_events())
