@@ -21,6 +21,7 @@ DOCUMENTED = {0, 2, 3, 4, 5, 130}
 def load() -> None:
     """The libraries that every child inherits."""
     import pyarrow
+    import scipy.optimize  # noqa: F401 - half of the time of a small training
     import torch
 
     for name in ("artifact", "cli", "evaluation.report", "training.evaluate", "training.loop"):
