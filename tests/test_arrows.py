@@ -47,6 +47,7 @@ ARROWS = {
         *GROUND,
         *("heads", "encoders", "data", "config", "neighbors", "storage", "signatures", "packing"),
     },
+    "recommender": {*GROUND, "artifact", "data", "heads", "kernels"},
     "training": {
         *GROUND,
         *("heads", "encoders", "optim", "kernels", "data", "evaluation", "artifact"),

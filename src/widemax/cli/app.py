@@ -21,9 +21,11 @@ from widemax.cli import (
     evaluate,
     export,
     init,
+    neighbors,
     plan,
     predict,
     recipe,
+    recommend,
     resume,
     sign,
     train,
@@ -83,7 +85,11 @@ def without_pandas(command: Callable[..., None]) -> Callable[..., None]:
     return run
 
 
-for verb in (init, check, plan, train, resume, evaluate, predict, export, audit, verify, sign, doctor, demo):
+VERBS = (
+    *(init, check, plan, train, resume, evaluate, predict, recommend, neighbors, export, audit, verify),
+    *(sign, doctor, demo),
+)
+for verb in VERBS:
     name = verb.__name__.rpartition(".")[2]
     app.command(name, cls=getattr(verb, "Command", None), epilog=examples(name))(without_pandas(verb.command))
 app.add_typer(data.app, name="data")

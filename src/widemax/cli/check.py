@@ -1,5 +1,6 @@
 """``widemax check``: what is in the data, before anything is trained."""
 
+from dataclasses import replace
 from typing import Annotated
 
 import typer
@@ -21,6 +22,7 @@ from widemax.cli.options import (
     Weight,
     print_result,
     read_config,
+    recognize_events,
 )
 
 
@@ -57,6 +59,7 @@ def command(
     from widemax.data import Reading, check, infer_schema
     from widemax.training.prepare import sources_of
 
+    complete, told = recognize_events(complete)
     complete, sources, held_out = sources_of(complete, None, None)
     config = complete.data
     reading = Reading.of(config)
@@ -64,6 +67,7 @@ def command(
         sources, inputs=config.input, target=config.target, kinds=config.kinds, format=reading
     )
     report = check(sources, schema=schema, valid=held_out, format=reading)
+    report = replace(report, notes=(*told, *report.notes))
     print_result(report.to_dict(), report.lines(), json=json)
     if report.num_bad_rows and not config.drop_bad:
         raise typer.Exit(3)

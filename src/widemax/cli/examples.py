@@ -11,6 +11,11 @@ EXAMPLES = {
     "resume": ("resume run", "resume run --json"),
     "evaluate": ("evaluate run new.csv", "evaluate run new.csv --all --report page.html"),
     "predict": ("predict run new.csv -k 3 --format csv", "predict run - --json"),
+    "recommend": (
+        "recommend run --user 42 -k 5",
+        "recommend run --history tea,ink --exclude sold-out.csv --json",
+    ),
+    "neighbors": ("neighbors run --item tea", "neighbors run tea -k 3 --json"),
     "export": ("export run --out small", "export run --out small --precision int8 --data new.csv"),
     "audit": ("audit run", "audit run --sampler frequency,uniform --plot audit.svg"),
     "verify": ("verify run", "verify run --json"),

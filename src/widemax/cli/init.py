@@ -13,16 +13,22 @@ from widemax.cli.options import (
     Delimiter,
     Encoding,
     Input,
+    Item,
     Json,
     Kind,
+    Split,
     Target,
-    parse_columns,
-    parse_kinds,
+    Time,
+    User,
+    Weight,
     print_result,
+    read_config,
+    recognize_events,
 )
 from widemax.errors import UsageError
 
 if TYPE_CHECKING:
+    from widemax.data import Schema
     from widemax.options import Options
 
 
@@ -56,6 +62,11 @@ def command(
     input: Input = None,  # noqa: A002 - the name users type
     target: Target = None,
     kind: Kind = None,
+    user: User = None,
+    item: Item = None,
+    time: Time = None,
+    weight: Weight = None,
+    split: Split = None,
     delimiter: Delimiter = None,
     encoding: Encoding = None,
     json: Json = False,
@@ -63,19 +74,37 @@ def command(
     """Guess the columns, write a commented config, and print the next command."""
     if out.exists():
         raise UsageError(f"{out} already exists; choose another file with -o.")
-    from widemax.data import Reading, infer_schema, resolve
+    from widemax.data import Reading, infer_schema
     from widemax.encoders import default_encoder, encoders
     from widemax.heads import heads
     from widemax.storage import write_file
+    from widemax.training.prepare import sources_of
 
-    schema = infer_schema(
-        resolve(data),
-        inputs=parse_columns(input),
-        target=target,
-        kinds=parse_kinds(kind or ()),
-        format=Reading(delimiter=delimiter, encoding=encoding),
+    columns_named = {"user": user, "item": item, "time": time, "weight": weight, "split": split}
+    config, told = recognize_events(
+        read_config(
+            data,
+            input=input,
+            target=target,
+            kind=kind,
+            events=columns_named,
+            delimiter=delimiter,
+            encoding=encoding,
+        )
     )
-    given = {"delimiter": delimiter, "encoding": encoding}
+    config, sources, _ = sources_of(config, None, None)
+    section = config.data
+    schema = infer_schema(
+        sources,
+        inputs=section.input,
+        target=section.target,
+        kinds=section.kinds,
+        format=Reading.of(section),
+    )
+    events = {key: getattr(section, key) for key in ("user", "item", "time", "weight")}
+    given = {"delimiter": delimiter, "encoding": encoding} | events
+    if section.user:
+        given["split"] = section.split or ("time:0.9" if section.time else "random:0.9")
     encoder = default_encoder([column.kind for column in schema.inputs])
     text = "\n".join(
         [
@@ -83,12 +112,8 @@ def command(
             "[data]",
             f"train = {toml(data)}",
             "# valid = []            # a tenth of the training rows is held out without",
-            f"input = {toml([column.name for column in schema.inputs])}",
             *(f"{key} = {toml(value)}" for key, value in given.items() if value),
-            f"target = {toml(schema.target)}  # {'several labels' if schema.several else 'one label'} a row",
-            "",
-            "[data.kinds]",
-            *(f"{toml(column.name)} = {toml(column.kind)}" for column in schema.inputs),
+            *([] if section.user else columns_of(schema)),
             "",
             "[encoder]",
             f"kind = {toml(encoder)}  # one of {', '.join(encoders)}",
@@ -111,7 +136,16 @@ def command(
     write_file(out, text)
     columns = {column.name: column.kind for column in schema.inputs}
     facts = {"config": str(out), "inputs": columns, "target": schema.target, "several": schema.several}
-    print_result(facts, [f"wrote {out}", f"next: widemax train {out}"], json=json)
+    print_result(facts, [*told, f"wrote {out}", f"next: widemax train {out}"], json=json)
+
+
+def columns_of(schema: "Schema") -> Iterator[str]:
+    """The columns that were guessed."""
+    yield f"input = {toml([column.name for column in schema.inputs])}"
+    yield f"target = {toml(schema.target)}  # {'several labels' if schema.several else 'one label'} a row"
+    yield ""
+    yield "[data.kinds]"
+    yield from (f"{toml(column.name)} = {toml(column.kind)}" for column in schema.inputs)
 
 
 def option_lines(options: "Options") -> Iterator[str]:

@@ -1,6 +1,7 @@
 """Arguments and output that several verbs share."""
 
 import json
+import shlex
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from operator import methodcaller
 from pathlib import Path
@@ -145,6 +146,28 @@ def read_config(
     if kind:
         table(table(values, "data"), "kinds").update(parse_kinds(kind))
     return Config.from_dict(assign(values, assignments))
+
+
+def recognize_events(config: "Config") -> tuple["Config", list[str]]:
+    """The config with the columns of events named, and the command that trains on them.
+
+    Where the config names no columns, and none has a usual name for labels but some have for users and items.
+    """
+    from widemax.data import USUAL_TARGETS, EventColumns, Reading, format_of, resolve
+
+    data = config.data
+    if data.target or data.user or data.item or data.input:
+        return config, []
+    source = resolve(data.train)[0]
+    names = format_of(source, Reading.of(data)).columns(source)
+    columns = EventColumns.recognized(names)
+    if columns is None or {name.lower() for name in names} & set(USUAL_TARGETS):
+        return config, []
+    command = f"widemax train {shlex.join(data.train)} {columns.options} --out run"
+    named = {key: value for key, value in vars(columns).items() if value}
+    return config.model_copy(update={"data": data.model_copy(update=named)}), [
+        f"these look like events of users and items; to learn what users take next: {command}"
+    ]
 
 
 def table(values: dict[str, Any], section: str) -> dict[str, Any]:

@@ -28,6 +28,21 @@ BAR_WIDTH = 10
 SHOWN_PROBABILITY = 0.01
 """In a table, labels after the first that are less probable are left out."""
 
+Form = Annotated[
+    Literal["jsonl", "csv", "tsv", "table"] | None,
+    typer.Option(
+        help="The format of the output; csv and tsv have a header, the inputs, and a line a label. "
+        r"In tsv a tab is written \t and a line end \n. Default: a table on a terminal, jsonl elsewhere."
+    ),
+]
+Safe = Annotated[
+    bool,
+    typer.Option(
+        "--safe/--no-safe",
+        help="In csv and tsv put an apostrophe before texts that spreadsheets take for formulas: they "
+        "begin with = + - @ or a tab and are no numbers.",
+    ),
+]
 Inputs = dict[str, Any]
 Answers = Iterator[tuple[int, "list[Prediction] | str", Callable[[], Inputs]]]
 """Rows by their numbers, each with its predictions, or what is wrong with it, and what gives its inputs."""
@@ -37,13 +52,7 @@ def command(
     run: Run,
     data: Data,
     k: Annotated[int, typer.Option("-k", min=1, help="How many labels to give for each row.")] = 5,
-    format: Annotated[  # noqa: A002 - the name users type
-        Literal["jsonl", "csv", "tsv", "table"] | None,
-        typer.Option(
-            help="The format of the output; csv and tsv have a header, the inputs, and a line a label. "
-            r"In tsv a tab is written \t and a line end \n. Default: a table on a terminal, jsonl elsewhere."
-        ),
-    ] = None,
+    format: Form = None,  # noqa: A002 - the name users type
     drop_bad: DropBad = False,
     keep_going: Annotated[
         bool,
@@ -54,14 +63,7 @@ def command(
     ] = False,
     delimiter: Delimiter = None,
     encoding: Encoding = None,
-    safe: Annotated[
-        bool,
-        typer.Option(
-            "--safe/--no-safe",
-            help="In csv and tsv put an apostrophe before texts that spreadsheets take for formulas: they "
-            "begin with = + - @ or a tab and are no numbers.",
-        ),
-    ] = True,
+    safe: Safe = True,
     trusted_key: TrustedKey = None,
     json: Json = False,
 ) -> None:
@@ -81,19 +83,39 @@ def command(
         answers = file_answers(model, data, k, reading, stop=not (drop_bad or keep_going))
     bad: list[int] = []
     rows = kept(answers, bad, drop_bad=drop_bad)
-    if json:
-        print_json({"rows": [line_of(row, answer) for row, answer, _ in rows]})
-    elif (form := format or ("table" if sys.stdout.isatty() else "jsonl")) == "jsonl":
-        for row, answer, _ in rows:
-            print_json(line_of(row, answer))
-    else:
-        # An image fits into no cell.
-        names = [column.name for column in model.schema.inputs if column.kind != "image"]
-        (print_table if form == "table" else partial(print_cells, form, safe=safe))(names, rows)
+    # An image fits into no cell.
+    names = [column.name for column in model.schema.inputs if column.kind != "image"]
+    print_answers(names, rows, format, json=json, safe=safe)
     if bad and drop_bad:
         typer.echo(f"dropped {counted(len(bad), 'bad row')}", err=True)
     elif bad:
         raise DataError(f"{counted(len(bad), 'row')} could not be read; the answers say what is wrong.")
+
+
+def print_answers(
+    names: list[str],
+    rows: Answers,
+    form: str | None,
+    *,
+    json: bool,
+    safe: bool,
+    told: tuple[str, ...] = (),
+    least: float = SHOWN_PROBABILITY,
+) -> None:
+    """Answers in a form, beside the inputs of these names; JSON has the inputs that are ``told``."""
+    lines = (
+        {"row": row, **{name: inputs().get(name) for name in told}, **line_of(row, answer)}
+        for row, answer, inputs in rows
+    )
+    if json:
+        print_json({"rows": list(lines)})
+    elif (form := form or ("table" if sys.stdout.isatty() else "jsonl")) == "jsonl":
+        for line in lines:
+            print_json(line)
+    elif form == "table":
+        print_table(names, rows, least=least)
+    else:
+        print_cells(form, names, rows, safe=safe)
 
 
 def kept(answers: Answers, bad: list[int], *, drop_bad: bool) -> Answers:
@@ -160,7 +182,7 @@ def quoted(text: str) -> str:
     return '"' + text.replace('"', '""') + '"' if set(text) & set(',"\r\n') else text
 
 
-def print_table(names: list[str], rows: Answers) -> None:
+def print_table(names: list[str], rows: Answers, *, least: float) -> None:
     """The inputs of each row, shortened, beside its labels and their probabilities as bars."""
     full, empty = "█░" if (sys.stdout.encoding or "").lower().startswith("utf") else "#."
     width = get_terminal_size().columns
@@ -173,7 +195,7 @@ def print_table(names: list[str], rows: Answers) -> None:
             typer.echo(f"{fitted(text, text_width)}  {visible(answer)}")
             continue
         for place, p in enumerate(answer):
-            if place and p.probability < SHOWN_PROBABILITY:
+            if place and p.probability < least:
                 break
             filled = round(BAR_WIDTH * p.probability)
             bar = full * filled + empty * (BAR_WIDTH - filled)

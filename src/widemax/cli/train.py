@@ -103,7 +103,7 @@ def finish(outcome: "Outcome", *, json: bool) -> None:
     }
     data, use = outcome.model.config.data, f"predict {outcome.run} DATA"
     if data.user is not None:
-        use = f"evaluate {outcome.run} EVENTS"
+        use = f"recommend {outcome.run} --user USER"
     shown = metric_lines(outcome.model.task, outcome.metrics, outcome.baseline)
     lines = [
         f"saved {outcome.run} after {counted(outcome.steps, 'step')}, {outcome.seconds:.1f} s",

@@ -2,25 +2,26 @@
 
 from widemax.data.catalog import Data, at_hand, get, resolve
 from widemax.data.checks import check
-from widemax.data.convert import lists, plain, ragged
+from widemax.data.convert import array_of, convert, lists, plain, ragged
 from widemax.data.dataset import Batch, Dataset
+from widemax.data.event_columns import EventColumns
 from widemax.data.events import (
     HISTORY,
     NEXT,
     USER,
-    EventColumns,
     HistoryRows,
     held_out_rows,
     history_rows,
 )
-from widemax.data.formats import ArrowStream, Frame, Reading, Source, formats
+from widemax.data.formats import ArrowStream, Frame, Reading, Source, format_of, formats
 from widemax.data.labels import LabelCounter, LabelVocabulary
 from widemax.data.originals import download
 from widemax.data.records import columns_of, good_rows, records_of
 from widemax.data.report import DataReport
 from widemax.data.row_keys import STORED_BYTES, count_known, row_keys
-from widemax.data.schema import KINDS, Column, Schema, infer_schema
+from widemax.data.schema import KINDS, USUAL_TARGETS, Column, Schema, infer_schema
 from widemax.data.sets import sets
+from widemax.data.target import convert_labels
 
 __all__ = [
     "HISTORY",
@@ -28,6 +29,7 @@ __all__ = [
     "NEXT",
     "STORED_BYTES",
     "USER",
+    "USUAL_TARGETS",
     "ArrowStream",
     "Batch",
     "Column",
@@ -42,11 +44,15 @@ __all__ = [
     "Reading",
     "Schema",
     "Source",
+    "array_of",
     "at_hand",
     "check",
     "columns_of",
+    "convert",
+    "convert_labels",
     "count_known",
     "download",
+    "format_of",
     "formats",
     "get",
     "good_rows",

@@ -4,10 +4,9 @@ Letters: N events, U users, P items of all histories, B rows.
 """
 
 import re
-import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar
 
 import numpy as np
 import pyarrow as pa
@@ -15,6 +14,7 @@ import pyarrow.compute as pc
 
 from widemax.data.convert import lists, plain, ragged
 from widemax.data.dataset import Dataset
+from widemax.data.event_columns import EventColumns
 from widemax.data.formats import Chunk, Frame, Reading, Source
 from widemax.data.formats.base import slices
 from widemax.data.schema import infer_schema
@@ -29,51 +29,6 @@ FOLDS, MOST_HIDDEN, MOST_KNOWN = 5, 200, 1000
 """Without an order a user's items are hidden by fifths, at most so many beside so many others."""
 ROWS_AT_ONCE = 8192
 _SPLIT = re.compile(r"(time|random):(0?\.[0-9]+)|last-one")
-_USUAL = {
-    "user": r"(user|customer|visitor|reviewer|member|session)(id)?|uid",
-    "item": r"(item|movie|product|article|song|track|book|video|place|artist)(id)?|isbn|asin|sku|iid",
-    "time": r"(unix)?(review)?(event)?time(stamp)?|ts|date(time)?|createdat",
-}
-
-
-@dataclass(frozen=True)
-class EventColumns:
-    """Which columns of an event file mean what.
-
-    Args:
-        user, item: who, and what.
-        time: when, as a number or a date.
-        weight: how much; pairs of user and item whose weights add up to 0 or less are no interaction.
-    """
-
-    user: str
-    item: str
-    time: str | None = None
-    weight: str | None = None
-
-    @classmethod
-    def recognized(cls, names: Sequence[str]) -> Self | None:
-        """What the usual names of users, items and times say; None where there are none.
-
-        Example:
-            >>> EventColumns.recognized(["userId", "movieId", "rating", "timestamp"])
-            EventColumns(user='userId', item='movieId', time='timestamp', weight=None)
-        """
-        bare = {name: re.sub("[^a-z]", "", name.lower()) for name in reversed(list(names))}
-        found = {
-            meaning: name
-            for meaning, pattern in _USUAL.items()
-            for name in bare
-            if re.fullmatch(pattern, bare[name])
-        }
-        return cls(**found) if {"user", "item"} <= found.keys() else None
-
-    @property
-    def options(self) -> str:
-        """The options of ``widemax train`` that name them."""
-        named = {name: value for name, value in vars(self).items() if value}
-        named["split"] = "time:0.9" if self.time else "random:0.9"
-        return " ".join(f"--{name} {shlex.quote(value)}" for name, value in named.items())
 
 
 @dataclass(frozen=True, eq=False)

@@ -25,6 +25,7 @@ from widemax.data.convert import (
     with_nulls,
     with_points,
 )
+from widemax.data.event_columns import EventColumns
 from widemax.data.formats import Reading, Source, format_of
 from widemax.data.images import Shape, nested_shape, tensor_shape
 from widemax.data.relevance import says_nothing
@@ -248,9 +249,10 @@ def _usual_target(path: Source, known: Iterable[str]) -> str:
     for usual in USUAL_TARGETS:
         if usual in by_lower_case:
             return by_lower_case[usual]
+    events = EventColumns.recognized(list(known))
+    hint = f", or, as these look like events, who and what: {events.options}" if events else " (--target)"
     raise UsageError(
-        f"none of the columns {list(known)} of {path} has a usual name for labels; "
-        "name the target (--target)."
+        f"none of the columns {list(known)} of {path} has a usual name for labels; name the target{hint}."
     )
 
 

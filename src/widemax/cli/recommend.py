@@ -1,0 +1,151 @@
+"""``widemax recommend``: the best items for users, or after a history that is typed in."""
+
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from widemax.cli.options import Delimiter, DropBad, Encoding, Json, Run, TrustedKey
+from widemax.cli.predict import ROWS_AT_ONCE, Answers, Form, Safe, print_answers
+from widemax.errors import UsageError, counted, visible
+
+if TYPE_CHECKING:
+    from widemax.artifact import Model
+    from widemax.data import LabelVocabulary, Reading
+    from widemax.recommender import Recommender
+
+SHOWN_STRANGERS = 5
+
+
+def command(
+    run: Run,
+    data: Annotated[
+        list[str] | None, typer.Argument(help="Files with a column of users, to answer all of them.")
+    ] = None,
+    user: Annotated[list[str] | None, typer.Option(help="Users, as a,b or by repeating the option.")] = None,
+    history: Annotated[
+        list[str] | None, typer.Option(help="Items that somebody has had, oldest first, as a,b.")
+    ] = None,
+    k: Annotated[int, typer.Option("-k", min=1, help="How many items to give.")] = 20,
+    include_seen: Annotated[
+        bool | None,
+        typer.Option(
+            "--include-seen/--exclude-seen",
+            help="Whether items of the history may be given. Default: where data.repeat is true.",
+        ),
+    ] = None,
+    only: Annotated[
+        list[str] | None, typer.Option(help="A file with a column of items, or items as a,b: no others.")
+    ] = None,
+    exclude: Annotated[
+        list[str] | None, typer.Option(help="A file with a column of items, or items as a,b: not these.")
+    ] = None,
+    format: Form = None,  # noqa: A002 - the name users type
+    drop_bad: DropBad = False,
+    delimiter: Delimiter = None,
+    encoding: Encoding = None,
+    safe: Safe = True,
+    trusted_key: TrustedKey = None,
+    json: Json = False,
+) -> None:
+    """Give the best items for users of a run, or after a history, beside those that they have had.
+
+    Somebody whom the run does not know is given what is popular, and stderr says so.
+    """
+    if sum(map(bool, (data, user, history))) != 1:
+        raise UsageError("name users (--user 42), a history (--history a,b) or a file of users, one of them.")
+    from widemax.artifact import Model
+    from widemax.data import USER, Reading
+    from widemax.recommender import Recommender
+
+    model = Model.load(run, trusted_key=trusted_key)
+    reading = Reading.of(model.config.data, delimiter=delimiter, encoding=encoding)
+    read = partial(column_of, reading=reading, drop_bad=drop_bad)
+    items_of = partial(items_named, model, read=read)
+    recommender = Recommender(
+        model,
+        k=k,
+        include_seen=include_seen,
+        only=items_of(only) if only else None,
+        exclude=items_of(exclude),
+    )
+    if history:
+        (column,) = model.schema.inputs
+        told: tuple[str, ...] = (column.name,)
+        items = items_of(history)
+        rows: Answers = iter([(0, recommender.histories([items])[0], lambda: {column.name: items})])
+    else:
+        told = USER, "known"
+        given = iter([typed(recommender.known_users, user)])
+        rows = of_users(recommender, read(data, model.config.data.user) if data else given)
+    print_answers([told[0]], rows, format, json=json, safe=safe, told=told, least=0)
+
+
+def typed(known: "LabelVocabulary", entries: list[str] | None) -> list[Any]:
+    """``["a,b", "c"]`` as ``["a", "b", "c"]``, unless something known is called "a,b"."""
+    from widemax.recommender import names_of
+
+    whole = names_of(known, entries or [])[1] >= 0
+    names = [
+        name
+        for entry, is_name in zip(entries or [], whole, strict=True)
+        for name in ([entry] if is_name else entry.split(","))
+    ]
+    return names_of(known, names)[0]
+
+
+def items_named(
+    model: "Model", entries: list[str] | None, *, read: Callable[..., Iterator[list[Any]]]
+) -> list[Any]:
+    """Items as they are typed, or of files, which may hold some that the run does not know."""
+    from widemax.recommender import names_of
+
+    items = []
+    for entry in entries or ():
+        if not Path(entry).is_file():
+            items += typed(model.vocabulary, [entry])
+            continue
+        parts = [names_of(model.vocabulary, part) for part in read([entry], model.config.data.item)]
+        known = [name for names, ids in parts for name, at in zip(names, ids, strict=True) if at >= 0]
+        num_items = sum(len(names) for names, _ in parts)
+        if len(known) < num_items:
+            unknown = f"{entry}: the run does not know {num_items - len(known):,} of {num_items:,} items"
+            if not known:
+                raise UsageError(f"{unknown}; name items that it was trained on.")
+            typer.echo(visible(unknown), err=True)
+        items += known
+    return items
+
+
+def column_of(
+    data: list[str], name: str | None, *, reading: "Reading", drop_bad: bool
+) -> Iterator[list[Any]]:
+    """The values of a column of files, some at a time: the one named, or the only one there is."""
+    from widemax.data import Column, Dataset, Schema, format_of, resolve
+
+    for source in resolve(data):
+        columns = format_of(source, reading).columns(source)
+        own = columns[0] if len(columns) == 1 or name is None else name
+        schema = Schema((Column(own, "category"),), None)
+        for batch in Dataset([source], schema, format=reading, drop_bad=drop_bad).batches(ROWS_AT_ONCE):
+            yield batch.columns[own].to_pylist()
+
+
+def of_users(recommender: "Recommender", users: Iterator[list[Any]]) -> Answers:
+    """The answers for users in their order; stderr tells of the first strangers, and of their number."""
+    from widemax.recommender import names_of
+
+    row = num_strangers = 0
+    for some in users:
+        strangers = recommender.strangers(some)
+        for sentence in list(strangers.values())[: max(0, SHOWN_STRANGERS - num_strangers)]:
+            typer.echo(visible(sentence), err=True)
+        num_strangers += len(strangers)
+        names = names_of(recommender.known_users, some)[0]
+        for at, (name, answer) in enumerate(zip(names, recommender.users(some), strict=True)):
+            yield row, answer, partial(dict, user=name, known=at not in strangers)
+            row += 1
+    if num_strangers > SHOWN_STRANGERS:
+        typer.echo(f"{num_strangers:,} of {counted(row, 'user')} are not of the run", err=True)

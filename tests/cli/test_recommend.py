@@ -1,0 +1,137 @@
+"""From a file of events to recommendations on the command line."""
+
+import csv
+import json
+import random
+from pathlib import Path
+
+import pytest
+
+from widemax import Config, train
+
+
+@pytest.fixture(scope="module")
+def events(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """40 users who take the items of one of two groups, in no order."""
+    rng = random.Random(0)
+    path = tmp_path_factory.mktemp("events") / "events.csv"
+    with path.open("w", encoding="utf-8", newline="") as file:
+        rows = csv.writer(file)
+        rows.writerow(["user_id", "product_id", "timestamp"])
+        for _ in range(700):
+            user = rng.randrange(40)
+            item = f"{'tea, green' if user % 2 else 'ink'} {rng.randrange(15)}"
+            rows.writerow([user, item, rng.randrange(10**6)])
+    return path
+
+
+COLUMNS = ("--user", "user_id", "--item", "product_id", "--time", "timestamp")
+
+
+@pytest.fixture(scope="module")
+def run(events: Path) -> Path:
+    run = events.parent / "run"
+    named = dict(zip(("user", "item", "time"), COLUMNS[1::2], strict=True))
+    train(Config(data={"train": events, **named, "split": "time:0.9"}, output={"dir": run}))
+    return run
+
+
+def test_events_are_recognized(widemax, events: Path, tmp_path: Path) -> None:
+    command = f"widemax train {events} {' '.join(COLUMNS)} --split time:0.9 --out run"
+    checked = widemax("check", events)
+    assert (checked.code, command in checked.out) == (0, True)
+    assert "700 events of 40 users and 30 items" in checked.out
+    assert command in "".join(json.loads(widemax("check", events, "--json").out)["notes"])
+    config = tmp_path / "events.toml"
+    assert command in widemax("init", events, "-o", config).out
+    trained = widemax("train", config, "--out", tmp_path / "run")
+    assert trained.code == 0, trained.err
+    assert f"next: widemax recommend {tmp_path / 'run'} --user" in trained.out
+    failed = widemax("train", events, "--out", tmp_path / "other")
+    assert failed.code == 2
+    assert "--user user_id --item product_id --time timestamp" in failed.err
+    # With a target, they are rows as any others.
+    assert "events of" not in widemax("check", events, "--target", "product_id").out
+
+
+def test_the_split_is_evaluated(widemax, run: Path, events: Path) -> None:
+    values = json.loads(widemax("evaluate", run, events, "--json").out)
+    assert values["mrr"] > 1.5 * values["baseline"]["mrr"]
+    assert (run / "report-events.csv.html").is_file()
+
+
+def test_users_strangers_and_files_of_users(widemax, run: Path, events: Path, tmp_path: Path) -> None:
+    two = widemax("recommend", run, "--user", "3,1000", "-k", 4)
+    lines = [json.loads(line) for line in two.out.splitlines()]
+    assert [(line["row"], line["user"], line["known"]) for line in lines] == [(0, 3, True), (1, 1000, False)]
+    assert all(len(line["predictions"]) == 4 for line in lines)
+    assert {p["label"][:3] for p in lines[0]["predictions"]} == {"tea"}
+    assert "user 1000 is not among the 40 of the run" in two.err
+    assert "What is popular is answered." in two.err
+    users = tmp_path / "users.csv"
+    users.write_text("user_id\n3\nnobody\n" + "x\n" * 9, encoding="utf-8")
+    many = widemax("recommend", run, users, "-k", 4)
+    answers = [json.loads(line) for line in many.out.splitlines()]
+    assert answers[0] == lines[0]
+    assert [answer["known"] for answer in answers] == [True] + [False] * 10
+    assert many.err.count("is not among") == 5
+    assert "10 of 11 users are not of the run" in many.err
+    assert json.loads(widemax("recommend", run, users, "-k", 4, "--json").out)["rows"] == answers
+    table = widemax("recommend", run, events, "-k", 1, "--format", "csv").out.splitlines()
+    assert table[0] == "row,user,label,probability,logit"
+    assert len(table) == 701
+
+
+def test_histories_and_filters(widemax, run: Path, tmp_path: Path) -> None:
+    def items(*arguments: object) -> list[str]:
+        result = widemax("recommend", run, *arguments)
+        assert result.code == 0, result.err
+        return [p["label"] for p in json.loads(result.out)["predictions"]]
+
+    history = ("--history", "ink 1,ink 2", "-k", 5)
+    best = items(*history)
+    assert not {"ink 1", "ink 2"} & set(best)
+    assert items("--history", "ink 1", "--history", "ink 2", "-k", 5) == best
+    assert items(*history, "--exclude", best[0]) != best
+    assert items(*history, "--only", f"{best[3]},{best[1]}") == [best[1], best[3]]
+    assert items("--history", "ink 1", "--include-seen", "--only", "ink 1") == ["ink 1"]
+    # An item whose name has a comma stands alone.
+    assert items("--history", "ink 1", "--only", "tea, green 3") == ["tea, green 3"]
+    sold_out = tmp_path / "sold-out.csv"
+    sold_out.write_text(f"product_id,left\n{best[0]},0\nnew,0\n", encoding="utf-8")
+    assert best[0] not in items(*history, "--exclude", sold_out)
+    told = widemax("recommend", run, *history, "--exclude", sold_out).err
+    assert "the run does not know 1 of 2 items" in told
+    assert '"history": ["ink 1", "ink 2"]' in widemax("recommend", run, *history).out
+    table = widemax("recommend", run, *history, "--format", "table").out
+    assert len(table.splitlines()) == 5
+
+
+MISTAKES = {
+    "one of them": (),
+    "one of them.": ("--user", "3", "--history", "ink 1"),
+    "item 'inc 1' is not among the 30 of the run; did you mean 'ink 1'?": ("--history", "inc 1"),
+    "item 'bread' is not among": ("--user", "3", "--only", "bread"),
+    "does not know 1 of 1 items; name items that it was trained on": ("--user", "3", "--only", "NEW"),
+    "has no column 'user_id'; choose one of ['who', 'when']": ("USERS",),
+}
+
+
+@pytest.mark.parametrize("sentence", MISTAKES)
+def test_a_mistake_is_told_in_a_sentence(widemax, run: Path, tmp_path: Path, sentence: str) -> None:
+    files = {"NEW": tmp_path / "new.csv", "USERS": tmp_path / "users.csv"}
+    files["NEW"].write_text("product_id\nbread\n", encoding="utf-8")
+    files["USERS"].write_text("who,when\na,b\n", encoding="utf-8")
+    result = widemax("recommend", run, *(files.get(word, word) for word in MISTAKES[sentence]))
+    assert (result.code in (2, 3), result.out) == (True, "")
+    assert sentence in result.err
+
+
+def test_neighbors(widemax, run: Path) -> None:
+    result = json.loads(widemax("neighbors", run, "--item", "ink 3", "-k", 3, "--json").out)
+    assert result["label"] == "ink 3"
+    assert [near["label"][:3] for near in result["neighbors"]] == ["ink"] * 3
+    assert widemax("neighbors", run, "ink 3", "-k", 3).out.count("\n") == 3
+    for wrong in ((), ("ink 3", "--item", "ink 4")):
+        assert widemax("neighbors", run, *wrong).code == 2
+    assert "did you mean 'ink 3'" in widemax("neighbors", run, "inkk 3").err
