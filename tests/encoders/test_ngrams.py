@@ -46,7 +46,7 @@ def rows_of(bag: Ragged) -> list[Counter[int]]:
 def count(
     texts: list[str | None],
     *,
-    sizes: tuple[int, int] | None = SIZES,
+    sizes: tuple[int, int] | tuple[()] = SIZES,
     longest: int = 2,
     buckets: int = BUCKETS,
 ) -> Features:
@@ -130,10 +130,8 @@ def test_blocks_do_not_show(monkeypatch):
 
 def test_slices_and_nulls():
     array = pa.array(["zero", "one two", None, "three"], pa.large_string())
-    sliced = count_ngrams(array.slice(1), column="text", word_ngrams=1, char_ngrams=None, buckets=BUCKETS)
-    assert rows_of(sliced["words"]) == rows_of(
-        count(["one two", "", "three"], sizes=None, longest=1)["words"]
-    )
+    sliced = count_ngrams(array.slice(1), column="text", word_ngrams=1, char_ngrams=(), buckets=BUCKETS)
+    assert rows_of(sliced["words"]) == rows_of(count(["one two", "", "three"], sizes=(), longest=1)["words"])
 
 
 def test_no_rows():
@@ -192,7 +190,7 @@ def test_columns_and_kinds_are_hashed_apart():
 
 def test_buckets_are_used_evenly():
     texts = [f"w{n}" for n in range(20_000)]
-    bag = count_ngrams(pa.array(texts), column="a", word_ngrams=1, char_ngrams=None, buckets=100)["words"]
+    bag = count_ngrams(pa.array(texts), column="a", word_ngrams=1, char_ngrams=(), buckets=100)["words"]
     counts = Counter(bag.ids_P.tolist())
     chi_square = sum((counts[b] - 200) ** 2 / 200 for b in range(100))
     assert chi_square < 160  # 99 degrees of freedom: exceeded by chance once in 10,000

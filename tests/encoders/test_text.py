@@ -42,7 +42,7 @@ def test_words_equal_scikit_learn(longest, min_df):
     vectorizer = TfidfVectorizer(
         ngram_range=(1, longest), sublinear_tf=True, token_pattern=r"\w+", min_df=min_df
     ).fit(TEXTS)
-    encoder = fitted(TEXTS, word_ngrams=longest, char_ngrams=None, min_df=min_df, buckets=1 << 31 >> 6)
+    encoder = fitted(TEXTS, word_ngrams=longest, char_ngrams=(), min_df=min_df, buckets=1 << 31 >> 6)
     both = TEXTS + UNSEEN
     assert_same_geometry(encode(encoder, both), sp.csr_array(vectorizer.transform(both)))
 
@@ -63,7 +63,7 @@ def test_rows_have_unit_length_or_none():
 
 
 def test_the_most_frequent_features_are_kept():
-    encoder = fitted(["a b c", "a b", "a", "d"], word_ngrams=1, char_ngrams=None, max_features=2)
+    encoder = fitted(["a b c", "a b", "a", "d"], word_ngrams=1, char_ngrams=(), max_features=2)
     assert len(encoder.buckets_F) == 2
     assert np.diff(encode(encoder, ["a", "b", "c", "d"]).indptr).tolist() == [1, 1, 0, 0]
 
@@ -80,7 +80,7 @@ def test_chunks_equal_the_whole():
 
 
 def test_several_columns_are_views_of_their_own():
-    encoder = TextEncoder([("title", "text"), ("body", "text")], dim=4, char_ngrams=None)
+    encoder = TextEncoder([("title", "text"), ("body", "text")], dim=4, char_ngrams=())
     columns = {"title": pa.array(["cat"]), "body": pa.array(["cat " + " ".join(f"w{n}" for n in range(200))])}
     features: Features = encoder.featurize(columns)
     assert set(features) == {"title:words", "body:words"}

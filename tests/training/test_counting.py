@@ -60,11 +60,13 @@ def test_texts_are_counted_in_one_pass(make_config: MakeConfig) -> None:
     num_counted = len(outcome.model.head.state_dict()["weight"])
     assert f"counts, {num_counted:,} parameters" in repr(outcome.model)
     assert (config.train.epochs, config.encoder.options["dim"]) == (1, "features")
-    assert config.encoder.options["char_ngrams"] is None
+    assert config.encoder.options["char_ngrams"] == ()
     records = [json.loads(line) for line in (outcome.run / "metrics.jsonl").read_text().splitlines()]
     assert [record["train_loss"] for record in records] == [None, None]
     loaded = Model.load(outcome.run)
-    assert loaded.predict([{"text": "the old fox"}], k=1)[0][0].label == "fox"
+    old = [{"text": "the old fox"}]
+    assert loaded.predict(old) == outcome.model.predict(old)
+    assert loaded.predict(old, k=1)[0][0].label == "fox"
     assert read_manifest(outcome.run)["dim"] == loaded.encoder.dim == loaded.head.dim
     assert (outcome.run / "report.html").is_file()
 

@@ -102,7 +102,7 @@ def _char_ids(words: Words, *, column: str, sizes: tuple[int, int], buckets: int
 
 
 def _count_block(
-    texts: pa.Array, *, column: str, word_ngrams: int, char_ngrams: tuple[int, int] | None, buckets: int
+    texts: pa.Array, *, column: str, word_ngrams: int, char_ngrams: tuple[int, int] | tuple[()], buckets: int
 ) -> Features:
     tokens = split_tokens(texts)
     encoded = tokens.flatten().dictionary_encode()
@@ -113,14 +113,14 @@ def _count_block(
     word_ids = _word_ids(hashes, column=column, longest=word_ngrams, buckets=buckets)
     each = np.arange(len(texts) + 1)
     views: Features = {"words": count_rows(Lists(each, each[:-1]), word_ids)}
-    if char_ngrams is not None:
+    if char_ngrams:
         char_ids = _char_ids(words, column=column, sizes=char_ngrams, buckets=buckets)
         views["chars"] = count_rows(rows, char_ids)
     return views
 
 
 def count_ngrams(
-    texts: pa.Array, *, column: str, word_ngrams: int, char_ngrams: tuple[int, int] | None, buckets: int
+    texts: pa.Array, *, column: str, word_ngrams: int, char_ngrams: tuple[int, int] | tuple[()], buckets: int
 ) -> Features:
     """Counts of the hashed n-grams of each text.
 
@@ -128,15 +128,15 @@ def count_ngrams(
         texts: strings; null counts as empty.
         column: name of the column, which enters the hashes.
         word_ngrams: longest word n-gram.
-        char_ngrams: shortest and longest character n-gram, or None for none.
+        char_ngrams: shortest and longest character n-gram, or () for none.
         buckets: number of values a hash may take, at most 2^31.
 
     Returns:
-        "words" and, unless ``char_ngrams`` is None, "chars".
+        "words" and, unless ``char_ngrams`` is (), "chars".
 
     Example:
         >>> features = count_ngrams(
-        ...     pa.array(["be or be", ""]), column="text", word_ngrams=1, char_ngrams=None, buckets=1 << 22
+        ...     pa.array(["be or be", ""]), column="text", word_ngrams=1, char_ngrams=(), buckets=1 << 22
         ... )
         >>> sorted(features["words"].values_P.tolist()), features["words"].lengths.tolist()
         ([1.0, 2.0], [2, 0])

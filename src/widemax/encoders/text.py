@@ -34,7 +34,7 @@ class TextEncoder(Encoder):
         dim: width D of the hidden vector; without it training takes fewer where there are fewer classes.
             "features" for the weights w_g themselves, a sparse vector.
         word_ngrams: longest word n-gram.
-        char_ngrams: shortest and longest character n-gram inside words, or None for words only.
+        char_ngrams: shortest and longest character n-gram inside words, or () for words only.
         buckets: number of hash values, at most 2^31; the statistics of `fit` take 8 bytes for each.
         min_df: training rows that a bucket must occur in to be kept.
         max_features: buckets kept at most, those of most rows first; the table takes 4 · D bytes for each.
@@ -49,7 +49,7 @@ class TextEncoder(Encoder):
 
     Example:
         >>> texts = pa.array(["good film", "bad film"])
-        >>> encoder = TextEncoder([("review", "text")], dim=8, word_ngrams=1, char_ngrams=None)
+        >>> encoder = TextEncoder([("review", "text")], dim=8, word_ngrams=1, char_ngrams=())
         >>> encoder.fit([encoder.featurize({"review": texts})], generator=torch.Generator())
         >>> encoder.encode({"review": texts})["bag"].lengths.tolist()
         [2, 2]
@@ -57,7 +57,7 @@ class TextEncoder(Encoder):
 
     kinds: ClassVar[frozenset[str]] = frozenset({"text"})
     operations = 0  # rows of a table are summed
-    counted_options: ClassVar[Mapping[str, Any]] = {"dim": "features", "char_ngrams": None}
+    counted_options: ClassVar[Mapping[str, Any]] = {"dim": "features", "char_ngrams": ()}
 
     buckets_F: Tensor
     idf_F: Tensor
@@ -68,14 +68,14 @@ class TextEncoder(Encoder):
         *,
         dim: Dim = 256,
         word_ngrams: NgramLength = 2,
-        char_ngrams: tuple[NgramLength, NgramLength] | None = (2, 4),
+        char_ngrams: tuple[NgramLength, NgramLength] | tuple[()] = (2, 4),
         buckets: Annotated[int, Field(ge=1, le=1 << 31)] = 1 << 22,
         min_df: Positive = 1,
         max_features: Positive = 1 << 19,
         dropout: Annotated[float, Field(ge=0, lt=1)] = 0.5,
     ) -> None:
         super().__init__(columns, dim=dim)
-        if char_ngrams is not None and char_ngrams[0] > char_ngrams[1]:
+        if char_ngrams and char_ngrams[0] > char_ngrams[1]:
             raise ConfigError(f"char_ngrams must be the shortest, then the longest; got {char_ngrams}.")
         self.word_ngrams = word_ngrams
         self.char_ngrams = char_ngrams
@@ -89,7 +89,7 @@ class TextEncoder(Encoder):
 
     @property
     def _views(self) -> list[str]:
-        kinds = ("words",) if self.char_ngrams is None else ("words", "chars")
+        kinds = ("words", "chars") if self.char_ngrams else ("words",)
         return [f"{name}:{kind}" for name, _ in self.columns for kind in kinds]
 
     def featurize(self, columns: Mapping[str, pa.Array]) -> Features:
