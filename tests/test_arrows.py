@@ -51,7 +51,7 @@ ARROWS = {
     "training": {
         *GROUND,
         *("heads", "encoders", "optim", "kernels", "data", "evaluation", "artifact"),
-        *("neighbors", "planner", "config", "storage", "threads"),
+        *("neighbors", "planner", "config", "solvers", "storage", "threads"),
     },
     "recipes": {
         *GROUND,

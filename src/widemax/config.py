@@ -197,6 +197,8 @@ class TrainConfig(Section):
             end of which the learning rate is zero; "auto" does so where rows were held out of ``train``.
         neighbors: the most nearest training rows that have a part in each answer, where there are numbers,
             one label a row and a gain on the held-out rows; 0 for none.
+        separators: whether linear separators have a part in the answers about texts, where held-out rows gain
+            by it, hidden vectors are as wide as there are classes, and time is not limited.
         checkpoint_every_s: seconds between checkpoints.
         seed: the start of all randomness: the same seed on the same machine gives the same result.
     """
@@ -211,6 +213,7 @@ class TrainConfig(Section):
     patience: int = Field(default=3, ge=1)
     refit: bool | Literal["auto"] = "auto"
     neighbors: int = Field(default=16, ge=0)
+    separators: bool = True
     checkpoint_every_s: float = Field(default=60.0, gt=0.0)
     seed: int = Field(default=0, ge=0, lt=2**63)
 

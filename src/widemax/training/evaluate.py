@@ -28,6 +28,7 @@ from widemax.data import (
     row_keys,
 )
 from widemax.encoders import to_tensors
+from widemax.encoders.features import Tensors
 from widemax.errors import DataError
 from widemax.evaluation import Baseline, Measures, OneLabelRows, SeveralLabelRows, fit_temperature
 from widemax.evaluation.headlines import COUNTS
@@ -228,22 +229,30 @@ def made_now() -> tuple[str, str]:
     return f"widemax {version('widemax')}", f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC"
 
 
+def calibration_rows(model: Model, valid: Feed) -> tuple[Tensors, Tensor, Tensor]:
+    """The features of held-out rows, which of them have a label that training knows, and these labels.
+
+    As many rows as have logits that fit in ``CALIBRATION_LOGITS``; they are in random order, so the first are
+    a fair sample.
+    """
+    rows = valid.take(np.arange(min(len(valid), max(1, CALIBRATION_LOGITS // model.head.num_classes))))
+    assert isinstance(rows.labels, Tensor)
+    known_B = rows.labels >= 0
+    return rows.features, known_B, rows.labels[known_B]
+
+
 @torch.no_grad()
 def calibrate(model: Model, train: Feed, valid: Feed) -> Model:
     """Fit the head's calibration temperature, then the part in the answers that the nearest rows get, if any.
 
-    Held-out rows, each with one label, decide. They are used as long as their logits fit in
-    ``CALIBRATION_LOGITS``; they are in random order, so the first ones are a fair sample.
+    Held-out rows, each with one label, decide.
     """
     head, most = model.head, model.config.train.neighbors
-    rows = valid.take(np.arange(min(len(valid), max(1, CALIBRATION_LOGITS // head.num_classes))))
-    assert isinstance(rows.labels, Tensor)
-    known_B = rows.labels >= 0
-    labels_B = rows.labels[known_B]
+    features, known_B, labels_B = calibration_rows(model, valid)
     head.calibration_temperature.fill_(1.0)
     if not len(labels_B):
         return model
-    hidden_BD = model.encoder.eval()(rows.features)[known_B]
+    hidden_BD = model.encoder.eval()(features)[known_B]
     logits_BC = head.logits(hidden_BD) if head.has_weight_rows else None
 
     def label_log_probs(temperature: float) -> Tensor:
@@ -255,7 +264,7 @@ def calibrate(model: Model, train: Feed, valid: Feed) -> Model:
 
     temperature = fit_temperature(lambda t: -float(label_log_probs(t).mean()), num_rows=len(labels_B))
     log_probs_B = label_log_probs(temperature)
-    numbers_BN = model.encoder.numbers(rows.features)
+    numbers_BN = model.encoder.numbers(features)
     if not most or numbers_BN is None or len(train) * numbers_BN.shape[1] > MOST_NUMBERS:
         return model
     told = (values[:NEIGHBORS_ROWS] for values in (numbers_BN[known_B], labels_B, log_probs_B))

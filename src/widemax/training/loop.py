@@ -59,6 +59,7 @@ from widemax.training.feed import EncodedRows, Feed
 from widemax.training.interrupt import stop_requested
 from widemax.training.prepare import Session, prepare, restart, sources_of
 from widemax.training.progress import PlainReporter, Reporter, shown_loss
+from widemax.training.separating import add_separators, fit_separators, separators_of
 
 METRICS = "metrics.jsonl"
 FEW_STEPS = 100
@@ -462,6 +463,7 @@ def _finish(session: Session, target: Path, reporter: Reporter, interrupted: boo
     session.optimizer.state.clear()  # twice the weights, which no step needs any more
     values: Metrics = {}
     baseline: Metrics = {}
+    share = 0.0
     collector = ReportCollector(model.task, class_counts=model.vocabulary.counts)
     if session.valid is not None:
         if progress.best_step not in (0, progress.step):
@@ -471,8 +473,12 @@ def _finish(session: Session, target: Path, reporter: Reporter, interrupted: boo
         one_softmax = model.task.one_label and model.head.normalizer == "softmax"
         if one_softmax and model.head.learns_by_gradients:
             model = calibrate(model, session.train, session.valid)
+            if not interrupted:
+                share = fit_separators(model, session.train, session.valid)
             temperature = float(model.head.calibration_temperature)
             reporter.say(f"calibrated: temperature {temperature:.3f}")
+            if share:
+                reporter.say("linear separators have a part in the answers")
             if model.neighbors is not None:
                 reporter.say(str(model.neighbors))
         values, baseline = _metrics(model, session.valid, collector)
@@ -480,6 +486,8 @@ def _finish(session: Session, target: Path, reporter: Reporter, interrupted: boo
             # The second fit is saved, with the temperature of the held-out rows.
             load_weights(folder_of(run, progress.step), model)
             model.head.calibration_temperature.fill_(temperature)
+            if share:
+                add_separators(model, separators_of(model, session.everything), share)
             if model.neighbors is not None:
                 rows, labels = numbers_of(model, session.everything)
                 model = replace(model, neighbors=replace(model.neighbors, rows=rows, labels=labels))

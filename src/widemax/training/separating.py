@@ -1,0 +1,132 @@
+"""The part that linear separators have in the answers about texts.
+
+Shapes: N training rows, B rows held out, F features, C classes, D hidden.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from scipy.sparse import csr_matrix
+from torch import Tensor
+from torch.nn.functional import cross_entropy, pad
+
+from widemax.artifact import Model
+from widemax.encoders import RaggedTensor, TextEncoder, bag_sum
+from widemax.encoders.features import entry
+from widemax.evaluation import fit_temperature
+from widemax.heads import ExactHead
+from widemax.solvers import Separators
+from widemax.training.evaluate import calibration_rows
+from widemax.training.feed import Feed
+
+MOST_NUMBERS = 2**26
+"""Of weights, and of dual coordinates: 256 MiB each."""
+BLOCK_ROWS = 128
+SWEEPS = 3
+SHARES = 0.25, 0.5, 1.0, 2.0
+ROWS_AT_ONCE = 4096
+
+
+def can_separate(model: Model, num_rows: int) -> bool:
+    """Whether logits are a linear map of a bag of text that can hold any table of weights, not too large."""
+    encoder, head, num_classes = model.encoder, model.head, model.head.num_classes
+    return (
+        model.config.train.separators
+        and model.config.train.time_limit_s is None
+        and isinstance(encoder, TextEncoder)
+        and isinstance(head, ExactHead)
+        and not (head.score.is_cosine or head.score.has_margin)
+        and num_classes <= encoder.dim
+        and num_classes * max(num_rows, len(encoder.weight_FD)) <= MOST_NUMBERS
+    )
+
+
+def separators_of(model: Model, feed: Feed) -> Tensor:
+    """The linear separators of a feed's bags, [F, C]."""
+    num_features, seed = len(table_of(model)), model.config.train.seed
+
+    def blocks() -> Iterator[tuple[Any, Any]]:
+        order_N = np.random.default_rng(seed).permutation(len(feed))
+        for rows in feed.ahead(np.array_split(order_N, -(-len(feed) // BLOCK_ROWS))):
+            bag = entry(rows.features, "bag", RaggedTensor)
+            parts = (bag.values.numpy(), bag.ids.numpy(), bag.offsets.numpy())
+            assert isinstance(rows.labels, Tensor)
+            yield csr_matrix(parts, (len(rows.labels), num_features)), rows.labels.numpy()
+
+    separators = Separators(blocks(), num_classes=model.head.num_classes, seed=seed)
+    for _ in range(SWEEPS):
+        separators.sweep()
+    return separators.weight_FC
+
+
+@torch.no_grad()
+def fit_separators(model: Model, train: Feed, valid: Feed) -> float:
+    """Give separators a part in the answers of a calibrated model, as far as held-out rows gain by it.
+
+    To its logits come those of the separators, calibrated too and times a share, and the sum is calibrated.
+    The share has the least Brier score of the held-out rows: the nll would be ruled by a few rows far off.
+
+    Returns:
+        what the weights of the separators were multiplied by; 0 where they have no part, as where the gain is
+        within its standard error.
+    """
+    if not can_separate(model, len(train)):
+        return 0.0
+    features, known_B, labels_B = calibration_rows(model, valid)
+    if not len(labels_B):
+        return 0.0
+    weight_FC = separators_of(model, train)
+    own_BC = model.head.logits(model.encoder.eval()(features))[known_B]
+    others_BC = bag_sum(weight_FC, entry(features, "bag", RaggedTensor))[known_B]
+    others_temperature = temperature_of(others_BC, labels_B)
+
+    share, temperature, best_B = 0.0, 1.0, brier_scores(own_BC, labels_B)
+    before_B = best_B
+    for tried in SHARES:
+        logits_BC = own_BC + tried / others_temperature * others_BC
+        tried_temperature = temperature_of(logits_BC, labels_B)
+        scores_B = brier_scores(logits_BC / tried_temperature, labels_B)
+        if scores_B.mean() < best_B.mean():
+            share, temperature, best_B = tried, tried_temperature, scores_B
+    gain_B = before_B - best_B
+    if gain_B.sum() <= gain_B.norm():
+        return 0.0
+    head = model.head
+    assert isinstance(head, ExactHead)
+    scale = share / others_temperature * head.temperature * float(head.calibration_temperature)
+    add_separators(model, weight_FC, scale)
+    head.calibration_temperature.mul_(temperature)
+    return scale
+
+
+@torch.no_grad()
+def add_separators(model: Model, weight_FC: Tensor, scale: float) -> None:
+    """Let hidden vectors be logits, those of the model and of separators together."""
+    head = model.head
+    assert isinstance(head, ExactHead)
+    parts = (torch.split(each, ROWS_AT_ONCE) for each in (table_of(model), weight_FC))
+    for rows_FD, others_FC in zip(*parts, strict=True):
+        logits_FC = rows_FD @ head.weight.T + scale * others_FC
+        rows_FD.copy_(pad(logits_FC, (0, head.dim - head.num_classes)))
+    head.weight.copy_(torch.eye(head.num_classes, head.dim))
+
+
+def table_of(model: Model) -> Tensor:
+    """The encoder's table of weights, [F, D]."""
+    assert isinstance(model.encoder, TextEncoder)
+    return model.encoder.weight_FD
+
+
+def temperature_of(logits_BC: Tensor, labels_B: Tensor) -> float:
+    """The temperature that makes logits calibrated."""
+    return fit_temperature(
+        lambda temperature: float(cross_entropy(logits_BC / temperature, labels_B)), num_rows=len(labels_B)
+    )
+
+
+def brier_scores(logits_BC: Tensor, labels_B: Tensor) -> Tensor:
+    """Σ_c (p_c − [c is the label])² of each row, [B]."""
+    probs_BC = logits_BC.double().softmax(1)
+    return 1 - 2 * probs_BC.gather(1, labels_B[:, None])[:, 0] + probs_BC.square().sum(1)
