@@ -23,8 +23,10 @@ from sphinx.util import logging
 from sphinx.util.typing import stringify_annotation
 
 import widemax
+from widemax import docstrings
 from widemax.cli.app import app as command_line
 from widemax.config import Config
+from widemax.docstrings import sections
 from widemax.registry import Registry
 
 FOLDER = Path(__file__).parent / "reference"
@@ -42,7 +44,6 @@ A config is a TOML file of these sections; the only required key is ``data.train
 an array, and a key whose default is ``None`` is left out. A loss, score or sampler is a name, or a
 table with its ``kind`` and options. On the command line, ``--set section.key=value`` overrides a key."""
 DESCRIBED = ("head", "loss", "score", "sampler", "optimizer", "auxiliary")
-SECTION = re.compile(r"(Use|Args|Attributes|Returns|Yields|Raises|Example|Source):(?: (.*))?$")
 
 log = logging.getLogger(__name__)
 
@@ -294,28 +295,11 @@ def skip_foreign(_app: Sphinx, what: str, name: str, value: Any, _skip: bool, _o
     return None
 
 
-def sections(docstring: str | None) -> dict[str, str]:
-    """The text of a docstring by section; what stands before the first one is under ''."""
-    found: dict[str, list[str]] = {"": []}
-    section = ""
-    for line in inspect.cleandoc(docstring or "").splitlines():
-        if start := SECTION.match(line):
-            section = start[1]
-            found[section] = [start[2]] if start[2] else []
-        else:
-            found[section].append(line)
-    return {name: textwrap.dedent("\n".join(text)).strip() for name, text in found.items()}
-
-
 def entries(section: str) -> dict[str, str]:
-    """``name: meaning`` of a section, lines joined; ``a, b: meaning`` is said of both."""
-    found = re.split(r"^([*\w]+(?:, [*\w]+)*): ", section, flags=re.MULTILINE)[1:]
-    return {
-        # A letter with a full stop, such as the number of classes C, would begin an enumeration.
-        name: re.sub(r"^(\w\.)", r"\\\1", " ".join(text.split()))
-        for names, text in zip(found[::2], found[1::2], strict=True)
-        for name in names.split(", ")
-    }
+    """``name: meaning`` of a section, lines joined."""
+    found = docstrings.entries(section).items()
+    # A letter with a full stop, such as the number of classes C, would begin an enumeration.
+    return {name: re.sub(r"^(\w\.)", r"\\\1", " ".join(text.split())) for name, text in found}
 
 
 def argument_meanings(value: Any) -> dict[str, str]:

@@ -8,14 +8,15 @@ import pytest
 
 PACKAGE = Path(__file__).resolve().parents[1] / "src" / "widemax"
 
-GROUND = {"classes", "errors", "options", "registry", "task"}
+GROUND = {"classes", "docstrings", "errors", "options", "registry", "task"}
 ARROWS = {
     "__init__": None,
     "__main__": {"cli"},
     "errors": set(),
     "classes": {"errors", "options"},
     "options": {"errors"},
-    "registry": {"errors", "options"},
+    "docstrings": set(),
+    "registry": {"docstrings", "errors", "options"},
     "task": {"errors"},
     "config": {"errors", "options", "registry", "task"},
     "storage": {"errors"},

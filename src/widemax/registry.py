@@ -8,6 +8,7 @@ from importlib.metadata import entry_points
 from importlib.util import find_spec
 from typing import Any, Generic, Self, TypeAlias, TypeVar, cast
 
+from widemax.docstrings import complete, inherit
 from widemax.errors import ConfigError, OptionError, UnknownNameError, did_you_mean, shown
 from widemax.options import Options, checked
 
@@ -85,6 +86,8 @@ class Registry(Generic[T]):
             member = checked(member, of=f"{self.noun} {name!r}", moved=self._moved)
             self._members[name] = cast(T, member)
             NAMES[member] = name
+            if isinstance(member, type):
+                inherit(member, "Args")
             return declare(member)
 
         return enter
@@ -95,6 +98,7 @@ class Registry(Generic[T]):
 
         def enter(member: Member) -> Member:
             self._traits[cast(T, member)] = declared
+            complete(member, getattr(declared, "says", {}))
             return member
 
         return enter

@@ -73,7 +73,7 @@ def test_batches_hold_at_most_max_rows_in_the_order_of_the_files(tmp_path):
     assert [len(batch) for batch in dataset.batches(max_rows=3)] == [3, 2, 3, 1]
     assert labels(dataset, max_rows=3) == list(range(9))
     assert labels(Dataset(resolve([str(tmp_path / "*")]), schema)) == [5, 6, 7, 8, 0, 1, 2, 3, 4]
-    with pytest.raises(UsageError, match="max_rows must be at least 1, got 0"):
+    with pytest.raises(UsageError, match=r"'max_rows' of .* must be a whole number of at least 1; got 0"):
         next(dataset.batches(max_rows=0))
 
 

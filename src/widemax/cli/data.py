@@ -21,7 +21,7 @@ def list_sets(json: Json = False) -> None:
     entries = [
         {fact: getattr(entry, fact) for fact in facts}
         | {"at_hand": at_hand(entry.name), "sha256": entry.files, "downloads": entry.downloads}
-        for entry in map(sets.__getitem__, sets)
+        for entry in (sets[name]() for name in sets)
     ]
     width = max(map(len, sets))
     lines = (

@@ -236,22 +236,6 @@ def _single(values: Any) -> Converted:
     return items.take(pa.array(first_B, mask=first_B < 0)), reasons
 
 
-def _text(values: Any, **_: Any) -> Converted:
-    return values.cast(pa.large_string()).fill_null(""), {}
-
-
-def _category(values: Any, **_: Any) -> Converted:
-    return values.cast(pa.large_string()), {}
-
-
-def _number(values: Any, **_: Any) -> Converted:
-    return _floats(values, with_nulls(numbers(values), ()), "a number")
-
-
-def _date(values: Any, **_: Any) -> Converted:
-    return _floats(values, moments(values), "a date or time such as 2024-01-31")
-
-
 def _floats(values: Any, floats: Any, wanted: str) -> Converted:
     unread_B = _nulls(floats) & ~_nulls(values)
     reasons = {
@@ -435,10 +419,10 @@ def _finite(floats: Any) -> np.ndarray:
 
 
 CONVERTERS: Mapping[str, Callable[..., Converted]] = {
-    "text": _text,
-    "number": _number,
-    "date": _date,
-    "category": _category,
+    "text": lambda values, **_: (values.cast(pa.large_string()).fill_null(""), {}),
+    "number": lambda values, **_: _floats(values, with_nulls(numbers(values), ()), "a number"),
+    "date": lambda values, **_: _floats(values, moments(values), "a date or time such as 2024-01-31"),
+    "category": lambda values, **_: (values.cast(pa.large_string()), {}),
     "ids": _ids,
     "vector": _vector,
     "image": _image,

@@ -3,16 +3,17 @@
 import hashlib
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import pyarrow as pa
+from pydantic import Field
 
 from widemax.data.convert import Reasons, convert
 from widemax.data.formats import Chunk, Format, Reading, Source, format_of
 from widemax.data.schema import Schema
 from widemax.data.target import convert_labels
-from widemax.errors import BadRowError, DataError, UsageError, did_you_mean
+from widemax.errors import BadRowError, DataError, did_you_mean
 from widemax.options import checked
 
 SHOWN_BAD_ROWS = 20
@@ -41,15 +42,19 @@ class Batch:
     def __len__(self) -> int:
         return len(next(iter(self.columns.values())))
 
-    def take(self, positions_N: np.ndarray) -> "Batch":
+    def take(self, rows: np.ndarray | slice) -> "Batch":
         """The rows at these positions, in this order."""
-        positions = pa.array(positions_N)
+        positions = None if isinstance(rows, slice) else pa.array(rows)
+
+        def some(values: Any) -> Any:
+            return values[rows] if positions is None else values.take(positions)
+
         return Batch(
-            {name: values.take(positions) for name, values in self.columns.items()},
-            None if self.labels is None else self.labels.take(positions),
-            self.rows_B[positions_N],
-            self.positions_B[positions_N],
-            {name: values.take(positions) for name, values in self.given.items()},
+            {name: some(values) for name, values in self.columns.items()},
+            None if self.labels is None else some(self.labels),
+            self.rows_B[rows],
+            self.positions_B[rows],
+            {name: some(values) for name, values in self.given.items()},
         )
 
     @staticmethod
@@ -106,39 +111,42 @@ class Dataset:
         self.bad_rows: list[str] = []
 
     @checked
-    def batches(self, max_rows: int = 8192) -> Iterator[Batch]:
+    def batches(self, max_rows: Annotated[int, Field(ge=1)] = 8192) -> Iterator[Batch]:
         """Batches of at most ``max_rows`` rows.
 
         Raises:
             BadRowError: the first bad row, by file and line, unless ``drop_bad``.
             DataError: a file is damaged, or lacks a column.
         """
-        if max_rows < 1:
-            raise UsageError(f"max_rows must be at least 1, got {max_rows}.")
-        num_rows = num_bad = 0
+        num_bad = 0
         shown: list[str] = []
+        for source, form, batch, bad in self._read():
+            room = SHOWN_BAD_ROWS - len(shown)
+            told = bad if self.on_bad else bad[:room]
+            sentences = [f"{form.place(source, position)}: {reason}" for _, position, reason in told]
+            if bad and not self.drop_bad:
+                named = "name the encoding (--encoding latin-1), " * sentences[0].endswith("not UTF-8")
+                raise BadRowError(
+                    f"{sentences[0]}. Correct it, {named}or drop such rows: "
+                    "--drop-bad, drop_bad=True in Python."
+                )
+            for (row, *_), sentence in zip(told, sentences, strict=True):
+                if self.on_bad:
+                    self.on_bad(row, sentence)
+            shown += sentences[:room]
+            num_bad += len(bad)
+            for start in range(0, len(batch), max_rows):
+                yield batch.take(slice(start, start + max_rows))
+        self.num_bad_rows, self.bad_rows = num_bad, shown
+
+    def _read(self) -> Iterator[tuple[Source, Format, Batch, list[BadRow]]]:
+        """The good rows of each chunk in canonical types, and the bad ones."""
+        num_rows = 0
         for source in self.sources:
             form = format_of(source, self.format)
             for chunk in form.chunks(source, self._names(source, form)):
-                batch, bad = self._convert(source, form, chunk, num_rows)
+                yield source, form, *self._convert(source, form, chunk, num_rows)
                 num_rows += len(chunk.positions_B) + len(chunk.bad)
-                room = SHOWN_BAD_ROWS - len(shown)
-                told = bad if self.on_bad else bad[:room]
-                sentences = [f"{form.place(source, position)}: {reason}" for _, position, reason in told]
-                if bad and not self.drop_bad:
-                    named = "name the encoding (--encoding latin-1), " * sentences[0].endswith("not UTF-8")
-                    raise BadRowError(
-                        f"{sentences[0]}. Correct it, {named}or drop such rows: "
-                        "--drop-bad, drop_bad=True in Python."
-                    )
-                for (row, *_), sentence in zip(told, sentences, strict=True):
-                    if self.on_bad:
-                        self.on_bad(row, sentence)
-                shown += sentences[:room]
-                num_bad += len(bad)
-                for start in range(0, len(batch), max_rows):
-                    yield _rows(batch, slice(start, start + max_rows))
-        self.num_bad_rows, self.bad_rows = num_bad, shown
 
     def sample(self, count: int, *, seed: int) -> Batch:
         """``count`` rows drawn at random without replacement in one pass (all, if there are fewer), in order.
@@ -170,19 +178,15 @@ class Dataset:
         Reads as far as the last of them.
         """
         told: dict[int, tuple[str, dict[str, Any]]] = {}
-        first = num_rows = 0
-        for source in self.sources:
-            form = format_of(source, self.format)
-            for chunk in form.chunks(source, self._names(source, form)):
-                if len(told) == len(numbers):
-                    return told
-                batch, _ = self._convert(source, form, chunk, num_rows)
-                num_rows += len(chunk.positions_B) + len(chunk.bad)
-                for number in numbers:
-                    if 0 <= (at := number - first) < len(batch):
-                        values = {name: column[at].as_py() for name, column in batch.given.items()}
-                        told[number] = form.place(source, int(batch.positions_B[at])), values
-                first += len(batch)
+        first = 0
+        for source, form, batch, _ in self._read():
+            for number in numbers:
+                if 0 <= (at := number - first) < len(batch):
+                    values = {name: column[at].as_py() for name, column in batch.given.items()}
+                    told[number] = form.place(source, int(batch.positions_B[at])), values
+            first += len(batch)
+            if len(told) == len(numbers):
+                break
         return told
 
     def told(self) -> list[str]:
@@ -261,13 +265,3 @@ class Dataset:
         ]
         bad += [(int(rows_B[row]), int(chunk.positions_B[row]), reason) for row, reason in reasons.items()]
         return batch, sorted(bad)
-
-
-def _rows(batch: Batch, rows: slice) -> Batch:
-    return Batch(
-        {name: values[rows] for name, values in batch.columns.items()},
-        None if batch.labels is None else batch.labels[rows],
-        batch.rows_B[rows],
-        batch.positions_B[rows],
-        {name: values[rows] for name, values in batch.given.items()},
-    )

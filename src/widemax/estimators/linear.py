@@ -33,9 +33,18 @@ _MOST_SHOWN = 5
 class LinearClassifier(Classifier, ABC):
     """Scores W x + b, with one vector of weights for two classes.
 
+    Args:
+        max_iter: at most so many steps.
+        fit_intercept: whether there are biases b.
+        class_weight: weight of each class, by class, 1 for those without; "balanced" makes all classes of
+            positive weight count alike.
+        warm_start: start from the previous solution.
+
     Attributes:
-        coef_: W, [K, D].
+        coef_: W, [K, D], in the precision of the features.
         intercept_: b, [K].
+        n_iter_: steps taken.
+        objective_: the value of the objective.
     """
 
     coef_: Array

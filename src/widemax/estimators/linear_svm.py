@@ -37,19 +37,8 @@ class LinearSVM(LinearClassifier):
         loss: "crammer_singer", "weston_watkins" or "one_vs_rest".
         C: inverse strength of the penalty, above 0.
         tol: stop where ``gap_`` is at most this.
-        max_iter: at most so many steps.
-        fit_intercept: whether there are biases b.
-        class_weight: weight of each class, by class, 1 for those without; "balanced" makes all classes of
-            positive weight count alike.
-        warm_start: start from the previous solution.
 
     Attributes:
-        classes_: the classes, sorted.
-        coef_: W, [K, D], in the precision of the features.
-        intercept_: b, [K].
-        n_iter_: steps taken.
-        n_features_in_: D.
-        objective_: the value of the objective.
         gap_: a bound from above on (objective − optimum) / objective.
 
     Example:

@@ -36,7 +36,12 @@ _BLOCK = 4096
 class MinibatchClassifier(ProbabilisticClassifier, ABC):
     """A hidden vector a row, and a head with a row of weights a class on it.
 
+    Args:
+        epochs: passes over the rows in ``fit``.
+        batch_size: B, rows a step.
+
     Attributes:
+        classes_: the classes, sorted; those that came later after them.
         coef_: weights of the classes, [C, H], in the precision of the first features.
         intercept_: their biases, [C].
         moments_: what the optimizer remembers of each parameter.

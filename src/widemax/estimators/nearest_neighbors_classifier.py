@@ -38,10 +38,8 @@ class NearestNeighborsClassifier(ProbabilisticClassifier):
         metric: "euclidean", or "cosine" for the largest cosine.
 
     Attributes:
-        classes_: the classes, sorted.
         rows_: the fitted rows, [N, D].
         labels_: the place of each row's class in ``classes_``, [N].
-        n_features_in_: D.
 
     Example:
         >>> model = NearestNeighborsClassifier(n_neighbors=3)

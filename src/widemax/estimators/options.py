@@ -7,6 +7,7 @@ from typing import Annotated, Any, TypeVar, dataclass_transform
 import numpy as np
 from pydantic import Field
 
+from widemax.docstrings import inherit
 from widemax.options import Options
 
 Positive = Annotated[float, Field(gt=0.0)]
@@ -41,8 +42,13 @@ def check_names(kind: type, args: tuple[Any, ...], keywords: dict[str, Any]) -> 
 
 @dataclass_transform(kw_only_default=True, eq_default=False)
 def with_options(kind: type[Estimator]) -> type[Estimator]:
-    """The same class, with a constructor that takes its annotated fields as options, by keyword."""
-    return dataclass(kw_only=True, eq=False, repr=False)(kind)
+    """The same class, with a constructor that takes its annotated fields as options, by keyword.
+
+    Its docstring explains those of its bases too.
+    """
+    made = dataclass(kw_only=True, eq=False, repr=False)(kind)
+    inherit(made, "Args", "Attributes")
+    return made
 
 
 @functools.cache

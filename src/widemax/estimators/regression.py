@@ -14,7 +14,19 @@ from widemax.solvers import Solution, minimize_cross_entropy
 
 @with_options
 class Regression(LinearClassifier, ProbabilisticClassifier, ABC):
-    """Logits W x + b, with one vector of weights for two classes, and the options of the solver."""
+    """Logits W x + b, with one vector of weights for two classes, and the options of the solver.
+
+    Args:
+        C: inverse strength of the penalty, above 0; inf is no penalty.
+        l1_ratio: 0 is L2, 1 is L1, between them the elastic net.
+        tol: stop where ``gap_`` is at most this; without penalty, where no entry of the gradient is larger.
+        random_state: seed of the rows from which curvature is estimated; the optimum does not depend on it.
+
+    Attributes:
+        objective_: the value of the objective, in nats a row.
+        gradient_norm_: Euclidean length of its gradient; with L1, of its shortest subgradient.
+        gap_: a bound from above on (objective − optimum) / objective, by duality; inf without penalty.
+    """
 
     C: PositiveOrInf = 1.0
     l1_ratio: Share = 0.0

@@ -35,18 +35,12 @@ class SampledSoftmaxClassifier(MinibatchClassifier):
         num_sampled: classes drawn a step.
         sampler: what draws them: a name of ``widemax.samplers``, a table with kind and options, its class, or
             itself; one that needs no class counts.
-        epochs: passes over the rows in ``fit``.
-        batch_size: B, rows a step.
         learning_rate: of row-wise Adagrad, constant in ``partial_fit``.
         random_state: seed of the draws and of the order of rows.
 
     Attributes:
-        classes_: the classes, sorted; those that came later after them.
         coef_: W, [C, D], in the precision of the first features; float32 halves it.
         intercept_: b, [C].
-        moments_: what the optimizer remembers of each parameter.
-        num_calls_: how many calls of ``fit`` and ``partial_fit`` there were.
-        n_features_in_: D.
 
     Example:
         >>> model = SampledSoftmaxClassifier().fit([[0.0, 1.0], [1.0, 0.0]], ["up", "right"])

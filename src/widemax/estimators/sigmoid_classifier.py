@@ -32,25 +32,9 @@ class SigmoidClassifier(Regression):
     probabilities are divided by their sum. There is no ``partial_fit``: an optimum belongs to all rows
     together; ``warm_start`` begins at the previous one.
 
-    Args:
-        C: inverse strength of the penalty, above 0; inf is no penalty.
-        l1_ratio: 0 is L2, 1 is L1, between them the elastic net.
-        tol: stop where ``gap_`` is at most this; without penalty, where no entry of the gradient is larger.
-        max_iter: at most so many steps.
-        fit_intercept: whether there are biases b.
-        warm_start: start from the previous solution.
-        random_state: seed of the rows from which curvature is estimated; the optimum does not depend on it.
-
     Attributes:
         classes_: the classes, sorted; the labels 0 to L − 1 for an indicator matrix.
-        coef_: W, [K, D], in the precision of the features.
-        intercept_: b, [K].
-        n_iter_: steps taken.
         multilabel_: whether y was an indicator matrix.
-        n_features_in_: D.
-        objective_: the value of the objective, in nats a row.
-        gradient_norm_: Euclidean length of its gradient; with L1, of its shortest subgradient.
-        gap_: a bound from above on (objective − optimum) / objective, by duality; inf without penalty.
 
     Example:
         >>> import numpy as np

@@ -21,27 +21,6 @@ class SoftmaxRegression(Regression):
     of weights. There is no ``partial_fit``: an optimum belongs to all rows together; ``warm_start`` begins at
     the previous one.
 
-    Args:
-        C: inverse strength of the penalty, above 0; inf is no penalty.
-        l1_ratio: 0 is L2, 1 is L1, between them the elastic net.
-        tol: stop where ``gap_`` is at most this; without penalty, where no entry of the gradient is larger.
-        max_iter: at most so many steps.
-        fit_intercept: whether there are biases b.
-        class_weight: weight of each class, by class, 1 for those without; "balanced" makes all classes of
-            positive weight count alike.
-        warm_start: start from the previous solution.
-        random_state: seed of the rows from which curvature is estimated; the optimum does not depend on it.
-
-    Attributes:
-        classes_: the classes, sorted.
-        coef_: W, [K, D], in the precision of the features.
-        intercept_: b, [K].
-        n_iter_: steps taken.
-        n_features_in_: D.
-        objective_: the value of the objective, in nats a row.
-        gradient_norm_: Euclidean length of its gradient; with L1, of its shortest subgradient.
-        gap_: a bound from above on (objective − optimum) / objective, by duality; inf without penalty.
-
     Example:
         >>> import numpy as np
         >>> X, y = np.array([[0.0], [1.0], [2.0], [3.0]]), ["low", "low", "mid", "high"]

@@ -26,21 +26,15 @@ class TwoLayerNet(MinibatchClassifier):
 
     Args:
         hidden_units: H.
-        epochs: passes over the rows in ``fit``.
-        batch_size: B, rows a step.
         learning_rate: of AdamW; falls to 0 during ``fit``, constant in ``partial_fit``.
         weight_decay: decoupled decay of all parameters; learning_rate · weight_decay below 1.
         random_state: seed of the hidden weights and of the order of rows.
 
     Attributes:
-        classes_: the classes, sorted; those that came later after them.
         hidden_coef_: W₁, [H, D], in the precision of the first features.
         hidden_intercept_: b₁, [H].
         coef_: W₂, [C, H].
         intercept_: b₂, [C].
-        moments_: what the optimizer remembers of each parameter.
-        num_calls_: how many calls of ``fit`` and ``partial_fit`` there were.
-        n_features_in_: D.
 
     Example:
         >>> X, y = [[0.0, 0.0], [0.0, 1.0], [1.0, 0.0], [1.0, 1.0]], ["same", "other", "other", "same"]

@@ -101,21 +101,14 @@ def adaface(
     quality ``arcface`` has less to tune; for probabilities over fixed classes take ``cross_entropy``.
 
     Args:
-        cosines: [B, C] cosines between the hidden vectors and the class weights, in [−1, 1].
-        labels: [B] class ids.
         norms: [B] Euclidean norms of the hidden vectors, before they were normalized; no gradient flows back.
         scale: factor of the cosines.
         margin: m.
         spread: how far the quality moves for a norm one standard deviation from the mean.
         norm_mean: mean of the norms, by default of this batch.
         norm_std: standard deviation of the norms, by default of this batch.
-        ignore_index: rows with this class id have loss 0.
-
-    Returns:
-        [B] losses in nats.
 
     Raises:
-        LabelError: a class id outside [0, C), with its row.
         ShapeError: labels that are not one class id a row, or norms that are not one a row.
 
     Example:

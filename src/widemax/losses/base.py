@@ -25,6 +25,20 @@ from widemax.registry import NAMES, Registry
 
 Reduction = Literal["mean", "sum", "none"]
 
+_ARGUMENTS = {
+    "logits": "[B, C] logits.",
+    "cosines": "[B, C] cosines between the hidden vectors and the class weights, in [−1, 1].",
+    "labels": "[B] class ids.",
+    "targets": "[B, C] 0 or 1, or anything between.",
+    "ignore_index": "rows with this class id have loss 0.",
+}
+_RAISES = {
+    "labels": "LabelError: a class id outside [0, C), with its row.\n"
+    "ShapeError: labels that are not one class id a row.",
+    "targets": "LabelError: a target outside [0, 1].\nShapeError: targets of another shape than the logits.",
+}
+"""What losses say alike, which ``register`` and ``declare`` add to their docstrings."""
+
 
 @partial(checked, of="losses.register")
 class LossTraits:
@@ -50,6 +64,12 @@ class LossTraits:
         answers: Literal["softmax", "sigmoid"] | None = None,
         of: Literal["logits", "cosines"] = "logits",
     ) -> None:
+        shared = {name: _ARGUMENTS[name] for name in (of, takes, "ignore_index")}
+        self.says = {
+            "Args": "\n".join(f"{name}: {meaning}" for name, meaning in shared.items()),
+            "Returns": "[B] losses in nats.",
+            "Raises": _RAISES[takes],
+        }
         self.takes = takes
         self.answers = answers or ("softmax" if takes == "labels" else "sigmoid")
         self.of = of

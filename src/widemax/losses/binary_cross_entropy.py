@@ -20,14 +20,9 @@ def binary_cross_entropy(logits: Tensor, targets: Tensor, *, positive_weight: Te
 
     Args:
         logits: [B, C] log odds.
-        targets: [B, C] 0 or 1, or anything between.
         positive_weight: [C] factor w_j of each class's positive term, 1 by default.
 
-    Returns:
-        [B] losses in nats.
-
     Raises:
-        LabelError: a target outside [0, 1].
         OptionError: a positive weight below 0, or not finite.
         ShapeError: targets of another shape than the logits; not one weight a class.
 

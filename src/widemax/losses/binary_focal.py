@@ -29,15 +29,8 @@ def binary_focal(
 
     Args:
         logits: [B, C] log odds.
-        targets: [B, C] 0 or 1, or anything between.
         gamma: γ, how fast an answer loses weight as it becomes right.
         alpha: α, the share of the right classes; 0.25 in the paper.
-
-    Returns:
-        [B] losses in nats.
-
-    Raises:
-        ShapeError: targets of another shape than the logits.
 
     Example:
         >>> binary_focal(torch.zeros(1, 2), torch.tensor([[1.0, 0.0]]))  # 2 log(2) / 4

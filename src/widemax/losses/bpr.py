@@ -20,15 +20,9 @@ def bpr(logits: Tensor, labels: Tensor, *, ignore_index: int = -100) -> Tensor:
 
     Args:
         logits: [B, C] scores.
-        labels: [B] class ids.
-        ignore_index: rows with this class id have loss 0.
 
     Returns:
         [B] losses in nats; 0 where no wrong class is left.
-
-    Raises:
-        LabelError: a class id outside [0, C), with its row.
-        ShapeError: labels that are not one class id a row.
 
     Example:
         >>> bpr(torch.zeros(1, 5), torch.tensor([2]))

@@ -52,18 +52,8 @@ def cosface(
     fixed classes take ``cross_entropy``.
 
     Args:
-        cosines: [B, C] cosines between the hidden vectors and the class weights, in [−1, 1].
-        labels: [B] class ids.
         scale: factor of the cosines.
         margin: m, in units of the cosine.
-        ignore_index: rows with this class id have loss 0.
-
-    Returns:
-        [B] losses in nats.
-
-    Raises:
-        LabelError: a class id outside [0, C), with its row.
-        ShapeError: labels that are not one class id a row.
 
     Example:
         >>> import torch

@@ -28,17 +28,7 @@ def cosine_softmax(
     ``cross_entropy`` of dot products.
 
     Args:
-        cosines: [B, C] cosines between the hidden vectors and the class weights, in [−1, 1].
-        labels: [B] class ids.
         scale: factor of the cosines, one over a temperature.
-        ignore_index: rows with this class id have loss 0.
-
-    Returns:
-        [B] losses in nats.
-
-    Raises:
-        LabelError: a class id outside [0, C), with its row.
-        ShapeError: labels that are not one class id a row.
 
     Example:
         >>> cosine_softmax(torch.tensor([[0.9, 0.8]]), torch.tensor([0]), scale=10.0)

@@ -29,17 +29,11 @@ def crammer_singer(
 
     Args:
         logits: [B, C] scores.
-        labels: [B] class ids.
         margin: m.
         squared: whether to square what is lacking.
-        ignore_index: rows with this class id have loss 0.
 
     Returns:
         [B] losses. Equal best wrong classes share the gradient evenly.
-
-    Raises:
-        LabelError: a class id outside [0, C), with its row.
-        ShapeError: labels that are not one class id a row.
 
     Example:
         >>> crammer_singer(torch.tensor([[1.0, 0.5, 0.75]]), torch.tensor([0]))

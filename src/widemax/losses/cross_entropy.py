@@ -40,15 +40,10 @@ def cross_entropy(
         from_logits: whether the first argument holds logits.
         class_weight: [C] factor w_j of each class's term, 1 by default.
         label_smoothing: ε, the part of the target spread evenly over all classes that are not masked.
-        ignore_index: rows with this class id have loss 0.
         z_loss: z, which holds the log-partition log Z near 0; 1e-4 is usual.
         softcap: c; logits s become c tanh(s/c), which lies within ±c.
 
-    Returns:
-        [B] losses in nats.
-
     Raises:
-        LabelError: a class id outside [0, C), with its row.
         OptionError: a class weight below 0, or not finite.
         ShapeError: labels that fit neither form; not one weight a class.
         UsageError: ``z_loss`` or ``softcap`` with probabilities.

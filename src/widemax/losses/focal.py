@@ -30,17 +30,10 @@ def focal(
     probabilities must be right, take ``cross_entropy``.
 
     Args:
-        logits: [B, C] logits.
-        labels: [B] class ids.
         gamma: γ, how fast a row loses weight as it becomes right.
         class_weight: [C] factor of the rows of each class (α in the paper), 1 by default.
-        ignore_index: rows with this class id have loss 0.
-
-    Returns:
-        [B] losses in nats.
 
     Raises:
-        LabelError: a class id outside [0, C), with its row.
         OptionError: a class weight below 0, or not finite.
         ShapeError: labels that are not one class id a row; not one weight a class.
 

@@ -53,15 +53,8 @@ def gbce(
 
     Args:
         logits: [B, C] log odds of the positives and of the negatives that were drawn.
-        targets: [B, C] 0 or 1, or anything between.
         calibration: t, 0 for binary cross-entropy, 1 for calibrated probabilities.
         sampling_rate: α, the number of negatives a positive over the number of wrong classes.
-
-    Returns:
-        [B] losses in nats.
-
-    Raises:
-        ShapeError: targets of another shape than the logits.
 
     Example:
         >>> gbce(torch.tensor([[-50.0]]), torch.tensor([[1.0]]), calibration=1.0, sampling_rate=0.1)

@@ -33,9 +33,6 @@ def info_nce(
         temperature: T.
         ignore_index: rows with this label have loss 0.
 
-    Returns:
-        [B] losses in nats.
-
     Raises:
         LabelError: a label outside [0, C), with its row.
         ShapeError: labels that fit neither form.

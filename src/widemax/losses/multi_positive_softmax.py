@@ -20,14 +20,10 @@ def multi_positive_softmax(logits: Tensor, targets: Tensor) -> Tensor:
     is the same and needs less memory.
 
     Args:
-        logits: [B, C] logits.
         targets: [B, C] above 0 for the right classes P, whose mean is weighted by it; 1 for a plain mean.
 
     Returns:
         [B] losses in nats; 0 for a row without right classes.
-
-    Raises:
-        ShapeError: targets of another shape than the logits.
 
     Example:
         >>> multi_positive_softmax(torch.zeros(1, 4), torch.tensor([[1, 1, 0, 0]]))  # log 3, not log 4

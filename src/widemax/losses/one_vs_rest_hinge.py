@@ -28,15 +28,11 @@ def one_vs_rest_hinge(
 
     Args:
         logits: [B, C] scores; above 0 means yes.
-        targets: [B, C] 0 or 1, or anything between.
         margin: m.
         squared: whether to square what an answer lacks.
 
     Returns:
         [B] losses.
-
-    Raises:
-        ShapeError: targets of another shape than the logits.
 
     Example:
         >>> one_vs_rest_hinge(torch.tensor([[0.5, -3.0]]), torch.tensor([[1.0, 0.0]]))

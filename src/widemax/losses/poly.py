@@ -27,17 +27,7 @@ def poly(
     are off even with unlimited data; where they must be right stay with ε = 0.
 
     Args:
-        logits: [B, C] logits.
-        labels: [B] class ids.
         epsilon: ε, added to the first coefficient.
-        ignore_index: rows with this class id have loss 0.
-
-    Returns:
-        [B] losses in nats.
-
-    Raises:
-        LabelError: a class id outside [0, C), with its row.
-        ShapeError: labels that are not one class id a row.
 
     Example:
         >>> import torch

@@ -18,15 +18,12 @@ def sparsemax_loss(logits: Tensor, labels: Tensor, *, ignore_index: int = -100) 
     ``cross_entropy`` all of them.
 
     Args:
-        logits: [B, C] logits.
         labels: [B] class ids, or [B, C] target probabilities.
-        ignore_index: rows with this class id have loss 0.
 
     Returns:
         [B] losses.
 
     Raises:
-        LabelError: a class id outside [0, C), with its row.
         ShapeError: labels that fit neither form.
 
     Example:

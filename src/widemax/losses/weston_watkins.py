@@ -30,17 +30,11 @@ def weston_watkins(
 
     Args:
         logits: [B, C] scores.
-        labels: [B] class ids.
         margin: m.
         squared: whether to square what is lacking.
-        ignore_index: rows with this class id have loss 0.
 
     Returns:
         [B] losses.
-
-    Raises:
-        LabelError: a class id outside [0, C), with its row.
-        ShapeError: labels that are not one class id a row.
 
     Example:
         >>> weston_watkins(torch.tensor([[1.0, 0.5, 0.75]]), torch.tensor([0]))

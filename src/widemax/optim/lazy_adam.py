@@ -30,12 +30,10 @@ class LazyAdam(RowOptimizer):
     numbers for each weight; where memory is short take "rowwise_adagrad".
 
     Args:
-        lr: learning rate, 0 or more.
         beta1: decay of the first moment, in [0, 1).
         beta2: decay of the second moment, in [0, 1).
         eps: added to the root of the second moment, 0 or more.
         weight_decay: decoupled weight decay; lr·weight_decay in [0, 1).
-        seed: of the stochastic rounding of bfloat16 parameters, in [0, 2^64).
 
     Raises:
         ConfigError: a number out of its range.

@@ -25,9 +25,7 @@ class Momentum(RowOptimizer):
     for frequent and rare rows suits wide heads badly: take "rowwise_adagrad" or "lazy_adam".
 
     Args:
-        lr: learning rate, 0 or more.
         momentum: factor of the velocity a step, in [0, 1).
-        seed: of the stochastic rounding of bfloat16 parameters, in [0, 2^64).
 
     Raises:
         ConfigError: a number out of its range.

@@ -53,6 +53,8 @@ class RowOptimizer(torch.optim.Optimizer, ABC):
     Args:
         params: parameters or groups, as for any torch optimizer; a group may set any option.
         defaults: the options of a group that sets none; ``lr`` and ``seed`` are needed.
+        lr: learning rate, 0 or more.
+        seed: of the stochastic rounding of bfloat16 parameters, in [0, 2^64).
 
     Attributes:
         has_weight_decay: whether it takes ``weight_decay``.

@@ -25,11 +25,9 @@ class RowwiseAdagrad(RowOptimizer):
     steps. Its first steps throw deep dense layers far off: for those take "lazy_adam".
 
     Args:
-        lr: learning rate, 0 or more.
         eps: added to the root of the accumulator, 0 or more.
         weight_decay: decoupled weight decay of the touched rows; lr·weight_decay in [0, 1).
         rowwise: one accumulator a row for matrices.
-        seed: of the stochastic rounding of bfloat16 parameters, in [0, 2^64).
 
     Raises:
         ConfigError: a number out of its range.

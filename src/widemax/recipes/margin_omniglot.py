@@ -202,10 +202,6 @@ class OneShot:
         asked_TQD = directions[self.characters_TQ, self.asked_T[:, None]]
         return (asked_TQD @ known_TQD.mT).argmax(2)
 
-    def right(self, directions: Tensor) -> Array:
-        """[T, Q] whether it shows the character of the query."""
-        return (self.found(directions) == torch.arange(self.characters_TQ.shape[1])).numpy()
-
 
 def all_pairs(directions: Tensor) -> Alike:
     """The cosine of every pair of drawings, from [C, K, D] directions."""
@@ -240,14 +236,12 @@ class Trial:
         accuracy: share of new drawings of trained characters that the head names right.
         alike: all pairs of drawings of unseen characters.
         found_TQ: the answers of the one-shot trials within alphabets.
-        right_TQ: whether they are right.
         one_of_all: share of right answers where one drawing of every unseen character is known.
     """
 
     accuracy: float
     alike: Alike
     found_TQ: Array
-    right_TQ: Array
     one_of_all: float
 
     @classmethod
@@ -258,9 +252,13 @@ class Trial:
             net.accuracy(trained.drawings(slice(TRAINING_WRITERS, None))),
             all_pairs(directions_CKD),
             one_shot.found(directions_CKD).numpy(),
-            one_shot.right(directions_CKD),
             one_of_all(directions_CKD),
         )
+
+    @property
+    def right_TQ(self) -> Array:  # noqa: N802 - an array's name ends in its shape
+        """Whether they are right."""
+        return np.asarray(self.found_TQ == np.arange(self.found_TQ.shape[1]))
 
     @property
     def measures(self) -> dict[str, float]:

@@ -114,9 +114,8 @@ def _finite_loss(
 
 
 def _obtain_worked_values(results: Results) -> None:
-    for logits in ("[1, 2, 3]", "[3, 1, −3]", "[−0.5, 1.2, −0.1, 2.4]"):
-        results.obtain(f"softmax({logits})", *softmax(_read(logits)))
-    for logits in ("[1e7, 1e8, 2e5, 2e7]", "[−1e10, −1e9, −2e10, −1e10]"):
+    ordinary = ("[1, 2, 3]", "[3, 1, −3]", "[−0.5, 1.2, −0.1, 2.4]")
+    for logits in (*ordinary, "[1e7, 1e8, 2e5, 2e7]", "[−1e10, −1e9, −2e10, −1e10]"):
         results.obtain(f"softmax({logits})", *softmax(_read(logits)))
     logits_BC = torch.tensor([[2.0, 3.0, 4.0]], dtype=torch.float64, requires_grad=True)
     (gradient_BC,) = torch.autograd.grad(cross_entropy(logits_BC, torch.tensor([1])).sum(), logits_BC)

@@ -25,7 +25,6 @@ class Frequency(ReplacementSampler):
     Args:
         num_classes: ``Classes`` with counts; candidates come from all of them.
         alpha: the power: 0 is uniform, 1 follows the data.
-        duplicates: what happens to a class drawn several times.
 
     Raises:
         ConfigError: classes without counts.

@@ -20,7 +20,6 @@ class AmazonBeauty(PublicSet):
     validation, and every earlier item but the first gives a training row.
     """
 
-    name = "amazon_beauty"
     title = "Amazon Beauty, as in BERT4Rec"
     licence = "research use (Amazon reviews, McAuley)"
     attribution = (

@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from widemax.registry import NAMES
 from widemax.storage import sha256
 
 
@@ -24,7 +25,6 @@ class PublicSet(ABC):
     that the prepared files are part of the package.
     """
 
-    name: ClassVar[str]
     title: ClassVar[str]
     licence: ClassVar[str]
     attribution: ClassVar[str]
@@ -53,6 +53,11 @@ class PublicSet(ABC):
                     gzip.open(into / name, "wb") as packed,
                 ):
                     shutil.copyfileobj(plain, packed)
+
+    @property
+    def name(self) -> str:
+        """As it is registered."""
+        return NAMES[type(self)]
 
     @property
     def notice(self) -> str:

@@ -16,7 +16,6 @@ class Cifar10(PublicSet):
     They were decoded from JPEGs, so accuracy is not to be compared with what is published on the full set.
     """
 
-    name = "cifar10"
     title = "CIFAR-10, a subset of 12,000 photographs"
     licence = "none stated"
     attribution = "Alex Krizhevsky: Learning Multiple Layers of Features from Tiny Images, 2009."

@@ -16,7 +16,6 @@ class Clinc150(PublicSet):
     "oos".
     """
 
-    name = "clinc150"
     title = "CLINC150: an evaluation data set for intent classification and out-of-scope prediction"
     licence = "CC BY 3.0, https://creativecommons.org/licenses/by/3.0/"
     attribution = (

@@ -13,7 +13,6 @@ class FashionMnist(Mnist):
     ankle boot.
     """
 
-    name = "fashion_mnist"
     title = "Fashion-MNIST, articles of clothing"
     licence = "MIT, Zalando SE"
     attribution = (

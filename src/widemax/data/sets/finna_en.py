@@ -11,7 +11,6 @@ from widemax.data.sets.base import PublicSet
 class FinnaEn(PublicSet):
     """570,330 training and 64,355 test titles with several of 27,754 subjects, named in subjects.parquet."""
 
-    name = "finna_en"
     title = "English titles of Finna with subjects of the General Finnish Ontology (YSO)"
     licence = "CC0 1.0, https://creativecommons.org/publicdomain/zero/1.0/"
     attribution = "Finna.fi metadata, as packed by the National Library of Finland in Annif-corpora."

@@ -22,7 +22,6 @@ class Gowalla(PublicSet):
     every training place is to be found once. Places come in the order of their ids, not of time.
     """
 
-    name = "gowalla"
     title = "Gowalla check-ins, the split of LightGCN"
     licence = "none stated (SNAP Gowalla check-ins)"
     attribution = (

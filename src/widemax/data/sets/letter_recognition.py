@@ -14,7 +14,6 @@ _TRAIN_ROWS = 16_000
 class LetterRecognition(PublicSet):
     """20,000 capital letters in 16 whole numbers each; the last 4,000 are the test, as in the paper."""
 
-    name = "letter_recognition"
     title = "Letter Recognition"
     licence = "CC BY 4.0, https://creativecommons.org/licenses/by/4.0/"
     attribution = (

@@ -11,7 +11,6 @@ from widemax.data.sets.base import PublicSet
 class Mnist(PublicSet):
     """60,000 training and 10,000 test digits, 28 × 28 gray pixels, white on black."""
 
-    name = "mnist"
     title = "MNIST, handwritten digits"
     licence = "CC BY-SA 3.0, https://creativecommons.org/licenses/by-sa/3.0/"
     attribution = (

@@ -68,7 +68,6 @@ def _addresses(stem: str, files: Iterable[str]) -> dict[str, str]:
 class MulanEmotions(MulanSet):
     """391 training and 202 test songs: 72 measurements of rhythm and timbre, and several of 6 emotions."""
 
-    name = "mulan_emotions"
     stem = "emotions"
     title = "Emotions: music and the moods it evokes"
     attribution = (
@@ -88,7 +87,6 @@ class MulanEmotions(MulanSet):
 class MulanScene(MulanSet):
     """1,211 training and 1,196 test photographs: 294 color moments, and several of 6 scenes."""
 
-    name = "mulan_scene"
     stem = "scene"
     title = "Scene: photographs and what they show"
     attribution = (
@@ -108,7 +106,6 @@ class MulanScene(MulanSet):
 class MulanYeast(MulanSet):
     """1,500 training and 917 test genes: 103 measurements, and several of 14 functions."""
 
-    name = "mulan_yeast"
     stem = "yeast"
     title = "Yeast: genes and their functions"
     attribution = (
@@ -128,7 +125,6 @@ class MulanYeast(MulanSet):
 class MulanDelicious(MulanSet):
     """12,920 training and 3,185 test web pages: which of 500 words each has, and several of 983 tags."""
 
-    name = "mulan_delicious"
     stem = "delicious"
     title = "Delicious: web pages and their tags"
     attribution = (

@@ -17,7 +17,6 @@ _ARCHIVE = "20news-bydate.tar.gz"
 class Newsgroups20(PublicSet):
     """11,314 training and 7,532 later test posts; headers, signatures and quotations are kept."""
 
-    name = "newsgroups20"
     title = "20 Newsgroups, split by date"
     licence = "none stated (public Usenet posts)"
     attribution = (

@@ -20,7 +20,6 @@ class OmniglotBackground(PublicSet):
     alphabet, a slash, and the character.
     """
 
-    name = "omniglot_background"
     title = "Omniglot, its background set"
     licence = "MIT"
     attribution = (

@@ -2,8 +2,8 @@
 
 import csv
 import gzip
-import hashlib
 from collections import Counter, defaultdict
+from hashlib import sha256
 from pathlib import Path
 
 from widemax.data.sets import sets
@@ -23,7 +23,6 @@ class OpenEnglishWordnet(PublicSet):
     training.
     """
 
-    name = "open_english_wordnet"
     title = "Open English WordNet"
     licence = "CC BY 4.0, https://creativecommons.org/licenses/by/4.0/, and the WordNet licence"
     attribution = (
@@ -53,11 +52,6 @@ class OpenEnglishWordnet(PublicSet):
             self.write(into, split, dict(zip(_COLUMNS, map(list, zip(*kept, strict=True)), strict=True)))
 
 
-def _digest(definition: str) -> bytes:
-    """A sort key that looks random and is the same on every machine."""
-    return hashlib.sha256(f"widemax test\0{definition}".encode()).digest()
-
-
 def held_out_definitions(pairs: list[_Pair], *, num_pairs: int = _TEST_PAIRS) -> set[str]:
     """Definitions with ``num_pairs`` pairs in all, whose every word keeps a pair elsewhere."""
     left = Counter(word for _, word, _, _ in pairs)
@@ -65,7 +59,8 @@ def held_out_definitions(pairs: list[_Pair], *, num_pairs: int = _TEST_PAIRS) ->
     for definition, word, _, _ in pairs:
         words[definition].append(word)
     held_out: set[str] = set()
-    for definition in sorted(words, key=_digest):
+    # An order that looks random and is the same on every machine.
+    for definition in sorted(words, key=lambda d: sha256(f"widemax test\0{d}".encode()).digest()):
         needed = Counter(words[definition])
         if needed.total() <= num_pairs and all(left[word] > count for word, count in needed.items()):
             held_out.add(definition)

@@ -17,7 +17,6 @@ class ReverseDictionaryEval(PublicSet):
     Many stand word for word in WordNet: leave those synsets out of the training.
     """
 
-    name = "reverse_dictionary_eval"
     title = "Reverse dictionary test of Hill et al."
     licence = "none stated"
     attribution = (
