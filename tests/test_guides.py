@@ -2,6 +2,8 @@
 
 import doctest
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -30,3 +32,20 @@ def test_the_guide_shows_what_its_sampler_answers(capsys: pytest.CaptureFixture[
     (shown,) = re.findall(r"```text\n(.*?)```", GUIDE, flags=re.DOTALL)
     exec(compile(script, "which-sampler.md", "exec"), {})
     assert laws(capsys.readouterr().out) == laws(shown)
+
+
+@pytest.mark.slow
+def test_the_commands_of_the_guide_to_recommendations_run(tmp_path: Path) -> None:
+    text = (DOCS / "recommend.md").read_text("utf-8")
+    blocks = text.split("```")[1::2]
+    make_events, in_python = (block[len("python") :] for block in blocks if block.startswith("python"))
+    commands = "".join(block for block in blocks if block.startswith("\n"))
+    python = f"{sys.executable} - <<'END'\n"
+    script = f'{python}{make_events}END\nwidemax() {{ {sys.executable} -m widemax "$@"; }}\n'
+    script += f"{commands}{python}{in_python}END\n"
+    done = subprocess.run(
+        ["bash", "-euo", "pipefail", "-c", script], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert '"known": false' in done.stdout
+    assert done.stdout.count("Prediction(") == 9

@@ -139,11 +139,11 @@ def of_users(recommender: "Recommender", users: Iterator[list[Any]]) -> Answers:
 
     row = num_strangers = 0
     for some in users:
-        strangers = recommender.strangers(some)
+        names = names_of(recommender.known_users, some)[0]
+        strangers = recommender.strangers(names)
         for sentence in list(strangers.values())[: max(0, SHOWN_STRANGERS - num_strangers)]:
             typer.echo(visible(sentence), err=True)
         num_strangers += len(strangers)
-        names = names_of(recommender.known_users, some)[0]
         for at, (name, answer) in enumerate(zip(names, recommender.users(some), strict=True)):
             yield row, answer, partial(dict, user=name, known=at not in strangers)
             row += 1

@@ -253,7 +253,7 @@ def history_rows(sources: Sequence[Source], section: Any, *, seed: int) -> Histo
     """The training rows of event files, as ``[data]`` of a config names them.
 
     Raises:
-        UsageError, DataError: as of :func:`read_events`; or the split leaves nothing to train on.
+        UsageError, DataError: as of ``read_events``; or the split leaves nothing to train on.
     """
     events, num_bad = _events_of(sources, section)
     split, repeat = section.split, section.repeat
@@ -300,7 +300,7 @@ def held_out_rows(sources: Sequence[Source], section: Any, known: Any, *, seed: 
         same: whether these are the events that the run was trained on.
 
     Raises:
-        UsageError, DataError: as of :func:`read_events`; or there is nothing but what was trained on.
+        UsageError, DataError: as of ``read_events``; or there is nothing but what was trained on.
     """
     events, _ = _events_of(sources, section)
     if same and section.split is not None:

@@ -96,7 +96,7 @@ def convert_labels(
 
     Args:
         values: raw labels [B], or lists of labels.
-        type_name: the name of an Arrow type, as :func:`common_type` gives it.
+        type_name: the name of an Arrow type, as ``common_type`` gives it.
         several: whether the result has a list a row.
         unlabeled_is_empty: a missing label is an empty list where ``several``.
 
