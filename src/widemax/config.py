@@ -281,7 +281,10 @@ class Config(Section):
         values = self.model_dump(mode="json", exclude_none=True)
         if home is not None:
             for key in ("train", "valid"):
-                values["data"][key] = [_told_from(name, home.resolve()) for name in values["data"][key]]
+                values["data"][key] = [
+                    os.path.relpath(name, home.resolve()) if Path(name).is_absolute() else name
+                    for name in values["data"][key]
+                ]
         return tomli_w.dumps(values)
 
 
@@ -307,11 +310,6 @@ def read_toml(path: Path) -> dict[str, Any]:
             names = data[key] if isinstance(data[key], list) else [data[key]]
             data[key] = [_found_from(name, folder) if isinstance(name, str) else name for name in names]
     return values
-
-
-def _told_from(name: str, folder: Path) -> str:
-    """A path from the root as one from a folder; other names as they are."""
-    return os.path.relpath(name, folder) if Path(name).is_absolute() else name
 
 
 def _found_from(name: str, folder: Path) -> str:

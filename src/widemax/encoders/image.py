@@ -18,7 +18,6 @@ from torch import Tensor, nn
 from widemax.encoders.base import Encoder, encoders
 from widemax.encoders.features import Features, Tensors, entry
 from widemax.encoders.mlp import MLP
-from widemax.encoders.moments import RunningMoments
 from widemax.errors import DataError
 
 _GRID = 8  # larger maps are averaged down, so that the next layer stays small whatever the size of the images
@@ -135,19 +134,22 @@ class ImageEncoder(Encoder):
         return {name: _pixels(self.column(columns, name), column=name) for name, _ in self.columns}
 
     def begin(self) -> None:
-        self._moments = RunningMoments()
+        self._counts_CV: npt.NDArray[np.int64] | int = 0  # how often each channel has each value of a byte
 
     def observe(self, features: Features) -> None:
         pixels_BHWC = self._stacked(features)
         self._shape = pixels_BHWC.shape[1:]
-        for part in np.array_split(pixels_BHWC, -(-pixels_BHWC.size // PIXELS_AT_ONCE) or 1):
-            self._moments.update(part.reshape(-1, self._shape[2]).astype(np.float64))
+        channels = np.moveaxis(pixels_BHWC, 3, 0)
+        self._counts_CV += np.stack([np.bincount(values.ravel(), minlength=256) for values in channels])
 
     def finish(self, *, generator: torch.Generator) -> None:
         height, width, fan_in = self._shape
         self.shape_3 = torch.tensor(self._shape)
-        self.mean_C = torch.from_numpy(self._moments.mean_N)
-        self.scale_C = torch.from_numpy(self._moments.scale)
+        share_CV = self._counts_CV / np.sum(self._counts_CV, axis=1, keepdims=True)
+        mean_C = share_CV @ np.arange(256)
+        spread_C = np.sqrt((share_CV * (np.arange(256) - mean_C[:, None]) ** 2).sum(axis=1))
+        self.mean_C = torch.from_numpy(mean_C)
+        self.scale_C = torch.from_numpy(np.where(spread_C > 0, spread_C, 1.0))
         for block, num_filters in enumerate(self.channels):
             weight = torch.randn(num_filters, fan_in, self.kernel, self.kernel, generator=generator)
             self.filters[block] = nn.Parameter(weight * sqrt(2 / (fan_in * self.kernel**2)))

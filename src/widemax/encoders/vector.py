@@ -13,8 +13,7 @@ from torch import Tensor
 from widemax.encoders.base import Encoder, encoders
 from widemax.encoders.features import Features, Tensors, entry
 from widemax.encoders.mlp import MLP
-from widemax.encoders.moments import RunningMoments
-from widemax.encoders.spread import RowSample, drawn_in, squashed
+from widemax.encoders.spread import Float, RowSample, drawn_in, squashed
 from widemax.errors import DataError
 
 
@@ -30,6 +29,15 @@ def _matrix(vectors: pa.Array, *, column: str) -> npt.NDArray[np.float32]:
         )
     matrix: npt.NDArray[np.float32] = flat.reshape(len(vectors), vectors.type.list_size)
     return matrix
+
+
+def _mean_and_scale(rows_RN: Float) -> Float:
+    """[2, N] the mean of each component, and one scale for all, 1 where none varies."""
+    mean_N = rows_RN.mean(axis=0)
+    variance = np.square(rows_RN - mean_N).mean()
+    # Rounding leaves a constant component with a deviation of a few times 1e-16 of its mean.
+    is_constant = variance <= 1e-28 * np.square(mean_N).mean()
+    return np.stack([mean_N, np.full_like(mean_N, 1.0 if is_constant else np.sqrt(variance))])
 
 
 @encoders.register("vector")
@@ -89,12 +97,8 @@ class VectorEncoder(Encoder):
             sample.update(entry(features, name, np.ndarray))
 
     def finish(self, *, generator: torch.Generator) -> None:
-        moments = [RunningMoments() for _ in self.columns]
-        for each, sample in zip(moments, self._samples.values(), strict=True):
-            each.update(drawn_in(sample.rows()))
-        scales = [np.full_like(each.mean_N, each.common_scale) for each in moments]
-        self.middle_N = torch.from_numpy(np.concatenate([each.mean_N for each in moments]))
-        self.spread_N = torch.from_numpy(np.concatenate(scales))
+        columns = [_mean_and_scale(drawn_in(sample.rows())) for sample in self._samples.values()]
+        self.middle_N, self.spread_N = torch.from_numpy(np.concatenate(columns, axis=1)).unbind()
         self.mlp.initialize(len(self.middle_N), generator=generator)
 
     def laws(self) -> Iterator[tuple[bool, str]]:

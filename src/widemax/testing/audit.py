@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from statistics import mean
+from timeit import repeat
 from typing import Annotated, Any
 
 import torch
@@ -213,7 +214,7 @@ class _Bench:
         self.sampled_loss = partial(sampled, hidden_BD, head.weight, labels, **options)
         exact_loss = partial(exact, hidden_BD, head.weight, labels, **options)
         self.exact = self.gradients(exact_loss())
-        self.exact_step_s = min(_seconds(lambda: self.gradients(exact_loss())) for _ in range(EXACT_STEPS))
+        self.exact_step_s = min(repeat(lambda: self.gradients(exact_loss()), repeat=EXACT_STEPS, number=1))
         self.query = Query(head.score.scaled(hidden_BD.detach()) / head.temperature, head.scored_rows)
         with torch.no_grad():
             self.log_partition_B = head.log_partition(hidden_BD)
@@ -333,9 +334,3 @@ def _relative_errors(total: Tensor, squares: float, exact: Tensor, num_draws: in
     norm = float(exact.double().square().sum())
     squared_bias = max(0.0, float((mean - exact).square().sum()) - variance / num_draws)
     return squared_bias / norm, variance / norm
-
-
-def _seconds(action: Callable[[], object]) -> float:
-    started = time.perf_counter()
-    action()
-    return time.perf_counter() - started
