@@ -24,7 +24,7 @@ CONTRACT = {
     "one": "nll accuracy top5 top10 mean_reciprocal_rank macro_f1 ece adaptive_ece "
     "brier top_label_brier unseen_labels",
     "several": "p@1 p@3 p@5 ndcg@5 r@10 psp@1 psp@5 unseen_labels",
-    "next": "hr@10 ndcg@10 recall@20 ndcg@20 mrr unseen_labels excluded_labels",
+    "next": "hr@10 ndcg@10 recall@20 ndcg@20 mrr coverage@20 novelty@20 unseen_labels excluded_labels",
 }
 B, C = 60, 25
 COUNTS = np.arange(C, 0, -1)

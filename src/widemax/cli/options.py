@@ -94,7 +94,7 @@ def to_json(values: Any) -> str:
 
 def result_lines(values: Mapping[str, Any], *, every: bool = False) -> Iterator[str]:
     """What ``evaluate`` found, for people: what was evaluated, then the metrics that matter most, or all."""
-    from widemax.evaluation.headlines import metric_lines
+    from widemax.evaluation.headlines import group_lines, metric_lines
     from widemax.task import Task
 
     line = f"{counted(values['rows'], 'row')}, {counted(values['num_classes'], 'class')}"
@@ -104,6 +104,7 @@ def result_lines(values: Mapping[str, Any], *, every: bool = False) -> Iterator[
     if values.get("overlap_rows"):
         yield f"{counted(values['overlap_rows'], 'row')} with the inputs of a training row"
     yield from metric_lines(Task(values["task"]), values, values["baseline"], every=every)
+    yield from group_lines(values)
 
 
 def read_config(

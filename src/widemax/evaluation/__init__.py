@@ -4,11 +4,13 @@ from widemax.evaluation.auroc import auroc
 from widemax.evaluation.baseline import Baseline
 from widemax.evaluation.calibration import ConfidenceBins, fit_temperature
 from widemax.evaluation.evaluate import Measures, evaluate_rows
+from widemax.evaluation.groups import Groups
 from widemax.evaluation.rows import OneLabelRows, SeveralLabelRows
 
 __all__ = [
     "Baseline",
     "ConfidenceBins",
+    "Groups",
     "Measures",
     "OneLabelRows",
     "SeveralLabelRows",

@@ -3,12 +3,13 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from widemax.errors import counted
 from widemax.task import Task
 
 HEADLINES = {
     Task.ONE: ("accuracy", "top5", "macro_f1", "nll", "ece", "unseen_labels"),
     Task.SEVERAL: ("p@1", "p@5", "r@10", "ndcg@5", "unseen_labels"),
-    Task.NEXT: ("hr@10", "recall@20", "ndcg@10", "mrr", "unseen_labels", "excluded_labels"),
+    Task.NEXT: ("hr@10", "recall@20", "ndcg@10", "mrr", "coverage@20", "unseen_labels", "excluded_labels"),
 }
 GUESSED = {
     Task.ONE: "most frequent class",
@@ -17,7 +18,10 @@ GUESSED = {
 }
 """What the baseline answers."""
 
-CONTEXT = ("rows", "skipped", "num_classes", "task", "overlap_rows", "seconds", "rows_per_s", "baseline")
+CONTEXT = (
+    *("rows", "skipped", "num_classes", "task", "overlap_rows", "seconds", "rows_per_s", "baseline"),
+    *("item_knn", "by_history", "by_popularity"),
+)
 """What stands beside the metrics in ``evaluate --json``."""
 
 COUNTS = ("unseen_labels", "excluded_labels")
@@ -42,8 +46,23 @@ _NAMES = {
     "hr": "hit rate",
     "ndcg": "nDCG",
     "psp": "precision for rare labels",
+    "coverage": "catalogue coverage",
+    "novelty": "rarity",
 }
-_SHARES = {"accuracy", "top5", "top10", "macro_f1", "ece", "adaptive_ece", "p", "r", "recall", "hr", "psp"}
+_SHARES = {
+    "accuracy",
+    "top5",
+    "top10",
+    "macro_f1",
+    "ece",
+    "adaptive_ece",
+    "p",
+    "r",
+    "recall",
+    "hr",
+    "psp",
+    "coverage",
+}
 
 
 def called(metric: str) -> str:
@@ -82,10 +101,28 @@ def rounded_epochs(count: float) -> str:
     return f"{round(count, 2) or float(f'{count:.1g}'):.15g}"
 
 
+def group_lines(values: Mapping[str, Any]) -> Iterator[str]:
+    """The metrics of groups of users and items, a line a group.
+
+    Example:
+        >>> group = {"history": "1–4", "labels": 7, "recall@20": 0.5, "ndcg@10": 0.25}
+        >>> list(group_lines({"by_history": [group]}))
+        ['history 1–4: 7 labels, recall of the first 20 50.00%, nDCG of the first 10 0.2500']
+    """
+    for by in ("history", "popularity"):
+        for group in values.get(f"by_{by}", ()):
+            shown = (
+                f"{called(name)} {in_words(name, group[name])}"
+                for name in group
+                if name not in (by, "labels")
+            )
+            yield ", ".join([f"{by} {group[by]}: {counted(group['labels'], 'label')}", *shown])
+
+
 def metric_lines(
     task: Task, metrics: Mapping[str, Any], baseline: Mapping[str, Any], *, every: bool = False
 ) -> Iterator[str]:
-    """The metrics that matter most for a task, or all, and beside each what the baseline reaches.
+    """The metrics that matter most for a task, or all, and beside each what baselines reach.
 
     Labels that were never seen, or that a history excludes, are told where there are some.
 
@@ -100,5 +137,6 @@ def metric_lines(
     widest = max((len(in_words(name, metrics[name])) for name in names), default=0)
     for name in names:
         line = f"{called(name):<{width}}  {in_words(name, metrics[name]):>{widest}}"
-        beside = baseline.get(name)
-        yield line if beside is None else f"{line}  ({GUESSED[task]}: {in_words(name, beside)})"
+        reached = {GUESSED[task]: baseline.get(name), "item-kNN": metrics.get("item_knn", {}).get(name)}
+        beside = [f"{who}: {in_words(name, value)}" for who, value in reached.items() if value is not None]
+        yield f"{line}  ({', '.join(beside)})" if beside and name not in COUNTS else line

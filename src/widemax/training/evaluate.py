@@ -37,6 +37,7 @@ from widemax.heads import Answers, SeveralLabels
 from widemax.neighbors import MOST_NUMBERS, Neighbors
 from widemax.options import checked
 from widemax.storage import replacing_file
+from widemax.training.beside import Beside
 from widemax.training.feed import EncodedRows, Feed, encode_labels, in_threads, stand_in
 
 # Rows encoded together share the work on the words they have in common; more gain little.
@@ -51,9 +52,12 @@ Metrics = dict[str, float | None]
 
 
 def answered_rows(
-    model: Model, rows: Iterable[EncodedRows], of_baseline: Measures | None = None
+    model: Model,
+    rows: Iterable[EncodedRows],
+    of_baseline: Measures | None = None,
+    beside: Beside | None = None,
 ) -> Iterator[EvaluationRows]:
-    """The head's exact answers for each batch, as evaluation takes them; ``of_baseline`` takes its own."""
+    """The head's exact answers for each batch, as evaluation takes them; others take their own beside it."""
     baseline = Baseline(model.vocabulary.counts)
     for batch in rows:
         seen = batch.seen if model.excludes_seen else None
@@ -66,6 +70,8 @@ def answered_rows(
             answers = replace(answers, label_ranks=answers.label_ranks.masked_fill(excluded_P, 0))
         answered = evaluation_rows(answers, labels)
         yield answered
+        if beside is not None and isinstance(answered, SeveralLabelRows):
+            beside.update(answered, seen)
         if of_baseline is None:
             continue
         if isinstance(answered, OneLabelRows):
@@ -102,6 +108,7 @@ def collect_metrics(
     collector: ReportCollector | None = None,
     *,
     with_baseline: bool = True,
+    beside: Beside | None = None,
 ) -> tuple[Metrics, Metrics]:
     """Every metric of the model's task over all rows and all classes, None where no row counts.
 
@@ -111,7 +118,7 @@ def collect_metrics(
         Measures(model.task, class_counts=model.vocabulary.counts, num_rows_train=model.num_train_rows)
         for _ in range(2)
     )
-    for answered in answered_rows(model, rows, of_baseline if with_baseline else None):
+    for answered in answered_rows(model, rows, of_baseline if with_baseline else None, beside):
         if collector is not None:
             collector.update(answered)
         measures.update(answered)
@@ -156,7 +163,8 @@ def evaluate(
     Returns:
         the fields of ``widemax evaluate --json``; nll is in nats, seconds is wall time, and ``overlap_rows``
         counts the rows whose inputs stand in training too; ``baseline`` holds the same metrics of the most
-        frequent classes as everybody's answer.
+        frequent classes as everybody's answer. Of events also ``item_knn``, those of the nearest items, and
+        ``by_history`` and ``by_popularity``, recall and nDCG of groups.
 
     Raises:
         ArgumentError: the model or the data are something else.
@@ -179,7 +187,8 @@ def evaluate(
             yield rows
 
     collector = None if report is None else ReportCollector(model.task, class_counts=model.vocabulary.counts)
-    metrics, baseline = collect_metrics(model, counted(), collector)
+    beside = None if model.histories is None else Beside(model)
+    metrics, baseline = collect_metrics(model, counted(), collector, beside=beside)
     if num_rows == 0:
         raise dataset.without_rows(" to evaluate")
     seconds = time.perf_counter() - started
@@ -193,6 +202,7 @@ def evaluate(
         "rows_per_s": round(num_rows / seconds, 1),
         **metrics,
         "baseline": baseline,
+        **({} if beside is None else beside.compute()),
     }
     if report is not None and collector is not None:
         found = collector.findings(decode=model.vocabulary.decode, tell=partial(rows_told, dataset))
