@@ -33,8 +33,8 @@ def config_of(**sections: Any) -> Config:
     return Config.from_dict({"data": {"train": "rows.csv"}, **sections})
 
 
-def completed(task: str = "one", **sections: Any) -> Config:
-    schema = Schema((TEXT,), "y")
+def completed(task: str = "one", column: Column = TEXT, **sections: Any) -> Config:
+    schema = Schema((column,), "y")
     config = complete_encoder(config_of(**sections), schema)
     return complete_rest(
         config, VOCABULARY, task=Task(task), encoder=build_encoder(config, schema), num_rows=10
@@ -120,7 +120,16 @@ def test_the_batch_size_gives_some_hundred_steps(rows: int, batch_size: int) -> 
 def test_loss_and_metric_follow_from_the_task(task: str, loss: str, metric: str) -> None:
     config = completed(task)
     assert (config.head.options["loss"], config.train.metric) == (loss, metric)
-    assert (config.head.options.get("label_smoothing", 0.0) > 0) == (loss == "cross_entropy")
+
+
+@pytest.mark.parametrize(
+    ("column", "task", "is_smoothed"),
+    [(NUMBER, "one", True), (NUMBER, "several", False), (HISTORY, "next", True), (TEXT, "one", False)],
+)
+def test_labels_are_smoothed_for_a_softmax_unless_the_encoder_does_better_without(
+    column: Column, task: str, is_smoothed: bool
+) -> None:
+    assert (completed(task, column).head.options["label_smoothing"] > 0) == is_smoothed
 
 
 def test_the_planner_chooses_the_head() -> None:

@@ -34,11 +34,13 @@ class Encoder(nn.Module, ABC):
         kinds: the column kinds it takes.
         counted_options: its options for a head that counts, where a config names none; empty where it has no
             rows of features.
+        smooths_labels: whether the exact softmax smooths labels where a config does not say.
         optimizer: the optimizer that suits it, with its ``learning_rate``, where a config names none.
     """
 
     kinds: ClassVar[frozenset[str]]
     counted_options: ClassVar[Mapping[str, Any]] = {}
+    smooths_labels: ClassVar[bool] = True
     optimizer: ClassVar[str] = "rowwise_adagrad"
     learning_rate: ClassVar[float] = 0.05
 

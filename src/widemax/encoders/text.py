@@ -56,6 +56,7 @@ class TextEncoder(Encoder):
     """
 
     kinds: ClassVar[frozenset[str]] = frozenset({"text"})
+    smooths_labels = False  # n-grams left out keep it from growing sure of its training rows
     operations = 0  # rows of a table are summed
     counted_options: ClassVar[Mapping[str, Any]] = {"dim": "features", "char_ngrams": ()}
 

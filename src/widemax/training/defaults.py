@@ -133,7 +133,7 @@ def complete_rest(
     plain_softmax = (
         options.get("loss") in ("cross_entropy", {"kind": "cross_entropy"}) and "score" not in options
     )
-    if plain_softmax:
+    if plain_softmax and encoder.smooths_labels:
         options = {**heads[kind].training_options, **options}
     if options.pop("dim", dim) != dim:
         raise ConfigError(f"head.dim must equal the encoder's dim {dim}; leave it out.")
