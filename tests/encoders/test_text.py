@@ -101,3 +101,10 @@ def test_a_bucket_in_every_row_of_both_views_is_restored():
     assert (encoder.idf_F < 1).all()
     restored.restore(encoder.state_dict())
     assert torch.equal(restored.idf_F, encoder.idf_F)
+
+
+@pytest.mark.parametrize(("classes", "dim"), [(32, 32), (320, 320), (512, 512), (544, 256)])
+def test_hidden_vectors_can_be_any_logits_of_up_to_512_classes(classes: int, dim: int) -> None:
+    encoder = TextEncoder([("title", "text")])
+    encoder.narrow(classes)
+    assert encoder.dim == dim

@@ -101,7 +101,7 @@ class Encoder(nn.Module, ABC):
         """Gathers statistics of some featurized training rows."""
 
     def narrow(self, dim: int) -> None:
-        """Takes a smaller width D before `finish`, in an encoder that is one linear map; others do not."""
+        """Takes the width D that so many classes need, before `finish`, where it is one linear map."""
 
     @abstractmethod
     def finish(self, *, generator: torch.Generator) -> None:

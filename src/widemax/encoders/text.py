@@ -18,6 +18,7 @@ from widemax.errors import ConfigError
 
 Positive = Annotated[int, Field(ge=1)]
 NgramLength = Annotated[int, Field(ge=1, le=64)]
+_WIDEST = 512  # narrower hidden vectors than classes cannot be any logits
 _LARGEST_IDF = 45  # 1 + ln 2^63 is less
 
 
@@ -31,7 +32,7 @@ class TextEncoder(Encoder):
 
     Args:
         columns: (name, kind) of text columns.
-        dim: width D of the hidden vector; without it training takes fewer where there are fewer classes.
+        dim: width D of the hidden vector; without it training takes the number of classes up to 512.
             "features" for the weights w_g themselves, a sparse vector.
         word_ngrams: longest word n-gram.
         char_ngrams: shortest and longest character n-gram inside words, or () for words only.
@@ -115,7 +116,7 @@ class TextEncoder(Encoder):
             np.add.at(self._document_frequency, entry(features, view, Ragged).ids_P, 1)
 
     def narrow(self, dim: int) -> None:
-        self.dim = min(dim, self.dim)
+        self.dim = dim if dim <= _WIDEST else min(dim, self.dim)
 
     def finish(self, *, generator: torch.Generator) -> None:
         frequency, self._document_frequency = self._document_frequency, np.zeros(0, dtype=np.int64)

@@ -21,8 +21,8 @@ from widemax.solvers import Separators
 from widemax.training.evaluate import calibration_rows
 from widemax.training.feed import Feed
 
-MOST_NUMBERS = 2**26
-"""Of weights, and of dual coordinates: 256 MiB each."""
+MOST_NUMBERS = 2**27
+"""Of weights, and of dual coordinates: 512 MiB each."""
 BLOCK_ROWS = 128
 SWEEPS = 3
 SHARES = 0.25, 0.5, 1.0, 2.0
