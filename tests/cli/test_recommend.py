@@ -127,6 +127,28 @@ def test_a_mistake_is_told_in_a_sentence(widemax, run: Path, tmp_path: Path, sen
     assert sentence in result.err
 
 
+def test_other_verbs_take_a_run_on_events(widemax, run: Path, events: Path, tmp_path: Path) -> None:
+    small = widemax("export", run, "--out", tmp_path / "small")
+    assert "on what its split held out" in small.out
+    assert (
+        widemax("recommend", tmp_path / "small", "--user", 3).out
+        == widemax("recommend", run, "--user", 3).out
+    )
+    assert widemax("verify", run).code == 0
+    named = ("--set", "data.user=user_id", "--set", "data.item=product_id")
+    planned = json.loads(widemax("plan", events, *named, "--json").out)
+    assert planned["named"] == "counts"
+    predicted = widemax("predict", run, events)
+    assert (predicted.code, predicted.out) == (2, "")
+    assert f"{events} holds events; `widemax recommend {run} DATA` answers" in predicted.err
+    whole = tmp_path / "whole"
+    assert widemax("train", events, *COLUMNS, "--out", whole).code == 0
+    assert "give --data EVENTS" in widemax("export", whole, "--out", tmp_path / "other").err
+    later = tmp_path / "later.csv"
+    later.write_text("user_id,product_id\n3,ink 3\n", encoding="utf-8")
+    assert json.loads(widemax("evaluate", whole, later, "--json").out)["rows"] == 1
+
+
 def test_neighbors(widemax, run: Path) -> None:
     result = json.loads(widemax("neighbors", run, "--item", "ink 3", "-k", 3, "--json").out)
     assert result["label"] == "ink 3"

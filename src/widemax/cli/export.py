@@ -54,6 +54,9 @@ def command(
         resolve(rows)
     except WidemaxError as error:
         raise UsageError(f"{error} Give --data ROWS, on which the loss is measured.") from None
+    section = model.config.data
+    if section.user and not (data or section.split):
+        raise UsageError("the run was trained on all its events; give --data EVENTS to measure what is lost.")
     measured = partial(evaluate, data=rows, drop_bad=drop_bad, delimiter=delimiter, encoding=encoding)
     before = measured(model)
     model.save(out, overwrite=overwrite, precision=precision, keep=keep)
@@ -74,7 +77,13 @@ def command(
     line = (
         f"saved {out}: {sizes['bytes'] / 1e6:.1f} MB in place of {sizes['bytes_before'] / 1e6:.1f} MB; "
         f"{metric} {after[metric]:.4f} in place of {before[metric]:.4f} on "
-        + (", ".join(rows) if data else "the rows it was trained on; give --data for rows it has not seen")
+        + (
+            ", ".join(rows)
+            if data
+            else "what its split held out"
+            if section.split
+            else "the rows it was trained on; give --data for others"
+        )
     )
     if others := foreign(out):
         typer.echo(visible(f"left in {out}, which are not of the run: {', '.join(others)}"), err=True)

@@ -57,7 +57,7 @@ def command(
             encoding=encoding,
             assignments=set_ or (),
         )
-        sizes, named = sizes_of(config, dim), config.head.kind
+        sizes, named = sizes_of(config, dim)
     if sizes["num_classes"] is None or sizes["dim"] is None:
         raise UsageError("give FILE.toml or data, or both --classes and --dim.")
     from widemax.planner import plan
@@ -81,8 +81,8 @@ def named_line(kind: str) -> Iterator[str]:
         yield f"{line}."
 
 
-def sizes_of(config: "Config", dim: int | None) -> dict[str, Any]:
-    """What the planner asks of a config, its classes and labels counted in one pass over its data."""
+def sizes_of(config: "Config", dim: int | None) -> tuple[dict[str, Any], str]:
+    """What the planner asks of a config, counted in one pass over its data, and the head that is named."""
     from widemax.artifact import build_encoder
     from widemax.config import HeadConfig
     from widemax.data import Dataset, LabelCounter, Reading, infer_schema
@@ -91,6 +91,7 @@ def sizes_of(config: "Config", dim: int | None) -> dict[str, Any]:
     from widemax.training.prepare import sources_of
 
     config, sources, _ = sources_of(config, None, None)
+    named = config.head.kind
     if config.head.kind != "auto" and not heads[config.head.kind].learns_by_gradients:
         options = {name: value for name, value in config.encoder.options.items() if name != "dim"}
         encoding = config.encoder.completed(config.encoder.kind, options)
@@ -106,4 +107,4 @@ def sizes_of(config: "Config", dim: int | None) -> dict[str, Any]:
     if width := width_needed(config):
         encoder.narrow(width(len(vocabulary)))
     sizes = head_sizes(config, vocabulary, encoder=encoder, num_rows=num_rows)
-    return sizes | {"dim": dim or encoder.dim}
+    return sizes | {"dim": dim or encoder.dim}, named

@@ -73,10 +73,20 @@ def command(
     A bad row there is answered by {"row": …, "error": …}, and the exit code is 3 in the end.
     """
     from widemax.artifact import Model
-    from widemax.data import Reading
+    from widemax.data import HISTORY, Reading
 
     model = Model.load(run, trusted_key=trusted_key)
     reading = Reading.of(model.config.data, delimiter=delimiter, encoding=encoding)
+    events = model.config.data
+    if events.user and data != ["-"]:
+        from widemax.data import format_of, resolve
+
+        source = resolve(data)[0]
+        columns = format_of(source, reading).columns(source)
+        if HISTORY not in columns and events.user in columns:
+            raise UsageError(
+                f"{source} holds events; `widemax recommend {run} DATA` answers for their users."
+            )
     if data == ["-"]:
         answers = stdin_answers(model, k, encoding)
     else:

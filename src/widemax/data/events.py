@@ -255,7 +255,7 @@ def history_rows(sources: Sequence[Source], section: Any, *, seed: int) -> Histo
     Raises:
         UsageError, DataError: as of ``read_events``; or the split leaves nothing to train on.
     """
-    events, num_bad = _events_of(sources, section)
+    events, num_bad = _events_of(sources, section, time=section.time)
     split, repeat = section.split, section.repeat
     part, told = events, [f"{_amount(events)}{f', {num_bad:,} bad ones dropped' * bool(num_bad)}"]
     if split is not None:
@@ -297,13 +297,14 @@ def held_out_rows(sources: Sequence[Source], section: Any, known: Any, *, seed: 
 
     Args:
         known: users with their histories, as the run keeps them.
-        same: whether these are the events that the run was trained on.
+        same: whether these are the events that the run was trained on; others need no times.
 
     Raises:
         UsageError, DataError: as of ``read_events``; or there is nothing but what was trained on.
     """
-    events, _ = _events_of(sources, section)
-    if same and section.split is not None:
+    same = same and section.split is not None
+    events, _ = _events_of(sources, section, time=section.time if same else None)
+    if same:
         events = events.take(events.held_out(section.split, seed=seed))
     events = events.interactions(repeat=section.repeat)
     users, items = (
@@ -334,8 +335,8 @@ def held_out_rows(sources: Sequence[Source], section: Any, known: Any, *, seed: 
     )
 
 
-def _events_of(sources: Sequence[Source], section: Any) -> tuple[Events, int]:
-    columns = EventColumns(section.user, section.item, section.time, section.weight)
+def _events_of(sources: Sequence[Source], section: Any, *, time: str | None) -> tuple[Events, int]:
+    columns = EventColumns(section.user, section.item, time, section.weight)
     return read_events(sources, columns, format=Reading.of(section), drop_bad=section.drop_bad)
 
 
