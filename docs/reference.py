@@ -30,7 +30,7 @@ from widemax.docstrings import sections
 from widemax.registry import Registry
 
 FOLDER = Path(__file__).parent / "reference"
-PUBLIC_MODULES = ("widemax.errors", "widemax.registry")
+PUBLIC_MODULES = ("widemax.errors", "widemax.recommender", "widemax.registry")
 CONFIG_KEYS = {
     "encoder": "encoder.kind",
     "head": "head.kind",
