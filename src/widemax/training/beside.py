@@ -4,6 +4,7 @@ Shapes: U users, B rows, C items, P items of all histories.
 """
 
 import math
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -74,17 +75,18 @@ def item_knn(model: Model) -> CountsHead:
     users_P, ids_P = np.repeat(np.arange(len(lengths_U)), lengths_U)[kept_P], items.to_numpy()[kept_P]
     num_classes = len(model.vocabulary)
     users_UC = csr_array((np.ones(len(ids_P)), (users_P, ids_P)), shape=(len(lengths_U), num_classes))
-    together = (users_UC.T.tocsr() @ users_UC).tocoo()
+    together = (users_UC.T.tocsr() @ users_UC).tocsr()
+    together.setdiag(0)
+    together.sort_indices()
     lengths_C = np.sqrt(np.maximum(users_UC.sum(axis=0), 1))
-    cosine_P = together.data / (lengths_C[together.row] * lengths_C[together.col])
-    order_P = np.lexsort((together.col, -cosine_P, together.row))
-    order_P = order_P[together.row[order_P] != together.col[order_P]]
-    first_C = np.searchsorted(together.row[order_P], np.arange(num_classes))
-    near_P = order_P[np.arange(len(order_P)) - first_C[together.row[order_P]] < NUM_NEIGHBORS]
-    near = csr_array(
-        (cosine_P[near_P].astype(np.float32), (together.row[near_P], together.col[near_P])),
-        shape=(num_classes, num_classes),
-    )
+    of_P = np.repeat(np.arange(num_classes), np.diff(together.indptr))
+    cosine_P = (together.data / (lengths_C[of_P] * lengths_C[together.indices])).astype(np.float32)
+    for start, end in pairwise(together.indptr.tolist()):
+        if end - start > NUM_NEIGHBORS:
+            farther = np.argpartition(-cosine_P[start:end], NUM_NEIGHBORS)[NUM_NEIGHBORS:]
+            cosine_P[start + farther] = 0
+    near = csr_array((cosine_P, together.indices, together.indptr), shape=together.shape)
+    near.eliminate_zeros()
     classes = Classes(num_classes, torch.from_numpy(model.vocabulary.counts))
     head = CountsHead(classes, num_classes, value_power=0.0)
     parts = {"offsets": near.indptr, "class_ids": near.indices, "weight": near.data}
