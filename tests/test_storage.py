@@ -301,6 +301,13 @@ def test_the_next_writer_removes_what_killed_ones_left(tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted([*names[1:], "a.html", "x"])
 
 
+def test_a_run_killed_as_it_wrote_its_config_is_no_run_yet(tmp_path: Path) -> None:
+    (tmp_path / "x" / ".widemax").mkdir(parents=True)
+    (tmp_path / "x" / f".config.toml.{os.getppid()}").touch()
+    save(tmp_path / "x")
+    assert foreign(tmp_path / "x") == []
+
+
 def damage(folder: Path, kind: str) -> str:
     """Damage a saved folder; returns what the error must name."""
     path = folder / "part" / "a.txt"

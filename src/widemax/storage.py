@@ -271,6 +271,8 @@ def writing(folder: Path, *, overwrite: bool) -> Iterator[Path]:
         with saving(str(folder)):
             folder.mkdir(parents=True, exist_ok=True)
         with _locked(folder):
+            for left in folder.glob(".config.toml.*"):  # of a process that was killed writing its first file
+                left.unlink()
             held = any(path.name != WORK for path in folder.iterdir())
             if held and not overwrite:
                 raise UsageError(
