@@ -173,6 +173,7 @@ def test_a_completed_config_is_its_own_completion() -> None:
         ({"train": {"optimizer": "momentun"}}, UnknownNameError, "did you mean 'momentum'"),
         ({"train": {"metric": "acuracy"}}, ConfigError, "did you mean 'accuracy'"),
         ({"train": {"metric": "ndcg@20"}}, ConfigError, "not a metric of task 'one'"),
+        ({"data": {"task": "next"}, "train": {"metric": "coverage@20"}}, ConfigError, "not a metric of task"),
     ],
 )
 def test_what_does_not_fit_is_refused(sections: dict[str, Any], error: type[Exception], message: str) -> None:

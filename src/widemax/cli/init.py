@@ -105,13 +105,13 @@ def command(
     given = {"delimiter": delimiter, "encoding": encoding} | events
     if section.user:
         given["split"] = section.split or ("time:0.9" if section.time else "random:0.9")
+    choice = "counts, for events" if section.user else "asks the planner"
     encoder = default_encoder([column.kind for column in schema.inputs])
     text = "\n".join(
         [
             "# Written by widemax init. What is commented out is the default.",
             "[data]",
             f"train = {toml(data)}",
-            "# valid = []            # a tenth of the training rows is held out without",
             *(f"{key} = {toml(value)}" for key, value in given.items() if value),
             *([] if section.user else columns_of(schema)),
             "",
@@ -120,7 +120,7 @@ def command(
             *option_lines(encoders.options(encoder)),
             "",
             "[head]",
-            f'kind = "auto"  # one of {", ".join(heads)}; auto asks the planner',
+            f'kind = "auto"  # one of {", ".join(heads)}; auto {choice}',
             "",
             "[train]",
             "# epochs = 8",
@@ -141,6 +141,7 @@ def command(
 
 def columns_of(schema: "Schema") -> Iterator[str]:
     """The columns that were guessed."""
+    yield "# valid = []            # a tenth of the training rows is held out without"
     yield f"input = {toml([column.name for column in schema.inputs])}"
     yield f"target = {toml(schema.target)}  # {'several labels' if schema.several else 'one label'} a row"
     yield ""

@@ -50,6 +50,7 @@ class Groups:
         }
         self._num_labels = {by: np.zeros(len(groups), np.int64) for by, groups in self._groups.items()}
 
+    @checked
     def update(self, rows: SeveralLabelRows, num_known_B: IntArray | None) -> None:
         """Take a chunk into account; without the lengths of histories, only by popularity."""
         if num_known_B is not None:

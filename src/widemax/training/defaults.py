@@ -143,7 +143,7 @@ def complete_rest(
         "learning_rate": encoder.learning_rate if train.learning_rate == "auto" else train.learning_rate,
         "metric": task.metric if train.metric == "auto" else train.metric,
     }
-    known = [name for name in metrics.names() if task in metrics[name].tasks]
+    known = [name for name in metrics.names() if task in metrics[name].tasks and metrics[name].judges]
     if values["metric"] not in known:
         raise ConfigError(
             f"train.metric {values['metric']!r} is not a metric of task {task.value!r}; "

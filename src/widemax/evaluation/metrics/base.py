@@ -32,12 +32,14 @@ class TrainingCounts:
 class Metric(ABC):
     """One number over many chunks of rows.
 
-    ``tasks`` names what the metric is reported for. Its chunks are ``OneLabelRows`` where every row has one
-    label, ``SeveralLabelRows`` for the other tasks.
+    ``tasks`` names what the metric is reported for, and ``judges`` says whether it compares predictions with
+    labels, so that training may choose by it; others say what predictions are like. Its chunks are
+    ``OneLabelRows`` where every row has one label, ``SeveralLabelRows`` for the other tasks.
     """
 
     tasks: ClassVar[frozenset[Task]]
     larger_is_better: ClassVar[bool] = True
+    judges: ClassVar[bool] = True
 
     def __init__(self, training: TrainingCounts) -> None:
         self.training = training

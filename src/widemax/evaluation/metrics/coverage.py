@@ -14,6 +14,7 @@ class Coverage(Metric):
     """The share of all classes that stand among the first 20 predictions of some row."""
 
     tasks = frozenset({Task.NEXT})
+    judges = False
 
     def __init__(self, training: TrainingCounts) -> None:
         super().__init__(training)

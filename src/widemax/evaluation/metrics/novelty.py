@@ -18,6 +18,7 @@ class Novelty(MeanMetric):
     """
 
     tasks = frozenset({Task.NEXT})
+    judges = False
 
     def __init__(self, training: TrainingCounts) -> None:
         super().__init__(training)
