@@ -1,6 +1,5 @@
 """Hashes against a slow Python form, and against values frozen for all time."""
 
-import os
 import subprocess
 import sys
 
@@ -95,9 +94,5 @@ FROZEN = """\
 
 
 def test_ids_are_the_same_in_every_process_and_release():
-    for seed in ("0", "1"):
-        environment = {**os.environ, "PYTHONHASHSEED": seed}
-        result = subprocess.run(
-            [sys.executable, "-c", PROGRAM], env=environment, capture_output=True, text=True, check=True
-        )
-        assert result.stdout == FROZEN
+    """What was written down came from another process, and ``hash`` differs from process to process."""
+    assert subprocess.check_output([sys.executable, "-c", PROGRAM], text=True) == FROZEN

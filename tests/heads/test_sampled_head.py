@@ -139,10 +139,9 @@ def test_refined_has_the_gradient_of_importance(sampler, labels):
     assert not torch.allclose(gradients[0], gradients[2])
 
 
-@pytest.mark.parametrize("sampler", [SAMPLERS[name] for name in ("LogUniform keep", "Frequency keep")])
-def test_the_bias_of_importance_falls_with_the_number_of_samples(sampler):
+def test_the_bias_of_importance_falls_with_the_number_of_samples():
     """Self-normalized estimates of the full gradient are biased by O(1/S)."""
-    hidden, biases = some_hidden(), []
+    sampler, hidden, biases = SAMPLERS["Frequency keep"], some_hidden(), []
     full = ExactHead(C, D).double()
     full.load_state_dict(build(sampler).state_dict())
     full(hidden, ONE).backward()

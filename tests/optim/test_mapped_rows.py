@@ -258,10 +258,12 @@ def little_memory(folder, every):
 
 STORIES = {
     "killed_at_random": killed_at_random,
-    "killed_everywhere": killed_everywhere,
-    "forgets_too_soon": lambda folder, every: killed_everywhere(folder, every, ForgetsTooSoon),
-    "keeps_too_late": lambda folder, every: killed_everywhere(folder, every, KeepsTooLate),
-    "killed_while_opening": killed_while_opening,
+    "killed": lambda folder, every: {
+        "in order": killed_everywhere(folder / "order", every),
+        "forgets too soon": killed_everywhere(folder / "soon", every, ForgetsTooSoon),
+        "keeps too late": killed_everywhere(folder / "late", every, KeepsTooLate),
+        "while opening": killed_while_opening(folder / "opening", every),
+    },
     "little_memory": little_memory,
 }
 
@@ -302,31 +304,18 @@ def test_a_run_that_forgets_a_number_of_its_state_ends_differently(tmp_path):
     assert ends[0] != ends[1]
 
 
-EVERY = [pytest.param(1, marks=pytest.mark.slow), 7]
-"""Lines between two kills."""
-
-
 @forks
-@pytest.mark.parametrize("every", EVERY)
-def test_killed_in_a_step_or_a_commit_one_whole_commit_is_found(tmp_path, every):
-    found = tell("killed_everywhere", tmp_path, every)
-    assert found["wrong"] == 0
-    assert found["1"] > 100 / every
-    assert found["2"] > 50 / every
-
-
-@forks
-@pytest.mark.parametrize("story", ["forgets_too_soon", "keeps_too_late"])
-def test_a_wrong_order_is_found(tmp_path, story):
-    assert tell(story, tmp_path, 14)["wrong"] > 0
-
-
-@forks
-@pytest.mark.parametrize("every", EVERY)
-def test_killed_while_opening_it_opens_all_the_same(tmp_path, every):
-    found = tell("killed_while_opening", tmp_path, every)
-    assert found["wrong"] == 0
-    assert found["right"] > 100 / every
+@pytest.mark.parametrize("every", [pytest.param(1, marks=pytest.mark.slow), 14])
+def test_killed_before_any_line_one_whole_commit_is_found_and_a_wrong_order_shows(tmp_path, every):
+    """``every``: lines between two kills."""
+    found = tell("killed", tmp_path, every)
+    assert found["in order"]["wrong"] == 0
+    assert found["in order"]["1"] > 100 / every
+    assert found["in order"]["2"] > 50 / every
+    assert found["forgets too soon"]["wrong"] > 0
+    assert found["keeps too late"]["wrong"] > 0
+    assert found["while opening"]["wrong"] == 0
+    assert found["while opening"]["right"] > 100 / every
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="needs a limit on the memory of a process")

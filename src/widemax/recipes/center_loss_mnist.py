@@ -102,7 +102,6 @@ class Net(nn.Module):
         return self.layers(digits.unit[:, None])  # type: ignore[no-any-return]  # torch calls forward
 
     def forward(self, digits: Images) -> Tensor:
-        """The loss of a batch."""
         hidden_B2 = self.features(digits)
         loss = self.head(hidden_B2, digits.labels_N) + self.center_loss(hidden_B2, digits.labels_N).mean()
         if self.contrastive:

@@ -135,7 +135,6 @@ class Split:
         return len(self.names_N)
 
     def take(self, places: Array) -> "Split":
-        """Some of the rows."""
         return Split(self.values_ND[places], self.names_N[places])
 
 

@@ -34,7 +34,6 @@ class Images:
         return len(self.labels_N)
 
     def take(self, places: Tensor | slice) -> "Images":
-        """Some of the images."""
         return Images(self.pixels_NHW[places], self.labels_N[places])
 
     @property
@@ -68,7 +67,6 @@ class ImageClassifier(nn.Module):
         self.head = ExactHead(num_classes, self.encoder.dim, **(head or {}))
 
     def forward(self, images: Images) -> Tensor:
-        """The loss of a batch."""
         return self.head(self.encoder(images.features), images.labels_N)  # type: ignore[no-any-return]  # torch calls forward
 
     @torch.no_grad()

@@ -115,7 +115,6 @@ class Characters:
         return np.array([name.partition("/")[0] for name in self.names_C])
 
     def of(self, alphabets: Collection[str]) -> "Characters":
-        """Those of some alphabets."""
         kept_C = np.isin(self.alphabets, list(alphabets))
         return Characters(self.names_C[kept_C], self.pixels_CKHW[torch.from_numpy(kept_C)])
 
@@ -153,7 +152,6 @@ class Net(ImageClassifier):
         self.center_loss = CenterLoss(len(characters), ENCODER["dim"], strength=center)
 
     def forward(self, drawings: Images) -> Tensor:
-        """The loss of a batch."""
         hidden_BD = self.encoder(drawings.features)
         loss = self.head(hidden_BD, drawings.labels_N)
         return loss + self.center_loss(hidden_BD, drawings.labels_N).mean()  # type: ignore[no-any-return]  # torch calls forward

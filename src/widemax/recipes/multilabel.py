@@ -108,7 +108,6 @@ class Split:
     targets_BC: Array
 
     def take(self, rows: Tensor) -> "Split":
-        """Some of the rows."""
         return Split(self.features_BF[rows], self.labels.take(rows), self.targets_BC[rows.numpy()])
 
 

@@ -59,15 +59,13 @@ def curves(
     return figure(heading, caption, _curves(series, unit, show))
 
 
-def _curves(
-    series: Mapping[str, FloatArray], unit: str, show: Callable[[float], str] | None, height: float = 280
-) -> Panel:
+def _curves(series: Mapping[str, FloatArray], unit: str, show: Callable[[float], str] | None) -> Panel:
     every_N2 = np.concatenate(list(series.values()))
     (first, low), (last, high) = every_N2.min(axis=0), every_N2.max(axis=0)
     panel = Panel(
         x="training step",
         y=unit,
-        height=height,
+        height=280,
         x_range=(min(0.0, first), last or 1.0),
         y_ticks={value: show(value) for value in ticks(low, high)} if show else None,
     )
