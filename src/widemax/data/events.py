@@ -67,6 +67,12 @@ class Events:
         """A number for each pair of user and item."""
         return np.asarray(self.user_N * len(self.items) + self.item_N)
 
+    @property
+    def amounts(self) -> tuple[np.ndarray, np.ndarray]:
+        """How many events each user has, and each item."""
+        users, items = len(self.users), len(self.items)
+        return np.bincount(self.user_N, minlength=users), np.bincount(self.item_N, minlength=items)
+
     def interactions(self, *, repeat: bool) -> "Events":
         """Each pair of user and item once, where it first occurs, unless items may repeat."""
         if repeat:
@@ -76,7 +82,7 @@ class Events:
 
     def histories(self) -> Any:
         """A table of the users that have events, with their items in order."""
-        num_U = np.bincount(self.user_N, minlength=len(self.users))
+        num_U, _ = self.amounts
         items = lists(num_U[num_U > 0], self.items.take(pa.array(self.item_N)))
         return pa.table({USER: self.users.filter(pa.array(num_U > 0)), HISTORY: items})
 
@@ -268,7 +274,7 @@ def history_rows(sources: Sequence[Source], section: Any, *, seed: int) -> Histo
     if not len(kept):
         raise DataError(f"no weight in column {section.weight!r} is above 0; name another column (--weight).")
     if not repeat:
-        num_pairs = len(np.unique(part.pairs_N))
+        num_pairs = 1 + int((np.diff(np.sort(part.pairs_N)) > 0).sum())
         if num_pairs < len(part):
             told.append(f"{counted(len(part) - num_pairs, 'event')} of an item that the user has already had")
         if len(kept) < num_pairs:
@@ -317,7 +323,7 @@ def held_out_rows(sources: Sequence[Source], section: Any, known: Any, *, seed: 
         lengths_U, flat = ragged(histories)
         item_P = pc.fill_null(pc.index_in(flat, items), -1).to_numpy()
         known_P = np.repeat(np.arange(len(users)), lengths_U) * len(items) + item_P
-        events = events.take(~np.isin(events.pairs_N, known_P[item_P >= 0]))
+        events = events.take(~_among(events.pairs_N, known_P[item_P >= 0]))
     if not len(events):
         raise DataError(
             f"{', '.join(map(str, sources))}: every pair of user and item stands in training. "
@@ -328,7 +334,7 @@ def held_out_rows(sources: Sequence[Source], section: Any, known: Any, *, seed: 
         pa.table(
             {
                 USER: nexts[USER],
-                HISTORY: histories.take(pa.array(np.unique(events.user_N))),
+                HISTORY: histories.take(pa.array(np.flatnonzero(events.amounts[0]))),
                 NEXT: nexts[HISTORY],
             }
         )
@@ -343,15 +349,20 @@ def _events_of(sources: Sequence[Source], section: Any, *, time: str | None) -> 
 def _told_of_split(split: str, part: Events, held_out: Events, *, repeat: bool) -> Iterator[str]:
     """Sentences about what is held out, and what of it training knows."""
     yield f"split {split}: {counted(len(held_out), 'event')} held out for `widemax evaluate`"
-    num_known = int(np.isin(held_out.pairs_N, part.pairs_N).sum())
+    num_known = int(_among(held_out.pairs_N, part.pairs_N).sum())
     if num_known and not repeat:
         yield f"{counted(num_known, 'held-out event')} of pairs in training, which no test asks for"
-    for ids, noun in (("user_N", "user"), ("item_N", "item")):
-        strangers = np.setdiff1d(getattr(held_out, ids), getattr(part, ids))
-        if len(strangers):
-            yield f"{counted(len(strangers), noun)} only among the held-out events"
+    for asked, trained, noun in zip(held_out.amounts, part.amounts, ("user", "item"), strict=True):
+        if strangers := int(((asked > 0) & (trained == 0)).sum()):
+            yield f"{counted(strangers, noun)} only among the held-out events"
+
+
+def _among(keys_N: np.ndarray, known_P: np.ndarray) -> np.ndarray:
+    """[N] which keys are among those known. NumPy's isin hashes, and such keys collide."""
+    known_P = np.append(np.sort(known_P), -1)
+    return np.asarray(known_P[np.searchsorted(known_P[:-1], keys_N)] == keys_N)
 
 
 def _amount(events: Events) -> str:
-    users, items = (len(np.unique(ids_N)) for ids_N in (events.user_N, events.item_N))
+    users, items = (int((amounts > 0).sum()) for amounts in events.amounts)
     return f"{counted(len(events), 'event')} of {counted(users, 'user')} and {counted(items, 'item')}"
