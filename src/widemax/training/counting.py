@@ -1,4 +1,4 @@
-"""What held-out rows choose for a head that counts, before its pass over the rows and after it."""
+"""What held-out rows choose for a head that counts, after its pass over the rows."""
 
 import numpy as np
 import torch
@@ -7,19 +7,6 @@ from widemax.heads import CountingHead
 from widemax.heads.counts import CHOICE_ROWS
 from widemax.training.feed import EncodedRows, Feed
 from widemax.training.prepare import Session
-
-TUNING_ROWS = 50_000
-
-
-@torch.no_grad()
-def tune(session: Session) -> None:
-    """Let held-out rows choose how much values matter, by a part of the training rows."""
-    model = session.model
-    if isinstance(model.head, CountingHead) and session.valid is not None and not session.progress.step:
-        rows, valid = _some(session.train, TUNING_ROWS), _some(session.valid, CHOICE_ROWS)
-        hidden, held_out = (model.encoder.eval()(each.features) for each in (rows, valid))
-        exclude = valid.seen if model.excludes_seen else None
-        model.head.tune(hidden, rows.labels, held_out, valid.labels, exclude=exclude)
 
 
 @torch.no_grad()

@@ -46,7 +46,7 @@ from widemax.training.checkpoint import (
     save_checkpoint,
 )
 from widemax.training.clock import Clock
-from widemax.training.counting import finish_counts, tune
+from widemax.training.counting import finish_counts
 from widemax.training.evaluate import (
     Metrics,
     calibrate,
@@ -256,7 +256,6 @@ def _train(
         progress = session.progress
         interrupted = False
         if progress.refit_from is None:
-            tune(session)
             if checkpoint is None and session.refits:
                 save_checkpoint(run, progress, session.model, session.optimizer)
             epochs = session.model.config.train.epochs
