@@ -142,6 +142,7 @@ class CountsHead(CountingHead):
 
     @property
     def num_parameters(self) -> int:
+        """How many weights it keeps."""
         return len(self.weight)
 
     # Learning.

@@ -10,9 +10,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from widemax.options import checked
 from widemax.solvers.products import Array
 
 
+@checked
 class Separators:
     """The minimum of ½ Σ_c ‖w_c‖² + C Σ_ic max(0, m_ic)² over W, by dual coordinate descent.
 
