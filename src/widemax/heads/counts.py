@@ -25,7 +25,7 @@ from widemax.numerics.ids import checked_ids
 from widemax.options import checked
 
 Sparse: TypeAlias = Any
-"""A SciPy array in CSR form, entries of a row by ascending column."""
+"""A SciPy array in CSR form."""
 Auto = Literal["auto"]
 Power = Annotated[float, Field(ge=0, le=1)]
 LARGEST_VALUE_POWER = 8.0
@@ -226,6 +226,7 @@ class CountsHead(CountingHead):
         pairs = _Pairs(_powered(rows[0], value_power), rows[1])
         weights = pairs.best(class_power, self.keep)
         weights.data *= np.repeat(_factors(pairs.sums_F, feature_power), np.diff(weights.indptr))
+        weights.sort_indices()
         weights.eliminate_zeros()  # what is less than float32 can hold
         self.offsets = torch.from_numpy(weights.indptr.astype(np.int64))
         self.class_ids = torch.from_numpy(weights.indices.astype(np.int32))
@@ -526,10 +527,13 @@ class _Choice:
         powers = [usual if own == "auto" else own for own, usual in zip(given, USUAL_POWERS, strict=True)]
         before = None if self.labels.nnz else powers
         while powers != before:
-            before = list(powers)
+            is_first, before = before is None, list(powers)
             for axis, grid in ((0, VALUE_POWERS), (2, CLASS_POWERS), (1, FEATURE_POWERS)):
                 if given[axis] == "auto":
-                    tried = {power: self.gain((*powers[:axis], power, *powers[axis + 1 :])) for power in grid}
+                    # All of them at first, afterwards those beside the best so far.
+                    at = grid.index(powers[axis])
+                    near = grid if is_first else grid[max(at - 1, 0) : at + 2]
+                    tried = {power: self.gain((*powers[:axis], power, *powers[axis + 1 :])) for power in near}
                     powers[axis] = max(tried, key=lambda power: tried[power])
         return powers
 
@@ -653,6 +657,4 @@ def _best_of_rows(matrix: Sparse, keep: int) -> Sparse:
             kept[equal[np.argsort(matrix.indices[where][equal])[-surplus:]]] = False
     places = np.flatnonzero(kept_P)
     offsets = np.searchsorted(places, matrix.indptr)
-    best = scipy_sparse().csr_array((matrix.data[places], matrix.indices[places], offsets), matrix.shape)
-    best.sort_indices()
-    return best
+    return scipy_sparse().csr_array((matrix.data[places], matrix.indices[places], offsets), matrix.shape)
