@@ -3,10 +3,18 @@
 import os
 import signal
 import threading
+from collections.abc import Iterator
 
 import pytest
 
 from widemax.training.interrupt import SIGNALS, stop_requested
+
+
+@pytest.fixture(autouse=True)
+def not_under_nohup() -> Iterator[None]:
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
 
 
 @pytest.mark.parametrize("number", SIGNALS)
@@ -32,14 +40,11 @@ def test_handlers_are_put_back(fails: bool) -> None:
     assert [signal.getsignal(number) for number in SIGNALS] == before
 
 
-def test_a_signal_that_is_ignored_stays_ignored() -> None:
-    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    try:
-        with stop_requested() as stop:
-            os.kill(os.getpid(), signal.SIGHUP)
-            assert not stop()
-    finally:
-        signal.signal(signal.SIGHUP, before)
+def test_what_nohup_ignores_stays_ignored() -> None:
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    with stop_requested() as stop:
+        os.kill(os.getpid(), signal.SIGHUP)
+        assert not stop()
 
 
 def test_another_thread_is_never_asked() -> None:

@@ -7,15 +7,15 @@ from contextlib import contextmanager
 from types import FrameType
 
 SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
-"""The last one, which Windows lacks, says that the terminal is gone."""
+"""The last one, which Windows lacks, says that the terminal is gone; ``nohup`` ignores it."""
 
 
 @contextmanager
 def stop_requested() -> Iterator[Callable[[], bool]]:
     """Yield a function that says whether one of ``SIGNALS`` has arrived.
 
-    One that the process ignores (``nohup``) stays ignored. Outside the main thread signals cannot be caught,
-    and the function always says no.
+    An ignored SIGHUP stays ignored. Outside the main thread signals cannot be caught, and the function
+    always says no.
 
     Raises:
         KeyboardInterrupt: at the second signal.
@@ -30,8 +30,11 @@ def stop_requested() -> Iterator[Callable[[], bool]]:
     if threading.current_thread() is not threading.main_thread():
         yield lambda: False
         return
-    heard = [number for number in SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
-    before = {number: signal.signal(number, note) for number in heard}
+    before = {
+        number: signal.signal(number, note)
+        for number in SIGNALS
+        if number in SIGNALS[:2] or signal.getsignal(number) is not signal.SIG_IGN
+    }
     try:
         yield lambda: bool(arrived)
     finally:
