@@ -12,7 +12,7 @@ import signal
 import sys
 import tempfile
 from collections.abc import Iterable, Iterator
-from itertools import count, product
+from itertools import product
 from pathlib import Path
 
 from tests.torture.child import Ended, load
@@ -128,6 +128,7 @@ def main() -> int:
     parser.add_argument("--verbs", nargs="*", choices=VERBS, default=verbs())
     parser.add_argument("--faults", nargs="*", choices=FAULTS, default=list(FAULTS))
     parser.add_argument("--first", type=int, default=1)
+    parser.add_argument("--last", type=int, default=10**9)
     parser.add_argument("--every", type=int, default=1)
     options = parser.parse_args()
     code = loaded_ahead("tests.torture.every_write")
@@ -140,9 +141,8 @@ def main() -> int:
         ground = Ground(Path(name, "ground"), random.Random(0))
         for verb, fault in product(options.verbs, options.faults):
             tried = 0
-            for number, wrong in tries(
-                ground, verb, FAULTS[fault], numbers=count(options.first, options.every)
-            ):
+            numbers = range(options.first, options.last + 1, options.every)
+            for number, wrong in tries(ground, verb, FAULTS[fault], numbers=numbers):
                 tried += 1
                 if wrong:
                     bad += 1
