@@ -83,15 +83,17 @@ def test_one_shot_is_perfect_on_separate_vectors_and_chance_on_random_ones():
     generator = torch.Generator().manual_seed(0)
     characters = some_characters(30, 30)
     trials = OneShot.drawn(characters, num_trials=100, seed=0)
+    itself_Q = torch.arange(WAYS)
     separate_CKD = torch.eye(60)[:, None].expand(60, NUM_WRITERS, 60)
-    assert trials.right(separate_CKD).all()
+    assert (trials.found(separate_CKD) == itself_Q).all()
     assert one_of_all(separate_CKD) == 1
     random_CKD = unit(torch.randn(60, NUM_WRITERS, 8, generator=generator))
-    assert trials.right(random_CKD).mean() == pytest.approx(1 / WAYS, abs=0.015)
+    chance = float((trials.found(random_CKD) == itself_Q).float().mean())
+    assert chance == pytest.approx(1 / WAYS, abs=0.015)
     assert one_of_all(random_CKD) == pytest.approx(1 / 60, abs=0.01)
     # Asking the writer whose drawings are known finds each drawing itself, whatever the vectors.
     leaky = OneShot(trials.alphabets_T, trials.characters_TQ, trials.known_T, trials.known_T)
-    assert leaky.right(random_CKD).all()
+    assert (leaky.found(random_CKD) == itself_Q).all()
 
 
 def test_one_shot_and_pairs_by_loops():
