@@ -24,7 +24,7 @@ NUMBERS = (
     "rows|labels"
 )
 WEIGHTS = rf"({NUMBERS})\S* (all )?(0|-1|1099511627776)$"
-OPTIONS = r"labels reversed|missing\.\d+: x$|(temperature|char_ngrams\S*|word_ngrams): \S+$"
+OPTIONS = r"labels reversed|missing\.\d+: x$|(temperature|char_ngrams\S*|word_ngrams|recency): (\S+|left out)$"
 BYTES = r"^(a|its \w+) bit flipped|^64 (zeros|ones)|^a piece (gone|twice)|^another (number|word)|^a bad float"
 ANOTHER_MODEL = re.compile(f"{WEIGHTS}|{OPTIONS}|{BYTES}")
 """What nobody can tell from a model that was trained so, once the hashes are made anew: a signature can."""
@@ -142,3 +142,16 @@ def test_every_damage_of_every_head(head: str, tmp_path: Path) -> None:
 def test_every_damage_of_every_encoder(kind: str, tmp_path: Path) -> None:
     hidden = {} if kind in ("text", "ids", "sparse") else {"hidden": [4]}
     assert check_every(Runs(*trained(tmp_path, [kind], hidden, "exact")), step=1) > 500
+
+
+@pytest.mark.slow
+def test_every_damage_of_a_run_on_events(tmp_path: Path) -> None:
+    draw = np.random.default_rng(0)
+    items = [WORDS[number] for number in draw.integers(0, len(WORDS), NUM_ROWS)]
+    events = pa.table({"user": draw.integers(0, 9, NUM_ROWS), "item": items, "time": range(NUM_ROWS)})
+    train(
+        Config(data={"user": "user", "item": "item", "time": "time"}, output={"dir": tmp_path / "run"}),
+        data=events,
+    )
+    rows = pa.table({"history": [["red"], ["blue", "gold"], []], "label": ["gray"] * 3})
+    assert check_every(Runs(tmp_path / "run", rows), step=1) > 500

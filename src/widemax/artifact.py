@@ -325,14 +325,16 @@ class Model:
         row_keys = neighbors = None
         if ROW_KEYS in manifest["files"]:
             row_keys = read_row_keys(folder / ROW_KEYS, facts)
-        if facts.neighbors and NEIGHBORS not in manifest["files"]:
-            raise CorruptError(f"{folder / MANIFEST} does not list {NEIGHBORS}. Restore both from a copy.")
+        has_users = config.data.user is not None or facts.num_users is not None
+        for told, name in ((facts.neighbors, NEIGHBORS), (has_users, HISTORIES)):
+            if told and name not in manifest["files"]:
+                raise CorruptError(f"{folder / MANIFEST} does not list {name}. Restore both from a copy.")
         if NEIGHBORS in manifest["files"]:
             state = read_tensors(folder / NEIGHBORS)
             with sound(folder / NEIGHBORS):
                 neighbors = Neighbors.of_state(state, num_classes=len(vocabulary))
         histories = None
-        if config.data.user is not None or facts.num_users is not None or HISTORIES in manifest["files"]:
+        if HISTORIES in manifest["files"]:
             histories = read_histories(folder / HISTORIES, facts)
         model = cls(
             config,
