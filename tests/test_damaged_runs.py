@@ -24,7 +24,9 @@ NUMBERS = (
     "rows|labels"
 )
 WEIGHTS = rf"({NUMBERS})\S* (all )?(0|-1|1099511627776)$"
-OPTIONS = r"labels reversed|missing\.\d+: x$|(temperature|char_ngrams\S*|word_ngrams|recency): (\S+|left out)$"
+OPTIONS = (
+    r"labels reversed|missing\.\d+: x$|(temperature|char_ngrams\S*|word_ngrams|recency): (\S+|left out)$"
+)
 BYTES = r"^(a|its \w+) bit flipped|^64 (zeros|ones)|^a piece (gone|twice)|^another (number|word)|^a bad float"
 ANOTHER_MODEL = re.compile(f"{WEIGHTS}|{OPTIONS}|{BYTES}")
 """What nobody can tell from a model that was trained so, once the hashes are made anew: a signature can."""
