@@ -4,7 +4,6 @@ Shapes: B users, P items of all histories, N items that may be answered, K answe
 """
 
 from collections.abc import Sequence
-from difflib import get_close_matches
 from functools import cached_property, partial
 from typing import Any
 
@@ -15,7 +14,7 @@ from torch import Tensor, nn
 
 from widemax.artifact import Count, Model, Prediction
 from widemax.data import HISTORY, USER, LabelVocabulary, array_of, convert, convert_labels, lists, plain
-from widemax.errors import UsageError
+from widemax.errors import UsageError, nearest
 from widemax.heads import LinearHead, SeveralLabels, TopK
 from widemax.kernels import topk_by_id
 from widemax.options import checked
@@ -185,6 +184,6 @@ def _found(known: LabelVocabulary, names: Sequence[Any], noun: str) -> np.ndarra
 def _stranger(known: LabelVocabulary, name: Any) -> str:
     """Which name is not among those known, and the nearest that is."""
     shown = list(map(str, known.labels[:MOST_COMPARED].to_pylist()))
-    near = get_close_matches(str(name), shown, n=1)
-    hint = f"did you mean {near[0]!r}?" if near else f"such as {shown[0]!r}."
+    near = nearest(str(name), shown)
+    hint = f"did you mean {near!r}?" if near else f"such as {shown[0]!r}."
     return f"{name!r} is not among the {len(known):,} of the run; {hint}"

@@ -139,13 +139,14 @@ def of_users(recommender: "Recommender", users: Iterator[list[Any]]) -> Answers:
 
     row = num_strangers = 0
     for some in users:
-        names = names_of(recommender.known_users, some)[0]
-        strangers = recommender.strangers(names)
-        for sentence in list(strangers.values())[: max(0, SHOWN_STRANGERS - num_strangers)]:
+        names, ids = names_of(recommender.known_users, some)
+        strangers = [name for name, at in zip(names, ids, strict=True) if at < 0]
+        told = recommender.strangers(strangers[: max(0, SHOWN_STRANGERS - num_strangers)])
+        for sentence in told.values():
             typer.echo(visible(sentence), err=True)
         num_strangers += len(strangers)
-        for at, (name, answer) in enumerate(zip(names, recommender.users(some), strict=True)):
-            yield row, answer, partial(dict, user=name, known=at not in strangers)
+        for name, at, answer in zip(names, ids.tolist(), recommender.users(some), strict=True):
+            yield row, answer, partial(dict, user=name, known=at >= 0)
             row += 1
     if num_strangers > SHOWN_STRANGERS:
         typer.echo(f"{num_strangers:,} of {counted(row, 'user')} are not of the run", err=True)

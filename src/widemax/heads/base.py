@@ -293,6 +293,11 @@ class CountingHead(Head):
         Args:
             hidden: [B, F] features, dense or sparse.
             labels: [B] class ids, or several a row.
+
+        Raises:
+            DataError: a feature that is below 0 or not finite.
+            LabelError: a class id outside [0, C).
+            ShapeError: features of another number; not one label, or list of labels, a row.
         """
 
     @abstractmethod

@@ -149,17 +149,6 @@ class CountsHead(CountingHead):
 
     @partial(checked, of="head.partial_fit")
     def partial_fit(self, hidden: Tensor, labels: Labels) -> None:
-        """Counts some rows more.
-
-        Args:
-            hidden: [B, F] features, dense or sparse.
-            labels: [B] class ids, or several a row.
-
-        Raises:
-            DataError: a feature that is below 0 or not finite.
-            LabelError: a class id outside [0, C).
-            ShapeError: features of another number; not one label, or list of labels, a row.
-        """
         if hidden.ndim != 2 or hidden.shape[1] != self.dim:
             raise ShapeError(f"hidden must be [B, {self.dim}], the features; got {tuple(hidden.shape)}.")
         pairs = training_pairs(labels, hidden, self.num_classes)
@@ -210,14 +199,6 @@ class CountsHead(CountingHead):
         *,
         exclude: SeveralLabels | None = None,
     ) -> None:
-        """Makes the weights of all rows counted so far; more may follow, and another ``finish``.
-
-        Args:
-            held_out: [B, F] features of rows that were not counted, by which the powers that are not given,
-                smoothing and temperature are chosen; without, they stay as they are.
-            labels: their labels; −1 stands for a class never seen in training.
-            exclude: classes of each of these rows that may not be ranked.
-        """
         rows, held = self._rows_counted(), None
         if held_out is not None and labels is not None:
             held = self._held_out(held_out, labels, exclude)
