@@ -170,6 +170,7 @@ ROWS = {
     "fashion_mnist": {"train": 60_000, "test": 10_000},
     "cifar10": {"train": 10_000, "test": 2_000},
     "omniglot_background": {"train": 14_460, "test": 4_820},
+    "wn18rr": {"train": 86_835, "valid": 3_034, "test": 3_134},
 }
 CLASSES = {
     "letter_recognition": 26,
@@ -182,6 +183,7 @@ CLASSES = {
     "fashion_mnist": 10,
     "cifar10": 10,
     "omniglot_background": 964,
+    "wn18rr": 31_881,
 }
 
 
