@@ -8,6 +8,7 @@ import torch
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.preprocessing import normalize
 
+from widemax.encoders import text
 from widemax.encoders.features import Features, Ragged
 from widemax.encoders.text import TextEncoder
 
@@ -107,4 +108,18 @@ def test_a_bucket_in_every_row_of_both_views_is_restored():
 def test_hidden_vectors_can_be_any_logits_of_up_to_512_classes(classes: int, dim: int) -> None:
     encoder = TextEncoder([("title", "text")])
     encoder.narrow(classes)
+    assert encoder.dim == dim
+
+
+@pytest.mark.parametrize(
+    ("max_features", "num_rows", "dim"), [(3, 1, 256), (2, 1, 320), (1, 2, 320), (1, 3, 256)]
+)
+def test_nor_are_a_table_and_the_separators_larger_than_they_may(
+    monkeypatch: pytest.MonkeyPatch, max_features: int, num_rows: int, dim: int
+) -> None:
+    monkeypatch.setattr(text, "MOST_WEIGHTS", 2 * 320)
+    encoder = TextEncoder([("title", "text")], max_features=max_features)
+    encoder.begin()
+    encoder.observe(encoder.featurize({"title": pa.array(["a b c d"] * num_rows)}))
+    encoder.narrow(320)
     assert encoder.dim == dim

@@ -19,6 +19,8 @@ from widemax.errors import ConfigError
 Positive = Annotated[int, Field(ge=1)]
 NgramLength = Annotated[int, Field(ge=1, le=64)]
 _WIDEST = 512  # narrower hidden vectors than classes cannot be any logits
+MOST_WEIGHTS = 2**27
+"""Of a table as wide as the classes are many: 512 MiB."""
 _LARGEST_IDF = 45  # 1 + ln 2^63 is less
 
 
@@ -32,8 +34,8 @@ class TextEncoder(Encoder):
 
     Args:
         columns: (name, kind) of text columns.
-        dim: width D of the hidden vector; without it training takes the number of classes up to 512.
-            "features" for the weights w_g themselves, a sparse vector.
+        dim: width D of the hidden vector; without it training takes the number of classes, up to 512 and
+            tables of 512 MiB. "features" for the weights w_g themselves, a sparse vector.
         word_ngrams: longest word n-gram.
         char_ngrams: shortest and longest character n-gram inside words, or () for words only.
         buckets: number of hash values, at most 2^31; the statistics of `fit` take 8 bytes for each.
@@ -85,6 +87,7 @@ class TextEncoder(Encoder):
         self.min_df = min_df
         self.max_features = max_features
         self.dropout = dropout
+        self._rows, self._document_frequency = 0, np.zeros(0, dtype=np.int64)
         self.weight_FD = nn.Parameter(torch.empty(0, self.dim))
         self.register_buffer("buckets_F", torch.empty(0, dtype=torch.int64))
         self.register_buffer("idf_F", torch.empty(0))
@@ -116,7 +119,9 @@ class TextEncoder(Encoder):
             np.add.at(self._document_frequency, entry(features, view, Ragged).ids_P, 1)
 
     def narrow(self, dim: int) -> None:
-        self.dim = dim if dim <= _WIDEST else min(dim, self.dim)
+        num_kept = min(int(np.sum(self._document_frequency >= self.min_df)), self.max_features)
+        has_room = dim <= _WIDEST and has_room_for_logits(dim, self._rows, num_kept)
+        self.dim = dim if has_room else min(dim, self.dim)
 
     def finish(self, *, generator: torch.Generator) -> None:
         frequency, self._document_frequency = self._document_frequency, np.zeros(0, dtype=np.int64)
@@ -158,3 +163,11 @@ class TextEncoder(Encoder):
             bag = bag.where(torch.rand(len(bag.ids), device=bag.ids.device) >= self.dropout)
             bag = bag._replace(values=bag.values / (1 - self.dropout))
         return bag_sum(self.weight_FD, bag)
+
+
+def has_room_for_logits(num_classes: int, num_rows: int, num_features: int) -> bool:
+    """Whether a table can be as wide as the classes are many, and linear separators be added to it.
+
+    While they are solved, they have a number for each row and class too.
+    """
+    return num_classes * max(num_rows, num_features) <= MOST_WEIGHTS

@@ -15,14 +15,13 @@ from torch.nn.functional import cross_entropy, pad
 from widemax.artifact import Model
 from widemax.encoders import RaggedTensor, TextEncoder, bag_sum
 from widemax.encoders.features import entry
+from widemax.encoders.text import has_room_for_logits
 from widemax.evaluation import fit_temperature
 from widemax.heads import ExactHead
 from widemax.solvers import Separators
 from widemax.training.evaluate import calibration_rows
 from widemax.training.feed import Feed
 
-MOST_NUMBERS = 2**27
-"""Of weights, and of dual coordinates: 512 MiB each."""
 BLOCK_ROWS = 128
 SWEEPS = 3
 SHARES = 0.25, 0.5, 1.0, 2.0
@@ -39,7 +38,7 @@ def can_separate(model: Model, num_rows: int) -> bool:
         and isinstance(head, ExactHead)
         and not (head.score.is_cosine or head.score.has_margin)
         and num_classes <= encoder.dim
-        and num_classes * max(num_rows, len(encoder.weight_FD)) <= MOST_NUMBERS
+        and has_room_for_logits(num_classes, num_rows, len(encoder.weight_FD))
     )
 
 
