@@ -1,17 +1,19 @@
 """Names, paths and globs to files; original files to prepared ones, checked and at once."""
 
+import errno
 import gzip
 import os
 import re
 import shutil
 from importlib import import_module
+from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
 from widemax.data import Dataset, LabelVocabulary, get, infer_schema, resolve, sets
-from widemax.errors import DataError, UnknownNameError
+from widemax.errors import DataError, ResourceError, UnknownNameError
 
 
 @pytest.fixture
@@ -126,6 +128,18 @@ def test_preparing_is_atomic_and_done_once(widemax_data, cache, monkeypatch):
     assert resolve([f"{name}:unseen"]) == [folder / f"{name}-unseen.parquet"]
     with pytest.raises(DataError, match="has no split 'train'"):
         resolve([name])
+
+
+def test_a_disk_that_is_full_at_the_last_moment(widemax_data, cache, monkeypatch):
+    def refuse(path, target):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "rename", refuse)
+        with pytest.raises(ResourceError, match="No space left"):
+            get("reverse_dictionary_eval")
+    assert list(cache.iterdir()) == []
+    assert get("reverse_dictionary_eval").is_dir()
 
 
 def test_what_another_version_prepared_is_prepared_again(widemax_data, cache, monkeypatch):

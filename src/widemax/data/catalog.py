@@ -247,6 +247,8 @@ def _move(data_set: PublicSet, made: Path, folder: Path) -> None:
     try:
         made.rename(folder)
     except OSError as error:
+        if not folder.exists():
+            raise
         if not _complete(data_set, folder):  # unless another process was faster
             raise DataError(
                 f"{folder} exists and does not hold all of {data_set.name!r}; "
