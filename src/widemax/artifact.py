@@ -5,6 +5,7 @@
     config.toml  manifest.json  labels.parquet  rows.parquet  metrics.jsonl  report.html
     weights/encoder.safetensors  weights/head-00000-of-0000N.safetensors  weights/neighbors.safetensors
     histories.parquet  (of a run on events)
+    weights/tower.safetensors  (of class weights that a tower has made)
 """
 
 import json
@@ -24,15 +25,17 @@ import pyarrow.parquet as pq
 import torch
 from pydantic import Field, TypeAdapter
 from safetensors.torch import load_file, save_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from widemax.classes import Classes
-from widemax.config import Config
+from widemax.config import Config, EncoderConfig
 from widemax.data import (
     HISTORY,
     STORED_BYTES,
     USER,
     ArrowStream,
+    ClassTable,
+    Data,
     Dataset,
     LabelVocabulary,
     Schema,
@@ -46,7 +49,7 @@ from widemax.data import (
 from widemax.encoders import Encoder, encoders, to_tensors
 from widemax.encoders.features import Tensors
 from widemax.errors import ConfigError, CorruptError, UsageError, counted
-from widemax.heads import Answers, Head, Labels, SeveralLabels, TopK, heads
+from widemax.heads import Answers, Head, Labels, LinearHead, SeveralLabels, TopK, heads
 from widemax.neighbors import Neighbors
 from widemax.options import checked
 from widemax.packing import Precision, pack, unpack
@@ -59,6 +62,7 @@ CONFIG, LABELS, ENCODER = "config.toml", "labels.parquet", "weights/encoder.safe
 NEIGHBORS = "weights/neighbors.safetensors"
 ROW_KEYS = "rows.parquet"
 """Digests of the training rows, by which evaluation counts rows that stand in training too."""
+TOWER = "weights/tower.safetensors"
 HISTORIES = "histories.parquet"
 """Users with their items as class ids in order."""
 CLASS_IDS = pa.list_(pa.int32())
@@ -83,6 +87,7 @@ class Facts:
     num_labels: int | None = None
     neighbors: bool | None = None
     num_users: Count | None = None
+    tower: Schema | None = None
     baseline: dict[str, float | None] = field(default_factory=dict)
     steps: Annotated[int, Field(ge=0)] | None = None
     seconds: Annotated[float, Field(ge=0)] = 0.0
@@ -110,11 +115,20 @@ class Prediction:
     logit: float
 
 
+@dataclass(frozen=True)
+class Tower:
+    """The encoder that class weights are made with, and the columns of the classes that it reads."""
+
+    schema: Schema
+    encoder: Encoder
+
+
 @checked
 @dataclass(frozen=True, repr=False, eq=False)
 class Model:
     """A trained encoder and head with the labels they speak of, and the neighbors that speak with them.
 
+    ``tower``, where there is one, makes the weights of more classes as it made these (:meth:`extend`).
     ``histories`` is a table of users with their items as class ids, where training has read events.
 
     Example:
@@ -133,6 +147,7 @@ class Model:
     row_keys: Any = None
     neighbors: Neighbors | None = None
     histories: Any = None
+    tower: Tower | None = None
 
     def __repr__(self) -> str:
         return "\n  ".join(f"{name:<9}{value}" for name, value in self._summary().items())
@@ -154,6 +169,9 @@ class Model:
             )
         )
         kept = {} if self.neighbors is None else {"neighbors": str(self.neighbors)}
+        if self.tower is not None:
+            columns = (f"{column.name} ({column.kind})" for column in self.tower.schema.inputs)
+            kept["tower"] = f"{', '.join(columns)} → class weights"
         if self.histories is not None:
             kept["users"] = f"{len(self.histories):,} with their histories"
         return {
@@ -254,6 +272,47 @@ class Model:
         return [[answer for answer in row if answer.logit > -math.inf] for row in answers]
 
     @checked
+    @torch.no_grad()
+    def extend(self, classes: Data | Iterable[Data]) -> "Model":
+        """The same model with more classes, whose weights its tower makes of a table, without training.
+
+        Args:
+            classes: the table, or tables, with the columns of the one that the model was trained with; those
+                of its labels that are classes already stay as they are.
+
+        Raises:
+            DataError: the table lacks a column, or names a label twice.
+            UsageError: the model has no tower, or all its classes already.
+        """
+        if self.tower is None:
+            raise UsageError(
+                "only a tower makes weights of new classes, and the model has none; train with a table of "
+                "classes (--classes), or with head.weight = 'tower'."
+            )
+        table = ClassTable.read(resolve(classes), self.tower.schema)
+        model = self.settled(table)
+        if model.head.num_classes == self.head.num_classes:
+            raise UsageError(f"all {len(table.labels)} labels of the table are classes of the model already.")
+        return model
+
+    @torch.no_grad()
+    def settled(self, table: ClassTable) -> "Model":
+        """A copy whose class weights are parameters, with the classes of a table that it lacks at the end."""
+        assert self.tower is not None
+        state = self.head.eval().state_dict()
+        own = {name: tensor for name, tensor in state.items() if not name.startswith("parametrizations")}
+        head = build_head(self.config, self.vocabulary)
+        assert isinstance(head, LinearHead)
+        head.load_state_dict({**own, "weight": self.head.weight})
+        vocabulary = self.vocabulary.extended(table.labels)
+        new = vocabulary.labels[len(self.vocabulary) :]
+        if len(new):
+            encoder = self.tower.encoder
+            weight_ND = encoder(to_tensors(encoder.encode(table.of(new))))
+            head.extend(len(new), init=weight_ND, class_counts=torch.from_numpy(vocabulary.counts))
+        return replace(self, head=head, vocabulary=vocabulary)
+
+    @checked
     def save(
         self,
         folder: Path | str,
@@ -315,7 +374,7 @@ class Model:
             config = Config.load(folder / CONFIG)
             agree(said_in(config, facts))
             with torch.device("meta"):  # restoring gives it weights of the sizes that were saved
-                encoder = build_encoder(config, facts.schema)
+                encoder = build_encoder(config.encoder, facts.schema)
             head = build_head(config, vocabulary)
         read_encoder(folder / "weights", encoder)
         with sound(folder / CONFIG):
@@ -326,7 +385,9 @@ class Model:
         if ROW_KEYS in manifest["files"]:
             row_keys = read_row_keys(folder / ROW_KEYS, facts)
         has_users = config.data.user is not None or facts.num_users is not None
-        for told, name in ((facts.neighbors, NEIGHBORS), (has_users, HISTORIES)):
+        own = config.head.weight
+        parts = (facts.neighbors, NEIGHBORS), (has_users, HISTORIES), (own or facts.tower, TOWER)
+        for told, name in parts:
             if told and name not in manifest["files"]:
                 raise CorruptError(f"{folder / MANIFEST} does not list {name}. Restore both from a copy.")
         if NEIGHBORS in manifest["files"]:
@@ -336,6 +397,14 @@ class Model:
         histories = None
         if HISTORIES in manifest["files"]:
             histories = read_histories(folder / HISTORIES, facts)
+        tower = None
+        if TOWER in manifest["files"]:
+            with sound(folder / CONFIG):
+                if own is None or facts.tower is None:
+                    raise CorruptError(f"it and {MANIFEST} must tell of the tower of {TOWER}")
+                with torch.device("meta"):
+                    tower = Tower(facts.tower, build_encoder(own.encoder, facts.tower).eval())
+            read_encoder(folder / "weights", tower.encoder, "tower")
         model = cls(
             config,
             facts.schema,
@@ -347,6 +416,7 @@ class Model:
             row_keys,
             neighbors,
             histories,
+            tower,
         )
         with sound(folder / MANIFEST):
             model._answer_nothing()
@@ -367,6 +437,8 @@ class Model:
             numbers_BN = self.encoder.numbers(features)
             if numbers_BN is None or numbers_BN.shape[1] != len(self.neighbors.spread):
                 raise CorruptError(f"{NEIGHBORS} holds rows of other numbers than the encoder reads")
+        if self.tower is not None and self.tower.encoder.dim != self.head.dim:
+            raise CorruptError(f"{TOWER} makes weights of {self.tower.encoder.dim}, not {self.head.dim}")
 
 
 def seen_labels(vocabulary: LabelVocabulary, histories: Sequence[pa.Array]) -> SeveralLabels:
@@ -383,19 +455,29 @@ def seen_labels(vocabulary: LabelVocabulary, histories: Sequence[pa.Array]) -> S
     return SeveralLabels(torch.from_numpy(ids_P[order_P]), torch.from_numpy(offsets_B1))
 
 
-def build_encoder(config: Config, schema: Schema) -> Encoder:
-    """The encoder a completed config names, nothing learned yet."""
+def build_encoder(section: EncoderConfig, schema: Schema) -> Encoder:
+    """The encoder a completed section names, nothing learned yet."""
     columns = [(column.name, column.kind) for column in schema.inputs]
-    return encoders[config.encoder.kind](columns, **config.encoder.options)
+    return encoders[section.kind](columns, **section.options)
 
 
-def build_head(config: Config, vocabulary: LabelVocabulary, *, num_rows: int | None = None) -> Head:
-    """The head a completed config names, freshly initialized."""
+def build_head(
+    config: Config,
+    vocabulary: LabelVocabulary,
+    *,
+    num_rows: int | None = None,
+    tower: nn.Module | None = None,
+) -> Head:
+    """The head a completed config names, freshly initialized, its weights made by the tower if any."""
     options = config.head.options
     dim = options.pop("dim")
-    return heads[config.head.kind](
-        Classes(len(vocabulary), torch.from_numpy(vocabulary.counts), num_rows), dim, **options
-    )
+    classes = Classes(len(vocabulary), torch.from_numpy(vocabulary.counts), num_rows)
+    head = heads[config.head.kind](classes, dim, *([] if tower is None else [tower]), **options)
+    if tower is not None:
+        assert isinstance(head, LinearHead)
+        assert config.head.weight is not None
+        head.own_weight.requires_grad_(config.head.weight.id)
+    return head
 
 
 def agree(said: Mapping[str, tuple[Any, Any]]) -> None:
@@ -420,13 +502,13 @@ def said_in(config: Config, facts: Facts) -> dict[str, tuple[Any, Any]]:
     } | {f"data.kinds.{column.name}": (data.kinds.get(column.name), column.kind) for column in columns}
 
 
-def read_encoder(folder: Path, encoder: Encoder) -> None:
+def read_encoder(folder: Path, encoder: Encoder, name: str = "encoder") -> None:
     """Fill an encoder, learned or not, from its file.
 
     Raises:
         CorruptError: the file is damaged, or is of another encoder.
     """
-    path = folder / "encoder.safetensors"
+    path = folder / f"{name}.safetensors"
     tensors = read_tensors(path)
     with sound(path):
         encoder.restore(tensors)
@@ -620,6 +702,8 @@ def write_model(
         write_head(folder / "weights", model.head, precision=precision)
         if model.neighbors is not None:
             write_tensors(folder / NEIGHBORS, model.neighbors.state())
+        if model.tower is not None:
+            write_tensors(folder / TOWER, pack(model.tower.encoder.state_dict(), precision=precision))
         pq.write_table(model.vocabulary.to_table(), folder / LABELS)
         if model.row_keys is not None:
             pq.write_table(pa.table({"key": model.row_keys}), folder / ROW_KEYS, use_dictionary=False)
@@ -640,6 +724,7 @@ def facts(model: Model, metrics: Mapping[str, float | None], *, complete: bool) 
         "num_train_rows": model.num_train_rows,
         "num_labels": int(model.vocabulary.counts.sum()),
         "neighbors": model.neighbors is not None,
+        "tower": None if model.tower is None else model.tower.schema.to_dict(),
         "num_users": None if model.histories is None else len(model.histories),
         "schema": model.schema.to_dict(),
         "metrics": dict(metrics),

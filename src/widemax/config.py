@@ -101,7 +101,8 @@ class OpenSection(Section):
 
     def completed(self, kind: str, options: Mapping[str, Any]) -> Self:
         """The same section with its kind decided and its options filled in."""
-        return type(self)(kind=kind, **options)
+        own = {name: getattr(self, name) for name in type(self).model_fields}
+        return type(self)(**{**own, "kind": kind, **options})
 
 
 class DataConfig(Section):
@@ -127,6 +128,8 @@ class DataConfig(Section):
         time, weight: when each event was, and how much it weighs.
         split: which events are held out for ``widemax evaluate``: "time:0.9", those after nine tenths of all;
             "random:0.9", a random tenth; "last-one", each user's last; none when it is not given.
+        classes: tables of the classes, a row a class: its label, and columns such as its name, of which a
+            tower makes class weights. Classes that no row has are among them.
         repeat: whether the next item may be one that already stands in the history; left out otherwise.
         drop_bad: count and drop rows that cannot be read instead of stopping at the first.
         valid_fraction: the part of the training rows that is held out when there is no ``valid``; 0 holds out
@@ -149,12 +152,13 @@ class DataConfig(Section):
     time: str | None = None
     weight: str | None = None
     split: str | None = None
+    classes: tuple[PathText, ...] = ()
     repeat: bool = False
     drop_bad: bool = False
     valid_fraction: float = Field(default=0.1, ge=0.0, lt=1.0)
     max_valid_rows: int = Field(default=5_000, ge=1)
 
-    @field_validator("train", "valid", "input", "missing", mode="before")
+    @field_validator("train", "valid", "classes", "input", "missing", mode="before")
     @classmethod
     def _one_is_a_list(cls, value: Any) -> Any:
         if hasattr(value, "__arrow_c_stream__"):
@@ -172,13 +176,37 @@ class EncoderConfig(OpenSection):
     """
 
 
+def _kind(value: Any) -> Any:
+    """A section given by its kind alone."""
+    return {"kind": value} if isinstance(value, str) else value
+
+
+class WeightConfig(Section):
+    """How class weights are made: by a tower, an encoder of what is known of each class.
+
+    Attributes:
+        kind: "tower".
+        encoder: the encoder of the columns of the table of classes, and its options; of the labels themselves
+            where there is no table.
+        id: whether each class has weights of its own beside, which are added.
+    """
+
+    kind: Literal["tower"] = "tower"
+    encoder: Annotated[EncoderConfig, BeforeValidator(_kind)] = EncoderConfig()
+    id: bool = True
+
+
 class HeadConfig(OpenSection):
     """How hidden vectors become a loss and answers about all classes.
 
     Attributes:
         kind: the head; "auto" takes the best that fits the memory and time of this machine, which
             ``widemax plan`` shows. Further keys are the head's options.
+        weight: how the class weights of an exact or sampled head are made, "tower"; they are parameters when
+            it is not given, and made by a tower where there is a table of classes.
     """
+
+    weight: Annotated[WeightConfig | None, BeforeValidator(_kind)] = None
 
 
 class TrainConfig(Section):
@@ -280,7 +308,7 @@ class Config(Section):
         """
         values = self.model_dump(mode="json", exclude_none=True)
         if home is not None:
-            for key in ("train", "valid"):
+            for key in ("train", "valid", "classes"):
                 values["data"][key] = [
                     os.path.relpath(name, home.resolve()) if Path(name).is_absolute() else name
                     for name in values["data"][key]
@@ -306,7 +334,7 @@ def read_toml(path: Path) -> dict[str, Any]:
     folder = path.parent.resolve()
     data = values.get("data")
     if isinstance(data, dict):
-        for key in {"train", "valid"} & set(data):
+        for key in {"train", "valid", "classes"} & set(data):
             names = data[key] if isinstance(data[key], list) else [data[key]]
             data[key] = [_found_from(name, folder) if isinstance(name, str) else name for name in names]
     return values

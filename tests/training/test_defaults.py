@@ -37,7 +37,7 @@ def completed(task: str = "one", column: Column = TEXT, **sections: Any) -> Conf
     schema = Schema((column,), "y")
     config = complete_encoder(config_of(**sections), schema)
     return complete_rest(
-        config, VOCABULARY, task=Task(task), encoder=build_encoder(config, schema), num_rows=10
+        config, VOCABULARY, task=Task(task), encoder=build_encoder(config.encoder, schema), num_rows=10
     )[0]
 
 
@@ -135,7 +135,7 @@ def test_labels_are_smoothed_for_a_softmax_unless_the_encoder_does_better_withou
 def test_the_planner_chooses_the_head() -> None:
     schema = Schema((TEXT,), "y")
     config = complete_encoder(config_of(), schema)
-    encoder = build_encoder(config, schema)
+    encoder = build_encoder(config.encoder, schema)
     chosen, plan = complete_rest(config, VOCABULARY, task=Task.ONE, encoder=encoder, num_rows=10)
     assert plan is not None
     assert chosen.head.kind == plan.choice == "exact"
@@ -159,7 +159,7 @@ def test_a_completed_config_is_its_own_completion() -> None:
     assert Config.from_dict(once.model_dump()) == once
     schema = Schema((TEXT,), "y")
     again = complete_encoder(once, schema)
-    encoder = build_encoder(again, schema)
+    encoder = build_encoder(again.encoder, schema)
     again, plan = complete_rest(again, VOCABULARY, task=Task.ONE, encoder=encoder, num_rows=10)
     assert (again, plan) == (once, None)
 

@@ -20,6 +20,7 @@ from widemax.cli import (
     doctor,
     evaluate,
     export,
+    extend,
     init,
     neighbors,
     plan,
@@ -86,7 +87,21 @@ def without_pandas(command: Callable[..., None]) -> Callable[..., None]:
 
 
 VERBS = (
-    *(init, check, plan, train, resume, evaluate, predict, recommend, neighbors, export, audit, verify),
+    *(
+        init,
+        check,
+        plan,
+        train,
+        resume,
+        evaluate,
+        predict,
+        recommend,
+        neighbors,
+        extend,
+        export,
+        audit,
+        verify,
+    ),
     *(sign, doctor, demo),
 )
 for verb in VERBS:

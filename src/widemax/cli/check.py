@@ -60,7 +60,7 @@ def command(
     from widemax.training.prepare import sources_of
 
     complete, told = recognize_events(complete)
-    complete, sources, held_out = sources_of(complete, None, None)
+    complete, sources, held_out, _ = sources_of(complete, None, None)
     config = complete.data
     reading = Reading.of(config)
     schema = infer_schema(

@@ -16,6 +16,7 @@ EXAMPLES = {
         "recommend run --history tea,ink --exclude sold-out.csv --json",
     ),
     "neighbors": ("neighbors run --item tea", "neighbors run tea -k 3 --json"),
+    "extend": ("extend run --classes new.csv --out larger", "extend run --classes new.csv --out run2 --json"),
     "export": ("export run --out small", "export run --out small --precision int8 --data new.csv"),
     "audit": ("audit run", "audit run --sampler frequency,uniform --plot audit.svg"),
     "verify": ("verify run", "verify run --json"),

@@ -92,7 +92,7 @@ def command(
             encoding=encoding,
         )
     )
-    config, sources, _ = sources_of(config, None, None)
+    config, sources, *_ = sources_of(config, None, None)
     section = config.data
     schema = infer_schema(
         sources,

@@ -90,7 +90,7 @@ def sizes_of(config: "Config", dim: int | None) -> tuple[dict[str, Any], str]:
     from widemax.training.defaults import complete_encoder, head_sizes, width_needed
     from widemax.training.prepare import sources_of
 
-    config, sources, _ = sources_of(config, None, None)
+    config, sources, *_ = sources_of(config, None, None)
     named = config.head.kind
     if config.head.kind != "auto" and not heads[config.head.kind].learns_by_gradients:
         options = {name: value for name, value in config.encoder.options.items() if name != "dim"}
@@ -103,7 +103,7 @@ def sizes_of(config: "Config", dim: int | None) -> tuple[dict[str, Any], str]:
         assert chunk.labels is not None
         counter.update(chunk.labels)
         num_rows += len(chunk)
-    vocabulary, encoder = counter.finish(), build_encoder(complete_encoder(config, schema), schema)
+    vocabulary, encoder = counter.finish(), build_encoder(complete_encoder(config, schema).encoder, schema)
     if width := width_needed(config):
         encoder.narrow(width(len(vocabulary)))
     sizes = head_sizes(config, vocabulary, encoder=encoder, num_rows=num_rows)

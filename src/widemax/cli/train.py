@@ -45,6 +45,10 @@ def command(
     valid: Annotated[
         list[str] | None, typer.Option(help="Validation data. Default: a tenth of DATA is held out.")
     ] = None,
+    classes: Annotated[
+        list[str] | None,
+        typer.Option(help="A table of the classes: their labels, and their names or what else is known."),
+    ] = None,
     set_: Set = None,
     out: Annotated[
         Path | None, typer.Option("--out", help="The run folder. Default: run.", readable=False)
@@ -70,6 +74,7 @@ def command(
         kind=kind,
         events={"user": user, "item": item, "time": time, "weight": weight, "split": split},
         valid=valid,
+        classes=classes,
         drop_bad=drop_bad,
         delimiter=delimiter,
         encoding=encoding,

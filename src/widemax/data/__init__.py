@@ -2,6 +2,7 @@
 
 from widemax.data.catalog import Data, at_hand, get, resolve
 from widemax.data.checks import check
+from widemax.data.class_table import ClassTable, infer_class_schema
 from widemax.data.convert import array_of, convert, lists, plain, ragged
 from widemax.data.dataset import Batch, Dataset
 from widemax.data.event_columns import EventColumns
@@ -32,6 +33,7 @@ __all__ = [
     "USUAL_TARGETS",
     "ArrowStream",
     "Batch",
+    "ClassTable",
     "Column",
     "Data",
     "DataReport",
@@ -58,6 +60,7 @@ __all__ = [
     "good_rows",
     "held_out_rows",
     "history_rows",
+    "infer_class_schema",
     "infer_schema",
     "lists",
     "plain",

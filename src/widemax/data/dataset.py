@@ -221,7 +221,8 @@ class Dataset:
     def _names(self, source: Source, form: Format) -> list[str]:
         known = dict.fromkeys(form.columns(source))
         names = [column.name for column in self.schema.inputs]
-        names += [] if self.schema.target is None else [self.schema.target]
+        if self.schema.target is not None and self.schema.target not in names:
+            names.append(self.schema.target)
         for name in names:
             if name not in known:
                 raise DataError(f"{source} has no column {name!r}; {did_you_mean(name, list(known))}")

@@ -106,6 +106,18 @@ class LabelVocabulary:
             counter.update(getattr(array, "labels", array))
         return counter.finish()
 
+    def extended(self, labels: Any) -> Self:
+        """With the labels [N] that it lacks as its last classes, which no row has.
+
+        Example:
+            >>> LabelVocabulary.build([pa.array([7, 9, 9])]).extended(pa.array([8, 7])).labels.to_pylist()
+            [9, 7, 8]
+        """
+        new = labels.filter(pa.array(self.encode(labels) < 0)).cast(self.labels.type)
+        return type(self)(
+            pa.concat_arrays([self.labels, new]), np.append(self.counts, np.zeros(len(new), int))
+        )
+
     def encode(self, labels: Any) -> np.ndarray:
         """The class ids [B], int64; −1 for a null or a label never seen.
 

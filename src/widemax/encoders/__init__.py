@@ -18,9 +18,11 @@ from widemax.encoders.sparse import SparseEncoder
 from widemax.encoders.store import FeatureStore, FeatureWriter
 from widemax.encoders.table import TableEncoder
 from widemax.encoders.text import TextEncoder
+from widemax.encoders.tower import ClassTower
 from widemax.encoders.vector import VectorEncoder
 
 __all__ = [
+    "ClassTower",
     "Encoder",
     "FeatureStore",
     "FeatureWriter",

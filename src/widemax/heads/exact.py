@@ -64,7 +64,7 @@ class ExactHead(LinearHead):
         self,
         num_classes: int | Classes,
         dim: Dim,
-        weight: nn.Parameter | None = None,
+        weight: nn.Parameter | nn.Module | None = None,
         *,
         loss: Spec | Callable[..., Tensor] = "cross_entropy",
         temperature: Temperature = 1.0,

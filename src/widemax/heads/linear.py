@@ -4,6 +4,7 @@ from functools import partial
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import parametrize
 
 from widemax.classes import Classes
 from widemax.errors import ConfigError, ShapeError
@@ -29,7 +30,9 @@ class LinearHead(Head):
     Args:
         num_classes: C, or ``Classes`` with their counts.
         dim: D, the length of a hidden vector.
-        weight: [C, D] a parameter to share, such as an embedding's ("tied weights"); a new one without.
+        weight: [C, D] a parameter to share, such as an embedding's ("tied weights"); a new one without. Or a
+            tower: a module, such as :class:`~widemax.encoders.ClassTower`, that makes the weights of classes
+            [N, D] of rows of their own [N, D], which begin at zero, and their ids [N], or None for all.
         normalizer: what makes logits probabilities: "softmax" over all classes, or a "sigmoid" a class.
         temperature: divides the logits.
         bias: whether classes have biases.
@@ -45,7 +48,7 @@ class LinearHead(Head):
         self,
         num_classes: int | Classes,
         dim: Dim,
-        weight: nn.Parameter | None = None,
+        weight: nn.Parameter | nn.Module | None = None,
         *,
         normalizer: Normalizer,
         temperature: float,
@@ -58,18 +61,36 @@ class LinearHead(Head):
         self.normalizer = normalizer
         self.temperature = temperature
         self.score = build_score(score)
+        tower = weight if isinstance(weight, nn.Module) else None
         if weight is None:
             weight = self.normal(num_classes, dim)
+        elif isinstance(weight, nn.Module):
+            weight = nn.Parameter(torch.zeros(num_classes, dim))
         elif weight.shape != (num_classes, dim):
             raise ShapeError(
                 f"weight must be [{num_classes}, {dim}], one row a class; got shape {tuple(weight.shape)}. "
                 "Make num_classes and dim those of the weight to share."
             )
         self.weight = weight
+        if tower is not None:
+            parametrize.register_parametrization(self, "weight", tower, unsafe=True)
         self.bias = nn.Parameter(torch.zeros(num_classes)) if bias else None
         if self.bias is not None and classes.counts is not None:
             with torch.no_grad():
                 self.bias.copy_(temperature * _prior_logits(classes.counts, classes.num_rows, normalizer))
+
+    @property
+    def tower(self) -> nn.Module | None:
+        """The module that makes the class weights; None where they are parameters."""
+        is_made = parametrize.is_parametrized(self, "weight")
+        return self.get_submodule("parametrizations.weight.0") if is_made else None
+
+    @property
+    def own_weight(self) -> nn.Parameter:
+        """[C, D] the parameter that holds the class weights, or what a tower makes them of."""
+        if self.tower is None:
+            return self.weight
+        return self.get_parameter("parametrizations.weight.original")
 
     def logits(self, hidden: Tensor, class_ids: Tensor | None = None) -> Tensor:
         scaled_BD, bias_C = self._answering(hidden)
@@ -112,8 +133,11 @@ class LinearHead(Head):
     @torch.no_grad()
     def scored_rows(self, class_ids: Tensor) -> tuple[Tensor, Tensor]:
         """Class weights [N, D] and biases [N] as training scores them: for samplers that follow the model."""
-        class_ids = class_ids.to(self.weight.device)
-        weight_ND = self.score.scaled(self.weight[class_ids])
+        class_ids = class_ids.to(self.own_weight.device)
+        weight_ND = self.own_weight[class_ids]
+        if self.tower is not None:
+            weight_ND = self.tower(weight_ND, class_ids)
+        weight_ND = self.score.scaled(weight_ND)
         if self.bias is None:
             return weight_ND, weight_ND.new_zeros(len(class_ids))
         return weight_ND, self.bias[class_ids] / self.temperature
@@ -220,6 +244,11 @@ class LinearHead(Head):
         class_counts: Tensor | None,
         optimizer: FollowsRows | None,
     ) -> None:
+        if self.tower is not None:
+            raise ConfigError(
+                "classes cannot change while a tower makes their weights; give head.weight to a head without "
+                "one, or train and use Model.extend."
+            )
         num_classes = len(kept_rows) + len(new_rows)
         self._follow_classes(num_classes, class_counts)
         replace_rows(self.weight, kept_rows, new_rows, optimizer)

@@ -1,5 +1,6 @@
 """The head that trains on sampled classes. Shapes: B rows, D hidden, C classes, P labels."""
 
+from dataclasses import replace
 from typing import Annotated, Literal, final
 
 import torch
@@ -63,7 +64,7 @@ class SampledHead(LinearHead):
         self,
         num_classes: int | Classes,
         dim: Dim,
-        weight: nn.Parameter | None = None,
+        weight: nn.Parameter | nn.Module | None = None,
         *,
         loss: SampledLoss = "cross_entropy",
         temperature: Annotated[float, Field(gt=0.0)] = 1.0,
@@ -98,22 +99,38 @@ class SampledHead(LinearHead):
         pairs = training_pairs(labels, hidden, self.num_classes)
         if not len(hidden):
             # There is nothing to draw for, and some samplers follow the rows.
-            loss_B = (hidden @ gather_rows(self.weight, pairs.ids_P, sparse=self.sparse).T).sum(1)
-            if self.bias is not None:
-                loss_B = loss_B + gather_rows(self.bias, pairs.ids_P, sparse=self.sparse).sum()
-            return loss_B
+            weight_PD, bias_P = self._rows(pairs.ids_P)
+            loss_B = (hidden @ weight_PD.T).sum(1)
+            return loss_B if bias_P is None else loss_B + bias_P.sum()
         query = Query(self.score.scaled(hidden.detach()) / self.temperature, self.scored_rows)
         ids_P = pairs.ids_P.to(self.generator.device)
         candidates = self.sampler.draw(ids_P, self.num_sampled, generator=self.generator, query=query)
+        candidates = candidates.to(hidden.device)
+        weight: Tensor = self.own_weight
+        bias: Tensor | None = self.bias
+        if self.tower is not None:
+            # Only the classes in play are made, and stand under their places among these.
+            ids_U = torch.unique(torch.cat([candidates.class_ids, pairs.ids_P]))
+            weight, bias = self._rows(ids_U)
+            candidates = replace(candidates, class_ids=torch.searchsorted(ids_U, candidates.class_ids))
+            places_P = torch.searchsorted(ids_U, pairs.ids_P)
+            labels = places_P if isinstance(labels, Tensor) else replace(labels, ids_P=places_P)
         sampled_loss = sampled_softmax_loss if self.normalizer == "softmax" else sampled_sigmoid_loss
         return sampled_loss(
-            *(hidden, self.weight, labels, candidates.to(hidden.device)),
-            bias=self.bias,
+            *(hidden, weight, labels, candidates),
+            bias=bias,
             temperature=self.temperature,
             correction=self.correction,
             score=self.score,
-            sparse=self.sparse,
+            sparse=self.sparse and self.tower is None,
         )
+
+    def _rows(self, ids_U: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Weights [U, D] and biases [U] of distinct classes in their order, with gradients."""
+        weight_UD = gather_rows(self.own_weight, ids_U, sparse=self.sparse)
+        if self.tower is not None:
+            weight_UD = self.tower(weight_UD, ids_U)
+        return weight_UD, None if self.bias is None else gather_rows(self.bias, ids_U, sparse=self.sparse)
 
     def _follow_classes(self, num_classes: int, class_counts: Tensor | None) -> None:
         """A sampler of that many classes, which begins anew to learn what it learns."""

@@ -4,6 +4,7 @@ import json
 import shutil
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from hashlib import sha256
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -19,6 +20,8 @@ from widemax.storage import CHECKPOINTS, MANIFEST, check_folder, new_folder, rea
 
 STATE, OPTIMIZER, RANDOM = "state.json", "optimizer.safetensors", "random.safetensors"
 Count = Annotated[int, Field(ge=0, lt=2**63)]
+NOTHING = sha256().hexdigest()
+"""The fingerprint of no files."""
 
 
 @dataclass
@@ -37,6 +40,7 @@ class Progress:
 
     data_fingerprint: str
     num_threads: Annotated[int, Field(ge=1, le=2**15)]
+    classes_fingerprint: str = NOTHING
     step: Count = 0
     seconds: Annotated[float, Field(ge=0)] = 0.0
     loss_sum: float = 0.0

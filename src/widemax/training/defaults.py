@@ -28,6 +28,15 @@ def check_words(config: Config) -> None:
         OptionError: an option that the member does not have, or a wrong value.
     """
     encoder, head, train = config.encoder, config.head, config.train
+    if head.weight is not None:
+        if head.kind not in LINEAR_HEADS:
+            raise ConfigError(
+                f"the head {head.kind!r} takes no tower and no table of classes: leave out head.weight and "
+                "data.classes (--classes), or choose the head 'exact' or 'sampled'."
+            )
+        tower = head.weight.encoder
+        if tower.kind != "auto":
+            encoders.options(tower.kind).complete(tower.options)
     if encoder.kind != "auto":
         encoders.options(encoder.kind).complete(encoder.options)
     if train.optimizer != "auto":
@@ -75,6 +84,23 @@ def complete_encoder(config: Config, schema: Schema) -> Config:
     return config.model_copy(update={"encoder": section})
 
 
+def complete_weight(config: Config, schema: Schema, *, dim: int) -> Config:
+    """Decide the encoder of a tower and its options; its weights are as long as hidden vectors."""
+    assert config.head.weight is not None
+    kinds, own = tuple(column.kind for column in schema.inputs), config.head.weight.encoder
+    kind = default_encoder(kinds) if own.kind == "auto" else own.kind
+    if wrong := [f"{c.name} ({c.kind})" for c in schema.inputs if c.kind not in encoders[kind].kinds]:
+        raise ConfigError(
+            f"encoder {kind!r} takes {sorted(encoders[kind].kinds)} columns; that table has {wrong}. "
+            f"Set head.weight.encoder = {default_encoder(kinds)!r}, or leave these columns out of the table."
+        )
+    options = encoders.options(kind).complete({"dim": dim, **own.options})
+    if options["dim"] != dim:
+        raise ConfigError(f"head.weight.encoder.dim must equal the encoder's dim {dim}; leave it out.")
+    weight = config.head.weight.model_copy(update={"encoder": own.completed(kind, options)})
+    return config.model_copy(update={"head": config.head.model_copy(update={"weight": weight})})
+
+
 def width_needed(config: Config) -> Callable[[int], int] | None:
     """The width that suffices for so many classes, where the encoder is linear and no width is given.
 
@@ -82,7 +108,7 @@ def width_needed(config: Config) -> Callable[[int], int] | None:
     memory and time and nothing to say.
     """
     given = {*config.encoder.options, *config.head.options} & {"dim", "score"}
-    if given or config.head.kind not in LINEAR_HEADS:
+    if given or config.head.weight is not None or config.head.kind not in LINEAR_HEADS:
         return None
     return lambda num_classes: -(-num_classes // DIM_STEP) * DIM_STEP
 
@@ -197,6 +223,7 @@ def complete_data(config: Config, schema: Schema) -> Config:
     data = {
         "train": tuple(map(absolute, config.data.train)),
         "valid": tuple(map(absolute, config.data.valid)),
+        "classes": tuple(map(absolute, config.data.classes)),
         "input": tuple(column.name for column in schema.inputs),
         "target": schema.target,
         "kinds": {column.name: column.kind for column in schema.inputs},

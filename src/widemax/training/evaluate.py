@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.utils import parametrize
 
 from widemax.artifact import Model
 from widemax.data import (
@@ -118,10 +119,12 @@ def collect_metrics(
         Measures(model.task, class_counts=model.vocabulary.counts, num_rows_train=model.num_train_rows)
         for _ in range(2)
     )
-    for answered in answered_rows(model, rows, of_baseline if with_baseline else None, beside):
-        if collector is not None:
-            collector.update(answered)
-        measures.update(answered)
+    model.head.eval()
+    with parametrize.cached():  # a tower encodes the classes once for all rows
+        for answered in answered_rows(model, rows, of_baseline if with_baseline else None, beside):
+            if collector is not None:
+                collector.update(answered)
+            measures.update(answered)
     values, baseline = (
         {name: None if math.isnan(value) else value for name, value in each.compute().items()}
         for each in (measures, of_baseline)
@@ -257,7 +260,7 @@ def calibrate(model: Model, train: Feed, valid: Feed) -> Model:
 
     Held-out rows, each with one label, decide.
     """
-    head, most = model.head, model.config.train.neighbors
+    head, most = model.head.eval(), model.config.train.neighbors
     features, known_B, labels_B = calibration_rows(model, valid)
     head.calibration_temperature.fill_(1.0)
     if not len(labels_B):

@@ -98,6 +98,7 @@ def train(
     *,
     data: Data | Iterable[Data] | None = None,
     valid: Data | Iterable[Data] | None = None,
+    classes: Data | Iterable[Data] | None = None,
     reporter: Reporter | None = None,
     overwrite: bool = False,
 ) -> Outcome:
@@ -108,6 +109,7 @@ def train(
         data: the training rows, in place of ``config.data.train``: a frame of pandas (2.2 or later) or
             polars, a pyarrow table, or what a config can name. Rows in memory are not saved with the run.
         valid: the validation rows, likewise.
+        classes: the table of classes, likewise.
         reporter: where progress is told; nowhere by default.
         overwrite: replace a run that is already there instead of refusing. It stays until the new one is
             whole; files that are not of it stay for good.
@@ -122,13 +124,13 @@ def train(
         >>> outcome = train(config)  # doctest: +SKIP
         >>> outcome = train(Config(data={"target": "intent"}), data=frame)  # doctest: +SKIP
     """
-    for key, given in (("train", data), ("valid", valid)):
+    for key, given in (("train", data), ("valid", valid), ("classes", classes)):
         if given is not None and (names := getattr(config.data, key)):
             raise UsageError(
                 f"data.{key} in the config already names {list(names)}; leave it or the frame out."
             )
     run = Path(config.output.dir).expanduser()
-    sources = sources_of(config, data, valid)
+    sources = sources_of(config, data, valid, classes)
     if config.data.format and all(type(source) is Frame for source in [*sources[1], *sources[2]]):
         raise UsageError(
             f"data.format is {config.data.format!r}, but a frame in memory has no format. Leave it out."
@@ -157,6 +159,7 @@ def resume(
     *,
     data: Data | Iterable[Data] | None = None,
     valid: Data | Iterable[Data] | None = None,
+    classes: Data | Iterable[Data] | None = None,
     reporter: Reporter | None = None,
 ) -> Outcome:
     """Continue a run from its latest checkpoint to bitwise the result it would have had.
@@ -168,6 +171,7 @@ def resume(
         run: its folder.
         data: the training rows again, where they were in memory or their files have moved.
         valid: the validation rows again, likewise.
+        classes: the table of classes again, likewise.
         reporter: where progress is told; nowhere by default.
 
     Raises:
@@ -195,7 +199,7 @@ def resume(
             workspace = run
             if outcome := _outcome_of(run):
                 return outcome
-        sources = sources_of(Config.load(workspace / "config.toml"), data, valid)
+        sources = sources_of(Config.load(workspace / "config.toml"), data, valid, classes)
         return _train(*sources, workspace, run, scratch, latest_checkpoint(workspace), reporter)
 
 
@@ -236,6 +240,7 @@ def _train(
     config: Config,
     train_sources: list[Source],
     valid_sources: list[Source],
+    class_sources: list[Source],
     run: Path,
     target: Path,
     scratch: Path,
@@ -250,7 +255,9 @@ def _train(
         stop_requested() as stop,
     ):
         torch.manual_seed(config.train.seed)
-        session = prepare(config, train_sources, valid_sources, run, scratch, checkpoint, reporter)
+        session = prepare(
+            *(config, train_sources, valid_sources, class_sources, run, scratch, checkpoint, reporter)
+        )
         watch = Watch(reporter, stop, clock)
         session = _begin(session, watch)
         progress = session.progress
@@ -456,6 +463,11 @@ def _told(session: Session) -> Iterator[str]:
         yield f"stopped at epoch {rounded_epochs(last)} of {epochs}"
 
 
+def answering(session: Session, model: Model) -> Model:
+    """The model as it is saved: with the classes that no row has, and with weights in place of a tower."""
+    return model if session.classes is None else model.settled(session.classes)
+
+
 def _finish(session: Session, target: Path, reporter: Reporter, interrupted: bool) -> Outcome:
     """Calibrate and evaluate the best weights on the held-out rows, and write the model where it belongs."""
     model, progress, run = session.model, session.progress, session.run
@@ -463,7 +475,7 @@ def _finish(session: Session, target: Path, reporter: Reporter, interrupted: boo
     values: Metrics = {}
     baseline: Metrics = {}
     share = 0.0
-    collector = ReportCollector(model.task, class_counts=model.vocabulary.counts)
+    collector = None
     if session.valid is not None:
         if progress.best_step not in (0, progress.step):
             load_weights(folder_of(run, progress.best_step), model)
@@ -480,7 +492,9 @@ def _finish(session: Session, target: Path, reporter: Reporter, interrupted: boo
                 reporter.say("linear separators have a part in the answers")
             if model.neighbors is not None:
                 reporter.say(str(model.neighbors))
-        values, baseline = _metrics(model, session.valid, collector)
+        whole = answering(session, model)
+        collector = ReportCollector(model.task, class_counts=whole.vocabulary.counts)
+        values, baseline = _metrics(whole, session.valid, collector)
         if progress.refit_from is not None and not interrupted:
             # The second fit is saved, with the temperature of the held-out rows.
             load_weights(folder_of(run, progress.step), model)
@@ -503,6 +517,7 @@ def _finish(session: Session, target: Path, reporter: Reporter, interrupted: boo
         told = rows_told(session.held_out, numbers.values())
         return {position: told[number] for position, number in numbers.items() if number in told}
 
+    model = answering(session, model)
     said = facts(model, values, complete=not interrupted)
     said |= {"baseline": baseline, "steps": progress.step, "seconds": progress.seconds}
     with new_folder(target / WORK / FINISHED, said) as folder:
@@ -516,9 +531,7 @@ def _finish(session: Session, target: Path, reporter: Reporter, interrupted: boo
                 baseline=baseline,
                 config=model.config.model_dump(mode="json", exclude_none=True),
                 history=progress.history,
-                findings=collector.findings(decode=model.vocabulary.decode, tell=tell)
-                if session.valid
-                else None,
+                findings=collector.findings(decode=model.vocabulary.decode, tell=tell) if collector else None,
                 told=(*made_now(), *_told(session)),
             ),
         )

@@ -6,25 +6,32 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import torch
 from torch import nn
 from torch.optim import Optimizer
 
-from widemax.artifact import Model, build_encoder, build_head, known_histories, read_encoder
-from widemax.config import Config
+from widemax.artifact import Model, Tower, build_encoder, build_head, known_histories, read_encoder
+from widemax.config import Config, WeightConfig
 from widemax.data import (
     HISTORY,
     NEXT,
+    ClassTable,
     Data,
     Dataset,
+    Frame,
     HistoryRows,
+    LabelVocabulary,
     Reading,
+    Schema,
     Source,
     history_rows,
+    infer_class_schema,
     infer_schema,
     resolve,
 )
-from widemax.errors import ConfigError, DataError, counted
+from widemax.encoders import ClassTower
+from widemax.errors import ConfigError, DataError, counted, shown
 from widemax.heads import CountingHead, heads
 from widemax.optim import RowOptimizer, optimizers
 from widemax.planner import ELEMENTWISE_NUMEL
@@ -36,6 +43,7 @@ from widemax.training.defaults import (
     complete_data,
     complete_encoder,
     complete_rest,
+    complete_weight,
     decide_task,
     width_needed,
 )
@@ -47,11 +55,17 @@ REFIT_SHARE = 0.05
 
 
 def sources_of(
-    config: Config, data: Data | Iterable[Data] | None, valid: Data | Iterable[Data] | None
-) -> tuple[Config, list[Source], list[Source]]:
+    config: Config,
+    data: Data | Iterable[Data] | None,
+    valid: Data | Iterable[Data] | None,
+    classes: Data | Iterable[Data] | None = None,
+) -> tuple[Config, list[Source], list[Source], list[Source]]:
     """The config naming what is read; the sources given or, where none are, those the config names."""
+    if config.head.weight is None and (config.data.classes or classes is not None):
+        head = config.head.model_copy(update={"weight": WeightConfig()})
+        config = config.model_copy(update={"head": head})
     check_words(config)
-    given = {"train": data, "valid": valid}
+    given = {"train": data, "valid": valid, "classes": classes}
     sources = {
         key: resolve(getattr(config.data, key) if rows is None else rows) for key, rows in given.items()
     }
@@ -64,8 +78,8 @@ def sources_of(
                 raise ConfigError(
                     f"data.{key} is of events, which need data.user and data.item (--user, --item)."
                 )
-        return config, sources["train"], sources["valid"]
-    return of_events(config, sources["train"], sources["valid"])
+        return config, sources["train"], sources["valid"], sources["classes"]
+    return *of_events(config, sources["train"], sources["valid"]), sources["classes"]
 
 
 def of_events(
@@ -82,7 +96,7 @@ def of_events(
     rows = history_rows(train, data, seed=config.train.seed)
     columns = {"input": (HISTORY,), "target": NEXT, "kinds": {HISTORY: "ids"}, "task": Task.NEXT}
     updates: dict[str, Any] = {"data": data.model_copy(update=columns)}
-    if config.head.kind == "auto" and not config.head.options:
+    if config.head.kind == "auto" and not config.head.options and config.head.weight is None:
         updates["head"] = config.head.completed("counts", {})
     recency = {} if rows.ordered else {"recency": 1.0}
     if config.encoder.kind in ("auto", "history"):
@@ -100,6 +114,7 @@ class Session:
         progress: where the run stands.
         held_out: where the rows of valid were read from, by their numbers in its store.
         held_out_fingerprint: of these files and frames as they were read, where the report is to show rows.
+        classes: what is known of the classes, and of those that no row has; where a tower makes weights.
     """
 
     run: Path
@@ -110,6 +125,7 @@ class Session:
     progress: Progress
     held_out: Dataset
     held_out_fingerprint: str
+    classes: ClassTable | None = None
 
     @property
     def batch_size(self) -> int:
@@ -163,6 +179,7 @@ def prepare(
     config: Config,
     train_sources: list[Source],
     valid_sources: list[Source],
+    class_sources: list[Source],
     run: Path,
     scratch: Path,
     checkpoint: Path | None,
@@ -182,12 +199,13 @@ def prepare(
     dataset = Dataset(train_sources, schema, format=reading, drop_bad=data.drop_bad)
     width = width_needed(config)
     config = complete_encoder(complete_data(config, schema), schema)
+    fingerprints = dataset.fingerprint(), Dataset(class_sources, schema, format=reading).fingerprint()
     progress = (
-        Progress(data_fingerprint=dataset.fingerprint(), num_threads=torch.get_num_threads())
+        Progress(fingerprints[0], torch.get_num_threads(), fingerprints[1])
         if checkpoint is None
-        else continued_progress(checkpoint, dataset)
+        else continued_progress(checkpoint, fingerprints)
     )
-    encoder = build_encoder(config, schema)
+    encoder = build_encoder(config.encoder, schema)
     if checkpoint is not None:
         read_encoder(checkpoint, encoder)
     feed, vocabulary = read_training(
@@ -210,6 +228,11 @@ def prepare(
                 else 'it is an input like others; data.task = "next" and data.repeat = true rank next items'
             )
         )
+    tower = table = None
+    if config.head.weight is not None:
+        table = class_table(class_sources, vocabulary, schema, reading, reporter)
+        config = complete_weight(config, table.schema, dim=encoder.dim)
+        tower = build_tower(config, table, vocabulary)
     asked = config.head.options
     config, head_plan = complete_rest(config, vocabulary, task=task, encoder=encoder, num_rows=len(feed))
     if head_plan is not None:
@@ -221,9 +244,11 @@ def prepare(
             "head.num_sampled is left out: all classes are taken. Set head.kind to 'sampled' to draw"
         )
     write_file(run / "config.toml", config.to_toml(home=run))
-    head = build_head(config, vocabulary, num_rows=len(feed))
+    head = build_head(config, vocabulary, num_rows=len(feed), tower=tower)
     head.seed(config.train.seed)
     model = Model(config, schema, task, len(feed), vocabulary, encoder, head, feed.row_keys)
+    if tower is not None and table is not None:
+        model = replace(model, tower=Tower(table.schema, tower.encoder))
     if isinstance(train_sources[0], HistoryRows):
         histories = known_histories(train_sources[0].table, vocabulary)
         model = replace(model, row_keys=None, histories=histories)
@@ -240,7 +265,46 @@ def prepare(
     )
     is_told = valid_sources and config.train.time_limit_s is None
     fingerprint = held_out.fingerprint() if is_told else progress.data_fingerprint
-    return Session(run, model, optimizer, train, valid, progress, held_out, fingerprint)
+    return Session(run, model, optimizer, train, valid, progress, held_out, fingerprint, table)
+
+
+def class_table(
+    sources: list[Source], vocabulary: LabelVocabulary, schema: Schema, reading: Reading, reporter: Reporter
+) -> ClassTable:
+    """What is known of the classes: a table that is given, or their labels.
+
+    Raises:
+        DataError: no label of the table is one of the training rows.
+    """
+    assert schema.target is not None
+    sources = sources or [Frame.of(pa.table({schema.target: vocabulary.labels}))]
+    own = infer_class_schema(sources, target=schema.target, target_type=schema.target_type, reading=reading)
+    table = ClassTable.read(sources, own, reading)
+    known = int((vocabulary.encode(table.labels) >= 0).sum())
+    if not known:
+        raise DataError(
+            f"none of the {len(table.labels):,} labels of the table of classes, such as "
+            f"{shown(table.labels[0].as_py())}, occurs in the training rows, where one is "
+            f"{shown(vocabulary.labels[0].as_py())}. They were looked for in column {own.target!r}; give the "
+            f"column of labels the name {schema.target!r}."
+        )
+    if new := len(table.labels) - known:
+        reporter.say(
+            f"{counted(new, 'class')} of the table have no training row; the table alone speaks of them"
+        )
+    if without := len(vocabulary) - known:
+        reporter.say(f"{counted(without, 'class')} of the training rows are not in the table of classes")
+    return table
+
+
+def build_tower(config: Config, table: ClassTable, vocabulary: LabelVocabulary) -> ClassTower:
+    """The tower a completed config names, its encoder fitted to the columns of the classes."""
+    assert config.head.weight is not None
+    encoder = build_encoder(config.head.weight.encoder, table.schema)
+    features = encoder.featurize(table.of(vocabulary.labels))
+    generator = torch.Generator().manual_seed(config.train.seed)
+    encoder.fit([features], generator=generator)
+    return ClassTower(encoder, encoder.index(features), generator=generator)
 
 
 def restart(session: Session) -> Session:
@@ -260,14 +324,14 @@ def restart(session: Session) -> Session:
     return replace(session, optimizer=optimizer)
 
 
-def continued_progress(checkpoint: Path, dataset: Dataset) -> Progress:
+def continued_progress(checkpoint: Path, fingerprints: tuple[str, str]) -> Progress:
     """The progress of a checkpoint, with its number of threads put back.
 
     Raises:
         DataError: the data files have changed since.
     """
     progress = read_progress(checkpoint)
-    if progress.data_fingerprint != dataset.fingerprint():
+    if (progress.data_fingerprint, progress.classes_fingerprint) != fingerprints:
         raise DataError(
             f"the training data have changed since {checkpoint} was saved. "
             "Put them back, or start a new run with `widemax train`."

@@ -36,6 +36,7 @@ def can_separate(model: Model, num_rows: int) -> bool:
         and model.config.train.time_limit_s is None
         and isinstance(encoder, TextEncoder)
         and isinstance(head, ExactHead)
+        and model.tower is None
         and not (head.score.is_cosine or head.score.has_margin)
         and num_classes <= encoder.dim
         and has_room_for_logits(num_classes, num_rows, len(encoder.weight_FD))
