@@ -19,7 +19,7 @@ from widemax.data import Dataset
 from widemax.errors import ArgumentError, BadRowError, DataError, OptionError
 from widemax.evaluation.calibration.temperature import prior
 from widemax.training import evaluate as evaluate_module
-from widemax.training.evaluate import calibrate, evaluate
+from widemax.training.evaluate import calibrate, calibration_rows, evaluate
 from widemax.training.feed import read_encoded
 from widemax.training.loop import train
 
@@ -216,7 +216,7 @@ def test_the_calibration_temperature_is_the_best_one(one: Model, tmp_path: Path)
     rows += [{"x": word, "y": generator.choice(WORDS)} for word in generator.choice(WORDS, 40)]
     path = write_rows(tmp_path / "valid.jsonl", [*rows, {"x": "red", "y": "emu"}])
     feed = read_encoded(Dataset([path], one.schema), one.encoder, one.vocabulary, tmp_path / "scratch")
-    temperature = float(calibrate(one, feed, feed).head.calibration_temperature)
+    temperature = float(calibrate(one, feed, calibration_rows(one, feed)).head.calibration_temperature)
 
     def penalized_nll(temperature: float) -> float:
         one.head.calibration_temperature.fill_(temperature)
@@ -226,7 +226,7 @@ def test_the_calibration_temperature_is_the_best_one(one: Model, tmp_path: Path)
     for factor in (0.8, 0.95, 1.05, 1.25):
         assert penalized_nll(temperature * factor) > best
     # Fitting again starts from the training's own logits, so it finds the same.
-    calibrate(one, feed, feed)
+    calibrate(one, feed, calibration_rows(one, feed))
     assert float(one.head.calibration_temperature) == pytest.approx(temperature, rel=1e-3)
 
 
@@ -243,14 +243,14 @@ def test_calibration_reads_no_more_logits_than_allowed(
     )
     path = tmp_path / "train.jsonl"
     feed = read_encoded(Dataset([path], one.schema), one.encoder, one.vocabulary, tmp_path / "scratch")
-    calibrate(one, feed, feed)
+    calibrate(one, feed, calibration_rows(one, feed))
     assert sizes == [10]
 
 
 def test_labels_that_were_never_seen_leave_the_temperature_at_one(one: Model, tmp_path: Path) -> None:
     path = write_rows(tmp_path / "valid.jsonl", [{"x": "red", "y": "emu"}])
     feed = read_encoded(Dataset([path], one.schema), one.encoder, one.vocabulary, tmp_path / "scratch")
-    calibrate(one, feed, feed)
+    calibrate(one, feed, calibration_rows(one, feed))
     assert torch.equal(one.head.calibration_temperature, torch.tensor(1.0))
     assert evaluate(one, [path])["nll"] is None
 

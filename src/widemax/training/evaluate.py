@@ -3,7 +3,7 @@
 import math
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
 from importlib.metadata import version
@@ -242,45 +242,63 @@ def made_now() -> tuple[str, str]:
     return f"widemax {version('widemax')}", f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC"
 
 
-def calibration_rows(model: Model, valid: Feed) -> tuple[Tensors, Tensor, Tensor]:
-    """The features of held-out rows, which of them have a label that training knows, and these labels.
+@dataclass(frozen=True)
+class CalibrationRows:
+    """What held-out rows with a label that training knows say of a model that is not calibrated.
 
-    As many rows as have logits that fit in ``CALIBRATION_LOGITS``; they are in random order, so the first are
-    a fair sample.
+    Attributes:
+        known_B: which of the rows have such a label.
+        features: of all rows; the rest is of those known.
+        logits_BC: None where the head has no weight rows.
     """
-    rows = valid.take(np.arange(min(len(valid), max(1, CALIBRATION_LOGITS // model.head.num_classes))))
-    assert isinstance(rows.labels, Tensor)
-    known_B = rows.labels >= 0
-    return rows.features, known_B, rows.labels[known_B]
+
+    features: Tensors
+    known_B: Tensor
+    labels_B: Tensor
+    hidden_BD: Tensor
+    logits_BC: Tensor | None
 
 
 @torch.no_grad()
-def calibrate(model: Model, train: Feed, valid: Feed) -> Model:
+def calibration_rows(model: Model, valid: Feed) -> CalibrationRows:
+    """As many held-out rows as have logits that fit in ``CALIBRATION_LOGITS``.
+
+    They are in random order, so the first are a fair sample. The head's calibration is taken back.
+    """
+    head = model.head.eval()
+    rows = valid.take(np.arange(min(len(valid), max(1, CALIBRATION_LOGITS // head.num_classes))))
+    assert isinstance(rows.labels, Tensor)
+    known_B = rows.labels >= 0
+    head.calibration_temperature.fill_(1.0)
+    hidden_BD = model.encoder.eval()(rows.features)[known_B]
+    logits_BC = head.logits(hidden_BD) if head.has_weight_rows else None
+    return CalibrationRows(rows.features, known_B, rows.labels[known_B], hidden_BD, logits_BC)
+
+
+@torch.no_grad()
+def calibrate(model: Model, train: Feed, rows: CalibrationRows) -> Model:
     """Fit the head's calibration temperature, then the part in the answers that the nearest rows get, if any.
 
     Held-out rows, each with one label, decide.
     """
-    head, most = model.head.eval(), model.config.train.neighbors
-    features, known_B, labels_B = calibration_rows(model, valid)
-    head.calibration_temperature.fill_(1.0)
+    head, most, labels_B = model.head, model.config.train.neighbors, rows.labels_B
     if not len(labels_B):
         return model
-    hidden_BD = model.encoder.eval()(features)[known_B]
-    logits_BC = head.logits(hidden_BD) if head.has_weight_rows else None
 
     def label_log_probs(temperature: float) -> Tensor:
         head.calibration_temperature.fill_(temperature)
-        if logits_BC is not None:
-            return -torch.nn.functional.cross_entropy(logits_BC / temperature, labels_B, reduction="none")
+        if rows.logits_BC is not None:
+            logits_BC = rows.logits_BC / temperature
+            return -torch.nn.functional.cross_entropy(logits_BC, labels_B, reduction="none")
         # Each softmax inside such a head has the temperature, which no scaling of log-probabilities equals.
-        return head.log_probs(hidden_BD, labels_B[:, None]).squeeze(1)
+        return head.log_probs(rows.hidden_BD, labels_B[:, None]).squeeze(1)
 
     temperature = fit_temperature(lambda t: -float(label_log_probs(t).mean()), num_rows=len(labels_B))
     log_probs_B = label_log_probs(temperature)
-    numbers_BN = model.encoder.numbers(features)
+    numbers_BN = model.encoder.numbers(rows.features)
     if not most or numbers_BN is None or len(train) * numbers_BN.shape[1] > MOST_NUMBERS:
         return model
-    told = (values[:NEIGHBORS_ROWS] for values in (numbers_BN[known_B], labels_B, log_probs_B))
+    told = (values[:NEIGHBORS_ROWS] for values in (numbers_BN[rows.known_B], labels_B, log_probs_B))
     return replace(model, neighbors=Neighbors.fit(*numbers_of(model, train), *told, most=most))
 
 

@@ -50,6 +50,7 @@ from widemax.training.counting import finish_counts
 from widemax.training.evaluate import (
     Metrics,
     calibrate,
+    calibration_rows,
     collect_metrics,
     made_now,
     numbers_of,
@@ -483,9 +484,11 @@ def _finish(session: Session, target: Path, reporter: Reporter, interrupted: boo
         temperature = float(model.head.calibration_temperature)
         one_softmax = model.task.one_label and model.head.normalizer == "softmax"
         if one_softmax and model.head.learns_by_gradients:
-            model = calibrate(model, session.train, session.valid)
+            held_out = calibration_rows(model, session.valid)
+            model = calibrate(model, session.train, held_out)
             if not interrupted:
-                share = fit_separators(model, session.train, session.valid)
+                share = fit_separators(model, session.train, held_out)
+            del held_out
             temperature = float(model.head.calibration_temperature)
             reporter.say(f"calibrated: temperature {temperature:.3f}")
             if share:

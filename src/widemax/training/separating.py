@@ -17,9 +17,11 @@ from widemax.encoders import RaggedTensor, TextEncoder, bag_sum
 from widemax.encoders.features import entry
 from widemax.encoders.text import has_room_for_logits
 from widemax.evaluation import fit_temperature
+from widemax.evaluation.metrics.brier import brier_scores
+from widemax.evaluation.rows import FloatArray
 from widemax.heads import ExactHead
 from widemax.solvers import Separators
-from widemax.training.evaluate import calibration_rows
+from widemax.training.evaluate import CalibrationRows
 from widemax.training.feed import Feed
 
 BLOCK_ROWS = 128
@@ -62,7 +64,7 @@ def separators_of(model: Model, feed: Feed) -> Tensor:
 
 
 @torch.no_grad()
-def fit_separators(model: Model, train: Feed, valid: Feed) -> float:
+def fit_separators(model: Model, train: Feed, rows: CalibrationRows) -> float:
     """Give separators a part in the answers of a calibrated model, as far as held-out rows gain by it.
 
     To its logits come those of the separators, calibrated too and times a share, and the sum is calibrated.
@@ -72,29 +74,27 @@ def fit_separators(model: Model, train: Feed, valid: Feed) -> float:
         what the weights of the separators were multiplied by; 0 where they have no part, as where the gain is
         within its standard error.
     """
-    if not can_separate(model, len(train)):
+    head, labels_B = model.head, rows.labels_B
+    if not len(labels_B) or not can_separate(model, len(train)):
         return 0.0
-    features, known_B, labels_B = calibration_rows(model, valid)
-    if not len(labels_B):
-        return 0.0
+    assert isinstance(head, ExactHead)
+    assert rows.logits_BC is not None
     weight_FC = separators_of(model, train)
-    own_BC = model.head.logits(model.encoder.eval()(features))[known_B]
-    others_BC = bag_sum(weight_FC, entry(features, "bag", RaggedTensor))[known_B]
+    own_BC = rows.logits_BC / head.calibration_temperature
+    others_BC = bag_sum(weight_FC, entry(rows.features, "bag", RaggedTensor))[rows.known_B]
     others_temperature = temperature_of(others_BC, labels_B)
 
-    share, temperature, best_B = 0.0, 1.0, brier_scores(own_BC, labels_B)
+    share, temperature, best_B = 0.0, 1.0, brier_of(own_BC, labels_B)
     before_B = best_B
     for tried in SHARES:
         logits_BC = own_BC + tried / others_temperature * others_BC
         tried_temperature = temperature_of(logits_BC, labels_B)
-        scores_B = brier_scores(logits_BC / tried_temperature, labels_B)
+        scores_B = brier_of(logits_BC / tried_temperature, labels_B)
         if scores_B.mean() < best_B.mean():
             share, temperature, best_B = tried, tried_temperature, scores_B
     gain_B = before_B - best_B
-    if gain_B.sum() <= gain_B.norm():
+    if gain_B.sum() <= np.linalg.norm(gain_B):
         return 0.0
-    head = model.head
-    assert isinstance(head, ExactHead)
     scale = share / others_temperature * head.temperature * float(head.calibration_temperature)
     add_separators(model, weight_FC, scale)
     head.calibration_temperature.mul_(temperature)
@@ -126,7 +126,8 @@ def temperature_of(logits_BC: Tensor, labels_B: Tensor) -> float:
     )
 
 
-def brier_scores(logits_BC: Tensor, labels_B: Tensor) -> Tensor:
-    """Σ_c (p_c − [c is the label])² of each row, [B]."""
+def brier_of(logits_BC: Tensor, labels_B: Tensor) -> FloatArray:
+    """The Brier score of each row, [B]."""
     probs_BC = logits_BC.double().softmax(1)
-    return 1 - 2 * probs_BC.gather(1, labels_B[:, None])[:, 0] + probs_BC.square().sum(1)
+    label_probs_B = probs_BC.gather(1, labels_B[:, None])[:, 0]
+    return brier_scores(label_probs_B.numpy(), probs_BC.square().sum(1).numpy())
