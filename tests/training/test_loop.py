@@ -1,5 +1,6 @@
 """Training runs end to end on small data: learn, save, stop, die, and continue to the same bits."""
 
+import errno
 import json
 import os
 import pty
@@ -621,6 +622,22 @@ def test_a_run_that_fails_leaves_no_folder(
     assert folder.is_dir() is there
     assert (tmp_path / "deep").is_dir() is there
     assert list(tmp_path.glob("deep/er/*")) == []
+
+
+def test_what_cannot_be_tidied_up_is_still_a_run(
+    make_config: MakeConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: Any, **__: Any) -> None:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    alone = train(make_config("alone")).run
+    config = make_config()
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "rename", refuse)
+        patched.setattr(shutil, "rmtree", lambda *_, **__: None)
+        with pytest.raises(ResourceError, match="Too many open files"):
+            train(config)
+    assert weights(resume(config.output.dir).run) == weights(alone)
 
 
 @pytest.mark.parametrize(("mask", "mode"), [(0o022, 0o644), (0o077, 0o600), (0o002, 0o664)])

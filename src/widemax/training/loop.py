@@ -228,11 +228,13 @@ def _outcome_of(run: Path) -> Outcome | None:
 
 
 def _remove_unfinished(run: Path) -> None:
-    """Remove what a run wrote that has nothing to resume."""
+    """Remove what a run wrote that has nothing to resume; the config, by which it is a run, goes last."""
     if latest_checkpoint(run) is None and not (run / MANIFEST).is_file():
-        for name in ("config.toml", "metrics.jsonl"):
-            (run / name).unlink(missing_ok=True)
         shutil.rmtree(run / CHECKPOINTS, ignore_errors=True)
+        if (run / CHECKPOINTS).exists():  # as where too many files are open
+            return
+        for name in (METRICS, "config.toml"):
+            (run / name).unlink(missing_ok=True)
         if run.parent.name == WORK:
             run.rmdir()
 
