@@ -1,6 +1,8 @@
 """The head that trains on sampled classes. Shapes: B rows, D hidden, C classes, P labels."""
 
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import Annotated, Literal, final
 
 import torch
@@ -19,7 +21,9 @@ from widemax.losses.base import loss_name
 from widemax.registry import Spec
 from widemax.samplers import Query, Sampler, build_sampler
 
-SampledLoss = Annotated[Literal["cross_entropy", "binary_cross_entropy"], BeforeValidator(loss_name)]
+SampledLoss = Annotated[
+    Literal["cross_entropy", "binary_cross_entropy", "multi_positive_softmax"], BeforeValidator(loss_name)
+]
 
 
 @final
@@ -30,8 +34,9 @@ class SampledHead(LinearHead):
     ℓ_b = log Σ_y exp(s_y − log q_y) − (s_t − log q_t) over the label t and the candidates y, whose expected
     counts are q_y: that is the correction "conditional"; the losses below have the others.
 
-    Cross-entropy is :func:`~widemax.heads.sampled_softmax_loss`, binary cross-entropy
-    :func:`~widemax.heads.sampled_sigmoid_loss`. Weight and bias receive sparse gradients over the rows used.
+    Cross-entropy is :func:`~widemax.heads.sampled_softmax_loss`, which is decoupled as the loss
+    "multi_positive_softmax"; binary cross-entropy is :func:`~widemax.heads.sampled_sigmoid_loss`. Weight and
+    bias receive sparse gradients over the rows used.
 
     Use: for so many classes that a step over all of them is too slow or too large, which ``widemax plan``
     tells. Where "exact" is affordable take that, since its gradient has no noise. Where training needs exact
@@ -40,12 +45,13 @@ class SampledHead(LinearHead):
     Args:
         num_classes: C, or ``Classes`` with their counts: these set the first biases, and the sampler
             "frequency" needs them.
-        loss: "cross_entropy" for exactly one right class, "binary_cross_entropy" for any number.
+        loss: "cross_entropy" for exactly one right class, "binary_cross_entropy" for any number,
+            "multi_positive_softmax" for several that should all rank above the others.
         temperature: divides the logits, before any correction.
         num_sampled: draws a batch.
         sampler: a sampler, the name of one, or a table with its kind and options.
         correction: "none", "conditional", "importance" or "refined"; without one "conditional" for
-            cross-entropy and "importance" for binary cross-entropy.
+            softmax losses and "importance" for binary cross-entropy.
         sparse: whether weight and bias receive sparse gradients. Dense ones take any optimizer, gradient
             clipping and distributed training, and the memory of another weight.
 
@@ -79,11 +85,14 @@ class SampledHead(LinearHead):
             num_classes,
             dim,
             weight,
-            normalizer="softmax" if loss == "cross_entropy" else "sigmoid",
+            normalizer="sigmoid" if loss == "binary_cross_entropy" else "softmax",
             temperature=temperature,
             bias=bias,
             score=score,
         )
+        softmax_loss = partial(sampled_softmax_loss, decoupled=loss == "multi_positive_softmax")
+        is_softmax = self.normalizer == "softmax"
+        self.sampled_loss: Callable[..., Tensor] = softmax_loss if is_softmax else sampled_sigmoid_loss
         self.num_sampled = num_sampled
         self.sampler_spec = sampler
         self.sparse = sparse
@@ -91,7 +100,7 @@ class SampledHead(LinearHead):
         with torch.device("cpu"):
             self.sampler = build_sampler(sampler, num_classes)
         self.correction: Correction = correction or (
-            "conditional" if loss == "cross_entropy" else "importance"
+            "conditional" if self.normalizer == "softmax" else "importance"
         )
 
     @not_traced
@@ -115,8 +124,7 @@ class SampledHead(LinearHead):
             candidates = replace(candidates, class_ids=torch.searchsorted(ids_U, candidates.class_ids))
             places_P = torch.searchsorted(ids_U, pairs.ids_P)
             labels = places_P if isinstance(labels, Tensor) else replace(labels, ids_P=places_P)
-        sampled_loss = sampled_softmax_loss if self.normalizer == "softmax" else sampled_sigmoid_loss
-        return sampled_loss(
+        return self.sampled_loss(
             *(hidden, weight, labels, candidates),
             bias=bias,
             temperature=self.temperature,

@@ -38,6 +38,7 @@ def sampled_softmax_loss(
     correction: Correction = "conditional",
     score: Spec | type[Score] | Score = "dot",
     sparse: bool = True,
+    decoupled: bool = False,
 ) -> Tensor:
     """Softmax cross-entropy over a row's labels and a shared draw of classes, one number a row.
 
@@ -53,7 +54,9 @@ def sampled_softmax_loss(
       gradient is (1 − P̂(t))·(E_{j≠t} ∇s_j − ∇s_t), which is that of ``"importance"`` where P̂ comes from the
       same draw, as it does here; its value is no likelihood.
 
-    A row with several labels has the mean over them as target, and each label stands once in the sum. A row
+    A row with several labels has the mean over them as target, and each label stands once in the sum; with
+    ``decoupled`` each alone does, which is the mean of log(e^{s_t} + Σ e^{s_j}) − s_t over the labels t, and
+    "refined" is "importance", since the sum over the others is all that sampling estimates. A row
     whose every candidate is its own label learns nothing from the draw.
 
     Args:
@@ -66,12 +69,14 @@ def sampled_softmax_loss(
         correction: as above.
         score: how hidden vectors and weights are compared, with a margin perhaps.
         sparse: whether the gradients of weight and bias are sparse, over the rows used.
+        decoupled: whether a row's other labels stay out of each label's denominator.
 
     Returns:
         [B] losses in nats, in float32 at least.
 
     Source: TensorFlow, "Candidate Sampling Algorithms" (conditional); Bengio and Senécal 2008, "Adaptive
-    Importance Sampling" (importance); Khrylchenko et al. 2025, "Correcting the LogQ Correction" (refined).
+    Importance Sampling" (importance); Khrylchenko et al. 2025, "Correcting the LogQ Correction" (refined);
+    Gupta et al. 2024, "Dual-Encoders for Extreme Multi-Label Classification" (decoupled).
 
     Example:
         >>> every = Candidates(torch.arange(3), torch.zeros(3), torch.zeros(1))  # all classes, once each
@@ -90,10 +95,14 @@ def sampled_softmax_loss(
     max_B = largest_B.scatter_reduce(0, pairs.rows_P, scored.labels_P.detach(), "amax")
     relative_P = scored.labels_P - max_B[pairs.rows_P]
     others_B = others_B + (largest_B - max_B)
+    shares_P = target_shares(pairs, len(hidden)).to(others_B.dtype)
+    if decoupled:
+        terms_P = shares_P * softplus(others_B[pairs.rows_P] - relative_P)
+        return torch.zeros_like(others_B).index_add(0, pairs.rows_P, terms_P)
     if correction == "refined":
         return _refined(others_B, relative_P, pairs)
     sum_B = others_B.exp().index_add(0, pairs.rows_P, relative_P.exp())
-    terms_P = target_shares(pairs, len(hidden)).to(sum_B.dtype) * (sum_B.log()[pairs.rows_P] - relative_P)
+    terms_P = shares_P * (sum_B.log()[pairs.rows_P] - relative_P)
     return torch.zeros_like(sum_B).index_add(0, pairs.rows_P, terms_P)
 
 
