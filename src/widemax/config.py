@@ -225,8 +225,8 @@ class TrainConfig(Section):
             end of which the learning rate is zero; "auto" does so where rows were held out of ``train``.
         neighbors: the most nearest training rows that have a part in each answer, where there are numbers,
             one label a row and a gain on the held-out rows; 0 for none.
-        separators: whether linear separators have a part in the answers about texts, where held-out rows gain
-            by it, hidden vectors are as wide as there are classes, and time is not limited.
+        separators: whether linear separators have a part in the answers about texts, unless held-out rows
+            lose by it; hidden vectors must be as wide as there are classes, and time not limited.
         checkpoint_every_s: seconds between checkpoints.
         seed: the start of all randomness: the same seed on the same machine gives the same result.
     """

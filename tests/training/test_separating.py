@@ -1,4 +1,4 @@
-"""Separators have a part in the answers about texts where held-out rows gain, and none elsewhere."""
+"""Separators have a part in the answers about texts unless held-out rows lose by it."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -75,17 +75,21 @@ def test_no_part_where_they_cannot_be_added(fitted: Callable[..., Outcome], sect
     assert not has_separators(fitted(**sections).model)
 
 
-def test_no_part_where_held_out_rows_do_not_gain(
+def test_no_part_where_held_out_rows_lose(
     fitted: Callable[..., Outcome], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    scale = 1.0
+
     def noise(model: Model, _: Feed) -> torch.Tensor:
         generator = torch.Generator().manual_seed(0)
-        return torch.randn(model.encoder.state_dict()["weight_FD"].shape, generator=generator)[
-            :, :NUM_CLASSES
-        ]
+        weight_FD = torch.randn(model.encoder.state_dict()["weight_FD"].shape, generator=generator)
+        return scale * weight_FD[:, :NUM_CLASSES]
 
     monkeypatch.setattr(separating, "separators_of", noise)
-    assert not has_separators(fitted().model)
+    alone = fitted("alone", train={"separators": False}).metrics["nll"]
+    assert fitted("noise").metrics["nll"] == pytest.approx(alone, abs=0.02)  # made small by its temperature
+    scale = 100.0  # for which the largest temperature is too low
+    assert not has_separators(fitted("loud").model)
 
 
 def test_the_sum_of_both_logits_is_what_the_model_answers(fitted: Callable[..., Outcome]) -> None:
