@@ -43,7 +43,7 @@ CONFIG_INTRODUCTION = """\
 A config is a TOML file of these sections; the only required key is ``data.train``. In TOML a tuple is
 an array, and a key whose default is ``None`` is left out. A loss, score or sampler is a name, or a
 table with its ``kind`` and options. On the command line, ``--set section.key=value`` overrides a key."""
-DESCRIBED = ("head", "loss", "score", "sampler", "optimizer", "auxiliary")
+DESCRIBED = ("head", "loss", "score", "sampler", "optimizer", "auxiliary", "ranking objective")
 
 log = logging.getLogger(__name__)
 

@@ -49,6 +49,7 @@ ARROWS = {
         *("heads", "encoders", "data", "config", "neighbors", "storage", "signatures", "packing"),
     },
     "recommender": {*GROUND, "artifact", "data", "heads", "kernels"},
+    "ranking": {*GROUND, "artifact", "data", "heads", "recommender", "signatures", "solvers", "storage"},
     "training": {
         *GROUND,
         *("heads", "encoders", "optim", "kernels", "data", "evaluation", "artifact"),

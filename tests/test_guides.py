@@ -48,4 +48,4 @@ def test_the_commands_of_the_guide_to_recommendations_run(tmp_path: Path) -> Non
     )
     assert done.returncode == 0, done.stderr
     assert '"known": false' in done.stdout
-    assert done.stdout.count("Prediction(") == 9
+    assert done.stdout.count("Prediction(") == 12

@@ -5,7 +5,7 @@ Shapes: B users, P items of all histories, N items that may be answered, K answe
 
 from collections.abc import Sequence
 from functools import cached_property, partial
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -23,6 +23,19 @@ MOST_COMPARED = 100_000
 """Among so many names the nearest one is looked for where one is unknown."""
 
 
+class Reranker(Protocol):
+    """A second stage, such as :class:`widemax.ranking.Ranker`."""
+
+    @property
+    def num_candidates(self) -> int:
+        """How many of the best items it is given."""
+
+    def reordered(
+        self, model: Model, topk: TopK, histories: Sequence[Sequence[int]], users: Sequence[Any] | None
+    ) -> TopK:
+        """These items after histories of class ids in its own order, with its own logits."""
+
+
 class Recommender:
     """The best items for users of a run, or after histories, exact over all items that may be answered.
 
@@ -32,6 +45,7 @@ class Recommender:
         include_seen: whether items of the history may be answered; by default where ``data.repeat`` is true.
         only: the items that may be answered; all when None.
         exclude: items that may not be answered.
+        ranker: what orders the best items of the run anew; probabilities and logits are its own then.
 
     Raises:
         UsageError: the model answers about something else, or does not know an item.
@@ -51,12 +65,14 @@ class Recommender:
         include_seen: bool | None = None,
         only: Sequence[Any] | None = None,
         exclude: Sequence[Any] = (),
+        ranker: Reranker | None = None,
     ) -> None:
         if [column.kind for column in model.schema.inputs] != ["ids"]:
             names = [column.name for column in model.schema.inputs]
             raise UsageError(f"the run answers about the columns {names}, not about histories; use predict.")
         self.model = model
         self.k = k
+        self.ranker = ranker
         self.include_seen = not model.excludes_seen if include_seen is None else include_seen
         excluded = self.item_ids(exclude)
         self._excluded_N = np.unique(excluded)
@@ -90,7 +106,7 @@ class Recommender:
         """The best items for each user, best first; strangers are given what is popular."""
         _, user_B = names_of(self.known_users, users)
         known = plain(self.model.histories[HISTORY]).take(pa.array(user_B, mask=user_B < 0))
-        return self._best(known.to_pylist())
+        return self._best([history or [] for history in known.to_pylist()], users)
 
     @partial(checked, of="recommender.histories")
     def histories(self, histories: Sequence[Sequence[Any]]) -> list[list[Prediction]]:
@@ -109,34 +125,42 @@ class Recommender:
             for at in np.flatnonzero(ids_B < 0).tolist()
         }
 
-    def _best(self, histories: Sequence[list[int] | None]) -> list[list[Prediction]]:
-        lengths_B = np.array([len(history or ()) for history in histories], np.int64)
-        ids_P = np.array([item for history in histories for item in history or ()], np.int64)
+    def _best(
+        self, histories: Sequence[Sequence[int]], users: Sequence[Any] | None = None
+    ) -> list[list[Prediction]]:
+        topk = self.candidates(histories)
+        if self.ranker is not None:
+            topk = self.ranker.reordered(self.model, topk, histories, users)
+        answers = self.model.decode(topk)
+        return [answer[: self.k] for answer in answers]
+
+    def candidates(self, histories: Sequence[Sequence[int]]) -> TopK:
+        """The run's best classes after histories of class ids: k, or as many as the ranker takes if more."""
+        k = self.k if self.ranker is None else max(self.k, self.ranker.num_candidates)
+        lengths_B = np.array([len(history) for history in histories], np.int64)
+        ids_P = np.array([item for history in histories for item in history], np.int64)
         (column,) = self.model.schema.inputs
         items = lists(lengths_B, self.model.vocabulary.labels.take(pa.array(ids_P)))
         hidden_BD = self.model.hidden({column.name: convert(items, **column.form)[0]})
-        barred = [[] if self.include_seen else history or [] for history in histories]
+        barred = [[] if self.include_seen else history for history in histories]
         rows = [
             torch.from_numpy(np.union1d(history, self._excluded_N).astype(np.int64)) for history in barred
         ]
         offsets_B1 = torch.tensor([0, *np.cumsum([len(row) for row in rows])])
         exclude = SeveralLabels(torch.cat(rows), offsets_B1)
-        topk = (
-            self.model.head.topk(hidden_BD, self.k, exclude=exclude)
-            if self._only is None
-            else self._among(self._only, hidden_BD, exclude)
-        )
-        return self.model.decode(topk)
+        if self._only is None:
+            return self.model.head.topk(hidden_BD, k, exclude=exclude)
+        return self._among(self._only, hidden_BD, k, exclude)
 
     @torch.no_grad()
-    def _among(self, only_N: Tensor, hidden_BD: Tensor, exclude: SeveralLabels) -> TopK:
+    def _among(self, only_N: Tensor, hidden_BD: Tensor, k: int, exclude: SeveralLabels) -> TopK:
         """The best of some classes, which rise."""
         logits_BN = self.model.head.logits(hidden_BD, only_N)
         rows_Q, ids_Q = exclude.pairs()
         at_Q = torch.searchsorted(only_N, ids_Q).clamp(max=max(0, len(only_N) - 1))
         barred_Q = only_N[at_Q] == ids_Q if len(only_N) else torch.zeros(len(ids_Q), dtype=torch.bool)
         logits_BN[rows_Q[barred_Q], at_Q[barred_Q]] = -torch.inf
-        logits_BK, at_BK = topk_by_id(logits_BN, min(self.k, len(only_N)))
+        logits_BK, at_BK = topk_by_id(logits_BN, min(k, len(only_N)))
         ids_BK = only_N[at_BK]
         return TopK(ids_BK, logits_BK, self.model.head.log_probs(hidden_BD, ids_BK))
 

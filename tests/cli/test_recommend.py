@@ -157,3 +157,44 @@ def test_neighbors(widemax, run: Path) -> None:
     for wrong in ((), ("ink 3", "--item", "ink 4")):
         assert widemax("neighbors", run, *wrong).code == 2
     assert "did you mean 'ink 3'" in widemax("neighbors", run, "inkk 3").err
+
+
+@pytest.fixture(scope="module")
+def clicks(events: Path) -> Path:
+    """Later events of the same users, with the seconds that they stayed: more for higher numbers."""
+    rng = random.Random(1)
+    path = events.parent / "clicks.csv"
+    with path.open("w", encoding="utf-8", newline="") as file:
+        rows = csv.writer(file)
+        rows.writerow(["user_id", "product_id", "timestamp", "seconds"])
+        for _ in range(400):
+            user, number = rng.randrange(40), rng.randrange(15)
+            item = f"{'tea, green' if user % 2 else 'ink'} {number}"
+            rows.writerow([user, item, 10**6 + rng.randrange(10**6), 10 * number])
+    return path
+
+
+def test_a_second_stage(widemax, run: Path, events: Path, clicks: Path, tmp_path: Path) -> None:
+    columns = tmp_path / "items.csv"
+    names = [f"{kind} {number}" for kind in ("tea, green", "ink") for number in range(15)]
+    columns.write_text("product_id,number\n" + "".join(f'"{name}",{name.split()[-1]}\n' for name in names))
+    ranker = tmp_path / "ranker"
+    options = ("--watch-time", "seconds", "--items", columns, "--out", ranker)
+    ranked = widemax("rank", run, clicks, *options)
+    assert ranked.code == 0, ranked.err
+    assert f"next: widemax recommend {run} --ranker {ranker} --user USER" in ranked.out
+    assert "best possible order" in ranked.out
+    answer = json.loads(widemax("recommend", run, "--ranker", ranker, "--user", 3, "-k", 4).out)
+    assert all(p["probability"] > 0.5 for p in answer["predictions"])
+    history = ("--history", "ink 1,ink 2", "-k", 5)
+    assert json.loads(widemax("recommend", run, "--ranker", ranker, *history).out)["predictions"]
+    verified = widemax("verify", ranker)
+    assert verified.out.startswith(f"{ranker} is whole: 2 files")
+    assert json.loads(widemax("verify", ranker, "--json").out)["files"] == 2
+    again = widemax("rank", run, clicks, *options)
+    assert (again.code, "is not empty" in again.err) == (2, True)
+    assert "metrics" in json.loads(widemax("rank", run, clicks, *options, "--overwrite", "--json").out)
+    leak = widemax("rank", run, events, "--out", tmp_path / "leak")
+    assert "clicks in the time that the retriever was trained on" in leak.err
+    no_ranker = widemax("recommend", run, "--ranker", run, "--user", 3)
+    assert (no_ranker.code, "holds no ranker" in no_ranker.err) == (2, True)

@@ -25,6 +25,7 @@ from widemax.cli import (
     neighbors,
     plan,
     predict,
+    rank,
     recipe,
     recommend,
     resume,
@@ -87,22 +88,8 @@ def without_pandas(command: Callable[..., None]) -> Callable[..., None]:
 
 
 VERBS = (
-    *(
-        init,
-        check,
-        plan,
-        train,
-        resume,
-        evaluate,
-        predict,
-        recommend,
-        neighbors,
-        extend,
-        export,
-        audit,
-        verify,
-    ),
-    *(sign, doctor, demo),
+    *(init, check, plan, train, resume, evaluate, predict, recommend, rank, neighbors, extend, export),
+    *(audit, verify, sign, doctor, demo),
 )
 for verb in VERBS:
     name = verb.__name__.rpartition(".")[2]

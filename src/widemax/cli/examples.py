@@ -15,6 +15,10 @@ EXAMPLES = {
         "recommend run --user 42 -k 5",
         "recommend run --history tea,ink --exclude sold-out.csv --json",
     ),
+    "rank": (
+        "rank run clicks.csv --watch-time seconds --out ranker",
+        "rank run clicks.csv --objective lambdarank --items items.csv --out ranker",
+    ),
     "neighbors": ("neighbors run --item tea", "neighbors run tea -k 3 --json"),
     "extend": ("extend run --classes new.csv --out larger", "extend run --classes new.csv --out run2 --json"),
     "export": ("export run --out small", "export run --out small --precision int8 --data new.csv"),

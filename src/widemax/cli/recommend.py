@@ -42,6 +42,10 @@ def command(
     exclude: Annotated[
         list[str] | None, typer.Option(help="A file with a column of items, or items as a,b: not these.")
     ] = None,
+    ranker: Annotated[
+        Path | None,
+        typer.Option(help="What `widemax rank` wrote, to order the best items of the run anew."),
+    ] = None,
     format: Form = None,  # noqa: A002 - the name users type
     drop_bad: DropBad = False,
     delimiter: Delimiter = None,
@@ -64,12 +68,18 @@ def command(
     reading = Reading.of(model.config.data, delimiter=delimiter, encoding=encoding)
     read = partial(column_of, reading=reading, drop_bad=drop_bad)
     items_of = partial(items_named, model, read=read)
+    second = None
+    if ranker is not None:
+        from widemax.ranking import Ranker
+
+        second = Ranker.load(ranker, trusted_key=trusted_key)
     recommender = Recommender(
         model,
         k=k,
         include_seen=include_seen,
         only=items_of(only) if only else None,
         exclude=items_of(exclude),
+        ranker=second,
     )
     if history:
         (column,) = model.schema.inputs

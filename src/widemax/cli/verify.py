@@ -4,15 +4,25 @@ from widemax.cli.options import Json, Run, TrustedKey, print_result
 
 
 def command(run: Run, trusted_key: TrustedKey = None, json: Json = False) -> None:
-    """Check every hash and shape of a run and of its checkpoints."""
+    """Check every hash and shape of a run and of its checkpoints, or of a ranker."""
     from widemax.artifact import Model
     from widemax.errors import counted
     from widemax.storage import CHECKPOINTS, current, read_manifest
     from widemax.training.checkpoint import read_progress
 
-    model = Model.load(run, trusted_key=trusted_key)
     manifest = read_manifest(current(run))
     files = manifest["files"]
+    num_bytes = sum(entry["bytes"] for entry in files.values())
+    whole = f"{run} is whole: {counted(len(files), 'file')}, {num_bytes / 1e6:.1f} MB"
+    if "ranker" in manifest:
+        from widemax.ranking import Ranker
+
+        features = counted(len(Ranker.load(run, trusted_key=trusted_key).features.names), "feature")
+        print_result(
+            {"run": str(run), "files": len(files), "bytes": num_bytes}, [f"{whole}, {features}"], json=json
+        )
+        return
+    model = Model.load(run, trusted_key=trusted_key)
     # Those of a finished run are what a kill has left to be removed.
     checkpoints = [] if manifest["complete"] else sorted(p.name for p in (run / CHECKPOINTS).glob("step-*"))
     for name in checkpoints:
@@ -20,15 +30,11 @@ def command(run: Run, trusted_key: TrustedKey = None, json: Json = False) -> Non
     facts = {
         "run": str(run),
         "files": len(files),
-        "bytes": sum(entry["bytes"] for entry in files.values()),
+        "bytes": num_bytes,
         "num_classes": model.head.num_classes,
         "dim": model.head.dim,
         "checkpoints": checkpoints,
     }
-    counts = (len(files), "file"), (model.head.num_classes, "class"), (len(checkpoints), "checkpoint")
-    files_are, classes_are, checkpoints_are = (counted(*count) for count in counts)
-    line = (
-        f"{run} is whole: {files_are}, {facts['bytes'] / 1e6:.1f} MB, "
-        f"{classes_are} × {model.head.dim}, {checkpoints_are}"
-    )
+    classes = f"{counted(model.head.num_classes, 'class')} × {model.head.dim}"
+    line = f"{whole}, {classes}, {counted(len(checkpoints), 'checkpoint')}"
     print_result(facts, [line], json=json)

@@ -10,9 +10,11 @@ from widemax.data.events import (
     HISTORY,
     NEXT,
     USER,
+    Events,
     HistoryRows,
     held_out_rows,
     history_rows,
+    read_events,
 )
 from widemax.data.formats import ArrowStream, Frame, Reading, Source, format_of, formats
 from widemax.data.labels import LabelCounter, LabelVocabulary
@@ -39,6 +41,7 @@ __all__ = [
     "DataReport",
     "Dataset",
     "EventColumns",
+    "Events",
     "Frame",
     "HistoryRows",
     "LabelCounter",
@@ -65,6 +68,7 @@ __all__ = [
     "lists",
     "plain",
     "ragged",
+    "read_events",
     "records_of",
     "resolve",
     "row_keys",

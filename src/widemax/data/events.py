@@ -1,6 +1,6 @@
 """Events of users and items as histories, and what came next in them.
 
-Letters: N events, U users, P items of all histories, B rows.
+Letters: N events, U users, I items, P items of all histories, B rows.
 """
 
 import re
@@ -79,6 +79,15 @@ class Events:
             return self.take(self.weight_N > 0)
         _, first_P, pair_N = np.unique(self.pairs_N, return_index=True, return_inverse=True)
         return self.take(np.sort(first_P[np.bincount(pair_N, self.weight_N) > 0]))
+
+    def last_times(self) -> tuple[Any, np.ndarray] | None:
+        """The items that have events, with the times of their last ones; None without times."""
+        if self.time_N is None:
+            return None
+        last_I = np.full(len(self.items), -np.inf)
+        np.maximum.at(last_I, self.item_N, self.time_N)
+        known_I = last_I > -np.inf
+        return self.items.filter(pa.array(known_I)), last_I[known_I]
 
     def histories(self) -> Any:
         """A table of the users that have events, with their items in order."""
@@ -196,11 +205,13 @@ class HistoryRows(Frame):
         ordered: whether the order of a history means something.
         seed: of the random parts.
         sentences: about what was read.
+        last_times: the items with the times of their last events; None where nothing tells.
     """
 
     ordered: bool
     seed: int
     sentences: tuple[str, ...]
+    last_times: tuple[Any, np.ndarray] | None
     name: ClassVar[str] = "the histories"
     _columns: ClassVar[tuple[str, ...]] = (HISTORY, NEXT)
     _folds_U: np.ndarray = field(init=False, repr=False)
@@ -295,7 +306,7 @@ def history_rows(sources: Sequence[Source], section: Any, *, seed: int) -> Histo
     if not by_time and split == "last-one":
         told.append("no column of times is named: events are taken in their order in the data")
     ordered = split == "last-one" or (by_time and not (split or "").startswith("random"))
-    return HistoryRows(histories, ordered, seed, tuple(told))
+    return HistoryRows(histories, ordered, seed, tuple(told), part.last_times())
 
 
 def held_out_rows(sources: Sequence[Source], section: Any, known: Any, *, seed: int, same: bool) -> Frame:

@@ -84,6 +84,7 @@ class LabelVocabulary:
     Args:
         labels: Arrow array [C], one distinct label a class.
         counts: int64 [C], in how many training rows the label occurs.
+        last_times: float64 [C], when each was last taken, where labels are items of events with times.
 
     Example:
         >>> vocabulary = LabelVocabulary.build([pa.array([7, 9, 9])])
@@ -91,9 +92,10 @@ class LabelVocabulary:
         (array([ 1,  0, -1]), [9, 7])
     """
 
-    def __init__(self, labels: Any, counts: np.ndarray) -> None:
+    def __init__(self, labels: Any, counts: np.ndarray, last_times: np.ndarray | None = None) -> None:
         self.labels = labels
         self.counts = counts
+        self.last_times = last_times
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -114,9 +116,18 @@ class LabelVocabulary:
             [9, 7, 8]
         """
         new = labels.filter(pa.array(self.encode(labels) < 0)).cast(self.labels.type)
-        return type(self)(
-            pa.concat_arrays([self.labels, new]), np.append(self.counts, np.zeros(len(new), int))
-        )
+        last_times = self.last_times
+        if last_times is not None:  # what was never taken is as old as anything
+            last_times = np.append(last_times, np.full(len(new), last_times.min()))
+        counts = np.append(self.counts, np.zeros(len(new), int))
+        return type(self)(pa.concat_arrays([self.labels, new]), counts, last_times)
+
+    def with_last_times(self, items: Any, times: np.ndarray) -> "LabelVocabulary":
+        """The same with the times of its labels among these items; those never taken are as old as any."""
+        ids_N = self.encode(items)
+        last_times_C = np.full(len(self), times.min())
+        last_times_C[ids_N[ids_N >= 0]] = times[ids_N >= 0]
+        return LabelVocabulary(self.labels, self.counts, last_times_C)
 
     def encode(self, labels: Any) -> np.ndarray:
         """The class ids [B], int64; −1 for a null or a label never seen.
@@ -203,10 +214,11 @@ class LabelVocabulary:
         )
 
     def to_table(self) -> Any:
-        """A pyarrow table (class_id int64, label, count int64)."""
-        return pa.table(
+        """A pyarrow table (class_id int64, label, count int64), with last_time double where it is known."""
+        table = pa.table(
             {"class_id": np.arange(len(self)), "label": self.labels, "count": self.counts.astype(np.int64)}
         )
+        return table if self.last_times is None else table.append_column("last_time", [self.last_times])
 
     @classmethod
     def from_table(cls, table: Any) -> Self:
@@ -214,7 +226,7 @@ class LabelVocabulary:
 
         Raises:
             DataError: the columns are others, the class ids are not 0 … C − 1 in order, a label is missing or
-                occurs twice, or a count is missing or below 0.
+                occurs twice, a count is missing or below 0, or a time is none.
         """
         ids, labels, counts = (plain(table[name]) for name in ("class_id", "label", "count"))
         if ids.type != pa.int64() or not ids.equals(pa.array(np.arange(len(table)))):
@@ -225,7 +237,12 @@ class LabelVocabulary:
             raise DataError("every label of a label table must be there once; the file is damaged.")
         if counts.type != pa.int64() or counts.null_count or (pc.min(counts).as_py() or 0) < 0:
             raise DataError("every label of a label table must have its count; the file is damaged.")
-        return cls(labels, np.array(counts))
+        last_times = None
+        if "last_time" in table.column_names:
+            last_times = np.array(table["last_time"])
+            if last_times.dtype != np.float64 or not np.isfinite(last_times).all():
+                raise DataError("every item of a label table must have its time; the file is damaged.")
+        return cls(labels, np.array(counts), last_times)
 
     @cached_property
     def _sorted_keys(self) -> tuple[np.ndarray, np.ndarray]:

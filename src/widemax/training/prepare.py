@@ -250,8 +250,11 @@ def prepare(
     if tower is not None and table is not None:
         model = replace(model, tower=Tower(table.schema, tower.encoder))
     if isinstance(train_sources[0], HistoryRows):
-        histories = known_histories(train_sources[0].table, vocabulary)
-        model = replace(model, row_keys=None, histories=histories)
+        events = train_sources[0]
+        if events.last_times is not None:
+            vocabulary = vocabulary.with_last_times(*events.last_times)
+        histories = known_histories(events.table, vocabulary)
+        model = replace(model, vocabulary=vocabulary, row_keys=None, histories=histories)
     optimizer = build_optimizer(model)
     if checkpoint is not None:
         load_rest(checkpoint, head, optimizer)
