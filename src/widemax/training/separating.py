@@ -48,7 +48,8 @@ def can_separate(model: Model, num_rows: int) -> bool:
 
 def separators_of(model: Model, feed: Feed) -> Tensor:
     """The linear separators of a feed's bags, [F, C]."""
-    num_features, seed = len(table_of(model)), model.config.train.seed
+    num_features, num_classes = len(table_of(model)), model.head.num_classes
+    seed = model.config.train.seed
 
     def blocks() -> Iterator[tuple[Any, Any]]:
         order_N = np.random.default_rng(seed).permutation(len(feed))
@@ -56,9 +57,10 @@ def separators_of(model: Model, feed: Feed) -> Tensor:
             bag = entry(rows.features, "bag", RaggedTensor)
             parts = (bag.values.numpy(), bag.ids.numpy(), bag.offsets.numpy())
             assert isinstance(rows.labels, Tensor)
-            yield csr_matrix(parts, (len(rows.labels), num_features)), rows.labels.numpy()
+            is_own_BC = rows.labels.numpy()[:, None] == np.arange(num_classes)
+            yield csr_matrix(parts, (len(rows.labels), num_features)), is_own_BC
 
-    separators = Separators(blocks(), num_classes=model.head.num_classes, seed=seed)
+    separators = Separators(blocks(), seed=seed)
     for _ in range(SWEEPS):
         separators.sweep()
     return separators.weight_FC
