@@ -88,6 +88,19 @@ def test_loaded_model_gives_the_same_bits(task: str, tmp_path: Path) -> None:
             assert {p.label for p in predictions} == set(WORDS) - set(row["history"])
     else:
         assert {len(predictions) for predictions in loaded.predict(rows, k=99)} == {len(WORDS)}
+    assert loaded.threshold == model.threshold
+    if task == "several":  # those that reach the threshold, and no others
+        every = loaded.predict(rows, k=99)
+        for given in (0.0, 0.5, 1.0, "auto"):
+            least = loaded.threshold if given == "auto" else given
+            reached = [[p for p in row if p.probability >= least] for row in every]
+            assert loaded.predict(rows, threshold=given) == reached
+        assert loaded.predict(rows, k=1, threshold=0.0) == [row[:1] for row in every]
+        with pytest.raises(UsageError, match="no fitted threshold"):
+            replace(loaded, threshold=None).predict(rows, threshold="auto")
+    else:
+        with pytest.raises(UsageError, match=f"the task of this model is '{task}'"):
+            loaded.predict(rows, threshold=0.5)
 
 
 def test_predictions_are_ranked_probabilities(outcome: Outcome) -> None:
@@ -192,11 +205,13 @@ def test_no_rows_have_no_answers(outcome: Outcome) -> None:
     assert outcome.model.predict([]) == outcome.model.predict(pa.table({"text": TEXTS})[:0]) == []
 
 
-@pytest.mark.parametrize("k", [0, -1, 2.5, True, "3", None])
+@pytest.mark.parametrize("k", [0, -1, 2.5, True, "3"])
 def test_a_wrong_k_is_one_sentence(outcome: Outcome, k: Any) -> None:
     with pytest.raises(ArgumentError) as raised:
         outcome.model.predict(["red"], k=k)
-    assert str(raised.value) == (f"option 'k' of predict must be a whole number of at least 1; got {k!r}.")
+    assert str(raised.value) == (
+        f"option 'k' of predict must be a whole number of at least 1 or None; got {k!r}."
+    )
 
 
 @pytest.mark.parametrize(

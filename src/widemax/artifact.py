@@ -16,7 +16,7 @@ from functools import partial
 from html import escape
 from importlib.metadata import version
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Literal, Self
 
 import numpy as np
 import pyarrow as pa
@@ -67,6 +67,7 @@ HISTORIES = "histories.parquet"
 """Users with their items as class ids in order."""
 CLASS_IDS = pa.list_(pa.int32())
 Count = Annotated[int, Field(ge=1)]
+Probability = Annotated[float, Field(ge=0, le=1)]
 ROWS_AT_ONCE = 2048
 """Rows of a frame that are predicted together."""
 
@@ -88,6 +89,7 @@ class Facts:
     neighbors: bool | None = None
     num_users: Count | None = None
     tower: Schema | None = None
+    threshold: Probability | None = None
     baseline: dict[str, float | None] = field(default_factory=dict)
     steps: Annotated[int, Field(ge=0)] | None = None
     seconds: Annotated[float, Field(ge=0)] = 0.0
@@ -130,6 +132,8 @@ class Model:
 
     ``tower``, where there is one, makes the weights of more classes as it made these (:meth:`extend`).
     ``histories`` is a table of users with their items as class ids, where training has read events.
+    ``threshold`` is the probability above which labels had the best F1 on held-out rows, where rows have
+    several labels.
 
     Example:
         >>> model = Model.load("run")  # doctest: +SKIP
@@ -148,6 +152,7 @@ class Model:
     neighbors: Neighbors | None = None
     histories: Any = None
     tower: Tower | None = None
+    threshold: float | None = None
 
     def __repr__(self) -> str:
         return "\n  ".join(f"{name:<9}{value}" for name, value in self._summary().items())
@@ -237,7 +242,11 @@ class Model:
 
     @partial(checked, of="predict")
     def predict(
-        self, rows: ArrowStream | Mapping[str, Any] | Sequence[Mapping[str, Any] | str], *, k: Count = 5
+        self,
+        rows: ArrowStream | Mapping[str, Any] | Sequence[Mapping[str, Any] | str],
+        *,
+        k: Count | None = None,
+        threshold: Probability | Literal["auto"] | None = None,
     ) -> list[list[Prediction]]:
         """The k most probable labels of each row, most probable first.
 
@@ -245,10 +254,13 @@ class Model:
             rows: a frame of pandas (2.2 or later) or polars, or a pyarrow table; or a mapping of column name
                 to value, or a list with one a row; or a list of texts for a model of one text column. Other
                 columns are ignored.
-            k: how many labels; all of them when there are fewer.
+            k: how many labels; all of them when there are fewer. 5, or 20 at most above a threshold.
+            threshold: the least probability of labels that are given, where rows have several; "auto" for the
+                one whose labels had the best F1 on held-out rows.
 
         Raises:
             ArgumentError: rows or k are something else, or another keyword is given.
+            UsageError: a threshold where rows have one label, or "auto" where none was fitted.
             DataError: a row lacks an input column or holds a value of the wrong kind.
         """
         if hasattr(rows, "__arrow_c_stream__"):
@@ -256,11 +268,35 @@ class Model:
             chunks: Iterable[dict[str, Any]] = (batch.columns for batch in dataset.batches(ROWS_AT_ONCE))
         else:
             chunks = [columns_of(self.schema, records_of(self.schema, rows))]
-        return [answer for columns in chunks for answer in self.decode(self.topk(columns, k))]
+        k, least = self.limits(k, threshold)
+        return [answer for columns in chunks for answer in self.decode(self.topk(columns, k), least=least)]
 
     @checked
-    def decode(self, topk: TopK) -> list[list[Prediction]]:
-        """Class ids as labels; excluded classes (log-probability −inf) are left out."""
+    def limits(self, k: Count | None, threshold: Probability | Literal["auto"] | None) -> tuple[int, float]:
+        """How many labels are given at most, and their least probability, as `predict` is asked for them.
+
+        Raises:
+            UsageError: a threshold where rows have one label, or "auto" where none was fitted.
+        """
+        if threshold is None:
+            return k or 5, 0.0
+        if self.task is not Task.SEVERAL:
+            raise UsageError(
+                f"a threshold is for rows with several labels, but the task of this model is "
+                f"{self.task.value!r}. Leave it out, and choose how many labels by k."
+            )
+        if threshold != "auto":
+            return k or self.task.k, threshold
+        if self.threshold is None:
+            raise UsageError(
+                "the model has no fitted threshold, since no rows were held out in training. Give a "
+                "probability, or train again with data.valid_fraction above 0."
+            )
+        return k or self.task.k, self.threshold
+
+    @checked
+    def decode(self, topk: TopK, *, least: float = 0.0) -> list[list[Prediction]]:
+        """Class ids as labels, without excluded classes (log-probability −inf) and less probable ones."""
         labels = iter(self.vocabulary.decode(topk.class_ids.numpy()))
         answers = [
             [
@@ -269,7 +305,10 @@ class Model:
             ]
             for row in zip(topk.log_probs.tolist(), topk.logits.tolist(), strict=True)
         ]
-        return [[answer for answer in row if answer.logit > -math.inf] for row in answers]
+        return [
+            [answer for answer in row if answer.logit > -math.inf and answer.probability >= least]
+            for row in answers
+        ]
 
     @checked
     @torch.no_grad()
@@ -417,6 +456,7 @@ class Model:
             neighbors,
             histories,
             tower,
+            facts.threshold,
         )
         with sound(folder / MANIFEST):
             model._answer_nothing()
@@ -726,6 +766,7 @@ def facts(model: Model, metrics: Mapping[str, float | None], *, complete: bool) 
         "neighbors": model.neighbors is not None,
         "tower": None if model.tower is None else model.tower.schema.to_dict(),
         "num_users": None if model.histories is None else len(model.histories),
+        "threshold": model.threshold,
         "schema": model.schema.to_dict(),
         "metrics": dict(metrics),
         "complete": complete,

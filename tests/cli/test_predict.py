@@ -69,6 +69,37 @@ def test_labels_come_back_as_they_were_given(widemax, tmp_path: Path, kind: str)
         assert unescaped == [label if isinstance(label, str) else json.dumps(label) for label in in_json]
 
 
+def test_labels_that_reach_a_threshold(widemax, tmp_path: Path) -> None:
+    subjects = [("red cat", ["red", "cat"]), ("blue dog", ["blue", "dog"]), ("blue cat", ["blue", "cat"])]
+    rows = tmp_path / "rows.jsonl"
+    lines = [json.dumps({"text": text, "subjects": labels}) + "\n" for text, labels in subjects * 40]
+    rows.write_text("".join(lines), encoding="utf-8")
+    run = tmp_path / "run"
+    assert widemax("train", rows, "--kind", "text=text", "--out", run, "--target", "subjects").code == 0
+    found = widemax("predict", run, rows, "--threshold", "auto").out.splitlines()[:3]
+    given = [{p["label"] for p in json.loads(line)["predictions"]} for line in found]
+    assert given == [set(labels) for _, labels in subjects]
+    values = json.loads(widemax("evaluate", run, rows, "--json").out)
+    assert values["f1"] == 1
+    assert values["threshold"] == json.loads((run / "manifest.json").read_text())["threshold"]
+    assert "micro F1 above the threshold  100.00%" in widemax("evaluate", run, rows).out
+
+    nothing = widemax("predict", run, rows, "--threshold", "1", "--format", "csv").out.splitlines()
+    assert nothing[1] == "0,red cat,,,"
+    assert widemax("predict", run, rows, "--threshold", "1", "--format", "table").out.startswith("red cat\n")
+    wrong = widemax("predict", run, rows, "--threshold", "half")
+    assert (wrong.code, wrong.err) == (
+        2,
+        "error: --threshold must be auto or a number from 0 to 1; got 'half'.\n",
+    )
+
+
+def test_a_threshold_is_for_several_labels(widemax, fruit_run: Path, fruit_csv: Path) -> None:
+    refused = widemax("predict", fruit_run, fruit_csv, "--threshold", "auto")
+    assert refused.code == 2
+    assert "a threshold is for rows with several labels" in refused.err
+
+
 def test_rows_are_numbered_as_in_the_files(widemax, fruit_run: Path, tmp_path: Path) -> None:
     path = tmp_path / "some.csv"
     path.write_text("id,weight_g,color\n7,950,green\n8,heavy,green\n9,41,blue\n", encoding="utf-8")

@@ -131,6 +131,13 @@ def test_several_labels_by_hand(tmp_path: Path) -> None:
     assert got["p@1"] == pytest.approx(np.mean([row[0] for row in hits]))
     assert got["p@3"] == pytest.approx(np.mean([sum(row[:3]) / 3 for row in hits]))
     assert got["unseen_labels"] == 1
+    assert "f1" not in got  # no rows were held out to fit a threshold
+    model = replace(model, threshold=0.2)
+    got = evaluate(model, [path])
+    given = model.predict([{"x": x} for x, _ in tests], threshold="auto")
+    assert got["threshold"] == 0.2
+    right = sum(p.label in y for row, (_, y) in zip(given, tests, strict=True) for p in row)
+    assert got["f1"] == pytest.approx(2 * right / (sum(map(len, given)) + 6))
 
 
 def histories(count: int, *, words: tuple[str, ...] = WORDS) -> list[dict[str, Any]]:

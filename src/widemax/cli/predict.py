@@ -44,6 +44,7 @@ Safe = Annotated[
     ),
 ]
 Inputs = dict[str, Any]
+Decoded = Callable[[Inputs], "list[list[Prediction]]"]
 Answers = Iterator[tuple[int, "list[Prediction] | str", Callable[[], Inputs]]]
 """Rows by their numbers, each with its predictions, or what is wrong with it, and what gives its inputs."""
 
@@ -51,7 +52,19 @@ Answers = Iterator[tuple[int, "list[Prediction] | str", Callable[[], Inputs]]]
 def command(
     run: Run,
     data: Data,
-    k: Annotated[int, typer.Option("-k", min=1, help="How many labels to give for each row.")] = 5,
+    k: Annotated[
+        int | None,
+        typer.Option(
+            "-k", min=1, help="How many labels to give for each row. Default: 5, or 20 with --threshold."
+        ),
+    ] = None,
+    threshold: Annotated[
+        str | None,
+        typer.Option(
+            help="Give the labels whose probability reaches it, where rows have several: a number, or auto "
+            "for the one whose labels had the best F1 on held-out rows."
+        ),
+    ] = None,
     format: Form = None,  # noqa: A002 - the name users type
     drop_bad: DropBad = False,
     keep_going: Annotated[
@@ -87,10 +100,15 @@ def command(
             raise UsageError(
                 f"{source} holds events; `widemax recommend {run} DATA` answers for their users."
             )
+    most, least = model.limits(k, threshold_of(threshold))
+
+    def decoded(columns: Inputs) -> "list[list[Prediction]]":
+        return model.decode(model.topk(columns, most), least=least)
+
     if data == ["-"]:
-        answers = stdin_answers(model, k, encoding)
+        answers = stdin_answers(model, decoded, encoding)
     else:
-        answers = file_answers(model, data, k, reading, stop=not (drop_bad or keep_going))
+        answers = file_answers(model, data, decoded, reading, stop=not (drop_bad or keep_going))
     bad: list[int] = []
     rows = kept(answers, bad, drop_bad=drop_bad)
     # An image fits into no cell.
@@ -100,6 +118,21 @@ def command(
         typer.echo(f"dropped {counted(len(bad), 'bad row')}", err=True)
     elif bad:
         raise DataError(f"{counted(len(bad), 'row')} could not be read; the answers say what is wrong.")
+
+
+def threshold_of(text: str | None) -> float | Literal["auto"] | None:
+    """What stands behind --threshold.
+
+    Raises:
+        UsageError: neither "auto" nor a probability.
+    """
+    if text is None:
+        return None
+    if text == "auto":
+        return "auto"
+    if not NUMBER.fullmatch(text) or not 0 <= float(text) <= 1:
+        raise UsageError(f"--threshold must be auto or a number from 0 to 1; got {text!r}.")
+    return float(text)
 
 
 def print_answers(
@@ -150,7 +183,7 @@ def line_of(row: int, answer: "list[Prediction] | str") -> dict[str, Any]:
 
 
 def print_cells(form: str, names: list[str], rows: Answers, *, safe: bool) -> None:
-    """A header, then a line for each label of a row; one line without labels for a bad row."""
+    """A header, then a line for each label of a row; one line without labels where it has none, or is bad."""
     on_terminal = sys.stdout.isatty()
     facts = [f"predicted_{fact}" if fact in names else fact for fact in FACTS]
 
@@ -166,10 +199,11 @@ def print_cells(form: str, names: list[str], rows: Answers, *, safe: bool) -> No
         first = [str(row), *(cell(given.get(name)) for name in names)]
         if isinstance(answer, str):
             typer.echo(visible(answer), err=True)
+            answer = []
+        for p in answer:
+            write([*first, cell(p.label), str(p.probability), str(p.logit)])
+        if not answer:
             write([*first, *[""] * len(facts)])
-        else:
-            for p in answer:
-                write([*first, cell(p.label), str(p.probability), str(p.logit)])
 
 
 def harmless(text: str) -> str:
@@ -204,6 +238,8 @@ def print_table(names: list[str], rows: Answers, *, least: float) -> None:
         if isinstance(answer, str):
             typer.echo(f"{fitted(text, text_width)}  {visible(answer)}")
             continue
+        if not answer:
+            typer.echo(fitted(text, text_width).rstrip())
         for place, p in enumerate(answer):
             if place and p.probability < least:
                 break
@@ -241,7 +277,9 @@ def cell(value: Any) -> str:
     return text.strip('"')
 
 
-def file_answers(model: "Model", data: list[str], k: int, reading: "Reading", *, stop: bool) -> Answers:
+def file_answers(
+    model: "Model", data: list[str], decoded: "Decoded", reading: "Reading", *, stop: bool
+) -> Answers:
     """The rows of data files in order, numbered from 0; ``stop`` at the first bad one."""
     from dataclasses import replace
 
@@ -256,7 +294,7 @@ def file_answers(model: "Model", data: list[str], k: int, reading: "Reading", *,
         on_bad=lambda row, reason: bad.append((row, reason)),
     )
     for batch in dataset.batches(ROWS_AT_ONCE):
-        answers = model.decode(model.topk(batch.columns, k))
+        answers = decoded(batch.columns)
         for at, (row, answer) in enumerate(zip(batch.rows_B.tolist(), answers, strict=True)):
             while bad and bad[0][0] < row:
                 yield *bad.popleft(), dict
@@ -269,7 +307,7 @@ def inputs_of(batch: "Batch", at: int) -> Inputs:
     return {name: values[at].as_py() for name, values in batch.given.items()}
 
 
-def stdin_answers(model: "Model", k: int, encoding: str | None) -> Answers:
+def stdin_answers(model: "Model", decoded: "Decoded", encoding: str | None) -> Answers:
     """Each row of stdin, answered as it arrives."""
     from widemax.data import good_rows
 
@@ -279,7 +317,7 @@ def stdin_answers(model: "Model", k: int, encoding: str | None) -> Answers:
         readable = {number: row for number, row in rows.items() if not isinstance(row, str)}
         columns, reasons = good_rows(model.schema, list(readable.values()))
         wrong = {number: reasons[at] for at, number in enumerate(readable) if at in reasons}
-        answers = iter(model.decode(model.topk(columns, k)) if len(reasons) < len(readable) else ())
+        answers = iter(decoded(columns) if len(reasons) < len(readable) else ())
         for row, (number, parsed) in enumerate(rows.items(), first):
             reason = parsed if isinstance(parsed, str) else wrong.get(number)
             inputs: Inputs = {} if isinstance(parsed, str) else parsed

@@ -6,6 +6,7 @@ from widemax.evaluation.calibration import ConfidenceBins, fit_temperature
 from widemax.evaluation.evaluate import Measures, evaluate_rows
 from widemax.evaluation.groups import Groups
 from widemax.evaluation.rows import OneLabelRows, SeveralLabelRows
+from widemax.evaluation.threshold import Threshold
 
 __all__ = [
     "Baseline",
@@ -14,6 +15,7 @@ __all__ = [
     "Measures",
     "OneLabelRows",
     "SeveralLabelRows",
+    "Threshold",
     "auroc",
     "evaluate_rows",
     "fit_temperature",

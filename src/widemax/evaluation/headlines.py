@@ -8,7 +8,7 @@ from widemax.task import Task
 
 HEADLINES = {
     Task.ONE: ("accuracy", "top5", "macro_f1", "nll", "ece", "unseen_labels"),
-    Task.SEVERAL: ("p@1", "p@5", "r@10", "ndcg@5", "unseen_labels"),
+    Task.SEVERAL: ("p@1", "p@5", "r@10", "ndcg@5", "f1", "unseen_labels"),
     Task.NEXT: ("hr@10", "recall@20", "ndcg@10", "mrr", "coverage@20", "unseen_labels", "excluded_labels"),
 }
 GUESSED = {
@@ -19,7 +19,17 @@ GUESSED = {
 """What the baseline answers."""
 
 CONTEXT = (
-    *("rows", "skipped", "num_classes", "task", "overlap_rows", "seconds", "rows_per_s", "baseline"),
+    *(
+        "rows",
+        "skipped",
+        "num_classes",
+        "task",
+        "overlap_rows",
+        "seconds",
+        "rows_per_s",
+        "baseline",
+        "threshold",
+    ),
     *("item_knn", "by_history", "by_popularity"),
 )
 """What stands beside the metrics in ``evaluate --json``."""
@@ -46,6 +56,7 @@ _NAMES = {
     "hr": "hit rate",
     "ndcg": "nDCG",
     "psp": "precision for rare labels",
+    "f1": "micro F1 above the threshold",
     "coverage": "catalogue coverage",
     "novelty": "rarity",
 }
@@ -61,6 +72,7 @@ _SHARES = {
     "recall",
     "hr",
     "psp",
+    "f1",
     "coverage",
 }
 

@@ -110,6 +110,7 @@ class SeveralLabelRows:
         ranks_P: 1-based rank of each label among all classes that may be ranked; 0 where the label is -1 or
             may not be ranked.
         topk_ids_BK: the K best class ids, best first; K ≥ 20, or K = C when there are fewer classes.
+        topk_log_probs_BK: their log-probabilities in nats, which a threshold asks for.
 
     Raises:
         ShapeError: two arrays do not describe the same rows.
@@ -129,6 +130,7 @@ class SeveralLabelRows:
     offsets_B1: IntArray
     ranks_P: IntArray
     topk_ids_BK: IntArray
+    topk_log_probs_BK: FloatArray | None = None
 
     def __post_init__(self) -> None:
         P = self.label_ids_P.size
@@ -140,6 +142,10 @@ class SeveralLabelRows:
         B = offsets.size - 1
         is_topk = self.topk_ids_BK.ndim == 2 and self.topk_ids_BK.shape[0] == B
         _require(is_topk, "topk_ids_BK", f"of shape ({B}, K)", self.topk_ids_BK)
+        if self.topk_log_probs_BK is not None:
+            shape = self.topk_ids_BK.shape
+            same = self.topk_log_probs_BK.shape == shape
+            _require(same, "topk_log_probs_BK", f"of shape {shape}", self.topk_log_probs_BK)
 
     def __len__(self) -> int:
         return len(self.offsets_B1) - 1

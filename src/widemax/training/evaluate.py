@@ -31,7 +31,7 @@ from widemax.data import (
 from widemax.encoders import to_tensors
 from widemax.encoders.features import Tensors
 from widemax.errors import DataError
-from widemax.evaluation import Baseline, Measures, OneLabelRows, SeveralLabelRows, fit_temperature
+from widemax.evaluation import Baseline, Measures, OneLabelRows, SeveralLabelRows, Threshold, fit_temperature
 from widemax.evaluation.headlines import COUNTS
 from widemax.evaluation.report import ReportCollector, ReportData, write_report
 from widemax.heads import Answers, SeveralLabels
@@ -92,6 +92,7 @@ def evaluation_rows(answers: Answers, labels: Tensor | SeveralLabels) -> Evaluat
             offsets_B1=labels.offsets_B1.numpy(),
             ranks_P=answers.label_ranks.numpy(),
             topk_ids_BK=topk_ids_BK,
+            topk_log_probs_BK=answers.topk.log_probs.double().numpy(),
         )
     return OneLabelRows(
         labels_B=labels.numpy(),
@@ -110,6 +111,7 @@ def collect_metrics(
     *,
     with_baseline: bool = True,
     beside: Beside | None = None,
+    threshold: Threshold | None = None,
 ) -> tuple[Metrics, Metrics]:
     """Every metric of the model's task over all rows and all classes, None where no row counts.
 
@@ -124,6 +126,8 @@ def collect_metrics(
         for answered in answered_rows(model, rows, of_baseline if with_baseline else None, beside):
             if collector is not None:
                 collector.update(answered)
+            if threshold is not None and isinstance(answered, SeveralLabelRows):
+                threshold.update(answered)
             measures.update(answered)
     values, baseline = (
         {name: None if math.isnan(value) else value for name, value in each.compute().items()}
@@ -167,7 +171,8 @@ def evaluate(
         the fields of ``widemax evaluate --json``; nll is in nats, seconds is wall time, and ``overlap_rows``
         counts the rows whose inputs stand in training too; ``baseline`` holds the same metrics of the most
         frequent classes as everybody's answer. Of events also ``item_knn``, those of the nearest items, and
-        ``by_history`` and ``by_popularity``, recall and nDCG of groups.
+        ``by_history`` and ``by_popularity``, recall and nDCG of groups. Of several labels a row also ``f1``,
+        the micro F1 of those that reach ``threshold``, the probability that was fitted in training.
 
     Raises:
         ArgumentError: the model or the data are something else.
@@ -191,7 +196,11 @@ def evaluate(
 
     collector = None if report is None else ReportCollector(model.task, class_counts=model.vocabulary.counts)
     beside = None if model.histories is None else Beside(model)
-    metrics, baseline = collect_metrics(model, counted(), collector, beside=beside)
+    threshold = None if model.threshold is None else Threshold()
+    metrics, baseline = collect_metrics(model, counted(), collector, beside=beside, threshold=threshold)
+    if threshold is not None and model.threshold is not None:
+        f1 = threshold.f1(model.threshold)
+        metrics |= {"f1": None if math.isnan(f1) else f1, "threshold": model.threshold}
     if num_rows == 0:
         raise dataset.without_rows(" to evaluate")
     seconds = time.perf_counter() - started

@@ -16,6 +16,7 @@ from widemax.artifact import Model, facts, write_model
 from widemax.config import Config
 from widemax.data import Data, Frame, Source
 from widemax.errors import ConfigError, UsageError, counted
+from widemax.evaluation import Threshold
 from widemax.evaluation.headlines import rounded_epochs
 from widemax.evaluation.metrics import metrics
 from widemax.evaluation.report import ReportCollector, ReportData, write_report
@@ -37,6 +38,7 @@ from widemax.storage import (
     write_file,
     writing,
 )
+from widemax.task import Task
 from widemax.threads import threads_for, using_threads
 from widemax.training.checkpoint import (
     Progress,
@@ -449,12 +451,19 @@ def _answer_operations(model: Model) -> int:
     return 2 * (model.encoder.operations + model.head.num_classes * model.head.dim)
 
 
-def _metrics(model: Model, feed: Feed, collector: ReportCollector | None = None) -> tuple[Metrics, Metrics]:
+def _metrics(
+    model: Model,
+    feed: Feed,
+    collector: ReportCollector | None = None,
+    threshold: Threshold | None = None,
+) -> tuple[Metrics, Metrics]:
     """Of the model and, where a report is made of them, of the baseline, which no step changes."""
     num_rows = min(len(feed), EVALUATION_ROWS)
     with using_threads(threads_for(num_rows * _answer_operations(model))):
         rows = feed.batches(EVALUATION_ROWS)
-        return collect_metrics(model, rows, collector, with_baseline=collector is not None)
+        return collect_metrics(
+            model, rows, collector, with_baseline=collector is not None, threshold=threshold
+        )
 
 
 def _told(session: Session) -> Iterator[str]:
@@ -499,7 +508,10 @@ def _finish(session: Session, target: Path, reporter: Reporter, interrupted: boo
                 reporter.say(str(model.neighbors))
         whole = answering(session, model)
         collector = ReportCollector(model.task, class_counts=whole.vocabulary.counts)
-        values, baseline = _metrics(whole, session.valid, collector)
+        threshold = Threshold() if model.task is Task.SEVERAL else None
+        values, baseline = _metrics(whole, session.valid, collector, threshold)
+        if threshold is not None:
+            model = replace(model, threshold=threshold.best())
         if progress.refit_from is not None and not interrupted:
             # The second fit is saved, with the temperature of the held-out rows.
             load_weights(folder_of(run, progress.step), model)
