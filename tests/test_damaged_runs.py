@@ -16,7 +16,7 @@ from tests.damage import DAMAGES, altered, damage, sign_again
 
 from widemax import Config, Model, train
 from widemax.errors import CorruptError
-from widemax.heads import heads
+from widemax.heads import CountingHead, heads
 
 NUM_ROWS, WORDS = 48, ("red", "green", "blue", "gold", "gray", "plum")
 NUMBERS = (
@@ -135,7 +135,11 @@ def test_a_damaged_run_is_refused_by_the_name_of_the_file(tmp_path: Path) -> Non
 @pytest.mark.slow
 @pytest.mark.parametrize("head", [name for name in heads.names() if name != "exact"])
 def test_every_damage_of_every_head(head: str, tmp_path: Path) -> None:
-    inputs, encoder = (["text"], {"dim": "features"}) if head == "counts" else (["number"], {"hidden": [4]})
+    inputs, encoder = (
+        (["text"], {"dim": "features"})
+        if issubclass(heads[head], CountingHead)
+        else (["number"], {"hidden": [4]})
+    )
     assert check_every(Runs(*trained(tmp_path, inputs, encoder, head)), step=1) > 500
 
 

@@ -306,7 +306,7 @@ def test_plan_says_which_head_a_config_names(widemax: Widemax) -> None:
     assert widemax(*asked, "head.kind=tree").out.endswith("names 'tree', which is taken in any case.\n")
     for options in ((), ("--set", "encoder.kind=text", "--set", "encoder.dim=features")):
         out = widemax(*asked, "head.kind=counts", *options).out
-        assert "it counts every row once, without steps" in out.splitlines()[-1]
+        assert "it counts every row once; its memory" in out.splitlines()[-1]
     assert json.loads(widemax(*asked, "head.kind=counts", "--json").out)["named"] == "counts"
 
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import special
 
-from widemax.kernels import Pairs, budget, stream, stream_classes
+from widemax.kernels import Added, Pairs, budget, stream, stream_classes
 
 B, C, D = 37, 1300, 5
 
@@ -72,9 +72,25 @@ def brute_force(logits_BC, labels, excluded, k):
     return np.take_along_axis(ranked_BC, ids_BK, 1), ids_BK, special.logsumexp(logits_BC, axis=1), ranks
 
 
-def run(hidden, weight, bias, labels, excluded, k):
+def run(hidden, weight, bias, labels, excluded, k, added=None):
     tensors = [torch.from_numpy(x).float() for x in (hidden, weight, bias)]
-    return stream_classes(*tensors, labels, excluded, k=k)
+    return stream_classes(*tensors, labels, excluded, k=k, added=added)
+
+
+def test_what_some_logits_are_more_is_ranked_like_the_rest(plan):
+    hidden, weight, bias = example(levels=1)
+    labels, excluded, more = random_pairs(90, seed=1), random_pairs(0, seed=2), random_pairs(3000, seed=3)
+    values_S = torch.from_numpy(np.random.default_rng(4).integers(-4, 5, 3000))
+    logits_BC = hidden @ weight.T + bias
+    logits_BC[tuple(more)] += values_S.numpy()
+    order_S = more.ids_P.argsort()
+    added = Added(more.rows_P[order_S], more.ids_P[order_S], values_S[order_S].float())
+    found = run(hidden, weight, bias, labels, excluded, 10, added)
+    values_BK, ids_BK, log_partition_B, ranks_P = brute_force(logits_BC, labels, excluded, 10)
+    np.testing.assert_array_equal(found.topk_ids_BK, ids_BK)
+    np.testing.assert_array_equal(found.topk_logits_BK, values_BK)
+    np.testing.assert_array_equal(found.label_ranks_P, ranks_P)
+    np.testing.assert_allclose(log_partition(found), log_partition_B, rtol=3e-7)
 
 
 @pytest.mark.parametrize("levels", [0, 1, 50], ids=["all equal", "many ties", "few ties"])

@@ -16,7 +16,7 @@ from widemax.config import Config
 from widemax.data import Dataset, resolve
 from widemax.encoders import to_tensors
 from widemax.errors import ConfigError, CorruptError
-from widemax.heads import CountsHead
+from widemax.heads import BlendHead, CountsHead
 from widemax.storage import read_manifest
 from widemax.training import evaluate, loop
 from widemax.training.feed import encode_labels
@@ -27,6 +27,7 @@ MakeConfig = Callable[..., Config]
 
 COUNTS = {"kind": "counts"}
 TEXT = {"head": COUNTS, "encoder": {"kind": "text", "dim": "features"}}
+BLEND = {"head": {"kind": "blend", "width": 8}, "train": {"epochs": 3}}
 
 
 def state_of(run: Path) -> dict[str, bytes]:
@@ -55,7 +56,7 @@ def test_texts_are_counted_in_one_pass(make_config: MakeConfig) -> None:
     reporter.say = said.append  # type: ignore[method-assign]
     outcome = train(make_config(**TEXT), reporter=reporter)
     assert outcome.metrics["accuracy"] > 0.95
-    assert "counts head: train.epochs is 1, as every row is counted once" in said
+    assert "counts head: every row is counted once, train.epochs is 1" in said
     config = outcome.model.config
     num_counted = len(outcome.model.head.state_dict()["weight"])
     assert f"counts, {num_counted:,} parameters" in repr(outcome.model)
@@ -125,14 +126,43 @@ def test_several_labels_are_counted(tmp_path: Path) -> None:
     assert {answer.label for answer in found} == {"s3", "s7", "s11"}
 
 
-# 17 steps of the first fit and 2 of the second.
+def test_counts_and_a_softmax_are_blended(tmp_path: Path) -> None:
+    path = interactions(tmp_path / "rows.jsonl", ordered=True)
+    data = {"train": str(path), "input": "history", "target": "item", "task": "next"}
+    said: list[str] = []
+    reporter = PlainReporter(quiet=True)
+    reporter.say = said.append  # type: ignore[method-assign]
+    outcome = train(Config(data=data, output={"dir": str(tmp_path / "run")}, **BLEND), reporter=reporter)
+    assert "blend head: every row is counted once, the other 2 epochs train" in said
+    head = outcome.model.head
+    assert isinstance(head, BlendHead)
+    (sentence,) = (told for told in said if told.startswith("weights of the parts"))
+    assert sentence == head.told()
+    assert head.nlls[2] < head.nlls[:2].min()
+    assert (head.weights > 0).all()
+    records = [json.loads(line) for line in (outcome.run / "metrics.jsonl").read_text().splitlines()]
+    losses = [record["train_loss"] for record in records]
+    assert losses[0] is losses[3] is None
+    assert losses[2] < losses[1]
+    loaded = Model.load(outcome.run)
+    history = [{"history": [7, 8, 9]}]
+    assert loaded.predict(history) == outcome.model.predict(history)
+    assert loaded.predict(history, k=1)[0][0].label == 10
+    assert f"{head.num_parameters:,} parameters" in repr(loaded)
+    assert head.num_parameters > len(head.counts.weight) + head.weight.numel()
+
+
+# 17 steps of the first fit, or thrice as many of a blend, and 2 of the second.
 @pytest.mark.parametrize("ends", ["killed", "stopped"])
-@pytest.mark.parametrize("steps", [1, 17, 18])
+@pytest.mark.parametrize(
+    ("kind", "steps"), [*(("counts", n) for n in (1, 17, 18)), *(("blend", n) for n in (9, 25, 52))]
+)
 def test_a_run_goes_on_to_the_same_bits(
-    make_config: MakeConfig, monkeypatch: pytest.MonkeyPatch, steps: int, ends: str
+    make_config: MakeConfig, monkeypatch: pytest.MonkeyPatch, kind: str, steps: int, ends: str
 ) -> None:
-    whole = train(make_config("whole", **TEXT))
-    config = make_config(ends, train={"checkpoint_every_s": 1e-9}, **TEXT)
+    sections = TEXT if kind == "counts" else TEXT | BLEND
+    whole = train(make_config("whole", **sections))
+    config = make_config(ends, **{**sections, "train": {"checkpoint_every_s": 1e-9}})
     step, left = loop.take_step, steps + (ends == "killed")
 
     def step_and_end(*arguments: Any) -> None:
@@ -153,9 +183,9 @@ def test_a_run_goes_on_to_the_same_bits(
             outcome = train(config)
             assert outcome.interrupted
             assert outcome.steps == steps
-            assert len(Model.load(outcome.run).head.state_dict()["weight"])
+            assert Model.load(outcome.run).head.num_parameters
     resumed = resume(Path(config.output.dir))
-    assert resumed.steps == whole.steps == 19
+    assert resumed.steps == whole.steps == (19 if kind == "counts" else 53)
     assert resumed.metrics == whole.metrics
     assert state_of(resumed.run) == state_of(whole.run)
 

@@ -69,13 +69,13 @@ def command(
 
 def named_line(kind: str) -> Iterator[str]:
     """That the head a config names is taken whatever it costs, and what is not predicted of it."""
-    from widemax.heads import heads
+    from widemax.heads import CountingHead, heads
 
     if kind != "auto":
         line = f"head.kind names {kind!r}, which is taken in any case"
-        if not heads[kind].learns_by_gradients:
+        if issubclass(heads[kind], CountingHead):
             line += (
-                ": it counts every row once, without steps; its memory grows with the pairs of features and "
+                ": it counts every row once; its memory grows with the pairs of features and "
                 "classes that occur, and is not predicted"
             )
         yield f"{line}."
@@ -86,13 +86,13 @@ def sizes_of(config: "Config", dim: int | None) -> tuple[dict[str, Any], str]:
     from widemax.artifact import build_encoder
     from widemax.config import HeadConfig
     from widemax.data import Dataset, LabelCounter, Reading, infer_schema
-    from widemax.heads import heads
+    from widemax.heads import CountingHead, heads
     from widemax.training.defaults import complete_encoder, head_sizes, width_needed
     from widemax.training.prepare import sources_of
 
     config, sources, *_ = sources_of(config, None, None)
     named = config.head.kind
-    if config.head.kind != "auto" and not heads[config.head.kind].learns_by_gradients:
+    if config.head.kind != "auto" and issubclass(heads[config.head.kind], CountingHead):
         options = {name: value for name, value in config.encoder.options.items() if name != "dim"}
         encoding = config.encoder.completed(config.encoder.kind, options)
         config = config.model_copy(update={"encoder": encoding, "head": HeadConfig()})

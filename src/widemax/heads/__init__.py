@@ -5,6 +5,7 @@ from typing import Any
 from widemax.heads.adaptive import AdaptiveHead
 from widemax.heads.answers import Answers, TopK
 from widemax.heads.base import CountingHead, Head, heads
+from widemax.heads.blend import BlendHead
 from widemax.heads.counts import CountsHead
 from widemax.heads.exact import ExactHead
 from widemax.heads.exact_loss import exact_sigmoid_loss, exact_softmax_loss
@@ -26,6 +27,7 @@ __all__ = [
     "PARTS",
     "AdaptiveHead",
     "Answers",
+    "BlendHead",
     "Correction",
     "CountingHead",
     "CountsHead",

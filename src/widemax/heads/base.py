@@ -258,6 +258,11 @@ class Head(Described, nn.Module, ABC):
     def answers_about(self, hidden: Tensor, labels: Pairs, k: int, exclude: SeveralLabels | None) -> Answers:
         """What :meth:`answer` answers, for a k of at most C."""
 
+    @property
+    def operations(self) -> int:
+        """Multiplications of the logit of one class."""
+        return self.dim
+
     def _refuse_strangers(self, arguments: Mapping[str, Any]) -> None:
         """Refuse tensors that torch cannot compute with beside the head's own."""
         for name, value in arguments.items():
@@ -282,7 +287,10 @@ class Head(Described, nn.Module, ABC):
 
 
 class CountingHead(Head):
-    """A head that counts rows in one pass, of which held-out rows then choose what to make."""
+    """A head that counts rows in one pass, of which held-out rows then choose what to make.
+
+    Its hidden vectors are features. One that learns by gradients too does so in the passes after the first.
+    """
 
     learns_by_gradients = False
 
@@ -316,6 +324,10 @@ class CountingHead(Head):
             labels: their labels; −1 stands for a class never seen in training.
             exclude: classes of each of these rows that may not be ranked.
         """
+
+    def told(self) -> str:
+        """What held-out rows have made of it, as a sentence; empty where there is nothing to say."""
+        return ""
 
 
 def _drawn_seed(generator: torch.Generator) -> int:

@@ -355,8 +355,7 @@ class CountsHead(CountingHead):
 
     def _others(self, temperature: Tensor | float) -> NDArray[Any]:
         """[C] the logits of classes that stand beside no feature of a row."""
-        base_C = float(self.smoothing) * self.prior.double().numpy()
-        return (np.log(base_C) / float(temperature)).astype(self.weight.numpy().dtype)
+        return (np.log(self._base()) / float(temperature)).astype(self.weight.numpy().dtype)
 
     def _shares(self, features: Sparse, work: int) -> Iterator[tuple[Sparse, NDArray[np.int64]]]:
         """s_c / Σ_j s_j of the classes that stand beside some feature, and their rows, chunk by chunk."""
@@ -370,19 +369,44 @@ class CountsHead(CountingHead):
             scores.data /= np.where(total_b > 0, total_b, 1)[rows_S]
             yield scores, rows_S
 
-    def _rows(self, hidden: Tensor, temperature: Tensor | float) -> Iterator["_Row"]:
-        """Of each row the logits that differ from those of :meth:`_others`."""
+    def gains(self, hidden: Tensor) -> tuple[Tensor, Iterator[Sparse]]:
+        """What the logits of all classes are made of.
+
+        Args:
+            hidden: [B, F] features.
+
+        Returns:
+            [C] the logits of classes that stand beside no feature of a row; and what they are more, above 0,
+            for those that do: some rows [b, C] at a time as SciPy arrays in CSR form.
+        """
+
+        def parts() -> Iterator[Sparse]:
+            base_C, temperature = self._base(), float(self.calibration_temperature)
+            for shares, _ in self._shares(self._powered_rows(hidden), budget.CHUNK_ELEMENTS):
+                gains = np.log1p(shares.data / base_C[shares.indices]) / temperature
+                shares.data = gains.astype(shares.dtype)
+                yield shares
+
+        return torch.from_numpy(self._others(self.calibration_temperature)), parts()
+
+    def _base(self) -> NDArray[np.float64]:
+        """[C] what the share of each class is smoothed by."""
+        return float(self.smoothing) * self.prior.double().numpy()
+
+    def _powered_rows(self, hidden: Tensor) -> Sparse:
+        """D_row X^p of rows that the head can answer."""
         if (hidden.dtype, hidden.device) != (self.weight.dtype, self.weight.device):
             self._refuse_strangers({"hidden": hidden})
-        power = 1 / float(temperature)
-        base_C = float(self.smoothing) * self.prior.double().numpy()
+        return _powered(_csr(hidden), float(self.powers[0]))
+
+    def _rows(self, hidden: Tensor, temperature: Tensor | float) -> Iterator["_Row"]:
+        """Of each row the logits that differ from those of :meth:`_others`."""
+        power, base_C = 1 / float(temperature), self._base()
         others_C = power * np.log(base_C)
         largest = others_C.max()
         parts_C = np.exp(others_C - largest)
         sum_C, squares_C = parts_C.sum(), parts_C @ parts_C
-        for shares, rows_S in self._shares(
-            _powered(_csr(hidden), float(self.powers[0])), budget.CHUNK_ELEMENTS
-        ):
+        for shares, rows_S in self._shares(self._powered_rows(hidden), budget.CHUNK_ELEMENTS):
             ids_S, num_rows = shares.indices, shares.shape[0]
             logits_S = np.log(shares.data + base_C[ids_S]) * power
             shift_b = np.full(num_rows, largest)
@@ -563,10 +587,10 @@ def scipy_sparse() -> Any:
 
 
 def _parts(matrix: Sparse, work_P: NDArray[np.int64], work: int) -> Iterator[Sparse]:
-    """Consecutive rows whose entries make about so much work, which ``work_P`` adds up."""
+    """Consecutive rows whose entries make about so much work, which ``work_P`` adds up; at least one part."""
     work_B1 = np.concatenate(([0], work_P))[matrix.indptr]
     start, num_rows = 0, matrix.shape[0]
-    while start < num_rows:
+    while start < max(num_rows, 1):
         stop = int(np.searchsorted(work_B1, work_B1[start] + work, side="right")) - 1
         yield matrix[start : (stop := max(stop, start + 1))]
         start = stop

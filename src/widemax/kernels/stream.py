@@ -24,6 +24,27 @@ BLOCK = 64
 _kept = threading.local()
 
 
+class Added(NamedTuple):
+    """What is added to the logits of some (row, class) pairs, which are distinct and ordered by class.
+
+    Attributes:
+        rows_S: int64 row of each pair.
+        ids_S: int64 class id of each pair.
+        values_S: what its logit gains.
+    """
+
+    rows_S: Tensor
+    ids_S: Tensor
+    values_S: Tensor
+
+    def of_rows(self, start: int, stop: int) -> "Added":
+        """The pairs of rows [start, stop), with rows counted from ``start``."""
+        within_S = (self.rows_S >= start) & (self.rows_S < stop)
+        if bool(within_S.all()) and not start:
+            return self
+        return Added(self.rows_S[within_S] - start, self.ids_S[within_S], self.values_S[within_S])
+
+
 class Found(NamedTuple):
     """The exact answers about a batch.
 
@@ -63,6 +84,7 @@ def stream_classes(
     *,
     k: int,
     sums: bool = True,
+    added: Added | None = None,
 ) -> Found:
     """Top k, log-partition, label logits and label ranks over all classes, in bounded memory.
 
@@ -74,6 +96,7 @@ def stream_classes(
         excluded: (row, class) pairs that take no part in top k and ranks; their logit there is −inf.
         k: how many classes to keep, at most C.
         sums: whether the log-partition and the sum of squares are wanted; yes-or-no questions need neither.
+        added: what some logits are more than h Wᵀ + bias.
 
     Returns:
         The answers, in float32 at least; products of 16-bit numbers, and those under autocast, are rounded to
@@ -98,7 +121,8 @@ def stream_classes(
         stop = start + rows_per_chunk
         chunk_bD = hidden[start:stop]
         shape = held_tiles, len(chunk_bD), width
-        logits = _TileLogits(chunk_bD, weight, bias, buffer[: math.prod(shape)].view(shape))
+        added_b = None if added is None else added.of_rows(start, stop)
+        logits = _TileLogits(chunk_bD, weight, bias, added_b, buffer[: math.prod(shape)].view(shape))
         pairs = labels.of_rows(start, stop)[1], excluded.of_rows(start, stop)[1]
         chunks.append(_answer_chunk(logits, *pairs, k, sums))
     return Found(*(torch.cat(parts) for parts in zip(*chunks, strict=True)))
@@ -136,9 +160,14 @@ class _TileLogits:
     """The logits of a chunk of rows, tile by tile, in a buffer that the last tiles stay in."""
 
     def __init__(
-        self, hidden_bD: Tensor, weight_CD: Tensor, bias_C: Tensor | None, buffer_TbW: Tensor
+        self,
+        hidden_bD: Tensor,
+        weight_CD: Tensor,
+        bias_C: Tensor | None,
+        added: Added | None,
+        buffer_TbW: Tensor,
     ) -> None:
-        self.hidden_bD, self.weight_CD, self.bias_C = hidden_bD, weight_CD, bias_C
+        self.hidden_bD, self.weight_CD, self.bias_C, self.added = hidden_bD, weight_CD, bias_C, added
         self.buffer_TbW = buffer_TbW
         self.width = buffer_TbW.shape[2]
         self.num_tiles = -(-len(weight_CD) // self.width)
@@ -159,6 +188,12 @@ class _TileLogits:
             logits_bw.copy_(torch.mm(self.hidden_bD, weight_wD.T, out=product_bw))
         if self.bias_C is not None:
             logits_bw += self.bias_C[start : start + self.width]
+        if self.added is not None:
+            ends = torch.searchsorted(
+                self.added.ids_S, self.added.ids_S.new_tensor([start, start + self.width])
+            )
+            rows_s, ids_s, values_s = (part[slice(*ends.tolist())] for part in self.added)
+            logits_bw[rows_s, ids_s - start] += values_s
         return tile_bW
 
 

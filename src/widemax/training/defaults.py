@@ -9,7 +9,7 @@ from widemax.data import LabelVocabulary, Schema, formats
 from widemax.encoders import Encoder, default_encoder, encoders
 from widemax.errors import ConfigError, did_you_mean
 from widemax.evaluation.metrics import metrics
-from widemax.heads import PARTS, heads
+from widemax.heads import PARTS, CountingHead, heads
 from widemax.optim import optimizers
 from widemax.planner import FLOAT_BYTES, Plan, optimizer_bytes, plan
 from widemax.task import Task
@@ -69,14 +69,15 @@ def complete_encoder(config: Config, schema: Schema) -> Config:
                 f"Set encoder.kind = {default_encoder(kinds)!r} or name other input columns."
             )
     given = config.encoder.options
-    counts = config.head.kind != "auto" and not heads[config.head.kind].learns_by_gradients
+    counts = config.head.kind != "auto" and issubclass(heads[config.head.kind], CountingHead)
     if counts:
         given = {**encoders[kind].counted_options, **given}
     options = encoders.options(kind).complete(given)
     if (options["dim"] == "features") != counts:
+        counting = [name for name in heads if issubclass(heads[name], CountingHead)]
         counted = sorted(name for name in encoders if encoders[name].counted_options)
         raise ConfigError(
-            "head 'counts' takes encoder.dim = 'features', no other head does, and only the encoders "
+            f"the heads {counting} take encoder.dim = 'features', no other head does, and only the encoders "
             f"{counted} have it; got head {config.head.kind!r} and encoder {kind!r} of dim "
             f"{options['dim']!r}. Choose another head or encoder, or leave encoder.dim out."
         )
@@ -179,7 +180,7 @@ def complete_rest(
     encoder_options = config.encoder.options
     if not heads[kind].learns_by_gradients:
         values["epochs"] = 1
-    else:
+    if not issubclass(heads[kind], CountingHead):
         encoder_options["dim"] = dim
     encoding = config.encoder.completed(config.encoder.kind, encoder_options)
     updates = {"encoder": encoding, "head": section, "train": train.model_copy(update=values)}

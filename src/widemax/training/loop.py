@@ -333,7 +333,8 @@ def _fit(session: Session, watch: Watch, feed: Feed, valid: Feed | None, *, epoc
             if valid is not None and step >= FEW_STEPS and progress.bad_evaluations >= config.patience:
                 return False
             started = time.perf_counter()
-            take_step(session, rows, linear_decay(max(step, clock.share * total_steps), total_steps))
+            factor = linear_decay(max(step, clock.share * total_steps), total_steps)
+            take_step(session, rows, factor, step < steps_per_epoch)
             step_s = time.perf_counter() - started
             progress.seconds = clock.seconds
             rows_per_s = progress.step * session.batch_size / progress.seconds
@@ -373,14 +374,14 @@ def _shuffled(session: Session, num_rows: int, steps: range) -> Iterator[np.ndar
             yield order_N[step % steps_per_epoch * batch_size :][:batch_size]
 
 
-def take_step(session: Session, rows: EncodedRows, learning_rate_factor: float) -> None:
-    """One optimizer step on these rows.
+def take_step(session: Session, rows: EncodedRows, learning_rate_factor: float, counts: bool) -> None:
+    """One optimizer step on these rows; a head that counts does so in the first pass over them.
 
     Raises:
         ConfigError: training has diverged.
     """
     model, optimizer, progress = session.model, session.optimizer, session.progress
-    if isinstance(model.head, CountingHead):
+    if counts and isinstance(model.head, CountingHead):
         model.head.partial_fit(model.encoder.eval()(rows.features), rows.labels)
         progress.step += 1
         return
@@ -448,7 +449,7 @@ def _is_better(value: float | None, best: float | None, metric: str) -> bool:
 
 def _answer_operations(model: Model) -> int:
     """Of the exact answer for one row."""
-    return 2 * (model.encoder.operations + model.head.num_classes * model.head.dim)
+    return 2 * (model.encoder.operations + model.head.num_classes * model.head.operations)
 
 
 def _metrics(
@@ -494,7 +495,10 @@ def _finish(session: Session, target: Path, reporter: Reporter, interrupted: boo
             reporter.say(f"best on the held-out rows: step {progress.best_step}")
         temperature = float(model.head.calibration_temperature)
         one_softmax = model.task.one_label and model.head.normalizer == "softmax"
-        if one_softmax and model.head.learns_by_gradients:
+        if isinstance(model.head, CountingHead):
+            if sentence := model.head.told():
+                reporter.say(sentence)
+        elif one_softmax:
             held_out = calibration_rows(model, session.valid)
             model = calibrate(model, session.train, held_out)
             if not interrupted:

@@ -37,7 +37,7 @@ from widemax.optim import RowOptimizer, optimizers
 from widemax.planner import ELEMENTWISE_NUMEL
 from widemax.storage import check_folder, write_file
 from widemax.task import Task
-from widemax.training.checkpoint import Progress, folder_of, load_rest, read_progress
+from widemax.training.checkpoint import Progress, folder_of, load_rest, load_weights, read_progress
 from widemax.training.defaults import (
     check_words,
     complete_data,
@@ -140,7 +140,7 @@ class Session:
         head = self.model.head
         num_sampled = int(self.model.config.head.options.get("num_sampled", head.num_classes))
         num_classes = min(num_sampled, head.num_classes)
-        return 6 * self.batch_size * (self.model.encoder.operations + num_classes * head.dim)
+        return 6 * self.batch_size * (self.model.encoder.operations + num_classes * head.operations)
 
     @property
     def everything(self) -> Feed:
@@ -171,7 +171,9 @@ class Session:
 
     @property
     def best_epochs(self) -> int:
-        """After how many epochs the held-out rows were predicted best."""
+        """After how many epochs the held-out rows were predicted best; 1 where a head counts them."""
+        if isinstance(self.model.head, CountingHead):
+            return 1
         return self.progress.best_step // -(-len(self.train) // self.batch_size)
 
 
@@ -237,8 +239,10 @@ def prepare(
     config, head_plan = complete_rest(config, vocabulary, task=task, encoder=encoder, num_rows=len(feed))
     if head_plan is not None:
         reporter.say(f"{config.head.kind} head: {head_plan.reason}")
-    if not heads[config.head.kind].learns_by_gradients:
-        reporter.say(f"{config.head.kind} head: train.epochs is 1, as every row is counted once")
+    if issubclass(heads[config.head.kind], CountingHead):
+        epochs = config.train.epochs
+        others = f"the other {counted(epochs - 1, 'epoch')} train" if epochs > 1 else "train.epochs is 1"
+        reporter.say(f"{config.head.kind} head: every row is counted once, {others}")
     if "num_sampled" in asked.keys() - config.head.options.keys():
         reporter.say(
             "head.num_sampled is left out: all classes are taken. Set head.kind to 'sampled' to draw"
@@ -313,10 +317,13 @@ def build_tower(config: Config, table: ClassTable, vocabulary: LabelVocabulary) 
 def restart(session: Session) -> Session:
     """Back to the first weights, for the second fit; what was learned about the best epoch stays.
 
-    A head that counts goes on from here, since it has counted all but the held-out rows.
+    A head that counts goes on from its best epoch, since it has counted all but the held-out rows.
     """
-    session.progress.refit_from = session.progress.step
+    progress = session.progress
+    progress.refit_from = progress.step
     if isinstance(session.model.head, CountingHead):
+        if progress.best_step != progress.step:
+            load_weights(folder_of(session.run, progress.best_step), session.model)
         return session
     session.optimizer.state.clear()  # before as much is read again
     start = folder_of(session.run, 0)

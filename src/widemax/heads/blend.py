@@ -1,0 +1,292 @@
+"""Counts and a trained softmax in one head, each as far as held-out rows gain by it.
+
+Shapes: B rows, b rows of one chunk, F features, E embedding, C classes, N asked, P labels, S counted pairs.
+"""
+
+from collections.abc import Iterator
+from functools import partial
+from typing import Annotated, NamedTuple, final
+
+import numpy as np
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from widemax.classes import Classes
+from widemax.heads.answers import Answers, TopK
+from widemax.heads.base import AtLeast1, CountingHead, Dim, Head, heads
+from widemax.heads.counts import CountsHead
+from widemax.heads.dense import excluded_pairs
+from widemax.heads.exact import ExactHead
+from widemax.heads.labels import Labels, SeveralLabels, label_pairs, no_pairs, target_shares
+from widemax.heads.linear import LinearHead
+from widemax.heads.sampled import SampledHead
+from widemax.kernels import Added, Found, Pairs, gather_rows, stream_classes
+from widemax.numerics.ids import checked_ids
+from widemax.options import checked
+
+# All classes are trained at each step as long as they are so many times those drawn.
+EXACT_TIMES = 8
+# Of held-out rows, those whose logits are so many numbers decide about the weights.
+FITTED_LOGITS = 2**24
+
+
+class Worth(NamedTuple):
+    """What a part is worth: its weight, and the nll of held-out rows in nats by this part alone."""
+
+    weight: float
+    nll: float
+
+
+@final
+@heads.register("blend")
+class BlendHead(CountingHead):
+    """P(c | x) ∝ P_counts(c | x)^u · P_softmax(c | x)^v, with weights u, v ≥ 0 that held-out rows choose.
+
+    The first part is a :class:`CountsHead`, which remembers what stands beside what. The second is trained: a
+    softmax of (cos(Eᵀ x, w_c) + bias_c) / temperature, where E [F, E] holds an embedding of each feature,
+    which generalizes. Both read the features x themselves, so that one encoder serves both.
+
+    :meth:`partial_fit` counts rows for the first part, the loss trains the second, and :meth:`finish` fits
+    the weights to the nll of held-out rows: no part makes it worse, and one that is worth nothing gets 0.
+    Before, both are one half. Answers are exact over all classes.
+
+    Use: for what "counts" is for, where a few epochs more are worth it.
+
+    Args:
+        num_classes: C, or ``Classes`` with their counts.
+        dim: F, the number of features.
+        width: E, the length of an embedding.
+        temperature: divides the cosines and the biases of the softmax.
+        num_sampled: classes drawn for a step of the softmax, uniformly; all classes are taken where they are
+            no more than eight times as many.
+        keep: the most classes that are counted of a feature.
+
+    Attributes:
+        counts, softmax: the parts.
+        weights: [2] u and v.
+
+    Source: Hinton 1999, "Products of experts", equation 1, whose experts are trained apart here.
+
+    Example:
+        >>> head = BlendHead(3, 2, width=4)
+        >>> head.partial_fit(torch.tensor([[1.0, 0.0], [0.0, 2.0]]), torch.tensor([2, 1]))
+        >>> head.finish(torch.eye(2), torch.tensor([2, 1]))
+        >>> head.topk(torch.eye(2), 1).class_ids.flatten()
+        tensor([2, 1])
+    """
+
+    learns_by_gradients = True
+    learned_sizes = frozenset(f"counts.{name}" for name in CountsHead.learned_sizes)
+
+    weights: Tensor
+    nlls: Tensor
+
+    def __init__(
+        self,
+        num_classes: int | Classes,
+        dim: Dim,
+        *,
+        width: AtLeast1 = 128,
+        temperature: Annotated[float, Field(gt=0.0)] = 0.1,
+        num_sampled: AtLeast1 = 512,
+        keep: AtLeast1 = 400,
+    ) -> None:
+        classes = Classes.of(num_classes)
+        super().__init__(classes, dim)
+        self.normalizer = "softmax"
+        self.counts = CountsHead(classes, dim, keep=keep)
+        self.softmax: LinearHead
+        if classes.num <= EXACT_TIMES * num_sampled:
+            self.softmax = ExactHead(classes, width, temperature=temperature, score="cosine")
+        else:
+            self.softmax = SampledHead(
+                classes,
+                width,
+                temperature=temperature,
+                score="cosine",
+                num_sampled=num_sampled,
+                sampler="uniform",
+            )
+        self.weight = self.softmax.normal(dim, width)
+        self.register_buffer("weights", torch.full((len(self.parts),), 0.5))
+        self.register_buffer("nlls", torch.zeros(len(self.parts) + 1))
+        self._has_new_rows = False
+
+    @property
+    def parts(self) -> dict[str, Head]:
+        """The parts by their names."""
+        return {"counts": self.counts, "softmax": self.softmax}
+
+    @property
+    def num_parameters(self) -> int:
+        return super().num_parameters + self.counts.num_parameters
+
+    @property
+    def worth(self) -> dict[str, Worth]:
+        """What each part is worth to held-out rows; nll is 0 before any were seen."""
+        values = zip(self.weights.tolist(), self.nlls.tolist(), strict=False)
+        return dict(zip(self.parts, map(Worth._make, values), strict=True))
+
+    def seed(self, seed: int) -> None:
+        super().seed(seed)
+        if hasattr(self, "softmax"):  # not while it is built
+            self.softmax.seed(seed)
+
+    def laws(self) -> Iterator[tuple[bool, str]]:
+        yield from super().laws()
+        yield from self.counts.laws()
+        are_weights = bool((self.weights >= 0).all() and self.weights.isfinite().all() and self.weights.any())
+        yield are_weights, "weights of its parts that are at least 0, one of them above"
+
+    @property
+    def operations(self) -> int:
+        return self.softmax.dim
+
+    def told(self) -> str:
+        if not self.nlls.any():
+            return super().told()
+        parts = [f"{name} {w.weight:.3g} (alone {w.nll:.3f})" for name, w in self.worth.items()]
+        return (
+            f"weights of the parts, with their held-out nll: {', '.join(parts)}; together {self.nlls[-1]:.3f}"
+        )
+
+    # Learning.
+
+    @partial(checked, of="head.partial_fit")
+    def partial_fit(self, hidden: Tensor, labels: Labels) -> None:
+        self.counts.partial_fit(hidden, labels)
+        self._has_new_rows = True
+
+    def row_losses(self, hidden: Tensor, labels: Labels) -> Tensor:
+        """[B] losses of the softmax alone, which gradients train."""
+        return self.softmax.row_losses(self._embedded(hidden), labels)
+
+    @partial(checked, of="head.finish")
+    def finish(
+        self,
+        held_out: Tensor | None = None,
+        labels: Labels | None = None,
+        *,
+        exclude: SeveralLabels | None = None,
+    ) -> None:
+        if self._has_new_rows:
+            self.counts.finish(held_out, labels, exclude=exclude)
+            self._has_new_rows = False
+        if held_out is not None and labels is not None:
+            self._fit_weights(held_out, label_pairs(labels, held_out))
+
+    def training_state(self) -> dict[str, Tensor]:
+        state = super().training_state() | {"has_new_rows": torch.tensor(self._has_new_rows)}
+        for name, part in self.parts.items():
+            state |= {f"{name}.{key}": value for key, value in part.training_state().items()}
+        return state
+
+    def load_training_state(self, state: dict[str, Tensor]) -> None:
+        super().load_training_state(state)
+        self._has_new_rows = bool(state["has_new_rows"])
+        for name, part in self.parts.items():
+            start = f"{name}."
+            own = {key.removeprefix(start): value for key, value in state.items() if key.startswith(start)}
+            part.load_training_state(own)
+
+    @torch.no_grad()
+    def _fit_weights(self, hidden: Tensor, labels: Pairs) -> None:
+        """Weights of the least nll of held-out rows, which is convex in them, and what each part reaches."""
+        from scipy.optimize import minimize
+
+        known_P = labels.ids_P >= 0
+        rows_b = torch.unique(labels.rows_P[known_P])[: max(1, FITTED_LOGITS // self.num_classes)]
+        if not len(rows_b):
+            return
+        hidden = hidden.index_select(0, rows_b)
+        logits = [self.counts.logits(hidden), self.softmax.logits(self._embedded(hidden))]
+        asked_P = known_P & (labels.rows_P <= rows_b[-1])
+        pairs = Pairs(torch.searchsorted(rows_b, labels.rows_P[asked_P]), labels.ids_P[asked_P])
+        shares_P = target_shares(pairs, len(rows_b))
+        means = np.array([float(shares_P @ part[tuple(pairs)].double()) for part in logits]) / len(rows_b)
+
+        def nll(weights: np.ndarray) -> tuple[float, np.ndarray]:
+            blended_bC = torch.add(logits[0] * weights[0], logits[1], alpha=weights[1])
+            log_z_b = blended_bC.logsumexp(1)
+            probs_bC = blended_bC.sub_(log_z_b[:, None]).exp_()
+            expected = [float(torch.linalg.vecdot(probs_bC, part).double().mean()) for part in logits]
+            return float(log_z_b.double().mean()) - float(weights @ means), expected - means
+
+        def fitted(start: list[float], bounds: list[tuple[float, float | None]]) -> tuple[float, list[float]]:
+            found = minimize(nll, start, jac=True, bounds=bounds, method="L-BFGS-B")
+            return float(found.fun), found.x.tolist()
+
+        free, none = (0.0, None), (0.0, 0.0)
+        alone = [fitted([1.0, 0.0], [free, none]), fitted([0.0, 1.0], [none, free])]
+        together = fitted([alone[0][1][0] / 2, alone[1][1][1] / 2], [free, free])
+        best = min(*alone, together)
+        self.weights.copy_(torch.tensor(best[1]))
+        self.nlls.copy_(torch.tensor([alone[0][0], alone[1][0], best[0]]))
+
+    def _embedded(self, hidden: Tensor) -> Tensor:
+        """[B, E] Eᵀ x; the gradient of E is over the features that stand in a row of sparse ones."""
+        if hidden.layout is torch.strided:
+            return hidden @ self.weight
+        rows_P, features_P = hidden._indices()
+        used_U, places_P = torch.unique(features_P, return_inverse=True)
+        size = len(hidden), len(used_U)
+        places = torch.stack([rows_P, places_P])
+        few_BU = torch.sparse_coo_tensor(places, hidden._values(), size, check_invariants=False)
+        embedded_BE: Tensor = torch.sparse.mm(few_BU, gather_rows(self.weight, used_U))
+        return embedded_BE
+
+    # Answers.
+
+    def logits(self, hidden: Tensor, class_ids: Tensor | None = None) -> Tensor:
+        """As of every head, with a gradient as far as gradients train it."""
+        class_ids = torch.arange(self.num_classes) if class_ids is None else class_ids
+        class_ids = checked_ids(class_ids, self.num_classes, "class_ids", hidden)
+        counted, trained = (self.weights / self.calibration_temperature).unbind()
+        own = self.softmax.logits(self._embedded(hidden), class_ids)
+        return trained * own + counted * self.counts.logits(hidden, class_ids)
+
+    @torch.no_grad()
+    def log_partition(self, hidden: Tensor) -> Tensor:
+        found = self._found(hidden, no_pairs(hidden.device), None, k=0)
+        return found.shift_B + found.log_sum_B
+
+    @torch.no_grad()
+    def log_probs(self, hidden: Tensor, class_ids: Tensor) -> Tensor:
+        return self._found(hidden, no_pairs(hidden.device), None, k=0).log_probs(
+            self.logits(hidden, class_ids)
+        )
+
+    def best_classes(self, hidden: Tensor, k: int, exclude: SeveralLabels | None) -> TopK:
+        return self.answers_about(hidden, no_pairs(hidden.device), k, exclude).topk
+
+    def answers_about(self, hidden: Tensor, labels: Pairs, k: int, exclude: SeveralLabels | None) -> Answers:
+        found = self._found(hidden, labels, exclude, k=k)
+        return Answers(
+            TopK(found.topk_ids_BK, found.topk_logits_BK, found.log_probs(found.topk_logits_BK)),
+            found.shift_B + found.log_sum_B,
+            (found.log_square_sum_B - 2 * found.log_sum_B).exp(),
+            found.label_logits_P,
+            found.log_probs(found.label_logits_P, labels.rows_P),
+            found.label_ranks_P,
+        )
+
+    def _found(self, hidden: Tensor, labels: Pairs, exclude: SeveralLabels | None, *, k: int) -> Found:
+        """The exact answers: those of a linear layer, whose logits of counted pairs are more than that."""
+        excluded = excluded_pairs(exclude, hidden, labels, self.num_classes)
+        counted, trained = (self.weights / self.calibration_temperature).unbind()
+        others_C, parts = self.counts.gains(hidden)
+        weight_CE, bias_C = self.softmax.scored_rows(torch.arange(self.num_classes))
+        scaled_BE = self.softmax.score.scaled(self._embedded(hidden)) * (trained / self.softmax.temperature)
+        layer = weight_CE, trained * bias_C + counted * others_C
+        found, start = [], 0
+        for part in parts:
+            stop = start + part.shape[0]
+            by_class = part.tocsc()
+            ids_S = np.repeat(np.arange(self.num_classes), np.diff(by_class.indptr))
+            rows_S = by_class.indices.astype(np.int64)
+            added = Added(*map(torch.from_numpy, (rows_S, ids_S, by_class.data * float(counted))))
+            pairs = (each.of_rows(start, stop)[1] for each in (labels, excluded))
+            found.append(stream_classes(scaled_BE[start:stop], *layer, *pairs, k=k, added=added))
+            start = stop
+        return Found(*(torch.cat(tensors) for tensors in zip(*found, strict=True)))
