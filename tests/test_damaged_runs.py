@@ -161,3 +161,19 @@ def test_every_damage_of_a_run_on_events(tmp_path: Path) -> None:
     )
     rows = pa.table({"history": [["red"], ["blue", "gold"], []], "label": ["gray"] * 3})
     assert check_every(Runs(tmp_path / "run", rows), step=1) > 500
+
+
+@pytest.mark.slow
+def test_every_damage_of_a_run_with_a_tower(tmp_path: Path) -> None:
+    table = pa.table({name: column for name, column in columns().items() if name in ("number", "label")})
+    classes = pa.table(
+        {"label": WORDS, "name": [f"{word} thing" for word in WORDS], "size": range(len(WORDS))}
+    )
+    config = Config(
+        data={"target": "label"},
+        encoder={"dim": 4, "hidden": [4]},
+        train={"epochs": 1},
+        output={"dir": tmp_path / "run"},
+    )
+    train(config, data=table, classes=classes)
+    assert check_every(Runs(tmp_path / "run", table), step=1) > 500
