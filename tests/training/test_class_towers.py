@@ -25,6 +25,7 @@ COLORS, THINGS = ("red", "blue", "green", "black", "white"), ("tea", "ink", "car
 NAMES = {f"{n}{c}{t}": f"{c} {t}" for n, (c, t) in enumerate((c, t) for c in COLORS for t in THINGS)}
 UNSEEN = list(NAMES)[::7]
 """Classes that no training row has."""
+COUNTS = {"kind": "counts"}
 SAMPLED = {"kind": "sampled", "num_sampled": 12, "sampler": "uniform"}
 
 
@@ -46,7 +47,10 @@ def trained(tmp_path: Path) -> Callable[..., Outcome]:
         sections = {"head": {"kind": "exact"}, "train": {"epochs": 4}, **sections}
         config = Config(
             data={"target": "label", **sections.pop("data", {})},
-            encoder={"dim": 32, "char_ngrams": (), "dropout": 0.2},
+            encoder={
+                "char_ngrams": (),
+                **({} if sections["head"]["kind"] == "counts" else {"dim": 32, "dropout": 0.2}),
+            },
             output={"dir": tmp_path / name},
             **sections,
         )
@@ -159,11 +163,28 @@ def test_a_damaged_tower_is_refused(trained: Callable[..., Outcome]) -> None:
         Model.load(run)
 
 
-@pytest.mark.parametrize("head", [SAMPLED, pytest.param({"kind": "exact"}, marks=pytest.mark.slow)])
+def test_a_head_that_counts_takes_the_table_as_rows(trained: Callable[..., Outcome]) -> None:
+    order = pa.table({"label": sorted(NAMES), "name": [NAMES[label] for label in sorted(NAMES)]})
+    options = {"head": {**COUNTS, "class_power": 1.0}, "data": {"valid_fraction": 0.0}}
+    model = trained(table=order, **options).model
+    both = pa.concat_tables([SEEN, order.rename_columns(["label", "text"]).select(["text", "label"])])
+    rows_alone = trained("both", rows=both, table=None, **options).model
+    assert model.vocabulary.labels.to_pylist() == rows_alone.vocabulary.labels.to_pylist()
+    assert model.num_train_rows == len(SEEN)
+    for name in ("offsets", "class_ids", "weight"):
+        torch.testing.assert_close(model.head.state_dict()[name], rows_alone.head.state_dict()[name])
+    assert evaluate(model, rows(UNSEEN, 1))["accuracy"] == 1.0
+    named = order.rename_columns(["label", "text"]).append_column("size", [range(len(order))])
+    assert trained("wide", table=named, **options).model.predict(SEEN) == model.predict(SEEN)
+    with pytest.raises(ConfigError, match=r"lacks the inputs \['text'\] and has \['name', 'size'\]"):
+        trained("lacking", table=named.rename_columns(["label", "name", "size"]), **options)
+
+
+@pytest.mark.parametrize("head", [SAMPLED, COUNTS, pytest.param({"kind": "exact"}, marks=pytest.mark.slow)])
 def test_stopped_at_every_step_it_resumes_to_the_same_bits(
     trained: Callable[..., Outcome], tmp_path: Path, head: dict[str, Any]
 ) -> None:
-    options = {"head": head, "train": {"epochs": 2, "batch_size": 256}}
+    options = {"head": head, "train": {"epochs": 2, "batch_size": 128}}
     whole = trained("whole", **options)
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(loop, "stop_requested", lambda: nullcontext(lambda: True))

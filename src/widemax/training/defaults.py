@@ -32,7 +32,7 @@ def check_words(config: Config) -> None:
         if head.kind not in LINEAR_HEADS:
             raise ConfigError(
                 f"the head {head.kind!r} takes no tower and no table of classes: leave out head.weight and "
-                "data.classes (--classes), or choose the head 'exact' or 'sampled'."
+                "data.classes (--classes), or choose the head 'exact', 'sampled' or, for a table, 'counts'."
             )
         tower = head.weight.encoder
         if tower.kind != "auto":

@@ -5,6 +5,7 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -175,6 +176,7 @@ def read_training(
     seed: int,
     fitted: bool,
     width: Callable[[int], int] | None = None,
+    more: Iterable[Features] = (),
 ) -> tuple[Feed, LabelVocabulary]:
     """Read the training files once: count labels, hash features, let the encoder learn, encode.
 
@@ -182,6 +184,7 @@ def read_training(
         encoder: not yet fitted, or with ``fitted=True`` restored from a checkpoint.
         folder: scratch space; grows with the encoded rows.
         width: from the number of classes to what an encoder that can is narrowed to.
+        more: what the encoder learns from beside the rows.
 
     Raises:
         DataError: no usable rows.
@@ -213,7 +216,7 @@ def read_training(
         for _ in raw_features():
             pass
     else:
-        encoder.fit(raw_features(), generator=torch.Generator().manual_seed(seed))
+        encoder.fit(chain(raw_features(), more), generator=torch.Generator().manual_seed(seed))
     assert vocabulary is not None  # the last of the features has been read
     raw = raw_writer.finish()
     writer = FeatureStore.create(folder / "train")

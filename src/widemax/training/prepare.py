@@ -30,7 +30,7 @@ from widemax.data import (
     infer_schema,
     resolve,
 )
-from widemax.encoders import ClassTower
+from widemax.encoders import ClassTower, Features, to_tensors
 from widemax.errors import ConfigError, DataError, counted, shown
 from widemax.heads import CountingHead, heads
 from widemax.optim import RowOptimizer, optimizers
@@ -61,7 +61,8 @@ def sources_of(
     classes: Data | Iterable[Data] | None = None,
 ) -> tuple[Config, list[Source], list[Source], list[Source]]:
     """The config naming what is read; the sources given or, where none are, those the config names."""
-    if config.head.weight is None and (config.data.classes or classes is not None):
+    has_table = config.data.classes or classes is not None
+    if has_table and config.head.weight is None and not counts_rows(config):
         head = config.head.model_copy(update={"weight": WeightConfig()})
         config = config.model_copy(update={"head": head})
     check_words(config)
@@ -210,8 +211,17 @@ def prepare(
     encoder = build_encoder(config.encoder, schema)
     if checkpoint is not None:
         read_encoder(checkpoint, encoder)
+    table: ClassTable | None = None
+    more: list[Features] = []
+    if class_sources and counts_rows(config):
+        table = table_of_rows(class_sources, schema, reading)
+        more = [encoder.featurize(table.columns)]
     feed, vocabulary = read_training(
-        dataset, encoder, scratch, seed=config.train.seed, fitted=checkpoint is not None, width=width
+        *(dataset, encoder, scratch),
+        seed=config.train.seed,
+        fitted=checkpoint is not None,
+        width=width,
+        more=more,
     )
     for sentence in [*schema.left_out, *dataset.told(), *dataset.passed_over(), vocabulary.warning()]:
         if sentence:
@@ -230,11 +240,15 @@ def prepare(
                 else 'it is an input like others; data.task = "next" and data.repeat = true rank next items'
             )
         )
-    tower = table = None
+    tower = None
     if config.head.weight is not None:
-        table = class_table(class_sources, vocabulary, schema, reading, reporter)
+        table = class_table(class_sources, vocabulary, schema, reading)
         config = complete_weight(config, table.schema, dim=encoder.dim)
         tower = build_tower(config, table, vocabulary)
+    if table is not None:
+        compare(table, vocabulary, schema, reporter)
+    if table is not None and tower is None:
+        vocabulary = vocabulary.extended(table.labels)
     asked = config.head.options
     config, head_plan = complete_rest(config, vocabulary, task=task, encoder=encoder, num_rows=len(feed))
     if head_plan is not None:
@@ -251,6 +265,9 @@ def prepare(
     head = build_head(config, vocabulary, num_rows=len(feed), tower=tower)
     head.seed(config.train.seed)
     model = Model(config, schema, task, len(feed), vocabulary, encoder, head, feed.row_keys)
+    if table is not None and isinstance(head, CountingHead) and checkpoint is None:
+        labels = torch.from_numpy(vocabulary.encode(table.labels))
+        head.partial_fit(encoder.eval()(to_tensors(encoder.index(more[0]))), labels)
     if tower is not None and table is not None:
         model = replace(model, tower=Tower(table.schema, tower.encoder))
     if isinstance(train_sources[0], HistoryRows):
@@ -272,28 +289,60 @@ def prepare(
     )
     is_told = valid_sources and config.train.time_limit_s is None
     fingerprint = held_out.fingerprint() if is_told else progress.data_fingerprint
-    return Session(run, model, optimizer, train, valid, progress, held_out, fingerprint, table)
+    classes = None if tower is None else table
+    return Session(run, model, optimizer, train, valid, progress, held_out, fingerprint, classes)
+
+
+def counts_rows(config: Config) -> bool:
+    """Whether the head counts rows, and so those of a table of classes, rather than take a tower of them."""
+    return config.head.kind != "auto" and issubclass(heads[config.head.kind], CountingHead)
 
 
 def class_table(
-    sources: list[Source], vocabulary: LabelVocabulary, schema: Schema, reading: Reading, reporter: Reporter
+    sources: list[Source], vocabulary: LabelVocabulary, schema: Schema, reading: Reading
 ) -> ClassTable:
-    """What is known of the classes: a table that is given, or their labels.
+    """What is known of the classes: a table that is given, or their labels."""
+    assert schema.target is not None
+    sources = sources or [Frame.of(pa.table({schema.target: vocabulary.labels}))]
+    own = infer_class_schema(sources, target=schema.target, target_type=schema.target_type, reading=reading)
+    return ClassTable.read(sources, own, reading)
+
+
+def table_of_rows(sources: list[Source], schema: Schema, reading: Reading) -> ClassTable:
+    """A table of classes whose columns are inputs: a single column is the single input, whatever its name.
+
+    Raises:
+        ConfigError: it lacks an input.
+    """
+    assert schema.target is not None
+    own = infer_class_schema(sources, target=schema.target, target_type=schema.target_type, reading=reading)
+    inputs, names = schema.inputs, [column.name for column in own.inputs]
+    if len(inputs) != 1 or len(names) != 1:
+        if missing := [column.name for column in inputs if column.name not in names]:
+            raise ConfigError(
+                f"a head that counts takes a table of classes as rows, but it lacks the inputs {missing} and "
+                f"has {names}. Name its columns as the inputs, or choose the head 'exact' or 'sampled'."
+            )
+        names = [column.name for column in inputs]
+    read = tuple(replace(column, name=name) for column, name in zip(inputs, names, strict=True))
+    table = ClassTable.read(sources, replace(own, inputs=read), reading)
+    rows = {column.name: table.columns[name][:-1] for column, name in zip(inputs, names, strict=True)}
+    return replace(table, columns=rows)
+
+
+def compare(table: ClassTable, vocabulary: LabelVocabulary, schema: Schema, reporter: Reporter) -> None:
+    """Say how many classes stand in the table or the training rows alone.
 
     Raises:
         DataError: no label of the table is one of the training rows.
     """
-    assert schema.target is not None
-    sources = sources or [Frame.of(pa.table({schema.target: vocabulary.labels}))]
-    own = infer_class_schema(sources, target=schema.target, target_type=schema.target_type, reading=reading)
-    table = ClassTable.read(sources, own, reading)
     known = int((vocabulary.encode(table.labels) >= 0).sum())
     if not known:
         raise DataError(
             f"none of the {len(table.labels):,} labels of the table of classes, such as "
             f"{shown(table.labels[0].as_py())}, occurs in the training rows, where one is "
-            f"{shown(vocabulary.labels[0].as_py())}. They were looked for in column {own.target!r}; give the "
-            f"column of labels the name {schema.target!r}."
+            f"{shown(vocabulary.labels[0].as_py())}. They were looked for in column {table.schema.target!r}; "
+            f"name that of the labels {schema.target!r}."
         )
     if new := len(table.labels) - known:
         reporter.say(
@@ -301,7 +350,6 @@ def class_table(
         )
     if without := len(vocabulary) - known:
         reporter.say(f"{counted(without, 'class')} of the training rows are not in the table of classes")
-    return table
 
 
 def build_tower(config: Config, table: ClassTable, vocabulary: LabelVocabulary) -> ClassTower:
