@@ -4,6 +4,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import torch
+from made_sentences import made_model
 
 from widemax.encoders import Encoder, FeatureStore, concatenate, encoders, num_rows, take, to_tensors
 from widemax.encoders.features import Features, Ragged
@@ -50,7 +51,12 @@ def name(request) -> str:
 
 
 def build(name: str) -> Encoder:
-    return encoders[name]([(kind, kind) for kind in sorted(encoders[name].kinds)], dim=6)
+    return encoders[name]([(kind, kind) for kind in sorted(encoders[name].kinds)], dim=6, **needed(name))
+
+
+def needed(name: str) -> dict[str, str]:
+    """What an encoder does not do without."""
+    return {"model": made_model()} if name == "pretrained" else {}
 
 
 def fitted(name: str, seed: int = 0) -> Encoder:
@@ -155,7 +161,7 @@ def test_all_parameters_learn(name):
 
 
 def test_options_have_types_and_defaults(name):
-    options = encoders.options(name).complete({"dim": 3})
+    options = encoders.options(name).complete({"dim": 3, **needed(name)})
     assert options["dim"] == 3
     kind = min(encoders[name].kinds)
     assert encoders[name]([(kind, kind)], **options).dim == 3

@@ -14,6 +14,7 @@ from widemax.encoders.features import (
 from widemax.encoders.history import HistoryEncoder
 from widemax.encoders.image import ImageEncoder
 from widemax.encoders.mixed import MixedEncoder, default_encoder
+from widemax.encoders.pretrained import PretrainedEncoder
 from widemax.encoders.sparse import SparseEncoder
 from widemax.encoders.store import FeatureStore, FeatureWriter
 from widemax.encoders.table import TableEncoder
@@ -30,6 +31,7 @@ __all__ = [
     "HistoryEncoder",
     "ImageEncoder",
     "MixedEncoder",
+    "PretrainedEncoder",
     "Ragged",
     "RaggedTensor",
     "SparseEncoder",

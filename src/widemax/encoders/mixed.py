@@ -69,7 +69,8 @@ class MixedEncoder(Encoder):
     Args:
         columns: (name, kind) of columns of any kinds.
         dim: width D of the hidden vector of every part.
-        parts: options of the parts by the name of their encoder, such as ``{"text": {"word_ngrams": 1}}``.
+        parts: options of the parts by the name of their encoder, such as ``{"text": {"word_ngrams": 1}}``. A
+            part that is no column's default, "pretrained", reads beside the others all columns that it can.
 
     Raises:
         ConfigError: options for an encoder that reads none of the columns, or options it does not have.
@@ -94,13 +95,15 @@ class MixedEncoder(Encoder):
         parts: dict[str, dict[str, Any]] = {},  # noqa: B006 - read only; the registry shows it as the default
     ) -> None:
         super().__init__(columns, dim=dim)
-        names = sorted({default_encoder([kind]) for _, kind in self.columns})
+        kinds = {kind for _, kind in self.columns}
+        names = {default_encoder([kind]) for kind in kinds}
+        known = sorted(name for name in {*encoders} - {"mixed"} if encoders[name].kinds & kinds)
         for name in parts:
-            if name not in names:
-                raise ConfigError(f"these columns have no part {name!r}; {did_you_mean(name, names)}")
+            if name not in known:
+                raise ConfigError(f"these columns have no part {name!r}; {did_you_mean(name, known)}")
         self.parts = nn.ModuleDict()
-        for name in names:
-            own = [column for column in self.columns if default_encoder([column[1]]) == name]
+        for name in sorted(names.union(parts)):
+            own = [column for column in self.columns if column[1] in encoders[name].kinds]
             options = encoders.options(name).complete({**parts.get(name, {}), "dim": dim})
             self.parts[name] = encoders[name](own, **options)
 

@@ -1,6 +1,6 @@
 """What "auto" means: the config is completed from the data before the first step, and saved complete."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -81,7 +81,7 @@ def complete_encoder(config: Config, schema: Schema) -> Config:
             f"{counted} have it; got head {config.head.kind!r} and encoder {kind!r} of dim "
             f"{options['dim']!r}. Choose another head or encoder, or leave encoder.dim out."
         )
-    section = config.encoder.completed(kind, options)
+    section = config.encoder.completed(kind, from_root(options))
     return config.model_copy(update={"encoder": section})
 
 
@@ -98,8 +98,20 @@ def complete_weight(config: Config, schema: Schema, *, dim: int) -> Config:
     options = encoders.options(kind).complete({"dim": dim, **own.options})
     if options["dim"] != dim:
         raise ConfigError(f"head.weight.encoder.dim must equal the encoder's dim {dim}; leave it out.")
-    weight = config.head.weight.model_copy(update={"encoder": own.completed(kind, options)})
+    weight = config.head.weight.model_copy(update={"encoder": own.completed(kind, from_root(options))})
     return config.model_copy(update={"head": config.head.model_copy(update={"weight": weight})})
+
+
+def from_root(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Options of an encoder and of its parts; a ``model`` that is a folder is told from the root."""
+
+    def told(name: str, value: Any) -> Any:
+        if isinstance(value, Mapping):
+            return from_root(value)
+        is_folder = name == "model" and Path(value).expanduser().is_dir()
+        return str(Path(value).expanduser().resolve()) if is_folder else value
+
+    return {name: told(name, value) for name, value in options.items()}
 
 
 def width_needed(config: Config) -> Callable[[int], int] | None:
