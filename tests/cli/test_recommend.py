@@ -1,8 +1,10 @@
 """From a file of events to recommendations on the command line."""
 
 import csv
+import io
 import json
 import random
+import sys
 from pathlib import Path
 
 import pytest
@@ -198,3 +200,30 @@ def test_a_second_stage(widemax, run: Path, events: Path, clicks: Path, tmp_path
     assert "clicks in the time that the retriever was trained on" in leak.err
     no_ranker = widemax("recommend", run, "--ranker", run, "--user", 3)
     assert (no_ranker.code, "holds no ranker" in no_ranker.err) == (2, True)
+
+
+def test_users_on_stdin(widemax, run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def answers(text: bytes, *options: object) -> tuple[int, list[dict[str, object]], str]:
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(text)))
+        result = widemax("recommend", run, "-", "-k", 2, *options)
+        return result.code, [json.loads(line) for line in result.out.splitlines()], result.err
+
+    code, lines, _ = answers(b'3\n{"user_id": 3}\r\n\nnobody\n{"user_id": "5", "more": 1}')
+    assert code == 0
+    assert [(line["user"], line["known"]) for line in lines] == [
+        (3, True),
+        (3, True),
+        ("nobody", False),
+        (5, True),
+    ]
+    assert lines[0] | {"row": 1} == lines[1]
+    bad = b'{"user_id": [3]}\n{"user": 3}\n{"user_id": NaN}\n{\ncaf\xe9\n3\n'
+    code, lines, err = answers(bad)
+    assert code == 3
+    assert [line["row"] for line in lines] == list(range(6))
+    assert all(str(line["error"]).startswith(f"stdin:{line['row'] + 1}: ") for line in lines[:5])
+    assert lines[0]["error"] == "stdin:1: give one user as 'user_id'."
+    assert lines[5]["user"] == 3
+    assert "5 rows could not be read" in err
+    code, lines, err = answers(bad, "--drop-bad")
+    assert (code, len(lines), "dropped 5 bad rows" in err) == (0, 1, True)

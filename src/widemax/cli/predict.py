@@ -114,10 +114,7 @@ def command(
     # An image fits into no cell.
     names = [column.name for column in model.schema.inputs if column.kind != "image"]
     print_answers(names, rows, format, json=json, safe=safe)
-    if bad and drop_bad:
-        typer.echo(f"dropped {counted(len(bad), 'bad row')}", err=True)
-    elif bad:
-        raise DataError(f"{counted(len(bad), 'row')} could not be read; the answers say what is wrong.")
+    tell_bad(bad, drop_bad=drop_bad)
 
 
 def threshold_of(text: str | None) -> float | Literal["auto"] | None:
@@ -147,8 +144,9 @@ def print_answers(
 ) -> None:
     """Answers in a form, beside the inputs of these names; JSON has the inputs that are ``told``."""
     lines = (
-        {"row": row, **{name: inputs().get(name) for name in told}, **line_of(row, answer)}
+        {"row": row, **{name: given[name] for name in told if name in given}, **line_of(row, answer)}
         for row, answer, inputs in rows
+        for given in [inputs()]
     )
     if json:
         print_json({"rows": list(lines)})
@@ -168,6 +166,18 @@ def kept(answers: Answers, bad: list[int], *, drop_bad: bool) -> Answers:
             bad.append(row)
         if not (drop_bad and isinstance(answer, str)):
             yield row, answer, inputs
+
+
+def tell_bad(bad: list[int], *, drop_bad: bool) -> None:
+    """What became of bad rows, once all are answered.
+
+    Raises:
+        DataError: they were answered by what is wrong with them.
+    """
+    if bad and drop_bad:
+        typer.echo(f"dropped {counted(len(bad), 'bad row')}", err=True)
+    elif bad:
+        raise DataError(f"{counted(len(bad), 'row')} could not be read; the answers say what is wrong.")
 
 
 def line_of(row: int, answer: "list[Prediction] | str") -> dict[str, Any]:

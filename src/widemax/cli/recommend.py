@@ -2,14 +2,24 @@
 
 from collections.abc import Callable, Iterator
 from functools import partial
+from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from widemax.cli.options import Delimiter, DropBad, Encoding, Json, Run, TrustedKey
-from widemax.cli.predict import ROWS_AT_ONCE, Answers, Form, Safe, print_answers
-from widemax.errors import UsageError, counted, visible
+from widemax.cli.predict import (
+    ROWS_AT_ONCE,
+    Answers,
+    Form,
+    Safe,
+    kept,
+    print_answers,
+    stdin_lines,
+    tell_bad,
+)
+from widemax.errors import DataError, UsageError, counted, visible
 
 if TYPE_CHECKING:
     from widemax.artifact import Model
@@ -22,7 +32,8 @@ SHOWN_STRANGERS = 5
 def command(
     run: Run,
     data: Annotated[
-        list[str] | None, typer.Argument(help="Files with a column of users, to answer all of them.")
+        list[str] | None,
+        typer.Argument(help="Files with a column of users, to answer all of them; - for users on stdin."),
     ] = None,
     user: Annotated[list[str] | None, typer.Option(help="Users, as a,b or by repeating the option.")] = None,
     history: Annotated[
@@ -56,7 +67,9 @@ def command(
 ) -> None:
     """Give the best items for users of a run, or after a history, beside those that they have had.
 
-    Somebody whom the run does not know is given what is popular, and stderr says so.
+    Somebody whom the run does not know is given what is popular, and stderr says so. With - a user a line is
+    read from stdin, bare or as a JSON object, and answered as it arrives; a line that is none is answered by
+    {"row": …, "error": …}, and the exit code is 3 in the end.
     """
     if sum(map(bool, (data, user, history))) != 1:
         raise UsageError("name users (--user 42), a history (--history a,b) or a file of users, one of them.")
@@ -82,15 +95,22 @@ def command(
         ranker=second,
     )
     if history:
-        (column,) = model.schema.inputs
-        told: tuple[str, ...] = (column.name,)
+        (histories,) = model.schema.inputs
+        told: tuple[str, ...] = (histories.name,)
         items = items_of(history)
-        rows: Answers = iter([(0, recommender.histories([items])[0], lambda: {column.name: items})])
+        rows: Answers = iter([(0, recommender.histories([items])[0], lambda: {histories.name: items})])
     else:
         told = USER, "known"
-        given = iter([typed(recommender.known_users, user)])
-        rows = of_users(recommender, read(data, model.config.data.user) if data else given)
+        column = model.config.data.user
+        if data == ["-"]:
+            users: Iterator[list[Any]] = stdin_users(column or USER, encoding)
+        else:
+            users = read(data, column) if data else iter([typed(recommender.known_users, user)])
+        rows = of_users(recommender, users)
+    bad: list[int] = []
+    rows = kept(rows, bad, drop_bad=drop_bad)
     print_answers([told[0]], rows, format, json=json, safe=safe, told=told, least=0)
+    tell_bad(bad, drop_bad=drop_bad)
 
 
 def typed(known: "LabelVocabulary", entries: list[str] | None) -> list[Any]:
@@ -143,20 +163,52 @@ def column_of(
             yield batch.columns[own].to_pylist()
 
 
+def stdin_users(column: str, encoding: str | None) -> Iterator[list[Any]]:
+    """The users that arrive on stdin, and a DataError in place of each line that names none."""
+    from widemax.data.formats.jsonl import parse_object
+    from widemax.data.formats.text import undecodable
+
+    def parsed(number: int, line: bytes) -> Any:
+        text = line.strip()
+        reason = undecodable(text)
+        if reason is None and text.startswith(b"{"):
+            try:
+                user = parse_object(text).get(column)
+            except ValueError as error:
+                return DataError(f"stdin:{number}: {error}")
+            if isinstance(user, str | int) or (isinstance(user, float) and isfinite(user)):
+                return user
+            reason = f"give one user as {column!r}"
+        return text.decode() if reason is None else DataError(f"stdin:{number}: {reason}")
+
+    for lines in stdin_lines(encoding):
+        yield [parsed(number, line) for number, line in lines if line.strip()]
+
+
 def of_users(recommender: "Recommender", users: Iterator[list[Any]]) -> Answers:
-    """The answers for users in their order; stderr tells of the first strangers, and of their number."""
+    """The answers for users in their order; stderr tells of the first strangers, and of their number.
+
+    A DataError among them is answered by what it says.
+    """
     from widemax.recommender import names_of
 
     row = num_strangers = 0
     for some in users:
-        names, ids = names_of(recommender.known_users, some)
+        asked = [each for each in some if not isinstance(each, DataError)]
+        names, ids = names_of(recommender.known_users, asked)
         strangers = [name for name, at in zip(names, ids, strict=True) if at < 0]
         told = recommender.strangers(strangers[: max(0, SHOWN_STRANGERS - num_strangers)])
         for sentence in told.values():
             typer.echo(visible(sentence), err=True)
         num_strangers += len(strangers)
-        for name, at, answer in zip(names, ids.tolist(), recommender.users(some), strict=True):
-            yield row, answer, partial(dict, user=name, known=at >= 0)
+        found = recommender.users(asked) if asked else []
+        answers = zip(names, ids.tolist(), found, strict=True)
+        for each in some:
+            if isinstance(each, DataError):
+                yield row, str(each), dict
+            else:
+                name, at, answer = next(answers)
+                yield row, answer, partial(dict, user=name, known=at >= 0)
             row += 1
     if num_strangers > SHOWN_STRANGERS:
         typer.echo(f"{num_strangers:,} of {counted(row, 'user')} are not of the run", err=True)
