@@ -13,7 +13,7 @@ help:
 	@echo "make demo        install, then train, evaluate and predict on bundled data"
 	@echo "make demo-words  the reverse dictionary: definition -> one of 128,000 words"
 	@echo "make test        the tests (a few minutes)"
-	@echo "make test-all    all tests, slow ones too, with coverage"
+	@echo "make test-all    all tests, slow ones too"
 	@echo "make torture     kills, faults, damage and odd input for MINUTES=10, with a table of what went wrong"
 	@echo "make check       format, lint, types, links and docstrings of the documentation"
 	@echo "make docs        the documentation, in build/docs/index.html"
@@ -40,7 +40,7 @@ test-coverage: $(STAMP)
 	$(PYTEST) -m "not slow" $(COVERAGE)
 
 test-all: $(STAMP)
-	$(PYTEST) --hypothesis-profile=thorough $(COVERAGE)
+	$(PYTEST) --hypothesis-profile=thorough
 
 torture: $(STAMP)
 	$(BIN)/python -m tests.torture --minutes $(MINUTES)

@@ -23,6 +23,11 @@ for name, max_examples in (("quick", 40), ("thorough", 200)):
 settings.load_profile("quick")
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Slow tests come first: one that a process comes to last keeps the others waiting."""
+    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+
+
 @pytest.fixture(scope="session")
 def widemax_data() -> Path:
     """The folder of real data sets; tests that need it are skipped without it."""
