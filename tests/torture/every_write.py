@@ -34,7 +34,29 @@ VERBS: dict[str, tuple[str, ...]] = {
     "recipe": ("recipe", "run", "overflow", "--quick", "--out", "run2"),
     "predict": ("predict", "run", "q.jsonl"),
     "data get": ("data", "get", "mulan_emotions"),
+    "extend": ("extend", "run", "--classes", "more.csv", "--out", "run2"),
+    "rank": ("rank", "run", "more.csv", "--out", "run2"),
 }
+SAVING = "export", "export over", "extend", "rank"
+"""These save something whole as run2."""
+SUBJECTS = {"i1": "green ink", "t1": "green tea", "t2": "black tea"}
+EVENTS = ["user,item,time\n", *(f"{n % 40},{n * n % 37 % 20},{n}\n" for n in range(400))]
+ROWS = {
+    "extend": {
+        "rows.csv": [
+            "text,label\n",
+            *(f"some {name} {n},{key}\n" for key, name in SUBJECTS.items() for n in range(20)),
+        ],
+        "classes.csv": ["label,name\n", *(f"{key},{name}\n" for key, name in SUBJECTS.items())],
+        "more.csv": ["label,name\n", "i2,black ink\n"],
+    },
+    "rank": {"rows.csv": EVENTS[:240], "more.csv": [EVENTS[0], *EVENTS[240:]]},
+}
+LEARN = {
+    "extend": ("--target", "label", "--classes", "classes.csv"),
+    "rank": ("--user", "user", "--item", "item", "--time", "time"),
+}
+"""What verbs about other runs have them trained on, and by."""
 
 
 def prepared(ground: Ground, verb: str) -> None:
@@ -42,7 +64,18 @@ def prepared(ground: Ground, verb: str) -> None:
     cache = ground.home / "attempt" / "cache" if verb == "data get" else ground.home / "cache"
     os.environ["WIDEMAX_CACHE"] = str(cache)
     stopped = ground.stopped() if verb == "resume" else None
-    ground.fresh(run={"train": None, "resume": None, "overwrite": "old"}.get(verb, "new"))
+    home = ground.home / verb
+    if verb in ROWS and not home.exists():
+        home.mkdir()
+        for name, lines in ROWS[verb].items():
+            (home / name).write_text("".join(lines), encoding="utf-8")
+        ground.folder = home
+        ground.must("train", "rows.csv", *LEARN[verb], "--out", "run", "--set", "train.epochs=1")
+    ground.fresh(
+        run={"train": None, "resume": None, "overwrite": "old", **{v: v for v in ROWS}}.get(verb, "new")
+    )
+    for name in ROWS.get(verb, ()):
+        shutil.copy(home / name, ground.folder)
     if stopped:
         shutil.copytree(stopped, ground.folder / "run")
     if verb == "export over":
@@ -71,10 +104,10 @@ def afterwards(ground: Ground, verb: str, ended: Ended) -> str | None:
         if weights(run) != weights(ground.home / "new" / "run"):
             return "other weights than without the fault"
         return ground.leftovers()
-    saved = verb.startswith("export") and (ground.folder / "run2" / MANIFEST).exists()
+    saved = verb in SAVING and (ground.folder / "run2" / MANIFEST).exists()
     if saved and (wrong := ground.run("verify", "run2").wrong(0)):
         return f"verify run2: {wrong}"
-    again = (*VERBS[verb], *["--overwrite"] * (verb in ("export", "recipe")))
+    again = (*VERBS[verb], *["--overwrite"] * (verb in ("export", "extend", "rank", "recipe")))
     if verb == "init":
         (ground.folder / "a.toml").unlink(missing_ok=True)
     if wrong := ground.run(*again).wrong(0):
