@@ -24,7 +24,7 @@ from safetensors.torch import load_file, save_file
 
 from widemax import artifact
 from widemax.artifact import Model, read_head, seen_labels, write_head, write_tensors
-from widemax.classes import Classes
+from widemax.classes import Classes, inverse_propensity
 from widemax.config import Config
 from widemax.data import LabelVocabulary
 from widemax.errors import ArgumentError, ConfigError, CorruptError, DataError, ResourceError, UsageError
@@ -101,6 +101,25 @@ def test_loaded_model_gives_the_same_bits(task: str, tmp_path: Path) -> None:
     else:
         with pytest.raises(UsageError, match=f"the task of this model is '{task}'"):
             loaded.predict(rows, threshold=0.5)
+
+
+def test_rare_labels_are_worth_more_by_propensity(tmp_path: Path) -> None:
+    words = random.Random(1)
+    labels = [words.choices(WORDS, weights=[50, 20, 10, 5, 4, 3, 2, 1])[0] for _ in range(200)]
+    table = {"text": [words.choice(["a thing", "b thing", label]) for label in labels], "label": labels}
+    model = train_on(table, tmp_path).model
+    worth = dict(
+        zip(
+            model.vocabulary.labels.to_pylist(), inverse_propensity(model.vocabulary.counts, 200), strict=True
+        )
+    )
+    rows = [{"text": "a thing"}, {"text": "b thing"}]
+    every = model.predict(rows, k=len(WORDS))
+    for k in (1, 3, 8):
+        found = model.predict(rows, k=k, rank="psp")
+        by_worth = [sorted(row, key=lambda p: -p.probability * worth[p.label])[:k] for row in every]
+        assert [[p.label for p in row] for row in found] == [[p.label for p in row] for row in by_worth]
+    assert found != every
 
 
 def test_predictions_are_ranked_probabilities(outcome: Outcome) -> None:

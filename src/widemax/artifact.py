@@ -27,7 +27,7 @@ from pydantic import Field, TypeAdapter
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from widemax.classes import Classes
+from widemax.classes import Classes, inverse_propensity
 from widemax.config import Config, EncoderConfig
 from widemax.data import (
     HISTORY,
@@ -67,6 +67,7 @@ HISTORIES = "histories.parquet"
 """Users with their items as class ids in order."""
 CLASS_IDS = pa.list_(pa.int32())
 Count = Annotated[int, Field(ge=1)]
+Rank = Literal["probability", "psp"]
 Probability = Annotated[float, Field(ge=0, le=1)]
 ROWS_AT_ONCE = 2048
 """Rows of a frame that are predicted together."""
@@ -240,6 +241,30 @@ class Model:
         no_labels = SeveralLabels(torch.arange(0), torch.zeros(num_rows + 1, dtype=torch.int64))
         return self.answer(features, no_labels, k=k).topk
 
+    @checked
+    def useful(self, columns: Mapping[str, pa.Array], k: Count) -> TopK:
+        """The exact k classes of each row whose probability times inverse propensity is largest, best first.
+
+        So many of the most probable classes are looked at that no other can be among them.
+
+        Source: Jain et al., Extreme Multi-label Loss Functions (KDD 2016), sections 3 and 4.
+
+        Raises:
+            OptionError: k is no whole number of at least 1.
+        """
+        worth_C = torch.from_numpy(inverse_propensity(self.vocabulary.counts, self.num_train_rows)).log()
+        num_seen = 10 * k
+        while True:
+            found = self.topk(columns, num_seen)
+            ids_BK, log_probs_BK = found.class_ids, found.log_probs
+            scores_BK = log_probs_BK + worth_C[ids_BK]
+            order_Bk = scores_BK.argsort(dim=1, descending=True, stable=True)[:, :k]
+            most_B = log_probs_BK[:, -1] + worth_C.max()
+            if num_seen >= self.head.num_classes or (scores_BK.gather(1, order_Bk)[:, -1] >= most_B).all():
+                parts = (ids_BK, found.logits, log_probs_BK)
+                return TopK(*(part.gather(1, order_Bk) for part in parts))
+            num_seen *= 4
+
     @partial(checked, of="predict")
     def predict(
         self,
@@ -247,6 +272,7 @@ class Model:
         *,
         k: Count | None = None,
         threshold: Probability | Literal["auto"] | None = None,
+        rank: Rank = "probability",
     ) -> list[list[Prediction]]:
         """The k most probable labels of each row, most probable first.
 
@@ -257,6 +283,8 @@ class Model:
             k: how many labels; all of them when there are fewer. 5, or 20 at most above a threshold.
             threshold: the least probability of labels that are given, where rows have several; "auto" for the
                 one whose labels had the best F1 on held-out rows.
+            rank: "psp" gives the k labels of the largest probability times inverse propensity, by which rare
+                labels are worth more, largest first.
 
         Raises:
             ArgumentError: rows or k are something else, or another keyword is given.
@@ -269,7 +297,8 @@ class Model:
         else:
             chunks = [columns_of(self.schema, records_of(self.schema, rows))]
         k, least = self.limits(k, threshold)
-        return [answer for columns in chunks for answer in self.decode(self.topk(columns, k), least=least)]
+        topk = {"probability": self.topk, "psp": self.useful}[rank]
+        return [answer for columns in chunks for answer in self.decode(topk(columns, k), least=least)]
 
     @checked
     def limits(self, k: Count | None, threshold: Probability | Literal["auto"] | None) -> tuple[int, float]:

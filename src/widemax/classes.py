@@ -64,3 +64,22 @@ class Classes:
     def of(classes: "int | Classes") -> "Classes":
         """A plain number of classes as one of these, of unknown frequencies."""
         return classes if isinstance(classes, Classes) else Classes(classes)
+
+
+PROPENSITY_A, PROPENSITY_B = 0.55, 1.5
+
+
+def inverse_propensity(counts: NDArray[np.int64], num_rows: int) -> NDArray[np.float64]:
+    """How much a hit on a class seen ``counts`` times is worth.
+
+    1/p = 1 + c·(count + B)^−A, c = (log N − 1)·(B + 1)^A, A = 0.55, B = 1.5, N training rows. A label that
+    training never saw has count 0. For N < e, where the formula would give p > 1, p is 1.
+
+    Source: Jain et al., Extreme Multi-label Loss Functions (KDD 2016), section 4.
+
+    Example:
+        >>> inverse_propensity(np.array([0, 1000]), 100_000).round(3).tolist()
+        [14.923, 1.389]
+    """
+    c = max(np.log(num_rows) - 1, 0.0) * (PROPENSITY_B + 1) ** PROPENSITY_A if num_rows else 0.0
+    return np.asarray(1 + c * (counts + PROPENSITY_B) ** -PROPENSITY_A, np.float64)

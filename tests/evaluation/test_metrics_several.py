@@ -8,8 +8,8 @@ import pytest
 from evaluation_rows import random_label_lists, ranking, several_label_rows
 from sklearn.metrics import ndcg_score
 
+from widemax.classes import inverse_propensity
 from widemax.evaluation import evaluate_rows
-from widemax.evaluation.metrics.psp import inverse_propensity
 
 B, C, NUM_TRAIN = 300, 40, 5000
 COUNTS = np.maximum(1, 2000 // np.arange(1, C + 1) ** 2)

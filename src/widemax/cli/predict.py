@@ -65,6 +65,13 @@ def command(
             "for the one whose labels had the best F1 on held-out rows."
         ),
     ] = None,
+    rank: Annotated[
+        Literal["probability", "psp"],
+        typer.Option(
+            help="What orders labels: their probability, or psp, that times their inverse propensity, by "
+            "which rare labels are worth more."
+        ),
+    ] = "probability",
     format: Form = None,  # noqa: A002 - the name users type
     drop_bad: DropBad = False,
     keep_going: Annotated[
@@ -103,7 +110,8 @@ def command(
     most, least = model.limits(k, threshold_of(threshold))
 
     def decoded(columns: Inputs) -> "list[list[Prediction]]":
-        return model.decode(model.topk(columns, most), least=least)
+        best = model.useful if rank == "psp" else model.topk
+        return model.decode(best(columns, most), least=least)
 
     if data == ["-"]:
         answers = stdin_answers(model, decoded, encoding)

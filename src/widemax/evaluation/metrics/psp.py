@@ -2,28 +2,10 @@
 
 import numpy as np
 
+from widemax.classes import inverse_propensity
 from widemax.evaluation.metrics import Metric, TrainingCounts, metrics
-from widemax.evaluation.rows import FloatArray, IntArray, SeveralLabelRows
+from widemax.evaluation.rows import SeveralLabelRows
 from widemax.task import Task
-
-A, B = 0.55, 1.5
-
-
-def inverse_propensity(counts: IntArray, num_rows: int) -> FloatArray:
-    """How much a hit on a class seen ``counts`` times is worth.
-
-    1/p = 1 + c·(count + B)^−A, c = (log N − 1)·(B + 1)^A, A = 0.55, B = 1.5, N training rows. A label that
-    training never saw has count 0. For N < e, where the formula would give p > 1, p is 1.
-
-    Source: Jain et al., Extreme Multi-label Loss Functions (KDD 2016), section 4.
-
-    Example:
-        >>> inverse_propensity(np.array([0, 1000]), 100_000).round(3).tolist()
-        [14.923, 1.389]
-    """
-    c = max(np.log(num_rows) - 1, 0.0) * (B + 1) ** A if num_rows else 0.0
-    return np.asarray(1 + c * (counts + B) ** -A, np.float64)
-
 
 for _k in (1, 5):
 
