@@ -127,7 +127,8 @@ class DataConfig(Section):
         user, item: the columns of a file of events, an event a row, which are read as histories.
         time, weight: when each event was, and how much it weighs.
         split: which events are held out for ``widemax evaluate``: "time:0.9", those after nine tenths of all;
-            "random:0.9", a random tenth; "last-one", each user's last; none when it is not given.
+            "random:0.9", a random tenth; "last-one", each user's last; none when it is not given, or "given",
+            where files of their own hold them.
         classes: tables of the classes, a row a class: its label, and columns such as its name, of which a
             tower makes class weights. Classes that no row has are among them.
         repeat: whether the next item may be one that already stands in the history; left out otherwise.

@@ -17,6 +17,7 @@ from widemax.data import HISTORY, USER
 from widemax.errors import ConfigError, CorruptError, DataError
 from widemax.storage import MANIFEST, sha256, signed
 from widemax.training.loop import resume
+from widemax.training.prepare import of_events
 
 COLUMNS = {"user": "who", "item": "what", "time": "when"}
 
@@ -64,6 +65,22 @@ def test_it_is_evaluated_on_what_the_split_held_out(run: Path) -> None:
             model,
             made_events().filter(pa.array([when < first for when in made_events()["when"].to_pylist()])),
         )
+
+
+def test_a_given_split_trains_on_all_events(tmp_path: Path) -> None:
+    """So the run is one without a split, and any events may be those of the test."""
+    path = tmp_path / "events.parquet"
+    pq.write_table(made_events(), path)
+    found = {}
+    for split in ("given", None):
+        settings = config(tmp_path / "run", path, split=split)
+        found[split] = of_events(settings, [path], [])
+    (given, (rows,), _), (without, (same,), _) = found.values()
+    assert given == without
+    assert given.data.split is None
+    assert rows.table.equals(same.table)
+    told = set(rows.sentences) - set(same.sentences)
+    assert told == {"split given: nothing is held out; give the events of the test to `widemax evaluate`"}
 
 
 def test_saved_and_loaded_it_keeps_its_histories(run: Path, tmp_path: Path) -> None:

@@ -56,7 +56,9 @@ Weight = Annotated[
 ]
 Split = Annotated[
     str | None,
-    typer.Option(help="The events that are kept for evaluate: after time:0.9, last-one or random:0.9."),
+    typer.Option(
+        help="The events that are kept for evaluate: after time:0.9, last-one, random:0.9; given: no others."
+    ),
 ]
 DropBad = Annotated[bool, typer.Option("--drop-bad", help="Count and drop bad rows instead of stopping.")]
 Delimiter = Annotated[

@@ -7,6 +7,7 @@ from widemax.data.convert import array_of, convert, lists, plain, ragged
 from widemax.data.dataset import Batch, Dataset
 from widemax.data.event_columns import EventColumns
 from widemax.data.events import (
+    GIVEN,
     HISTORY,
     NEXT,
     USER,
@@ -27,6 +28,7 @@ from widemax.data.sets import sets
 from widemax.data.target import convert_labels
 
 __all__ = [
+    "GIVEN",
     "HISTORY",
     "KINDS",
     "NEXT",

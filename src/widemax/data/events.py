@@ -23,6 +23,8 @@ from widemax.errors import DataError, UsageError, counted
 
 HISTORY, NEXT, USER = "history", "next", "user"
 """The columns of the rows that are made: the items before, those that came next, and whose they are."""
+GIVEN = "given"
+"""The split of events that are all trained on, as those of the test stand in files of their own."""
 LATEST_ITEMS = 50
 """So many items before the next one are kept in a training row; the weight of older ones is near 0."""
 FOLDS, MOST_HIDDEN, MOST_KNOWN = 5, 200, 1000
@@ -104,7 +106,7 @@ class Events:
         rule = _SPLIT.fullmatch(split)
         if not rule:
             raise UsageError(
-                "a split is time:0.9 or random:0.9, with the part that is trained on, or last-one; "
+                "a split is time:0.9 or random:0.9, with the part that is trained on, last-one or given; "
                 f"got {split!r}."
             )
         if rule[1] == "random":
@@ -273,7 +275,7 @@ def history_rows(sources: Sequence[Source], section: Any, *, seed: int) -> Histo
         UsageError, DataError: as of ``read_events``; or the split leaves nothing to train on.
     """
     events, num_bad = _events_of(sources, section, time=section.time)
-    split, repeat = section.split, section.repeat
+    split, repeat = None if section.split == GIVEN else section.split, section.repeat
     part, told = events, [f"{_amount(events)}{f', {num_bad:,} bad ones dropped' * bool(num_bad)}"]
     if split is not None:
         held_out_N = events.held_out(split, seed=seed)
@@ -281,6 +283,8 @@ def history_rows(sources: Sequence[Source], section: Any, *, seed: int) -> Histo
         if not len(part):
             raise DataError(f"split {split} leaves no event to train on; choose another split.")
         told += _told_of_split(split, part, events.take(held_out_N), repeat=repeat)
+    if section.split == GIVEN:
+        told.append("split given: nothing is held out; give the events of the test to `widemax evaluate`")
     kept = part.interactions(repeat=repeat)
     if not len(kept):
         raise DataError(f"no weight in column {section.weight!r} is above 0; name another column (--weight).")

@@ -14,6 +14,7 @@ from torch.optim import Optimizer
 from widemax.artifact import Model, Tower, build_encoder, build_head, known_histories, read_encoder
 from widemax.config import Config, WeightConfig
 from widemax.data import (
+    GIVEN,
     HISTORY,
     NEXT,
     ClassTable,
@@ -96,7 +97,8 @@ def of_events(
         )
     rows = history_rows(train, data, seed=config.train.seed)
     columns = {"input": (HISTORY,), "target": NEXT, "kinds": {HISTORY: "ids"}, "task": Task.NEXT}
-    updates: dict[str, Any] = {"data": data.model_copy(update=columns)}
+    split = None if data.split == GIVEN else data.split
+    updates: dict[str, Any] = {"data": data.model_copy(update=columns | {"split": split})}
     if config.head.kind == "auto" and not config.head.options and config.head.weight is None:
         updates["head"] = config.head.completed("counts", {})
     recency = {} if rows.ordered else {"recency": 1.0}
