@@ -59,6 +59,7 @@ ARROWS = {
         *GROUND,
         *("estimators", "training", "heads", "auxiliaries", "encoders", "data", "evaluation", "search"),
         *("losses", "numerics", "optim", "kernels", "charts", "storage"),
+        *("artifact", "config", "ranking", "recommender"),
     },
     "cli": None,
 }
