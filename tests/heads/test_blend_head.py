@@ -89,6 +89,18 @@ def nll_of(parts, weights, labels):
     return float(-(of_rows / labels.offsets_B1.diff()).mean())
 
 
+def ndcg(logits_BC, labels):
+    """The mean NDCG of the first 20 places."""
+    place_BC = logits_BC.argsort(1, descending=True).argsort(1)
+    gains = []
+    for row in range(len(labels)):
+        own = labels.take(torch.tensor([row])).ids_P
+        places = place_BC[row, own].double() + 1
+        ideal = (1 / torch.arange(2, 2 + len(own)).log2()).sum()
+        gains.append(float((1 / (places[places <= 20] + 1).log2()).sum() / ideal))
+    return np.mean(gains) + 1e-9
+
+
 @settings(deadline=None, max_examples=25)
 @given(st.integers(0, 2**31), st.booleans())
 def test_weights_never_make_held_out_rows_less_likely(seed, follows):
@@ -97,15 +109,20 @@ def test_weights_never_make_held_out_rows_less_likely(seed, follows):
     head.finish(features, labels)
     parts, weights = log_probs_of_parts(head, features), head.weights.tolist()
     nll = nll_of(parts, weights, labels)
-    grid = [0, 0.03, 0.1, 0.3, 1, 1.5, 2, 4]
-    assert nll <= min(nll_of(parts, (u, v), labels) for u in grid for v in grid) + 1e-4
+    grid = [0.03, 0.1, 0.3, 1, 1.5, 2, 4]
     worth = head.worth
+    assert nll == pytest.approx(float(head.nlls[2]), abs=1e-4)
     assert [worth[name].weight for name in ("counts", "softmax")] == weights
     # Each alone is the best that it can be at any temperature.
     assert nll <= min(worth[name].nll for name in worth) + 1e-4
     for name, alone in (("counts", lambda u: (u, 0)), ("softmax", lambda v: (0, v))):
         best = min(nll_of(parts, alone(weight), labels) for weight in grid)
         assert worth[name].nll <= best + 1e-4
+    # Among what makes no row less likely it ranks best.
+    better = 0 if worth["counts"].nll <= worth["softmax"].nll else 1
+    assert ndcg(sum(w * part for w, part in zip(weights, parts, strict=True)), labels) >= ndcg(
+        parts[better], labels
+    )
     assert f"counts {weights[0]:.3g} (alone {worth['counts'].nll:.3f})" in head.told()
 
 
@@ -158,6 +175,33 @@ def test_many_classes_are_sampled_in_training():
 def replayed_loss(head, hidden):
     head.seed(3)
     return head(hidden, some_rows()[1])
+
+
+def test_training_begins_with_the_factors_of_what_was_counted():
+    """Labels that follow groups of features are found before any step, and a step is not undone."""
+    rng = np.random.default_rng(0)
+    group_B = rng.integers(3, size=300)
+    hidden = torch.zeros(300, 12)
+    hidden[
+        torch.arange(300)[:, None], torch.from_numpy(group_B[:, None] * 4 + rng.integers(4, size=(300, 2)))
+    ] = 1
+    labels = torch.from_numpy(group_B * 3 + rng.integers(3, size=300))
+    head = BlendHead(10, 12, width=4)
+    never_met = head.softmax.weight[9].clone()
+    head.partial_fit(hidden, labels)
+    head.finish(hidden, labels)
+    best = head.softmax.logits(hidden @ head.weight, torch.arange(9)).topk(3).indices
+    assert (best // 3 == torch.from_numpy(group_B)[:, None]).all()
+    lengths = head.softmax.weight[:9].norm(dim=1)
+    torch.testing.assert_close(lengths.square().mean(), torch.tensor(100.0))
+    assert torch.equal(head.softmax.weight[9], never_met)
+    with torch.no_grad():
+        head.weight += 1
+    head(hidden, labels)
+    trained = head.weight.clone()
+    head.partial_fit(hidden, labels)
+    head.finish()
+    assert torch.equal(head.weight, trained)
 
 
 def test_training_goes_on_to_the_same_bits():

@@ -394,3 +394,20 @@ def test_rows_of_any_size_of_values_are_counted():
     tiny = counted(torch.full((1, F), 1e-40), torch.tensor([2]), value_power=8.0)
     usual = counted(torch.ones(1, F), torch.tensor([2]), value_power=8.0)
     np.testing.assert_allclose(tiny.counts().toarray(), usual.counts().toarray(), rtol=1e-6)
+
+
+def test_the_factors_are_those_of_dense_matrices():
+    features, labels = some_rows(rows=200)
+    head = counted(features, labels, value_power=1.0)
+    left, right = head.factors(3, generator=torch.Generator().manual_seed(0))
+    counts = of_length_1(features.double().numpy(), 1).T @ indicator(labels)
+    scale_F, scale_C = counts.sum(1) ** -0.5, counts.sum(0) ** -0.5
+    U, S, V = np.linalg.svd(scale_F[:, None] * counts * scale_C, full_matrices=False)
+    expected = scale_F[:, None] * (U[:, :3] * S[:3]) @ V[:3]
+    np.testing.assert_allclose(left @ right.T, expected, rtol=1e-3, atol=1e-6)
+    np.testing.assert_allclose((right**2).sum(0), S[:3], rtol=1e-4)
+    # No more than there are, and nothing where nothing was counted.
+    left, right = CountsHead(C, F).factors(F, generator=torch.Generator())
+    assert (left.shape, right.shape) == ((F, F), (C, F))
+    assert not left.any()
+    assert not right.any()

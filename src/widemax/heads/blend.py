@@ -11,11 +11,12 @@ import numpy as np
 import torch
 from pydantic import Field
 from torch import Tensor
+from torch.nn.functional import pad
 
 from widemax.classes import Classes
 from widemax.heads.answers import Answers, TopK
 from widemax.heads.base import AtLeast1, CountingHead, Dim, Head, heads
-from widemax.heads.counts import CountsHead
+from widemax.heads.counts import CHOICE_ROWS, DISCOUNTS, CountsHead
 from widemax.heads.dense import excluded_pairs
 from widemax.heads.exact import ExactHead
 from widemax.heads.labels import Labels, SeveralLabels, label_pairs, no_pairs, target_shares
@@ -27,8 +28,16 @@ from widemax.options import checked
 
 # All classes are trained at each step as long as they are so many times those drawn.
 EXACT_TIMES = 8
-# Of held-out rows, those whose logits are so many numbers decide about the weights.
-FITTED_LOGITS = 2**24
+# Of embeddings, about: cosines do not see it, but the usual steps turn longer vectors less.
+START_LENGTH = 10.0
+# What the weights may be to one another, and how many classes of each part may take the first places.
+PROPORTIONS = (
+    *((1.0, 0.0), (1.0, 0.05), (1.0, 0.1), (1.0, 0.2), (1.0, 0.3), (1.0, 0.5)),
+    *((1.0, 1.0), (0.5, 1.0), (0.2, 1.0), (0.0, 1.0)),
+)
+CANDIDATES = 100
+# Held-out rows whose logits are so many numbers decide about the scale; finer steps cost more than they gain.
+FITTED_LOGITS, PRECISION, LEAST_SCALE = 2**23, 1e-6, 1e-3
 
 
 class Worth(NamedTuple):
@@ -47,9 +56,10 @@ class BlendHead(CountingHead):
     softmax of (cos(Eᵀ x, w_c) + bias_c) / temperature, where E [F, E] holds an embedding of each feature,
     which generalizes. Both read the features x themselves, so that one encoder serves both.
 
-    :meth:`partial_fit` counts rows for the first part, the loss trains the second, and :meth:`finish` fits
-    the weights to the nll of held-out rows: no part makes it worse, and one that is worth nothing gets 0.
-    Before, both are one half. Answers are exact over all classes.
+    :meth:`partial_fit` counts rows for the first part, and the loss trains the second, which :meth:`finish`
+    starts with the factors of what was counted. It also chooses the proportion of the weights that ranks
+    held-out rows best, and the scale of the least nll: no part makes that worse, and one that is worth
+    nothing gets 0. Before, both are one half. Answers are exact over all classes.
 
     Use: for what "counts" is for, where a few epochs more are worth it.
 
@@ -111,7 +121,7 @@ class BlendHead(CountingHead):
         self.weight = self.softmax.normal(dim, width)
         self.register_buffer("weights", torch.full((len(self.parts),), 0.5))
         self.register_buffer("nlls", torch.zeros(len(self.parts) + 1))
-        self._has_new_rows = False
+        self._has_new_rows = self._is_trained = False
 
     @property
     def parts(self) -> dict[str, Head]:
@@ -160,6 +170,7 @@ class BlendHead(CountingHead):
 
     def row_losses(self, hidden: Tensor, labels: Labels) -> Tensor:
         """[B] losses of the softmax alone, which gradients train."""
+        self._is_trained |= torch.is_grad_enabled()
         return self.softmax.row_losses(self._embedded(hidden), labels)
 
     @partial(checked, of="head.finish")
@@ -173,56 +184,113 @@ class BlendHead(CountingHead):
         if self._has_new_rows:
             self.counts.finish(held_out, labels, exclude=exclude)
             self._has_new_rows = False
+            if not self._is_trained:
+                self._start()
         if held_out is not None and labels is not None:
-            self._fit_weights(held_out, label_pairs(labels, held_out))
+            pairs = label_pairs(labels, held_out)
+            excluded = excluded_pairs(exclude, held_out, no_pairs(held_out.device), self.num_classes)
+            self._choose(held_out, pairs, excluded)
 
     def training_state(self) -> dict[str, Tensor]:
-        state = super().training_state() | {"has_new_rows": torch.tensor(self._has_new_rows)}
+        stage = torch.tensor([self._has_new_rows, self._is_trained])
+        state = super().training_state() | {"stage": stage}
         for name, part in self.parts.items():
             state |= {f"{name}.{key}": value for key, value in part.training_state().items()}
         return state
 
     def load_training_state(self, state: dict[str, Tensor]) -> None:
         super().load_training_state(state)
-        self._has_new_rows = bool(state["has_new_rows"])
+        self._has_new_rows, self._is_trained = state["stage"].tolist()
         for name, part in self.parts.items():
             start = f"{name}."
             own = {key.removeprefix(start): value for key, value in state.items() if key.startswith(start)}
             part.load_training_state(own)
 
     @torch.no_grad()
-    def _fit_weights(self, hidden: Tensor, labels: Pairs) -> None:
-        """Weights of the least nll of held-out rows, which is convex in them, and what each part reaches."""
+    def _start(self) -> None:
+        """Begin with the factors of what was counted; rows without any stay as they are."""
+        rank = min(self.softmax.dim, self.dim, self.num_classes)
+        tables = self.counts.factors(rank, generator=self.softmax.generator.clone_state())
+        for weight, factors in zip((self.weight, self.softmax.weight), tables, strict=True):
+            counted = factors.any(1).nonzero().squeeze(1)
+            scale = START_LENGTH * len(counted) ** 0.5 / factors.norm()
+            weight[counted, :rank] = (factors * scale).to(weight)[counted]
+        self.weight[:, rank:] = 0
+
+    @torch.no_grad()
+    def _choose(self, hidden: Tensor, labels: Pairs, excluded: Pairs) -> None:
+        """The proportion of the weights that ranks held-out rows best, and the scale of the least nll.
+
+        The nll is convex in the scale. What makes it worse than a part does alone is no choice.
+        """
         from scipy.optimize import minimize
 
         known_P = labels.ids_P >= 0
-        rows_b = torch.unique(labels.rows_P[known_P])[: max(1, FITTED_LOGITS // self.num_classes)]
-        if not len(rows_b):
+        rows_B = torch.unique(labels.rows_P[known_P])[:CHOICE_ROWS]
+        if not len(rows_B):
             return
-        hidden = hidden.index_select(0, rows_b)
-        logits = [self.counts.logits(hidden), self.softmax.logits(self._embedded(hidden))]
-        asked_P = known_P & (labels.rows_P <= rows_b[-1])
-        pairs = Pairs(torch.searchsorted(rows_b, labels.rows_P[asked_P]), labels.ids_P[asked_P])
-        shares_P = target_shares(pairs, len(rows_b))
-        means = np.array([float(shares_P @ part[tuple(pairs)].double()) for part in logits]) / len(rows_b)
+        num_rows = max(1, FITTED_LOGITS // self.num_classes)
+        hidden = hidden.index_select(0, rows_B)
+        labels = _among(rows_B, Pairs(labels.rows_P[known_P], labels.ids_P[known_P]))
+        embedded_BE = self._embedded(hidden)
+        gains = self._gains(hidden, embedded_BE, labels, _among(rows_B, excluded))
 
-        def nll(weights: np.ndarray) -> tuple[float, np.ndarray]:
-            blended_bC = torch.add(logits[0] * weights[0], logits[1], alpha=weights[1])
-            log_z_b = blended_bC.logsumexp(1)
-            probs_bC = blended_bC.sub_(log_z_b[:, None]).exp_()
-            expected = [float(torch.linalg.vecdot(probs_bC, part).double().mean()) for part in logits]
-            return float(log_z_b.double().mean()) - float(weights @ means), expected - means
+        few_b, (_, pairs) = torch.arange(min(num_rows, len(rows_B))), labels.of_rows(0, num_rows)
+        parts = self.counts.logits(hidden.index_select(0, few_b)), self.softmax.logits(embedded_BE[few_b])
+        shares_P = target_shares(pairs, len(few_b))
 
-        def fitted(start: list[float], bounds: list[tuple[float, float | None]]) -> tuple[float, list[float]]:
-            found = minimize(nll, start, jac=True, bounds=bounds, method="L-BFGS-B")
-            return float(found.fun), found.x.tolist()
+        def fitted(proportion: tuple[float, float]) -> tuple[float, float]:
+            """The least nll and its scale."""
+            logits_bC = proportion[0] * parts[0] + proportion[1] * parts[1]
+            mean = float(shares_P @ logits_bC[tuple(pairs)].double()) / len(few_b)
 
-        free, none = (0.0, None), (0.0, 0.0)
-        alone = [fitted([1.0, 0.0], [free, none]), fitted([0.0, 1.0], [none, free])]
-        together = fitted([alone[0][1][0] / 2, alone[1][1][1] / 2], [free, free])
-        best = min(*alone, together)
-        self.weights.copy_(torch.tensor(best[1]))
-        self.nlls.copy_(torch.tensor([alone[0][0], alone[1][0], best[0]]))
+            def nll(scale: np.ndarray) -> tuple[float, float]:
+                scaled_bC = logits_bC * float(scale[0])
+                log_z_b = scaled_bC.logsumexp(1)
+                expected_b = torch.linalg.vecdot(scaled_bC.sub_(log_z_b[:, None]).exp_(), logits_bC)
+                value, slope = log_z_b.double().mean(), expected_b.double().mean()
+                return float(value) - scale[0] * mean, float(slope) - mean
+
+            limits = {"bounds": [(LEAST_SCALE, None)], "options": {"ftol": PRECISION}}
+            found = minimize(nll, [1.0], jac=True, method="L-BFGS-B", **limits)
+            return float(found.fun), float(found.x[0])
+
+        alone = {proportion: fitted(proportion) for proportion in (PROPORTIONS[0], PROPORTIONS[-1])}
+        least = min(alone.values())[0]
+        for place in gains.argsort(descending=True, stable=True).tolist():
+            proportion = PROPORTIONS[place]
+            nll, scale = alone[proportion] if proportion in alone else fitted(proportion)
+            if nll <= least:
+                break
+        self.weights.copy_(scale * torch.tensor(proportion))
+        self.nlls.copy_(torch.tensor([*(value for value, _ in alone.values()), nll]))
+
+    def _gains(self, hidden: Tensor, embedded_BE: Tensor, labels: Pairs, excluded: Pairs) -> Tensor:
+        """The mean NDCG at a few places of each proportion, among the best classes of both parts."""
+        exclude = None
+        if len(excluded.rows_P):
+            lengths_B = torch.bincount(excluded.rows_P, minlength=len(hidden))
+            exclude = SeveralLabels(excluded.ids_P, pad(lengths_B.cumsum(0), (1, 0)))
+        k = min(CANDIDATES, self.num_classes)
+        best = (
+            self.counts.topk(hidden, k, exclude=exclude),
+            self.softmax.topk(embedded_BE, k, exclude=exclude),
+        )
+        ids_BN, order_BN = torch.cat([each.class_ids for each in best], 1).sort(dim=1, stable=True)
+        barred_BN = torch.cat([each.logits for each in best], 1).gather(1, order_BN) == -torch.inf
+        barred_BN[:, 1:] |= ids_BN[:, 1:] == ids_BN[:, :-1]
+        parts = self.counts.logits(hidden, ids_BN), self.softmax.logits(embedded_BE, ids_BN)
+        first_B1 = torch.arange(len(hidden))[:, None] * self.num_classes
+        is_label_BN = torch.isin(ids_BN + first_B1, labels.ids_P + first_B1[labels.rows_P, 0])
+        discounts_K = torch.from_numpy(DISCOUNTS)[: 2 * k]
+        most_B = discounts_K.cumsum(0)[torch.bincount(labels.rows_P).clamp(max=len(discounts_K)) - 1]
+        gains = []
+        for counts, softmax in PROPORTIONS:
+            logits_BN = (counts * parts[0] + softmax * parts[1]).masked_fill(barred_BN, -torch.inf)
+            logits_BK, places_BK = logits_BN.topk(len(discounts_K))
+            hits_BK = is_label_BN.gather(1, places_BK) & (logits_BK > -torch.inf)
+            gains.append((hits_BK.to(discounts_K) @ discounts_K / most_B).mean())
+        return torch.stack(gains)
 
     def _embedded(self, hidden: Tensor) -> Tensor:
         """[B, E] Eᵀ x; the gradient of E is over the features that stand in a row of sparse ones."""
@@ -290,3 +358,9 @@ class BlendHead(CountingHead):
             found.append(stream_classes(scaled_BE[start:stop], *layer, *pairs, k=k, added=added))
             start = stop
         return Found(*(torch.cat(tensors) for tensors in zip(*found, strict=True)))
+
+
+def _among(rows_B: Tensor, pairs: Pairs) -> Pairs:
+    """The pairs of some rows, which rise, with rows counted among these."""
+    kept_P = torch.isin(pairs.rows_P, rows_B)
+    return Pairs(torch.searchsorted(rows_B, pairs.rows_P[kept_P]), pairs.ids_P[kept_P])

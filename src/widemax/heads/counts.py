@@ -46,6 +46,8 @@ CALIBRATION_WORK, CALIBRATION_TRIALS = 2**24, 60
 # Of how many times as many classes a feature they choose, the best for this class power.
 CANDIDATES, MIDDLE_POWER = 2, 0.3
 CSR_PARTS = "offsets", "ids", "values"
+# Vectors beyond those asked for, and rounds, that make the singular vectors found at random nearly right.
+MORE_VECTORS, ROUNDS = 8, 2
 
 
 @final
@@ -176,6 +178,35 @@ class CountsHead(CountingHead):
         """Xᵀ D_row Y of all rows so far, a SciPy array [F, C] in float32."""
         features, labels = self._rows_counted()
         return _powered(features, float(self.powers[0])).T.tocsr() @ labels
+
+    def factors(self, rank: int, *, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """The best two tables of a rank for D_f^-½ Xᵀ D_row Y D_c^-½ of all rows so far, about.
+
+        Args:
+            rank: how many numbers a feature and a class have, F and C at most.
+            generator: of the vectors that the search begins with.
+
+        Returns:
+            D_f^-½ U √S [F, rank] and V √S [C, rank], for singular values S and vectors U and V.
+
+        Source: Halko, Martinsson and Tropp 2011, "Finding structure with randomness", algorithm 4.4.
+        """
+        features, labels = self._rows_counted()
+        pairs = _Pairs(_powered(features, float(self.powers[0])), labels)
+        scale_F1 = _factors(pairs.sums_F, 0.5)[:, None]
+        features_FN, labels_NC = (
+            pairs.rows_of_features.multiply(scale_F1).tocsr(),
+            _scaled(labels, pairs.sums_C, 0.5),
+        )
+        size = min(rank + MORE_VECTORS, self.dim, self.num_classes)
+        basis_CR = torch.randn(self.num_classes, size, generator=generator).numpy()
+        for _ in range(ROUNDS):
+            basis_FR = np.linalg.qr(features_FN @ (labels_NC @ basis_CR))[0]
+            basis_CR = np.linalg.qr(labels_NC.T @ (features_FN.T @ basis_FR))[0]
+        left_FR, values_R, right_RR = np.linalg.svd(features_FN @ (labels_NC @ basis_CR), full_matrices=False)
+        roots_R = np.sqrt(values_R[:rank])
+        tables = scale_F1 * left_FR[:, :rank] * roots_R, basis_CR @ right_RR.T[:, :rank] * roots_R
+        return torch.from_numpy(tables[0]), torch.from_numpy(tables[1])
 
     @partial(checked, of="head.merge")
     def merge(self, other: "CountsHead") -> None:
