@@ -12,7 +12,8 @@ import pytest
 
 from widemax import Config, Model, train
 from widemax.errors import CorruptError, DataError, UsageError
-from widemax.ranking import Ranker, objectives, rank
+from widemax.ranking import ListwiseSoftmax, Queries, Ranker, objectives, rank
+from widemax.ranking.fit import Clicks, measured
 from widemax.recommender import Recommender
 from widemax.storage import MANIFEST
 
@@ -94,6 +95,7 @@ def test_the_order_gains_and_the_ceiling_stays_above(model: Model, clicks: pa.Ta
         model, clicks, watch_time="minutes", objective=objective, candidates=40, items=ITEMS
     ).metrics
     assert 1.2 * metrics["retriever_ndcg@20"] < metrics["ndcg@20"] < metrics["ceiling_ndcg@20"] <= 1
+    assert 1.2 * metrics["retriever_value@20"] < metrics["value@20"] < metrics["ceiling_value@20"] <= 1
     assert metrics["queries"] == NUM_USERS // 5
     assert 0.9 < metrics["ceiling_recall"] <= 1
 
@@ -261,3 +263,24 @@ def test_its_files_are_named_by_the_manifest(ranker: Ranker, tmp_path: Path) -> 
     manifest = json.loads((tmp_path / "ranker" / MANIFEST).read_text())
     assert set(manifest["files"]) == {"weights.safetensors", "items.parquet"}
     shutil.rmtree(tmp_path / "ranker")
+
+
+def test_what_is_measured_is_the_definition() -> None:
+    """One user took the second candidate, worth 4, the other the first, worth 1, and a stranger, worth 3."""
+    values, valid = np.array([[0.0, 4], [1, 0]]), np.ones((2, 2), bool)
+    queries = Queries(np.array([[[1.0], [0.0]], [[1.0], [0.0]]]), values, valid)
+    clicks = Clicks([1, 2], [[], []], np.array([0, 1, 1]), np.array([1, 0, -1]), np.array([4.0, 1, 3]))
+    metrics = measured(ListwiseSoftmax(), np.array([-1.0, 0.0]), queries, clicks)
+    second = 1 / np.log2(3)
+    assert metrics == pytest.approx(
+        {
+            "queries": 2,
+            "ceiling_recall": (1 + 1 / 2) / 2,
+            "ndcg@20": (1 + second / (3 + second)) / 2,
+            "value@20": (4 + second) / (4 + 3 + second),
+            "retriever_ndcg@20": (second + 1 / (3 + second)) / 2,
+            "retriever_value@20": (4 * second + 1) / (4 + 3 + second),
+            "ceiling_ndcg@20": (1 + 1 / (3 + second)) / 2,
+            "ceiling_value@20": (4 + 1) / (4 + 3 + second),
+        }
+    )

@@ -73,8 +73,11 @@ def command(
         f"saved {out}: {ranker.name} over {ranker.num_candidates} candidates, {len(ranker.weights)} features",
         f"held out: {metrics['queries']:,.0f} users, with {metrics['ceiling_recall']:.1%} of what they took "
         "among their candidates",
-        f"ndcg@20 {metrics['ndcg@20']:.4f} (as retrieved {metrics['retriever_ndcg@20']:.4f}, best possible "
-        f"order {metrics['ceiling_ndcg@20']:.4f})",
+        *(
+            f"{name} {metrics[name]:.4f} (as retrieved {metrics[f'retriever_{name}']:.4f}, best possible "
+            f"order {metrics[f'ceiling_{name}']:.4f})"
+            for name in ("ndcg@20", "value@20")
+        ),
         *(
             f"value of a candidate: expected {metrics['expected']:.4g}, observed {metrics['observed']:.4g}"
             for _ in range("expected" in metrics)

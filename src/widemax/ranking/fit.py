@@ -282,7 +282,8 @@ def scaled(queries: Queries, mean_F: Array, scale_F: Array) -> Queries:
 def measured(member: Objective, weight_F1: Array, queries: Queries, clicks: Clicks) -> dict[str, float]:
     """What held-out queries give: the order of the retriever, the ranker's, and the best of any order.
 
-    The gains of nDCG are the values, and the ideal has all that the user took, candidates or not.
+    The gains are the values, and the ideal has all that the user took, candidates or not. nDCG is the mean of
+    DCG / ideal DCG, where each user counts alike; value is Σ DCG / Σ ideal DCG, where each second does.
     """
     score_QK = queries.features_QKF @ weight_F1[:-1] + weight_F1[-1]
     counts_Q = np.bincount(clicks.query_P, minlength=len(score_QK))
@@ -294,13 +295,12 @@ def measured(member: Objective, weight_F1: Array, queries: Queries, clicks: Clic
     ideal_Q = dcg(taken_QP, ranks_of(taken_QP, taken_QP > 0), k=PLACES)
     found_Q, all_Q = ((value_QK > 0).sum(1) for value_QK in (asked.value_QK, taken_QP))
     as_retrieved_QK = np.zeros(asked.value_QK.shape)
-    orders = {"ndcg": score_QK[asked_Q], "retriever_ndcg": as_retrieved_QK, "ceiling_ndcg": asked.value_QK}
-    reached = {
-        f"{name}@{PLACES}": float(
-            np.mean(dcg(asked.value_QK, ranks_of(order_QK, asked.valid_QK), k=PLACES) / ideal_Q)
-        )
-        for name, order_QK in orders.items()
-    }
+    orders = {"": score_QK[asked_Q], "retriever_": as_retrieved_QK, "ceiling_": asked.value_QK}
+    reached = {}
+    for name, order_QK in orders.items():
+        dcg_Q = dcg(asked.value_QK, ranks_of(order_QK, asked.valid_QK), k=PLACES)
+        reached[f"{name}ndcg@{PLACES}"] = float(np.mean(dcg_Q / ideal_Q))
+        reached[f"{name}value@{PLACES}"] = float(dcg_Q.sum() / ideal_Q.sum())
     metrics = {"queries": float(len(ideal_Q)), "ceiling_recall": float(np.mean(found_Q / all_Q)), **reached}
     if member.estimates_value:
         metrics["expected"] = float(np.exp(score_QK[queries.valid_QK]).mean())
