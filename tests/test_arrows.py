@@ -32,7 +32,7 @@ ARROWS = {
     "auxiliaries": {*GROUND, "losses", "numerics"},
     "encoders": {*GROUND, "numerics", "storage"},
     "kernels": {*GROUND, "losses", "numerics"},
-    "heads": {*GROUND, "losses", "samplers", "kernels", "numerics"},
+    "heads": {*GROUND, "losses", "samplers", "kernels", "numerics", "solvers"},
     "testing": {*GROUND, "losses", "samplers", "heads", "optim", "numerics"},
     "search": {*GROUND, "kernels", "numerics"},
     "neighbors": {*GROUND, "heads", "kernels", "search"},

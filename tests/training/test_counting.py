@@ -27,6 +27,7 @@ MakeConfig = Callable[..., Config]
 
 COUNTS = {"kind": "counts"}
 TEXT = {"head": COUNTS, "encoder": {"kind": "text", "dim": "features"}}
+TREE = {"head": {"kind": "label_tree", "groups": 2}}
 BLEND = {"head": {"kind": "blend", "width": 8}, "train": {"epochs": 3}}
 
 
@@ -155,12 +156,13 @@ def test_counts_and_a_softmax_are_blended(tmp_path: Path) -> None:
 # 17 steps of the first fit, or thrice as many of a blend, and 2 of the second.
 @pytest.mark.parametrize("ends", ["killed", "stopped"])
 @pytest.mark.parametrize(
-    ("kind", "steps"), [*(("counts", n) for n in (1, 17, 18)), *(("blend", n) for n in (9, 25, 52))]
+    ("kind", "steps"),
+    [*(("counts", n) for n in (1, 17, 18)), ("label_tree", 18), *(("blend", n) for n in (9, 25, 52))],
 )
 def test_a_run_goes_on_to_the_same_bits(
     make_config: MakeConfig, monkeypatch: pytest.MonkeyPatch, kind: str, steps: int, ends: str
 ) -> None:
-    sections = TEXT if kind == "counts" else TEXT | BLEND
+    sections = TEXT | {"counts": {}, "label_tree": TREE, "blend": BLEND}[kind]
     whole = train(make_config("whole", **sections))
     config = make_config(ends, **{**sections, "train": {"checkpoint_every_s": 1e-9}})
     step, left = loop.take_step, steps + (ends == "killed")
@@ -185,7 +187,7 @@ def test_a_run_goes_on_to_the_same_bits(
             assert outcome.steps == steps
             assert Model.load(outcome.run).head.num_parameters
     resumed = resume(Path(config.output.dir))
-    assert resumed.steps == whole.steps == (19 if kind == "counts" else 53)
+    assert resumed.steps == whole.steps == (53 if kind == "blend" else 19)
     assert resumed.metrics == whole.metrics
     assert state_of(resumed.run) == state_of(whole.run)
 

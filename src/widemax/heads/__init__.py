@@ -9,6 +9,7 @@ from widemax.heads.blend import BlendHead
 from widemax.heads.counts import CountsHead
 from widemax.heads.exact import ExactHead
 from widemax.heads.exact_loss import exact_sigmoid_loss, exact_softmax_loss
+from widemax.heads.label_tree import LabelTreeHead
 from widemax.heads.labels import Labels, SeveralLabels
 from widemax.heads.linear import LinearHead
 from widemax.heads.mixture_of_softmaxes import MixtureOfSoftmaxesHead
@@ -33,6 +34,7 @@ __all__ = [
     "CountsHead",
     "ExactHead",
     "Head",
+    "LabelTreeHead",
     "Labels",
     "LinearHead",
     "MixtureOfSoftmaxesHead",

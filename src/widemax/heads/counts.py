@@ -6,7 +6,7 @@ chunk, T of a row, K kept.
 
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
-from typing import Annotated, Any, Literal, NamedTuple, TypeAlias, final
+from typing import Annotated, Any, Literal, NamedTuple, final
 
 import numpy as np
 import torch
@@ -15,17 +15,23 @@ from pydantic import Field
 from torch import Tensor
 
 from widemax.classes import Classes
-from widemax.errors import DataError, ShapeError
 from widemax.heads.answers import Answers, TopK
-from widemax.heads.base import AtLeast1, CountingHead, Dim, heads
+from widemax.heads.base import AtLeast1, Dim, heads
 from widemax.heads.dense import excluded_pairs
 from widemax.heads.labels import Labels, SeveralLabels, label_pairs, no_pairs, target_shares, training_pairs
+from widemax.heads.sparse_rows import (
+    Sparse,
+    SparseRowsHead,
+    csr_of_pairs,
+    csr_of_rows,
+    powered,
+    scipy_sparse,
+    sparse_laws,
+)
 from widemax.kernels import Pairs, budget
 from widemax.numerics.ids import checked_ids
 from widemax.options import checked
 
-Sparse: TypeAlias = Any
-"""A SciPy array in CSR form."""
 Auto = Literal["auto"]
 Power = Annotated[float, Field(ge=0, le=1)]
 LARGEST_VALUE_POWER = 8.0
@@ -45,14 +51,13 @@ DISCOUNTS = 1 / np.log2(np.arange(2, PLACES + 2))
 CALIBRATION_WORK, CALIBRATION_TRIALS = 2**24, 60
 # Of how many times as many classes a feature they choose, the best for this class power.
 CANDIDATES, MIDDLE_POWER = 2, 0.3
-CSR_PARTS = "offsets", "ids", "values"
 # Vectors beyond those asked for, and rounds, that make the singular vectors found at random nearly right.
 MORE_VECTORS, ROUNDS = 8, 2
 
 
 @final
 @heads.register("counts")
-class CountsHead(CountingHead):
+class CountsHead(SparseRowsHead):
     """P(c | x) ∝ (s_c / Σ_j s_j + smoothing · π_c)^(1 / temperature) with s = x W, where W is counted.
 
     W = D_f^-a (Xᵀ D_row Y) D_c^-b: X [rows, F] holds the features of the training rows to the power p, D_row
@@ -120,22 +125,12 @@ class CountsHead(CountingHead):
         self.register_buffer("smoothing", torch.tensor(USUAL_SMOOTHING))
         powers = [u if g == "auto" else g for g, u in zip(self.given_powers, USUAL_POWERS, strict=True)]
         self.register_buffer("powers", torch.tensor(powers))
-        self._counted: list[tuple[Sparse, Sparse]] = []
 
     def laws(self) -> Iterator[tuple[bool, str]]:
         yield from super().laws()
-        offsets_F1, ids_P = self.offsets, self.class_ids
-        rises = bool((offsets_F1.diff() >= 0).all()) and int(offsets_F1[0]) == 0
-        yield (
-            rises and int(offsets_F1[-1]) == len(ids_P),
-            "offsets that rise from 0 to the number of class ids",
-        )
-        in_range = bool(((ids_P >= 0) & (ids_P < self.num_classes)).all())
-        begins_P1 = torch.zeros(len(ids_P) + 1, dtype=torch.bool)
-        begins_P1[offsets_F1] = True
-        by_id = bool(((ids_P.diff() > 0) | begins_P1[1:-1]).all())
-        yield in_range and by_id, f"class ids within [0, {self.num_classes}) that rise for each feature"
-        yield len(self.weight) == len(ids_P) and bool((self.weight > 0).all()), "a weight above 0 a class id"
+        yield from sparse_laws(self.offsets, self.class_ids, self.num_classes)
+        is_whole = len(self.weight) == len(self.class_ids)
+        yield is_whole and bool((self.weight > 0).all()), "a weight above 0 a class id"
         is_share = bool((self.prior > 0).all()) and abs(float(self.prior.double().sum()) - 1) < 1e-3
         yield is_share, "a prior above 0 that sums to 1"
         yield bool(0 < self.smoothing <= SMOOTHING[1]), f"a smoothing in (0, {SMOOTHING[1]}]"
@@ -147,37 +142,10 @@ class CountsHead(CountingHead):
         """How many weights it keeps."""
         return len(self.weight)
 
-    # Learning.
-
-    @partial(checked, of="head.partial_fit")
-    def partial_fit(self, hidden: Tensor, labels: Labels) -> None:
-        if hidden.ndim != 2 or hidden.shape[1] != self.dim:
-            raise ShapeError(f"hidden must be [B, {self.dim}], the features; got {tuple(hidden.shape)}.")
-        pairs = training_pairs(labels, hidden, self.num_classes)
-        features = _csr(hidden)
-        wrong = np.flatnonzero(~((features.data >= 0) & np.isfinite(features.data)))
-        if len(wrong):
-            row = int(np.searchsorted(features.indptr, wrong[0], side="right")) - 1
-            raise DataError(
-                f"features must be finite and at least 0 to be counted; row {row} has "
-                f"{features.data[wrong[0]]}. Scale them, or choose another head."
-            )
-        self._counted.append((features, _csr_of(pairs, (len(hidden), self.num_classes))))
-
-    def _rows_counted(self) -> tuple[Sparse, Sparse]:
-        """X [N, F] and Y [N, C] of all rows so far, which are mostly far smaller than their product."""
-        if len(self._counted) != 1:
-            shapes = (0, self.dim), (0, self.num_classes)
-            nothing = tuple(scipy_sparse().csr_array(shape, dtype=np.float32) for shape in shapes)
-            parts = zip(*(self._counted or [nothing]), strict=True)
-            features, labels = (scipy_sparse().vstack(part, format="csr") for part in parts)
-            self._counted = [(features, labels)]
-        return self._counted[0]
-
     def counts(self) -> Sparse:
         """Xᵀ D_row Y of all rows so far, a SciPy array [F, C] in float32."""
-        features, labels = self._rows_counted()
-        return _powered(features, float(self.powers[0])).T.tocsr() @ labels
+        features, labels = self.rows_so_far()
+        return powered(features, float(self.powers[0])).T.tocsr() @ labels
 
     def factors(self, rank: int, *, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """The best two tables of a rank for D_f^-½ Xᵀ D_row Y D_c^-½ of all rows so far, about.
@@ -191,8 +159,8 @@ class CountsHead(CountingHead):
 
         Source: Halko, Martinsson and Tropp 2011, "Finding structure with randomness", algorithm 4.4.
         """
-        features, labels = self._rows_counted()
-        pairs = _Pairs(_powered(features, float(self.powers[0])), labels)
+        features, labels = self.rows_so_far()
+        pairs = _Pairs(powered(features, float(self.powers[0])), labels)
         scale_F1 = _factors(pairs.sums_F, 0.5)[:, None]
         features_FN, labels_NC = (
             pairs.rows_of_features.multiply(scale_F1).tocsr(),
@@ -208,20 +176,6 @@ class CountsHead(CountingHead):
         tables = scale_F1 * left_FR[:, :rank] * roots_R, basis_CR @ right_RR.T[:, :rank] * roots_R
         return torch.from_numpy(tables[0]), torch.from_numpy(tables[1])
 
-    @partial(checked, of="head.merge")
-    def merge(self, other: "CountsHead") -> None:
-        """Adds what another head has counted, as if its rows had been counted here.
-
-        Raises:
-            ShapeError: it has other features or classes.
-        """
-        if (other.dim, other.num_classes) != (self.dim, self.num_classes):
-            raise ShapeError(
-                f"other must have {self.dim} features and {self.num_classes} classes; got {other.dim} and "
-                f"{other.num_classes}."
-            )
-        self._counted += other._counted
-
     @partial(checked, of="head.finish")
     def finish(
         self,
@@ -230,12 +184,12 @@ class CountsHead(CountingHead):
         *,
         exclude: SeveralLabels | None = None,
     ) -> None:
-        rows, held = self._rows_counted(), None
+        rows, held = self.rows_so_far(), None
         if held_out is not None and labels is not None:
             held = self._held_out(held_out, labels, exclude)
             self.powers.copy_(torch.tensor(_Choice(*rows, self.keep, *held).best(self.given_powers)))
         value_power, feature_power, class_power = self.powers.tolist()
-        pairs = _Pairs(_powered(rows[0], value_power), rows[1])
+        pairs = _Pairs(powered(rows[0], value_power), rows[1])
         weights = pairs.best(class_power, self.keep)
         weights.data *= np.repeat(_factors(pairs.sums_F, feature_power), np.diff(weights.indptr))
         weights.sort_indices()
@@ -247,29 +201,6 @@ class CountsHead(CountingHead):
         if held is not None and held[1].nnz:
             self._calibrate(held[0], held[1])
 
-    def training_state(self) -> dict[str, Tensor]:
-        state = super().training_state()
-        for name, matrix in zip(("features", "labels"), self._rows_counted(), strict=True):
-            parts = zip(CSR_PARTS, (matrix.indptr, matrix.indices, matrix.data), strict=True)
-            state |= {f"{name}.{part}": torch.from_numpy(array) for part, array in parts}
-        return state
-
-    def load_training_state(self, state: dict[str, Tensor]) -> None:
-        super().load_training_state(state)
-        rows = []
-        for name, size in (("features", self.dim), ("labels", self.num_classes)):
-            offsets, ids, values = (state[f"{name}.{part}"].numpy() for part in CSR_PARTS)
-            rows.append(scipy_sparse().csr_array((values, ids, offsets), shape=(len(offsets) - 1, size)))
-        self._counted = [(rows[0], rows[1])]
-
-    def _load_from_state_dict(self, state: Any, prefix: str, *args: Any) -> None:
-        for name in self.learned_sizes:
-            if f"{prefix}{name}" in state:
-                setattr(
-                    self, name, torch.empty_like(state[f"{prefix}{name}"], dtype=getattr(self, name).dtype)
-                )
-        super()._load_from_state_dict(state, prefix, *args)
-
     def _held_out(
         self, hidden: Tensor, labels: Labels, exclude: SeveralLabels | None
     ) -> tuple[Sparse, Sparse, Sparse]:
@@ -279,9 +210,9 @@ class CountsHead(CountingHead):
         known_P = pairs.ids_P >= 0
         shape = len(hidden), self.num_classes
         matrices = (
-            _csr(hidden),
-            _csr_of(Pairs(pairs.rows_P[known_P], pairs.ids_P[known_P]), shape),
-            _csr_of(excluded, shape),
+            csr_of_rows(hidden),
+            csr_of_pairs(Pairs(pairs.rows_P[known_P], pairs.ids_P[known_P]), shape),
+            csr_of_pairs(excluded, shape),
         )
         features, known, no_answer = (matrix[:CHOICE_ROWS] for matrix in matrices)
         return features, known, no_answer
@@ -290,8 +221,8 @@ class CountsHead(CountingHead):
         """Fits smoothing and temperature to the labels of held-out rows, by the mean of nll over rows."""
         from scipy.optimize import minimize
 
-        powered = _powered(features, float(self.powers[0]))
-        shares, rows_S = next(self._shares(powered, CALIBRATION_WORK))
+        rows = powered(features, float(self.powers[0]))
+        shares, rows_S = next(self._shares(rows, CALIBRATION_WORK))
         num_rows = shares.shape[0]
         labels = labels[:num_rows]
         rows_P = np.repeat(np.arange(num_rows), np.diff(labels.indptr))
@@ -428,7 +359,7 @@ class CountsHead(CountingHead):
         """D_row X^p of rows that the head can answer."""
         if (hidden.dtype, hidden.device) != (self.weight.dtype, self.weight.device):
             self._refuse_strangers({"hidden": hidden})
-        return _powered(_csr(hidden), float(self.powers[0]))
+        return powered(csr_of_rows(hidden), float(self.powers[0]))
 
     def _rows(self, hidden: Tensor, temperature: Tensor | float) -> Iterator["_Row"]:
         """Of each row the logits that differ from those of :meth:`_others`."""
@@ -587,11 +518,11 @@ class _Choice:
         """The scores of the middle class power, and what to scale them by for another one."""
         if value_power not in self.counted:
             self.counted, self.scores = {}, {}
-            features = _powered(self.held_out, value_power)
+            features = powered(self.held_out, value_power)
             used_U, at_P = np.unique(features.indices, return_inverse=True)
             shape = features.shape[0], len(used_U)
             features = scipy_sparse().csr_array((features.data, at_P, features.indptr), shape=shape)
-            pairs = _Pairs(_powered(self.rows[0], value_power), self.rows[1])
+            pairs = _Pairs(powered(self.rows[0], value_power), self.rows[1])
             candidates = pairs.best(MIDDLE_POWER, CANDIDATES * self.keep, used_U)
             self.counted[value_power] = features, pairs.sums_F[used_U], pairs.sums_C, candidates
         features, sums_U, sums_C, candidates = self.counted[value_power]
@@ -608,13 +539,6 @@ class _Choice:
         labels = _row(self.labels, row)[0]
         hits = np.isin(ids, labels)[np.argsort(-values, kind="stable")]
         return float(DISCOUNTS[: len(ids)] @ hits / DISCOUNTS[: len(labels)].sum())
-
-
-def scipy_sparse() -> Any:
-    """SciPy's sparse arrays, which nothing but counting imports."""
-    import scipy.sparse
-
-    return scipy.sparse
 
 
 def _parts(matrix: Sparse, work_P: NDArray[np.int64], work: int) -> Iterator[Sparse]:
@@ -636,35 +560,6 @@ def _row(matrix: Sparse, row: int) -> tuple[NDArray[Any], NDArray[Any]]:
 def _prior(class_counts: Tensor) -> Tensor:
     """[C] the shares of classes with one more row each."""
     return ((class_counts + 1) / (class_counts.sum() + len(class_counts))).float()
-
-
-def _csr(hidden: Tensor) -> Sparse:
-    """Rows of features as a SciPy array; what a row says twice is added up."""
-    hidden = hidden.detach()
-    if hidden.layout is torch.strided:
-        return scipy_sparse().csr_array(hidden.numpy())
-    parts = hidden._values().numpy(), hidden._indices().numpy()
-    return scipy_sparse().csr_array(parts, shape=tuple(hidden.shape))
-
-
-def _powered(features: Sparse, power: float) -> Sparse:
-    """D_row X^p: what is below 0 is dropped, and each row has length 1."""
-    powered = features.astype(np.float64)
-    np.maximum(powered.data, 0, out=powered.data)
-    powered.eliminate_zeros()
-    lengths_B = np.diff(powered.indptr)
-    with np.errstate(invalid="ignore"):  # what is infinite has no answer
-        # By the largest first, so that no power leaves the range of numbers.
-        powered.data /= np.repeat(powered.max(axis=1).toarray(), lengths_B)
-        powered.data **= power
-        powered.data /= np.repeat(np.sqrt(powered.power(2).sum(axis=1)), lengths_B)
-    return powered.astype(np.float32)
-
-
-def _csr_of(pairs: Pairs, shape: tuple[int, int]) -> Sparse:
-    """A 1 at each pair."""
-    ones_P = np.ones(len(pairs.ids_P), np.float32)
-    return scipy_sparse().csr_array((ones_P, (pairs.rows_P.numpy(), pairs.ids_P.numpy())), shape=shape)
 
 
 def _factors(sums: NDArray[np.float64], power: float) -> NDArray[np.float32]:

@@ -1,0 +1,322 @@
+"""A tree of sparse linear separators for texts with several of many labels.
+
+Shapes: B rows, b rows of one chunk, N rows so far, F features, C classes, G groups, E numbers that
+stand for a row, n rows and c classes of one group, P pairs.
+"""
+
+from collections.abc import Iterator
+from functools import partial
+from math import log2
+from typing import Any, Literal, final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn.functional import logsigmoid, softplus
+
+from widemax.classes import Classes
+from widemax.heads.answers import Answers, TopK
+from widemax.heads.base import AtLeast1, Dim, heads
+from widemax.heads.dense import answer_rows, excluded_pairs
+from widemax.heads.labels import Labels, SeveralLabels, label_pairs, no_pairs, training_pairs
+from widemax.heads.sparse_rows import (
+    Sparse,
+    SparseRowsHead,
+    csr_of_pairs,
+    csr_of_rows,
+    powered,
+    scipy_sparse,
+    sparse_laws,
+)
+from widemax.heads.trees import kmeans_order
+from widemax.kernels import Pairs, budget
+from widemax.numerics.ids import checked_ids
+from widemax.options import checked
+from widemax.solvers import Separators
+
+FEW_CLASSES = 256
+"""So many are separated from all rows, without groups."""
+BIAS = -1.0
+"""What a separator says of a row without features."""
+SWEEPS, BLOCK_ROWS = 3, 128
+LEAST_WEIGHT = 0.1
+"""Smaller weights are dropped, most of which say nothing."""
+VECTOR_LENGTH, ROUNDS = 64, 2
+CALIBRATION_ROWS, CALIBRATION_NUMBERS = 500, 2**24
+USUAL_SCALES = (3.0, 0.0), (3.0, 0.0)
+LARGEST_SCALE = 30.0
+LEVELS = "group_", ""
+"""What the names of their tensors begin with."""
+
+
+@final
+@heads.register("label_tree")
+class LabelTreeHead(SparseRowsHead):
+    """P(c | x) = σ(a x·v_g + b) · σ(a' x·w_c + b') for a class c of group g, with sparse v and w.
+
+    Similar classes stand in one of about √C groups of equal size, and each group's v separates the rows with
+    a class of the group from all others; each w_c separates the rows of the class from those with another
+    class of the group, which are the hard ones. Both are support vector machines with a squared hinge, one
+    against the rest, and weights below 0.1 are dropped. Held-out rows choose a, b, a', b'. Up to 256 classes
+    make no groups: then P(c | x) = σ(a' x·w_c + b').
+
+    No gradient trains it: :meth:`partial_fit` keeps rows, :meth:`merge` adds those of another head, and
+    :meth:`finish` learns from all of them. Hidden vectors are the features themselves, dense, or sparse as an
+    encoder whose ``dim`` is "features" gives them, and divided by their length; what is below 0 counts as 0.
+    Answers are exact over all classes, and probabilities are those of yes-or-no questions.
+
+    Use: for texts with several of hundreds to tens of thousands of labels. Learning takes longer than that of
+    "counts".
+
+    Args:
+        num_classes: C, or ``Classes`` with their counts.
+        dim: F, the number of features.
+        groups: G; "auto" is the power of two nearest to √C, and 1 up to 256 classes.
+
+    Source: Prabhu et al. 2018, "Parabel: Partitioned label trees for extreme classification"; with groups as
+    many as classes in each, Khandagale, Xiao and Babbar 2020, "Bonsai: diverse and shallow trees for extreme
+    multi-label classification".
+
+    Example:
+        >>> head = LabelTreeHead(3, 2)
+        >>> head.partial_fit(torch.tensor([[1.0, 0.0], [0.0, 2.0]]), torch.tensor([2, 1]))
+        >>> head.finish()
+        >>> head.topk(torch.eye(2), 1).class_ids.flatten()
+        tensor([2, 1])
+    """
+
+    learned_sizes = frozenset(f"{level}{name}" for level in LEVELS for name in ("ids", "weight"))
+
+    group_of_class: Tensor
+    scales: Tensor
+    weight: Tensor
+
+    def __init__(
+        self, num_classes: int | Classes, dim: Dim, *, groups: AtLeast1 | Literal["auto"] = "auto"
+    ) -> None:
+        super().__init__(num_classes, dim)
+        self.normalizer = "sigmoid"
+        if groups == "auto":
+            groups = 1 if self.num_classes <= FEW_CLASSES else 1 << round(log2(self.num_classes) / 2)
+        self.num_groups = min(groups, self.num_classes)
+        self.register_buffer("group_of_class", torch.arange(self.num_classes) % self.num_groups)
+        self.register_buffer("scales", torch.tensor(USUAL_SCALES))
+        for level in LEVELS:
+            self.register_buffer(f"{level}offsets", torch.zeros(dim + 1, dtype=torch.int64))
+            self.register_buffer(f"{level}ids", torch.empty(0, dtype=torch.int32))
+            self.register_buffer(f"{level}weight", torch.empty(0))
+
+    def laws(self) -> Iterator[tuple[bool, str]]:
+        yield from super().laws()
+        sizes_G = torch.bincount(self.group_of_class.clamp(0, self.num_groups - 1), minlength=self.num_groups)
+        is_group = bool(((self.group_of_class >= 0) & (self.group_of_class < self.num_groups)).all())
+        yield is_group and int(sizes_G.max() - sizes_G.min()) <= 1, f"{self.num_groups} groups of equal size"
+        for level in LEVELS:
+            weight, ids, offsets = self._sparse(level)
+            yield from sparse_laws(offsets, ids, self._shape(level)[1])
+            yield len(weight) == len(ids) and bool(weight.isfinite().all()), "a finite weight an id"
+        in_range = self.scales.abs() <= LARGEST_SCALE
+        yield bool(in_range.all() and (self.scales[:, 0] > 0).all()), f"scales within {LARGEST_SCALE}"
+
+    @property
+    def num_parameters(self) -> int:
+        """How many weights it keeps."""
+        return sum(len(getattr(self, f"{level}weight")) for level in LEVELS)
+
+    @partial(checked, of="head.finish")
+    def finish(
+        self,
+        held_out: Tensor | None = None,
+        labels: Labels | None = None,
+        *,
+        exclude: SeveralLabels | None = None,
+    ) -> None:
+        features, own = self.rows_so_far()
+        features = powered(features, 1.0)
+        random = np.random.default_rng(self.generator.initial_seed())
+        groups = [np.arange(self.num_classes)]
+        if self.num_groups > 1:
+            order_C = kmeans_order(_class_vectors(features, own, random))
+            groups = [np.sort(group_c) for group_c in np.array_split(order_C, self.num_groups)]
+            for group, group_c in enumerate(groups):
+                self.group_of_class[group_c] = group
+            own_NG = own @ self._members()
+            self._keep("group_", _separators(features, own_NG, np.arange(self.num_groups), random))
+        parts = []
+        for group_c in groups:
+            own_Nc = own[:, group_c]
+            rows_n = np.flatnonzero(np.diff(own_Nc.indptr)) if self.num_groups > 1 else slice(None)
+            parts.append(_separators(features[rows_n], own_Nc[rows_n], group_c, random))
+        self._keep("", tuple(np.concatenate(part) for part in zip(*parts, strict=True)))
+        if held_out is not None and labels is not None:
+            pairs = label_pairs(labels, held_out)
+            most = min(CALIBRATION_ROWS, 1 + CALIBRATION_NUMBERS // self.num_classes)
+            known_P = (pairs.ids_P >= 0) & (pairs.rows_P < most)
+            known = Pairs(pairs.rows_P[known_P], pairs.ids_P[known_P])
+            rows = powered(csr_of_rows(held_out)[:most], 1.0)
+            self._calibrate(rows, csr_of_pairs(known, (rows.shape[0], self.num_classes)))
+
+    def _members(self) -> Sparse:
+        """[C, G] a 1 at the group of each class."""
+        pairs = Pairs(torch.arange(self.num_classes), self.group_of_class)
+        return csr_of_pairs(pairs, (self.num_classes, self.num_groups))
+
+    def _keep(self, level: str, found: tuple[NDArray[Any], ...]) -> None:
+        features_P, ids_P, weights_P = found
+        matrix = scipy_sparse().csr_array((weights_P, (features_P, ids_P)), shape=self._shape(level))
+        matrix.sort_indices()
+        setattr(self, f"{level}offsets", torch.from_numpy(matrix.indptr.astype(np.int64)))
+        setattr(self, f"{level}ids", torch.from_numpy(matrix.indices.astype(np.int32)))
+        setattr(self, f"{level}weight", torch.from_numpy(matrix.data.astype(np.float32)))
+
+    def _calibrate(self, features: Sparse, own: Sparse) -> None:
+        """Fits a and b of both levels to held-out rows; classes count in the groups of the row's own."""
+        own_BC = own.toarray() > 0
+        own_BG = (own @ self._members()).toarray() > 0
+        is_asked_BC = own_BG[:, self.group_of_class.numpy()] if self.num_groups > 1 else np.ones_like(own_BC)
+        asked = (own_BG, np.full_like(own_BG, self.num_groups > 1)), (own_BC, is_asked_BC)
+        for row, (level, (is_own, is_asked)) in enumerate(zip(LEVELS, asked, strict=True)):
+            scores_P, is_own_P = self._scores(features, level)[is_asked], is_own[is_asked]
+            if is_own_P.any() and not is_own_P.all():
+                self.scales[row] = torch.tensor(_fitted_scale(scores_P.astype(np.float64), is_own_P))
+
+    # Answers.
+
+    def _scores(self, features: Sparse, level: str) -> NDArray[Any]:
+        """What the separators of groups, or of classes, say of some rows."""
+        weight, ids, offsets = (state.numpy() for state in self._sparse(level))
+        weights = scipy_sparse().csr_array((weight, ids, offsets), shape=self._shape(level))
+        scores: NDArray[Any] = (features.astype(weight.dtype) @ weights).toarray()
+        scores += weight.dtype.type(BIAS)
+        return scores
+
+    def _sparse(self, level: str) -> list[Tensor]:
+        """Weights, column ids and offsets of one level."""
+        return [getattr(self, f"{level}{name}") for name in ("weight", "ids", "offsets")]
+
+    def _shape(self, level: str) -> tuple[int, int]:
+        return self.dim, self.num_groups if level == "group_" else self.num_classes
+
+    def _logits(self, features: Sparse, temperature: Tensor | float) -> Tensor:
+        """[b, C] log-odds of all classes."""
+        levels = [torch.from_numpy(self._scores(features, level)).double() for level in LEVELS]
+        of_groups_bG, of_classes_bC = (
+            logsigmoid(scores * scale[0] + scale[1])
+            for scores, scale in zip(levels, self.scales.double(), strict=True)
+        )
+        if self.num_groups > 1:
+            of_classes_bC += of_groups_bG[:, self.group_of_class]
+        of_classes_bC.clamp_(max=-torch.finfo(torch.float64).tiny)  # so that no odds are infinite
+        log_odds_bC = of_classes_bC - torch.log(-torch.expm1(of_classes_bC))
+        return (log_odds_bC / float(temperature)).to(self.weight.dtype)
+
+    def _rows(self, hidden: Tensor) -> Sparse:
+        if (hidden.dtype, hidden.device) != (self.weight.dtype, self.weight.device):
+            self._refuse_strangers({"hidden": hidden})
+        return powered(csr_of_rows(hidden), 1.0)
+
+    def _all_logits(self, hidden: Tensor, temperature: Tensor | float) -> Iterator[tuple[slice, Tensor]]:
+        """The logits of some rows at a time."""
+        rows, at_once = self._rows(hidden), max(1, budget.HELD_ELEMENTS // self.num_classes)
+        for start in range(0, len(hidden), at_once):
+            at = slice(start, start + at_once)
+            yield at, self._logits(rows[at], temperature)
+
+    def row_losses(self, hidden: Tensor, labels: Labels) -> Tensor:
+        """[B] Σ_j softplus(logit_j) − Σ_p logit_p over the row's labels p; it has no gradient."""
+        pairs = training_pairs(labels, hidden, self.num_classes)
+        losses_B = self.weight.new_zeros(len(hidden))
+        for at, logits_bC in self._all_logits(hidden, 1.0):
+            own = pairs.of_rows(at.start, at.stop)[1]
+            losses_B[at] = softplus(logits_bC).sum(1)
+            losses_B[at].index_add_(0, own.rows_P, -logits_bC[own.rows_P, own.ids_P])
+        return losses_B
+
+    @torch.no_grad()
+    def logits(self, hidden: Tensor, class_ids: Tensor | None = None) -> Tensor:
+        """As of every head, but without a gradient."""
+        ids_N = torch.arange(self.num_classes) if class_ids is None else class_ids
+        ids_N = checked_ids(ids_N, self.num_classes, "class_ids", hidden)
+        ids_BN = ids_N.expand(len(hidden), ids_N.shape[-1])
+        logits_BN = self.weight.new_empty(ids_BN.shape)
+        for at, logits_bC in self._all_logits(hidden, self.calibration_temperature):
+            logits_BN[at] = logits_bC.gather(1, ids_BN[at])
+        return logits_BN
+
+    def log_partition(self, hidden: Tensor) -> Tensor:
+        return self.logits(hidden).logsumexp(1)
+
+    def log_probs(self, hidden: Tensor, class_ids: Tensor) -> Tensor:
+        return logsigmoid(self.logits(hidden, class_ids))
+
+    def best_classes(self, hidden: Tensor, k: int, exclude: SeveralLabels | None) -> TopK:
+        return self.answers_about(hidden, no_pairs(hidden.device), k, exclude).topk
+
+    def answers_about(self, hidden: Tensor, labels: Pairs, k: int, exclude: SeveralLabels | None) -> Answers:
+        rows = self._rows(hidden)
+        found = answer_rows(
+            lambda at_b: self._logits(rows[at_b.numpy()], self.calibration_temperature),
+            *(torch.arange(len(hidden)), labels, excluded_pairs(exclude, hidden, labels, self.num_classes)),
+            k=k,
+            rows_at_once=max(1, budget.HELD_ELEMENTS // self.num_classes),
+        )
+        best, nothing_B = found.topk, torch.full_like(found.square_sum, torch.nan)
+        return Answers(
+            TopK(best.class_ids, best.logits, logsigmoid(best.logits)),
+            nothing_B,
+            nothing_B,
+            found.label_logits,
+            logsigmoid(found.label_logits),
+            found.label_ranks,
+        )
+
+
+def _class_vectors(features: Sparse, own: Sparse, random: np.random.Generator) -> NDArray[np.float32]:
+    """[C, E] the mean rows of the classes, of length 1, in the directions along which rows differ most.
+
+    Source: Halko, Martinsson and Tropp 2011, "Finding structure with randomness", algorithm 4.4.
+    """
+    length = min(VECTOR_LENGTH, *features.shape)
+    basis_FE = features.T @ random.standard_normal((features.shape[0], length), dtype=np.float32)
+    for _ in range(ROUNDS):
+        basis_FE = features.T @ (features @ np.linalg.qr(basis_FE)[0])
+    vectors_CE: NDArray[np.float32] = own.T @ (features @ np.linalg.qr(basis_FE)[0])
+    lengths_C1 = np.linalg.norm(vectors_CE, axis=1, keepdims=True)
+    vectors_CE /= np.where(lengths_C1 > 0, lengths_C1, 1)
+    return vectors_CE
+
+
+def _separators(
+    features: Sparse, own: Sparse, ids_c: NDArray[np.int64], random: np.random.Generator
+) -> tuple[NDArray[Any], ...]:
+    """The features, class ids and weights that are kept of one problem, whose rows may have any labels."""
+    used_U, places = np.unique(features.indices, return_inverse=True)
+    num_rows = features.shape[0]
+    if not num_rows:
+        return used_U.astype(np.int64), ids_c[:0], np.empty(0, np.float32)
+    rows = scipy_sparse().csr_matrix((features.data, places, features.indptr), shape=(num_rows, len(used_U)))
+    parts = np.array_split(random.permutation(num_rows), -(-num_rows // BLOCK_ROWS))
+    blocks = ((rows[part], own[part].toarray() > 0) for part in parts)
+    separators = Separators(blocks, seed=int(random.integers(2**31)))
+    for _ in range(SWEEPS):
+        separators.sweep()
+    weight_Uc = separators.weight_FC.numpy()
+    features_P, classes_P = np.nonzero(np.abs(weight_Uc) >= LEAST_WEIGHT)
+    return used_U[features_P].astype(np.int64), ids_c[classes_P], weight_Uc[features_P, classes_P]
+
+
+def _fitted_scale(scores_P: NDArray[np.float64], is_own_P: NDArray[np.bool_]) -> list[float]:
+    """a and b of the least mean cross-entropy of σ(a s + b)."""
+    from scipy.optimize import minimize
+
+    signs_P = np.where(is_own_P, -1.0, 1.0)
+
+    def loss(scale: Any) -> tuple[float, NDArray[np.float64]]:
+        wrong_P = signs_P * (scale[0] * scores_P + scale[1])
+        slope_P = signs_P / (1 + np.exp(-wrong_P)) / len(scores_P)
+        return float(np.logaddexp(0, wrong_P).mean()), np.array([slope_P @ scores_P, slope_P.sum()])
+
+    bounds = (1e-3, LARGEST_SCALE), (-LARGEST_SCALE, LARGEST_SCALE)
+    found = minimize(loss, USUAL_SCALES[0], jac=True, method="L-BFGS-B", bounds=bounds)
+    return [float(number) for number in found.x]

@@ -1,0 +1,115 @@
+"""The label tree against its formula on dense matrices, and what its groups and calibration do."""
+
+import numpy as np
+import pytest
+import torch
+from scipy.sparse import csr_array
+
+from widemax.heads import LabelTreeHead, SeveralLabels
+from widemax.heads import label_tree as module
+from widemax.solvers import Separators
+
+F, C, N = 44, 32, 300
+
+
+def some_rows(seed=0, rows=N):
+    """Rows of four topics, of eight neighboring classes each; a class has a feature of its own."""
+    rng = np.random.default_rng(seed)
+    labels = [np.unique(rng.integers(0, 4) * 8 + rng.integers(0, 8, 3)) for _ in range(rows)]
+    features = np.zeros((rows, F), np.float32)
+    for row, ids in enumerate(labels):
+        features[row, ids] = rng.random(len(ids)) + 0.5
+        features[row, C + ids[0] // 8] = 4
+        features[row, rng.integers(36, F, 2)] = 0.5
+    offsets = torch.tensor([0, *map(len, labels)]).cumsum(0)
+    return torch.from_numpy(features), SeveralLabels(torch.from_numpy(np.concatenate(labels)), offsets)
+
+
+def learned(features, labels, *held_out, **options):
+    head = LabelTreeHead(C, F, **options)
+    head.seed(0)
+    head.partial_fit(features, labels)
+    head.finish(*held_out)
+    return head
+
+
+def dense(head, level, num):
+    matrix = np.zeros((F, num))
+    offsets, ids, weight = (getattr(head, f"{level}{name}").numpy() for name in ("offsets", "ids", "weight"))
+    matrix[np.repeat(np.arange(F), np.diff(offsets)), ids] = weight
+    return matrix
+
+
+def sigmoid(x):
+    return 1 / (1 + np.exp(-x))
+
+
+@pytest.mark.parametrize("groups", [1, 4])
+@pytest.mark.parametrize("sparse", [False, True])
+def test_the_formula(groups, sparse, monkeypatch):
+    monkeypatch.setattr(module.budget, "HELD_ELEMENTS", 3 * C)
+    head = learned(*some_rows(), groups=groups)
+    head.scales.copy_(torch.tensor([[2.0, 0.3], [1.5, -0.2]]))
+    hidden = torch.cat([some_rows(1, 20)[0], torch.zeros(1, F)])
+    rows = hidden.double().numpy()
+    rows /= np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-9)
+    probs = sigmoid(1.5 * (rows @ dense(head, "", C) - 1) - 0.2)
+    if groups > 1:
+        of_groups = sigmoid(2.0 * (rows @ dense(head, "group_", groups) - 1) + 0.3)
+        probs *= of_groups[:, head.group_of_class]
+    found = head.log_probs(hidden.to_sparse() if sparse else hidden, torch.arange(C))
+    torch.testing.assert_close(found.double(), torch.from_numpy(np.log(probs)), rtol=1e-4, atol=1e-4)
+
+
+def test_groups_are_of_similar_classes_and_separated_from_the_rows_they_share(monkeypatch):
+    monkeypatch.setattr(module, "SWEEPS", 40)
+    features, labels = some_rows()
+    head = learned(features, labels, groups=4)
+    group_of_class = head.group_of_class.numpy()
+    topics = [set(group_of_class[start : start + 8].tolist()) for start in range(0, C, 8)]
+    assert sorted(map(len, topics)) == [1, 1, 1, 1]
+    assert len(set.union(*topics)) == 4
+
+    # A class of the group is separated as by a solver that sees only rows of the group.
+    own = np.zeros((N, C), bool)
+    own[tuple(labels.pairs())] = True
+    in_group = group_of_class == group_of_class[0]
+    rows = np.flatnonzero(own[:, in_group].any(1))
+    lengths = np.linalg.norm(features.numpy(), axis=1, keepdims=True)
+    separators = Separators([(csr_array((features.numpy() / lengths)[rows]), own[rows][:, in_group])], seed=0)
+    for _ in range(module.SWEEPS):
+        separators.sweep()
+    found = dense(head, "", C)[:, in_group]
+    np.testing.assert_allclose(found, separators.weight_FC, atol=module.LEAST_WEIGHT + 0.02)
+
+
+def test_few_classes_make_one_group_and_many_as_many_as_each_holds():
+    assert [LabelTreeHead(num, 2).num_groups for num in (1, 256, 257, 10_000)] == [1, 1, 16, 128]
+
+
+def test_held_out_rows_calibrate():
+    features, labels = some_rows()
+    held_out, known = some_rows(1, 200)
+    plain, fitted = learned(features, labels), learned(features, labels, held_out, known)
+    assert fitted(held_out, known) < plain(held_out, known)
+    before = fitted.scales.clone()
+    fitted.finish()
+    assert torch.equal(fitted.scales, before)
+
+
+def test_it_learns_what_stands_in_one_row_and_merges_parts():
+    features, labels = some_rows()
+    rows = torch.arange(N)
+    parts = [LabelTreeHead(C, F, groups=4) for _ in range(2)]
+    for part, which in zip(parts, (rows[:100], rows[100:]), strict=True):
+        part.seed(0)
+        part.partial_fit(features[which], labels.take(which))
+    parts[0].merge(parts[1])
+    parts[0].finish()
+    whole = learned(features, labels, groups=4)
+    assert all(torch.equal(parts[0].state_dict()[name], value) for name, value in whole.state_dict().items())
+
+    hidden, known = some_rows(1, 100)
+    first = whole.topk(hidden, 1).class_ids[:, 0].tolist()
+    hits = [best in known.take(torch.tensor([row])).ids_P for row, best in enumerate(first)]
+    assert np.mean(hits) > 0.95
