@@ -15,11 +15,11 @@ ROUNDS = 8
 @final
 @objectives.register("lambdarank")
 class LambdaRank(Objective):
-    """Σ |ΔnDCG_ij| softplus(s_j − s_i) over the pairs of candidates of a query, i with the larger value.
+    """Σ δ_ij softplus(s_j − s_i) over the pairs of candidates of a query, i with the larger value.
 
-    ΔnDCG_ij = (T_i − T_j) (1 / log2(1 + r_i) − 1 / log2(1 + r_j)) / ideal DCG is what it would change if the
-    two exchanged their ranks. Ranks and weights take turns: the weights are the optimum for the pairs of the
-    ranks before, and those with the best nDCG of all rounds are kept.
+    δ_ij = (T_i − T_j) abs(1 / log2(1 + r_i) − 1 / log2(1 + r_j)) / ideal DCG is by how much nDCG would
+    change if the two exchanged their ranks r. Ranks and weights take turns: the weights are the optimum for
+    the pairs of the ranks before, and those with the best nDCG of all rounds are kept.
 
     Use: where the first places count. Queries without any value say nothing.
 
