@@ -54,7 +54,16 @@ from widemax.neighbors import Neighbors
 from widemax.options import checked
 from widemax.packing import Precision, pack, unpack
 from widemax.signatures import check_signature
-from widemax.storage import MANIFEST, check_folder, read_whole, replacing, saving, sound, writing_tensors
+from widemax.storage import (
+    MANIFEST,
+    check_folder,
+    read_manifest,
+    read_whole,
+    replacing,
+    saving,
+    sound,
+    writing_tensors,
+)
 from widemax.task import Task
 
 SHARD_BYTES = 2**31
@@ -435,6 +444,10 @@ class Model:
     def _read(cls, folder: Path, *, trusted_key: Path | str | None) -> "Model":
         if trusted_key is not None:
             check_signature(folder, trusted_key)
+        if "ranker" in read_manifest(folder):
+            raise UsageError(
+                f"{folder} holds a ranker; give a run, as in `widemax recommend RUN --ranker {folder}`."
+            )
         manifest = check_folder(folder, [CONFIG, LABELS, ENCODER])
         facts = Facts.of(folder / MANIFEST, manifest)
         vocabulary = read_labels(folder / LABELS, facts)

@@ -142,7 +142,10 @@ def test_damage_is_refused(ranker: Ranker, tmp_path: Path, name: str) -> None:
         Ranker.load(tmp_path / "ranker")
 
 
-def test_a_run_is_no_ranker(model: Model, tmp_path: Path) -> None:
+def test_a_run_is_no_ranker_and_a_ranker_is_no_run(model: Model, ranker: Ranker, tmp_path: Path) -> None:
+    ranker.save(tmp_path / "ranker")
+    with pytest.raises(UsageError, match="holds a ranker; give a run"):
+        Model.load(tmp_path / "ranker")
     model.save(tmp_path / "run")
     with pytest.raises(UsageError, match="holds no ranker"):
         Ranker.load(tmp_path / "run")
