@@ -584,16 +584,21 @@ def said_in(config: Config, facts: Facts) -> dict[str, tuple[Any, Any]]:
     } | {f"data.kinds.{column.name}": (data.kinds.get(column.name), column.kind) for column in columns}
 
 
-def read_encoder(folder: Path, encoder: Encoder, name: str = "encoder") -> None:
+def read_encoder(folder: Path, encoder: Encoder, name: str = "encoder", *, copy: bool = True) -> None:
     """Fill an encoder, learned or not, from its file.
+
+    Args:
+        copy: whether weights are copied from the file. Otherwise they are the file, mapped, until they are
+            changed, and take the place of the old ones before they are read: less memory, but the file must
+            stay as it is.
 
     Raises:
         CorruptError: the file is damaged, or is of another encoder.
     """
     path = folder / f"{name}.safetensors"
-    tensors = read_tensors(path)
     with sound(path):
-        encoder.restore(tensors)
+        encoder.restore(unpack(load_file(path)), copy=copy)
+        check_finite(encoder.state_dict())
 
 
 def read_labels(path: Path, facts: Facts) -> LabelVocabulary:
@@ -632,9 +637,18 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     """
     with sound(path):
         tensors = unpack(load_file(path))
-        for name in not_finite(tensors):
-            raise CorruptError(f"{name!r} holds values that are not finite")
+        check_finite(tensors)
     return tensors
+
+
+def check_finite(tensors: Mapping[str, Tensor]) -> None:
+    """Refuse a state with a number that is none.
+
+    Raises:
+        CorruptError: there is one.
+    """
+    for name in not_finite(tensors):
+        raise CorruptError(f"{name!r} holds values that are not finite")
 
 
 def not_finite(tensors: Mapping[str, Tensor]) -> Iterator[str]:

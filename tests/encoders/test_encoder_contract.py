@@ -129,6 +129,16 @@ def test_restored_encoder_is_the_same(name):
     assert not torch.equal(hidden(copy), hidden(encoder))  # the two share no memory
 
 
+def test_a_state_becomes_the_encoders_own_without_a_copy(name):
+    encoder, own = fitted(name), fitted(name)
+    parameter = next(own.parameters())
+    state = encoder.state_dict()
+    own.restore(state, copy=False)
+    assert torch.equal(hidden(own.eval()), hidden(encoder))
+    assert all(tensor.data_ptr() == state[key].data_ptr() for key, tensor in own.state_dict().items())
+    assert next(own.parameters()) is parameter  # where an optimizer looks for it
+
+
 def test_a_wrong_state_is_refused(name):
     state = fitted(name).state_dict()
     key = next(iter(state))

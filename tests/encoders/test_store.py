@@ -1,6 +1,8 @@
 """Features survive the disk, whatever the chunks."""
 
 import json
+import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -90,3 +92,22 @@ def test_refuses_other_entries_and_shapes(tmp_path):
 def test_layout_is_plain_json(tmp_path):
     store_of(tmp_path, [chunk(1, rows=3)])
     assert json.loads((tmp_path / "layout.json").read_text())["rows"] == 3
+
+
+@pytest.mark.skipif(not Path("/proc/self/smaps").exists(), reason="Linux tells which pages are in memory")
+def test_rows_that_were_read_leave_the_memory_of_the_process(tmp_path: Path) -> None:
+    writer = FeatureStore.create(tmp_path)
+    for _ in range(8):
+        writer.append({"x": np.ones((256, 1024), np.float32)})
+    store = writer.finish()
+
+    def resident_kib() -> int:
+        maps = Path("/proc/self/smaps").read_text().split(str(tmp_path))[1:]
+        return sum(int(re.search(r"Rss: +([0-9]+)", each)[1]) for each in maps)
+
+    for _ in store.chunks(256):
+        pass
+    assert resident_kib() < 2048
+    for start in range(0, 2048, 256):
+        store.take(np.arange(start, start + 256))
+    assert resident_kib() < 2048

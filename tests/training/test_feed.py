@@ -22,6 +22,7 @@ from widemax.training import feed as feed_module
 from widemax.training.feed import (
     EncodedRows,
     Feed,
+    chunks_of,
     encode_labels,
     hold_out,
     in_threads,
@@ -171,6 +172,18 @@ def test_the_size_of_a_block_changes_nothing(
     whole, blocks = (feed.take(np.arange(ROWS)) for feed in feeds)
     assert_same_features(whole.features, blocks.features)
     assert torch.equal(whole.labels, blocks.labels)
+
+
+def test_fewer_rows_are_featurized_together_where_they_are_long(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dataset = dataset_of(tmp_path, "one", ("text",))
+    assert [len(batch) for batch in chunks_of(dataset)] == [ROWS]
+    (whole,) = dataset.batches()
+    monkeypatch.setattr(feed_module, "CHUNK_BYTES", whole.columns["text"].nbytes // 3)
+    chunks = list(chunks_of(dataset))
+    assert len(chunks) == 3
+    assert np.concatenate([chunk.rows_B for chunk in chunks]).tolist() == list(range(ROWS))
 
 
 @pytest.mark.parametrize(("fraction", "max_rows", "num_valid"), [(0.2, 99, 11), (0.2, 5, 5), (0.001, 9, 0)])

@@ -137,11 +137,12 @@ class Encoder(nn.Module, ABC):
         """Builds the look-ups of `index` from the buffers; `fit` and `restore` end with it."""
 
     @checked
-    def restore(self, state: Mapping[str, Tensor]) -> None:
+    def restore(self, state: Mapping[str, Tensor], *, copy: bool = True) -> None:
         """Takes over a whole learned state; afterwards the encoder is as good as fitted.
 
         Args:
             state: what ``state_dict()`` of an encoder with the same columns and options returned.
+            copy: whether the tensors stay the caller's; otherwise they become the encoder's own.
 
         Raises:
             CorruptError: a tensor is missing, unknown, or of a shape, type or values the encoder cannot have.
@@ -164,14 +165,13 @@ class Encoder(nn.Module, ABC):
                     f"got {tensor.dtype} of shape {tuple(tensor.shape)}. "
                     "Use the config that the state was saved with."
                 )
+            kept = tensor.detach().clone() if copy else tensor.detach()
             if shape == tuple(tensor.shape) and not own[name].is_meta:
-                # Where the optimizer looks for it, and without another copy.
-                own[name].detach().copy_(tensor)
+                own[name].data = kept  # where the optimizer looks for it
                 continue
             module, _, leaf = name.rpartition(".")
-            copy = tensor.detach().clone()
             is_parameter = isinstance(own[name], nn.Parameter)
-            setattr(self.get_submodule(module), leaf, nn.Parameter(copy) if is_parameter else copy)
+            setattr(self.get_submodule(module), leaf, nn.Parameter(kept) if is_parameter else kept)
         for holds, law in self.laws():
             if not holds:
                 raise CorruptError(

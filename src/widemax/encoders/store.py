@@ -1,6 +1,7 @@
 """Features on disk, appended chunk by chunk and read back in any order."""
 
 import json
+import mmap
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Self
@@ -13,6 +14,8 @@ from widemax.errors import ShapeError
 from widemax.storage import saving
 
 _LAYOUT = "layout.json"
+# Read from mapped files before their pages are let go; a row brings the pages around it into memory too.
+_KEPT_BYTES = 1 << 20
 
 
 def _narrow(ids_P: Array) -> Array:
@@ -145,6 +148,11 @@ class FeatureStore:
     def __init__(self, features: Features, rows: int) -> None:
         self._features = features
         self._rows = rows
+        files: list[Any] = [
+            array.base.base for array in _arrays(features) if isinstance(array.base, np.memmap)
+        ]
+        self._mapped = files if hasattr(mmap, "MADV_DONTNEED") else []
+        self._read_bytes = 0
 
     @staticmethod
     def create(folder: Path) -> FeatureWriter:
@@ -175,10 +183,24 @@ class FeatureStore:
 
     def take(self, rows: npt.ArrayLike) -> Features:
         """The given rows in the given order, copied into memory."""
-        return take(self._features, rows)
+        return self._let_go(take(self._features, rows))
 
     def chunks(self, max_rows: int = 8192) -> Iterator[Features]:
         """All rows in order, at most ``max_rows`` at a time."""
         for start in range(0, self._rows, max_rows):
             stop = min(start + max_rows, self._rows)
-            yield {name: _slice(found, start, stop) for name, found in self._features.items()}
+            yield self._let_go({name: _slice(found, start, stop) for name, found in self._features.items()})
+
+    def _let_go(self, features: Features) -> Features:
+        """What was read, so that the memory of this process is that of a few rows; the files stay cached."""
+        self._read_bytes += sum(array.nbytes for array in _arrays(features))
+        if self._read_bytes > _KEPT_BYTES:
+            self._read_bytes = 0
+            for mapped in self._mapped:
+                mapped.madvise(mmap.MADV_DONTNEED)
+        return features
+
+
+def _arrays(features: Features) -> Iterator[Array]:
+    for found in features.values():
+        yield from (found.ids_P, found.values_P) if isinstance(found, Ragged) else (found,)

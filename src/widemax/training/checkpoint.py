@@ -125,7 +125,7 @@ def load_weights(folder: Path, model: Model) -> None:
         CorruptError: a file of the checkpoint is missing or altered.
     """
     check_folder(folder)
-    read_encoder(folder, model.encoder)
+    read_encoder(folder, model.encoder, copy=False)
     read_head(folder, model.head)
 
 

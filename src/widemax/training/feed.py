@@ -21,11 +21,12 @@ from widemax.errors import DataError
 from widemax.heads import Labels, SeveralLabels
 from widemax.storage import saving
 
-# Rows featurized together, which share the work on the words they have in common; several such chunks are in
-# memory at once, and a long text has 10,000 n-grams.
+# Rows featurized together, which share the work on the words they have in common, and about how many bytes:
+# several such chunks are in memory at once, and a long text has 10,000 n-grams.
 CHUNK_ROWS = 1024
+CHUNK_BYTES = 1 << 19
 # Rows whose ids are looked up together: few enough for a processor's cache.
-INDEX_ROWS = 1024
+INDEX_ROWS = 256
 # More would wait for the one thread that writes, and hold more chunks in memory.
 MAX_THREADS = 4
 
@@ -168,6 +169,15 @@ def in_threads(
             yield done, result.result()
 
 
+def chunks_of(dataset: Dataset) -> Iterator[Batch]:
+    """The rows that are featurized together, fewer where they are long."""
+    for batch in dataset.batches(CHUNK_ROWS):
+        num_bytes = sum(column.nbytes for column in batch.columns.values())
+        size = max(1, len(batch) // max(1, num_bytes // CHUNK_BYTES))
+        for start in range(0, len(batch), size):
+            yield batch.take(slice(start, start + size))
+
+
 def read_training(
     dataset: Dataset,
     encoder: Encoder,
@@ -197,9 +207,7 @@ def read_training(
 
     def raw_features() -> Iterator[Features]:
         nonlocal vocabulary
-        for batch, features in in_threads(
-            lambda batch: encoder.featurize(batch.columns), dataset.batches(CHUNK_ROWS)
-        ):
+        for batch, features in in_threads(lambda batch: encoder.featurize(batch.columns), chunks_of(dataset)):
             assert batch.labels is not None
             counter.update(batch.labels)
             spool.append(batch)
@@ -237,9 +245,7 @@ def read_encoded(dataset: Dataset, encoder: Encoder, vocabulary: LabelVocabulary
     """
     writer = FeatureStore.create(folder)
     spool = TargetSpool(folder.with_suffix(".arrow"), dataset.schema)
-    for batch, features in in_threads(
-        lambda batch: encoder.encode(batch.columns), dataset.batches(CHUNK_ROWS)
-    ):
+    for batch, features in in_threads(lambda batch: encoder.encode(batch.columns), chunks_of(dataset)):
         writer.append(features)
         spool.append(batch)
     store = writer.finish()

@@ -212,7 +212,7 @@ def prepare(
     )
     encoder = build_encoder(config.encoder, schema)
     if checkpoint is not None:
-        read_encoder(checkpoint, encoder)
+        read_encoder(checkpoint, encoder, copy=False)
     table: ClassTable | None = None
     more: list[Features] = []
     if class_sources and counts_rows(config):
@@ -378,7 +378,7 @@ def restart(session: Session) -> Session:
     session.optimizer.state.clear()  # before as much is read again
     start = folder_of(session.run, 0)
     check_folder(start)
-    read_encoder(start, session.model.encoder)
+    read_encoder(start, session.model.encoder, copy=False)
     optimizer = build_optimizer(session.model)
     load_rest(start, session.model.head, optimizer)
     return replace(session, optimizer=optimizer)
