@@ -16,7 +16,7 @@ import pyarrow as pa
 import torch
 from pydantic import Field
 from torch import Tensor
-from torch.nn.functional import normalize
+from torch.nn.functional import dropout, normalize
 
 from widemax.encoders.base import Encoder, encoders
 from widemax.encoders.features import Features, Ragged, Tensors, entry
@@ -46,7 +46,7 @@ class PretrainedEncoder(Encoder):
             which is fetched when it is not yet in the cache of the hub.
         revision: of a model of the hub: a branch, a tag or a commit.
         hidden: widths of the hidden layers; none makes the encoder linear in v.
-        dropout: probability of dropping a hidden unit in training.
+        dropout: probability of dropping a number of v, or a hidden unit, in training.
 
     Raises:
         ResourceError: sentence-transformers is not installed, or the model is not there.
@@ -61,8 +61,9 @@ class PretrainedEncoder(Encoder):
     """
 
     kinds: ClassVar[frozenset[str]] = frozenset({"text"})
+    smooths_labels = False  # numbers left out keep it from growing sure of its training rows
     optimizer = "lazy_adam"
-    learning_rate = 2e-3
+    learning_rate = 5e-3
 
     sha256_H: Tensor
 
@@ -74,7 +75,7 @@ class PretrainedEncoder(Encoder):
         model: str = "sentence-transformers/all-MiniLM-L6-v2",
         revision: str = "main",
         hidden: tuple[Annotated[int, Field(ge=1)], ...] = (),
-        dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0,
+        dropout: Annotated[float, Field(ge=0, lt=1)] = 0.5,
     ) -> None:
         super().__init__(columns, dim=dim)
         self.model = model
@@ -144,7 +145,8 @@ class PretrainedEncoder(Encoder):
         return vector_BV
 
     def forward(self, features: Tensors) -> Tensor:
-        hidden_BD: Tensor = self.mlp(entry(features, "vector", Tensor))
+        vector_BV = dropout(entry(features, "vector", Tensor), self.dropout, self.training)
+        hidden_BD: Tensor = self.mlp(vector_BV)
         return hidden_BD
 
 
