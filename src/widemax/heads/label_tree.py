@@ -42,7 +42,7 @@ BIAS = -1.0
 SWEEPS, BLOCK_ROWS = 3, 128
 LEAST_WEIGHT = 0.1
 """Smaller weights are dropped, most of which say nothing."""
-VECTOR_LENGTH, ROUNDS = 64, 2
+VECTOR_LENGTH, ROUNDS = 64, 3
 CALIBRATION_ROWS, CALIBRATION_NUMBERS = 500, 2**24
 USUAL_SCALES = (3.0, 0.0), (3.0, 0.0)
 LARGEST_SCALE = 30.0
@@ -277,11 +277,14 @@ def _class_vectors(features: Sparse, own: Sparse, random: np.random.Generator) -
 
     Source: Halko, Martinsson and Tropp 2011, "Finding structure with randomness", algorithm 4.4.
     """
-    length = min(VECTOR_LENGTH, *features.shape)
-    basis_FE = features.T @ random.standard_normal((features.shape[0], length), dtype=np.float32)
+    num_rows, num_features = features.shape
+    length = min(VECTOR_LENGTH, num_rows, num_features)
+    basis_NE = random.standard_normal((num_rows, length), dtype=np.float32)
     for _ in range(ROUNDS):
-        basis_FE = features.T @ (features @ np.linalg.qr(basis_FE)[0])
-    vectors_CE: NDArray[np.float32] = own.T @ (features @ np.linalg.qr(basis_FE)[0])
+        basis_NE = np.linalg.qr(features @ (features.T @ basis_NE))[0]
+    reduced_FE = features.T @ basis_NE
+    squares_E, turn_EE = np.linalg.eigh(reduced_FE.T @ reduced_FE)
+    vectors_CE: NDArray[np.float32] = own.T @ (basis_NE @ (turn_EE * np.sqrt(squares_E.clip(0))))
     lengths_C1 = np.linalg.norm(vectors_CE, axis=1, keepdims=True)
     vectors_CE /= np.where(lengths_C1 > 0, lengths_C1, 1)
     return vectors_CE
