@@ -73,7 +73,8 @@ class BlendHead(CountingHead):
         keep: the most classes that are counted of a feature.
 
     Attributes:
-        counts, softmax: the parts.
+        counts: the part that counts.
+        softmax: the part that is trained.
         weights: [2] u and v.
 
     Source: Hinton 1999, "Products of experts", equation 1, whose experts are trained apart here.
@@ -130,6 +131,7 @@ class BlendHead(CountingHead):
 
     @property
     def num_parameters(self) -> int:
+        """How many numbers it has learned, the kept weights of the counts among them."""
         return super().num_parameters + self.counts.num_parameters
 
     @property
@@ -151,6 +153,7 @@ class BlendHead(CountingHead):
 
     @property
     def operations(self) -> int:
+        """Multiplications of the logit of one class."""
         return self.softmax.dim
 
     def told(self) -> str:

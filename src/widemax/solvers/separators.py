@@ -24,8 +24,8 @@ class Separators:
     m_ic is 2 − w_c·x_i for a class of the row's own and w_c·x_i for every other: the squared hinge of one
     class against the rest with the bias −1 of a rare class. The dual coordinates of all classes are minimized
     together, so that each number of a row meets C weights that lie side by side, and those of R rows at once:
-    with x_i·x_i replaced by Σ_j |x_i·x_j| over the R rows, a step goes down for all of them. Within a block
-    the products with W are brought up to date by the products of its rows with one another.
+    with x_i·x_i replaced by Σ_j abs(x_i·x_j) over the R rows, a step goes down for all of them. Within a
+    block the products with W are brought up to date by the products of its rows with one another.
 
     Args:
         blocks: CSR rows of float32, [B, F], with [B, C] whether a class is the row's own; they stay in
