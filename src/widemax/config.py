@@ -130,7 +130,8 @@ class DataConfig(Section):
             "random:0.9", a random tenth; "last-one", each user's last; none when it is not given, or "given",
             where files of their own hold them.
         classes: tables of the classes, a row a class: its label, and columns such as its name, of which a
-            tower makes class weights. Classes that no row has are among them.
+            tower makes class weights, or which a head that counts takes as rows. Classes that no row has
+            are among them.
         repeat: whether the next item may be one that already stands in the history; left out otherwise.
         drop_bad: count and drop rows that cannot be read instead of stopping at the first.
         valid_fraction: the part of the training rows that is held out when there is no ``valid``; 0 holds out
