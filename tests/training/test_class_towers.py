@@ -49,7 +49,7 @@ def trained(tmp_path: Path) -> Callable[..., Outcome]:
             data={"target": "label", **sections.pop("data", {})},
             encoder={
                 "char_ngrams": (),
-                **({} if sections["head"]["kind"] == "counts" else {"dim": 32, "dropout": 0.2}),
+                **({} if sections["head"].get("kind") == "counts" else {"dim": 32, "dropout": 0.2}),
             },
             output={"dir": tmp_path / name},
             **sections,
