@@ -48,6 +48,7 @@ def sigmoid(x):
 @pytest.mark.parametrize("sparse", [False, True])
 def test_the_formula(groups, sparse, monkeypatch):
     monkeypatch.setattr(module.budget, "HELD_ELEMENTS", 3 * C)
+    monkeypatch.setattr(module, "CLASSES_AT_ONCE", 9)
     head = learned(*some_rows(), groups=groups)
     head.scales.copy_(torch.tensor([[2.0, 0.3], [1.5, -0.2]]))
     hidden = torch.cat([some_rows(1, 20)[0], torch.zeros(1, F)])
@@ -84,7 +85,7 @@ def test_groups_are_of_similar_classes_and_separated_from_the_rows_they_share(mo
 
 
 def test_few_classes_make_one_group_and_many_as_many_as_each_holds():
-    assert [LabelTreeHead(num, 2).num_groups for num in (1, 256, 257, 10_000)] == [1, 1, 16, 128]
+    assert [LabelTreeHead(num, 2).num_groups for num in (1, 1024, 1025, 10_000)] == [1, 1, 32, 128]
 
 
 def test_held_out_rows_calibrate():

@@ -35,8 +35,8 @@ from widemax.numerics.ids import checked_ids
 from widemax.options import checked
 from widemax.solvers import Separators
 
-FEW_CLASSES = 256
-"""So many are separated from all rows, without groups."""
+FEW_CLASSES, CLASSES_AT_ONCE = 1024, 256
+"""So many are separated from all rows, without groups, and these at a time."""
 BIAS = -1.0
 """What a separator says of a row without features."""
 SWEEPS, BLOCK_ROWS = 3, 128
@@ -58,8 +58,8 @@ class LabelTreeHead(SparseRowsHead):
     Similar classes stand in one of about √C groups of equal size, and each group's v separates the rows with
     a class of the group from all others; each w_c separates the rows of the class from those with another
     class of the group, which are the hard ones. Both are support vector machines with a squared hinge, one
-    against the rest, and weights below 0.1 are dropped. Held-out rows choose a, b, a', b'. Up to 256 classes
-    make no groups: then P(c | x) = σ(a' x·w_c + b').
+    against the rest, and weights below 0.1 are dropped. Held-out rows choose a, b, a', b'. Up to 1,024
+    classes make no groups: then P(c | x) = σ(a' x·w_c + b').
 
     No gradient trains it: :meth:`partial_fit` keeps rows, :meth:`merge` adds those of another head, and
     :meth:`finish` learns from all of them. Hidden vectors are the features themselves, dense, or sparse as an
@@ -72,7 +72,7 @@ class LabelTreeHead(SparseRowsHead):
     Args:
         num_classes: C, or ``Classes`` with their counts.
         dim: F, the number of features.
-        groups: G; "auto" is the power of two nearest to √C, and 1 up to 256 classes.
+        groups: G; "auto" is the power of two nearest to √C, and 1 up to 1,024 classes.
 
     Source: Prabhu et al. 2018, "Parabel: Partitioned label trees for extreme classification"; with groups as
     many as classes in each, Khandagale, Xiao and Babbar 2020, "Bonsai: diverse and shallow trees for extreme
@@ -135,7 +135,8 @@ class LabelTreeHead(SparseRowsHead):
         features, own = self.rows_so_far()
         features = powered(features, 1.0)
         random = np.random.default_rng(self.generator.initial_seed())
-        groups = [np.arange(self.num_classes)]
+        num_parts = -(-self.num_classes // CLASSES_AT_ONCE)
+        groups = np.array_split(np.arange(self.num_classes), num_parts)
         if self.num_groups > 1:
             order_C = kmeans_order(_class_vectors(features, own, random))
             groups = [np.sort(group_c) for group_c in np.array_split(order_C, self.num_groups)]
