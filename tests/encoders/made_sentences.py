@@ -26,7 +26,7 @@ WORDS = [
 
 
 @cache
-def _folder() -> TemporaryDirectory:
+def kept_folder() -> TemporaryDirectory:
     return TemporaryDirectory()
 
 
@@ -38,7 +38,7 @@ def made_model() -> str:
     from sentence_transformers.sentence_transformer.modules import Pooling, Transformer
     from transformers import BertConfig, BertModel, BertTokenizerFast
 
-    place = Path(_folder().name)
+    place = Path(kept_folder().name)
     config = BertConfig(
         vocab_size=len(WORDS),
         hidden_size=16,

@@ -167,12 +167,12 @@ def test_a_run_goes_on_to_the_same_bits(
     config = make_config(ends, **{**sections, "train": {"checkpoint_every_s": 1e-9}})
     step, left = loop.take_step, steps + (ends == "killed")
 
-    def step_and_end(*arguments: Any) -> None:
+    def step_and_end(*arguments: Any, **options: Any) -> None:
         nonlocal left
         left -= 1
         if not left and ends == "killed":  # with what the checkpoint before holds
             raise MemoryError
-        step(*arguments)
+        step(*arguments, **options)
         if not left:
             os.kill(os.getpid(), signal.SIGINT)
 

@@ -364,9 +364,9 @@ def test_ctrl_c_stops_and_resume_goes_on_to_the_same_bits(
     step = loop.take_step
     left = 0
 
-    def interrupting(*arguments: Any) -> None:
+    def interrupting(*arguments: Any, **options: Any) -> None:
         nonlocal left
-        step(*arguments)
+        step(*arguments, **options)
         left -= 1
         if left == 0:
             os.kill(os.getpid(), signal.SIGINT)

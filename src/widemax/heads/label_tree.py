@@ -33,7 +33,6 @@ from widemax.heads.trees import kmeans_order
 from widemax.kernels import Pairs, budget
 from widemax.numerics.ids import checked_ids
 from widemax.options import checked
-from widemax.solvers import Separators
 
 FEW_CLASSES, CLASSES_AT_ONCE = 1024, 256
 """So many are separated from all rows, without groups, and these at a time."""
@@ -295,6 +294,8 @@ def _separators(
     features: Sparse, own: Sparse, ids_c: NDArray[np.int64], random: np.random.Generator
 ) -> tuple[NDArray[Any], ...]:
     """The features, class ids and weights that are kept of one problem, whose rows may have any labels."""
+    from widemax.solvers import Separators  # whose room loads SciPy
+
     used_U, places = np.unique(features.indices, return_inverse=True)
     num_rows = features.shape[0]
     if not num_rows:

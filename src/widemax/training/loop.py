@@ -334,7 +334,7 @@ def _fit(session: Session, watch: Watch, feed: Feed, valid: Feed | None, *, epoc
                 return False
             started = time.perf_counter()
             factor = linear_decay(max(step, clock.share * total_steps), total_steps)
-            take_step(session, rows, factor, step < steps_per_epoch)
+            take_step(session, rows, factor, counts=step < steps_per_epoch)
             step_s = time.perf_counter() - started
             progress.seconds = clock.seconds
             rows_per_s = progress.step * session.batch_size / progress.seconds
@@ -374,7 +374,9 @@ def _shuffled(session: Session, num_rows: int, steps: range) -> Iterator[np.ndar
             yield order_N[step % steps_per_epoch * batch_size :][:batch_size]
 
 
-def take_step(session: Session, rows: EncodedRows, learning_rate_factor: float, counts: bool) -> None:
+def take_step(
+    session: Session, rows: EncodedRows, learning_rate_factor: float, *, counts: bool = False
+) -> None:
     """One optimizer step on these rows; a head that counts does so in the first pass over them.
 
     Raises:
