@@ -158,7 +158,8 @@ class _Sweep:
             torch.zeros_like(self.shifts_P) if self.shifts_P is not None and needs_shifts else None
         )
         if self.smoothing:
-            self.mean_weight_D = self.weight_CD.mean(0, dtype=torch.float64).to(self.dtype)
+            # In float64, as is what is subtracted from the largest logit: both may be large.
+            self.mean_weight_D = self.weight_CD.mean(0, dtype=torch.float64)
 
     def run(self) -> Tensor:
         num_rows = len(self.hidden_BD)
@@ -218,12 +219,12 @@ class _Sweep:
         if self.shifts_grad_P is not None:
             self.shifts_grad_P[where] = target_slope_P
         if self.smoothing:
-            mean_b = hidden_bD.to(self.dtype) @ self.mean_weight_D
+            mean_b = hidden_bD.double() @ self.mean_weight_D
             if self.bias_C is not None:
-                mean_b += self.bias_C.mean()
+                mean_b += self.bias_C.double().mean()
             if shifts_P is not None:
-                mean_b.index_add_(0, rows_P, shifts_P / len(self.weight_CD))
-            loss_b += self.smoothing * mass_b * (max_b - mean_b)
+                mean_b.index_add_(0, rows_P, shifts_P.double() / len(self.weight_CD))
+            loss_b += self.smoothing * mass_b * (max_b.double() - mean_b).to(self.dtype)
             spread_b = self.smoothing * mass_b * row_weights_b
             self._add_smoothing(start, hidden_bD, spread_b)
             if self.shifts_grad_P is not None:
@@ -322,7 +323,7 @@ class _Sweep:
     def _add_smoothing(self, start: int, hidden_bD: Tensor, spread_b: Tensor) -> None:
         if self.hidden_grad_BD is not None:
             rows = slice(start, start + len(hidden_bD))
-            self.hidden_grad_BD[rows] -= spread_b[:, None] * self.mean_weight_D
+            self.hidden_grad_BD[rows] -= spread_b[:, None] * self.mean_weight_D.to(self.dtype)
         if self.weight_grad_CD is not None:
             self.weight_grad_CD -= (spread_b @ hidden_bD.to(self.dtype)) / len(self.weight_CD)
         if self.bias_grad_C is not None:

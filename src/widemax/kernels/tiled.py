@@ -72,7 +72,8 @@ def _forward(inputs: Sequence[Tensor | None], options: Sequence[float]) -> list[
     terms_P = (1 - smoothing) * weights_P * (max_B[rows_P] - target_logits_P)
     loss_B = (mass_B * sum_B.log() if is_softmax else sum_B).to(tiles.dtype).index_add(0, rows_P, terms_P)
     if smoothing:
-        loss_B += smoothing * mass_B * (max_B - (logit_sum_B / tiles.num_classes).to(tiles.dtype))
+        below_B = max_B.double() - logit_sum_B / tiles.num_classes  # two large numbers, rounded afterwards
+        loss_B += smoothing * mass_B * below_B.to(tiles.dtype)
     return [loss_B, max_B, sum_B.to(tiles.dtype)]
 
 
