@@ -180,3 +180,10 @@ def test_a_whole_number_in_text_is_written_in_one_way():
     assert reasons[4] == "must hold whole numbers, got '0x5'"
     kept = converted.take(pa.array([0, 1, 5, 7])).to_pylist()
     assert kept == [[1, 2], [3, 4], [-7], [2**53 + 1]]
+
+
+def test_vectors_without_numbers():
+    arrow, reasons = convert(pa.array([[], [1.0], None]), kind="vector", width=0)
+    assert (len(arrow), arrow.type) == (3, pa.list_(pa.float32(), 0))
+    assert reasons == {1: "must hold 0 numbers, got 1", 2: "has no value"}
+    assert len(convert(pa.array([], pa.list_(pa.float32())), kind="vector", width=0)[0]) == 0

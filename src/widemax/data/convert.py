@@ -292,16 +292,16 @@ def _vector(values: Any, *, width: int | None, **_: Any) -> Converted:
         for row in np.flatnonzero(lengths_B != width)
         if int(row) not in reasons
     }
-    dense = np.zeros((len(values), width or 0), np.float32)
+    width, fits_B = width or 0, lengths_B == width
+    dense = np.zeros((len(values), width), np.float32)
     with np.errstate(over="ignore"):
-        dense[lengths_B == width] = (
-            floats.to_numpy(zero_copy_only=False)[(lengths_B == width)[rows_P]]
-            .astype(np.float32)
-            .reshape(-1, width or 0)
-        )
+        whole_P = floats.to_numpy(zero_copy_only=False)[fits_B[rows_P]].astype(np.float32)
+    dense[fits_B] = whole_P.reshape(fits_B.sum(), width)
     for row in np.flatnonzero(~np.isfinite(dense).all(axis=1)):
         reasons.setdefault(int(row), "must hold numbers of at most 3e38 in size")
-    return pa.FixedSizeListArray.from_arrays(pa.array(dense.reshape(-1)), width or 0), reasons
+    if not width:  # from which Arrow cannot tell how many there are
+        return pa.array([[]] * len(values), pa.list_(pa.float32(), 0)), reasons
+    return pa.FixedSizeListArray.from_arrays(pa.array(dense.reshape(-1)), width), reasons
 
 
 def _image_of(values: Any, shape: Shape) -> Converted:
