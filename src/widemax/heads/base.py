@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from widemax.classes import MOVED, Classes
 from widemax.errors import ArgumentError, OptionError, ShapeError, WidemaxError
 from widemax.heads.answers import Answers, TopK
-from widemax.heads.labels import Labels, SeveralLabels, label_pairs
+from widemax.heads.labels import Labels, SeveralLabels, label_pairs, no_pairs
 from widemax.kernels import Pairs, topk_by_id
 from widemax.losses.base import Reduction, check_labels, reduce_loss
 from widemax.numerics import log_sigmoid
@@ -227,9 +227,9 @@ class Head(Described, nn.Module, ABC):
             return self._traced_topk(hidden, k)
         return self.best_classes(hidden, k, exclude)
 
-    @abstractmethod
     def best_classes(self, hidden: Tensor, k: int, exclude: SeveralLabels | None) -> TopK:
         """What :meth:`topk` answers, for a k of at most C."""
+        return self.answers_about(hidden, no_pairs(hidden.device), k, exclude).topk
 
     @asked
     @partial(checked, of="head.answer")

@@ -19,7 +19,7 @@ from widemax.heads.base import AtLeast1, CountingHead, Dim, Head, heads
 from widemax.heads.counts import CHOICE_ROWS, DISCOUNTS, CountsHead
 from widemax.heads.dense import excluded_pairs
 from widemax.heads.exact import ExactHead
-from widemax.heads.labels import Labels, SeveralLabels, label_pairs, no_pairs, target_shares
+from widemax.heads.labels import Labels, SeveralLabels, known_pairs, label_pairs, no_pairs, target_shares
 from widemax.heads.linear import LinearHead
 from widemax.heads.sampled import SampledHead
 from widemax.kernels import Added, Found, Pairs, gather_rows, stream_classes
@@ -228,13 +228,13 @@ class BlendHead(CountingHead):
         """
         from scipy.optimize import minimize
 
-        known_P = labels.ids_P >= 0
-        rows_B = torch.unique(labels.rows_P[known_P])[:CHOICE_ROWS]
+        known = known_pairs(labels)
+        rows_B = torch.unique(known.rows_P)[:CHOICE_ROWS]
         if not len(rows_B):
             return
         num_rows = max(1, FITTED_LOGITS // self.num_classes)
         hidden = hidden.index_select(0, rows_B)
-        labels = _among(rows_B, Pairs(labels.rows_P[known_P], labels.ids_P[known_P]))
+        labels = _among(rows_B, known)
         embedded_BE = self._embedded(hidden)
         gains = self._gains(hidden, embedded_BE, labels, _among(rows_B, excluded))
 
@@ -327,9 +327,6 @@ class BlendHead(CountingHead):
         return self._found(hidden, no_pairs(hidden.device), None, k=0).log_probs(
             self.logits(hidden, class_ids)
         )
-
-    def best_classes(self, hidden: Tensor, k: int, exclude: SeveralLabels | None) -> TopK:
-        return self.answers_about(hidden, no_pairs(hidden.device), k, exclude).topk
 
     def answers_about(self, hidden: Tensor, labels: Pairs, k: int, exclude: SeveralLabels | None) -> Answers:
         found = self._found(hidden, labels, exclude, k=k)

@@ -18,7 +18,15 @@ from widemax.classes import Classes
 from widemax.heads.answers import Answers, TopK
 from widemax.heads.base import AtLeast1, Dim, heads
 from widemax.heads.dense import excluded_pairs
-from widemax.heads.labels import Labels, SeveralLabels, label_pairs, no_pairs, target_shares, training_pairs
+from widemax.heads.labels import (
+    Labels,
+    SeveralLabels,
+    known_pairs,
+    label_pairs,
+    no_pairs,
+    target_shares,
+    training_pairs,
+)
 from widemax.heads.sparse_rows import (
     Sparse,
     SparseRowsHead,
@@ -207,11 +215,10 @@ class CountsHead(SparseRowsHead):
         """Features, known labels and excluded classes of as many rows as decide."""
         pairs = label_pairs(labels, hidden)
         excluded = excluded_pairs(exclude, hidden, pairs, self.num_classes)
-        known_P = pairs.ids_P >= 0
         shape = len(hidden), self.num_classes
         matrices = (
             csr_of_rows(hidden),
-            csr_of_pairs(Pairs(pairs.rows_P[known_P], pairs.ids_P[known_P]), shape),
+            csr_of_pairs(known_pairs(pairs), shape),
             csr_of_pairs(excluded, shape),
         )
         features, known, no_answer = (matrix[:CHOICE_ROWS] for matrix in matrices)
@@ -281,9 +288,6 @@ class CountsHead(SparseRowsHead):
 
     def log_probs(self, hidden: Tensor, class_ids: Tensor) -> Tensor:
         return self.logits(hidden, class_ids) - self.log_partition(hidden)[:, None]
-
-    def best_classes(self, hidden: Tensor, k: int, exclude: SeveralLabels | None) -> TopK:
-        return self.answers_about(hidden, no_pairs(hidden.device), k, exclude).topk
 
     def answers_about(self, hidden: Tensor, labels: Pairs, k: int, exclude: SeveralLabels | None) -> Answers:
         excluded = excluded_pairs(exclude, hidden, labels, self.num_classes)

@@ -19,7 +19,7 @@ from widemax.classes import Classes
 from widemax.heads.answers import Answers, TopK
 from widemax.heads.base import AtLeast1, Dim, heads
 from widemax.heads.dense import answer_rows, excluded_pairs
-from widemax.heads.labels import Labels, SeveralLabels, label_pairs, no_pairs, training_pairs
+from widemax.heads.labels import Labels, SeveralLabels, known_pairs, label_pairs, training_pairs
 from widemax.heads.sparse_rows import (
     Sparse,
     SparseRowsHead,
@@ -152,8 +152,7 @@ class LabelTreeHead(SparseRowsHead):
         if held_out is not None and labels is not None:
             pairs = label_pairs(labels, held_out)
             most = min(CALIBRATION_ROWS, 1 + CALIBRATION_NUMBERS // self.num_classes)
-            known_P = (pairs.ids_P >= 0) & (pairs.rows_P < most)
-            known = Pairs(pairs.rows_P[known_P], pairs.ids_P[known_P])
+            known = known_pairs(pairs).of_rows(0, most)[1]
             rows = powered(csr_of_rows(held_out)[:most], 1.0)
             self._calibrate(rows, csr_of_pairs(known, (rows.shape[0], self.num_classes)))
 
@@ -249,9 +248,6 @@ class LabelTreeHead(SparseRowsHead):
 
     def log_probs(self, hidden: Tensor, class_ids: Tensor) -> Tensor:
         return logsigmoid(self.logits(hidden, class_ids))
-
-    def best_classes(self, hidden: Tensor, k: int, exclude: SeveralLabels | None) -> TopK:
-        return self.answers_about(hidden, no_pairs(hidden.device), k, exclude).topk
 
     def answers_about(self, hidden: Tensor, labels: Pairs, k: int, exclude: SeveralLabels | None) -> Answers:
         rows = self._rows(hidden)

@@ -154,6 +154,12 @@ def target_shares(pairs: Pairs, num_rows: int) -> Tensor:
     return 1 / ones_P.new_zeros(num_rows).index_add_(0, pairs.rows_P, ones_P)[pairs.rows_P]
 
 
+def known_pairs(pairs: Pairs) -> Pairs:
+    """Those whose label training has seen, rather than −1."""
+    known_P = pairs.ids_P >= 0
+    return Pairs(pairs.rows_P[known_P], pairs.ids_P[known_P])
+
+
 def no_pairs(device: torch.device) -> Pairs:
     """No labels at all."""
     nothing = torch.empty(0, dtype=torch.int64, device=device)

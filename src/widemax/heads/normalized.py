@@ -148,7 +148,7 @@ class NormalizedHead(Head):
     def best_classes(self, hidden: Tensor, k: int, exclude: SeveralLabels | None) -> TopK:
         search = self.searcher(k)
         if search is None:
-            return self.answers_about(hidden, no_pairs(hidden.device), k, exclude).topk
+            return super().best_classes(hidden, k, exclude)
         excluded = excluded_pairs(exclude, hidden, no_pairs(hidden.device), self.num_classes)
         starts = range(0, max(len(hidden), 1), SEARCHED_ROWS)
         parts = [
