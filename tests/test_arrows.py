@@ -61,6 +61,7 @@ ARROWS = {
         *("losses", "numerics", "optim", "kernels", "charts", "storage"),
         *("artifact", "config", "ranking", "recommender"),
     },
+    "serving": {*GROUND, "artifact", "data", "evaluation", "heads", "recommender", "storage", "training"},
     "cli": None,
 }
 """Room to the rooms it may import; None is any room."""

@@ -29,6 +29,7 @@ from widemax.cli import (
     recipe,
     recommend,
     resume,
+    serve,
     sign,
     train,
     verify,
@@ -89,7 +90,7 @@ def without_pandas(command: Callable[..., None]) -> Callable[..., None]:
 
 VERBS = (
     *(init, check, plan, train, resume, evaluate, predict, recommend, rank, neighbors, extend, export),
-    *(audit, verify, sign, doctor, demo),
+    *(serve, audit, verify, sign, doctor, demo),
 )
 for verb in VERBS:
     name = verb.__name__.rpartition(".")[2]

@@ -1,0 +1,80 @@
+"""``widemax serve``: trained runs behind HTTP."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from widemax.cli.options import Json, print_json
+from widemax.errors import UsageError
+
+
+def command(
+    runs: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="RUN...",
+            help="Run folders made by `widemax train`; their last names become those of the models.",
+            exists=True,
+            file_okay=False,
+            readable=False,
+        ),
+    ],
+    host: Annotated[str, typer.Option(help="The address to listen on; 0.0.0.0 for all.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="The port; 0 for any that is free.")] = 8000,
+    threads: Annotated[int, typer.Option("--workers-threads", min=1, help="Batches computed at a time.")] = 1,
+    max_batch: Annotated[int, typer.Option(min=1, help="Rows that are answered together.")] = 64,
+    max_wait_ms: Annotated[
+        float, typer.Option(min=0, help="How long a request waits for others to be answered with.")
+    ] = 2,
+    queue: Annotated[int, typer.Option(min=1, help="Requests that may wait; others are answered 429.")] = 256,
+    timeout: Annotated[
+        float,
+        typer.Option(min=0.001, help="Seconds that a request may wait, and that it may take to arrive."),
+    ] = 10,
+    token_file: Annotated[
+        Path | None,
+        typer.Option(
+            help="A file with the token that orders from other machines, such as reload, must bring."
+        ),
+    ] = None,
+    allow_host: Annotated[
+        list[str] | None,
+        typer.Option(help="A name that requests may call the server by, beside its address and localhost."),
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Answer requests over HTTP: predictions, labels, neighbors, explanations, and the page Studio at /."""
+    from widemax.serving import Models, Settings, create_app
+    from widemax.serving.server import listen, run
+
+    listener = listen(host, port)
+    models = Models(runs)
+    for name, problem in models.problems.items():
+        typer.echo(f"{name} is not served: {problem}", err=True)
+    settings = Settings(
+        threads, max_batch, max_wait_ms, queue, timeout, read_token(token_file), tuple(allow_host or ())
+    )
+    address, taken = listener.getsockname()[:2]
+    url = f"http://{f'[{address}]' if ':' in address else address}:{taken}"
+    if json:
+        print_json({"url": url, "models": list(models)})
+    typer.echo(f"serving {', '.join(models)} at {url} (Ctrl-C stops)", err=True)
+    run(create_app(models, settings), listener)
+
+
+def read_token(path: Path | None) -> str | None:
+    """The token in a file.
+
+    Raises:
+        UsageError: the file cannot be read, or holds none.
+    """
+    if path is None:
+        return None
+    try:
+        token = path.read_text(encoding="ascii").strip()
+    except (OSError, ValueError) as error:
+        raise UsageError(f"cannot read a token from {path}: {error}.") from None
+    if len(token) < 16 or not token.isprintable() or " " in token:
+        raise UsageError(f"{path} must hold one token of at least 16 letters and digits.")
+    return token

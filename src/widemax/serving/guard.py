@@ -1,0 +1,132 @@
+"""What every request must be before anything looks at it, and what every answer says to browsers."""
+
+import asyncio
+import hmac
+import ipaddress
+import socket
+from urllib.parse import urlsplit
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import Request
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from widemax.serving.replies import BodyTooLargeError, ForbiddenError, refusal
+from widemax.serving.settings import Settings
+
+MAX_BODY_BYTES = 1 << 23
+SECURITY_HEADERS = {
+    "Content-Security-Policy": "default-src 'self'; img-src 'self' data:; base-uri 'none'; "
+    "form-action 'self'; frame-ancestors 'none'; object-src 'none'",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+}
+
+
+class Guard:
+    """Refuses foreign hosts and origins, and bodies that are compressed, too large or too slow.
+
+    A page of another site cannot call the server in a browser that runs beside it: its name is none of the
+    server's, even if it leads to the same address.
+    """
+
+    def __init__(self, app: ASGIApp, *, settings: Settings) -> None:
+        self.app = app
+        self.settings = settings
+        self.names = {"localhost", socket.gethostname().lower(), *map(str.lower, settings.hosts)}
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass a request on, or refuse it."""
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+
+        async def send_with_headers(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = MutableHeaders(scope=message)
+                for name, value in SECURITY_HEADERS.items():
+                    headers.setdefault(name, value)
+            await send(message)
+
+        headers = Headers(scope=scope)
+        refused = self._refused(headers)
+        if refused is not None:
+            status, sentence = refused
+            await refusal(status, sentence, Connection="close")(scope, receive, send_with_headers)
+            return
+        await self.app(scope, self._bounded(receive), send_with_headers)
+
+    def _refused(self, headers: Headers) -> tuple[int, str] | None:
+        """The status and sentence for what its headers alone tell to be wrong."""
+        host = headers.get("host", "")
+        if not self._is_own(host):
+            return 403, (
+                f"this server is not called {host!r}. Ask by its address, by localhost, or by a name that it "
+                "was given (--allow-host)."
+            )
+        origin = headers.get("origin")
+        if origin is not None and urlsplit(origin).netloc.lower() != host.lower():
+            return 403, f"pages of {origin!r} may not ask this server."
+        encoding = headers.get("content-encoding", "identity")
+        if encoding != "identity":
+            return 415, f"the body must not be compressed; got Content-Encoding {encoding!r}."
+        length = headers.get("content-length", "0")
+        if not length.isdecimal() or int(length[:20]) > MAX_BODY_BYTES:
+            return 413, f"a body may have {MAX_BODY_BYTES:,} bytes; {length[:20]} were declared."
+        return None
+
+    def _is_own(self, host: str) -> bool:
+        try:
+            name = urlsplit(f"//{host}").hostname or ""
+        except ValueError:
+            return False
+        return name in self.names or is_address(name)
+
+    def _bounded(self, receive: Receive) -> Receive:
+        """The same messages, as long as they arrive in time and are not too many."""
+        num_bytes = 0
+        is_whole = False
+
+        async def bounded() -> Message:
+            nonlocal num_bytes, is_whole
+            if is_whole:
+                return await receive()  # waits until the client goes
+            async with asyncio.timeout(self.settings.timeout_s):
+                message = await receive()
+            num_bytes += len(message.get("body", b""))
+            is_whole = not message.get("more_body", False)
+            if num_bytes > MAX_BODY_BYTES:
+                raise BodyTooLargeError(f"a body may have {MAX_BODY_BYTES:,} bytes; more arrived.")
+            return message
+
+        return bounded
+
+
+def check_may_order(request: Request, settings: Settings) -> None:
+    """Let orders pass that come from this machine or bring the token.
+
+    Raises:
+        ForbiddenError: neither.
+    """
+    scheme, _, given = request.headers.get("authorization", "").partition(" ")
+    if settings.token is not None and scheme.lower() == "bearer":
+        if hmac.compare_digest(given.encode(), settings.token.encode()):
+            return
+        raise ForbiddenError("the token is not the one of this server.")
+    host = request.client.host if request.client else ""
+    if not (is_address(host) and ipaddress.ip_address(host).is_loopback):
+        raise ForbiddenError(
+            "this may be ordered from the server's own machine, or with the token of --token-file as "
+            "'Authorization: Bearer TOKEN'."
+        )
+
+
+def is_address(host: str) -> bool:
+    """Whether a host is named by its address."""
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True

@@ -1,0 +1,161 @@
+"""The runs that are served, by name; each is replaced whole or stays as it was."""
+
+import hashlib
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from threading import Lock
+from typing import Any
+
+from widemax.artifact import Model, Prediction
+from widemax.errors import CorruptError, UsageError, WidemaxError
+from widemax.serving.labels import LabelSearch
+from widemax.serving.predictions import Question, predict
+from widemax.storage import MANIFEST, current, read_manifest, read_whole
+
+_NOT_IN_NAMES = re.compile(r"[^A-Za-z0-9._-]+")
+
+
+@dataclass(frozen=True, eq=False)
+class Served:
+    """A run as it answers requests.
+
+    Attributes:
+        name: what it is called in addresses.
+        folder: where it was read.
+        model: what answers.
+        sha256: of its manifest, which holds the hashes of all its files.
+        facts: what its manifest says.
+    """
+
+    name: str
+    folder: Path
+    model: Model
+    sha256: str
+    facts: Mapping[str, Any]
+
+    @classmethod
+    def load(cls, name: str, folder: Path) -> "Served":
+        """Read a run.
+
+        Raises:
+            CorruptError, UsageError: as of ``Model.load``.
+        """
+        model = Model.load(folder)
+
+        def manifest(place: Path) -> tuple[str, dict[str, Any]]:
+            return hashlib.sha256((place / MANIFEST).read_bytes()).hexdigest(), read_manifest(place)
+
+        return cls(name, folder, model, *read_whole(current(folder), manifest))
+
+    def predict(self, questions: Sequence[Question]) -> list[list[list[Prediction]] | Exception]:
+        """The answers to some questions, computed together; an error for a question that has a bad row."""
+        return predict(self.model, questions)
+
+    @cached_property
+    def labels(self) -> LabelSearch:
+        """What finds labels by a part of them."""
+        return LabelSearch(self.model.vocabulary)
+
+    @cached_property
+    def said(self) -> dict[str, Any]:
+        """What stands beside every answer and tells what its numbers are."""
+        return {
+            "model": self.name,
+            "sha256": self.sha256,
+            "search": "exact",
+            "normalizer": "exact",
+            "temperature": self.model.head.calibration_temperature.item(),
+        }
+
+    @cached_property
+    def description(self) -> dict[str, Any]:
+        """What ``/v1/model`` says."""
+        model = self.model
+        return {
+            **self.said,
+            "task": model.task.value,
+            "target": model.schema.target,
+            "num_classes": model.head.num_classes,
+            "num_train_rows": model.num_train_rows,
+            "inputs": [
+                {key: value for key, value in vars(column).items() if value not in (None, ())}
+                for column in model.schema.inputs
+            ],
+            "encoder": model.config.encoder.kind,
+            "head": model.config.head.kind,
+            "threshold": model.threshold,
+            "metrics": self.facts["metrics"],
+            "widemax_version": self.facts["widemax_version"],
+        }
+
+
+class Models(Mapping[str, Served]):
+    """The runs by name, the first of them the one that is meant where none is named.
+
+    Example:
+        >>> models = Models(["run"])  # doctest: +SKIP
+        >>> models["run"].model.predict(["what is my balance"], k=1)  # doctest: +SKIP
+
+    Args:
+        folders: run folders, whose last names become those of the models.
+
+    Raises:
+        UsageError: two are of one name, or one is no run.
+        CorruptError: none of them can be read.
+    """
+
+    def __init__(self, folders: Sequence[Path | str]) -> None:
+        self.folders: dict[str, Path] = {}
+        for folder in map(Path, folders):
+            name = _NOT_IN_NAMES.sub("-", folder.resolve().name) or "model"
+            if name in self.folders:
+                raise UsageError(
+                    f"{self.folders[name]} and {folder} would both be called {name!r}; rename one of "
+                    "the folders."
+                )
+            self.folders[name] = folder
+        if not self.folders:
+            raise UsageError("name at least one run to serve.")
+        self._served: dict[str, Served] = {}
+        self.problems: dict[str, str] = {}
+        self._reloading = Lock()
+        for name in self.folders:
+            try:
+                self.load(name)
+            except CorruptError:
+                if len(self.problems) == len(self.folders):
+                    raise
+
+    def load(self, name: str) -> Served:
+        """Read a run, again where it was read before; a run that cannot be read leaves the old one in place.
+
+        Raises:
+            CorruptError, UsageError: it cannot be read; ``problems`` says why from then on.
+        """
+        with self._reloading:
+            try:
+                self._served[name] = Served.load(name, self.folders[name])
+            except WidemaxError as error:
+                self.problems[name] = str(error)
+                raise
+            self.problems.pop(name, None)
+            return self._served[name]
+
+    @property
+    def default(self) -> str:
+        """The name of the first run."""
+        return next(iter(self.folders))
+
+    def __getitem__(self, name: str) -> Served:
+        if name not in self._served and name in self.problems:
+            raise CorruptError(self.problems[name])
+        return self._served[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.folders)
+
+    def __len__(self) -> int:
+        return len(self.folders)

@@ -1,0 +1,91 @@
+"""What a server answers: strict JSON, and one sentence with a status for each error."""
+
+import json
+from operator import methodcaller
+from typing import Any
+
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+
+from widemax.errors import (
+    CorruptError,
+    DataError,
+    ResourceError,
+    UnknownNameError,
+    UsageError,
+    WidemaxError,
+    visible,
+)
+from widemax.serving.batches import GoneError, QueueFullError, TooLateError
+
+RETRY_AFTER_S = 1
+
+
+class ForbiddenError(UsageError):
+    """An order that may not be given from where it comes."""
+
+
+class BodyTooLargeError(UsageError):
+    """A body of more bytes than were allowed."""
+
+
+class BodyTooSlowError(UsageError):
+    """A body that did not arrive in time."""
+
+
+STATUS: dict[type[WidemaxError], int] = {
+    UnknownNameError: 404,
+    ForbiddenError: 403,
+    BodyTooLargeError: 413,
+    BodyTooSlowError: 408,
+    UsageError: 400,
+    DataError: 422,
+    GoneError: 499,
+    QueueFullError: 429,
+    TooLateError: 503,
+    CorruptError: 503,
+    ResourceError: 503,
+}
+"""The statuses of the library's errors; the first that fits counts."""
+
+
+class Reply(Response):
+    """JSON, as the command line writes it."""
+
+    media_type = "application/json"
+
+    def render(self, content: Any) -> bytes:
+        """The bytes of some values; dates and times are ISO 8601 text."""
+        return json.dumps(
+            content,
+            ensure_ascii=False,
+            allow_nan=False,
+            separators=(",", ":"),
+            default=methodcaller("isoformat"),
+        ).encode()
+
+
+def refusal(status: int, sentence: str, **headers: str) -> Reply:
+    """An answer that says what is wrong."""
+    if status in (429, 503):
+        headers.setdefault("Retry-After", str(RETRY_AFTER_S))
+    return Reply({"error": visible(sentence)}, status, headers)
+
+
+def status_of(error: WidemaxError) -> int:
+    """The status that says what kind of error it is."""
+    return next(status for kind, status in STATUS.items() if isinstance(error, kind))
+
+
+async def refuse(_request: Request, error: Exception) -> Response:
+    """Answer an error by its sentence."""
+    if isinstance(error, WidemaxError):
+        return refusal(status_of(error), str(error))
+    if isinstance(error, RequestValidationError):
+        (first, *_) = error.errors()
+        return refusal(422, f"{first['loc'][-1]}: {first['msg']}.")
+    if isinstance(error, HTTPException):
+        return refusal(error.status_code, error.detail, **(error.headers or {}))
+    raise error
