@@ -91,12 +91,12 @@ def test_augmented_training_is_resumed_to_the_same_bits(
     whole = loop.train(config("whole"))
     step, steps = loop.take_step, 0
 
-    def stopped_at_the_fifth(*arguments: Any, **options: Any) -> None:
+    def stopped_at_the_fifth(*arguments: Any, **options: Any) -> tuple[float, int]:
         nonlocal steps
         if steps == 5:
             raise KeyboardInterrupt
         steps += 1
-        step(*arguments, **options)
+        return step(*arguments, **options)
 
     monkeypatch.setattr(loop, "take_step", stopped_at_the_fifth)
     short = config("short")

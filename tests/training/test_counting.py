@@ -167,14 +167,15 @@ def test_a_run_goes_on_to_the_same_bits(
     config = make_config(ends, **{**sections, "train": {"checkpoint_every_s": 1e-9}})
     step, left = loop.take_step, steps + (ends == "killed")
 
-    def step_and_end(*arguments: Any, **options: Any) -> None:
+    def step_and_end(*arguments: Any, **options: Any) -> tuple[float, int]:
         nonlocal left
         left -= 1
         if not left and ends == "killed":  # with what the checkpoint before holds
             raise MemoryError
-        step(*arguments, **options)
+        told = step(*arguments, **options)
         if not left:
             os.kill(os.getpid(), signal.SIGINT)
+        return told
 
     with monkeypatch.context() as patched:
         patched.setattr(loop, "take_step", step_and_end)

@@ -364,12 +364,13 @@ def test_ctrl_c_stops_and_resume_goes_on_to_the_same_bits(
     step = loop.take_step
     left = 0
 
-    def interrupting(*arguments: Any, **options: Any) -> None:
+    def interrupting(*arguments: Any, **options: Any) -> tuple[float, int]:
         nonlocal left
-        step(*arguments, **options)
+        told = step(*arguments, **options)
         left -= 1
         if left == 0:
             os.kill(os.getpid(), signal.SIGINT)
+        return told
 
     monkeypatch.setattr(loop, "take_step", interrupting)
     for steps, start in [(20, train), (36, None)]:

@@ -107,6 +107,7 @@ def test_a_restart_is_the_start_again(make_session: MakeSession) -> None:
     def two_steps(session: Session) -> dict[str, bytes]:
         for start in (0, 32):
             take_step(session, session.everything.take(np.arange(start, start + 32)), 1.0)
+            session.progress.step += 1
         return state(session)
 
     second = two_steps(session)
@@ -135,6 +136,7 @@ def test_a_checkpoint_is_continued(make_session: MakeSession) -> None:
     session = make_session()
     for start in (0, 32, 64):
         take_step(session, session.train.take(np.arange(start, start + 32)), 1.0)
+        session.progress.step += 1
     save_checkpoint(session.run, session.progress, session.model, session.optimizer)
     folder = folder_of(session.run, 3)
     continued = make_session(checkpoint=folder, run=session.run)

@@ -1,27 +1,23 @@
 """A training run from a config to a saved model; reads from top to bottom."""
 
-import json
 import shutil
 import time
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import closing
+from collections.abc import Generator, Iterable, Iterator
 from dataclasses import dataclass, replace
-from itertools import groupby
 from pathlib import Path
 
-import numpy as np
 import torch
 
 from widemax.artifact import Model, facts, write_model
 from widemax.config import Config
 from widemax.data import Data, Frame, Source
-from widemax.errors import ConfigError, UsageError, counted
+from widemax.errors import UsageError, counted
 from widemax.evaluation import Threshold
 from widemax.evaluation.headlines import rounded_epochs
 from widemax.evaluation.metrics import metrics
 from widemax.evaluation.report import ReportCollector, ReportData, write_report
 from widemax.heads import CountingHead
-from widemax.optim import RowOptimizer, linear_decay
+from widemax.optim import RowOptimizer
 from widemax.options import checked
 from widemax.storage import (
     CHECKPOINTS,
@@ -35,13 +31,11 @@ from widemax.storage import (
     read_manifest,
     saving,
     settle,
-    write_file,
     writing,
 )
 from widemax.task import Task
 from widemax.threads import threads_for, using_threads
 from widemax.training.checkpoint import (
-    Progress,
     folder_of,
     latest_checkpoint,
     load_weights,
@@ -61,12 +55,10 @@ from widemax.training.evaluate import (
 from widemax.training.feed import EncodedRows, Feed
 from widemax.training.interrupt import stop_requested
 from widemax.training.prepare import Session, prepare, restart, sources_of
-from widemax.training.progress import PlainReporter, Reporter, shown_loss
+from widemax.training.progress import PlainReporter, Reporter
 from widemax.training.separating import add_separators, fit_separators, separators_of
+from widemax.training.steps import METRICS, Job, Watch, fit, lines_of, shuffled
 
-METRICS = "metrics.jsonl"
-FEW_STEPS = 100
-"""So few prove no convergence: patience waits for them, and the latest of their evaluations is the best."""
 EVALUATION_ROWS = 2048
 # Under a time limit: of what an evaluation is predicted from, the share of the limit it may take, and a rate
 # of writing and hashing that disks reach, until saving has been measured.
@@ -270,23 +262,15 @@ def _train(
         if progress.refit_from is None:
             if checkpoint is None and session.refits:
                 save_checkpoint(run, progress, session.model, session.optimizer)
-            epochs = session.model.config.train.epochs
-            interrupted = _fit(session, watch, session.train, session.valid, epochs=epochs)
+            first = _Fit(session, session.train, session.valid)
+            interrupted = fit(first, watch, epochs=first.config.epochs, patient=session.valid is not None)
             if session.refits and not interrupted:
                 session = restart(session)
                 reporter.say(f"fitting again on all {counted(len(session.everything), 'row')}")
         if progress.refit_from is not None and not interrupted:
-            interrupted = _fit(session, watch, session.second, None, epochs=session.best_epochs)
+            second = _Fit(session, session.second, None)
+            interrupted = fit(second, watch, epochs=session.best_epochs, patient=False)
         return _finish(session, run if interrupted else target, reporter, interrupted)
-
-
-@dataclass(frozen=True)
-class Watch:
-    """What the loop looks at between steps, and where it tells how it goes."""
-
-    reporter: Reporter
-    stop: Callable[[], bool]
-    clock: Clock
 
 
 def _begin(session: Session, watch: Watch) -> Session:
@@ -320,133 +304,56 @@ def _begin(session: Session, watch: Watch) -> Session:
     return session
 
 
-def _fit(session: Session, watch: Watch, feed: Feed, valid: Feed | None, *, epochs: int) -> bool:
-    """Take steps until the last epoch, the time limit, patience or a signal; whether a signal stopped it."""
-    config, progress, clock = session.model.config.train, session.progress, watch.clock
-    steps_per_epoch = -(-len(feed) // session.batch_size)
-    total_steps = epochs * steps_per_epoch
-    first_step = progress.refit_from or 0
-    last_save = time.perf_counter()
-    steps = range(progress.step - first_step, epochs * steps_per_epoch)
-    with closing(feed.ahead(_shuffled(session, len(feed), steps))) as batches:
-        for step, rows in zip(steps, batches, strict=True):
-            if valid is not None and step >= FEW_STEPS and progress.bad_evaluations >= config.patience:
-                return False
-            started = time.perf_counter()
-            factor = linear_decay(max(step, clock.share * total_steps), total_steps)
-            take_step(session, rows, factor, counts=step < steps_per_epoch)
-            step_s = time.perf_counter() - started
-            progress.seconds = clock.seconds
-            rows_per_s = progress.step * session.batch_size / progress.seconds
-            interrupted = watch.stop()
-            if not interrupted:  # the terminal may be gone
-                watch.reporter.step(step + 1, total_steps, progress.mean_loss, rows_per_s)
+class _Fit(Job[EncodedRows]):
+    """A fit of a session to some rows, watched on others."""
 
-            epoch_ends = (step + 1) % steps_per_epoch == 0
-            is_over = clock.is_over(step_s)
-            if epoch_ends or is_over or interrupted:
-                finish_counts(session, valid)
-            if epoch_ends or (is_over and not interrupted):
-                _evaluate(session, watch, valid, (step + 1) / steps_per_epoch)
-                is_over = is_over or clock.is_over(step_s)
-            stopping = interrupted or is_over
-            if epoch_ends or stopping or time.perf_counter() - last_save >= config.checkpoint_every_s:
-                last_save = time.perf_counter()
-                save_checkpoint(session.run, progress, session.model, session.optimizer)
-                clock.saving_s = time.perf_counter() - last_save
-            if is_over and not interrupted:
-                watch.reporter.say(
-                    f"the time limit ended training after {rounded_epochs((step + 1) / steps_per_epoch)} "
-                    f"of {counted(config.epochs, 'epoch')}"
-                )
-            if stopping:
-                return interrupted
-    return False
+    def __init__(self, session: Session, feed: Feed, valid: Feed | None) -> None:
+        self.session, self.feed, self.valid = session, feed, valid
+        self.run, self.config, self.progress = session.run, session.model.config.train, session.progress
+        self.num_rows, self.steps_per_epoch = len(feed), -(-len(feed) // session.batch_size)
+        self.larger_is_better = metrics[self.config.metric].larger_is_better
+
+    def batches(self, steps: range) -> Generator[EncodedRows, None, None]:
+        size, seed = self.session.batch_size, self.config.seed
+        return self.feed.ahead(shuffled(len(self.feed), size, steps, seed=seed))
+
+    def step(self, batch: EncodedRows, rate: float, *, epoch: int) -> tuple[float, int]:
+        return take_step(self.session, batch, rate, counts=epoch == 0)
+
+    def settle(self) -> None:
+        finish_counts(self.session, self.valid)
+
+    def evaluate(self) -> Metrics:
+        if isinstance(self.session.optimizer, RowOptimizer):
+            self.session.optimizer.catch_up()
+        return {} if self.valid is None else _metrics(self.session.model, self.valid)[0]
+
+    def save(self) -> None:
+        save_checkpoint(self.run, self.progress, self.session.model, self.session.optimizer)
 
 
-def _shuffled(session: Session, num_rows: int, steps: range) -> Iterator[np.ndarray]:
-    """The positions in the feed that each step takes: every epoch all of them, in an order of its own."""
-    batch_size, seed = session.batch_size, session.model.config.train.seed
-    steps_per_epoch = -(-num_rows // batch_size)
-    for epoch, in_epoch in groupby(steps, key=lambda step: step // steps_per_epoch):
-        order_N = np.random.default_rng([seed, epoch]).permutation(num_rows)
-        for step in in_epoch:
-            yield order_N[step % steps_per_epoch * batch_size :][:batch_size]
-
-
-def take_step(
-    session: Session, rows: EncodedRows, learning_rate_factor: float, *, counts: bool = False
-) -> None:
+def take_step(session: Session, rows: EncodedRows, rate: float, *, counts: bool = False) -> tuple[float, int]:
     """One optimizer step on these rows; a head that counts does so in the first pass over them.
 
-    Raises:
-        ConfigError: training has diverged.
+    Returns:
+        The sum of the losses of the rows and how many they are; nothing where they were counted.
     """
-    model, optimizer, progress = session.model, session.optimizer, session.progress
+    model, optimizer = session.model, session.optimizer
     if counts and isinstance(model.head, CountingHead):
         model.head.partial_fit(model.encoder.eval()(rows.features), rows.labels)
-        progress.step += 1
-        return
+        return 0.0, 0
     learning_rate = model.config.train.learning_rate
     assert isinstance(learning_rate, float)
     model.encoder.train()
     model.head.train()
     for group in optimizer.param_groups:
-        group["lr"] = learning_rate * learning_rate_factor * group.get("factor", 1.0)
+        group["lr"] = learning_rate * rate * group.get("factor", 1.0)
     with using_threads(threads_for(session.step_operations)):
         optimizer.zero_grad(set_to_none=True)
         loss = model.head(model.encoder(rows.features), rows.labels)
         loss.backward()
         optimizer.step()
-    if not np.isfinite(loss.item()):
-        raise ConfigError(
-            f"the loss is {loss.item()} after {progress.step} steps: training has diverged. "
-            f"Lower train.learning_rate (now {learning_rate}) and train again."
-        )
-    progress.step += 1
-    progress.loss_sum += loss.item() * len(rows.labels)
-    progress.loss_rows += len(rows.labels)
-
-
-def _evaluate(session: Session, watch: Watch, valid: Feed | None, epoch: float) -> None:
-    """Record an epoch, with exact metrics on the held-out rows if there are any; note the best so far."""
-    model, progress, config = session.model, session.progress, session.model.config.train
-    if isinstance(session.optimizer, RowOptimizer):
-        session.optimizer.catch_up()
-    record: dict[str, float | None] = {
-        "step": progress.step,
-        "epoch": round(epoch, 4),
-        "seconds": round(progress.seconds, 3),
-        "train_loss": progress.mean_loss,
-    }
-    sentence = f"epoch {rounded_epochs(epoch)}{shown_loss(progress.mean_loss)}"
-    progress.loss_sum, progress.loss_rows = 0.0, 0
-    if valid is not None:
-        started = time.perf_counter()
-        values, _ = _metrics(model, valid)
-        watch.clock.evaluation_s = time.perf_counter() - started
-        record |= {f"valid_{name}": value for name, value in values.items()}
-        value = values[config.metric]
-        if progress.step <= FEW_STEPS or _is_better(value, progress.best_value, config.metric):
-            progress.best_value, progress.best_step, progress.bad_evaluations = value, progress.step, 0
-        else:
-            progress.bad_evaluations += 1
-        sentence += f"  held-out {config.metric} " + ("undefined" if value is None else f"{value:.4f}")
-    progress.history.append(record)
-    write_file(session.run / METRICS, _lines(progress))
-    watch.reporter.say(f"{sentence}  {progress.seconds:.1f} s")
-
-
-def _lines(progress: Progress) -> str:
-    """The records of metrics.jsonl."""
-    return "".join(json.dumps(record) + "\n" for record in progress.history)
-
-
-def _is_better(value: float | None, best: float | None, metric: str) -> bool:
-    """Whether a metric has improved; one that is undefined has not, except at first."""
-    if value is None or best is None:
-        return best is None
-    return value > best if metrics[metric].larger_is_better else value < best
+    return loss.item() * len(rows.labels), len(rows.labels)
 
 
 def _answer_operations(model: Model) -> int:
@@ -559,6 +466,6 @@ def _finish(session: Session, target: Path, reporter: Reporter, interrupted: boo
             ),
         )
         if progress.history:
-            (folder / METRICS).write_text(_lines(progress), encoding="utf-8")
+            (folder / METRICS).write_text(lines_of(progress), encoding="utf-8")
     settle(target)
     return Outcome(target, model, values, baseline, progress.step, progress.seconds, interrupted)
