@@ -31,6 +31,7 @@ ARROWS = {
     "samplers": {*GROUND, "numerics"},
     "auxiliaries": {*GROUND, "losses", "numerics"},
     "encoders": {*GROUND, "numerics", "storage"},
+    "sequences": {*GROUND, "numerics"},
     "kernels": {*GROUND, "losses", "numerics"},
     "heads": {*GROUND, "losses", "samplers", "kernels", "numerics", "solvers"},
     "testing": {*GROUND, "losses", "samplers", "heads", "optim", "numerics"},

@@ -1,0 +1,112 @@
+"""The best sequences, one token at a time.
+
+Shapes: B sequences asked for, K hypotheses of each, R = B K rows, N next tokens that are looked at.
+"""
+
+from collections.abc import Callable
+from typing import Annotated, NamedTuple
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from widemax.options import checked
+
+Best = Callable[[Tensor, int], tuple[Tensor, Tensor]]
+Take = Callable[[Tensor], None]
+
+
+class Hypotheses(NamedTuple):
+    """What was found for each sequence.
+
+    Attributes:
+        tokens: the token ids of the best hypothesis, without the end; those of one that did not end within
+            the length allowed where none did.
+        scores: its log-probability, divided by the length penalty.
+    """
+
+    tokens: list[list[int]]
+    scores: list[float]
+
+
+@checked
+@torch.no_grad()
+def beam_search(
+    best: Best,
+    take: Take,
+    num_sequences: Annotated[int, Field(ge=1)],
+    *,
+    start: int,
+    end: int,
+    beam: Annotated[int, Field(ge=1)] = 5,
+    max_length: Annotated[int, Field(ge=1)] = 256,
+    length_penalty: Annotated[float, Field(ge=0)] = 0.6,
+) -> Hypotheses:
+    """Of each sequence the hypothesis of the best score among those that a beam of K finds.
+
+    The score is Σ log p / lp with lp = ((5 + length) / 6)^penalty, where the end counts as a token. A
+    hypothesis that has ended leaves the beam. A sequence is done once no hypothesis in its beam can become
+    better than its best one that has ended: a log-probability only falls, and no length penalty exceeds that
+    of the longest sequence allowed. A beam of 1 is greedy search.
+
+    Args:
+        best: from the latest tokens [R] and a number N, the N best next tokens of each row with their
+            log-probabilities, two tensors [R, N].
+        take: goes on with these rows [R] of the state that ``best`` keeps.
+        num_sequences: B.
+        start: the token that every sequence begins with.
+        end: the token that ends it.
+        beam: K.
+        max_length: the most tokens, the end included.
+        length_penalty: 0 takes the most probable sequence, which tends to be short.
+
+    Example:
+        >>> chances = torch.tensor([[0.1, 0.6, 0.3], [0.8, 0.1, 0.1], [0.2, 0.7, 0.1]]).log()
+        >>> def best(tokens, n):
+        ...     found = chances[tokens].topk(n)
+        ...     return found.indices, found.values
+        >>> beam_search(best, lambda rows: None, 1, start=2, end=0, beam=2).tokens
+        [[1]]
+
+    Source: Wu et al., Google's neural machine translation system, 2016, section 7.
+    """
+    penalty = [((5 + length) / 6) ** length_penalty for length in range(max_length + 1)]
+    alive = torch.arange(num_sequences)  # the sequences that are not done
+    latest_R = torch.full((num_sequences,), start)
+    scores_BK = torch.zeros(num_sequences, 1)
+    prefixes = torch.empty(num_sequences, 1, 0, dtype=torch.int64)
+    tokens: list[list[int]] = [[] for _ in range(num_sequences)]
+    ended = torch.full((num_sequences,), -torch.inf)
+    for length in range(1, max_length + 1):
+        ids_RN, log_probs_RN = best(latest_R, beam + 1)  # of which one may be the end
+        num_alive, width = scores_BK.shape
+        n = ids_RN.shape[1]
+        totals = (scores_BK[:, :, None] + log_probs_RN.view(num_alive, width, n)).flatten(1)
+        ids = ids_RN.view(num_alive, width * n)
+        is_end = ids == end
+        end_scores, end_at = totals.masked_fill(~is_end, -torch.inf).max(1)
+        end_scores /= penalty[length]
+        for row in (end_scores > ended[alive]).nonzero().flatten().tolist():
+            sequence = int(alive[row])
+            ended[sequence] = end_scores[row]
+            tokens[sequence] = prefixes[row, int(end_at[row]) // n].tolist()
+        totals.masked_fill_(is_end, -torch.inf)
+        scores_BK, at_BK = totals.topk(min(beam, totals.shape[1]), dim=1)
+        parents_BK = at_BK // n
+        chosen_BK = ids.gather(1, at_BK)
+        before = prefixes.gather(1, parents_BK[:, :, None].expand(-1, -1, length - 1))
+        prefixes = torch.cat([before, chosen_BK[:, :, None]], 2)
+        is_open = ended[alive] < scores_BK[:, 0] / penalty[max_length]
+        if length == max_length:
+            for row in (ended[alive] == -torch.inf).nonzero().flatten().tolist():
+                sequence = int(alive[row])
+                tokens[sequence] = prefixes[row, 0].tolist()
+                ended[sequence] = scores_BK[row, 0] / penalty[length]
+            break
+        if not is_open.any():
+            break
+        rows_BK = torch.arange(num_alive)[:, None] * width + parents_BK
+        alive, scores_BK, prefixes = alive[is_open], scores_BK[is_open], prefixes[is_open]
+        latest_R = chosen_BK[is_open].flatten()
+        take(rows_BK[is_open].flatten())
+    return Hypotheses(tokens, ended.tolist())
