@@ -9,7 +9,7 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.preprocessing import normalize
 
 from widemax.encoders import text
-from widemax.encoders.features import Features, Ragged
+from widemax.encoders.features import Features, take, to_tensors
 from widemax.encoders.text import TextEncoder
 
 TEXTS = ["the cat sat on the mat", "the dog sat", "", "a cat and a dog and a cat", "mat 42", "Über dem Café"]
@@ -22,12 +22,13 @@ def fitted(texts: list[str], **options: object) -> TextEncoder:
     return encoder
 
 
-def matrix(bag: Ragged, columns: int) -> sp.csr_array:
-    return sp.csr_array((bag.values_P, bag.ids_P, bag.offsets_B1), shape=(len(bag), columns))
-
-
 def encode(encoder: TextEncoder, texts: list[str]) -> sp.csr_array:
-    return matrix(encoder.encode({"text": pa.array(texts)})["bag"], len(encoder.buckets_F))
+    return weights(encoder, encoder.encode({"text": pa.array(texts)}))
+
+
+def weights(encoder: TextEncoder, features: Features) -> sp.csr_array:
+    offsets_B1, ids_P, weights_P = encoder.bag(to_tensors(features))
+    return sp.csr_array((weights_P, ids_P, offsets_B1), shape=(len(offsets_B1) - 1, len(encoder.buckets_F)))
 
 
 def assert_same_geometry(ours: sp.csr_array, theirs: sp.csr_array) -> None:
@@ -55,6 +56,16 @@ def test_characters_equal_scikit_learn_and_views_weigh_alike():
     chars = TfidfVectorizer(analyzer="char_wb", ngram_range=(2, 4), sublinear_tf=True).fit(texts)
     theirs = normalize(sp.hstack([words.transform(texts), chars.transform(texts)]))
     assert_same_geometry(encode(fitted(texts), texts), sp.csr_array(theirs))
+
+
+@pytest.mark.parametrize("chars", [(), (2, 4)])
+def test_weights_of_some_rows_are_those_of_an_encoder_that_saw_no_others(chars: tuple[int, ...]) -> None:
+    encoder, alone = fitted(TEXTS + UNSEEN, char_ngrams=chars), fitted(TEXTS, char_ngrams=chars)
+    seen = encoder.encode({"text": pa.array(TEXTS)})
+    encoder.weigh(lambda: iter([take(seen, [0, 1, 2]), take(seen, [3, 4, 5])]))
+    known = encode(encoder, TEXTS + UNSEEN)[:, np.isin(encoder.buckets_F, alone.buckets_F)]
+    np.testing.assert_allclose(known.toarray(), encode(alone, TEXTS + UNSEEN).toarray(), atol=1e-6)
+    assert encode(encoder, TEXTS + UNSEEN).sum() == pytest.approx(known.sum())
 
 
 def test_rows_have_unit_length_or_none():
@@ -86,9 +97,8 @@ def test_several_columns_are_views_of_their_own():
     features: Features = encoder.featurize(columns)
     assert set(features) == {"title:words", "body:words"}
     encoder.fit([features], generator=torch.Generator())
-    bag = encoder.index(features)["bag"]
     # One title word carries as much as the whole body: 1/√2 of the unit length.
-    assert bag.values_P.max() == pytest.approx(0.5**0.5, rel=1e-5)
+    assert weights(encoder, encoder.index(features)).max() == pytest.approx(0.5**0.5, rel=1e-5)
 
 
 def test_table_starts_at_zero():

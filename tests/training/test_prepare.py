@@ -102,6 +102,7 @@ def state(session: Session) -> dict[str, bytes]:
 def test_a_restart_is_the_start_again(make_session: MakeSession) -> None:
     session = make_session(head={"kind": "sampled", "num_sampled": 4})
     save_checkpoint(session.run, session.progress, session.model, session.optimizer)
+    session.model.encoder.weigh(session.everything.chunks)
     first = state(session)
 
     def two_steps(session: Session) -> dict[str, bytes]:

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from widemax import Config, Model, evaluate
-from widemax.encoders import bag_sum, to_tensors
+from widemax.encoders import TextEncoder, bag_sum, to_tensors
 from widemax.heads import ExactHead
 from widemax.training import separating
 from widemax.training.feed import Feed
@@ -62,6 +62,20 @@ def test_they_answer_better_and_are_part_of_the_saved_weights(fitted: Callable[.
     assert resume(outcome.run).model.predict(new) == model.predict(new)
 
 
+def test_held_out_rows_are_as_strange_to_the_encoder_as_rows_to_come(
+    fitted: Callable[..., Outcome],
+) -> None:
+    once, twice = (fitted(name, train={"refit": name == "twice"}).model.encoder for name in ("once", "twice"))
+    alone = TextEncoder([("text", "text")], dim=1, char_ngrams=())
+    features = alone.featurize({"text": pa.array(texts(900, 0)["text"])})
+    alone.fit([features], generator=torch.Generator())
+    idf, of_all, of_train = (encoder.state_dict()["idf_F"] for encoder in (alone, twice, once))
+    assert torch.equal(of_all, idf)
+    strange = of_train == 0
+    assert 0.02 < strange.double().mean() < 0.2  # a tenth of the rows is held out, and most n-grams are rare
+    assert (of_all[strange] > 6).all()
+
+
 @pytest.mark.parametrize(
     "sections",
     [
@@ -95,10 +109,11 @@ def test_no_part_where_held_out_rows_lose(
 def test_the_sum_of_both_logits_is_what_the_model_answers(fitted: Callable[..., Outcome]) -> None:
     model = fitted(train={"separators": False}, head={"kind": "exact", "temperature": 0.5}).model
     assert isinstance(model.head, ExactHead)
+    assert isinstance(model.encoder, TextEncoder)
     features = to_tensors(model.encoder.encode({"text": pa.array(texts(20, 1)["text"])}))
     weight_FC = torch.randn(len(model.encoder.weight_FD), NUM_CLASSES)
     before_BC = model.head.logits(model.encoder(features)).detach()
-    others_BC = bag_sum(weight_FC, features["bag"])
+    others_BC = bag_sum(weight_FC, model.encoder.bag(features))
     add_separators(model, weight_FC, 0.3)
     temperature = 0.5 * model.head.calibration_temperature
     np.testing.assert_allclose(

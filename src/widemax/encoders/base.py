@@ -1,7 +1,7 @@
 """What every encoder does: raw columns to features, features to a hidden vector."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Annotated, Any, ClassVar, Literal
 
 import pyarrow as pa
@@ -17,6 +17,8 @@ from widemax.registry import Registry
 Dim = Annotated[int, Field(ge=1)] | Literal["features"]
 """The width D of the hidden vector, or "features": it is the sparse row of features itself, which the head
 "counts" takes. The table of embeddings has then no columns and stands for the identity."""
+
+Chunks = Callable[[], Iterable[Features]]
 
 
 class Encoder(nn.Module, ABC):
@@ -110,6 +112,9 @@ class Encoder(nn.Module, ABC):
     @abstractmethod
     def index(self, features: Features) -> Features:
         """Features with ids replaced by table rows and numbers scaled; needs `fit` or `restore`."""
+
+    def weigh(self, chunks: Chunks) -> None:
+        """Weighs features by how often these indexed rows alone have them, where it weighs them at all."""
 
     @abstractmethod
     def forward(self, features: Tensors) -> Tensor:

@@ -1,7 +1,7 @@
 """Columns of several kinds: one encoder for each kind, their hidden vectors added up."""
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from functools import reduce
+from functools import partial, reduce
 from typing import Annotated, Any, ClassVar, TypeVar
 
 import pyarrow as pa
@@ -9,7 +9,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from widemax.encoders.base import Encoder, encoders
+from widemax.encoders.base import Chunks, Encoder, encoders
 from widemax.encoders.features import Features, Tensors
 from widemax.encoders.mlp import MLP
 from widemax.errors import ConfigError, UsageError, did_you_mean
@@ -54,6 +54,10 @@ def default_encoder(kinds: Collection[str]) -> str:
 def _below(features: Mapping[str, T], name: str) -> dict[str, T]:
     prefix = f"{name}/"
     return {key.removeprefix(prefix): found for key, found in features.items() if key.startswith(prefix)}
+
+
+def _all_below(chunks: Chunks, name: str) -> Iterator[Features]:
+    return (_below(features, name) for features in chunks())
 
 
 FIRST_SHARE = 0.01
@@ -163,6 +167,10 @@ class MixedEncoder(Encoder):
             for name, part in self._parts()
             for key, found in part.index(_below(features, name)).items()
         }
+
+    def weigh(self, chunks: Chunks) -> None:
+        for name, part in self._parts():
+            part.weigh(partial(_all_below, chunks, name))
 
     def forward(self, features: Tensors) -> Tensor:
         hidden_parts: list[Tensor] = [part(_below(features, name)) for name, part in self._parts()]

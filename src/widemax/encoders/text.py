@@ -10,8 +10,17 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from widemax.encoders.bag import bag_sum
-from widemax.encoders.base import Dim, Encoder, encoders
-from widemax.encoders.features import Features, Ragged, RaggedTensor, Tensors, entry, interleaved, num_rows
+from widemax.encoders.base import Chunks, Dim, Encoder, encoders
+from widemax.encoders.features import (
+    Features,
+    Int,
+    Ragged,
+    RaggedTensor,
+    Tensors,
+    entry,
+    interleaved,
+    num_rows,
+)
 from widemax.encoders.keys import KeyIndex, rise
 from widemax.encoders.ngrams import count_ngrams
 from widemax.errors import ConfigError
@@ -129,9 +138,8 @@ class TextEncoder(Encoder):
         if len(kept) > self.max_features:
             most_frequent = np.argsort(-frequency[kept], kind="stable")[: self.max_features]
             kept = np.sort(kept[most_frequent])
-        idf_F = np.log((1 + self._rows) / (1 + frequency[kept])) + 1
         self.buckets_F = torch.from_numpy(kept)
-        self.idf_F = torch.from_numpy(idf_F.astype(np.float32))
+        self.idf_F = inverse_frequency(frequency[kept], self._rows)
         # Zeros: the head starts random, so gradients flow, and n-grams not yet met say nothing.
         self.weight_FD = nn.Parameter(torch.zeros(len(kept), self.dim))
 
@@ -148,21 +156,46 @@ class TextEncoder(Encoder):
     def prepare(self) -> None:
         self._known = KeyIndex(self.buckets_F.cpu().numpy())
         self.dim = self.weight_FD.shape[1] or len(self.weight_FD)
-        self._idf_F = self.idf_F.cpu().numpy()
 
     def index(self, features: Features) -> Features:
         views = [entry(features, view, Ragged) for view in self._views]
         counts = self._known.look_up(interleaved(views))
-        weights_P = (1 + np.log(counts.values_P)) * self._idf_F.take(counts.ids_P)
-        each = Ragged(counts.offsets_B1, counts.ids_P, weights_P).normalized()
-        return {"bag": Ragged(each.offsets_B1[:: len(views)], each.ids_P, each.values_P).normalized()}
+        bag = Ragged(counts.offsets_B1[:: len(views)], counts.ids_P, 1 + np.log(counts.values_P))
+        return {"bag": bag, "lengths": counts.lengths.astype(np.int32).reshape(-1, len(views))}
+
+    def weigh(self, chunks: Chunks) -> None:
+        num_rows, frequency_F = 0, np.zeros(len(self.buckets_F), dtype=np.int64)
+        for features in chunks():
+            bag = entry(features, "bag", Ragged)
+            num_rows += len(bag)
+            frequency_F += np.bincount(bag.ids_P, minlength=len(frequency_F))
+        self.idf_F = inverse_frequency(frequency_F, num_rows)
+
+    def bag(self, features: Tensors) -> RaggedTensor:
+        """The n-grams of each row with their weights w_g."""
+        bag, lengths_BV = entry(features, "bag", RaggedTensor), entry(features, "lengths", Tensor)
+        weights_P = bag.values * self.idf_F[bag.ids]
+        views_P = torch.arange(lengths_BV.numel(), device=lengths_BV.device).repeat_interleave(
+            lengths_BV.ravel()
+        )
+        squares_V = weights_P.new_zeros(lengths_BV.numel()).index_add_(0, views_P, weights_P.square())
+        squares_BV = squares_V.view(lengths_BV.shape)
+        squares_BV *= (squares_BV > 0).sum(1, keepdim=True)
+        scales_BV = squares_BV.rsqrt().nan_to_num(posinf=0)
+        return bag._replace(values=weights_P * scales_BV.ravel()[views_P])
 
     def forward(self, features: Tensors) -> Tensor:
-        bag = entry(features, "bag", RaggedTensor)
+        bag = self.bag(features)
         if self.training and self.dropout:
             bag = bag.where(torch.rand(len(bag.ids), device=bag.ids.device) >= self.dropout)
             bag = bag._replace(values=bag.values / (1 - self.dropout))
         return bag_sum(self.weight_FD, bag)
+
+
+def inverse_frequency(frequency_F: Int, num_rows: int) -> Tensor:
+    """idf_F of buckets that occur in so many of the rows; 0 of those that occur in none."""
+    idf_F = np.log((1 + num_rows) / (1 + frequency_F)) + 1
+    return torch.from_numpy(np.where(frequency_F > 0, idf_F, 0).astype(np.float32))
 
 
 def has_room_for_logits(num_classes: int, num_rows: int, num_features: int) -> bool:

@@ -78,6 +78,11 @@ class Feed:
         """Its first rows alone."""
         return replace(self, rows_N=self.rows_N[:num_rows])
 
+    def chunks(self) -> Iterator[Features]:
+        """The features of all rows, some at a time."""
+        for start in range(0, len(self), CHUNK_ROWS):
+            yield self.store.take(self.rows_N[start : start + CHUNK_ROWS])
+
     def take(self, positions_B: np.ndarray) -> EncodedRows:
         """The rows at these positions of the feed."""
         rows_B = self.rows_N[positions_B]

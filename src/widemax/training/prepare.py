@@ -284,6 +284,8 @@ def prepare(
         reporter.say(f"continuing after step {progress.step}")
     held_out = Dataset(valid_sources or train_sources, schema, format=reading, drop_bad=data.drop_bad)
     train, valid = split(model, feed, held_out if valid_sources else None, scratch)
+    if checkpoint is None and len(train) < len(feed) and not isinstance(head, CountingHead):
+        encoder.weigh(train.chunks)  # rows held out are as strange to it as rows to come
     inputs = ", ".join(f"{column.name} ({column.kind})" for column in schema.inputs)
     reporter.say(
         f"{counted(len(train), 'row')} and {len(valid) if valid else 0:,} held out, "
@@ -381,6 +383,7 @@ def restart(session: Session) -> Session:
     read_encoder(start, session.model.encoder, copy=False)
     optimizer = build_optimizer(session.model)
     load_rest(start, session.model.head, optimizer)
+    session.model.encoder.weigh(session.everything.chunks)
     return replace(session, optimizer=optimizer)
 
 

@@ -13,8 +13,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy, pad
 
 from widemax.artifact import Model
-from widemax.encoders import RaggedTensor, TextEncoder, bag_sum
-from widemax.encoders.features import entry
+from widemax.encoders import TextEncoder, bag_sum
 from widemax.encoders.text import has_room_for_logits
 from widemax.evaluation import fit_temperature
 from widemax.evaluation.metrics.brier import brier_scores
@@ -49,12 +48,13 @@ def can_separate(model: Model, num_rows: int) -> bool:
 def separators_of(model: Model, feed: Feed) -> Tensor:
     """The linear separators of a feed's bags, [F, C]."""
     num_features, num_classes = len(table_of(model)), model.head.num_classes
-    seed = model.config.train.seed
+    seed, encoder = model.config.train.seed, model.encoder
+    assert isinstance(encoder, TextEncoder)
 
     def blocks() -> Iterator[tuple[Any, Any]]:
         order_N = np.random.default_rng(seed).permutation(len(feed))
         for rows in feed.ahead(np.array_split(order_N, -(-len(feed) // BLOCK_ROWS))):
-            bag = entry(rows.features, "bag", RaggedTensor)
+            bag = encoder.bag(rows.features)
             parts = (bag.values.numpy(), bag.ids.numpy(), bag.offsets.numpy())
             assert isinstance(rows.labels, Tensor)
             is_own_BC = rows.labels.numpy()[:, None] == np.arange(num_classes)
@@ -81,10 +81,11 @@ def fit_separators(model: Model, train: Feed, rows: CalibrationRows) -> float:
     if not len(labels_B) or not can_separate(model, len(train)):
         return 0.0
     assert isinstance(head, ExactHead)
+    assert isinstance(model.encoder, TextEncoder)
     assert rows.logits_BC is not None
     weight_FC = separators_of(model, train)
     own_BC = rows.logits_BC / head.calibration_temperature
-    others_BC = bag_sum(weight_FC, entry(rows.features, "bag", RaggedTensor))[rows.known_B]
+    others_BC = bag_sum(weight_FC, model.encoder.bag(rows.features))[rows.known_B]
     others_temperature = temperature_of(others_BC, labels_B)
 
     def told_by(share: float) -> tuple[float, FloatArray]:
