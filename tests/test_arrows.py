@@ -62,7 +62,21 @@ ARROWS = {
         *("losses", "numerics", "optim", "kernels", "charts", "storage"),
         *("artifact", "config", "ranking", "recommender"),
     },
-    "serving": {*GROUND, "artifact", "data", "evaluation", "heads", "recommender", "storage", "training"},
+    "serving": {
+        *GROUND,
+        *(
+            "artifact",
+            "config",
+            "data",
+            "evaluation",
+            "encoders",
+            "heads",
+            "recommender",
+            "storage",
+            "training",
+        ),
+        *("auxiliaries", "losses", "numerics", "optim", "samplers"),
+    },
     "cli": None,
 }
 """Room to the rooms it may import; None is any room."""

@@ -382,6 +382,18 @@ def _lock(file: BinaryIO, folder: Path) -> None:
         ) from None
 
 
+def is_being_written(folder: Path) -> bool:
+    """Whether a process, this one or another, writes a saved folder."""
+    try:
+        with (folder / WORK / LOCK).open("r+b") as file:
+            _lock(file, folder)
+    except UsageError:
+        return True
+    except (OSError, ResourceError):
+        pass
+    return False
+
+
 def current(folder: Path) -> Path:
     """Where a saved folder is whole: in its place, or on its way there when the writer was killed."""
     finished = folder / WORK / FINISHED

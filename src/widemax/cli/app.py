@@ -31,6 +31,7 @@ from widemax.cli import (
     resume,
     serve,
     sign,
+    studio,
     train,
     verify,
 )
@@ -90,7 +91,7 @@ def without_pandas(command: Callable[..., None]) -> Callable[..., None]:
 
 VERBS = (
     *(init, check, plan, train, resume, evaluate, predict, recommend, rank, neighbors, extend, export),
-    *(serve, audit, verify, sign, doctor, demo),
+    *(serve, studio, audit, verify, sign, doctor, demo),
 )
 for verb in VERBS:
     name = verb.__name__.rpartition(".")[2]

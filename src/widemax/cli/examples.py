@@ -23,6 +23,7 @@ EXAMPLES = {
     "extend": ("extend run --classes new.csv --out larger", "extend run --classes new.csv --out run2 --json"),
     "export": ("export run --out small", "export run --out small --precision int8 --data new.csv"),
     "serve": ("serve run", "serve run --host 0.0.0.0 --allow-host models.example.org"),
+    "studio": ("studio", "studio runs --port 9000 --open"),
     "audit": ("audit run", "audit run --sampler frequency,uniform --plot audit.svg"),
     "verify": ("verify run", "verify run --json"),
     "sign": ("sign run --key private.pem", "sign run --key private.pem --json"),

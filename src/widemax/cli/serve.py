@@ -46,7 +46,7 @@ def command(
 ) -> None:
     """Answer requests over HTTP: predictions, labels, neighbors, explanations, and the page Studio at /."""
     from widemax.serving import Models, Settings, create_app
-    from widemax.serving.server import listen, run
+    from widemax.serving.server import address_of, listen, run
 
     listener = listen(host, port)
     models = Models(runs)
@@ -55,8 +55,7 @@ def command(
     settings = Settings(
         threads, max_batch, max_wait_ms, queue, timeout, read_token(token_file), tuple(allow_host or ())
     )
-    address, taken = listener.getsockname()[:2]
-    url = f"http://{f'[{address}]' if ':' in address else address}:{taken}"
+    url = address_of(listener)
     if json:
         print_json({"url": url, "models": list(models)})
     typer.echo(f"serving {', '.join(models)} at {url} (Ctrl-C stops)", err=True)

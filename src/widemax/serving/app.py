@@ -1,7 +1,7 @@
 """The application: every route, before them the guard, and behind them the batches."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from functools import partial
 from importlib.metadata import version
@@ -22,22 +22,23 @@ from widemax.serving.guard import Guard, check_may_order
 from widemax.serving.models import Models
 from widemax.serving.replies import Reply, refuse
 from widemax.serving.settings import Settings
+from widemax.serving.studio import Runs, studio
 
 STATIC = Path(__file__).with_name("static")
 Endpoint = Callable[[Request], Coroutine[Any, Any, Response]]
 
 
 def create_app(
-    models: Models, settings: Settings | None = None, *, routers: Sequence[APIRouter] = ()
+    models: Models | None, settings: Settings | None = None, *, runs: Runs | None = None
 ) -> FastAPI:
     """The ASGI application that answers for some runs.
 
     ``app.state`` has the ``models``, the ``settings`` and the ``batches``, for the routes of others.
 
     Args:
-        models: the runs.
+        models: the runs that answer at ``/v1``; none do when None.
         settings: how requests are answered; the defaults when None.
-        routers: further routes, which stand before the page at ``/``.
+        runs: what the page at ``/`` speaks of; the models when None.
 
     Example:
         >>> app = create_app(Models(["run"]))  # doctest: +SKIP
@@ -62,11 +63,12 @@ def create_app(
     app.state.models, app.state.settings, app.state.batches = models, settings, batches
     for error in (WidemaxError, HTTPException, RequestValidationError):
         app.add_exception_handler(error, refuse)
-    app.include_router(model_routes(models.default, prefix="/v1"))
-    for name in models:
-        app.include_router(model_routes(name, prefix=f"/v1/models/{name}"))
-    for router in routers:
-        app.include_router(router)
+    app.state.runs = runs or Runs(fixed=models.folders if models else {})
+    if models is not None:
+        app.include_router(model_routes(models.default, prefix="/v1"))
+        for name in models:
+            app.include_router(model_routes(name, prefix=f"/v1/models/{name}"))
+    app.include_router(studio)
     if STATIC.is_dir():
         app.mount("/", StaticFiles(directory=STATIC, html=True))
     app.add_middleware(Guard, settings=settings)

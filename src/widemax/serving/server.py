@@ -33,6 +33,7 @@ class Server(uvicorn.Server):
         """Stop accepting; a second signal stops waiting for what was accepted."""
         self.force_exit = self.should_exit
         self.should_exit = True
+        self.config.app.state.is_stopping = True  # type: ignore[union-attr]  # streams end by it
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -50,6 +51,12 @@ def listen(host: str, port: int) -> socket.socket:
             f"cannot listen on {host}:{port}: {getattr(error, 'strerror', None) or error}. Choose another "
             "--port or --host."
         ) from None
+
+
+def address_of(listener: socket.socket) -> str:
+    """Where a socket is reached."""
+    address, port = listener.getsockname()[:2]
+    return f"http://{f'[{address}]' if ':' in address else address}:{port}"
 
 
 def run(app: FastAPI, listener: socket.socket) -> None:
