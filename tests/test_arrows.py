@@ -56,6 +56,7 @@ ARROWS = {
         *("heads", "encoders", "optim", "kernels", "data", "evaluation", "artifact"),
         *("neighbors", "planner", "config", "solvers", "storage", "threads"),
     },
+    "parsing": {*GROUND, "data"},
     "recipes": {
         *GROUND,
         *("estimators", "training", "heads", "auxiliaries", "encoders", "data", "evaluation", "search"),
