@@ -30,7 +30,8 @@ from widemax.data import LabelVocabulary
 from widemax.errors import ArgumentError, ConfigError, CorruptError, DataError, ResourceError, UsageError
 from widemax.heads import heads
 from widemax.storage import MANIFEST, foreign, read_manifest, write_manifest
-from widemax.training.loop import Outcome, resume, train
+from widemax.training.loop import resume, train
+from widemax.training.runs import Outcome
 
 WORDS = ("red", "green", "blue", "gold", "gray", "pink", "teal", "plum")
 

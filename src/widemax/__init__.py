@@ -11,14 +11,15 @@ if TYPE_CHECKING:
     from widemax.config import Config
     from widemax.errors import WidemaxError
     from widemax.training.evaluate import evaluate
-    from widemax.training.loop import Outcome, resume, train
+    from widemax.training.loop import resume, train
+    from widemax.training.runs import Outcome
 
 __all__ = ["Config", "Model", "Outcome", "Prediction", "WidemaxError", "evaluate", "resume", "train"]
 
 _HOMES = {
     "Config": "widemax.config",
     "Model": "widemax.artifact",
-    "Outcome": "widemax.training.loop",
+    "Outcome": "widemax.training.runs",
     "Prediction": "widemax.artifact",
     "WidemaxError": "widemax.errors",
     "evaluate": "widemax.training.evaluate",

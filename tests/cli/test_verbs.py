@@ -14,7 +14,7 @@ import pytest
 
 from widemax import planner
 from widemax.cli import demo
-from widemax.training import loop
+from widemax.training import runs
 
 
 class Result(NamedTuple):
@@ -256,7 +256,7 @@ def test_an_interrupted_demo_goes_on(
     widemax: Widemax, tiny_demo: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patched:
-        patched.setattr(loop, "stop_requested", lambda: nullcontext(lambda: True))
+        patched.setattr(runs, "stop_requested", lambda: nullcontext(lambda: True))
         stopped = widemax("demo", "colors")
     assert (stopped.code, stopped.out) == (130, "")
     assert "goes on from there" in stopped.err
@@ -269,7 +269,7 @@ def test_an_interrupted_run_says_how_to_go_on(
 ) -> None:
     run = tmp_path / "run"
     with monkeypatch.context() as patched:
-        patched.setattr(loop, "stop_requested", lambda: nullcontext(lambda: True))
+        patched.setattr(runs, "stop_requested", lambda: nullcontext(lambda: True))
         stopped = widemax("train", fruit_csv, "--target", "fruit", "--out", run)
     assert stopped.code == 130
     assert f"next: widemax resume {run}" in stopped.out

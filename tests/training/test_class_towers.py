@@ -18,8 +18,9 @@ from widemax import Config, Model, evaluate
 from widemax.encoders import to_tensors
 from widemax.errors import ConfigError, CorruptError, DataError, UsageError
 from widemax.heads import LinearHead
-from widemax.training import loop
-from widemax.training.loop import Outcome, resume, train
+from widemax.training import runs
+from widemax.training.loop import resume, train
+from widemax.training.runs import Outcome
 
 COLORS, THINGS = ("red", "blue", "green", "black", "white"), ("tea", "ink", "car", "hat", "dog", "cup")
 NAMES = {f"{n}{c}{t}": f"{c} {t}" for n, (c, t) in enumerate((c, t) for c in COLORS for t in THINGS)}
@@ -187,7 +188,7 @@ def test_stopped_at_every_step_it_resumes_to_the_same_bits(
     options = {"head": head, "train": {"epochs": 2, "batch_size": 128}}
     whole = trained("whole", **options)
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(loop, "stop_requested", lambda: nullcontext(lambda: True))
+        patched.setattr(runs, "stop_requested", lambda: nullcontext(lambda: True))
         outcome = trained("stopped", **options)
         for _ in range(3):
             assert outcome.interrupted

@@ -13,7 +13,7 @@ import pytest
 from widemax.artifact import Model
 from widemax.config import Config
 from widemax.errors import ArgumentError, ConfigError, DataError, UsageError
-from widemax.training import loop
+from widemax.training import runs
 from widemax.training.loop import resume, train
 
 MakeConfig = Callable[..., Config]
@@ -65,7 +65,7 @@ def test_a_stopped_run_asks_for_its_rows_and_goes_on_to_the_same_bits(
     frame, valid = pd.DataFrame(columns), pd.DataFrame(columns)[::7]
     whole = train(in_memory(make_config, "whole"), data=frame, valid=valid)
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(loop, "stop_requested", lambda: nullcontext(lambda: True))
+        patched.setattr(runs, "stop_requested", lambda: nullcontext(lambda: True))
         assert train(in_memory(make_config, "stopped"), data=frame, valid=valid).interrupted
     run = str(tmp_path / "stopped")
     for given in ({}, {"data": frame}, {"valid": valid}):

@@ -26,7 +26,7 @@ from widemax.data.formats.base import BlockFormat
 from widemax.errors import ConfigError, CorruptError, DataError, ResourceError, UsageError
 from widemax.storage import read_manifest, writing
 from widemax.threads import using_threads
-from widemax.training import feed, loop
+from widemax.training import feed, loop, runs
 from widemax.training.checkpoint import latest_checkpoint, read_progress
 from widemax.training.clock import Clock
 from widemax.training.loop import resume, train
@@ -217,7 +217,7 @@ def test_a_run_stays_until_what_is_to_replace_it_is_whole(
     alone = train(make_config("alone", **OTHER))
     old = train(make_config(train={"epochs": 1}))
     with monkeypatch.context() as patched:
-        patched.setattr(loop, "stop_requested", lambda: nullcontext(lambda: True))
+        patched.setattr(runs, "stop_requested", lambda: nullcontext(lambda: True))
         for outcome in (train(make_config(**OTHER), overwrite=True), resume(old.run)):
             assert outcome.interrupted
             assert outcome.run == old.run / ".widemax" / "new"
@@ -402,7 +402,7 @@ def stopped(make_config: MakeConfig) -> Config:
     """A run that was stopped after its first step."""
     config = make_config(train={"epochs": 100_000})
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(loop, "stop_requested", lambda: nullcontext(lambda: True))
+        patched.setattr(runs, "stop_requested", lambda: nullcontext(lambda: True))
         assert train(config).interrupted
     return config
 
@@ -455,7 +455,7 @@ def test_the_time_limit_ends_the_run(
             self.looks += 1
             return self.looks > 60
 
-    monkeypatch.setattr(loop, "Clock", Short)
+    monkeypatch.setattr(runs, "Clock", Short)
     outcome = train(make_config(train={**LONG, "time_limit_s": 1e6}), reporter=PlainReporter(sys.stderr))
     assert not outcome.interrupted
     assert 50 < outcome.steps <= 60
@@ -481,7 +481,7 @@ def test_training_and_resuming_leave_the_threads_of_the_process(make_config: Mak
     config = stopped(make_config)
     with using_threads(before + 1):
         with pytest.MonkeyPatch.context() as patched:
-            patched.setattr(loop, "stop_requested", lambda: nullcontext(lambda: True))
+            patched.setattr(runs, "stop_requested", lambda: nullcontext(lambda: True))
             assert resume(Path(config.output.dir)).interrupted
         assert torch.get_num_threads() == before + 1
     assert torch.get_num_threads() == before
@@ -587,7 +587,7 @@ def test_a_run_and_its_data_move_together(
     section = config.data.model_copy(update={"train": ("rows.jsonl",)})
     output = config.output.model_copy(update={"dir": "runs/a"})
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(loop, "stop_requested", lambda: nullcontext(lambda: True))
+        patched.setattr(runs, "stop_requested", lambda: nullcontext(lambda: True))
         assert train(config.model_copy(update={"data": section, "output": output})).interrupted
     text = (project / "runs" / "a" / "config.toml").read_text(encoding="utf-8")
     assert str(tmp_path) not in text

@@ -15,7 +15,8 @@ from widemax.encoders import TextEncoder, bag_sum, to_tensors
 from widemax.heads import ExactHead
 from widemax.training import separating
 from widemax.training.feed import Feed
-from widemax.training.loop import Outcome, resume, train
+from widemax.training.loop import resume, train
+from widemax.training.runs import Outcome
 from widemax.training.separating import add_separators
 
 NUM_CLASSES = 6

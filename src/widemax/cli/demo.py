@@ -13,7 +13,7 @@ from widemax.errors import UnknownNameError, did_you_mean, visible
 
 if TYPE_CHECKING:
     from widemax.artifact import Model
-    from widemax.training.loop import Outcome
+    from widemax.training.runs import Outcome
 
 
 @dataclass(frozen=True)
@@ -112,7 +112,7 @@ def trained(demo: Demo, run: Path) -> "Model":
     return finished(train(config, reporter=reporter_for_terminal()))
 
 
-def finished(outcome: "Outcome") -> "Model":
+def finished(outcome: "Outcome[Model]") -> "Model":
     """The model of a run, unless Ctrl-C has stopped it."""
     if outcome.interrupted:
         tell(f"stopped; `widemax resume {outcome.run}` or the same demo goes on from there")

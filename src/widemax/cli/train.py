@@ -27,7 +27,8 @@ from widemax.cli.options import (
 from widemax.errors import counted
 
 if TYPE_CHECKING:
-    from widemax.training.loop import Outcome
+    from widemax.artifact import Model
+    from widemax.training.runs import Outcome
 
 INTERRUPTED = 130
 
@@ -90,7 +91,7 @@ def command(
     finish(train_model(config, reporter=reporter_for_terminal(), overwrite=overwrite), json=json)
 
 
-def finish(outcome: "Outcome", *, json: bool) -> None:
+def finish(outcome: "Outcome[Model]", *, json: bool) -> None:
     """Print what training gave; exit with 130 after Ctrl-C."""
     from widemax.evaluation.headlines import metric_lines
 

@@ -1,12 +1,9 @@
 """A training run from a config to a saved model; reads from top to bottom."""
 
-import shutil
 import time
 from collections.abc import Generator, Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-
-import torch
 
 from widemax.artifact import Model, facts, write_model
 from widemax.config import Config
@@ -20,28 +17,18 @@ from widemax.heads import CountingHead
 from widemax.optim import RowOptimizer
 from widemax.options import checked
 from widemax.storage import (
-    CHECKPOINTS,
     FINISHED,
-    MANIFEST,
-    NEW,
     WORK,
-    current,
-    foreign,
     new_folder,
-    read_manifest,
-    saving,
     settle,
-    writing,
 )
 from widemax.task import Task
 from widemax.threads import threads_for, using_threads
 from widemax.training.checkpoint import (
     folder_of,
-    latest_checkpoint,
     load_weights,
     save_checkpoint,
 )
-from widemax.training.clock import Clock
 from widemax.training.counting import finish_counts
 from widemax.training.evaluate import (
     Metrics,
@@ -53,9 +40,9 @@ from widemax.training.evaluate import (
     rows_told,
 )
 from widemax.training.feed import EncodedRows, Feed
-from widemax.training.interrupt import stop_requested
 from widemax.training.prepare import Session, prepare, restart, sources_of
 from widemax.training.progress import PlainReporter, Reporter
+from widemax.training.runs import Outcome, begin, go_on, home_of, watching
 from widemax.training.separating import add_separators, fit_separators, separators_of
 from widemax.training.steps import METRICS, Job, Watch, fit, lines_of, shuffled
 
@@ -67,26 +54,6 @@ EVALUATION_SHARE = 0.1
 SAVED_BYTES_PER_S = 1e8
 
 
-@dataclass(frozen=True)
-class Outcome:
-    """A finished or interrupted run.
-
-    Attributes:
-        metrics: exact metrics on the held-out rows; empty where none were held out.
-        baseline: the same metrics of the most frequent classes as everybody's answer.
-        seconds: from the first file read to the last step, over all sessions.
-        interrupted: a signal stopped it; ``resume`` continues.
-    """
-
-    run: Path
-    model: Model
-    metrics: Metrics
-    baseline: Metrics
-    steps: int
-    seconds: float
-    interrupted: bool
-
-
 @checked
 def train(
     config: Config,
@@ -96,7 +63,7 @@ def train(
     classes: Data | Iterable[Data] | None = None,
     reporter: Reporter | None = None,
     overwrite: bool = False,
-) -> Outcome:
+) -> Outcome[Model]:
     """Train a model as configured and save it in ``config.output.dir``.
 
     Args:
@@ -131,21 +98,11 @@ def train(
             f"data.format is {config.data.format!r}, but a frame in memory has no format. Leave it out."
         )
     reporter = reporter or PlainReporter(quiet=True)
-    with writing(run, overwrite=overwrite) as scratch:
-        workspace = run
-        if any(path.name != WORK for path in run.iterdir()):
-            if others := foreign(run):
-                reporter.say(f"left in {run}, which are not of the run: {', '.join(others)}")
-            workspace = run / WORK / NEW
-            with saving(str(workspace)):
-                if workspace.exists():  # of a run that was to replace this one, and is given up whole
-                    workspace.rename(scratch / NEW)
-                workspace.mkdir()
-        try:
-            return _train(*sources, workspace, run, scratch, None, reporter)
-        except BaseException:
-            _remove_unfinished(workspace)
-            raise
+
+    def trained(workspace: Path, scratch: Path, checkpoint: Path | None) -> Outcome[Model]:
+        return _train(*sources, workspace, run, scratch, checkpoint, reporter)
+
+    return begin(run, trained, overwrite=overwrite, reporter=reporter)
 
 
 @checked
@@ -156,7 +113,7 @@ def resume(
     valid: Data | Iterable[Data] | None = None,
     classes: Data | Iterable[Data] | None = None,
     reporter: Reporter | None = None,
-) -> Outcome:
+) -> Outcome[Model]:
     """Continue a run from its latest checkpoint to bitwise the result it would have had.
 
     Holds on the same machine with the same data. Under a time limit the learning rate follows the clock, and
@@ -174,63 +131,13 @@ def resume(
             rows were in memory.
         DataError: the data have changed since.
     """
-    run = Path(run).expanduser()
-    if run.parent.name == WORK:  # which is to replace the run around it
-        run = run.parent.parent
-    if not (run / "config.toml").is_file():
-        raise UsageError(f"{run} is not a run folder: it has no config.toml. Start one with `widemax train`.")
-    left = any((run / name).exists() for name in (WORK, CHECKPOINTS))
-    if not left and (outcome := _outcome_of(run)):
-        return outcome
-    reporter = reporter or PlainReporter(quiet=True)
-    with writing(run, overwrite=True) as scratch:
-        workspace = run / WORK / NEW
-        if (workspace / "config.toml").is_file():
-            settle(workspace)
-        else:
-            if workspace.is_dir():
-                reporter.say(f"what was to replace {run} had not begun to train; start it again")
-                shutil.rmtree(workspace)
-            workspace = run
-            if outcome := _outcome_of(run):
-                return outcome
+    run, reporter = home_of(run), reporter or PlainReporter(quiet=True)
+
+    def trained(workspace: Path, scratch: Path, checkpoint: Path | None) -> Outcome[Model]:
         sources = sources_of(Config.load(workspace / "config.toml"), data, valid, classes)
-        return _train(*sources, workspace, run, scratch, latest_checkpoint(workspace), reporter)
+        return _train(*sources, workspace, run, scratch, checkpoint, reporter)
 
-
-def _outcome_of(run: Path) -> Outcome | None:
-    """What a run gave that has come to its end; None where there is more to do.
-
-    Raises:
-        UsageError: it is no run of training.
-    """
-    folder = current(run)
-    manifest = read_manifest(folder) if (folder / MANIFEST).is_file() else {}
-    if manifest and "steps" in manifest and manifest["complete"]:
-        return Outcome(
-            run,
-            Model.load(run),
-            manifest["metrics"],
-            manifest.get("baseline", {}),
-            manifest["steps"],
-            manifest["seconds"],
-            interrupted=False,
-        )
-    if manifest and not latest_checkpoint(run):
-        raise UsageError(f"{run} is a saved model without checkpoints; load it with Model.load.")
-    return None
-
-
-def _remove_unfinished(run: Path) -> None:
-    """Remove what a run wrote that has nothing to resume; the config, by which it is a run, goes last."""
-    if latest_checkpoint(run) is None and not (run / MANIFEST).is_file():
-        shutil.rmtree(run / CHECKPOINTS, ignore_errors=True)
-        if (run / CHECKPOINTS).exists():  # as where too many files are open
-            return
-        for name in (METRICS, "config.toml"):
-            (run / name).unlink(missing_ok=True)
-        if run.parent.name == WORK:
-            run.rmdir()
+    return go_on(run, trained, load=Model.load, reporter=reporter)
 
 
 def _train(
@@ -243,19 +150,11 @@ def _train(
     scratch: Path,
     checkpoint: Path | None,
     reporter: Reporter,
-) -> Outcome:
-    clock = Clock(config.train.time_limit_s)
-    with (
-        torch.random.fork_rng(devices=[]),
-        using_threads(torch.get_num_threads()),
-        reporter,
-        stop_requested() as stop,
-    ):
-        torch.manual_seed(config.train.seed)
+) -> Outcome[Model]:
+    with watching(config.train, reporter) as watch:
         session = prepare(
             *(config, train_sources, valid_sources, class_sources, run, scratch, checkpoint, reporter)
         )
-        watch = Watch(reporter, stop, clock)
         session = _begin(session, watch)
         progress = session.progress
         interrupted = False
@@ -390,7 +289,7 @@ def answering(session: Session, model: Model) -> Model:
     return model if session.classes is None else model.settled(session.classes)
 
 
-def _finish(session: Session, target: Path, reporter: Reporter, interrupted: bool) -> Outcome:
+def _finish(session: Session, target: Path, reporter: Reporter, interrupted: bool) -> Outcome[Model]:
     """Calibrate and evaluate the best weights on the held-out rows, and write the model where it belongs."""
     model, progress, run = session.model, session.progress, session.run
     session.optimizer.state.clear()  # twice the weights, which no step needs any more
