@@ -35,12 +35,13 @@ def _weight_gradient(
     grad_BD: Tensor, offsets_B1: Tensor, ids_P: Tensor, values_P: Tensor, num_ids: int
 ) -> Tensor:
     """The transposed bag: row u of the gradient sums value · grad over the entries with id u."""
-    sorted_ids_P, order_P = torch.sort(ids_P, stable=True)
+    # Short numbers are sorted in half the time.
+    sorted_ids_P, order_P = torch.sort(ids_P.int() if num_ids < 1 << 31 else ids_P, stable=True)
     ids_U, counts_U = torch.unique_consecutive(sorted_ids_P, return_counts=True)
     offsets_U1 = F.pad(counts_U.cumsum(0), (1, 0))
     grad_UD = _sum(grad_BD, offsets_U1, rows_of(offsets_B1)[order_P], values_P[order_P])
     return torch.sparse_coo_tensor(
-        ids_U[None], grad_UD, (num_ids, grad_BD.shape[1]), is_coalesced=True, check_invariants=False
+        ids_U[None].long(), grad_UD, (num_ids, grad_BD.shape[1]), is_coalesced=True, check_invariants=False
     )
 
 

@@ -161,7 +161,7 @@ class TextEncoder(Encoder):
         views = [entry(features, view, Ragged) for view in self._views]
         counts = self._known.look_up(interleaved(views))
         bag = Ragged(counts.offsets_B1[:: len(views)], counts.ids_P, 1 + np.log(counts.values_P))
-        return {"bag": bag, "lengths": counts.lengths.astype(np.int32).reshape(-1, len(views))}
+        return {"bag": bag, "lengths": counts.lengths.reshape(-1, len(views))}
 
     def weigh(self, chunks: Chunks) -> None:
         num_rows, frequency_F = 0, np.zeros(len(self.buckets_F), dtype=np.int64)
@@ -174,15 +174,12 @@ class TextEncoder(Encoder):
     def bag(self, features: Tensors) -> RaggedTensor:
         """The n-grams of each row with their weights w_g."""
         bag, lengths_BV = entry(features, "bag", RaggedTensor), entry(features, "lengths", Tensor)
-        weights_P = bag.values * self.idf_F[bag.ids]
-        views_P = torch.arange(lengths_BV.numel(), device=lengths_BV.device).repeat_interleave(
-            lengths_BV.ravel()
-        )
-        squares_V = weights_P.new_zeros(lengths_BV.numel()).index_add_(0, views_P, weights_P.square())
+        weights_P, lengths_V = bag.values * self.idf_F.index_select(0, bag.ids), lengths_BV.ravel()
+        squares_V = torch.segment_reduce(weights_P.square(), "sum", lengths=lengths_V, initial=0)
         squares_BV = squares_V.view(lengths_BV.shape)
         squares_BV *= (squares_BV > 0).sum(1, keepdim=True)
         scales_BV = squares_BV.rsqrt().nan_to_num(posinf=0)
-        return bag._replace(values=weights_P * scales_BV.ravel()[views_P])
+        return bag._replace(values=weights_P * scales_BV.ravel().repeat_interleave(lengths_V))
 
     def forward(self, features: Tensors) -> Tensor:
         bag = self.bag(features)
