@@ -20,7 +20,7 @@ class Server:
     """``widemax serve ARGUMENTS`` on a free port, and a client of it."""
 
     def __init__(self, *arguments: object) -> None:
-        command = [sys.executable, "-m", "widemax", "serve", *map(str, arguments), "--port", "0"]
+        command = [sys.executable, "-m", "widemax", "serve", "--port", "0", *map(str, arguments)]
         self.process = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
         )
@@ -31,6 +31,7 @@ class Server:
             if line.startswith("serving "):
                 break
         else:
+            self.process.stderr.close()
             raise AssertionError(f"exit code {self.process.wait()}: {''.join(self.told)}")
         self.url = line.split(" at ")[1].split()[0]
         self.client = httpx.Client(base_url=self.url, timeout=30, trust_env=False)

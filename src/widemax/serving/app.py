@@ -11,6 +11,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, FastAPI, Query, Request
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 from starlette.staticfiles import StaticFiles
 
@@ -33,7 +34,8 @@ def create_app(
 ) -> FastAPI:
     """The ASGI application that answers for some runs.
 
-    ``app.state`` has the ``models``, the ``settings`` and the ``batches``, for the routes of others.
+    ``app.state`` has the ``models``, the ``settings`` and the ``batches``, for the routes of others, and says
+    ``is_stopping`` once the server stops.
 
     Args:
         models: the runs that answer at ``/v1``; none do when None.
@@ -61,7 +63,8 @@ def create_app(
         redoc_url=None,
     )
     app.state.models, app.state.settings, app.state.batches = models, settings, batches
-    for error in (WidemaxError, HTTPException, RequestValidationError):
+    app.state.is_stopping = False
+    for error in (WidemaxError, HTTPException, RequestValidationError, ClientDisconnect, MemoryError):
         app.add_exception_handler(error, refuse)
     app.state.runs = runs or Runs(fixed=models.folders if models else {})
     if models is not None:
@@ -98,7 +101,8 @@ def model_routes(name: str, *, prefix: str) -> APIRouter:
 
     async def model(request: Request) -> Response:
         """What the model is: its inputs, classes, metrics and the hash of its files."""
-        return Reply(request.app.state.models[name].description)
+        models = request.app.state.models
+        return Reply({**models[name].description, "problem": models.problems.get(name)})
 
     async def labels(
         request: Request,
@@ -115,7 +119,7 @@ def model_routes(name: str, *, prefix: str) -> APIRouter:
         """Read the run's folder again; where that fails the old model stays."""
         check_may_order(request, request.app.state.settings)
         served = await asyncio.to_thread(request.app.state.models.load, name)
-        return Reply(served.description)
+        return Reply({**served.description, "problem": None})
 
     router.add_api_route("/predict", predict, methods=["POST"])
     router.add_api_route("/model", model, methods=["GET"])

@@ -82,19 +82,25 @@ class Batches:
         job = _Job(answer, item, size, loop.time())
         self._waiting.append(job)
         self._dispatch()
-        watch = None if gone is None else asyncio.ensure_future(gone)
+        watched: set[asyncio.Future[Any]] = {job.result}
+        if gone is not None:
+            watched.add(asyncio.ensure_future(gone))
         try:
-            await asyncio.wait(
-                [job.result] if watch is None else [job.result, watch], return_when=asyncio.FIRST_COMPLETED
-            )
+            for timeout in (self.settings.timeout_s, None):
+                done, _ = await asyncio.wait(watched, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
+                if not done and job in self._waiting:
+                    raise TooLateError(f"the request has waited for {timeout:g} s; try again later.")
+                if done:
+                    break
             if not job.result.done():
                 raise GoneError("the client has gone.")
             result: Result = job.result.result()
             return result
         finally:
-            job.result.cancel()
-            if watch is not None:
-                watch.cancel()
+            for future in watched:
+                future.cancel()
+            if job in self._waiting:
+                self._waiting.remove(job)
 
     def close(self) -> None:
         """End the threads once they have answered."""
@@ -107,9 +113,6 @@ class Batches:
             self._timer.cancel()
             self._timer = None
         while self._free and self._waiting:
-            self._drop(loop.time())
-            if not self._waiting:
-                return
             first = self._waiting[0]
             starts = first.arrived + self.settings.max_wait_ms / 1000
             rows = sum(job.size for job in self._waiting if job.answer == first.answer)
@@ -117,17 +120,6 @@ class Batches:
                 self._timer = loop.call_at(starts, self._dispatch)
                 return
             self._start(self._taken(first))
-
-    def _drop(self, now: float) -> None:
-        """Leave out what nobody waits for, and what has waited for too long."""
-        for job in [job for job in self._waiting if now - job.arrived > self.settings.timeout_s]:
-            if not job.result.done():
-                job.result.set_exception(
-                    TooLateError(
-                        f"the request has waited for {self.settings.timeout_s:g} s; try again later."
-                    )
-                )
-        self._waiting = deque(job for job in self._waiting if not job.result.done())
 
     def _taken(self, first: _Job[Any]) -> list[_Job[Any]]:
         """The jobs of a batch, which wait no longer."""
@@ -148,18 +140,24 @@ class Batches:
         self._free -= 1
         self.observed(sum(job.size for job in batch))
         loop = asyncio.get_running_loop()
-        running = loop.run_in_executor(self._pool, batch[0].answer, [job.item for job in batch])
-        running.add_done_callback(lambda done: self._finish(batch, done))
+        running = loop.run_in_executor(self._pool, _answers, batch[0].answer, [job.item for job in batch])
+        running.add_done_callback(lambda done: self._finish(batch, done.result()))
 
-    def _finish(self, batch: list[_Job[Any]], done: "asyncio.Future[Sequence[Any]]") -> None:
+    def _finish(self, batch: list[_Job[Any]], results: Sequence[Any]) -> None:
         self._free += 1
-        error = done.exception()
-        results = [error] * len(batch) if error is not None else done.result()
         for job, result in zip(batch, results, strict=True):
             if job.result.done():
                 continue
-            if isinstance(result, BaseException):
+            if isinstance(result, Exception):
                 job.result.set_exception(result)
             else:
                 job.result.set_result(result)
         self._dispatch()
+
+
+def _answers(answer: Callable[[Sequence[Any]], Sequence[Any]], items: Sequence[Any]) -> Sequence[Any]:
+    """The answers; where one item fails, the others are answered without it."""
+    try:
+        return answer(items)
+    except Exception as error:
+        return [error] if len(items) == 1 else [_answers(answer, [item])[0] for item in items]

@@ -48,6 +48,8 @@ class Guard:
                 headers = MutableHeaders(scope=message)
                 for name, value in SECURITY_HEADERS.items():
                     headers.setdefault(name, value)
+                if scope["app"].state.is_stopping:
+                    headers["Connection"] = "close"
             await send(message)
 
         headers = Headers(scope=scope)
@@ -67,7 +69,7 @@ class Guard:
                 "was given (--allow-host)."
             )
         origin = headers.get("origin")
-        if origin is not None and urlsplit(origin).netloc.lower() != host.lower():
+        if origin is not None and origin.partition("://")[2].lower() != host.lower():
             return 403, f"pages of {origin!r} may not ask this server."
         encoding = headers.get("content-encoding", "identity")
         if encoding != "identity":

@@ -6,7 +6,7 @@ from typing import Any
 
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
 from widemax.errors import (
@@ -81,6 +81,10 @@ def status_of(error: WidemaxError) -> int:
 
 async def refuse(_request: Request, error: Exception) -> Response:
     """Answer an error by its sentence."""
+    if isinstance(error, ClientDisconnect):
+        return refusal(499, "the client has gone.")
+    if isinstance(error, MemoryError):
+        return refusal(503, "memory ran out; ask for fewer rows.")
     if isinstance(error, WidemaxError):
         return refusal(status_of(error), str(error))
     if isinstance(error, RequestValidationError):

@@ -1,5 +1,6 @@
 """One process that listens until it is told to stop, and then answers what it has accepted."""
 
+import asyncio
 import signal
 import socket
 from collections.abc import Iterator
@@ -13,11 +14,24 @@ from fastapi import FastAPI
 from widemax.errors import UsageError
 
 STOPS = signal.SIGTERM, signal.SIGINT
+BACKLOG = 2048
+FAREWELL_S = 1.0
+"""How long open connections may bring another request, whose answer says that it is the last."""
 DRAIN_S = 30
+"""How long what was accepted may take to be answered."""
 
 
 class Server(uvicorn.Server):
-    """A server whose process ends with 0 once what was accepted is answered, whatever signal stopped it."""
+    """A server that answers what it has accepted when a signal stops it, and then ends with exit code 0.
+
+    Args:
+        app: the application, whose ``state.is_stopping`` is set by the first signal, so that streams end.
+    """
+
+    def __init__(self, app: FastAPI) -> None:
+        self.app = app
+        options: dict[str, Any] = {"log_level": "warning", "access_log": False, "server_header": False}
+        super().__init__(uvicorn.Config(app, timeout_graceful_shutdown=DRAIN_S, lifespan="on", **options))
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -33,7 +47,20 @@ class Server(uvicorn.Server):
         """Stop accepting; a second signal stops waiting for what was accepted."""
         self.force_exit = self.should_exit
         self.should_exit = True
-        self.config.app.state.is_stopping = True  # type: ignore[union-attr]  # streams end by it
+        self.app.state.is_stopping = True
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Let no more connections in, and let those that are open end with an answer."""
+        for listener in sockets or []:
+            listener.listen(0)  # what waits to be accepted still is, and nothing more
+        await asyncio.sleep(0.05)
+        for server in self.servers:
+            server.close()
+        clock = asyncio.get_running_loop().time
+        end = clock() + FAREWELL_S
+        while self.server_state.connections and clock() < end and not self.force_exit:
+            await asyncio.sleep(0.02)
+        await super().shutdown(sockets)
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -42,15 +69,19 @@ def listen(host: str, port: int) -> socket.socket:
     Raises:
         UsageError: the address is taken, or none of this machine.
     """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    # Of a socket that is known to be of TCP, asyncio sends what is written without waiting for more.
+    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
-        return socket.create_server(
-            (host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET, backlog=2048
-        )
-    except (OSError, OverflowError) as error:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((host, port))
+        listener.listen(BACKLOG)
+    except OSError as error:
+        listener.close()
         raise UsageError(
-            f"cannot listen on {host}:{port}: {getattr(error, 'strerror', None) or error}. Choose another "
-            "--port or --host."
+            f"cannot listen on {host}, port {port}: {error.strerror}. Choose another --port or --host."
         ) from None
+    return listener
 
 
 def address_of(listener: socket.socket) -> str:
@@ -61,5 +92,4 @@ def address_of(listener: socket.socket) -> str:
 
 def run(app: FastAPI, listener: socket.socket) -> None:
     """Answer requests until a signal stops it."""
-    config: dict[str, Any] = {"log_level": "warning", "access_log": False, "server_header": False}
-    Server(uvicorn.Config(app, timeout_graceful_shutdown=DRAIN_S, **config)).run(sockets=[listener])
+    Server(app).run(sockets=[listener])
