@@ -105,8 +105,16 @@ class Audit:
     reason: str
 
     def to_dict(self) -> dict[str, Any]:
-        """The audit as JSON-able values."""
-        return asdict(self)
+        """The audit as JSON-able values; a number that is not finite, which JSON lacks, is None."""
+        values = asdict(self)
+        values["rows"] = [
+            {
+                name: None if isinstance(value, float) and not math.isfinite(value) else value
+                for name, value in row.items()
+            }
+            for row in values["rows"]
+        ]
+        return values
 
 
 @checked

@@ -7,13 +7,12 @@ from functools import lru_cache
 from typing import Annotated, Any
 
 import numpy as np
-import pyarrow as pa
 from fastapi import APIRouter, Query
 from starlette.responses import Response
 
-from widemax.errors import UsageError
+from widemax.data import Dataset, Reading, resolve
+from widemax.errors import UsageError, WidemaxError
 from widemax.heads import LinearHead
-from widemax.recommender import neighbors
 from widemax.serving.models import Served
 from widemax.serving.replies import Reply
 from widemax.serving.studio.library import Library
@@ -21,18 +20,22 @@ from widemax.serving.studio.library import Library
 classes = APIRouter(tags=["studio"])
 MOST_SHOWN = 200_000
 """Points that a browser pans and zooms at ease; of more classes a random part is shown."""
+SAMPLED_ROWS = 4096
+"""Training rows by which class vectors are weighed."""
 SEED = 0
 
 
 @lru_cache(maxsize=2)
-def places(served: Served) -> tuple[np.ndarray, list[float]]:
-    """[C, 2] the class vectors along their two directions of most variance, and those shares of it; exact.
+def vectors(served: Served) -> tuple[np.ndarray, int]:
+    """[C, D] class vectors whose products are the covariances of the classes' logits, and over how many rows.
+
+    With hidden vectors of covariance Σ over training rows, logits W h have covariance W Σ Wᵀ, so these are
+    the rows of W Σ^½: a weight in a direction where rows do not differ counts nothing. Without the training
+    rows these are the class weights, and the number is 0.
 
     Raises:
         UsageError: the head has no vector for each class.
     """
-    from sklearn.decomposition import PCA
-
     head = served.model.head
     if not isinstance(head, LinearHead):
         raise UsageError(
@@ -42,8 +45,40 @@ def places(served: Served) -> tuple[np.ndarray, list[float]]:
     weight_CD = head.weight.detach().float().numpy()
     if min(weight_CD.shape) < 2:
         raise UsageError(f"{served.name} has class vectors of shape {weight_CD.shape}: too few for a map.")
-    pca = PCA(n_components=2, svd_solver="covariance_eigh").fit(weight_CD)
-    return pca.transform(weight_CD).astype(np.float32), pca.explained_variance_ratio_.tolist()
+    hidden_BD = _hidden(served)
+    if hidden_BD is None:
+        return weight_CD, 0
+    values_D, axes_DD = np.linalg.eigh(np.cov(hidden_BD, rowvar=False))
+    return weight_CD @ (axes_DD * np.sqrt(values_D.clip(min=0))).astype(np.float32), len(hidden_BD)
+
+
+@lru_cache(maxsize=2)
+def places(served: Served) -> tuple[np.ndarray, list[float]]:
+    """[C, 2] the class vectors along their two directions of most variance, and those shares of it; exact."""
+    from sklearn.decomposition import PCA
+
+    vectors_CD, _ = vectors(served)
+    pca = PCA(n_components=2, svd_solver="covariance_eigh").fit(vectors_CD)
+    return pca.transform(vectors_CD).astype(np.float32), pca.explained_variance_ratio_.tolist()
+
+
+@lru_cache(maxsize=2)
+def _units(served: Served) -> np.ndarray:
+    vectors_CD, _ = vectors(served)
+    units_CD: np.ndarray = vectors_CD / np.linalg.norm(vectors_CD, axis=1, keepdims=True).clip(min=1e-12)
+    return units_CD
+
+
+def _hidden(served: Served) -> np.ndarray | None:
+    """[B, D] hidden vectors of random training rows, if these are still where they were."""
+    model = served.model
+    try:
+        sources = resolve(model.config.data.train)
+        dataset = Dataset(sources, model.schema, format=Reading.of(model.config.data), drop_bad=True)
+        batch = dataset.sample(SAMPLED_ROWS, seed=SEED)
+        return model.hidden(batch.columns).double().numpy() if len(batch) > 1 else None
+    except WidemaxError:
+        return None
 
 
 @classes.get("/runs/{name}/classes")
@@ -57,6 +92,7 @@ def describe(name: str, library: Library) -> Any:
             "num_classes": len(places_C2),
             "shown": len(shown),
             "shares": shares,
+            "sampled_rows": vectors(served)[1],
             "most_rows": int(served.model.vocabulary.counts.max()),
             "sha256": served.sha256,
         }
@@ -101,13 +137,12 @@ def one(name: str, class_id: int, library: Library, k: Annotated[int, Query(ge=1
     known = served.model.vocabulary
     if not 0 <= class_id < len(known):
         raise UsageError(f"class ids are 0 to {len(known) - 1}; got {class_id}.")
-    (label,) = known.decode(np.array([class_id]))
-    near = neighbors(served.model, label, k=k)
-    ids = [class_id]
-    if near:
-        arrow = known.labels
-        ids += known.encode(pa.array([name for name, _ in near], type=arrow.type)).tolist()
     places_C2, _ = places(served)
+    units_CD = _units(served)
+    cosines_C = units_CD @ units_CD[class_id]
+    cosines_C[class_id] = -np.inf
+    near = np.argsort(-cosines_C, kind="stable")[: min(k, len(known) - 1)].tolist()
+    ids = [class_id, *near]
     told = [
         {
             "class_id": int(each),
@@ -118,7 +153,7 @@ def one(name: str, class_id: int, library: Library, k: Annotated[int, Query(ge=1
         }
         for each in ids
     ]
-    cosines = [value for _, value in near]
+    cosines = cosines_C[near].tolist()
     return Reply(
         {
             **told[0],

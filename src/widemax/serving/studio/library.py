@@ -81,18 +81,13 @@ class Runs:
             return self._served[name][1]
 
     def data(self) -> dict[str, list[str]]:
-        """Names of data to what they stand for: splits of data sets at hand, and files beside the runs."""
-        found = {
-            f"{name}:{split}": [f"{name}:{split}"]
-            for name in sets
-            if at_hand(name)
-            for split in sets[name].splits
-        }
+        """Names of data to what they stand for: files beside the runs, and splits of data sets at hand."""
         suffixes = tuple(suffix for member in formats for suffix in formats[member].suffixes)
-        if self.folder is not None and self.folder.is_dir():
-            files = (path for path in sorted(self.folder.iterdir()) if path.is_file())
-            found |= {path.name: [str(path)] for path in files if path.name.endswith(suffixes)}
-        return found
+        beside = [] if self.folder is None or not self.folder.is_dir() else sorted(self.folder.iterdir())
+        files = {path.name: [str(path)] for path in beside if path.is_file() and path.name.endswith(suffixes)}
+        known = sorted(filter(at_hand, sets), key=lambda name: not sets[name].bundled)
+        splits = [f"{name}:{split}" for name in known for split in sets[name].splits]
+        return files | {split: [split] for split in splits}
 
     def data_of(self, name: str) -> dict[str, list[str]]:
         """The same with what a run was trained and validated on, as "train" and "valid"."""

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
+import pyarrow as pa
 from fastapi import APIRouter, Header, Query, Request
 from starlette.responses import StreamingResponse
 
@@ -98,12 +99,19 @@ def model(name: Name, library: Library) -> Any:
 
 @runs.post("/runs/{name}/predict")
 def predict(name: Name, body: dict[str, Any], library: Library) -> Any:
-    """The k most probable labels of each row, as ``/v1/predict`` gives them."""
+    """The k most probable labels of each row, as ``/v1/predict`` gives them, and their class ids."""
     served = library.served(name)
     (answers,) = served.predict([question(served.model, **BODY.complete(body))])
     if isinstance(answers, Exception):
         raise answers
-    return Reply({**served.said, "rows": [list(map(vars, answer)) for answer in answers]})
+    known = served.model.vocabulary
+    rows = []
+    for answer in answers:
+        ids = known.encode(pa.array([each.label for each in answer], type=known.labels.type)).tolist()
+        rows.append(
+            [{**vars(each), "class_id": class_id} for each, class_id in zip(answer, ids, strict=True)]
+        )
+    return Reply({**served.said, "rows": rows})
 
 
 @runs.get("/compare")
