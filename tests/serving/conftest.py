@@ -15,6 +15,8 @@ import pytest
 from widemax.config import Config
 from widemax.training.loop import train
 
+TOKEN = "0123456789abcdef"
+
 
 class Server:
     """``widemax serve ARGUMENTS`` on a free port, and a client of it."""
@@ -89,11 +91,28 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def server(runs: Path) -> Iterator[Server]:
+def feedback(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder in which the shared server keeps labels."""
+    return tmp_path_factory.mktemp("feedback")
+
+
+@pytest.fixture(scope="session")
+def server(runs: Path, feedback: Path) -> Iterator[Server]:
     """Both runs served, for tests that leave the server as it is."""
-    server = Server(runs / "drinks", runs / "fruit")
+    server = Server(runs / "drinks", runs / "fruit", "--feedback", feedback)
     yield server
     assert server.stop() == 0
+
+
+@pytest.fixture(scope="session")
+def guarded(runs: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A server with another name, a token and little patience."""
+    token = tmp_path_factory.mktemp("token") / "token"
+    token.write_text(f"{TOKEN}\n")
+    options = "--allow-host", "Models.example.org", "--token-file", token, "--timeout", "0.5"
+    server = Server(runs / "fruit", *options)
+    yield server
+    server.stop()
 
 
 @pytest.fixture

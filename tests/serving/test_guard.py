@@ -4,28 +4,15 @@ import gzip
 import http.client
 import socket
 from collections.abc import Iterator
-from pathlib import Path
 from urllib.parse import urlsplit
 
 import httpx
 import pytest
-from tests.serving.conftest import Server
+from tests.serving.conftest import TOKEN, Server
 
 from widemax.serving.guard import MAX_BODY_BYTES
 
-TOKEN = "0123456789abcdef"
 QUESTION = {"inputs": ["green leaf"], "k": 1}
-
-
-@pytest.fixture(scope="module")
-def guarded(runs: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """A server with another name, a token and little patience."""
-    token = tmp_path_factory.mktemp("token") / "token"
-    token.write_text(f"{TOKEN}\n")
-    options = "--allow-host", "Models.example.org", "--token-file", token, "--timeout", "0.5"
-    server = Server(runs / "fruit", *options)
-    yield server
-    server.stop()
 
 
 def talk(server: Server, *pieces: bytes, timeout: float = 20) -> bytes:

@@ -42,18 +42,51 @@ def command(
         list[str] | None,
         typer.Option(help="A name that requests may call the server by, beside its address and localhost."),
     ] = None,
+    coverage: Annotated[
+        float | None,
+        typer.Option(
+            min=0.5,
+            max=0.999,
+            help="Say to abstain where a set of labels that holds the right one so often is larger than k.",
+        ),
+    ] = None,
+    calibration: Annotated[
+        str | None,
+        typer.Option(help="Rows with their labels, unseen in training, on which these sets are fitted."),
+    ] = None,
+    feedback: Annotated[
+        Path | None,
+        typer.Option(
+            help="A folder that keeps rows with their right labels, a file a model, as training data.",
+            exists=True,
+            file_okay=False,
+        ),
+    ] = None,
     json: Json = False,
 ) -> None:
     """Answer requests over HTTP: predictions, labels, neighbors, explanations, and the page Studio at /."""
     from widemax.serving import Models, Settings, create_app
+    from widemax.serving.models import Coverage
     from widemax.serving.server import address_of, listen, run
 
+    if (coverage is None) != (calibration is None):
+        raise UsageError("--coverage P and --calibration ROWS go together; give both or neither.")
+    if coverage is not None and len(runs) > 1:
+        raise UsageError("--coverage is for one run, whose columns and labels --calibration has.")
+    sets = None if coverage is None or calibration is None else Coverage(coverage, calibration)
     listener = listen(host, port)
-    models = Models(runs)
+    models = Models(runs, coverage=sets)
     for name, problem in models.problems.items():
         typer.echo(f"{name} is not served: {problem}", err=True)
     settings = Settings(
-        threads, max_batch, max_wait_ms, queue, timeout, read_token(token_file), tuple(allow_host or ())
+        threads,
+        max_batch,
+        max_wait_ms,
+        queue,
+        timeout,
+        read_token(token_file),
+        tuple(allow_host or ()),
+        feedback,
     )
     url = address_of(listener)
     if json:

@@ -1,32 +1,39 @@
 """The application: every route, before them the guard, and behind them the batches."""
 
-import asyncio
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from functools import partial
 from importlib.metadata import version
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
-from fastapi import APIRouter, FastAPI, Query, Request
+import fastapi_offline
+from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
+from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
-from starlette.responses import Response
+from starlette.responses import HTMLResponse, Response
 from starlette.staticfiles import StaticFiles
 
 from widemax.errors import WidemaxError
-from widemax.serving import predictions
 from widemax.serving.batches import Batches
-from widemax.serving.bodies import disconnected, read_object
-from widemax.serving.guard import Guard, check_may_order
+from widemax.serving.feedback import FeedbackFiles
+from widemax.serving.guard import Guard
+from widemax.serving.metrics import Meter, Metrics
 from widemax.serving.models import Models
+from widemax.serving.openapi import document
 from widemax.serving.replies import Reply, refuse
+from widemax.serving.routes import inference, model_routes
 from widemax.serving.settings import Settings
 from widemax.serving.studio import Runs, studio
 
 STATIC = Path(__file__).with_name("static")
-Endpoint = Callable[[Request], Coroutine[Any, Any, Response]]
+SWAGGER = Path(fastapi_offline.__file__).with_name("static")
+DOCS = """<!doctype html><html lang="en"><head><meta charset="utf-8"><title>widemax API</title>
+<link rel="stylesheet" href="/docs/files/swagger-ui.css"></head><body><div id="swagger-ui"></div>
+<script src="/docs/files/swagger-ui-bundle.js"></script>
+<script src="/docs/start.js"></script></body></html>"""
+START = 'SwaggerUIBundle({url: "/openapi.json", dom_id: "#swagger-ui", deepLinking: true})'
 
 
 def create_app(
@@ -47,6 +54,7 @@ def create_app(
     """
     settings = settings or Settings()
     batches = Batches(settings)
+    metrics = Metrics(batches, models)
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
@@ -62,7 +70,9 @@ def create_app(
         docs_url=None,
         redoc_url=None,
     )
+    app.openapi = lambda: document(app)  # type: ignore[method-assign]
     app.state.models, app.state.settings, app.state.batches = models, settings, batches
+    app.state.feedback = FeedbackFiles(settings.feedback)
     app.state.is_stopping = False
     for error in (WidemaxError, HTTPException, RequestValidationError, ClientDisconnect, MemoryError):
         app.add_exception_handler(error, refuse)
@@ -71,58 +81,29 @@ def create_app(
         app.include_router(model_routes(models.default, prefix="/v1"))
         for name in models:
             app.include_router(model_routes(name, prefix=f"/v1/models/{name}"))
+    app.include_router(inference)
     app.include_router(studio)
+    add_pages(app, metrics)
     if STATIC.is_dir():
         app.mount("/", StaticFiles(directory=STATIC, html=True))
+    app.add_middleware(Meter, metrics=metrics)
     app.add_middleware(Guard, settings=settings)
     return app
 
 
-def model_routes(name: str, *, prefix: str) -> APIRouter:
-    """The routes of one run."""
-    router = APIRouter(prefix=prefix)
+def add_pages(app: FastAPI, metrics: Metrics) -> None:
+    """The numbers for Prometheus, and the page about all routes, which needs no other host."""
 
-    async def predict(request: Request) -> Response:
-        """The k most probable labels of each row."""
-        served = request.app.state.models[name]
-        given = predictions.BODY.complete(await read_object(request))
-        asked = predictions.question(served.model, **given)
-        answers = await request.app.state.batches.answer(
-            served.predict, asked, size=len(asked.rows), gone=disconnected(request)
-        )
-        return Reply(
-            {
-                **served.said,
-                "rows": [
-                    {"row": row, "predictions": list(map(vars, answer))} for row, answer in enumerate(answers)
-                ],
-            }
-        )
+    async def numbers(_request: Request) -> Response:
+        return Response(metrics.text(), media_type=CONTENT_TYPE_LATEST)
 
-    async def model(request: Request) -> Response:
-        """What the model is: its inputs, classes, metrics and the hash of its files."""
-        models = request.app.state.models
-        return Reply({**models[name].description, "problem": models.problems.get(name)})
+    async def docs(_request: Request) -> Response:
+        return HTMLResponse(DOCS)
 
-    async def labels(
-        request: Request,
-        query: Annotated[str, Query(max_length=1000)] = "",
-        offset: Annotated[int, Query(ge=0, le=2**31)] = 0,
-        limit: Annotated[int, Query(ge=1, le=1000)] = 100,
-    ) -> Response:
-        """The labels that hold a text in any case: those that begin with it first, frequent before rare."""
-        served = request.app.state.models[name]
-        page = partial(served.labels.page, offset=offset, limit=limit)
-        return Reply(await asyncio.to_thread(page, query))
+    async def start(_request: Request) -> Response:
+        return Response(START, media_type="text/javascript")
 
-    async def reload(request: Request) -> Response:
-        """Read the run's folder again; where that fails the old model stays."""
-        check_may_order(request, request.app.state.settings)
-        served = await asyncio.to_thread(request.app.state.models.load, name)
-        return Reply({**served.description, "problem": None})
-
-    router.add_api_route("/predict", predict, methods=["POST"])
-    router.add_api_route("/model", model, methods=["GET"])
-    router.add_api_route("/labels", labels, methods=["GET"])
-    router.add_api_route("/reload", reload, methods=["POST"])
-    return router
+    pages: dict[str, Any] = {"/metrics": numbers, "/docs": docs, "/docs/start.js": start}
+    for path, page in pages.items():
+        app.add_api_route(path, page, methods=["GET"], include_in_schema=False)
+    app.mount("/docs/files", StaticFiles(directory=SWAGGER))

@@ -7,15 +7,24 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from threading import Lock
-from typing import Any
+from typing import Any, NamedTuple
 
-from widemax.artifact import Model, Prediction
+from widemax.artifact import Model
 from widemax.errors import CorruptError, UsageError, WidemaxError
+from widemax.evaluation.calibration import ConformalSets
+from widemax.serving.abstention import fit_sets
 from widemax.serving.labels import LabelSearch
-from widemax.serving.predictions import Question, predict
+from widemax.serving.predictions import Question, Ranked, predict
 from widemax.storage import MANIFEST, current, read_manifest, read_whole
 
 _NOT_IN_NAMES = re.compile(r"[^A-Za-z0-9._-]+")
+
+
+class Coverage(NamedTuple):
+    """How often sets of classes hold the right one, and rows with labels, unseen in training, to fit them."""
+
+    probability: float
+    data: str
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,6 +37,7 @@ class Served:
         model: what answers.
         sha256: of its manifest, which holds the hashes of all its files.
         facts: what its manifest says.
+        sets: sets of classes that hold the right one with a chosen probability, where they were asked for.
     """
 
     name: str
@@ -35,10 +45,11 @@ class Served:
     model: Model
     sha256: str
     facts: Mapping[str, Any]
+    sets: ConformalSets | None = None
 
     @classmethod
-    def load(cls, name: str, folder: Path) -> "Served":
-        """Read a run.
+    def load(cls, name: str, folder: Path, *, coverage: Coverage | None = None) -> "Served":
+        """Read a run, and fit its sets where a coverage is asked for.
 
         Raises:
             CorruptError, UsageError: as of ``Model.load``.
@@ -48,9 +59,10 @@ class Served:
         def manifest(place: Path) -> tuple[str, dict[str, Any]]:
             return hashlib.sha256((place / MANIFEST).read_bytes()).hexdigest(), read_manifest(place)
 
-        return cls(name, folder, model, *read_whole(current(folder), manifest))
+        sets = None if coverage is None else fit_sets(model, coverage.data, coverage.probability)
+        return cls(name, folder, model, *read_whole(current(folder), manifest), sets)
 
-    def predict(self, questions: Sequence[Question]) -> list[list[list[Prediction]] | Exception]:
+    def predict(self, questions: Sequence[Question]) -> list[list[list[Ranked]] | Exception]:
         """The answers to some questions, computed together; an error for a question that has a bad row."""
         return predict(self.model, questions)
 
@@ -87,6 +99,7 @@ class Served:
             "encoder": model.config.encoder.kind,
             "head": model.config.head.kind,
             "threshold": model.threshold,
+            "coverage": None if self.sets is None else 1 - self.sets.alpha,
             "metrics": self.facts["metrics"],
             "widemax_version": self.facts["widemax_version"],
         }
@@ -101,13 +114,15 @@ class Models(Mapping[str, Served]):
 
     Args:
         folders: run folders, whose last names become those of the models.
+        coverage: what sets of classes each is given.
 
     Raises:
         UsageError: two are of one name, or one is no run.
         CorruptError: none of them can be read.
     """
 
-    def __init__(self, folders: Sequence[Path | str]) -> None:
+    def __init__(self, folders: Sequence[Path | str], *, coverage: Coverage | None = None) -> None:
+        self.coverage = coverage
         self.folders: dict[str, Path] = {}
         for folder in map(Path, folders):
             name = _NOT_IN_NAMES.sub("-", folder.resolve().name) or "model"
@@ -119,7 +134,7 @@ class Models(Mapping[str, Served]):
             self.folders[name] = folder
         if not self.folders:
             raise UsageError("name at least one run to serve.")
-        self._served: dict[str, Served] = {}
+        self.served: dict[str, Served] = {}
         self.problems: dict[str, str] = {}
         self._reloading = Lock()
         for name in self.folders:
@@ -137,12 +152,12 @@ class Models(Mapping[str, Served]):
         """
         with self._reloading:
             try:
-                self._served[name] = Served.load(name, self.folders[name])
+                self.served[name] = Served.load(name, self.folders[name], coverage=self.coverage)
             except WidemaxError as error:
                 self.problems[name] = str(error)
                 raise
             self.problems.pop(name, None)
-            return self._served[name]
+            return self.served[name]
 
     @property
     def default(self) -> str:
@@ -150,9 +165,9 @@ class Models(Mapping[str, Served]):
         return next(iter(self.folders))
 
     def __getitem__(self, name: str) -> Served:
-        if name not in self._served and name in self.problems:
+        if name not in self.served and name in self.problems:
             raise CorruptError(self.problems[name])
-        return self._served[name]
+        return self.served[name]
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.folders)

@@ -1,6 +1,7 @@
 """What a server is told once, when it starts."""
 
 from dataclasses import dataclass
+from pathlib import Path
 
 
 @dataclass(frozen=True)
@@ -15,6 +16,7 @@ class Settings:
         timeout_s: how long a request waits before it is given up, and how long its body may take to arrive.
         token: what an order from another machine must bring.
         hosts: the names by which the server may be called, beside its addresses and localhost.
+        feedback: the folder that keeps rows with their right labels; they are not kept when None.
     """
 
     threads: int = 1
@@ -24,3 +26,4 @@ class Settings:
     timeout_s: float = 10.0
     token: str | None = None
     hosts: tuple[str, ...] = ()
+    feedback: Path | None = None

@@ -1,0 +1,203 @@
+"""The OpenAPI document: what each run takes, by its columns, and that every refusal is one sentence."""
+
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
+
+from widemax.artifact import Model
+from widemax.data import Column
+from widemax.serving.inference import InferRequest
+from widemax.serving.models import Models
+from widemax.serving.predictions import MAX_K, MAX_ROWS
+
+SCALAR: dict[str, Any] = {"type": ["string", "number", "boolean", "null"]}
+EXAMPLES = {
+    "text": "some text",
+    "category": "some value",
+    "number": 1.5,
+    "date": "2024-02-29",
+    "ids": ["a", "b"],
+    "sparse": [{"index": 0, "value": 1.0}],
+}
+REFUSAL = {
+    "description": "One sentence that says what is wrong and what to do.",
+    "content": {
+        "application/json": {
+            "schema": {
+                "type": "object",
+                "required": ["error"],
+                "properties": {"error": {"type": "string"}},
+                "additionalProperties": False,
+            }
+        }
+    },
+}
+REFUSALS = 400, 403, 404, 405, 408, 409, 413, 415, 422, 429, 499, 503
+LABEL = {"type": ["string", "number", "boolean", "null"], "description": "As it was given in training."}
+
+SAID = {
+    "model": {"type": "string"},
+    "sha256": {"type": "string", "description": "Of the manifest, which holds the hashes of all files."},
+    "search": {"enum": ["exact"]},
+    "normalizer": {"enum": ["exact"]},
+    "temperature": {"type": "number", "description": "What logits were divided by; they are given divided."},
+}
+PREDICTION = {
+    "type": "object",
+    "required": ["label", "probability", "logit"],
+    "properties": {"label": LABEL, "probability": {"type": "number"}, "logit": {"type": "number"}},
+}
+ROW = {
+    "type": "object",
+    "required": ["row", "predictions"],
+    "properties": {
+        "row": {"type": "integer"},
+        "predictions": {"type": "array", "items": PREDICTION},
+        "set_size": {
+            "type": "integer",
+            "description": "Labels in a set that holds the right one as often as asked.",
+        },
+        "abstain": {"type": "boolean", "description": "Whether this set is larger than k."},
+    },
+}
+ANSWERS: dict[str, Any] = {
+    "predict": {
+        "type": "object",
+        "required": [*SAID, "rows"],
+        "properties": {**SAID, "rows": {"type": "array", "items": ROW}},
+    },
+    "explain": {
+        "type": "object",
+        "required": [*SAID, "label", "method", "logit", "parts"],
+        "properties": {**SAID, "parts": {"type": "array", "items": {"type": "object"}}},
+    },
+    "feedback": {"type": "object", "properties": {"model": {"type": "string"}, "kept": {"type": "integer"}}},
+}
+"""What is answered to rows."""
+
+
+def document(app: FastAPI) -> dict[str, Any]:
+    """The whole document, as the runs are now."""
+    found = get_openapi(title=app.title, version=app.version, description=app.description, routes=app.routes)
+    models: Models | None = app.state.models
+    prefixes = (
+        {} if models is None else {"/v1": models.default, **{f"/v1/models/{name}": name for name in models}}
+    )
+    for prefix, name in prefixes.items():
+        served = models.served.get(name) if models is not None else None
+        if served is None:
+            continue
+        for verb, body in bodies(served.model).items():
+            operation = found["paths"][f"{prefix}/{verb}"]["post"]
+            operation["requestBody"] = {"required": True, "content": {"application/json": {"schema": body}}}
+            operation["responses"]["200"]["content"]["application/json"]["schema"] = ANSWERS[verb]
+    schemas = found.setdefault("components", {}).setdefault("schemas", {})
+    for unused in ("HTTPValidationError", "ValidationError"):
+        schemas.pop(unused, None)
+    tensors = InferRequest.model_json_schema(ref_template="#/components/schemas/{model}")
+    schemas |= tensors.pop("$defs")
+    infer = found["paths"]["/v2/models/{name}/infer"]["post"]
+    infer["requestBody"] = {"required": True, "content": {"application/json": {"schema": tensors}}}
+    for path in found["paths"].values():
+        for operation in path.values():
+            kept = {code: reply for code, reply in operation["responses"].items() if code < "400"}
+            for reply in kept.values():
+                for form in reply.get("content", {}).values():
+                    if form.get("schema") == {"type": "string"}:  # said of every Response
+                        form["schema"] = {}
+            operation["responses"] = {**kept, **{str(code): REFUSAL for code in REFUSALS}}
+    return found
+
+
+def bodies(model: Model) -> dict[str, dict[str, Any]]:
+    """What each route that takes rows takes, by the columns of a model."""
+    row = row_schema(model)
+    rows = {"type": "array", "items": row, "minItems": 1}
+    k = {"type": "integer", "minimum": 1, "maximum": MAX_K, "default": 5}
+    example = [example_row(model)]
+    label = {"type": "array", "items": LABEL} if model.schema.several else LABEL
+    predict = {"inputs": {**rows, "maxItems": MAX_ROWS}, "k": k}
+    if model.schema.several:
+        predict["threshold"] = {"anyOf": [{"type": "number", "minimum": 0, "maximum": 1}, {"const": "auto"}]}
+    feedback = {"inputs": rows, "labels": {"type": "array", "items": label, "minItems": 1}}
+    return {
+        "predict": _object(predict, ["inputs"], {"inputs": example, "k": 3}),
+        "explain": _object(
+            {"inputs": {**rows, "maxItems": 1}, "label": LABEL}, ["inputs"], {"inputs": example}
+        ),
+        "feedback": _object(
+            feedback,
+            ["inputs", "labels"],
+            {"inputs": example, "labels": model.vocabulary.labels[:1].to_pylist()},
+        ),
+    }
+
+
+def _object(properties: dict[str, Any], required: list[str], example: Any) -> dict[str, Any]:
+    return {
+        "type": "object",
+        "required": required,
+        "properties": properties,
+        "additionalProperties": False,
+        "example": example,
+    }
+
+
+def row_schema(model: Model) -> dict[str, Any]:
+    """A row of the model's columns, each with its kind."""
+    inputs = model.schema.inputs
+    return {
+        "type": "object",
+        "required": [column.name for column in inputs],
+        "properties": {column.name: column_schema(column) for column in inputs},
+    }
+
+
+def column_schema(column: Column) -> dict[str, Any]:
+    """The values of a column.
+
+    Example:
+        >>> column_schema(Column("size", "vector", width=2))["maxItems"]
+        2
+    """
+    number = {"type": "number", "minimum": -3e38, "maximum": 3e38}
+    if column.kind == "vector":
+        form: dict[str, Any] = {
+            "type": "array",
+            "items": number,
+            "minItems": column.width,
+            "maxItems": column.width,
+        }
+    elif column.kind == "image":
+        form = {"type": "array", "description": f"Pixels, {column.shape}, nested or in a row."}
+    elif column.kind in ("ids", "sparse"):
+        form = {"type": "array"}
+    elif column.kind == "number":
+        form = {"type": ["number", "null"]}
+    elif column.kind == "date":
+        form = {"type": ["string", "null"], "format": "date"}
+    else:
+        form = dict(SCALAR)
+    return {**form, "title": column.name, "x-kind": column.kind}
+
+
+def example_row(model: Model) -> dict[str, Any]:
+    """A row that can be sent as it stands.
+
+    Example:
+        >>> from types import SimpleNamespace
+        >>> schema = SimpleNamespace(inputs=[Column("color", "category")])
+        >>> example_row(SimpleNamespace(schema=schema))
+        {'color': 'some value'}
+    """
+
+    def example(column: Column) -> Any:
+        if column.kind == "vector":
+            return [0.0] * (column.width or 0)
+        if column.kind == "image":
+            height, width, channels = column.shape or (0, 0, 0)
+            return [0] * (height * width * channels)
+        return EXAMPLES[column.kind]
+
+    return {column.name: example(column) for column in model.schema.inputs}
