@@ -160,6 +160,7 @@ def test_tensors_of_bytes_say_the_same(server: Server) -> None:
 
 TENSOR = {"name": "text", "shape": [1], "datatype": "BYTES", "data": ["tea"]}
 SIZE = {"parameters": {"binary_data_size": 5}}
+SIZE = {"parameters": {"binary_data_size": 5}}
 
 
 @pytest.mark.parametrize(
@@ -173,16 +174,9 @@ SIZE = {"parameters": {"binary_data_size": 5}}
         ({"inputs": [TENSOR | {"datatype": "INT64"}]}, None, "must hold numbers of datatype INT64"),
         ({"inputs": [TENSOR, TENSOR]}, None, "is given twice"),
         ({"inputs": [TENSOR | {"name": "tex"}]}, None, "lacks the input 'text'"),
-        (
-            {"inputs": [TENSOR | {"parameters": {"binary_data_size": 5}}]},
-            None,
-            "either data or binary_data_size",
-        ),
-        (
-            {"inputs": [{**TENSOR, "data": None, "parameters": {"binary_data_size": 5}}]},
-            None,
-            "add up to 5; 0",
-        ),
+        ({"inputs": [TENSOR | SIZE]}, None, "must have either data or binary_data_size"),
+        ({"inputs": [TENSOR | SIZE | {"data": None}]}, None, "must hold 1 values; got 0"),
+        ({"inputs": [TENSOR | SIZE | {"data": None, "shape": [0]}]}, None, "add up to 5; 0 came"),
         ({"inputs": [TENSOR], "parameters": {"k": 10**9}}, None, "parameters.k"),
         ({"inputs": [TENSOR]}, "-3", "must be the length of the JSON"),
         ({"inputs": [TENSOR]}, "99999999999999999999999", "must be the length of the JSON"),
