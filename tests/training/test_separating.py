@@ -9,6 +9,8 @@ import pandas
 import pyarrow as pa
 import pytest
 import torch
+from torch.distributions import Categorical
+from torch.nn.functional import cross_entropy
 
 from widemax import Config, Model, evaluate
 from widemax.encoders import TextEncoder, bag_sum, to_tensors
@@ -17,7 +19,7 @@ from widemax.training import separating
 from widemax.training.feed import Feed
 from widemax.training.loop import resume, train
 from widemax.training.runs import Outcome
-from widemax.training.separating import add_separators
+from widemax.training.separating import SHARPNESS, Separation, add_separators, sharpness_of
 
 NUM_CLASSES = 6
 
@@ -107,18 +109,41 @@ def test_no_part_where_held_out_rows_lose(
     assert not has_separators(fitted("loud").model)
 
 
-def test_the_sum_of_both_logits_is_what_the_model_answers(fitted: Callable[..., Outcome]) -> None:
+@pytest.mark.parametrize("sharpness", [0.0, 0.3])
+def test_the_sum_of_both_logits_is_what_the_model_answers(
+    fitted: Callable[..., Outcome], sharpness: float
+) -> None:
     model = fitted(train={"separators": False}, head={"kind": "exact", "temperature": 0.5}).model
     assert isinstance(model.head, ExactHead)
     assert isinstance(model.encoder, TextEncoder)
+    assert model.head.bias is not None
     features = to_tensors(model.encoder.encode({"text": pa.array(texts(20, 1)["text"])}))
     weight_FC = torch.randn(len(model.encoder.weight_FD), NUM_CLASSES)
-    before_BC = model.head.logits(model.encoder(features)).detach()
-    others_BC = bag_sum(weight_FC, model.encoder.bag(features))
-    add_separators(model, weight_FC, 0.3)
-    temperature = 0.5 * model.head.calibration_temperature
+    hidden_BD, bias_C = model.encoder(features).detach(), model.head.bias.detach() / 3
+    sums_BC = (hidden_BD @ model.head.weight.T + 0.3 * bag_sum(weight_FC, model.encoder.bag(features))) / 3
+    entropy_B = Categorical(logits=sums_BC + bias_C).entropy()
+    expected_BC = sums_BC * (sharpness * entropy_B).exp()[:, None] + bias_C
+    add_separators(model, weight_FC, Separation(0.3, 3.0, sharpness))
+    model.head.calibration_temperature.fill_(1 / 0.5)
     np.testing.assert_allclose(
-        model.head.logits(model.encoder(features)).detach(),
-        before_BC + 0.3 / temperature * others_BC,
-        atol=1e-4,
+        model.head.logits(model.encoder(features)).detach(), expected_BC.detach(), atol=1e-4
     )
+
+
+def test_answers_that_many_classes_share_are_made_sharper() -> None:
+    generator = torch.Generator().manual_seed(0)
+    logits_BC = 2 * torch.randn(4000, 20, generator=generator)
+    labels_B = Categorical(logits=logits_BC).sample()
+    entropy_B1 = Categorical(logits=logits_BC).entropy()[:, None]
+    blurred_BC = logits_BC * (-0.3 * (entropy_B1 - entropy_B1.mean())).exp()
+    assert sharpness_of(logits_BC, labels_B)[0] == pytest.approx(0, abs=0.1)
+    sharpness, temperature = sharpness_of(blurred_BC, labels_B)
+    entropy_B1 = Categorical(logits=blurred_BC).entropy()[:, None]
+    mended_BC = blurred_BC * (sharpness * entropy_B1).exp() / temperature
+    before, after, true = (cross_entropy(each, labels_B) for each in (blurred_BC, mended_BC, logits_BC))
+    assert after - true < 0.2 * (before - true)
+
+
+def test_few_rows_do_not_move_sharpness_far() -> None:
+    sharpness, _ = sharpness_of(torch.eye(4), torch.arange(4))
+    assert sharpness * np.log(4) == pytest.approx(SHARPNESS, abs=0.05)

@@ -41,6 +41,10 @@ class TextEncoder(Encoder):
     idf_g = 1 + ln((1 + rows) / (1 + df_g)), divided by the Euclidean length of the view; then the whole is
     divided by its own. n-grams are hashed into buckets; those not kept from training are left out.
 
+    Where hidden vectors are logits of classes, training may calibrate them by the entropy of their softmax:
+    it then fits `sharpness`, and `bias_D`, the logits of a text without n-grams, very low where a column is
+    no class.
+
     Args:
         columns: (name, kind) of text columns.
         dim: width D of the hidden vector; without it training takes the number of classes, up to 512 and
@@ -57,7 +61,8 @@ class TextEncoder(Encoder):
         ConfigError: character n-grams whose shortest is longer than the longest.
 
     Source: Joulin et al., "Bag of tricks for efficient text classification", 2017; the weights are those of
-    scikit-learn's TfidfVectorizer(sublinear_tf=True).
+    scikit-learn's TfidfVectorizer(sublinear_tf=True). Entropy: Balanya et al., "Adaptive temperature scaling
+    for robust calibration of deep neural networks", 2024.
 
     Example:
         >>> texts = pa.array(["good film", "bad film"])
@@ -74,6 +79,8 @@ class TextEncoder(Encoder):
 
     buckets_F: Tensor
     idf_F: Tensor
+    bias_D: Tensor
+    sharpness: Tensor
 
     def __init__(
         self,
@@ -100,6 +107,8 @@ class TextEncoder(Encoder):
         self.weight_FD = nn.Parameter(torch.empty(0, self.dim))
         self.register_buffer("buckets_F", torch.empty(0, dtype=torch.int64))
         self.register_buffer("idf_F", torch.empty(0))
+        self.register_buffer("bias_D", torch.empty(0))
+        self.register_buffer("sharpness", torch.zeros(()))
 
     @property
     def _views(self) -> list[str]:
@@ -142,6 +151,7 @@ class TextEncoder(Encoder):
         self.idf_F = inverse_frequency(frequency[kept], self._rows)
         # Zeros: the head starts random, so gradients flow, and n-grams not yet met say nothing.
         self.weight_FD = nn.Parameter(torch.zeros(len(kept), self.dim))
+        self.bias_D = torch.zeros(self.dim)
 
     def laws(self) -> Iterator[tuple[bool, str]]:
         in_range = ((self.buckets_F >= 0) & (self.buckets_F < self.buckets)).all()
@@ -152,6 +162,7 @@ class TextEncoder(Encoder):
         )
         # A bucket that both views hit in every row is counted twice a row, which makes its idf less than 1.
         yield bool((self.idf_F.abs() < _LARGEST_IDF).all()), f"idf within ±{_LARGEST_IDF}"
+        yield len(self.bias_D) == self.weight_FD.shape[1], "a bias for each column"
 
     def prepare(self) -> None:
         self._known = KeyIndex(self.buckets_F.cpu().numpy())
@@ -175,18 +186,25 @@ class TextEncoder(Encoder):
         """The n-grams of each row with their weights w_g."""
         bag, lengths_BV = entry(features, "bag", RaggedTensor), entry(features, "lengths", Tensor)
         weights_P, lengths_V = bag.values * self.idf_F.index_select(0, bag.ids), lengths_BV.ravel()
-        squares_V = torch.segment_reduce(weights_P.square(), "sum", lengths=lengths_V, initial=0)
+        views_P = torch.arange(len(lengths_V), device=lengths_V.device).repeat_interleave(lengths_V)
+        squares_V = weights_P.new_zeros(len(lengths_V)).index_add_(0, views_P, weights_P.square())
         squares_BV = squares_V.view(lengths_BV.shape)
         squares_BV *= (squares_BV > 0).sum(1, keepdim=True)
         scales_BV = squares_BV.rsqrt().nan_to_num(posinf=0)
-        return bag._replace(values=weights_P * scales_BV.ravel().repeat_interleave(lengths_V))
+        return bag._replace(values=weights_P * scales_BV.ravel().index_select(0, views_P))
 
     def forward(self, features: Tensors) -> Tensor:
         bag = self.bag(features)
         if self.training and self.dropout:
             bag = bag.where(torch.rand(len(bag.ids), device=bag.ids.device) >= self.dropout)
             bag = bag._replace(values=bag.values / (1 - self.dropout))
-        return bag_sum(self.weight_FD, bag)
+        hidden_BD = bag_sum(self.weight_FD, bag)
+        return hidden_BD if self.training or not self.sharpness else self.sharpened(hidden_BD)
+
+    def sharpened(self, hidden_BD: Tensor) -> Tensor:
+        """Hidden vectors that are logits, times exp(sharpness · H) where their softmax has the entropy H."""
+        entropy_B1: Tensor = torch.special.entr((hidden_BD + self.bias_D).softmax(1)).sum(1, keepdim=True)
+        return hidden_BD * (self.sharpness * entropy_B1).exp()
 
 
 def inverse_frequency(frequency_F: Int, num_rows: int) -> Tensor:

@@ -295,7 +295,7 @@ def _finish(session: Session, target: Path, reporter: Reporter, interrupted: boo
     session.optimizer.state.clear()  # twice the weights, which no step needs any more
     values: Metrics = {}
     baseline: Metrics = {}
-    share = 0.0
+    separation = None
     collector = None
     if session.valid is not None:
         if progress.best_step not in (0, progress.step):
@@ -310,11 +310,11 @@ def _finish(session: Session, target: Path, reporter: Reporter, interrupted: boo
             held_out = calibration_rows(model, session.valid)
             model = calibrate(model, session.train, held_out)
             if not interrupted:
-                share = fit_separators(model, session.train, held_out)
+                separation = fit_separators(model, session.train, held_out)
             del held_out
             temperature = float(model.head.calibration_temperature)
             reporter.say(f"calibrated: temperature {temperature:.3f}")
-            if share:
+            if separation:
                 reporter.say("linear separators have a part in the answers")
             if model.neighbors is not None:
                 reporter.say(str(model.neighbors))
@@ -328,8 +328,8 @@ def _finish(session: Session, target: Path, reporter: Reporter, interrupted: boo
             # The second fit is saved, with the temperature of the held-out rows.
             load_weights(folder_of(run, progress.step), model)
             model.head.calibration_temperature.fill_(temperature)
-            if share:
-                add_separators(model, separators_of(model, session.everything), share)
+            if separation:
+                add_separators(model, separators_of(model, session.everything), separation)
             if model.neighbors is not None:
                 rows, labels = numbers_of(model, session.everything)
                 model = replace(model, neighbors=replace(model.neighbors, rows=rows, labels=labels))
