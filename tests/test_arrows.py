@@ -56,7 +56,11 @@ ARROWS = {
         *("heads", "encoders", "optim", "kernels", "data", "evaluation", "artifact"),
         *("neighbors", "planner", "config", "solvers", "storage", "threads"),
     },
-    "parsing": {*GROUND, "data"},
+    "parsing": {
+        *GROUND,
+        *("artifact", "config", "data", "encoders", "losses", "optim", "signatures", "storage"),
+        *("threads", "training"),
+    },
     "recipes": {
         *GROUND,
         *("estimators", "training", "heads", "auxiliaries", "encoders", "data", "evaluation", "search"),

@@ -448,6 +448,11 @@ class Model:
             raise UsageError(
                 f"{folder} holds a ranker; give a run, as in `widemax recommend RUN --ranker {folder}`."
             )
+        if read_manifest(folder).get("task") == "parsing":
+            raise UsageError(
+                f"{folder} is the run of a parser; use predict or evaluate, or in Python "
+                "widemax.parsing.Parser.load."
+            )
         manifest = check_folder(folder, [CONFIG, LABELS, ENCODER])
         facts = Facts.of(folder / MANIFEST, manifest)
         vocabulary = read_labels(folder / LABELS, facts)

@@ -130,6 +130,11 @@ def multi_positive_softmax(s, t):
     return np.mean([softplus(log_sum_exp(wrong - r)) for r in right])
 
 
+def marginal_softmax(s, t):
+    s = s - s.max()  # whose rounding would swallow the logarithms
+    return log_sum_exp(s) - log_sum_exp(s[t == 1]) if t.any() else 0.0
+
+
 @dataclass(frozen=True)
 class Case:
     """A loss, options to call it with, and its formula for one row."""
@@ -186,6 +191,7 @@ CASES = {
         Case("focal", focal),
         Case("gbce", gbce, {"sampling_rate": 0.1}, takes="targets"),
         Case("info_nce", lambda s, y: nll(s / 0.5, y), {"temperature": 0.5}, takes="ids or distributions"),
+        Case("marginal_softmax", marginal_softmax, takes="targets"),
         Case("multi_positive_softmax", multi_positive_softmax, takes="targets"),
         Case("one_vs_rest_hinge", one_vs_rest_hinge, takes="targets"),
         Case("poly", poly),

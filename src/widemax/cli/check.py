@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from widemax.cli import treebanks
 from widemax.cli.options import (
     DataOrConfig,
     Delimiter,
@@ -44,6 +45,23 @@ def command(
     json: Json = False,
 ) -> None:
     """Report rows, classes, bad rows with line numbers, unseen labels, overlap with validation data."""
+    if treebanks.are_treebanks(data):
+        treebanks.refuse(
+            input=input,
+            target=target,
+            kind=kind,
+            user=user,
+            item=item,
+            time=time,
+            weight=weight,
+            split=split,
+            set=set_,
+            drop_bad=drop_bad,
+            delimiter=delimiter,
+            encoding=encoding,
+        )
+        treebanks.check([*data, *(valid or ())], json=json)
+        return
     complete = read_config(
         data,
         input=input,

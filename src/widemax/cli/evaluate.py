@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from widemax.cli import treebanks
 from widemax.cli.options import (
     Data,
     Delimiter,
@@ -36,6 +37,10 @@ def command(
     json: Json = False,
 ) -> None:
     """Compute exact metrics over every row. A label never seen in training is a miss."""
+    if treebanks.is_parser(run):
+        treebanks.refuse(drop_bad=drop_bad, delimiter=delimiter, encoding=encoding, report=report)
+        treebanks.evaluate(run, data, trusted_key=trusted_key, every=every, json=json)
+        return
     from widemax.artifact import Model
     from widemax.training.evaluate import evaluate
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from widemax.cli import treebanks
 from widemax.cli.options import Data, Delimiter, DropBad, Encoding, Json, Run, TrustedKey, print_json
 from widemax.errors import DataError, UsageError, counted, visible
 
@@ -72,6 +73,12 @@ def command(
             "which rare labels are worth more."
         ),
     ] = "probability",
+    beam: Annotated[
+        int | None,
+        typer.Option(
+            min=1, max=1024, help="How many states a parser keeps at once. Default: what the run says, 1."
+        ),
+    ] = None,
     format: Form = None,  # noqa: A002 - the name users type
     drop_bad: DropBad = False,
     keep_going: Annotated[
@@ -90,8 +97,24 @@ def command(
     """Predict the labels of each row of DATA.
 
     With - rows are read from stdin: one JSON object per line, or plain text for a model of one text column.
-    A bad row there is answered by {"row": …, "error": …}, and the exit code is 3 in the end.
+    A bad row there is answered by {"row": …, "error": …}, and the exit code is 3 in the end. A parser reads
+    and writes CoNLL-U: HEAD and DEPREL are its own, DEPS is emptied, all else stays.
     """
+    if treebanks.is_parser(run):
+        treebanks.refuse(
+            k=k,
+            threshold=threshold,
+            format=format,
+            drop_bad=drop_bad,
+            keep_going=keep_going,
+            delimiter=delimiter,
+            encoding=encoding,
+            json=json,
+        )
+        treebanks.predict(run, data, trusted_key=trusted_key, beam=beam)
+        return
+    if beam is not None:
+        raise UsageError("--beam is for what is answered step by step, such as trees. Leave it out.")
     from widemax.artifact import Model
     from widemax.data import HISTORY, Reading
 

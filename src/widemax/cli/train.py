@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from widemax.cli import treebanks
 from widemax.cli.options import (
     DataOrConfig,
     Delimiter,
@@ -66,8 +67,36 @@ def command(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the run in --out.")] = False,
     json: Json = False,
 ) -> None:
-    """Train a classifier and save it. Ctrl-C saves and stops; `widemax resume` continues."""
+    """Train a classifier and save it, or of CoNLL-U files a dependency parser.
+
+    Ctrl-C saves and stops; `widemax resume` continues.
+    """
     train: dict[str, Any] = {"seed": seed, "time_limit_s": parse_seconds(time_limit) if time_limit else None}
+    if treebanks.are_treebanks(data):
+        treebanks.refuse(
+            target=target,
+            kind=kind,
+            user=user,
+            item=item,
+            time=time,
+            weight=weight,
+            split=split,
+            classes=classes,
+            drop_bad=drop_bad,
+            delimiter=delimiter,
+            encoding=encoding,
+        )
+        of_trees = treebanks.config_of(
+            data, input=input, valid=valid, assignments=set_ or (), train=train, out=out
+        )
+        from widemax.kernels import keep_freed_memory
+        from widemax.parsing import train as train_parser
+        from widemax.training.progress import reporter_for_terminal
+
+        keep_freed_memory()
+        parser = train_parser(of_trees, reporter=reporter_for_terminal(), overwrite=overwrite)
+        treebanks.finish(parser, json=json)
+        return
     config = read_config(
         data,
         input=input,

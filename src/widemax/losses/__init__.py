@@ -14,6 +14,7 @@ from widemax.losses.entmax15_loss import entmax15_loss
 from widemax.losses.focal import focal
 from widemax.losses.gbce import gbce, gbce_beta
 from widemax.losses.info_nce import info_nce
+from widemax.losses.marginal_softmax import marginal_softmax
 from widemax.losses.multi_positive_softmax import multi_positive_softmax
 from widemax.losses.one_vs_rest_hinge import one_vs_rest_hinge
 from widemax.losses.poly import poly
@@ -42,6 +43,7 @@ __all__ = [
     "gbce_beta",
     "info_nce",
     "losses",
+    "marginal_softmax",
     "multi_positive_softmax",
     "one_vs_rest_hinge",
     "poly",

@@ -1,6 +1,21 @@
 """Dependency parsing by transitions: a state of the parser is the context, its next action the class."""
 
+from widemax.parsing.attachment import Attachment
+from widemax.parsing.config import ParsingConfig
 from widemax.parsing.conllu import Sentence, read_conllu
+from widemax.parsing.learn import resume, train
+from widemax.parsing.parser import Parser, Tree
 from widemax.parsing.projective import lift, restore
 
-__all__ = ["Sentence", "lift", "read_conllu", "restore"]
+__all__ = [
+    "Attachment",
+    "Parser",
+    "ParsingConfig",
+    "Sentence",
+    "Tree",
+    "lift",
+    "read_conllu",
+    "restore",
+    "resume",
+    "train",
+]

@@ -52,7 +52,8 @@ class ArcEager(TransitionSystem):
 
     def arcs(self, states: States) -> tuple[Ints, Ints]:
         s0_B, b_B = states.top(0), states.front_B
-        return filled(states.front_B, NONE, b_B, s0_B, NONE), filled(states.front_B, NONE, s0_B, b_B, NONE)
+        word_B = np.where(states.at_root, NONE, b_B)
+        return filled(b_B, NONE, b_B, s0_B, NONE), filled(b_B, NONE, s0_B, word_B, NONE)
 
     def right(self, states: States, heads: Ints) -> Bools:
         rows = np.arange(len(states))

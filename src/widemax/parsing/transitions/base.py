@@ -71,6 +71,11 @@ class States:
         """The states of some sentences: a slice sees the same memory, ids copy it."""
         return States(*(getattr(self, name)[rows] for name in self.__dataclass_fields__))
 
+    def put(self, states: "States") -> None:
+        """Take over what other states of the same sentences hold."""
+        for name in self.__dataclass_fields__:
+            getattr(self, name)[:] = getattr(states, name)
+
     def top(self, place: int) -> Ints:
         """The words at a place of the stacks, 0 for the top, or ``NONE``; [B]."""
         at_B = self.depth_B - 1 - place

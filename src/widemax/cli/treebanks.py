@@ -1,0 +1,204 @@
+"""What the verbs do with CoNLL-U files and with runs of parsers."""
+
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from widemax.cli.options import print_result
+from widemax.errors import BadRowError, UsageError, counted
+
+if TYPE_CHECKING:
+    from widemax.parsing import Attachment, Parser, ParsingConfig, Sentence
+    from widemax.training.runs import Outcome
+
+SUFFIXES = (".conllu", ".conllu.gz")
+NAMES = {"uas": "UAS", "las": "LAS", "clas": "CLAS", "mlas": "MLAS"}
+MOST_PROBLEMS = 20
+
+
+def are_treebanks(data: Sequence[str]) -> bool:
+    """Whether data are CoNLL-U files, or a config of a parser."""
+    if len(data) == 1 and data[0].endswith(".toml"):
+        from widemax.config import read_toml
+
+        return "parser" in read_toml(Path(data[0]))
+    named = [name.endswith(SUFFIXES) for name in data]
+    if any(named) and not all(named):
+        raise UsageError(f"{data[named.index(False)]} is no CoNLL-U file, as others are. Give them apart.")
+    return any(named)
+
+
+def is_parser(run: Path) -> bool:
+    """Whether a folder is the run of a parser."""
+    from widemax.storage import MANIFEST, current, read_manifest
+
+    folder = current(run)
+    if (folder / MANIFEST).is_file():
+        return read_manifest(folder).get("task") == "parsing"
+    return (run / "config.toml").is_file() and are_treebanks([str(run / "config.toml")])
+
+
+def refuse(**given: Any) -> None:
+    """Refuse options that have no meaning for a parser."""
+    for name, value in given.items():
+        if value not in (None, False, [], ()):
+            raise UsageError(f"--{name.replace('_', '-')} has no meaning for trees of words. Leave it out.")
+
+
+def config_of(
+    data: Sequence[str],
+    *,
+    input: Sequence[str] | None,  # noqa: A002 - the name users type
+    valid: Sequence[str] | None,
+    assignments: Sequence[str],
+    train: Mapping[str, Any],
+    out: Path | None,
+) -> "ParsingConfig":
+    """A parser's config from FILE.toml or from data and options; options win over it, --set over both."""
+    from widemax.cli.options import parse_columns, table
+    from widemax.config import assign, read_toml
+    from widemax.parsing import ParsingConfig
+
+    is_config = data[0].endswith(".toml")
+    values: dict[str, Any] = read_toml(Path(data[0])) if is_config else {"data": {"train": list(data)}}
+    given = {
+        "data": {"input": parse_columns(input), "valid": list(valid or ())},
+        "train": train,
+        "output": {"dir": str(out) if out else None},
+    }
+    for section, keys in given.items():
+        for key, value in keys.items():
+            if value not in (None, []):
+                table(values, section)[key] = value
+    return ParsingConfig(**assign(values, assignments))
+
+
+def finish(outcome: "Outcome[Parser]", *, json: bool) -> None:
+    """Print what training gave; exit with 130 after Ctrl-C."""
+    run = outcome.run
+    summary = {
+        "run": str(run),
+        "task": "parsing",
+        "system": outcome.model.config.system,
+        "num_classes": len(outcome.model.actions),
+        "steps": outcome.steps,
+        "seconds": round(outcome.seconds, 3),
+        "interrupted": outcome.interrupted,
+        "metrics": outcome.metrics,
+    }
+    scores = ", ".join(
+        f"{NAMES[name]} {value:.2%}" for name, value in outcome.metrics.items() if value is not None
+    )
+    lines = [
+        f"saved {run} after {counted(outcome.steps, 'step')}, {outcome.seconds:.1f} s",
+        f"held out: {scores}",
+        f"next: widemax {f'resume {run}' if outcome.interrupted else f'predict {run} FILE.conllu'}",
+    ]
+    print_result(summary, lines, json=json)
+    if outcome.interrupted:
+        raise typer.Exit(130)
+
+
+def evaluate(run: Path, data: Sequence[str], *, trusted_key: Path | None, every: bool, json: bool) -> None:
+    """Print the attachment scores of a parser on treebanks."""
+    import time
+
+    from widemax.parsing import Attachment, Parser
+
+    parser, scores = Parser.load(run, trusted_key=trusted_key), Attachment()
+    started = time.perf_counter()
+    for sentence, tree in parser.parsed(sentences_of(data)):
+        scores.add(sentence, *tree)
+    seconds = time.perf_counter() - started
+    values = scores.values()
+    rate = values["words"] / seconds
+    more = {"by_relation": scores.by_relation(), "by_length": scores.by_length()}
+    told = {"task": "parsing", **values, "seconds": seconds, "words_per_s": rate, **more}
+    print_result(told, _score_lines(scores, seconds, every=every), json=json)
+
+
+def _score_lines(scores: "Attachment", seconds: float, *, every: bool) -> Iterator[str]:
+    values = scores.values()
+    size = f"{counted(values['sentences'], 'sentence')}, {counted(values['words'], 'word')}"
+    yield f"{size}, {seconds:.1f} s, {values['words'] / seconds:,.0f} words/s"
+    for name, told in NAMES.items():
+        yield f"{told:<5}{values[name]:7.2%}"
+    for length, group in scores.by_length().items():
+        yield f"{length:<16}LAS {group['las']:.2%} of {counted(int(group['words']), 'word')}"
+    relations = list(scores.by_relation().items())
+    for relation, group in relations if every else relations[:10]:
+        yield f"{relation:<16}F1 {group['f1']:.2%} of {counted(int(group['words']), 'word')}"
+
+
+def predict(run: Path, data: Sequence[str], *, trusted_key: Path | None, beam: int | None) -> None:
+    """Write treebanks with the trees of a parser, sentence by sentence, all else as it was."""
+    from widemax.parsing import Parser
+
+    parser = Parser.load(run, trusted_key=trusted_key)
+    if beam is not None:
+        parser.config = parser.config.model_copy(update={"beam": beam})
+    # As the file was read: bytes that no encoding of the terminal changes.
+    for sentence, tree in parser.parsed(sentences_of(data)):
+        sys.stdout.buffer.write(sentence.with_tree(*tree).encode())
+    sys.stdout.buffer.flush()
+
+
+def sentences_of(data: Sequence[str]) -> "Iterator[Sentence]":
+    """The sentences of files one after the other, or of stdin.
+
+    Raises:
+        BadRowError: one is none.
+        UsageError: a file has another ending.
+    """
+    from widemax.parsing.conllu import read_conllu, sentences
+
+    if list(data) == ["-"]:
+        for sentence in sentences(sys.stdin.buffer, "stdin"):
+            if isinstance(sentence, BadRowError):
+                raise sentence
+            yield sentence
+        return
+    if not are_treebanks(data):
+        raise UsageError(f"{data[0]} must be a CoNLL-U file, which ends in .conllu or .conllu.gz.")
+    for name in data:
+        yield from read_conllu(Path(name))
+
+
+def check(data: Sequence[str], *, json: bool) -> None:
+    """Print what treebanks hold and every sentence without a sound tree; exit with 3 if there is one."""
+    from widemax.data.formats.text import open_text
+    from widemax.parsing.conllu import sentences
+    from widemax.parsing.projective import crossing
+
+    told: dict[str, Any] = {"sentences": 0, "words": 0, "longest": 0, "non_projective": 0}
+    relations, problems = set(), []
+    for name in data:
+        with open_text(Path(name)) as file:
+            for sentence in sentences(file, name):
+                if isinstance(sentence, BadRowError):
+                    problems.append(str(sentence))
+                    continue
+                told["sentences"] += 1
+                told["words"] += len(sentence)
+                told["longest"] = max(told["longest"], len(sentence))
+                found = list(sentence.tree_problems())
+                problems += found
+                relations.update(sentence.column("DEPREL"))
+                if not found:
+                    heads = [head - 1 if head else len(sentence) for head in sentence.heads()]
+                    told["non_projective"] += bool(crossing(heads))
+    told |= {"relations": len(relations), "problems": problems}
+    lines = [
+        f"{counted(told['sentences'], 'sentence')}, {counted(told['words'], 'word')}, the longest of "
+        f"{told['longest']}; {counted(len(relations), 'relation')}, "
+        f"{counted(told['non_projective'], 'sentence')} with crossing arcs",
+        *problems[:MOST_PROBLEMS],
+    ]
+    if len(problems) > MOST_PROBLEMS:
+        lines.append(f"and {len(problems) - MOST_PROBLEMS:,} more, which --json shows")
+    print_result(told, lines, json=json)
+    if problems:
+        raise typer.Exit(3)

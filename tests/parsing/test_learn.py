@@ -1,0 +1,132 @@
+"""Training a parser: saved whole, resumed to the bit, refused where data are wrong."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from widemax.artifact import Model
+from widemax.errors import BadRowError, CorruptError, DataError, UsageError
+from widemax.parsing import Parser, ParsingConfig, resume, train
+from widemax.parsing.slots import CHEN_MANNING
+
+SMALL = {
+    "parser": {"form_dim": 8, "hidden": 8, "action_dim": 16, "layers": 1},
+    "train": {"epochs": 3, "batch_words": 60, "checkpoint_every_s": 0.001},
+}
+
+
+def config_of(treebanks, run, **sections):
+    data = {"train": treebanks[0], "valid": treebanks[1]}
+    return ParsingConfig(data=data, output={"dir": run}, **{**SMALL, **sections})
+
+
+def test_a_saved_parser_answers_as_the_trained_one(learned):
+    run, parser = learned
+    words = [["the", "big", "cat", "hears", "a", "fish", "."], ["dog"]]
+    assert Parser.load(run).parse(words) == parser.parse(words)
+    history = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    assert [record["epoch"] for record in history] == [1, 2, 3, 4, 5, 6, 7, 8]
+    assert history[-1]["valid_las"] > 0.9
+
+
+def test_a_killed_training_goes_on_to_the_same_bits(treebanks, tmp_path):
+    wanted = train(config_of(treebanks, tmp_path / "whole"))
+    code = (
+        "import sys, json; from widemax.parsing import train, ParsingConfig\n"
+        "train(ParsingConfig(**json.loads(sys.argv[1])))"
+    )
+    config = config_of(treebanks, tmp_path / "killed").model_dump(mode="json", exclude_none=True)
+    process = subprocess.Popen([sys.executable, "-c", code, json.dumps(config)], env={**os.environ})
+    checkpoints = tmp_path / "killed" / "checkpoints"
+    deadline = time.monotonic() + 120
+    while len(list(checkpoints.glob("step-*/manifest.json"))) == 0 and time.monotonic() < deadline:
+        time.sleep(0.01)
+    time.sleep(0.2)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert not (tmp_path / "killed" / "manifest.json").exists()
+    found = resume(tmp_path / "killed")
+    name = "weights/parser.safetensors"
+    assert (tmp_path / "killed" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+    assert found.metrics == wanted.metrics
+    assert found.steps == wanted.steps
+    assert resume(tmp_path / "killed").steps == wanted.steps
+
+
+def test_changed_data_are_not_resumed(treebanks, tmp_path, monkeypatch):
+    mine = tmp_path / "train.conllu"
+    mine.write_bytes(treebanks[0].read_bytes())
+    run = tmp_path / "run"
+    train(config_of((mine, treebanks[1]), run, train={**SMALL["train"], "epochs": 1}))
+    (run / "manifest.json").unlink()
+    mine.write_text(mine.read_text().replace("\tdog\t", "\tcow\t"))
+    with pytest.raises((DataError, UsageError)):
+        resume(run)
+
+
+def test_the_teaching_parser_and_tags_learn_too(treebanks, tmp_path):
+    fit = {"epochs": 6, "batch_words": 60, "learning_rate": 1e-2}
+    chen_manning = {
+        "system": "arc_standard",
+        "slots": CHEN_MANNING,
+        "layers": 0,
+        "form_dim": 16,
+        "dropout": 0.1,
+    }
+    parser = Parser.train(
+        treebanks[0],
+        valid=treebanks[1],
+        out=tmp_path / "run",
+        parser=chen_manning,
+        train=fit,
+        data={"input": "UPOS"},
+    )
+    assert json.loads((tmp_path / "run" / "manifest.json").read_text())["metrics"]["las"] > 0.9
+    assert parser.columns == ("UPOS",)
+    assert Parser.load(tmp_path / "run").columns == ("UPOS",)
+
+
+def test_a_wrong_tree_is_named_before_training(treebanks, tmp_path):
+    bad = tmp_path / "bad.conllu"
+    bad.write_text(treebanks[0].read_text().replace("\t0\troot", "\t1\troot", 1))
+    with pytest.raises(BadRowError, match=r"bad\.conllu, line \d+ \(sentence '0-0'\)"):
+        train(config_of((bad, treebanks[1]), tmp_path / "run"))
+    assert not (tmp_path / "run").exists()
+
+
+def test_runs_are_not_mixed_up(learned, treebanks, tmp_path):
+    run, _ = learned
+    with pytest.raises(UsageError, match=r"is the run of a parser; .*Parser\.load"):
+        Model.load(run)
+    with pytest.raises(UsageError, match="is not empty"):
+        train(config_of(treebanks, run))
+
+
+def test_damage_is_found(learned, tmp_path):
+    run, _ = learned
+    for name in ("vocabulary.json", "config.toml", "weights/parser.safetensors"):
+        copy = tmp_path / name.replace("/", "-")
+        subprocess.run(["cp", "-r", str(run), str(copy)], check=True)
+        content = bytearray((copy / name).read_bytes())
+        content[len(content) // 2] ^= 1
+        (copy / name).write_bytes(content)
+        with pytest.raises(CorruptError, match="is not the file that was saved"):
+            Parser.load(copy)
+
+
+def test_no_held_out_sentences_are_a_tenth_of_the_others(treebanks, tmp_path):
+    outcome = train(
+        ParsingConfig(
+            data={"train": treebanks[0]}, output={"dir": tmp_path / "run"}, **SMALL | {"train": {"epochs": 1}}
+        )
+    )
+    assert set(outcome.metrics) == {"uas", "las", "clas", "mlas"}
+    weights = load_file(tmp_path / "run" / "weights" / "parser.safetensors")
+    assert all(torch.isfinite(tensor).all() for tensor in weights.values())
