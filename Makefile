@@ -7,7 +7,7 @@ STAMP := $(VENV)/.installed
 PYTEST := $(BIN)/python -m pytest --numprocesses=logical --dist=worksteal
 COVERAGE := --cov --cov-report=term
 
-.PHONY: help install demo demo-words test test-coverage test-all torture check format docs bench clean
+.PHONY: help install studio demo demo-words test test-coverage test-all torture check format docs bench clean
 
 help:
 	@echo "make demo        install, then train, evaluate and predict on bundled data"
@@ -17,6 +17,7 @@ help:
 	@echo "make torture     kills, faults, damage and odd input for MINUTES=10, with a table of what went wrong"
 	@echo "make check       format, lint, types, links and docstrings of the documentation"
 	@echo "make docs        the documentation, in build/docs/index.html"
+	@echo "make studio      the page Studio, built into the package; needs Node"
 	@echo "make bench       every benchmark, shortened, with its table (half an hour)"
 
 install: $(STAMP)
@@ -57,6 +58,10 @@ format: $(STAMP)
 
 docs: $(STAMP)
 	$(BIN)/sphinx-build -q -E -W --keep-going -j auto docs build/docs -d build/doctrees
+
+studio:
+	npm ci --prefix studio --no-audit --no-fund
+	npm run build --prefix studio
 
 bench: $(STAMP)
 	$(BIN)/python -m benchmarks --quick

@@ -1,0 +1,204 @@
+"""The page in Debian's Chromium over a real server and real runs: what a reader sees, types and clicks."""
+
+import csv
+import fcntl
+import json
+import re
+import shutil
+import signal
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+REPOSITORY = Path(__file__).parents[3]
+AXE = REPOSITORY / "studio" / "node_modules" / "axe-core" / "axe.min.js"
+sync_api = pytest.importorskip("playwright.sync_api", reason="no playwright: pip install playwright")
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no browser: apt-get install chromium")
+
+VIEWS = {
+    "runs": "text=second",
+    "runs?new=1": "text=widemax train drinks.csv",
+    "runs?compare=1&data=drinks.csv": "text=McNemar",
+    "predict?run=first&text=leaf+cup": "text=of the probability",
+    "mistakes?run=first": "text=Surest mistakes",
+    "classes?run=first&at=0": "text=Nearest, by the cosine",
+    "playground": "text=its two features",
+    "audit?run=first": "text=Run the audit",
+}
+"""Views, and what stands in each once it is drawn."""
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    with sync_api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def visit(browser: Any, studio: Any) -> Iterator[Callable[..., Any]]:
+    """Opens a view. What goes wrong in the page, and whatever it asks of another host, fails the test."""
+    contexts, wrong = [], []
+
+    def visit(
+        view: str, *, at: Any = studio, theme: str = "light", width: int = 1440, away: bool = False
+    ) -> Any:
+        context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=theme)
+        contexts.append(context)
+        page = context.new_page()
+        page.set_default_timeout(60_000)
+        page.on("pageerror", lambda error: wrong.append(str(error)))
+        page.on(
+            "request", lambda request: request.url.startswith((at.url, "blob:")) or wrong.append(request.url)
+        )
+        if not away:
+            page.on("console", lambda told: told.type in ("error", "warning") and wrong.append(told.text))
+        page.goto(f"{at.url}/#/{view}")
+        return page
+
+    yield visit
+    for context in contexts:
+        context.close()
+    assert wrong == []
+
+
+@pytest.mark.parametrize(("theme", "width"), [("light", 1440), ("dark", 375)])
+@pytest.mark.parametrize("view", VIEWS)
+def test_views_are_whole_and_open_to_all(
+    visit: Any, view: str, theme: str, width: int, tmp_path: Path
+) -> None:
+    page = visit(view, theme=theme, width=width)
+    page.wait_for_selector(VIEWS[view])
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    assert len(page.screenshot(path=tmp_path / "view.png", full_page=True)) > 10_000
+    luminance = page.evaluate("getComputedStyle(document.body).backgroundColor.match(/\\d+/g).map(Number)[0]")
+    assert (luminance > 128) == (theme == "light")
+    if AXE.is_file():
+        page.evaluate(AXE.read_text("utf-8"))
+        found = page.evaluate("axe.run(document, {resultTypes: ['violations']})")["violations"]
+        grave = [entry for entry in found if entry["impact"] in ("serious", "critical")]
+        assert [(entry["id"], [node["html"][:120] for node in entry["nodes"]]) for entry in grave] == []
+
+
+def test_what_is_typed_is_answered_and_stands_in_the_address(visit: Any, studio: Any) -> None:
+    page = visit("predict?run=first")
+    page.get_by_label("text").fill("bean black 3")
+    best = studio.post("runs/first/predict", inputs=[{"text": "bean black 3"}])["rows"][0][0]
+    page.wait_for_selector(f"li:has-text('{best['label']}') >> text={100 * best['probability']:.1f} %")
+    assert "text=bean+black+3" in page.url
+    page.reload()
+    page.wait_for_selector("li:has-text('coffee')")
+    assert page.get_by_label("text").input_value() == "bean black 3"
+
+
+def test_a_file_is_predicted_and_downloaded(visit: Any, studio: Any, tmp_path: Path) -> None:
+    texts = ['green leaf, "fresh"', "=cup", "fruit glass"] * 100
+    given = tmp_path / "drinks to name.csv"
+    with given.open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows([("id", "text"), *enumerate(texts)])
+    page = visit("predict?run=first&k=2")
+    page.set_input_files("input[type=file]", given)
+    page.wait_for_selector("text=300 of 300 rows")
+    with page.expect_download() as download:
+        page.get_by_role("button", name="Download CSV").click()
+    with Path(download.value.path()).open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    expected = studio.post("runs/first/predict", inputs=[{"text": text} for text in texts], k=2)["rows"]
+    assert [row["label_1"] for row in rows] == [answer[0]["label"] for answer in expected]
+    assert [row["text"] for row in rows[:2]] == [texts[0], "'=cup"]  # no spreadsheet runs it
+
+
+def test_a_server_that_was_killed_goes_on_where_it_was(visit: Any, folder: Path) -> None:
+    from tests.serving.studio.conftest import Studio
+
+    first = Studio(folder)
+    page = visit("predict?run=first&text=bean", at=first, away=True)
+    page.wait_for_selector("li:has-text('coffee')")
+    first.stop(signal.SIGKILL)
+    page.get_by_label("text").fill("leaf leaf leaf")
+    page.wait_for_selector("text=The server does not answer")
+    second = Studio(folder, port=int(first.url.rpartition(":")[2]))
+    try:
+        page.wait_for_selector("li:first-child:has-text('tea')")
+        page.wait_for_selector("text=The server does not answer", state="detached")
+        assert page.get_by_label("text").input_value() == "leaf leaf leaf"
+    finally:
+        second.stop()
+
+
+def test_curves_grow_while_another_process_trains(visit: Any, folder: Path) -> None:
+    run = folder / "growing"
+    shutil.copytree(folder / "first", run)
+    metrics = run / "metrics.jsonl"
+    records = [json.loads(line) for line in metrics.read_text("utf-8").splitlines()]
+    metrics.write_text("", "utf-8")
+    (run / "manifest.json").unlink()
+    (run / ".widemax").mkdir(exist_ok=True)
+    with (run / ".widemax" / "lock").open("a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        page = visit("runs?run=growing")
+        page.wait_for_selector("text=Its first record comes with the end of the first epoch")
+        for number in (1, 2):
+            with metrics.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(records[number - 1]) + "\n")
+            page.wait_for_selector(f"[data-records='{number}'] canvas")
+    page.wait_for_selector("tr:has-text('growing') >> text=stopped early")
+    shutil.rmtree(run)
+
+
+def test_mistakes_follow_the_pair_that_is_chosen(visit: Any, studio: Any) -> None:
+    pair = studio.get("runs/first/evaluation", data="drinks.csv")["confusions"][0]
+    page = visit("mistakes?run=first&data=drinks.csv")
+    page.get_by_role("button", name=re.compile(f"{pair['label']}.*{pair['predicted']}")).first.click()
+    page.wait_for_selector(f"tbody tr:nth-child({min(pair['rows'], 25)})")
+    page.wait_for_selector(f"tbody tr:nth-child({pair['rows'] + 1})", state="detached")
+    assert f"label={pair['label_id']}" in page.url
+    page.get_by_label("answer only from a confidence of").fill("1")
+    page.wait_for_selector("text=No row is answered")
+
+
+def test_a_class_is_found_and_shown(visit: Any) -> None:
+    page = visit("classes?run=first")
+    page.get_by_label("find a class").fill("jui")
+    page.get_by_role("button", name=re.compile("juice")).click()
+    page.wait_for_selector("h2:has-text('juice')")
+    pixels = "c.getContext('2d').getImageData(0, 0, c.width, c.height).data.buffer"
+    painted = f"c => new Set(new Uint32Array({pixels})).size"
+    assert page.eval_on_selector("canvas", painted) > 1
+    page.locator("canvas").focus()
+    page.keyboard.press("+")
+    page.get_by_role("button", name="Whole").click()
+
+
+def test_the_playground_answers_and_trains(visit: Any) -> None:
+    page = visit("playground")
+    page.wait_for_selector("[aria-label*='Sigmoid: 0.38, 0.77, 0.48, 0.92. Softmax: 0.04, 0.21, 0.06, 0.70']")
+    page.get_by_label("temperature").fill("1")
+    page.wait_for_selector("[aria-label*='Softmax: 0.22, 0.26, 0.23, 0.29']")
+    assert "t=10" in page.url
+    panel = page.locator("section", has=page.locator("#regions"))
+    panel.get_by_role("button", name="Step", exact=True).click()
+    panel.locator("div:has(> span:text-is('steps')) b:text-is('1')").wait_for()
+    panel.get_by_role("button", name="Play").click()
+    panel.locator("div:has(> span:text-is('steps')) b:text-matches('^[1-9][0-9]')").wait_for()
+    panel.get_by_role("button", name="Pause").click()
+    page.get_by_role("button", name="losses.cross_entropy").first.click()
+    page.wait_for_selector("dialog[open] >> text=cross_entropy(logits")
+
+
+def test_keys_alone_lead_everywhere(visit: Any) -> None:
+    page = visit("playground")
+    page.wait_for_selector("h1")
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.textContent") == "Skip to the content"
+    page.keyboard.press("Enter")
+    assert page.evaluate("document.activeElement.id") == "main"
+    page.get_by_role("link", name="Runs", exact=True).focus()
+    page.keyboard.press("Enter")
+    page.wait_for_selector("h1:has-text('Runs')")
+    page.get_by_role("button", name=re.compile("Colors: auto")).press("Enter")
+    assert page.evaluate("document.documentElement.style.colorScheme") == "light"
