@@ -61,6 +61,12 @@ ARROWS = {
         *("artifact", "config", "data", "encoders", "losses", "optim", "signatures", "storage"),
         *("threads", "training"),
     },
+    "translation": {
+        *GROUND,
+        *("artifact", "config", "data", "evaluation", "heads", "optim", "sequences", "signatures"),
+        *("storage", "training"),
+    },
+    "systems": {*GROUND, "config", "data", "storage", "training"},
     "recipes": {
         *GROUND,
         *("estimators", "training", "heads", "auxiliaries", "encoders", "data", "evaluation", "search"),

@@ -64,7 +64,7 @@ from widemax.storage import (
     sound,
     writing_tensors,
 )
-from widemax.task import Task
+from widemax.task import System, Task
 
 SHARD_BYTES = 2**31
 CONFIG, LABELS, ENCODER = "config.toml", "labels.parquet", "weights/encoder.safetensors"
@@ -78,6 +78,11 @@ CLASS_IDS = pa.list_(pa.int32())
 Count = Annotated[int, Field(ge=1)]
 Rank = Literal["probability", "psp"]
 Probability = Annotated[float, Field(ge=0, le=1)]
+OF_SYSTEMS: dict[str, tuple[str, str]] = {
+    System.PARSING: ("a parser", "widemax.parsing.Parser.load"),
+    System.TRANSLATE: ("a translator", "widemax.translation.Translator.load"),
+}
+"""What a run holds that is no classifier, and what loads it."""
 ROWS_AT_ONCE = 2048
 """Rows of a frame that are predicted together."""
 
@@ -448,10 +453,11 @@ class Model:
             raise UsageError(
                 f"{folder} holds a ranker; give a run, as in `widemax recommend RUN --ranker {folder}`."
             )
-        if read_manifest(folder).get("task") == "parsing":
+        if (task := read_manifest(folder).get("task")) in OF_SYSTEMS:
+            noun, load = OF_SYSTEMS[task]
             raise UsageError(
-                f"{folder} is the run of a parser; use predict or evaluate, or in Python "
-                "widemax.parsing.Parser.load."
+                f"{folder} holds {noun}, which answers `widemax predict` and `widemax evaluate`; in Python "
+                f"load it with {load}."
             )
         manifest = check_folder(folder, [CONFIG, LABELS, ENCODER])
         facts = Facts.of(folder / MANIFEST, manifest)

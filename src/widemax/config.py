@@ -20,10 +20,13 @@ from pydantic_core import PydanticCustomError
 from widemax.errors import ConfigError, did_you_mean, reason_of, shown
 from widemax.options import checked, plain, wrong
 from widemax.registry import NAMES
-from widemax.task import Task
+from widemax.task import System, Task
 
 PathText = Annotated[str, BeforeValidator(lambda value: str(value) if isinstance(value, Path) else value)]
 """A path as its text, which TOML can hold."""
+
+FILES = "train", "valid", "classes", "target_lines", "valid_target_lines"
+"""The keys of [data] that name files."""
 
 # Keys that did nothing; runs saved with them still load.
 FORMER_KEYS: dict[tuple[str, str], tuple[Any, str]] = {
@@ -105,6 +108,11 @@ class OpenSection(Section):
         return type(self)(**{**own, "kind": kind, **options})
 
 
+def _task(word: Any) -> Any:
+    """A task by its word; others are left to be refused."""
+    return {str(task): task for task in (*Task, *System)}.get(word, word) if isinstance(word, str) else word
+
+
 class DataConfig(Section):
     """What is read, and which columns mean what.
 
@@ -123,7 +131,9 @@ class DataConfig(Section):
             the usual ones, such as "NA", "null", "?" and "-", when none are given.
         kinds: the kind of a column where the guess is wrong, such as ``{age = "category"}``.
         task: whether a row has "one" right class or "several", or the "next" item is ranked; "auto" decides
-            by the labels.
+            by the labels. "translate" makes lines of text out of lines.
+        target_lines: files of the translations of the lines in ``train``, line by line.
+        valid_target_lines: likewise of ``valid``.
         user, item: the columns of a file of events, an event a row, which are read as histories.
         time, weight: when each event was, and how much it weighs.
         split: which events are held out for ``widemax evaluate``: "time:0.9", those after nine tenths of all;
@@ -143,12 +153,14 @@ class DataConfig(Section):
     valid: tuple[PathText, ...] = ()
     input: tuple[str, ...] = ()
     target: str | None = None
+    target_lines: tuple[PathText, ...] = ()
+    valid_target_lines: tuple[PathText, ...] = ()
     format: str | None = None
     delimiter: str | None = None
     encoding: str | None = None
     missing: tuple[str, ...] | None = None
     kinds: dict[str, str] = Field(default_factory=dict)
-    task: Annotated[Task, Field(strict=False)] | Literal["auto"] = "auto"
+    task: Annotated[Task | System | Literal["auto"], BeforeValidator(_task)] = "auto"
     user: str | None = None
     item: str | None = None
     time: str | None = None
@@ -160,7 +172,7 @@ class DataConfig(Section):
     valid_fraction: float = Field(default=0.1, ge=0.0, lt=1.0)
     max_valid_rows: int = Field(default=5_000, ge=1)
 
-    @field_validator("train", "valid", "classes", "input", "missing", mode="before")
+    @field_validator(*FILES, "input", "missing", mode="before")
     @classmethod
     def _one_is_a_list(cls, value: Any) -> Any:
         if hasattr(value, "__arrow_c_stream__"):
@@ -310,7 +322,7 @@ class Config(Section):
         """
         values = self.model_dump(mode="json", exclude_none=True)
         if home is not None:
-            for key in ("train", "valid", "classes"):
+            for key in FILES:
                 values["data"][key] = [
                     os.path.relpath(name, home.resolve()) if Path(name).is_absolute() else name
                     for name in values["data"][key]
@@ -336,7 +348,7 @@ def read_toml(path: Path) -> dict[str, Any]:
     folder = path.parent.resolve()
     data = values.get("data")
     if isinstance(data, dict):
-        for key in {"train", "valid", "classes"} & set(data):
+        for key in set(FILES) & set(data):
             names = data[key] if isinstance(data[key], list) else [data[key]]
             data[key] = [_found_from(name, folder) if isinstance(name, str) else name for name in names]
     return values

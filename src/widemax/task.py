@@ -1,4 +1,4 @@
-"""What a model is asked for: one right class a row, several, or what comes next after a history."""
+"""What a model is asked for: one right class a row, several, what comes next, or what a system gives."""
 
 from enum import StrEnum
 
@@ -48,3 +48,26 @@ class Task(StrEnum):
     def k(self) -> int:
         """How many of the best classes its metrics look at."""
         return 10 if self.one_label else 20
+
+
+class System(StrEnum):
+    """The task of a system that is no classifier of rows, in the same places as a :class:`Task`."""
+
+    PARSING = "parsing"
+    TRANSLATE = "translate"
+
+
+def task_of(word: str) -> Task | System:
+    """The task of a word.
+
+    Raises:
+        UsageError: another word.
+
+    Example:
+        >>> task_of("next"), task_of("translate")
+        (<Task.NEXT: 'next'>, <System.TRANSLATE: 'translate'>)
+    """
+    tasks: dict[str, Task | System] = {task.value: task for task in (*Task, *System)}
+    if word not in tasks:
+        raise UsageError(f"unknown task {word!r}; {did_you_mean(str(word), list(tasks))}")
+    return tasks[word]

@@ -104,7 +104,7 @@ def test_what_has_no_meaning_for_trees_is_refused(widemax, parser_run, treebank,
         (("train", treebank, "--set", "parser.sistem=x"), "did you mean 'system'?"),
         (("predict", parser_run, treebank, "-k", "3"), "--k has no meaning for trees of words"),
         (("predict", parser_run, fruit_csv), "must be a CoNLL-U file"),
-        (("predict", fruit_run, fruit_csv, "--beam", "2"), "--beam is for what is answered step by step"),
+        (("predict", fruit_run, fruit_csv, "--beam", "2"), "--beam is for runs that translate"),
         (("neighbors", parser_run, "dog"), "is the run of a parser"),
     ]:
         told = widemax(*arguments)

@@ -13,7 +13,7 @@ from widemax.errors import ConfigError, CorruptError
 from widemax.training import prepare as prepare_module
 from widemax.training.checkpoint import folder_of, load_weights, read_progress, save_checkpoint
 from widemax.training.loop import take_step
-from widemax.training.prepare import Session, build_optimizer, prepare, restart, sources_of
+from widemax.training.prepare import Session, build_optimizer, prepare, restart, sources_of, step_factors
 from widemax.training.progress import PlainReporter
 
 MakeConfig = Callable[..., Config]
@@ -157,7 +157,7 @@ def test_large_matrices_get_one_accumulator_a_row(
     model = make_session(train={"optimizer": "rowwise_adagrad"}).model
     sizes = sorted(p.numel() for p in [*model.encoder.parameters(), *model.head.parameters()])
     monkeypatch.setattr(prepare_module, "ELEMENTWISE_NUMEL", sizes[-1] - 1)
-    groups = build_optimizer(model).param_groups
+    groups = build_optimizer(model.config.train, step_factors(model)).param_groups
     assert [(group["rowwise"], len(group["params"])) for group in groups] == [
         (False, len(sizes) - 1),
         (True, 1),

@@ -19,11 +19,15 @@ from widemax.cli.options import (
     print_result,
     result_lines,
 )
+from widemax.cli.translation import USUAL_BEAM, Beam, TargetLines, translates
+from widemax.errors import UsageError
 
 
 def command(
     run: Run,
     data: Data,
+    target_lines: TargetLines = None,
+    beam: Beam = None,
     drop_bad: DropBad = False,
     delimiter: Delimiter = None,
     encoding: Encoding = None,
@@ -36,10 +40,37 @@ def command(
     trusted_key: TrustedKey = None,
     json: Json = False,
 ) -> None:
-    """Compute exact metrics over every row. A label never seen in training is a miss."""
+    """Compute exact metrics over every row. A label never seen in training is a miss.
+
+    A run that translates is asked for BLEU and chrF, and for the likelihood of the references; a parser for
+    attachment scores.
+    """
     if treebanks.is_parser(run):
-        treebanks.refuse(drop_bad=drop_bad, delimiter=delimiter, encoding=encoding, report=report)
+        treebanks.refuse(
+            target_lines=target_lines,
+            beam=beam,
+            drop_bad=drop_bad,
+            delimiter=delimiter,
+            encoding=encoding,
+            report=report,
+        )
         treebanks.evaluate(run, data, trusted_key=trusted_key, every=every, json=json)
+        return
+    only = {"--target-lines": target_lines, "--beam": beam}
+    others = {"--drop-bad": drop_bad, "--delimiter": delimiter, "--report": report}
+    if translates(run, only, others):
+        from widemax.translation import Translator
+        from widemax.translation.evaluate import evaluate as evaluate_lines
+
+        if not target_lines:
+            raise UsageError("the references are missing; name their files with --target-lines.")
+        values = evaluate_lines(
+            Translator.load(run, trusted_key=trusted_key),
+            *(data, target_lines),
+            encoding=encoding,
+            beam=beam or USUAL_BEAM,
+        )
+        print_result(values, [*result_lines(values, every=every), values["signature"]], json=json)
         return
     from widemax.artifact import Model
     from widemax.training.evaluate import evaluate

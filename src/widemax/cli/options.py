@@ -97,7 +97,7 @@ def to_json(values: Any) -> str:
 def result_lines(values: Mapping[str, Any], *, every: bool = False) -> Iterator[str]:
     """What ``evaluate`` found, for people: what was evaluated, then the metrics that matter most, or all."""
     from widemax.evaluation.headlines import group_lines, metric_lines
-    from widemax.task import Task
+    from widemax.task import task_of
 
     line = f"{counted(values['rows'], 'row')}, {counted(values['num_classes'], 'class')}"
     yield f"{line}, {values['seconds']:.1f} s, {values['rows_per_s']:,.0f} rows/s"
@@ -105,7 +105,7 @@ def result_lines(values: Mapping[str, Any], *, every: bool = False) -> Iterator[
         yield f"dropped {counted(values['skipped'], 'bad row')}"
     if values.get("overlap_rows"):
         yield f"{counted(values['overlap_rows'], 'row')} with the inputs of a training row"
-    yield from metric_lines(Task(values["task"]), values, values["baseline"], every=every)
+    yield from metric_lines(task_of(values["task"]), values, values.get("baseline", {}), every=every)
     yield from group_lines(values)
 
 
@@ -118,6 +118,8 @@ def read_config(
     events: Mapping[str, str | None] | None = None,
     valid: Sequence[str] | None = None,
     classes: Sequence[str] | None = None,
+    target_lines: Sequence[str] | None = None,
+    valid_target_lines: Sequence[str] | None = None,
     drop_bad: bool = False,
     delimiter: str | None = None,
     encoding: str | None = None,
@@ -137,6 +139,9 @@ def read_config(
             **(events or {}),
             "valid": valid,
             "classes": classes,
+            "target_lines": target_lines,
+            "valid_target_lines": valid_target_lines,
+            "task": "translate" if target_lines else None,
             "drop_bad": drop_bad or None,
             "delimiter": delimiter,
             "encoding": encoding,

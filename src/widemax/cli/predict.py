@@ -13,6 +13,7 @@ import typer
 
 from widemax.cli import treebanks
 from widemax.cli.options import Data, Delimiter, DropBad, Encoding, Json, Run, TrustedKey, print_json
+from widemax.cli.translation import Beam, print_translations, translates
 from widemax.errors import DataError, UsageError, counted, visible
 
 if TYPE_CHECKING:
@@ -73,12 +74,7 @@ def command(
             "which rare labels are worth more."
         ),
     ] = "probability",
-    beam: Annotated[
-        int | None,
-        typer.Option(
-            min=1, max=1024, help="How many states a parser keeps at once. Default: what the run says, 1."
-        ),
-    ] = None,
+    beam: Beam = None,
     format: Form = None,  # noqa: A002 - the name users type
     drop_bad: DropBad = False,
     keep_going: Annotated[
@@ -94,7 +90,7 @@ def command(
     trusted_key: TrustedKey = None,
     json: Json = False,
 ) -> None:
-    """Predict the labels of each row of DATA.
+    """Predict the labels of each row of DATA, or translate each line.
 
     With - rows are read from stdin: one JSON object per line, or plain text for a model of one text column.
     A bad row there is answered by {"row": …, "error": …}, and the exit code is 3 in the end. A parser reads
@@ -113,8 +109,12 @@ def command(
         )
         treebanks.predict(run, data, trusted_key=trusted_key, beam=beam)
         return
-    if beam is not None:
-        raise UsageError("--beam is for what is answered step by step, such as trees. Leave it out.")
+    others = {"-k": k, "--threshold": threshold, "--rank": rank != "probability", "--delimiter": delimiter}
+    others |= {"--drop-bad": drop_bad, "--keep-going": keep_going, "--no-safe": not safe}
+    if translates(run, {"--beam": beam}, others):
+        options: dict[str, Any] = {"beam": beam, "form": format, "encoding": encoding, "json": json}
+        print_translations(run, data, **options, trusted_key=trusted_key)
+        return
     from widemax.artifact import Model
     from widemax.data import HISTORY, Reading
 

@@ -16,6 +16,6 @@ def command(run: Run, json: Json = False) -> None:
 
         treebanks.finish(resume_parser(run, reporter=reporter_for_terminal()), json=json)
         return
-    from widemax.training.loop import resume
+    from widemax.systems import resume
 
     finish(resume(run, reporter=reporter_for_terminal()), json=json)

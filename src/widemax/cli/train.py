@@ -30,6 +30,7 @@ from widemax.errors import counted
 if TYPE_CHECKING:
     from widemax.artifact import Model
     from widemax.training.runs import Outcome
+    from widemax.translation import Translator
 
 INTERRUPTED = 130
 
@@ -46,6 +47,13 @@ def command(
     split: Split = None,
     valid: Annotated[
         list[str] | None, typer.Option(help="Validation data. Default: a tenth of DATA is held out.")
+    ] = None,
+    target_lines: Annotated[
+        list[str] | None,
+        typer.Option(help="Files of lines that translate those of DATA; trains a translator."),
+    ] = None,
+    valid_target_lines: Annotated[
+        list[str] | None, typer.Option(help="Likewise for the lines of --valid.")
     ] = None,
     classes: Annotated[
         list[str] | None,
@@ -67,7 +75,7 @@ def command(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the run in --out.")] = False,
     json: Json = False,
 ) -> None:
-    """Train a classifier and save it, or of CoNLL-U files a dependency parser.
+    """Train a classifier and save it, a translator of lines, or of CoNLL-U files a dependency parser.
 
     Ctrl-C saves and stops; `widemax resume` continues.
     """
@@ -82,6 +90,8 @@ def command(
             weight=weight,
             split=split,
             classes=classes,
+            target_lines=target_lines,
+            valid_target_lines=valid_target_lines,
             drop_bad=drop_bad,
             delimiter=delimiter,
             encoding=encoding,
@@ -104,6 +114,8 @@ def command(
         kind=kind,
         events={"user": user, "item": item, "time": time, "weight": weight, "split": split},
         valid=valid,
+        target_lines=target_lines,
+        valid_target_lines=valid_target_lines,
         classes=classes,
         drop_bad=drop_bad,
         delimiter=delimiter,
@@ -113,14 +125,14 @@ def command(
         out=out,
     )
     from widemax.kernels import keep_freed_memory
-    from widemax.training.loop import train as train_model
+    from widemax.systems import train as train_model
     from widemax.training.progress import reporter_for_terminal
 
     keep_freed_memory()
     finish(train_model(config, reporter=reporter_for_terminal(), overwrite=overwrite), json=json)
 
 
-def finish(outcome: "Outcome[Model]", *, json: bool) -> None:
+def finish(outcome: "Outcome[Model] | Outcome[Translator]", *, json: bool) -> None:
     """Print what training gave; exit with 130 after Ctrl-C."""
     from widemax.evaluation.headlines import metric_lines
 

@@ -8,7 +8,9 @@ def command(run: Run, trusted_key: TrustedKey = None, json: Json = False) -> Non
     from widemax.artifact import Model
     from widemax.errors import counted
     from widemax.storage import CHECKPOINTS, current, read_manifest
+    from widemax.task import System
     from widemax.training.checkpoint import read_progress
+    from widemax.translation import Translator
 
     manifest = read_manifest(current(run))
     files = manifest["files"]
@@ -22,7 +24,11 @@ def command(run: Run, trusted_key: TrustedKey = None, json: Json = False) -> Non
             {"run": str(run), "files": len(files), "bytes": num_bytes}, [f"{whole}, {features}"], json=json
         )
         return
-    model = Model.load(run, trusted_key=trusted_key)
+    model: Model | Translator
+    if manifest.get("task") == System.TRANSLATE:
+        model = Translator.load(run, trusted_key=trusted_key)
+    else:
+        model = Model.load(run, trusted_key=trusted_key)
     # Those of a finished run are what a kill has left to be removed.
     checkpoints = [] if manifest["complete"] else sorted(p.name for p in (run / CHECKPOINTS).glob("step-*"))
     for name in checkpoints:

@@ -4,19 +4,20 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from widemax.errors import counted
-from widemax.task import Task
+from widemax.task import System, Task
 
-HEADLINES = {
+HEADLINES: dict[Task | System, tuple[str, ...]] = {
     Task.ONE: ("accuracy", "top5", "macro_f1", "nll", "ece", "unseen_labels"),
     Task.SEVERAL: ("p@1", "p@5", "r@10", "ndcg@5", "f1", "unseen_labels"),
     Task.NEXT: ("hr@10", "recall@20", "ndcg@10", "mrr", "coverage@20", "unseen_labels", "excluded_labels"),
+    System.TRANSLATE: ("bleu", "chrf", "nll", "perplexity", "tokens"),
 }
-GUESSED = {
+GUESSED: dict[Task | System, str] = {
     Task.ONE: "most frequent class",
     Task.SEVERAL: "most frequent classes",
     Task.NEXT: "most popular items",
 }
-"""What the baseline answers."""
+"""What the baseline of a task answers; nobody guesses translations."""
 
 CONTEXT = (
     *(
@@ -30,7 +31,7 @@ CONTEXT = (
         "baseline",
         "threshold",
     ),
-    *("item_knn", "by_history", "by_popularity"),
+    *("item_knn", "by_history", "by_popularity", "signature", "beam"),
 )
 """What stands beside the metrics in ``evaluate --json``."""
 
@@ -59,6 +60,8 @@ _NAMES = {
     "f1": "micro F1 above the threshold",
     "coverage": "catalogue coverage",
     "novelty": "rarity",
+    "bleu": "BLEU",
+    "chrf": "chrF",
 }
 _SHARES = {
     "accuracy",
@@ -100,7 +103,7 @@ def in_words(metric: str, value: Any) -> str:
         return "undefined"
     if metric.partition("@")[0] in _SHARES:
         return f"{100 * value:.2f}%"
-    return f"{value:,}" if metric in COUNTS else f"{value:.4f}" + " nats" * (metric == "nll")
+    return f"{value:,.0f}" if metric in (*COUNTS, "tokens") else f"{value:.4f}" + " nats" * (metric == "nll")
 
 
 def rounded_epochs(count: float) -> str:
@@ -132,7 +135,7 @@ def group_lines(values: Mapping[str, Any]) -> Iterator[str]:
 
 
 def metric_lines(
-    task: Task, metrics: Mapping[str, Any], baseline: Mapping[str, Any], *, every: bool = False
+    task: Task | System, metrics: Mapping[str, Any], baseline: Mapping[str, Any], *, every: bool = False
 ) -> Iterator[str]:
     """The metrics that matter most for a task, or all, and beside each what baselines reach.
 
@@ -149,6 +152,9 @@ def metric_lines(
     widest = max((len(in_words(name, metrics[name])) for name in names), default=0)
     for name in names:
         line = f"{called(name):<{width}}  {in_words(name, metrics[name]):>{widest}}"
-        reached = {GUESSED[task]: baseline.get(name), "item-kNN": metrics.get("item_knn", {}).get(name)}
+        reached = {
+            GUESSED.get(task, ""): baseline.get(name),
+            "item-kNN": metrics.get("item_knn", {}).get(name),
+        }
         beside = [f"{who}: {in_words(name, value)}" for who, value in reached.items() if value is not None]
         yield f"{line}  ({', '.join(beside)})" if beside and name not in COUNTS else line

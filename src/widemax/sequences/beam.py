@@ -3,7 +3,7 @@
 Shapes: B sequences asked for, K hypotheses of each, R = B K rows, N next tokens that are looked at.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Annotated, NamedTuple
 
 import torch
@@ -39,15 +39,15 @@ def beam_search(
     start: int,
     end: int,
     beam: Annotated[int, Field(ge=1)] = 5,
-    max_length: Annotated[int, Field(ge=1)] = 256,
+    max_length: int | Sequence[int] = 256,
     length_penalty: Annotated[float, Field(ge=0)] = 0.6,
 ) -> Hypotheses:
     """Of each sequence the hypothesis of the best score among those that a beam of K finds.
 
     The score is Σ log p / lp with lp = ((5 + length) / 6)^penalty, where the end counts as a token. A
-    hypothesis that has ended leaves the beam. A sequence is done once no hypothesis in its beam can become
-    better than its best one that has ended: a log-probability only falls, and no length penalty exceeds that
-    of the longest sequence allowed. A beam of 1 is greedy search.
+    hypothesis that has ended leaves the beam. A sequence is done once K hypotheses that were among its K best
+    have ended, or none in its beam can become better than its best one that has: a log-probability only
+    falls, and no length penalty exceeds that of the longest sequence allowed. A beam of 1 is greedy search.
 
     Args:
         best: from the latest tokens [R] and a number N, the N best next tokens of each row with their
@@ -57,7 +57,7 @@ def beam_search(
         start: the token that every sequence begins with.
         end: the token that ends it.
         beam: K.
-        max_length: the most tokens, the end included.
+        max_length: the most tokens, the end included; of all sequences, or of each.
         length_penalty: 0 takes the most probable sequence, which tends to be short.
 
     Example:
@@ -70,39 +70,43 @@ def beam_search(
 
     Source: Wu et al., Google's neural machine translation system, 2016, section 7.
     """
-    penalty = [((5 + length) / 6) ** length_penalty for length in range(max_length + 1)]
+    limits = torch.tensor([max_length] * num_sequences if isinstance(max_length, int) else max_length)
+    longest = int(limits.max())
+    penalty = ((5 + torch.arange(longest + 1)) / 6) ** length_penalty
     alive = torch.arange(num_sequences)  # the sequences that are not done
     latest_R = torch.full((num_sequences,), start)
     scores_BK = torch.zeros(num_sequences, 1)
     prefixes = torch.empty(num_sequences, 1, 0, dtype=torch.int64)
     tokens: list[list[int]] = [[] for _ in range(num_sequences)]
     ended = torch.full((num_sequences,), -torch.inf)
-    for length in range(1, max_length + 1):
+    num_ended = torch.zeros(num_sequences, dtype=torch.int64)
+    for length in range(1, longest + 1):
         ids_RN, log_probs_RN = best(latest_R, beam + 1)  # of which one may be the end
         num_alive, width = scores_BK.shape
-        n = ids_RN.shape[1]
-        totals = (scores_BK[:, :, None] + log_probs_RN.view(num_alive, width, n)).flatten(1)
-        ids = ids_RN.view(num_alive, width * n)
+        num_next = ids_RN.shape[1]
+        totals = (scores_BK[:, :, None] + log_probs_RN.view(num_alive, width, num_next)).flatten(1)
+        ids = ids_RN.view(num_alive, width * num_next)
         is_end = ids == end
+        first = totals.topk(min(beam, totals.shape[1]), dim=1).indices
+        num_ended[alive] += is_end.gather(1, first).sum(1)
         end_scores, end_at = totals.masked_fill(~is_end, -torch.inf).max(1)
-        end_scores /= penalty[length]
+        end_scores = end_scores / penalty[length]
         for row in (end_scores > ended[alive]).nonzero().flatten().tolist():
             sequence = int(alive[row])
             ended[sequence] = end_scores[row]
-            tokens[sequence] = prefixes[row, int(end_at[row]) // n].tolist()
-        totals.masked_fill_(is_end, -torch.inf)
+            tokens[sequence] = prefixes[row, int(end_at[row]) // num_next].tolist()
+        totals = totals.masked_fill(is_end, -torch.inf)
         scores_BK, at_BK = totals.topk(min(beam, totals.shape[1]), dim=1)
-        parents_BK = at_BK // n
-        chosen_BK = ids.gather(1, at_BK)
+        parents_BK, chosen_BK = at_BK // num_next, ids.gather(1, at_BK)
         before = prefixes.gather(1, parents_BK[:, :, None].expand(-1, -1, length - 1))
         prefixes = torch.cat([before, chosen_BK[:, :, None]], 2)
-        is_open = ended[alive] < scores_BK[:, 0] / penalty[max_length]
-        if length == max_length:
-            for row in (ended[alive] == -torch.inf).nonzero().flatten().tolist():
-                sequence = int(alive[row])
-                tokens[sequence] = prefixes[row, 0].tolist()
-                ended[sequence] = scores_BK[row, 0] / penalty[length]
-            break
+        is_cut = length >= limits[alive]
+        for row in (is_cut & (ended[alive] == -torch.inf)).nonzero().flatten().tolist():
+            sequence = int(alive[row])
+            tokens[sequence] = prefixes[row, 0].tolist()
+            ended[sequence] = scores_BK[row, 0] / penalty[length]
+        is_better = ended[alive] < scores_BK[:, 0] / penalty[limits[alive]]
+        is_open = ~is_cut & is_better & (num_ended[alive] < beam)
         if not is_open.any():
             break
         rows_BK = torch.arange(num_alive)[:, None] * width + parents_BK

@@ -98,6 +98,11 @@ class Subwords:
     def __len__(self) -> int:
         return int(self._pieces.vocab_size())
 
+    @property
+    def pieces(self) -> list[str]:
+        """The piece of each id."""
+        return [self._pieces.id_to_piece(id_) for id_ in range(len(self))]
+
     def encode(self, texts: Sequence[str]) -> list[list[int]]:
         """The ids of the pieces of each text, without start and end."""
         return self._pieces.encode(list(texts), num_threads=1)  # type: ignore[no-any-return]

@@ -6,15 +6,15 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from hashlib import sha256
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Protocol
 
 import torch
 from pydantic import Field, TypeAdapter
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from widemax.artifact import Model, read_encoder, read_head, read_tensors, write_head, write_tensors
-from widemax.errors import CorruptError
+from widemax.errors import CorruptError, DataError
 from widemax.heads import Head
 from widemax.storage import CHECKPOINTS, MANIFEST, check_folder, new_folder, read_json, sound
 
@@ -70,7 +70,17 @@ def folder_of(run: Path, step: int) -> Path:
     return run / CHECKPOINTS / f"step-{step:08d}"
 
 
-def save_checkpoint(run: Path, progress: Progress, model: Model, optimizer: Optimizer) -> None:
+class Parts(Protocol):
+    """What is trained: an encoder, whose state is all it has learned, and a head."""
+
+    @property
+    def encoder(self) -> nn.Module: ...
+
+    @property
+    def head(self) -> Head: ...
+
+
+def save_checkpoint(run: Path, progress: Progress, model: Parts, optimizer: Optimizer) -> None:
     """Save the state after ``progress.step`` steps, then drop all but the first, the latest and the best."""
     with new_folder(folder_of(run, progress.step), {"step": progress.step}) as folder:
         write_tensors(folder / "encoder.safetensors", model.encoder.state_dict())
@@ -108,6 +118,22 @@ def read_progress(folder: Path) -> Progress:
     progress = read_state(folder).progress
     if manifest.get("step") != progress.step:
         raise CorruptError(f"{folder / STATE} tells of another step than {MANIFEST}. Restore it from a copy.")
+    return progress
+
+
+def continued_progress(checkpoint: Path, fingerprints: tuple[str, str]) -> Progress:
+    """The progress of a checkpoint, with its number of threads put back.
+
+    Raises:
+        DataError: the data files have changed since.
+    """
+    progress = read_progress(checkpoint)
+    if (progress.data_fingerprint, progress.classes_fingerprint) != fingerprints:
+        raise DataError(
+            f"the training data have changed since {checkpoint} was saved. "
+            "Put them back, or start a new run with `widemax train`."
+        )
+    torch.set_num_threads(progress.num_threads)
     return progress
 
 

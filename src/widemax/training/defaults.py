@@ -12,7 +12,7 @@ from widemax.evaluation.metrics import metrics
 from widemax.heads import PARTS, CountingHead, heads
 from widemax.optim import optimizers
 from widemax.planner import FLOAT_BYTES, Plan, optimizer_bytes, plan
-from widemax.task import Task
+from widemax.task import System, Task
 
 MIN_BATCH, MAX_BATCH = 64, 512
 STEPS_PER_EPOCH = 256
@@ -137,6 +137,10 @@ def decide_task(
         labels_in_own_rows: the share of labels that stand in their own row's history; half or more means that
             it is no history, unless items may repeat.
     """
+    if isinstance(config.data.task, System):
+        raise ConfigError(
+            f"data.task {str(config.data.task)!r} is trained by widemax.train, from text files."
+        )
     if config.data.task != "auto":
         if config.data.task.one_label and schema.several:
             raise ConfigError(f"data.task is 'one', but target {schema.target!r} holds lists of labels.")

@@ -64,28 +64,7 @@ def train(
     reporter: Reporter | None = None,
     overwrite: bool = False,
 ) -> Outcome[Model]:
-    """Train a model as configured and save it in ``config.output.dir``.
-
-    Args:
-        config: what differs from the defaults is enough; the completed config is saved in the run.
-        data: the training rows, in place of ``config.data.train``: a frame of pandas (2.2 or later) or
-            polars, a pyarrow table, or what a config can name. Rows in memory are not saved with the run.
-        valid: the validation rows, likewise.
-        classes: the table of classes, likewise.
-        reporter: where progress is told; nowhere by default.
-        overwrite: replace a run that is already there instead of refusing. It stays until the new one is
-            whole; files that are not of it stay for good.
-
-    Raises:
-        UsageError: the folder already holds something, another process writes there, training rows are
-            named twice, or the config names a format for frames.
-        DataError: the data cannot be used.
-
-    Example:
-        >>> config = Config(data={"train": "clinc150", "target": "intent"})
-        >>> outcome = train(config)  # doctest: +SKIP
-        >>> outcome = train(Config(data={"target": "intent"}), data=frame)  # doctest: +SKIP
-    """
+    """Train a classifier of rows; the arguments are those of :func:`widemax.train`."""
     for key, given in (("train", data), ("valid", valid), ("classes", classes)):
         if given is not None and (names := getattr(config.data, key)):
             raise UsageError(
@@ -114,23 +93,7 @@ def resume(
     classes: Data | Iterable[Data] | None = None,
     reporter: Reporter | None = None,
 ) -> Outcome[Model]:
-    """Continue a run from its latest checkpoint to bitwise the result it would have had.
-
-    Holds on the same machine with the same data. Under a time limit the learning rate follows the clock, and
-    that cannot be repeated.
-
-    Args:
-        run: its folder.
-        data: the training rows again, where they were in memory or their files have moved.
-        valid: the validation rows again, likewise.
-        classes: the table of classes again, likewise.
-        reporter: where progress is told; nowhere by default.
-
-    Raises:
-        UsageError: the folder is no run, holds nothing to continue, another process writes there, or its
-            rows were in memory.
-        DataError: the data have changed since.
-    """
+    """Continue a classifier of rows; the arguments are those of :func:`widemax.resume`."""
     run, reporter = home_of(run), reporter or PlainReporter(quiet=True)
 
     def trained(workspace: Path, scratch: Path, checkpoint: Path | None) -> Outcome[Model]:

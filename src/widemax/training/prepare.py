@@ -1,6 +1,6 @@
 """From a config to everything the loop works on: data read, encoder fitted, head chosen and built."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 from widemax.artifact import Model, Tower, build_encoder, build_head, known_histories, read_encoder
-from widemax.config import Config, WeightConfig
+from widemax.config import Config, TrainConfig, WeightConfig
 from widemax.data import (
     GIVEN,
     HISTORY,
@@ -38,7 +38,7 @@ from widemax.optim import RowOptimizer, optimizers
 from widemax.planner import ELEMENTWISE_NUMEL
 from widemax.storage import check_folder, write_file
 from widemax.task import Task
-from widemax.training.checkpoint import Progress, folder_of, load_rest, load_weights, read_progress
+from widemax.training.checkpoint import Progress, continued_progress, folder_of, load_rest, load_weights
 from widemax.training.defaults import (
     check_words,
     complete_data,
@@ -278,7 +278,7 @@ def prepare(
             vocabulary = vocabulary.with_last_times(*events.last_times)
         histories = known_histories(events.table, vocabulary)
         model = replace(model, vocabulary=vocabulary, row_keys=None, histories=histories)
-    optimizer = build_optimizer(model)
+    optimizer = build_optimizer(config.train, step_factors(model))
     if checkpoint is not None:
         load_rest(checkpoint, head, optimizer)
         reporter.say(f"continuing after step {progress.step}")
@@ -381,26 +381,10 @@ def restart(session: Session) -> Session:
     start = folder_of(session.run, 0)
     check_folder(start)
     read_encoder(start, session.model.encoder, copy=False)
-    optimizer = build_optimizer(session.model)
+    optimizer = build_optimizer(session.model.config.train, step_factors(session.model))
     load_rest(start, session.model.head, optimizer)
     session.model.encoder.weigh(session.everything.chunks)
     return replace(session, optimizer=optimizer)
-
-
-def continued_progress(checkpoint: Path, fingerprints: tuple[str, str]) -> Progress:
-    """The progress of a checkpoint, with its number of threads put back.
-
-    Raises:
-        DataError: the data files have changed since.
-    """
-    progress = read_progress(checkpoint)
-    if (progress.data_fingerprint, progress.classes_fingerprint) != fingerprints:
-        raise DataError(
-            f"the training data have changed since {checkpoint} was saved. "
-            "Put them back, or start a new run with `widemax train`."
-        )
-    torch.set_num_threads(progress.num_threads)
-    return progress
 
 
 def split(model: Model, feed: Feed, given: Dataset | None, scratch: Path) -> tuple[Feed, Feed | None]:
@@ -414,13 +398,18 @@ def split(model: Model, feed: Feed, given: Dataset | None, scratch: Path) -> tup
     return train, valid if len(valid) else None
 
 
-def build_optimizer(model: Model) -> RowOptimizer:
-    """The optimizer the completed config names, over the encoder's and the head's parameters.
+def step_factors(model: Model) -> Iterator[tuple[nn.Parameter, float]]:
+    """Each parameter of the encoder and the head, and what its learning rate is multiplied by."""
+    yield from model.encoder.step_factors()
+    yield from ((parameter, 1.0) for parameter in model.head.parameters())
+
+
+def build_optimizer(train: TrainConfig, parameters: Iterable[tuple[nn.Parameter, float]]) -> RowOptimizer:
+    """The optimizer the completed config names, over parameters with what multiplies their learning rates.
 
     Raises:
         ConfigError: weight decay is asked of an optimizer that has none.
     """
-    train = model.config.train
     kind = optimizers[train.optimizer]
     options = optimizers.options(train.optimizer).complete({"lr": train.learning_rate, "seed": train.seed})
     if kind.has_weight_decay:
@@ -431,7 +420,7 @@ def build_optimizer(model: Model) -> RowOptimizer:
             "Leave it out, or choose another train.optimizer."
         )
     groups: dict[tuple[float, bool], list[nn.Parameter]] = {}
-    for parameter, factor in [*model.encoder.step_factors(), *((p, 1.0) for p in model.head.parameters())]:
+    for parameter, factor in parameters:
         rowwise = kind.has_rowwise and parameter.numel() > ELEMENTWISE_NUMEL
         groups.setdefault((-factor, rowwise), []).append(parameter)
     keys = sorted(groups)

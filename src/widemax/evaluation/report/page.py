@@ -24,12 +24,13 @@ from widemax.evaluation.report.charts import (
 from widemax.evaluation.report.findings import Findings
 from widemax.evaluation.report.style import STYLE
 from widemax.evaluation.report.tables import table
-from widemax.task import Task
+from widemax.task import System, Task
 
-CURVES = {
+CURVES: dict[Task | System, tuple[str, ...]] = {
     Task.ONE: ("accuracy", "top5", "macro_f1"),
     Task.SEVERAL: ("p@1", "p@5", "psp@1", "r@10"),
     Task.NEXT: ("hr@10", "ndcg@10", "recall@20"),
+    System.TRANSLATE: (),
 }
 # Sorts a table by the column whose heading was clicked, and the other way at the next click.
 SCRIPT = """
@@ -65,7 +66,7 @@ class ReportData:
     """
 
     title: str
-    task: Task
+    task: Task | System
     metrics: Mapping[str, Any]
     baseline: Mapping[str, Any] = field(default_factory=dict)
     config: Mapping[str, Any] = field(default_factory=dict)

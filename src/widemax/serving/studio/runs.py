@@ -20,7 +20,7 @@ from widemax.serving.replies import Reply
 from widemax.serving.studio.library import Library
 from widemax.serving.studio.rows import evaluated
 from widemax.storage import MANIFEST, NEW, WORK, current, is_being_written, read_manifest
-from widemax.task import Task
+from widemax.task import task_of
 
 runs = APIRouter(tags=["studio"])
 METRICS = "metrics.jsonl"
@@ -183,7 +183,7 @@ def summary(name: str, path: Path) -> dict[str, Any]:
     config, facts = config_of(path), facts_of(path)
     task = facts.get("task", "one")
     metrics = facts.get("metrics", {})
-    headlines = [metric for metric in HEADLINES[Task(task)] if metrics.get(metric) is not None]
+    headlines = [metric for metric in HEADLINES[task_of(task)] if metrics.get(metric) is not None]
     return {
         "name": name,
         "state": state_of(path),

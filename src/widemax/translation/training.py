@@ -1,0 +1,274 @@
+"""Training a translator, from two files of lines to a saved model."""
+
+from collections.abc import Generator, Sequence
+from dataclasses import replace
+from hashlib import sha256
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from widemax.config import Config
+from widemax.errors import ConfigError, UsageError, counted
+from widemax.evaluation.report import ReportData, write_report
+from widemax.optim import linear_decay
+from widemax.options import checked
+from widemax.sequences import Subwords
+from widemax.sequences.subwords import END, PADDING
+from widemax.storage import FINISHED, WORK, check_folder, new_folder, settle, write_file
+from widemax.storage import sha256 as digest_of
+from widemax.task import System
+from widemax.training.checkpoint import (
+    Progress,
+    continued_progress,
+    folder_of,
+    load_rest,
+    save_checkpoint,
+)
+from widemax.training.evaluate import Metrics, made_now
+from widemax.training.prepare import build_optimizer
+from widemax.training.progress import PlainReporter, Reporter
+from widemax.training.runs import Outcome, begin, go_on, home_of, watching
+from widemax.training.steps import METRICS, Job, fit, lines_of, shuffled
+from widemax.translation.evaluate import nll_of
+from widemax.translation.pairs import Pairs, read_lines
+from widemax.translation.transformer import translators
+from widemax.translation.translator import Translator
+
+DEFAULTS: dict[str, Any] = {
+    "batch_size": 256,
+    "optimizer": "lazy_adam",
+    "learning_rate": 0.004,
+    "metric": "nll",
+}
+WARMUP = 0.1
+"""The share of the steps in which the learning rate rises."""
+CHUNK_PIECES = 4096
+"""So many pieces, padding included, are computed with at a time; a batch is the sum of such chunks."""
+
+
+@checked
+def train(
+    config: Config, *, reporter: Reporter | None = None, overwrite: bool = False
+) -> Outcome[Translator]:
+    """Train a translator as configured and save it in ``config.output.dir``.
+
+    Args:
+        config: ``data.train`` names the files of the sources and ``data.target_lines`` those of their
+            translations, line by line; likewise ``valid`` and ``valid_target_lines``.
+        reporter: where progress is told; nowhere by default.
+        overwrite: replace a run that is already there, once the new one is whole.
+
+    Raises:
+        ConfigError: an option that a translator does not have.
+        DataError: lines that do not stand opposite one another.
+        UsageError: the folder already holds something, or a file is missing.
+    """
+    run, reporter = Path(config.output.dir).expanduser(), reporter or PlainReporter(quiet=True)
+    config = completed(config)
+
+    def trained(workspace: Path, scratch: Path, checkpoint: Path | None) -> Outcome[Translator]:
+        return _train(config, workspace, run, checkpoint, reporter)
+
+    return begin(run, trained, overwrite=overwrite, reporter=reporter)
+
+
+@checked
+def resume(run: Path | str, *, reporter: Reporter | None = None) -> Outcome[Translator]:
+    """Continue a run from its latest checkpoint to bitwise the result it would have had.
+
+    Raises:
+        DataError: the files have changed since.
+        UsageError: the folder holds nothing to continue.
+    """
+    run, reporter = home_of(run), reporter or PlainReporter(quiet=True)
+
+    def trained(workspace: Path, scratch: Path, checkpoint: Path | None) -> Outcome[Translator]:
+        return _train(Config.load(workspace / "config.toml"), workspace, run, checkpoint, reporter)
+
+    return go_on(run, trained, load=Translator.load, reporter=reporter)
+
+
+def completed(config: Config) -> Config:
+    """The config with the defaults of a translator.
+
+    Raises:
+        ConfigError: a key that says nothing to a translator, or one that is missing.
+    """
+    data = config.data
+    if not data.train or not data.target_lines:
+        raise ConfigError(
+            "translation needs the lines to translate and their translations: data.train and "
+            "data.target_lines (widemax train train.en --target-lines train.de)."
+        )
+    if bool(data.valid) != bool(data.valid_target_lines):
+        raise ConfigError("data.valid and data.valid_target_lines go together, as their lines do.")
+    known = {"train", "valid", "target_lines", "valid_target_lines", "task", "encoding"}
+    known |= {"valid_fraction", "max_valid_rows"}
+    for name, field in type(data).model_fields.items():
+        if name not in known and getattr(data, name) != field.get_default(call_default_factory=True):
+            raise ConfigError(
+                f"data.{name} is of rows with columns and says nothing about lines; leave it out."
+            )
+    train = config.train
+    if train.refit not in ("auto", False):
+        raise ConfigError(
+            "train.refit is not for translators, which keep their held-out lines; leave it out."
+        )
+    updates = {key: value for key, value in DEFAULTS.items() if getattr(train, key) == "auto"}
+    if train.metric not in ("auto", "nll"):
+        raise ConfigError(f"train.metric must be 'nll' to translate; got {train.metric!r}.")
+    return config.model_copy(
+        update={
+            "data": data.model_copy(update={"task": System.TRANSLATE}),
+            "train": train.model_copy(update=updates),
+        }
+    )
+
+
+class _Fit(Job[np.ndarray]):
+    """The steps of a translator: batches of lines, computed with some at a time."""
+
+    larger_is_better = False
+
+    def __init__(
+        self, run: Path, translator: Translator, pairs: Pairs, valid: Pairs | None, progress: Progress
+    ) -> None:
+        self.run, self.config, self.progress = run, translator.config.train, progress
+        self.translator, self.pairs, self.valid = translator, pairs, valid
+        assert isinstance(self.config.batch_size, int)
+        self.batch_size = self.config.batch_size
+        self.num_rows, self.steps_per_epoch = len(pairs), -(-len(pairs) // self.batch_size)
+        parameters = [*translator.encoder.parameters(), *translator.head.parameters()]
+        self.optimizer = build_optimizer(self.config, ((parameter, 1.0) for parameter in parameters))
+
+    def rate(self, step: float, total_steps: int) -> float:
+        return linear_decay(step, total_steps, warmup=round(WARMUP * total_steps))
+
+    def batches(self, steps: range) -> Generator[np.ndarray, None, None]:
+        yield from shuffled(self.num_rows, self.batch_size, steps, seed=self.config.seed)
+
+    def step(self, batch: np.ndarray, rate: float, *, epoch: int) -> tuple[float, int]:
+        translator = self.translator
+        translator.encoder.train()
+        translator.head.train()
+        assert isinstance(self.config.learning_rate, float)
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.config.learning_rate * rate
+        self.optimizer.zero_grad(set_to_none=True)
+        num_pieces = int(self.pairs.target.lengths[batch].sum()) + len(batch)
+        total = 0.0
+        for lines in self.pairs.chunks(batch, CHUNK_PIECES):
+            source, target, following = self.pairs.tensors(lines)
+            hidden_PD = translator.encoder(source, target, translator.table)
+            loss = translator.head(hidden_PD, following[following != PADDING], reduction="sum")
+            (loss / num_pieces).backward()
+            total += loss.item()
+        self.optimizer.step()
+        return total, num_pieces
+
+    def evaluate(self) -> Metrics:
+        self.optimizer.catch_up()
+        return {} if self.valid is None else nll_of(self.translator, self.valid)
+
+    def save(self) -> None:
+        save_checkpoint(self.run, self.progress, self.translator, self.optimizer)
+
+
+def _lines(config: Config, source: Sequence[str], target: Sequence[str]) -> tuple[Any, Any]:
+    encoding = config.data.encoding
+    return read_lines(source, encoding=encoding), read_lines(target, encoding=encoding)
+
+
+def _train(
+    config: Config, run: Path, target: Path, checkpoint: Path | None, reporter: Reporter
+) -> Outcome[Translator]:
+    data = config.data
+    with watching(config.train, reporter) as watch:
+        reporter.say(f"reading {', '.join((*data.train, *data.target_lines))}")
+        files = [*data.train, *data.target_lines, *data.valid, *data.valid_target_lines]
+        for file in files:
+            if not Path(file).is_file():
+                raise UsageError(f"{file} is no file; name a text with a sentence a line.")
+        fingerprint = sha256("".join(digest_of(Path(file)) for file in files).encode()).hexdigest()
+        progress = Progress(fingerprint, torch.get_num_threads())
+        if checkpoint is not None:
+            progress = continued_progress(checkpoint, (fingerprint, progress.classes_fingerprint))
+        options = translators.options("transformer").complete(config.encoder.options)
+        sides = _lines(config, data.train, data.target_lines)
+        subwords = Subwords.learn(chain(*sides), size=options["pieces"])
+        pairs, valid = _pairs(config, subwords, options["max_pieces"])
+        counts = np.bincount(pairs.target.ids_P, minlength=len(subwords))
+        counts[END] = len(pairs)
+        translator = Translator.build(config, subwords, counts)
+        write_file(run / "config.toml", translator.config.to_toml(home=run))
+        job = _Fit(run, translator, pairs, valid, progress)
+        if checkpoint is not None:
+            translator.read_weights(checkpoint)
+            load_rest(checkpoint, translator.head, job.optimizer)
+            reporter.say(f"continuing after step {progress.step}")
+        left_out = f", {pairs.num_left_out:,} left out as empty or too long" if pairs.num_left_out else ""
+        reporter.say(
+            f"{counted(len(pairs), 'pair')} of lines{left_out}, {len(valid) if valid else 0:,} held out, "
+            f"{len(subwords):,} pieces"
+        )
+        watch.clock.earlier_s = progress.seconds
+        watch.clock.begin_steps()
+        epochs = translator.config.train.epochs
+        interrupted = fit(job, watch, epochs=epochs, patient=valid is not None)
+        return _finish(job, run if interrupted else target, reporter, interrupted)
+
+
+def _pairs(config: Config, subwords: Subwords, max_pieces: int) -> tuple[Pairs, Pairs | None]:
+    """The pairs that are trained on, and those held out."""
+    data = config.data
+    pairs = Pairs.of(*_lines(config, data.train, data.target_lines), subwords, max_pieces=max_pieces)
+    if data.valid:
+        lines = _lines(config, data.valid, data.valid_target_lines)
+        return pairs, Pairs.of(*lines, subwords, max_pieces=max_pieces)
+    num_valid = min(data.max_valid_rows, round(data.valid_fraction * len(pairs)))
+    if not num_valid:
+        return pairs, None
+    order = np.random.default_rng(config.train.seed).permutation(len(pairs))
+    trained = replace(pairs.take(order[num_valid:]), num_left_out=pairs.num_left_out)
+    return trained, pairs.take(order[:num_valid])
+
+
+def _finish(job: _Fit, target: Path, reporter: Reporter, interrupted: bool) -> Outcome[Translator]:
+    """Score the best weights on the held-out lines, and write the model where it belongs."""
+    translator, progress, run = job.translator, job.progress, job.run
+    job.optimizer.state.clear()
+    values: Metrics = {}
+    if job.valid is not None:
+        if progress.best_step not in (0, progress.step):
+            folder = folder_of(run, progress.best_step)
+            check_folder(folder)
+            translator.read_weights(folder)
+            reporter.say(f"best on the held-out lines: step {progress.best_step}")
+        values = nll_of(translator, job.valid)
+    said = translator.facts() | {
+        "metrics": values,
+        "complete": not interrupted,
+        "num_train_rows": len(job.pairs),
+        "steps": progress.step,
+        "seconds": progress.seconds,
+    }
+    with new_folder(target / WORK / FINISHED, said) as folder:
+        translator.write(folder, home=target)
+        write_report(
+            folder / "report.html",
+            ReportData(
+                title=target.resolve().name,
+                task=System.TRANSLATE,
+                metrics={"rows": len(job.valid or ()), **values},
+                config=translator.config.model_dump(mode="json", exclude_none=True),
+                history=progress.history,
+                told=(*made_now(), f"trained in {progress.seconds:.1f} s"),
+            ),
+        )
+        if progress.history:
+            (folder / METRICS).write_text(lines_of(progress), encoding="utf-8")
+    settle(target)
+    return Outcome(target, translator, values, {}, progress.step, progress.seconds, interrupted)

@@ -1,0 +1,84 @@
+"""``widemax train | predict | evaluate | verify`` with lines of text and their translations."""
+
+import io
+import json
+from pathlib import Path
+
+import pytest
+
+from widemax.cli import main
+
+pytest.importorskip("sentencepiece", reason="needs the extra translation")
+SMALL = ["encoder.dim=16", "encoder.num_layers=1", "encoder.num_heads=2", "encoder.hidden_dim=16"]
+SMALL += ["encoder.pieces=300", "train.epochs=1", "train.batch_size=16"]
+PAIRS = [("one dog .", "ein hund ."), ("two cats .", "zwei katzen ."), ("red house .", "rotes haus .")] * 12
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("translation")
+    for side, name in enumerate(("a.en", "a.de")):
+        (folder / name).write_text("".join(pair[side] + "\n" for pair in PAIRS))
+    settings = [word for setting in SMALL for word in ("--set", setting)]
+    arguments = ["train", folder / "a.en", "--target-lines", folder / "a.de", "--out", folder / "run"]
+    assert exit_code(*arguments, *settings) == 0
+    return folder
+
+
+def exit_code(*arguments: object) -> int:
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("sys.argv", ["widemax", *map(str, arguments)])
+        with pytest.raises(SystemExit) as exited:
+            main()
+    return int(exited.value.code or 0)
+
+
+def test_lines_go_in_and_as_many_come_out(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert exit_code("predict", folder / "run", folder / "a.en", "--beam", 2) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == len(PAIRS)
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"one dog .\n\nred house .")))
+    assert exit_code("predict", folder / "run", "-", "--beam", 2, "--format", "jsonl") == 0
+    rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [row["row"] for row in rows] == [0, 1, 2]
+    assert [row["translation"] for row in rows] == [lines[0], "", lines[2]]
+
+
+def test_references_are_compared(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    asked = ("evaluate", folder / "run", folder / "a.en", "--target-lines", folder / "a.de")
+    assert exit_code(*asked) == 0
+    out = capsys.readouterr().out
+    assert out.startswith("36 rows, 300 classes")
+    assert "BLEU  " in out
+    assert "nrefs:1" in out
+    assert exit_code(*asked, "--json") == 0
+    assert {"bleu", "chrf", "signature", "nll", "tokens"} <= json.loads(capsys.readouterr().out).keys()
+    assert exit_code("verify", folder / "run") == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [
+        (("evaluate", "run", "a.en"), 2, "name their files with --target-lines"),
+        (("predict", "run", "a.en", "-k", 3), 2, "-k is for runs that classify"),
+        (("predict", "run", "a.en", "--format", "csv"), 2, "translations are lines, or jsonl"),
+        (("neighbors", "run", "hund"), 2, "holds a translator"),
+        (("predict", "run", "absent.en"), 2, "absent.en"),
+        (("train", "a.en", "--target-lines", "b.de", "--out", "other"), 2, "b.de"),
+        (("train", "a.en", "--target-lines", "a.de", "--target", "x", "--out", "other"), 2, "data.target"),
+    ],
+)
+def test_what_is_wrong_is_told(
+    folder: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    arguments: tuple[object, ...],
+    code: int,
+    said: str,
+) -> None:
+    monkeypatch.chdir(folder)
+    assert exit_code(*arguments) == code
+    assert said in capsys.readouterr().err
+    assert not (folder / "other").exists()
