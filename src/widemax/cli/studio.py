@@ -33,4 +33,4 @@ def command(
     typer.echo(f"Studio is at {url} over {folder} (Ctrl-C stops)", err=True)
     if open_:
         typer.launch(url)
-    run(create_app(None, Settings(), runs=runs), listener)
+    run(create_app(None, Settings(feedback=runs.folder), runs=runs), listener)

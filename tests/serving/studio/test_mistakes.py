@@ -1,5 +1,6 @@
 """What the page says of wrong rows is what the model answers about them."""
 
+import json
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -76,6 +77,17 @@ def test_data_are_named_from_a_list(studio: Any) -> None:
         "target": "drink",
     }
     assert "no data is called" in studio.refused("runs/first/mistakes?data=/etc/passwd")
+
+
+def test_a_right_label_is_kept_with_its_row(studio: Any, folder: Path) -> None:
+    row = studio.get("runs/first/mistakes", data=DATA)["rows"][0]
+    studio.post("runs/first/feedback", data=DATA, row=row["row"], label="tea")
+    kept = json.loads((folder / "first.jsonl").read_text("utf-8"))
+    assert kept == {"text": row["text"], "drink": "tea"}
+    assert "first.jsonl" in studio.get("data")["data"]
+    assert "has the rows 0 to 239; got 999" in studio.refused(
+        "runs/first/feedback", data=DATA, row=999, label="tea"
+    )
 
 
 def test_labels_that_training_never_saw_are_told(studio: Any, folder: Path) -> None:

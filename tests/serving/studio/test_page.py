@@ -89,6 +89,7 @@ def test_what_is_typed_is_answered_and_stands_in_the_address(visit: Any, studio:
     page.get_by_label("text").fill("bean black 3")
     best = studio.post("runs/first/predict", inputs=[{"text": "bean black 3"}])["rows"][0][0]
     page.wait_for_selector(f"li:has-text('{best['label']}') >> text={100 * best['probability']:.1f} %")
+    page.wait_for_selector("text=What moved the logit of coffee")
     assert "text=bean+black+3" in page.url
     page.reload()
     page.wait_for_selector("li:has-text('coffee')")

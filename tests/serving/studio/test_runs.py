@@ -80,6 +80,14 @@ def test_predictions_are_those_of_the_model(studio: Any, folder: Path) -> None:
         ]
 
 
+def test_what_moved_an_answer_adds_up(studio: Any) -> None:
+    inputs = [{"text": "leaf cup"}]
+    found = studio.post("runs/first/explain", inputs=inputs)
+    assert found["label"] == studio.post("runs/first/predict", inputs=inputs, k=1)["rows"][0][0]["label"]
+    moved = sum(part["contribution"] for part in found["parts"])
+    assert found["baseline"] + moved + found["other"] == pytest.approx(found["logit"], abs=1e-4)
+
+
 def test_two_runs_are_compared_row_by_row(studio: Any, folder: Path) -> None:
     found = studio.get("compare", a="first", b="second", data="drinks.csv")
     models = [Model.load(folder / name) for name in ("first", "second")]

@@ -3,9 +3,12 @@
 from typing import Annotated, Any
 
 import numpy as np
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Query, Request
+from pydantic import BaseModel, ConfigDict, Field
 
+from widemax.errors import UsageError
 from widemax.evaluation.headlines import HEADLINES, called
+from widemax.serving.feedback import feedback
 from widemax.serving.replies import Reply
 from widemax.serving.studio.library import Library
 from widemax.serving.studio.rows import MAX_ROWS, evaluated
@@ -29,7 +32,7 @@ def columns(data: Data, library: Library) -> Any:
 
 
 @mistakes.get("/runs/{name}/evaluation")
-def evaluation(name: str, data: Data, library: Library) -> Any:
+def evaluation(name: str, data: Data, request: Request, library: Library) -> Any:
     """Metrics on some data, the pairs most often confused, and confidence against accuracy in fine bins.
 
     A bin is its place among 200, its rows, those right, and the sum of their confidence.
@@ -51,6 +54,7 @@ def evaluation(name: str, data: Data, library: Library) -> Any:
             "confusions": found.confusions(MOST_PAIRS),
             "bins": found.bins(),
             "groups": found.groups,
+            "keeps_feedback": request.app.state.feedback.folder is not None,
         }
     )
 
@@ -90,6 +94,28 @@ def list_mistakes(
     return Reply(
         {"total": len(order), "rows": list(found.told([int(r) for r in order[offset : offset + limit]]))}
     )
+
+
+class Right(BaseModel):
+    """A row of some data, by its number among those evaluated, and its right label."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    data: Annotated[str, Field(max_length=300)]
+    row: Annotated[int, Field(ge=0)]
+    label: Annotated[str, Field(max_length=10_000)]
+
+
+@mistakes.post("/runs/{name}/feedback")
+def keep(name: str, right: Right, request: Request, library: Library) -> Any:
+    """Keep a row with its right label where ``/v1/feedback`` keeps them; ``widemax train`` reads the file."""
+    found = evaluated(library, name, right.data)
+    if right.row >= len(found):
+        raise UsageError(f"{right.data} has the rows 0 to {len(found) - 1}; got {right.row}.")
+    _, inputs = found.dataset.tell([right.row])[right.row]
+    labels = [[right.label] if found.served.model.schema.several else right.label]
+    path = request.app.state.feedback.append(name, feedback(found.served, inputs=[inputs], labels=labels))
+    return Reply({"kept": 1, "file": path.name})
 
 
 def _suggested(found: dict[str, list[str]]) -> str | None:

@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
-import pyarrow as pa
 from fastapi import APIRouter, Header, Query, Request
 from starlette.responses import StreamingResponse
 
 from widemax.config import Config
 from widemax.errors import UsageError, WidemaxError
 from widemax.evaluation.headlines import HEADLINES, called
+from widemax.serving import explanations
 from widemax.serving.models import Served
 from widemax.serving.predictions import BODY, question
 from widemax.serving.replies import Reply
@@ -104,14 +104,14 @@ def predict(name: Name, body: dict[str, Any], library: Library) -> Any:
     (answers,) = served.predict([question(served.model, **BODY.complete(body))])
     if isinstance(answers, Exception):
         raise answers
-    known = served.model.vocabulary
-    rows = []
-    for answer in answers:
-        ids = known.encode(pa.array([each.label for each in answer], type=known.labels.type)).tolist()
-        rows.append(
-            [{**vars(each), "class_id": class_id} for each, class_id in zip(answer, ids, strict=True)]
-        )
-    return Reply({**served.said, "rows": rows})
+    return Reply({**served.said, "rows": [[ranked._asdict() for ranked in answer] for answer in answers]})
+
+
+@runs.post("/runs/{name}/explain")
+def explain(name: Name, body: dict[str, Any], library: Library) -> Any:
+    """What moved the answer about a row, as ``/v1/explain`` tells it."""
+    model = library.served(name).model
+    return Reply(explanations.explain(model, explanations.request(model, **explanations.BODY.complete(body))))
 
 
 @runs.get("/compare")
