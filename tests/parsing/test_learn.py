@@ -130,3 +130,19 @@ def test_no_held_out_sentences_are_a_tenth_of_the_others(treebanks, tmp_path):
     assert set(outcome.metrics) == {"uas", "las", "clas", "mlas"}
     weights = load_file(tmp_path / "run" / "weights" / "parser.safetensors")
     assert all(torch.isfinite(tensor).all() for tensor in weights.values())
+
+
+def test_relations_of_arcs_that_are_seldom_lifted_are_not_marked(treebanks, tmp_path):
+    # "A hearing is scheduled on it today" has one crossing arc, nmod↑nsubj.
+    rows = [("A", 2, "det"), ("hearing", 4, "nsubj"), ("is", 4, "aux"), ("scheduled", 0, "root")]
+    rows += [("on", 6, "case"), ("it", 2, "nmod"), ("today", 4, "obl")]
+    crossing = (
+        "".join(f"{at}\t{w}\t_\t_\t_\t_\t{h}\t{r}\t_\t_\n" for at, (w, h, r) in enumerate(rows, 1)) + "\n"
+    )
+    for count, name in ((4, "nmod"), (5, "nmod↑nsubj")):
+        mine = tmp_path / f"{count}.conllu"
+        mine.write_text(treebanks[0].read_text() + count * crossing)
+        fit = {**SMALL["train"], "epochs": 1}
+        parser = train(config_of((mine, treebanks[1]), tmp_path / f"run{count}", train=fit)).model
+        found = [relation for relation in parser.vocabulary.relations if relation.startswith("nmod")]
+        assert found == [name]

@@ -1,5 +1,6 @@
 """Charts as SVG without scripts, light or dark, for pages and files."""
 
+from widemax.charts.arcs import arcs
 from widemax.charts.colors import diverging
 from widemax.charts.drawing import Drawing
 from widemax.charts.figure import figure, images
@@ -11,6 +12,7 @@ __all__ = [
     "STYLE",
     "Drawing",
     "Panel",
+    "arcs",
     "compact",
     "diverging",
     "figure",

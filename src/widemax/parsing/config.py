@@ -15,7 +15,7 @@ TagColumn = Literal["UPOS", "XPOS", "FEATS"]
 Width = Annotated[int, Field(ge=1, le=8192)]
 
 
-class DataConfig(Section):
+class TreebankConfig(Section):
     """What is read.
 
     Attributes:
@@ -94,9 +94,9 @@ class FitConfig(Section):
         seed: the start of all randomness.
     """
 
-    epochs: int = Field(default=30, ge=1)
+    epochs: int = Field(default=20, ge=1)
     batch_words: int = Field(default=500, ge=1)
-    learning_rate: float = Field(default=2e-3, gt=0.0)
+    learning_rate: float = Field(default=8e-3, gt=0.0)
     patience: int = Field(default=10, ge=1)
     time_limit_s: Annotated[float, Field(gt=0.0)] | None = None
     checkpoint_every_s: float = Field(default=60.0, gt=0.0)
@@ -119,7 +119,7 @@ class ParsingConfig(Section):
         'arc_hybrid'
     """
 
-    data: DataConfig = DataConfig()
+    data: TreebankConfig = TreebankConfig()
     parser: ParserConfig = ParserConfig()
     train: FitConfig = FitConfig()
     output: OutputConfig = OutputConfig()

@@ -3,6 +3,7 @@
 Shapes: B sentences or states, N words of the longest, S slots, A actions, K states kept for a sentence.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -21,7 +22,7 @@ from widemax.parsing.actions import Actions
 from widemax.parsing.config import ParserConfig, ParsingConfig
 from widemax.parsing.conllu import COLUMNS, Sentence
 from widemax.parsing.network import Scorer
-from widemax.parsing.projective import lift, restore
+from widemax.parsing.projective import LIFTED, lift, restore, unmarked
 from widemax.parsing.slots import Slots
 from widemax.parsing.transitions.base import NONE, Ints, States, transition_systems
 from widemax.parsing.words import TAG_COLUMNS, UNKNOWN, Reader, Words
@@ -29,6 +30,8 @@ from widemax.parsing.words import TAG_COLUMNS, UNKNOWN, Reader, Words
 CHUNK_SENTENCES = 1024
 """Sentences that are read before any is parsed, so that those of like length go together."""
 BATCH_WORDS = 2000
+MIN_LIFTED = 5
+"""How often a relation must be lifted for its arcs to be put back: rarer ones would be actions of no use."""
 
 
 class Tree(NamedTuple):
@@ -97,11 +100,14 @@ def form_vocabulary(
 ) -> Vocabulary:
     """What a parser must know of its training sentences."""
     reader = Reader.fit(sentences, columns=columns, min_count=min_count)
-    pairs = {
+    seen = Counter(
         (head == len(sentence), relation)
         for sentence in sentences
         for head, relation in zip(*lifted(sentence), strict=True)
-    }
+    )
+    marked = Counter({name: count for (_, name), count in seen.items() if LIFTED in name})
+    rare = {name for name, count in marked.items() if count < MIN_LIFTED}
+    pairs = {(is_root, unmarked(name) if name in rare else name) for is_root, name in seen}
     relations = tuple(sorted({relation for _, relation in pairs}))
     tagged = {
         column: sorted({tag for each in sentences for tag in each.column(column)}) for column in TAG_COLUMNS
@@ -326,12 +332,13 @@ class Parser:
         return torch.from_numpy(places_BS), torch.from_numpy(np.where(is_word_BS, relations_BS + 1, 0))
 
     def gold(self, sentences: Sequence[Sentence], trees: Sequence[tuple[list[int], list[str]]]) -> Gold:
-        """The right trees of a batch, of what :func:`lifted` gives for each sentence."""
+        """The right trees of a batch, of what ``lifted`` gives for each sentence."""
         shape = len(sentences), max(map(len, sentences))
         heads_BN, relations_BN = np.full(shape, NONE), np.full(shape, NONE)
         for row, (heads, relations) in enumerate(trees):
             heads_BN[row, : len(heads)] = heads
-            relations_BN[row, : len(heads)] = [self._relation_ids[name] for name in relations]
+            known = (name if name in self._relation_ids else unmarked(name) for name in relations)
+            relations_BN[row, : len(heads)] = [self._relation_ids[name] for name in known]
         tags = [
             torch.tensor([ids[tag] for sentence in sentences for tag in sentence.column(column)])
             for column, ids in zip(self.vocabulary.tagged, self._tag_ids, strict=True)

@@ -6,6 +6,16 @@ LIFTED = "↑"
 """Stands in a relation between its name and that of the head that an arc was lifted from."""
 
 
+def unmarked(relation: str) -> str:
+    """A relation without what :func:`lift` added.
+
+    Example:
+        >>> unmarked("nmod↑obj")
+        'nmod'
+    """
+    return relation.split(LIFTED)[0]
+
+
 def crossing(heads: Sequence[int]) -> list[int]:
     """The dependents of arcs that do not span their head's own words, the shortest arc first.
 
@@ -84,8 +94,8 @@ def restore(heads: Sequence[int], relations: Sequence[str]) -> tuple[list[int], 
             level = [heads[word]]
             while level:
                 level = [below for below, head in enumerate(heads) if head in level and below != word]
-                match = next((each for each in level if relations[each].split(LIFTED)[0] == wanted), None)
+                match = next((each for each in level if unmarked(relations[each]) == wanted), None)
                 if match is not None:
                     heads[word] = match
                     break
-    return heads, [relation.split(LIFTED)[0] for relation in relations]
+    return heads, [unmarked(relation) for relation in relations]
