@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from widemax.artifact import Count, Model, Prediction
 from widemax.data import HISTORY, USER, LabelVocabulary, array_of, convert, convert_labels, lists, plain
-from widemax.errors import UsageError, nearest
+from widemax.errors import UnknownNameError, UsageError, nearest
 from widemax.heads import LinearHead, SeveralLabels, TopK
 from widemax.kernels import topk_by_id
 from widemax.options import checked
@@ -201,7 +201,7 @@ def names_of(known: LabelVocabulary, names: Sequence[Any]) -> tuple[list[Any], n
 def _found(known: LabelVocabulary, names: Sequence[Any], noun: str) -> np.ndarray:
     _, ids_N = names_of(known, names)
     for at in np.flatnonzero(ids_N < 0).tolist():
-        raise UsageError(f"{noun} {_stranger(known, names[at])}")
+        raise UnknownNameError(f"{noun} {_stranger(known, names[at])}")
     return ids_N
 
 

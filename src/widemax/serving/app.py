@@ -13,7 +13,9 @@ from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.responses import HTMLResponse, Response
+from starlette.routing import Match, Mount
 from starlette.staticfiles import StaticFiles
+from starlette.types import Scope
 
 from widemax.errors import WidemaxError
 from widemax.serving.batches import Batches
@@ -34,6 +36,23 @@ DOCS = """<!doctype html><html lang="en"><head><meta charset="utf-8"><title>wide
 <script src="/docs/files/swagger-ui-bundle.js"></script>
 <script src="/docs/start.js"></script></body></html>"""
 START = 'SwaggerUIBundle({url: "/openapi.json", dom_id: "#swagger-ui", deepLinking: true})'
+
+
+class Pages(Mount):
+    """The files of a folder by their names, which leaves every other address to the routes.
+
+    Args:
+        folder: of the files; ``index.html`` is at ``/``.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__("/", StaticFiles(directory=folder, html=True))
+        files = (path for path in folder.rglob("*") if path.is_file())
+        self.addresses = {"/", *(f"/{path.relative_to(folder).as_posix()}" for path in files)}
+
+    def matches(self, scope: Scope) -> tuple[Match, Scope]:
+        """Whether a request is for one of the files."""
+        return super().matches(scope) if scope["path"] in self.addresses else (Match.NONE, {})
 
 
 def create_app(
@@ -85,7 +104,7 @@ def create_app(
     app.include_router(studio)
     add_pages(app, metrics)
     if STATIC.is_dir():
-        app.mount("/", StaticFiles(directory=STATIC, html=True))
+        app.routes.append(Pages(STATIC))
     app.add_middleware(Meter, metrics=metrics)
     app.add_middleware(Guard, settings=settings)
     return app

@@ -17,7 +17,7 @@ import torch
 from widemax.artifact import Model
 from widemax.data import columns_of, records_of
 from widemax.encoders import Ragged, TextEncoder, bag_sum, to_tensors
-from widemax.errors import UsageError
+from widemax.errors import UnknownNameError, UsageError
 from widemax.options import Options
 from widemax.recommender import names_of
 
@@ -67,7 +67,7 @@ def explain(model: Model, asked: Request) -> dict[str, Any]:
     else:
         class_id = int(names_of(model.vocabulary, [asked.label])[1][0])
         if class_id < 0:
-            raise UsageError(
+            raise UnknownNameError(
                 f"{asked.label!r} is not among the {len(model.vocabulary):,} classes of the run."
             )
     encoder = model.encoder

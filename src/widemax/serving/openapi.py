@@ -1,5 +1,6 @@
 """The OpenAPI document: what each run takes, by its columns, and that every refusal is one sentence."""
 
+import re
 from typing import Any
 
 from fastapi import FastAPI
@@ -11,6 +12,8 @@ from widemax.serving.inference import InferRequest
 from widemax.serving.models import Models
 from widemax.serving.predictions import MAX_K, MAX_ROWS
 
+NUMBER = "[+-]?[0-9]{1,15}([.][0-9]{0,15})?(e[+-]?[0-9]{1,2})?"
+"""Texts of numbers, which are taken for them as in a file."""
 SCALAR: dict[str, Any] = {"type": ["string", "number", "boolean", "null"]}
 EXAMPLES = {
     "text": "some text",
@@ -99,8 +102,11 @@ def document(app: FastAPI) -> dict[str, Any]:
     schemas |= tensors.pop("$defs")
     infer = found["paths"]["/v2/models/{name}/infer"]["post"]
     infer["requestBody"] = {"required": True, "content": {"application/json": {"schema": tensors}}}
-    for path in found["paths"].values():
+    for address, path in found["paths"].items():
         for operation in path.values():
+            for parameter in operation.get("parameters", ()):
+                if address.startswith("/v2/models/{name}") and models is not None:
+                    parameter["schema"] = {"type": "string", "enum": list(models)}
             kept = {code: reply for code, reply in operation["responses"].items() if code < "400"}
             for reply in kept.values():
                 for form in reply.get("content", {}).values():
@@ -113,24 +119,27 @@ def document(app: FastAPI) -> dict[str, Any]:
 def bodies(model: Model) -> dict[str, dict[str, Any]]:
     """What each route that takes rows takes, by the columns of a model."""
     row = row_schema(model)
-    rows = {"type": "array", "items": row, "minItems": 1}
-    k = {"type": "integer", "minimum": 1, "maximum": MAX_K, "default": 5}
+    rows = {"anyOf": [{"type": "array", "items": row, "minItems": 1, "maxItems": MAX_ROWS}, row["anyOf"][0]]}
+    one = {"anyOf": [{"type": "array", "items": row, "minItems": 1, "maxItems": 1}, row["anyOf"][0]]}
+    k = {"type": ["integer", "null"], "minimum": 1, "maximum": MAX_K}
     example = [example_row(model)]
-    label = {"type": "array", "items": LABEL} if model.schema.several else LABEL
-    predict = {"inputs": {**rows, "maxItems": MAX_ROWS}, "k": k}
+    label: dict[str, Any] = {}
+    if "string" in model.schema.target_type:
+        label = {"type": ["string", "number", "boolean"], "minLength": 1}
     if model.schema.several:
-        predict["threshold"] = {"anyOf": [{"type": "number", "minimum": 0, "maximum": 1}, {"const": "auto"}]}
+        label = {"type": "array", "items": label}
+    predict = {"inputs": rows, "k": k}
+    if model.schema.several:
+        number = {"type": "number", "minimum": 0, "maximum": 1}
+        predict["threshold"] = {"anyOf": [number, {"enum": ["auto", None]}]}
+    explain = {"inputs": one, "label": {"type": ["string", "integer", "null"]}}
     feedback = {"inputs": rows, "labels": {"type": "array", "items": label, "minItems": 1}}
+    known = model.vocabulary.labels[:1].to_pylist()
+    right = [known] if model.schema.several else known
     return {
         "predict": _object(predict, ["inputs"], {"inputs": example, "k": 3}),
-        "explain": _object(
-            {"inputs": {**rows, "maxItems": 1}, "label": LABEL}, ["inputs"], {"inputs": example}
-        ),
-        "feedback": _object(
-            feedback,
-            ["inputs", "labels"],
-            {"inputs": example, "labels": model.vocabulary.labels[:1].to_pylist()},
-        ),
+        "explain": _object(explain, ["inputs"], {"inputs": example}),
+        "feedback": _object(feedback, ["inputs", "labels"], {"inputs": example, "labels": right}),
     }
 
 
@@ -145,13 +154,15 @@ def _object(properties: dict[str, Any], required: list[str], example: Any) -> di
 
 
 def row_schema(model: Model) -> dict[str, Any]:
-    """A row of the model's columns, each with its kind."""
+    """A row of the model's columns, each with its kind; or a text, where the one column is text."""
     inputs = model.schema.inputs
-    return {
+    row = {
         "type": "object",
         "required": [column.name for column in inputs],
         "properties": {column.name: column_schema(column) for column in inputs},
     }
+    takes_text = [column.kind for column in inputs] == ["text"]
+    return {"anyOf": [row, *[{"type": ["string", "null"]}] * takes_text]}
 
 
 def column_schema(column: Column) -> dict[str, Any]:
@@ -174,7 +185,8 @@ def column_schema(column: Column) -> dict[str, Any]:
     elif column.kind in ("ids", "sparse"):
         form = {"type": "array"}
     elif column.kind == "number":
-        form = {"type": ["number", "null"]}
+        marks = "|".join(map(re.escape, column.missing))
+        form = {"type": ["number", "boolean", "null", "string"], "pattern": rf"^({NUMBER}|{marks})$"}
     elif column.kind == "date":
         form = {"type": ["string", "null"], "format": "date"}
     else:

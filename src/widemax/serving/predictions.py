@@ -65,6 +65,12 @@ def question(
     return Question(rows, *model.limits(k, threshold))
 
 
+def whole(body: Mapping[str, Any]) -> dict[str, Any]:
+    """A body whose k is a whole number also where it is written 5.0, as JSON allows."""
+    k = body.get("k")
+    return {**body, "k": int(k)} if isinstance(k, float) and k.is_integer() else dict(body)
+
+
 BODY = Options(question, of="the body")
 """Its keywords are the keys of a body."""
 

@@ -79,7 +79,7 @@ def status_of(error: WidemaxError) -> int:
     return next(status for kind, status in STATUS.items() if isinstance(error, kind))
 
 
-async def refuse(_request: Request, error: Exception) -> Response:
+async def refuse(request: Request, error: Exception) -> Response:
     """Answer an error by its sentence."""
     if isinstance(error, ClientDisconnect):
         return refusal(499, "the client has gone.")
@@ -90,6 +90,11 @@ async def refuse(_request: Request, error: Exception) -> Response:
     if isinstance(error, RequestValidationError):
         (first, *_) = error.errors()
         return refusal(422, f"{first['loc'][-1]}: {first['msg']}.")
+    if isinstance(error, HTTPException) and error.status_code == 404:
+        return refusal(404, f"there is no {request.url.path}; /docs lists what there is.")
+    if isinstance(error, HTTPException) and error.status_code == 405:
+        allowed = (error.headers or {}).get("Allow", "GET")
+        return refusal(405, f"{request.url.path} takes {allowed}; got {request.method}.", Allow=allowed)
     if isinstance(error, HTTPException):
         return refusal(error.status_code, error.detail, **(error.headers or {}))
     raise error

@@ -44,7 +44,7 @@ def model_routes(name: str, *, prefix: str) -> APIRouter:
     async def predict(request: Request) -> Response:
         """The k most probable labels of each row; a set of labels that is larger than k says to abstain."""
         served = request.app.state.models[name]
-        given = predictions.BODY.complete(await read_object(request))
+        given = predictions.BODY.complete(predictions.whole(await read_object(request)))
         question = predictions.question(served.model, **given)
         sets = served.sets
         wanted = question if sets is None else question.listing(sets.k)
