@@ -101,12 +101,16 @@ def explain_text(
     model: Model, encoder: TextEncoder, columns: Mapping[str, Any], class_id: int
 ) -> dict[str, Any]:
     """Gradient × input of each n-gram, divided among the words that it is made of."""
-    encoder.eval()
-    bag = encoder.bag(to_tensors(encoder.encode(columns)))
+    features = to_tensors(encoder.encode(columns))
+    with torch.no_grad():
+        bag = encoder.eval().bag(features)
+        # Calibration multiplies the sum by a factor of the row, which counts as given.
+        before, after = bag_sum(encoder.weight_FD, bag).norm(), encoder(features).norm()
+        factor = after / before if before else torch.ones(())
     with torch.enable_grad():
         values_P = bag.values.detach().requires_grad_()
         hidden_1D = bag_sum(encoder.weight_FD.detach(), bag._replace(values=values_P))
-        logit = model.head.logits(hidden_1D, torch.tensor([class_id])).sum()
+        logit = model.head.logits(hidden_1D * factor, torch.tensor([class_id])).sum()
         (gradient_P,) = torch.autograd.grad(logit, values_P)
     with torch.no_grad():
         nothing = torch.zeros(1, hidden_1D.shape[1])
