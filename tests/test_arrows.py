@@ -71,7 +71,7 @@ ARROWS = {
         *GROUND,
         *("estimators", "training", "heads", "auxiliaries", "encoders", "data", "evaluation", "search"),
         *("losses", "numerics", "optim", "kernels", "charts", "storage"),
-        *("artifact", "config", "ranking", "recommender"),
+        *("artifact", "config", "ranking", "recommender", "sequences", "translation"),
     },
     "serving": {
         *GROUND,
