@@ -105,7 +105,7 @@ def test_what_has_no_meaning_for_trees_is_refused(widemax, parser_run, treebank,
         (("predict", parser_run, treebank, "-k", "3"), "--k has no meaning for trees of words"),
         (("predict", parser_run, fruit_csv), "must be a CoNLL-U file"),
         (("predict", fruit_run, fruit_csv, "--beam", "2"), "--beam is for runs that translate"),
-        (("neighbors", parser_run, "dog"), "is the run of a parser"),
+        (("neighbors", parser_run, "dog"), "holds a parser"),
     ]:
         told = widemax(*arguments)
         assert told.code == 2, (arguments, told.err)
@@ -131,8 +131,22 @@ def test_check_names_sentences_and_lines(widemax, treebank, tmp_path):
     assert any("line 7 (sentence 's1'): the next ID must be 1; got 7" in p for p in problems)
 
 
-def test_a_broken_sentence_stops_with_its_line(widemax, parser_run, stdin):
-    stdin("1\tx\n\n")
+def test_a_broken_sentence_stops_with_its_line_after_those_before_it(widemax, parser_run, stdin):
+    stdin(TEXT + "1\tx\n\n")
     told = widemax("predict", parser_run, "-")
     assert told.code == 3
-    assert "stdin, line 1 (the sentence of line 1) must have 10 columns" in told.err
+    assert f"stdin, line {TEXT.count(chr(10)) + 1} (the sentence of line" in told.err
+    assert "must have 10 columns" in told.err
+    assert told.out.count("\troot\t") == 30
+
+
+def test_a_run_is_verified(widemax, parser_run):
+    assert "is whole: 4 files" in widemax("verify", parser_run).out
+
+
+def test_a_time_limit_ends_training(widemax, treebank, tmp_path):
+    told = widemax(
+        "train", treebank, "--out", tmp_path / "run", "--time-limit", "2s", *TINY, "--set=train.epochs=100000"
+    )
+    assert told.code == 0
+    assert "the time limit ended training" in told.err

@@ -103,7 +103,7 @@ def test_a_wrong_tree_is_named_before_training(treebanks, tmp_path):
 
 def test_runs_are_not_mixed_up(learned, treebanks, tmp_path):
     run, _ = learned
-    with pytest.raises(UsageError, match=r"is the run of a parser; .*Parser\.load"):
+    with pytest.raises(UsageError, match=r"holds a parser, .*Parser\.load"):
         Model.load(run)
     with pytest.raises(UsageError, match="is not empty"):
         train(config_of(treebanks, run))

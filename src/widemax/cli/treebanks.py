@@ -9,6 +9,7 @@ import typer
 
 from widemax.cli.options import print_result
 from widemax.errors import BadRowError, UsageError, counted
+from widemax.task import System
 
 if TYPE_CHECKING:
     from widemax.parsing import Attachment, Parser, ParsingConfig, Sentence
@@ -37,7 +38,7 @@ def is_parser(run: Path) -> bool:
 
     folder = current(run)
     if (folder / MANIFEST).is_file():
-        return read_manifest(folder).get("task") == "parsing"
+        return read_manifest(folder).get("task") == System.PARSING
     return (run / "config.toml").is_file() and are_treebanks([str(run / "config.toml")])
 
 
@@ -81,7 +82,7 @@ def finish(outcome: "Outcome[Parser]", *, json: bool) -> None:
     run = outcome.run
     summary = {
         "run": str(run),
-        "task": "parsing",
+        "task": System.PARSING,
         "system": outcome.model.config.system,
         "num_classes": len(outcome.model.actions),
         "steps": outcome.steps,
@@ -116,7 +117,7 @@ def evaluate(run: Path, data: Sequence[str], *, trusted_key: Path | None, every:
     values = scores.values()
     rate = values["words"] / seconds
     more = {"by_relation": scores.by_relation(), "by_length": scores.by_length()}
-    told = {"task": "parsing", **values, "seconds": seconds, "words_per_s": rate, **more}
+    told = {"task": System.PARSING, **values, "seconds": seconds, "words_per_s": rate, **more}
     print_result(told, _score_lines(scores, seconds, every=every), json=json)
 
 
@@ -140,10 +141,20 @@ def predict(run: Path, data: Sequence[str], *, trusted_key: Path | None, beam: i
     parser = Parser.load(run, trusted_key=trusted_key)
     if beam is not None:
         parser.config = parser.config.model_copy(update={"beam": beam})
+    bad: list[BadRowError] = []
+
+    def until_bad() -> "Iterator[Sentence]":
+        try:
+            yield from sentences_of(data)
+        except BadRowError as error:  # told when the sentences before it are answered
+            bad.append(error)
+
     # As the file was read: bytes that no encoding of the terminal changes.
-    for sentence, tree in parser.parsed(sentences_of(data)):
+    for sentence, tree in parser.parsed(until_bad()):
         sys.stdout.buffer.write(sentence.with_tree(*tree).encode())
     sys.stdout.buffer.flush()
+    if bad:
+        raise bad[0]
 
 
 def sentences_of(data: Sequence[str]) -> "Iterator[Sentence]":

@@ -24,6 +24,14 @@ def command(run: Run, trusted_key: TrustedKey = None, json: Json = False) -> Non
             {"run": str(run), "files": len(files), "bytes": num_bytes}, [f"{whole}, {features}"], json=json
         )
         return
+    if manifest.get("task") == System.PARSING:
+        from widemax.parsing import Parser
+
+        actions = counted(len(Parser.load(run, trusted_key=trusted_key).actions), "action")
+        print_result(
+            {"run": str(run), "files": len(files), "bytes": num_bytes}, [f"{whole}, {actions}"], json=json
+        )
+        return
     model: Model | Translator
     if manifest.get("task") == System.TRANSLATE:
         model = Translator.load(run, trusted_key=trusted_key)

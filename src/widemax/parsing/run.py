@@ -22,8 +22,8 @@ from widemax.parsing.config import ParsingConfig
 from widemax.parsing.parser import Parser, Vocabulary
 from widemax.signatures import check_signature
 from widemax.storage import check_folder, current, read_json, read_manifest, sound
+from widemax.task import System
 
-TASK = "parsing"
 CONFIG, VOCABULARY, WEIGHTS = "config.toml", "vocabulary.json", "weights/parser.safetensors"
 
 
@@ -31,7 +31,7 @@ def facts(values: Mapping[str, Any], *, complete: bool, steps: int, seconds: flo
     """What the manifest of a parser's run says."""
     return {
         "widemax_version": version("widemax"),
-        "task": TASK,
+        "task": System.PARSING,
         "metrics": dict(values),
         "complete": complete,
         "steps": steps,
@@ -73,7 +73,7 @@ def read_vocabulary(path: Path) -> Vocabulary:
 def load(run: Path | str, *, trusted_key: Path | None = None) -> Parser:
     """The parser of a run, all its files checked; see :meth:`Parser.load`."""
     folder = current(Path(run).expanduser())
-    if read_manifest(folder).get("task") != TASK:
+    if read_manifest(folder).get("task") != System.PARSING:
         raise UsageError(f"{run} is not the run of a parser; load it with Model.load.")
     check_folder(folder, [CONFIG, VOCABULARY, WEIGHTS])
     if trusted_key is not None:
