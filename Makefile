@@ -7,7 +7,7 @@ STAMP := $(VENV)/.installed
 PYTEST := $(BIN)/python -m pytest --numprocesses=logical --dist=worksteal
 COVERAGE := --cov --cov-report=term
 
-.PHONY: help install studio demo demo-words test test-coverage test-all torture check format docs bench clean
+.PHONY: help install studio demo demo-words test test-coverage test-all torture soak check format docs bench clean
 
 help:
 	@echo "make demo        install, then train, evaluate and predict on bundled data"
@@ -15,6 +15,7 @@ help:
 	@echo "make test        the tests (a few minutes)"
 	@echo "make test-all    all tests, slow ones too"
 	@echo "make torture     kills, faults, damage and odd input for MINUTES=10, with a table of what went wrong"
+	@echo "make soak        a server asked for MINUTES=10, and the memory and open files that it gains"
 	@echo "make check       format, lint, types, links and docstrings of the documentation"
 	@echo "make docs        the documentation, in build/docs/index.html"
 	@echo "make studio      the page Studio, built into the package; needs Node"
@@ -45,6 +46,9 @@ test-all: $(STAMP)
 
 torture: $(STAMP)
 	$(BIN)/python -m tests.torture --minutes $(MINUTES)
+
+soak: $(STAMP)
+	$(BIN)/python -m benchmarks.serving --soak $(MINUTES)
 
 check: $(STAMP)
 	$(BIN)/ruff format --check .

@@ -15,6 +15,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
+from benchmarks.serving import soak
 from tests.serving.conftest import Server
 
 QUESTION = {"inputs": ["green leaf"] * 50, "k": 3}
@@ -140,3 +141,12 @@ def test_reload_under_load_takes_the_new_run_or_keeps_the_old(
     shutil.rmtree(tmp_path / "run")
     shutil.copytree(runs / "fruit", tmp_path / "run")
     assert server.post("/v1/reload").json()["target"] == "fruit"
+
+
+@pytest.mark.slow
+def test_a_server_that_is_asked_all_the_time_gains_nothing(runs: Path) -> None:
+    found = soak(str(runs / "drinks"), minutes=0.5)
+    assert found["failed"] == 0
+    assert found["reloads"] >= 3
+    assert abs(found["more_files"]) <= 2
+    assert found["memory_growth"] < 0.2

@@ -1,0 +1,203 @@
+"""How many requests does `widemax serve` answer, and does it last?
+
+    python -m benchmarks.serving [--quick] [--run RUN] [--soak MINUTES]
+
+Beside it stands the server that one writes first (``_plain_server``), both as they come, in turn, asked over
+loopback by clients in this process: one after another, 32 at a time, at half of what 32 got, and at four
+times of it, which must be refused in part and be over within a second. RUN is a run of one column of text;
+CLINC150 where none is given. ``--soak`` asks 8 at a time, reloads now and then, and says how much memory and
+how many open files the server has gained.
+"""
+
+import asyncio
+import json
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from benchmarks.measure import ROOT, is_quick, report, script
+from widemax import Config, train
+
+TEXTS = [f"what is my balance number {number} please" for number in range(100)]
+CLIENTS = 32
+MOST_REQUESTS = 200_000
+MOST_OPEN = 400
+Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
+
+
+class Load:
+    """What came of some requests: seconds and status of each."""
+
+    def __init__(self) -> None:
+        self.seconds: list[float] = []
+        self.codes: Counter[str] = Counter()
+
+    def quantile(self, share: float) -> float:
+        return sorted(self.seconds)[min(int(share * len(self.seconds)), len(self.seconds) - 1)]
+
+
+async def ask(streams: Streams, load: Load, number: int, path: str = "predict") -> None:
+    reader, writer = streams
+    body = json.dumps({"inputs": [TEXTS[number % len(TEXTS)]], "k": 5}).encode()
+    begun = time.perf_counter()
+    head = f"POST /v1/{path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+    writer.write(head.encode() + b"Content-Length: %d\r\n\r\n" % len(body) + body)
+    answer = (await reader.readuntil(b"\r\n\r\n")).lower()
+    await reader.readexactly(int(answer.split(b"content-length: ")[1].split(b"\r\n")[0]))
+    load.seconds.append(time.perf_counter() - begun)
+    load.codes[answer[9:12].decode()] += 1
+
+
+@asynccontextmanager
+async def connected(port: int) -> AsyncIterator[Streams]:
+    """A connection for one request after another."""
+    streams = await asyncio.open_connection("127.0.0.1", port)
+    try:
+        yield streams
+    finally:
+        streams[1].close()
+        await streams[1].wait_closed()
+
+
+async def closed_loop(port: int, clients: int, seconds: float) -> Load:
+    """Clients that ask again once they are answered."""
+    load, end = Load(), time.perf_counter() + seconds
+
+    async def client(first: int) -> None:
+        number = first
+        async with connected(port) as streams:
+            while time.perf_counter() < end and len(load.seconds) < MOST_REQUESTS:
+                await ask(streams, load, number)
+                number += clients
+
+    await asyncio.gather(*map(client, range(clients)))
+    return load
+
+
+async def open_loop(port: int, rate: float, seconds: float) -> Load:
+    """Requests at a rate, whether others are answered or not; as many at once as connections are allowed."""
+    load, free = Load(), asyncio.Queue[Streams]()
+
+    async def one(number: int) -> None:
+        streams = await free.get()
+        await ask(streams, load, number)
+        free.put_nowait(streams)
+
+    async with AsyncExitStack() as stack:
+        for _ in range(MOST_OPEN):
+            free.put_nowait(await stack.enter_async_context(connected(port)))
+        begun, tasks = time.perf_counter(), []
+        for number in range(min(int(rate * seconds), MOST_REQUESTS)):
+            await asyncio.sleep(max(0.0, begun + number / rate - time.perf_counter()))
+            tasks.append(asyncio.create_task(one(number)))
+        await asyncio.gather(*tasks)
+    return load
+
+
+@contextmanager
+def served(module: str, *arguments: str) -> Iterator[tuple[psutil.Process, int]]:
+    """A server's process and port, from the moment it answers."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", module, *[part.replace("PORT", str(port)) for part in arguments]]
+    with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+        try:
+            for _ in range(600):
+                if process.poll() is not None:
+                    raise RuntimeError(f"{module} ended with {process.returncode}.")
+                with socket.socket() as trial:
+                    if not trial.connect_ex(("127.0.0.1", port)):
+                        break
+                time.sleep(0.1)
+            asyncio.run(closed_loop(port, 1, 1.0))
+            yield psutil.Process(process.pid), port
+        finally:
+            process.terminate()
+            process.wait(60)
+
+
+def measured(module: str, arguments: Sequence[str], seconds: float) -> dict[str, Any]:
+    """What a server does alone, with 32 clients, at half of that and at four times of it."""
+    with served(module, *arguments) as (process, port):
+        lone = asyncio.run(closed_loop(port, 1, seconds))
+        cpu = sum(process.cpu_times()[:2])
+        full = asyncio.run(closed_loop(port, CLIENTS, seconds))
+        cpu = sum(process.cpu_times()[:2]) - cpu
+        rate = len(full.seconds) / seconds
+        half = asyncio.run(open_loop(port, rate / 2, seconds))
+        flood = asyncio.run(open_loop(port, 4 * rate, min(seconds, 3)))
+        begun = time.perf_counter()
+        after = asyncio.run(closed_loop(port, 1, 0.2))
+        recovered_s = time.perf_counter() - begun - 0.2
+    return {
+        "lone_ms": 1000 * lone.quantile(0.5),
+        "requests_per_s": rate,
+        "cpu_ms_per_request": 1000 * cpu / len(full.seconds),
+        "p99_at_half_ms": 1000 * half.quantile(0.99),
+        "refused_at_4x": flood.codes["429"] / len(flood.seconds),
+        "others_at_4x": sum(n for code, n in flood.codes.items() if code not in ("200", "429")),
+        "answered_after": after.codes["200"],
+        "recovered_s": recovered_s,
+    }
+
+
+def soak(run: str, minutes: float) -> dict[str, Any]:
+    """What a server that is asked all the time, and reloads, has gained in memory and open files."""
+    command = "serve", run, "--port", "PORT"
+    with served("widemax", *command) as (process, port):
+
+        async def rounds() -> tuple[Load, list[int], list[int]]:
+            total, memory, files = Load(), [], []
+            end = time.perf_counter() + 60 * minutes
+            while time.perf_counter() < end:
+                load = await closed_loop(port, 8, min(5.0, 10 * minutes))
+                async with connected(port) as streams:
+                    await ask(streams, load, 0, "reload")
+                total.codes += load.codes
+                memory.append(process.memory_info().rss)
+                files.append(process.num_fds())
+            return total, memory, files
+
+        load, memory, files = asyncio.run(rounds())
+    warm = max(1, len(memory) // 4)  # the first reloads fill what allocators keep
+    return {
+        "requests": sum(load.codes.values()),
+        "failed": sum(n for code, n in load.codes.items() if code != "200"),
+        "reloads": len(memory),
+        "memory_growth": max(memory[-warm:]) / max(memory[:warm]) - 1,
+        "more_files": files[-1] - files[0],
+    }
+
+
+def main(argv: Sequence[str]) -> dict[str, Any]:
+    with tempfile.TemporaryDirectory() as folder:
+        run = argv[argv.index("--run") + 1] if "--run" in argv else str(Path(folder, "run"))
+        if "--run" not in argv:
+            data = {"train": "clinc150", "input": "text", "target": "intent"}
+            train(Config(data=data, train={"epochs": 2}, output={"dir": run}))
+        if "--soak" in argv:
+            return {"benchmark": "soak", **soak(run, float(argv[argv.index("--soak") + 1]))}
+        seconds = 2.0 if is_quick() else 10.0
+        servers = {
+            "widemax": ("widemax", ["serve", run, "--port", "PORT"]),
+            "plain": ("benchmarks._plain_server", [run, "PORT"]),
+        }
+        rows = [{"server": name, **measured(*how, seconds)} for name, how in servers.items()]
+    report("serving", rows, seed=0)
+    ours, plain = rows
+    summary = {key: round(value, 3) for key, value in ours.items() if isinstance(value, int | float)}
+    return {"benchmark": "serving", "ratio": ours["requests_per_s"] / plain["requests_per_s"], **summary}
+
+
+if __name__ == "__main__":
+    script(main)
