@@ -1,16 +1,24 @@
 /** Many points painted pixel by pixel, so that hundreds of thousands move at ease. */
 
-export interface Points { x: Float32Array; y: Float32Array; ids: Uint32Array; counts: Uint32Array }
+interface Given { x: Float32Array; y: Float32Array; ids: Uint32Array; counts: Uint32Array }
+/** Places, class ids, training rows, and on which of 33 levels from rare to common each class is. */
+export interface Points extends Given { levels: Uint8Array }
 /** The place at the middle of the picture, and pixels a unit. */
 export interface Window { x: number; y: number; scale: number }
 export interface Size { width: number; height: number }
 type Color = [number, number, number];
 
-interface Look extends Size { most: number; rare: Color; common: Color; ground: Color }
+interface Look extends Size { rare: Color; common: Color; ground: Color }
 
 /** How far a number of training rows is on the way from rare to the most, logarithmically. */
 export function frequency(count: number, most: number): number {
   return most < 1 ? 0 : Math.log1p(count) / Math.log1p(most);
+}
+
+/** The points with their levels. */
+export function pointsOf(given: Given): Points {
+  const most = given.counts.reduce((largest, count) => Math.max(largest, count), 0);
+  return { ...given, levels: Uint8Array.from(given.counts, (count) => Math.round(32 * frequency(count, most))) };
 }
 
 /** Paint the points, those with more training rows last, in colors from rare to common. */
@@ -24,13 +32,25 @@ export function paint(context: CanvasRenderingContext2D, points: Points, view: W
     const mixed = look.rare.map((part, channel) => part + ((look.common[channel]! - part) * at) / 32) as Color;
     return pack(mixed);
   });
-  // Few points are large, many are small.
-  const radius = points.x.length > 60_000 ? 0 : points.x.length > 5_000 ? 1 : points.x.length > 800 ? 2 : 3;
-  for (let i = points.x.length - 1; i >= 0; i--) {
-    const x = Math.round((points.x[i]! - view.x) * view.scale + width / 2);
-    const y = Math.round(height / 2 - (points.y[i]! - view.y) * view.scale);
-    if (x < -radius || y < -radius || x >= width + radius || y >= height + radius) continue;
-    const color = ramp[Math.round(32 * frequency(points.counts[i]!, look.most))]!;
+  const { x: xs, y: ys, levels } = points;
+  const { x: middleX, y: middleY, scale } = view;
+  const [right, low] = [width / 2, height / 2];
+  // What is in sight is looked for first: few points are large, many are small.
+  const sight: number[] = [];
+  for (let i = xs.length - 1; i >= 0; i--) {
+    const x = Math.round((xs[i]! - middleX) * scale + right);
+    const y = Math.round(low - (ys[i]! - middleY) * scale);
+    if (x >= 0 && y >= 0 && x < width && y < height) sight.push(i, x, y);
+  }
+  const number = sight.length / 3;
+  const radius = number > 30_000 ? 0 : number > 4_000 ? 1 : number > 800 ? 2 : 3;
+  for (let at = 0; at < sight.length; at += 3) {
+    const color = ramp[levels[sight[at]!]!]!;
+    const [x, y] = [sight[at + 1]!, sight[at + 2]!];
+    if (radius === 0) {
+      pixels[y * width + x] = color;
+      continue;
+    }
     for (let dy = -radius; dy <= radius; dy++) {
       for (let dx = -radius; dx <= radius; dx++) {
         if (dx * dx + dy * dy > radius * radius + 1) continue;
