@@ -282,6 +282,20 @@ def test_held_out_rows_tell_whether_values_matter(matters):
     assert ndcg[float(head.powers[0])] == pytest.approx(max(ndcg.values()), abs=1e-3)
 
 
+def test_powers_of_values_that_are_alike_are_not_tried():
+    features, labels = popular_rows(300, 0)
+    hidden, asked = popular_rows(200, 1)
+    features, hidden = (torch.cat([each, each.roll(1, 1)], 1) for each in (features, hidden))
+    heads = [CountsHead(C, 2 * F, value_power=value_power) for value_power in ("auto", *module.VALUE_POWERS)]
+    for head in heads:
+        head.partial_fit(features, several(labels))
+        head.finish(hidden, several(asked))
+    assert heads[0].powers[0] == 1
+    for head in heads[1:]:
+        assert torch.equal(head.powers[1:], heads[0].powers[1:])
+        torch.testing.assert_close(head.weight, heads[0].weight)
+
+
 def test_an_unknown_held_out_label_is_passed_over():
     features, labels = some_rows()
     head, other = counted(features, labels), counted(features, labels)

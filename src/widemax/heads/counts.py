@@ -497,9 +497,13 @@ class _Choice:
         """p, a and b, each the best there is beside the others; those given stay as they are."""
         powers = [usual if own == "auto" else own for own, usual in zip(given, USUAL_POWERS, strict=True)]
         before = None if self.labels.nnz else powers
+        values = np.concatenate([self.rows[0].data, self.held_out.data])
+        axes: list[tuple[int, tuple[float, ...]]] = [(2, CLASS_POWERS), (1, FEATURE_POWERS)]
+        if (values != values[:1]).any():  # where all are alike, powers change nothing
+            axes.insert(0, (0, VALUE_POWERS))
         while powers != before:
             is_first, before = before is None, list(powers)
-            for axis, grid in ((0, VALUE_POWERS), (2, CLASS_POWERS), (1, FEATURE_POWERS)):
+            for axis, grid in axes:
                 if given[axis] == "auto":
                     # All of them at first, afterwards those beside the best so far.
                     at = grid.index(powers[axis])
