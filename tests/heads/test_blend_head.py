@@ -31,9 +31,15 @@ def counted(seed=0, weights=(0.7, 0.4), **options):
     return head
 
 
+def embedded_rows(head, features):
+    """[B, E] the rows to the power that the counts have chosen, times the embeddings."""
+    powered = torch.where(features > 0, features ** head.counts.powers[0], 0.0)
+    return powered @ head.weight
+
+
 def log_probs_of_parts(head, features):
     """[B, C] of each part on its own."""
-    embedded = features.double() @ head.weight.double()
+    embedded = embedded_rows(head, features).double()
     cosines = (
         torch.nn.functional.normalize(embedded)
         @ torch.nn.functional.normalize(head.softmax.weight.double()).T
@@ -60,7 +66,9 @@ def test_the_formula(sparse):
 def test_top_k_and_ranks_are_those_of_brute_force(seed, k, counts, softmax, tiled):
     head = counted(seed, (counts, softmax), keep=5)
     (features, labels), (_, exclude) = some_rows(seed + 1), some_rows(seed + 2)
-    logits_BC = counts * head.counts.logits(features) + softmax * head.softmax.logits(features @ head.weight)
+    logits_BC = counts * head.counts.logits(features) + softmax * head.softmax.logits(
+        embedded_rows(head, features)
+    )
     logits_BC = logits_BC.detach()
     (rows_P, ids_P), excluded = labels.pairs(), exclude.pairs()
     label_logits_P = logits_BC[rows_P, ids_P]
@@ -113,15 +121,14 @@ def test_weights_never_make_held_out_rows_less_likely(seed, follows):
     worth = head.worth
     assert nll == pytest.approx(float(head.nlls[2]), abs=1e-4)
     assert [worth[name].weight for name in ("counts", "softmax")] == weights
-    # Each alone is the best that it can be at any temperature.
-    assert nll <= min(worth[name].nll for name in worth) + 1e-4
+    # They are never less likely than by counts alone, and each alone is as likely as at any temperature.
+    assert nll <= worth["counts"].nll + 1e-4
     for name, alone in (("counts", lambda u: (u, 0)), ("softmax", lambda v: (0, v))):
         best = min(nll_of(parts, alone(weight), labels) for weight in grid)
         assert worth[name].nll <= best + 1e-4
-    # Among what makes no row less likely it ranks best.
-    better = 0 if worth["counts"].nll <= worth["softmax"].nll else 1
+    # Among what makes no row less likely it ranks best, counts alone among that.
     assert ndcg(sum(w * part for w, part in zip(weights, parts, strict=True)), labels) >= ndcg(
-        parts[better], labels
+        parts[0], labels
     )
     assert f"counts {weights[0]:.3g} (alone {worth['counts'].nll:.3f})" in head.told()
 
@@ -143,9 +150,32 @@ def test_a_part_that_misleads_gets_no_weight_and_leaves_the_answers_of_the_other
     torch.testing.assert_close(of_blend.label_log_probs, of_counts.label_log_probs)
     head.weights.copy_(torch.tensor([0.0, 1.0]))
     of_blend = head.answer(features, labels, k=C)
-    of_softmax = head.softmax.answer(features @ head.weight, labels, k=C)
+    of_softmax = head.softmax.answer(embedded_rows(head, features), labels, k=C)
     assert torch.equal(of_blend.topk.class_ids, of_softmax.topk.class_ids)
     torch.testing.assert_close(of_blend.label_log_probs, of_softmax.label_log_probs)
+
+
+def test_biases_take_smaller_steps():
+    head = BlendHead(C, F, width=E, temperature=0.2)
+    factors = {id(parameter): factor for parameter, factor in head.step_factors()}
+    assert factors.keys() == {id(parameter) for parameter in head.parameters()}
+    assert factors.pop(id(head.softmax.bias)) == 0.2
+    assert {*factors.values()} == {1.0}
+
+
+@pytest.mark.parametrize("num_sampled", [3, C])
+def test_each_label_counts_alike(num_sampled):
+    """A row with several labels has the losses of them all, and a row with one the loss of that."""
+    head, (features, labels) = counted(num_sampled=num_sampled), some_rows()
+    amounts = labels.offsets_B1.diff()
+    head.softmax.seed(5)
+    of_softmax = head.softmax.row_losses(embedded_rows(head, features), labels)
+    head.seed(5)
+    torch.testing.assert_close(head(features, labels, reduction="none"), amounts * of_softmax)
+    head.softmax.seed(6)
+    one = head.softmax.row_losses(embedded_rows(head, features), labels.ids_P[:B])
+    head.seed(6)
+    torch.testing.assert_close(head(features, labels.ids_P[:B], reduction="none"), one)
 
 
 def test_unknown_labels_do_not_decide():
@@ -190,10 +220,10 @@ def test_training_begins_with_the_factors_of_what_was_counted():
     never_met = head.softmax.weight[9].clone()
     head.partial_fit(hidden, labels)
     head.finish(hidden, labels)
-    best = head.softmax.logits(hidden @ head.weight, torch.arange(9)).topk(3).indices
+    best = head.softmax.logits(embedded_rows(head, hidden), torch.arange(9)).topk(3).indices
     assert (best // 3 == torch.from_numpy(group_B)[:, None]).all()
     lengths = head.softmax.weight[:9].norm(dim=1)
-    torch.testing.assert_close(lengths.square().mean(), torch.tensor(100.0))
+    torch.testing.assert_close(lengths.square().mean(), torch.tensor(1.0))
     assert torch.equal(head.softmax.weight[9], never_met)
     with torch.no_grad():
         head.weight += 1

@@ -139,7 +139,9 @@ def test_counts_and_a_softmax_are_blended(tmp_path: Path) -> None:
     assert isinstance(head, BlendHead)
     (sentence,) = (told for told in said if told.startswith("weights of the parts"))
     assert sentence == head.told()
-    assert 0 < head.nlls[2] <= head.nlls[:2].min()
+    assert 0 < head.nlls[2] <= head.nlls[0]
+    section = outcome.model.config.train
+    assert (section.optimizer, section.learning_rate) == BlendHead.optimizer
     assert head.weights[0] > 0
     records = [json.loads(line) for line in (outcome.run / "metrics.jsonl").read_text().splitlines()]
     losses = [record["train_loss"] for record in records]

@@ -94,6 +94,8 @@ class Head(Described, nn.Module, ABC):
         learns_by_gradients: whether gradients of its loss train it.
         has_weight_rows: whether it is a :class:`~widemax.heads.LinearHead`, with one weight row a class.
         training_options: the options that training chooses for a softmax where a config names none.
+        optimizer: the optimizer that suits it, with its learning rate, where a config names none; None where
+            that of the encoder does.
         learned_sizes: the tensors of its state whose length is learned; a state of another length fills them.
         normalizer: what makes logits probabilities: "softmax" over all classes, or a "sigmoid" a class.
         generator: the randomness of the first weights, then of training.
@@ -102,6 +104,7 @@ class Head(Described, nn.Module, ABC):
     learns_by_gradients: ClassVar[bool] = True
     has_weight_rows: ClassVar[bool] = False
     training_options: ClassVar[Mapping[str, Any]] = {}
+    optimizer: ClassVar[tuple[str, float] | None] = None
     learned_sizes: ClassVar[frozenset[str]] = frozenset()
     normalizer: Normalizer
     calibration_temperature: Tensor
@@ -128,6 +131,10 @@ class Head(Described, nn.Module, ABC):
     def num_parameters(self) -> int:
         """How many numbers it has learned."""
         return sum(parameter.numel() for parameter in self.parameters())
+
+    def step_factors(self) -> Iterator[tuple[nn.Parameter, float]]:
+        """Each parameter, and what its learning rate is multiplied by."""
+        return ((parameter, 1.0) for parameter in self.parameters())
 
     def seed(self, seed: int) -> None:
         """Start the randomness of training anew."""

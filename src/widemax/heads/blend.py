@@ -10,7 +10,7 @@ from typing import Annotated, NamedTuple, final
 import numpy as np
 import torch
 from pydantic import Field
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.functional import pad
 
 from widemax.classes import Classes
@@ -28,8 +28,8 @@ from widemax.options import checked
 
 # All classes are trained at each step as long as they are so many times those drawn.
 EXACT_TIMES = 8
-# Of embeddings, about: cosines do not see it, but the usual steps turn longer vectors less.
-START_LENGTH = 10.0
+# Of embeddings, about: cosines do not see it, but steps turn longer vectors less.
+START_LENGTH = 1.0
 # What the weights may be to one another, and how many classes of each part may take the first places.
 PROPORTIONS = (
     *((1.0, 0.0), (1.0, 0.05), (1.0, 0.1), (1.0, 0.2), (1.0, 0.3), (1.0, 0.5)),
@@ -53,13 +53,14 @@ class BlendHead(CountingHead):
     """P(c | x) ∝ P_counts(c | x)^u · P_softmax(c | x)^v, with weights u, v ≥ 0 that held-out rows choose.
 
     The first part is a :class:`CountsHead`, which remembers what stands beside what. The second is trained: a
-    softmax of (cos(Eᵀ x, w_c) + bias_c) / temperature, where E [F, E] holds an embedding of each feature,
-    which generalizes. Both read the features x themselves, so that one encoder serves both.
+    softmax of (cos(Eᵀ x^p, w_c) + bias_c) / temperature, where E [F, E] holds an embedding of each feature,
+    which generalizes. Both read the features x to the power p that the counts have, so that one encoder
+    serves both. Each label of a row counts alike in the loss.
 
     :meth:`partial_fit` counts rows for the first part, and the loss trains the second, which :meth:`finish`
     starts with the factors of what was counted. It also chooses the proportion of the weights that ranks
-    held-out rows best, and the scale of the least nll: no part makes that worse, and one that is worth
-    nothing gets 0. Before, both are one half. Answers are exact over all classes.
+    held-out rows best, and the scale of the least nll: they are never less likely than by counts alone, and
+    a part that is worth nothing gets 0. Before, both are one half. Answers are exact over all classes.
 
     Use: for what "counts" is for, where a few epochs more are worth it.
 
@@ -88,6 +89,7 @@ class BlendHead(CountingHead):
     """
 
     learns_by_gradients = True
+    optimizer = "lazy_adam", 0.005
     learned_sizes = frozenset(f"counts.{name}" for name in CountsHead.learned_sizes)
 
     weights: Tensor
@@ -118,6 +120,7 @@ class BlendHead(CountingHead):
                 score="cosine",
                 num_sampled=num_sampled,
                 sampler="uniform",
+                loss="multi_positive_softmax",
             )
         self.weight = self.softmax.normal(dim, width)
         self.register_buffer("weights", torch.full((len(self.parts),), 0.5))
@@ -139,6 +142,11 @@ class BlendHead(CountingHead):
         """What each part is worth to held-out rows; nll is 0 before any were seen."""
         values = zip(self.weights.tolist(), self.nlls.tolist(), strict=False)
         return dict(zip(self.parts, map(Worth._make, values), strict=True))
+
+    def step_factors(self) -> Iterator[tuple[nn.Parameter, float]]:
+        """Biases take smaller steps, since they are divided by the temperature and no cosine bounds them."""
+        for parameter, factor in super().step_factors():
+            yield parameter, self.softmax.temperature if parameter is self.softmax.bias else factor
 
     def seed(self, seed: int) -> None:
         super().seed(seed)
@@ -172,9 +180,10 @@ class BlendHead(CountingHead):
         self._has_new_rows = True
 
     def row_losses(self, hidden: Tensor, labels: Labels) -> Tensor:
-        """[B] losses of the softmax alone, which gradients train."""
+        """[B] losses of the softmax alone, which gradients train, summed over the labels of a row."""
         self._is_trained |= torch.is_grad_enabled()
-        return self.softmax.row_losses(self._embedded(hidden), labels)
+        losses_B = self.softmax.row_losses(self._embedded(hidden), labels)
+        return losses_B if isinstance(labels, Tensor) else losses_B * labels.offsets_B1.diff()
 
     @partial(checked, of="head.finish")
     def finish(
@@ -224,7 +233,8 @@ class BlendHead(CountingHead):
     def _choose(self, hidden: Tensor, labels: Pairs, excluded: Pairs) -> None:
         """The proportion of the weights that ranks held-out rows best, and the scale of the least nll.
 
-        The nll is convex in the scale. What makes it worse than a part does alone is no choice.
+        The nll is convex in the scale. What makes it worse than counts alone is no choice: they are there
+        without any training. That of the softmax alone may be less where its ranking is worse.
         """
         from scipy.optimize import minimize
 
@@ -259,7 +269,7 @@ class BlendHead(CountingHead):
             return float(found.fun), float(found.x[0])
 
         alone = {proportion: fitted(proportion) for proportion in (PROPORTIONS[0], PROPORTIONS[-1])}
-        least = min(alone.values())[0]
+        least = alone[PROPORTIONS[0]][0]
         for place in gains.argsort(descending=True, stable=True).tolist():
             proportion = PROPORTIONS[place]
             nll, scale = alone[proportion] if proportion in alone else fitted(proportion)
@@ -296,14 +306,16 @@ class BlendHead(CountingHead):
         return torch.stack(gains)
 
     def _embedded(self, hidden: Tensor) -> Tensor:
-        """[B, E] Eᵀ x; the gradient of E is over the features that stand in a row of sparse ones."""
+        """[B, E] Eᵀ x^p; the gradient of E is over the features that stand in a row of sparse ones."""
+        power = float(self.counts.powers[0])
         if hidden.layout is torch.strided:
-            return hidden @ self.weight
+            return _to_the_power(hidden, power) @ self.weight
         rows_P, features_P = hidden._indices()
         used_U, places_P = torch.unique(features_P, return_inverse=True)
         size = len(hidden), len(used_U)
         places = torch.stack([rows_P, places_P])
-        few_BU = torch.sparse_coo_tensor(places, hidden._values(), size, check_invariants=False)
+        values_P = _to_the_power(hidden._values(), power)
+        few_BU = torch.sparse_coo_tensor(places, values_P, size, check_invariants=False)
         embedded_BE: Tensor = torch.sparse.mm(few_BU, gather_rows(self.weight, used_U))
         return embedded_BE
 
@@ -358,6 +370,11 @@ class BlendHead(CountingHead):
             found.append(stream_classes(scaled_BE[start:stop], *layer, *pairs, k=k, added=added))
             start = stop
         return Found(*(torch.cat(tensors) for tensors in zip(*found, strict=True)))
+
+
+def _to_the_power(values: Tensor, power: float) -> Tensor:
+    """The sign of each value times |value|^power; 0 stays 0."""
+    return values.sign() * values.abs().pow(power)
 
 
 def _among(rows_B: Tensor, pairs: Pairs) -> Pairs:

@@ -156,7 +156,7 @@ def complete_rest(
     """Decide batch size, head, optimizer and metric; the plan is None where the head was named."""
     train, dim = config.train, encoder.dim
     sizes = head_sizes(config, vocabulary, encoder=encoder, num_rows=num_rows)
-    optimizer = sizes["optimizer"]
+    optimizer, learning_rate = suited(config, encoder)
     optimizers[optimizer]
     head_plan = None
     kind, head_options = config.head.kind, config.head.options
@@ -183,7 +183,7 @@ def complete_rest(
     values: dict[str, Any] = {
         "batch_size": sizes["batch_size"],
         "optimizer": optimizer,
-        "learning_rate": encoder.learning_rate if train.learning_rate == "auto" else train.learning_rate,
+        "learning_rate": learning_rate,
         "metric": task.metric if train.metric == "auto" else train.metric,
     }
     known = [name for name in metrics.names() if task in metrics[name].tasks and metrics[name].judges]
@@ -215,10 +215,21 @@ def head_sizes(
         "num_rows": num_rows,
         "num_sampled": config.head.options.get("num_sampled"),
         "num_labels_per_row": float(vocabulary.counts.sum()) / num_rows,
-        "optimizer": encoder.optimizer if train.optimizer == "auto" else train.optimizer,
+        "optimizer": suited(config, encoder)[0],
         "epochs": train.epochs,
         "time_limit_s": train.time_limit_s,
     }
+
+
+def suited(config: Config, encoder: Encoder) -> tuple[str, float]:
+    """The optimizer and its learning rate: as configured, or what suits the head or else the encoder."""
+    kind, train = config.head.kind, config.train
+    of_head = None if kind == "auto" else heads[kind].optimizer
+    optimizer, learning_rate = of_head or (encoder.optimizer, encoder.learning_rate)
+    return (
+        optimizer if train.optimizer == "auto" else train.optimizer,
+        learning_rate if train.learning_rate == "auto" else train.learning_rate,
+    )
 
 
 def encoder_bytes(encoder: Encoder, optimizer: str) -> int:

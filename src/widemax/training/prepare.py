@@ -401,7 +401,7 @@ def split(model: Model, feed: Feed, given: Dataset | None, scratch: Path) -> tup
 def step_factors(model: Model) -> Iterator[tuple[nn.Parameter, float]]:
     """Each parameter of the encoder and the head, and what its learning rate is multiplied by."""
     yield from model.encoder.step_factors()
-    yield from ((parameter, 1.0) for parameter in model.head.parameters())
+    yield from model.head.step_factors()
 
 
 def build_optimizer(train: TrainConfig, parameters: Iterable[tuple[nn.Parameter, float]]) -> RowOptimizer:
