@@ -49,6 +49,7 @@ ARROWS = {
         *GROUND,
         *("heads", "encoders", "data", "config", "neighbors", "storage", "signatures", "packing"),
     },
+    "exports": {*GROUND, "artifact", "heads", "storage"},
     "recommender": {*GROUND, "artifact", "data", "heads", "kernels"},
     "ranking": {*GROUND, "artifact", "data", "heads", "recommender", "signatures", "solvers", "storage"},
     "training": {

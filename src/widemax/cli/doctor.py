@@ -10,7 +10,7 @@ from typing import Any
 from widemax.cli.options import Json, print_result
 
 PACKAGES = ("widemax", "torch", "numpy", "scipy", "scikit-learn", "pyarrow", "pydantic", "safetensors")
-EXTRAS = {"images": "PIL", "pretrained": "sentence_transformers", "sign": "cryptography"}
+EXTRAS = {"images": "PIL", "onnx": "onnx", "pretrained": "sentence_transformers", "sign": "cryptography"}
 
 
 def command(json: Json = False) -> None:

@@ -21,7 +21,7 @@ EXAMPLES = {
     ),
     "neighbors": ("neighbors run --item tea", "neighbors run tea -k 3 --json"),
     "extend": ("extend run --classes new.csv --out larger", "extend run --classes new.csv --out run2 --json"),
-    "export": ("export run --out small", "export run --out small --precision int8 --data new.csv"),
+    "export": ("export run --out small", "export run --out vectors --format embeddings"),
     "serve": ("serve run", "serve run --host 0.0.0.0 --allow-host models.example.org"),
     "studio": ("studio", "studio runs --port 9000 --open"),
     "audit": ("audit run", "audit run --sampler frequency,uniform --plot audit.svg"),

@@ -1,4 +1,4 @@
-"""``widemax export``: a trained model in fewer bytes, with what that costs."""
+"""``widemax export``: a trained model in fewer bytes, with what that costs, or for other programs."""
 
 from functools import partial
 from pathlib import Path
@@ -12,21 +12,28 @@ from widemax.errors import UsageError, WidemaxError, visible
 
 def command(
     run: Run,
-    out: Annotated[Path, typer.Option(help="The folder for the smaller run.", readable=False)],
+    out: Annotated[Path, typer.Option(help="The folder for what is written.", readable=False)],
     format: Annotated[  # noqa: A002 - the name users type
-        Literal["widemax"], typer.Option(help="A run folder that every other verb reads.")
+        Literal["widemax", "onnx", "embeddings", "tsv"],
+        typer.Option(
+            help="widemax: a run folder that every other verb reads. onnx: the head, hidden vectors to "
+            "logits and the k best. embeddings: label, count and vector of each class in Parquet. tsv: these "
+            "for the Embedding Projector."
+        ),
     ] = "widemax",
     precision: Annotated[
-        Literal["float32", "float16", "int8"], typer.Option(help="The precision of weights in the files.")
-    ] = "float16",
+        Literal["float32", "float16", "int8"] | None,
+        typer.Option(help="The precision of weights in the files of a run. Default: float16."),
+    ] = None,
     keep: Annotated[
-        float,
+        float | None,
         typer.Option(
-            help="The share of the squared length of the encoder's rows that stays; the shortest rows go.",
+            help="The share of the squared length of the encoder's rows that stays; the shortest rows go. "
+            "Default: 0.8.",
             min=0.01,
             max=1.0,
         ),
-    ] = 0.8,
+    ] = None,
     data: Annotated[
         list[str] | None,
         typer.Option(
@@ -40,7 +47,7 @@ def command(
     trusted_key: TrustedKey = None,
     json: Json = False,
 ) -> None:
-    """Write a smaller copy of a model, and state what its answers lose."""
+    """Write a smaller copy of a model, and state what its answers lose; or its head for other programs."""
     from widemax.artifact import Model
     from widemax.data import resolve
     from widemax.storage import current, foreign, read_manifest
@@ -49,6 +56,24 @@ def command(
     if out.resolve() == run.resolve():
         raise UsageError(f"{out} is the run itself; give another folder.")
     model = Model.load(run, trusted_key=trusted_key)
+    if format != "widemax":
+        from widemax.exports import export
+
+        own = {
+            "--precision": precision,
+            "--keep": keep,
+            "--data": data,
+            "--drop-bad": drop_bad or None,
+            "--delimiter": delimiter,
+            "--encoding": encoding,
+        }
+        for option, value in own.items():
+            if value is not None:
+                raise UsageError(f"{option} is for --format widemax; leave it out.")
+        written = list(map(str, export(model, out, form=format, overwrite=overwrite)))
+        print_result({"files": written}, [f"wrote {', '.join(written)}"], json=json)
+        return
+    precision, keep = precision or "float16", keep or 0.8
     rows = data or list(model.config.data.train)
     try:
         resolve(rows)
