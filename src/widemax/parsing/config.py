@@ -86,7 +86,8 @@ class FitConfig(Section):
 
     Attributes:
         epochs: how often every sentence is visited.
-        batch_words: words of a step, of sentences of like length.
+        batch_words: words of a step, of sentences of like length; "auto" takes 500, and fewer, down to 100,
+            where an epoch would have less than 100 steps.
         learning_rate: the largest learning rate, which rises at first and then falls linearly to zero.
         patience: stop after this many epochs without a better LAS on the held-out sentences.
         time_limit_s: stop after this many seconds and save; unlimited when it is not given.
@@ -95,7 +96,7 @@ class FitConfig(Section):
     """
 
     epochs: int = Field(default=20, ge=1)
-    batch_words: int = Field(default=500, ge=1)
+    batch_words: Annotated[int, Field(ge=1)] | Literal["auto"] = "auto"
     learning_rate: float = Field(default=8e-3, gt=0.0)
     patience: int = Field(default=10, ge=1)
     time_limit_s: Annotated[float, Field(gt=0.0)] | None = None

@@ -41,6 +41,9 @@ from widemax.training.progress import PlainReporter, Reporter
 from widemax.training.runs import Outcome, begin, go_on, home_of, watching
 from widemax.training.steps import METRICS, Job, fit, lines_of
 
+LEAST_BATCH_WORDS, MOST_BATCH_WORDS = 100, 500
+STEPS_AN_EPOCH = 100
+"""Of a small treebank, since a parser learns little in a few hundred steps."""
 WARM_UP_STEPS = 200
 MAX_GRADIENT = 5.0
 BETAS = 0.9, 0.99
@@ -151,7 +154,11 @@ class _Lessons(Job[list[int]]):
             sentence.heads()
         self.lengths_N = np.array([len(sentence) for sentence in sentences])
         self.num_rows = len(sentences)
-        self.steps_per_epoch = max(1, round(int(self.lengths_N.sum()) / config.train.batch_words))
+        num_words = int(self.lengths_N.sum())
+        given = config.train.batch_words
+        usual = min(MOST_BATCH_WORDS, max(LEAST_BATCH_WORDS, num_words // STEPS_AN_EPOCH))
+        batch_words = usual if given == "auto" else given
+        self.steps_per_epoch = max(1, round(num_words / batch_words))
         tagging = config.parser.tagging > 0
         if checkpoint is None:
             vocabulary = form_vocabulary(sentences, columns=config.data.input, tagging=tagging)
@@ -163,7 +170,7 @@ class _Lessons(Job[list[int]]):
         self.progress = Progress(fingerprint, torch.get_num_threads())
         self.step_operations = (
             6
-            * config.train.batch_words
+            * batch_words
             * sum(
                 parameter.numel()
                 for name, parameter in self.parser.scorer.named_parameters()

@@ -25,7 +25,7 @@ from widemax.parsing.network import Scorer
 from widemax.parsing.projective import LIFTED, lift, restore, unmarked
 from widemax.parsing.slots import Slots
 from widemax.parsing.transitions.base import NONE, Ints, States, transition_systems
-from widemax.parsing.words import TAG_COLUMNS, UNKNOWN, Reader, Words
+from widemax.parsing.words import NGRAM_BUCKETS, TAG_COLUMNS, UNKNOWN, Reader, Words, tags_of
 
 CHUNK_SENTENCES = 1024
 """Sentences that are read before any is parsed, so that those of like length go together."""
@@ -95,11 +95,11 @@ class Lesson(NamedTuple):
     right_BA: Tensor
 
 
-def form_vocabulary(
-    sentences: Sequence[Sentence], *, columns: Sequence[str], tagging: bool, min_count: int = 2
-) -> Vocabulary:
+def form_vocabulary(sentences: Sequence[Sentence], *, columns: Sequence[str], tagging: bool) -> Vocabulary:
     """What a parser must know of its training sentences."""
-    reader = Reader.fit(sentences, columns=columns, min_count=min_count)
+    forms = Counter(form.lower() for sentence in sentences for form in sentence.column("FORM"))
+    known = sorted(form for form, count in forms.items() if count > 1)
+    tags = {tag for each in sentences for of_word in tags_of(each, columns) for tag in of_word}
     seen = Counter(
         (head == len(sentence), relation)
         for sentence in sentences
@@ -113,13 +113,13 @@ def form_vocabulary(
         column: sorted({tag for each in sentences for tag in each.column(column)}) for column in TAG_COLUMNS
     }
     return Vocabulary(
-        forms=reader.forms,
-        counts=reader.counts,
-        tags=reader.tags,
+        forms=tuple(known),
+        counts=tuple(forms[form] for form in known),
+        tags=tuple(sorted(tags)),
         relations=relations,
         of_root=tuple((True, relation) in pairs for relation in relations),
         of_word=tuple((False, relation) in pairs for relation in relations),
-        tagged={name: tuple(tags) for name, tags in tagged.items() if tagging and len(tags) > 1},
+        tagged={name: tuple(values) for name, values in tagged.items() if tagging and len(values) > 1},
     )
 
 
@@ -146,7 +146,7 @@ class Parser:
 
     def __init__(self, config: ParserConfig, columns: Sequence[str], vocabulary: Vocabulary) -> None:
         self.config, self.columns, self.vocabulary = config, tuple(columns), vocabulary
-        self.reader = Reader(vocabulary.forms, vocabulary.counts, vocabulary.tags, self.columns)
+        self.reader = Reader(vocabulary.forms, vocabulary.tags, self.columns)
         self.actions = Actions(
             transition_systems[config.system](),
             vocabulary.relations,
@@ -157,7 +157,7 @@ class Parser:
         self.scorer = Scorer(
             num_forms=len(vocabulary.forms),
             num_tags=len(vocabulary.tags),
-            buckets=self.reader.buckets,
+            buckets=NGRAM_BUCKETS,
             num_slots=len(self.slots),
             num_actions=len(self.actions),
             num_relations=len(vocabulary.relations) + 1 if self.slots.has_dependents else 0,

@@ -3,10 +3,8 @@
 Shapes: W words, U distinct forms, P n-grams or tags, N characters.
 """
 
-from collections import Counter
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from typing import Any, NamedTuple, Self
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +14,7 @@ from widemax.parsing.conllu import Sentence
 
 Ints = npt.NDArray[np.int64]
 TAG_COLUMNS = ("UPOS", "XPOS", "FEATS")
+NGRAM_SIZES, NGRAM_BUCKETS = (2, 5), 1 << 15
 UNKNOWN = 0
 """The id of forms and tags that training has not seen, or too seldom."""
 
@@ -91,55 +90,28 @@ def _shape(form: str) -> str:
     return "".join(kind for at, kind in enumerate(kinds) if kinds[max(at - 2, 0) : at] != [kind] * 2)
 
 
-@dataclass(frozen=True)
 class Reader:
-    """Makes ids of words; what it knows is counted on training sentences.
+    """Makes ids of words.
 
     Args:
-        forms: known forms, the id of the first is 1.
-        counts: how often training saw each.
+        forms: known forms in small letters, the id of the first is 1.
         tags: known tags as column=value, the id of the first is 1.
         columns: which of "UPOS", "XPOS", "FEATS" are read.
-        sizes: shortest and longest character n-gram.
-        buckets: number of values the hash of an n-gram may take.
     """
 
-    forms: tuple[str, ...]
-    counts: tuple[int, ...]
-    tags: tuple[str, ...]
-    columns: tuple[str, ...]
-    sizes: tuple[int, int] = (2, 5)
-    buckets: int = 1 << 15
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "_form_ids", {form: at for at, form in enumerate(self.forms, start=1)})
-        object.__setattr__(self, "_tag_ids", {tag: at for at, tag in enumerate(self.tags, start=1)})
-
-    @classmethod
-    def fit(
-        cls, sentences: Iterable[Sentence], *, columns: Sequence[str] = (), min_count: int = 2, **options: Any
-    ) -> Self:
-        """A reader that knows the forms seen ``min_count`` times, and the tags of some columns."""
-        forms: Counter[str] = Counter()
-        tags: Counter[str] = Counter()
-        for sentence in sentences:
-            forms.update(map(str.lower, sentence.column("FORM")))
-            for word_tags in _tags_of(sentence, columns):
-                tags.update(word_tags)
-        known = sorted(form for form, count in forms.items() if count >= min_count)
-        counts = tuple(forms[form] for form in known)
-        return cls(tuple(known), counts, tuple(sorted(tags)), tuple(columns), **options)
+    def __init__(self, forms: Sequence[str], tags: Sequence[str], columns: Sequence[str]) -> None:
+        self.columns = tuple(columns)
+        self._form_ids = {form: at for at, form in enumerate(forms, start=1)}
+        self._tag_ids = {tag: at for at, tag in enumerate(tags, start=1)}
 
     def __call__(self, sentences: Sequence[Sentence]) -> Words:
         """The words of sentences as ids."""
-        form_ids: dict[str, int] = self._form_ids  # type: ignore[attr-defined]
-        tag_ids: dict[str, int] = self._tag_ids  # type: ignore[attr-defined]
         forms = [form for sentence in sentences for form in sentence.column("FORM")]
         distinct: dict[str, int] = {}
         distinct_W = [distinct.setdefault(form, len(distinct)) for form in forms]
-        known_U = np.array([form_ids.get(form.lower(), UNKNOWN) for form in distinct], dtype=np.int64)
-        ngrams_P, ngram_starts_U = hash_ngrams(list(distinct), sizes=self.sizes, buckets=self.buckets)
-        word_tags = [tags for sentence in sentences for tags in _tags_of(sentence, self.columns)]
+        known_U = np.array([self._form_ids.get(form.lower(), UNKNOWN) for form in distinct], dtype=np.int64)
+        ngrams_P, ngram_starts_U = hash_ngrams(list(distinct), sizes=NGRAM_SIZES, buckets=NGRAM_BUCKETS)
+        word_tags = [tags for sentence in sentences for tags in tags_of(sentence, self.columns)]
         counts_W = np.array([len(tags) for tags in word_tags], dtype=np.int64)
         return Words(
             lengths_B=np.array([len(sentence) for sentence in sentences], dtype=np.int64),
@@ -148,13 +120,13 @@ class Reader:
             ngrams_P=ngrams_P,
             ngram_starts_U=ngram_starts_U,
             tags_P=np.array(
-                [tag_ids.get(tag, UNKNOWN) for tags in word_tags for tag in tags], dtype=np.int64
+                [self._tag_ids.get(tag, UNKNOWN) for tags in word_tags for tag in tags], dtype=np.int64
             ),
             tag_starts_W=np.cumsum(counts_W) - counts_W,
         )
 
 
-def _tags_of(sentence: Sentence, columns: Sequence[str]) -> list[list[str]]:
+def tags_of(sentence: Sentence, columns: Sequence[str]) -> list[list[str]]:
     """The tags of each word [N], several of FEATS."""
     if not columns:
         return [[] for _ in sentence.words]
