@@ -246,6 +246,7 @@ def test_demo_trains_once_and_answers(widemax: Widemax, tiny_demo: Path) -> None
     result = json.loads(first.out)
     assert result["metrics"]["rows"] == 60
     assert [best[0]["label"] for best in result["answers"].values()] == ["plum", "banana"]
+    assert first.err.splitlines()[-1].endswith(f"widemax serve {tiny_demo}")
     again = widemax("demo", "colors", "--json")
     assert json.loads(again.out)["answers"] == result["answers"]
     assert "using the run" in again.err

@@ -241,3 +241,11 @@ def test_the_document_names_the_columns(server: Server) -> None:
         "weight_g": "number",
     }
     assert server.post("/v1/models/fruit/predict", body["example"]).status_code == 200
+
+
+def test_the_page_stands_beside_the_routes(server: Server) -> None:
+    assert server.get("/").headers["content-type"].startswith("text/html")
+    wrong = server.get("/v1/predict")
+    assert (wrong.status_code, wrong.headers["allow"]) == (405, "POST")
+    assert wrong.json() == {"error": "/v1/predict takes POST; got GET."}
+    assert server.get("/nowhere").json() == {"error": "there is no /nowhere; /docs lists what there is."}

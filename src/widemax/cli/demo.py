@@ -89,6 +89,7 @@ def command(
         tell("\nType your own, one a line; end with Ctrl-D.")
         for line in sys.stdin:
             answer(model, demo, line.strip())
+    tell(f"\nto serve it, with Studio at http://127.0.0.1:8000: widemax serve {run}")
 
 
 def trained(demo: Demo, run: Path) -> "Model":
