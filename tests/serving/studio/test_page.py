@@ -20,8 +20,7 @@ pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no browser: apt-get in
 
 VIEWS = {
     "runs": "text=second",
-    "runs?new=1": "text=widemax train drinks.csv",
-    "runs?compare=1&data=drinks.csv": "text=McNemar",
+    "runs?new=1&compare=1&data=drinks.csv": "text=McNemar",
     "predict?run=first&text=leaf+cup": "text=of the probability",
     "mistakes?run=first": "text=Surest mistakes",
     "classes?run=first&at=0": "text=Nearest, by the cosine",

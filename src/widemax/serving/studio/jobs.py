@@ -23,9 +23,8 @@ from widemax.config import Config, assign
 from widemax.encoders import encoders
 from widemax.errors import UnknownNameError, UsageError, visible
 from widemax.heads import heads
-from widemax.serving.guard import check_may_order
 from widemax.serving.replies import Reply
-from widemax.serving.studio.library import Library, Runs, chosen
+from widemax.serving.studio.library import OWN, Library, Runs, chosen
 
 MOST_AT_ONCE = 4
 MOST_KEPT = 50
@@ -33,13 +32,7 @@ LOG_BYTES = 4000
 Setting = str | int | float
 
 
-def may_order(request: Request) -> None:
-    """Let those pass who may have the machine work."""
-    check_may_order(request, request.app.state.settings)
-
-
-jobs = APIRouter(tags=["studio"])
-ORDERED = [Depends(may_order)]
+jobs = APIRouter(tags=["studio"], dependencies=OWN)
 
 
 @dataclass(eq=False)
@@ -207,7 +200,7 @@ def preview(training: Training, library: Library) -> Any:
     return Reply({"command": command(arguments), "toml": training.config(library).to_toml()})
 
 
-@jobs.post("/trainings", dependencies=ORDERED)
+@jobs.post("/trainings")
 def start_training(training: Training, library: Library, work: Work) -> Any:
     """Start a training. It is a run of the folder from its first record on."""
     training.config(library)
@@ -225,7 +218,7 @@ class Auditing(BaseModel):
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
 
 
-@jobs.post("/runs/{name}/audit", dependencies=ORDERED)
+@jobs.post("/runs/{name}/audit")
 def start_audit(name: str, auditing: Auditing, library: Library, work: Work) -> Any:
     """Start an audit of a run's samplers."""
     folder = os.path.relpath(library.path(name), work.folder)
@@ -248,7 +241,7 @@ def show_job(number: int, work: Work) -> Any:
     return Reply(_job(number, work).told())
 
 
-@jobs.post("/jobs/{number}/stop", dependencies=ORDERED)
+@jobs.post("/jobs/{number}/stop")
 def stop_job(number: int, work: Work) -> Any:
     """Stop a job as Ctrl-C does: a training saves, and can be resumed."""
     job = _job(number, work)

@@ -11,6 +11,7 @@ from fastapi import Depends, Request
 
 from widemax.data import USUAL_TARGETS, Reading, at_hand, format_of, formats, resolve, sets
 from widemax.errors import UnknownNameError, UsageError, did_you_mean
+from widemax.serving.guard import check_may_order
 from widemax.serving.models import Served
 from widemax.storage import MANIFEST, current
 
@@ -125,4 +126,15 @@ def runs_of(request: Request) -> Runs:
     return found
 
 
+def may_order(request: Request) -> None:
+    """Let those pass who may see rows of data and have the machine work.
+
+    Raises:
+        ForbiddenError: who asks is on another machine and brings no token.
+    """
+    check_may_order(request, request.app.state.settings)
+
+
+OWN = [Depends(may_order)]
+"""What routes depend on that show rows, configs and paths, or start work: not every client may ask them."""
 Library = Annotated[Runs, Depends(runs_of)]

@@ -10,10 +10,10 @@ from widemax.errors import UsageError
 from widemax.evaluation.headlines import HEADLINES, called
 from widemax.serving.feedback import feedback
 from widemax.serving.replies import Reply
-from widemax.serving.studio.library import Library
+from widemax.serving.studio.library import OWN, Library
 from widemax.serving.studio.rows import MAX_ROWS, evaluated
 
-mistakes = APIRouter(tags=["studio"])
+mistakes = APIRouter(tags=["studio"], dependencies=OWN)
 MOST_PAIRS = 40
 Data = Annotated[str, Query(max_length=300)]
 

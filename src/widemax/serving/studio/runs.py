@@ -17,7 +17,7 @@ from widemax.serving import explanations
 from widemax.serving.models import Served
 from widemax.serving.predictions import BODY, question
 from widemax.serving.replies import Reply
-from widemax.serving.studio.library import Library
+from widemax.serving.studio.library import OWN, Library
 from widemax.serving.studio.rows import evaluated
 from widemax.storage import MANIFEST, NEW, WORK, current, is_being_written, read_manifest
 from widemax.task import task_of
@@ -39,7 +39,7 @@ def list_runs(library: Library) -> Any:
     )
 
 
-@runs.get("/runs/{name}")
+@runs.get("/runs/{name}", dependencies=OWN)
 def describe(name: Name, library: Library) -> Any:
     """One run: its config as a table and as TOML, its metrics, and the history of its training."""
     path = library.path(name)
@@ -114,7 +114,7 @@ def explain(name: Name, body: dict[str, Any], library: Library) -> Any:
     return Reply(explanations.explain(model, explanations.request(model, **explanations.BODY.complete(body))))
 
 
-@runs.get("/compare")
+@runs.get("/compare", dependencies=OWN)
 def compare(library: Library, a: Name, b: Name, data: Annotated[str, Query(max_length=300)]) -> Any:
     """Two runs on the same rows: what differs in their configs, their metrics, and whether by chance.
 
@@ -188,7 +188,7 @@ def summary(name: str, path: Path) -> dict[str, Any]:
         "name": name,
         "state": state_of(path),
         "modified": max((file.stat().st_mtime for file in path.glob("*") if file.is_file()), default=0.0),
-        "data": list(config.data.train) if config else [],
+        "data": [Path(each).name for each in config.data.train] if config else [],
         "encoder": config.encoder.kind if config else "",
         "head": config.head.kind if config else "",
         "task": task,
