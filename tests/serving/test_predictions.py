@@ -1,11 +1,14 @@
 """Predictions over HTTP are those of the model."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from tests.serving.conftest import Server
 
 from widemax import Model
+from widemax.data import Column, Schema
+from widemax.serving.predictions import Question, together
 
 
 def test_predictions_are_those_of_the_model(server: Server, runs: Path) -> None:
@@ -61,3 +64,17 @@ def test_what_is_no_json_is_refused(server: Server, text: str, sentence: str) ->
     reply = server.post("/v1/predict", content=text.encode())
     assert reply.status_code == 400
     assert sentence in reply.json()["error"]
+
+
+def test_a_question_changes_no_value_of_another() -> None:
+    color = Column("color", "category")
+    lists = Column("size", "vector", width=2), Column("face", "image", shape=(1, 2, 1))
+    given = (1, 1.5, "blue", 2, True, None, "red", "tan")
+    rows = [{"color": color, "size": [1, 2.5], "face": [[0, 255]]} for color in given]
+    questions = [Question([row], 1, 0.0) for row in [*rows[:3], {"size": [0, 0]}, *rows[3:]]]
+    for columns in ((color,), (color, *lists)):
+        model = SimpleNamespace(schema=Schema(columns, target=None))
+        found, reasons = together(model, questions)
+        assert found["color"].to_pylist() == ["1", "1.5", "blue", "2", "true", None, "red", "tan"]
+        assert {len(values) for values in found.values()} == {8}
+        assert list(reasons) == [3]
