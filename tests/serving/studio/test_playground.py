@@ -98,6 +98,11 @@ def test_wrong_questions_get_a_sentence(studio: Any) -> None:
     assert "sampler" in studio.refused(f"{PAGE}/sampled", sampler="uniformly")
     weights = {"step": 1, "values": [0.5]}
     assert "Leave weights out" in studio.refused(f"{PAGE}/regions", weights=weights)
+    wild = studio.post(f"{PAGE}/regions", num_classes=2)["weights"] | {"values": [1e300]}
+    assert studio.client.post(f"{PAGE}/regions", json={"weights": wild}).status_code == 422
+    far = studio.post(f"{PAGE}/regions", width=2)["weights"]
+    far["values"] = [1e6] * len(far["values"])
+    assert "left all bounds" in studio.refused(f"{PAGE}/regions", weights=far, width=2, steps=1)
 
 
 def test_the_page_can_show_what_a_function_says(studio: Any) -> None:

@@ -34,7 +34,8 @@ from widemax.samplers import Candidates, Query, build_sampler, samplers
 
 playground = APIRouter(prefix="/playground", tags=["studio"])
 
-Logit = Annotated[float, Field(ge=-1e6, le=1e6)]
+MOST = 1e6
+Logit = Annotated[float, Field(ge=-MOST, le=MOST)]
 Logits = Annotated[list[Logit], Field(min_length=2, max_length=12)]
 Temperature = Annotated[float, Field(ge=0.01, le=100)]
 Shape = Literal["clouds", "moons", "rings", "spirals"]
@@ -93,8 +94,8 @@ def overflow(question: Overflow) -> dict[str, Any]:
 
     Infinite and undefined numbers are texts: "inf" and "nan".
     """
-    logits_C = np.array(question.logits).astype(question.dtype)
     with np.errstate(all="ignore"):
+        logits_C = np.array(question.logits).astype(question.dtype)
         powers_C = np.exp(logits_C)
         naive_C = powers_C / powers_C.sum(dtype=logits_C.dtype)
     return {
@@ -213,8 +214,8 @@ def sampled(question: Sampled) -> dict[str, Any]:
 class Weights(Question):
     """Where training stands: all numbers that it moves, in one list."""
 
-    step: Annotated[int, Field(ge=0)]
-    values: Annotated[list[float], Field(max_length=20_000)]
+    step: Annotated[int, Field(ge=0, le=1_000_000)]
+    values: Annotated[list[Logit], Field(max_length=20_000)]
 
 
 class Regions(Question):
@@ -253,6 +254,9 @@ def regions(question: Regions) -> dict[str, Any]:
         logits_BC = learner.head.logits(features_B2)
         loss = float(learner.head(features_B2, labels_B))
     most_N = probs_NC.max(1)
+    weights = learner.weights()
+    if not all(abs(value) <= MOST for value in [loss, *losses_S, *weights["values"]]):
+        raise UsageError("training has left all bounds. Reset it, and take a lower learning rate.")
     return {
         "reach": reach,
         "points": _rounded(points_B2),
@@ -265,7 +269,7 @@ def regions(question: Regions) -> dict[str, Any]:
         "loss": loss,
         "losses": losses_S,
         "accuracy": float((logits_BC.argmax(1) == labels_B).double().mean()),
-        "weights": learner.weights(),
+        "weights": weights,
     }
 
 
