@@ -27,6 +27,7 @@ def test_labels_are_found_by_any_part_in_pages() -> None:
     page = search.page("tea", offset=1, limit=2)
     assert (page["total"], [hit["label"] for hit in page["labels"]]) == (4, ["TEAPOT", "Green tea"])
     assert search.page("", offset=0, limit=1)["labels"] == [{"class_id": 0, "label": "tea", "count": 2}]
+    assert search.page("ainkt", offset=0, limit=9)["total"] == 0  # of no label, but of two side by side
     assert search.page("(", offset=0, limit=9)["total"] == 0
     assert LabelSearch(LabelVocabulary.build([pa.array([107, 7])])).page("7", offset=0, limit=9)["total"] == 2
 

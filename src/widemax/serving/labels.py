@@ -9,6 +9,10 @@ import pyarrow.compute as pc
 
 from widemax.data import LabelVocabulary
 
+PIECE_BYTES = 1 << 20
+MOST_PLACES = 20_000
+"""A query that stands more often is looked for label by label, which takes the same time however often."""
+
 
 class LabelSearch:
     """Finds labels by a part of them, in any case.
@@ -47,11 +51,36 @@ class LabelSearch:
     def _found(self, query: str) -> np.ndarray:
         if not query:
             return np.arange(len(self.vocabulary))
-        holds = pc.match_substring(self._lower_case, query.lower())
-        ids_N = np.flatnonzero(holds.to_numpy(zero_copy_only=False))
+        ids_N = self._rare(query.lower().encode())
+        if ids_N is None:
+            holds = pc.match_substring(self._lower_case, query.lower())
+            ids_N = np.flatnonzero(holds.to_numpy(zero_copy_only=False))
         begins = pc.starts_with(self._lower_case.take(pa.array(ids_N)), query.lower())
         begins_N = begins.to_numpy(zero_copy_only=False)
         return np.concatenate([ids_N[begins_N], ids_N[~begins_N]])
+
+    def _rare(self, query: bytes) -> np.ndarray | None:
+        """The labels that hold a query, found in all their bytes at once; None where it stands too often."""
+        text, offsets_C1 = self._bytes
+        places: list[int] = []
+        for start in range(0, len(text), PIECE_BYTES):  # between two of them another thread may go on
+            end = start + PIECE_BYTES + len(query) - 1
+            at = text.find(query, start, end)
+            while at >= 0:
+                places.append(at)
+                if len(places) > MOST_PLACES:
+                    return None
+                at = text.find(query, at + 1, end)
+        places_P = np.array(places, np.int64)
+        ids_P = np.searchsorted(offsets_C1, places_P, side="right") - 1
+        return np.unique(ids_P[places_P + len(query) <= offsets_C1[ids_P + 1]])
+
+    @cached_property
+    def _bytes(self) -> tuple[bytes, np.ndarray]:
+        """The labels in small letters, one after another, and where each begins and the last ends."""
+        lengths_C = pc.binary_length(self._lower_case).to_numpy()
+        text = "".join(self._lower_case.to_pylist()).encode()
+        return text, np.append(0, np.cumsum(lengths_C))
 
     @cached_property
     def _lower_case(self) -> pa.Array:
