@@ -32,7 +32,7 @@ class Subwords:
     Nothing is normalized, so texts with single spaces come back as they were.
 
     Args:
-        model: what :attr:`model` of another one was.
+        model: the ``model`` of another one.
 
     Attributes:
         model: the vocabulary and its merges as bytes, which a run keeps.
