@@ -22,6 +22,7 @@ BA = "Ba, Kiros and Hinton, Layer normalization, 2016, equation 3"
 IOFFE = "Ioffe and Szegedy, Batch normalization, ICML 2015, algorithm 1"
 D, H = 512, 8
 LETTERS, LENGTH, START, FIRST = 10, 8, 1, 4
+QUICK_STEPS, STEPS = 300, 600
 KNOWN = {
     "weights of multi-head attention, d = 512, 8 heads of 64": Known.near(
         4 * D * D, within=0, digits=0, source=f"{VASWANI}, §3.2.2: 4 d² without biases"
@@ -83,7 +84,7 @@ class AttentionFacts(Recipe):
         _obtain_sizes(results)
         _obtain_norms(results)
         _obtain_symmetries(results)
-        _obtain_reversal(results, 300 if quick else 600)
+        _obtain_reversal(results, QUICK_STEPS if quick else STEPS)
 
 
 def _obtain_sizes(results: Results) -> None:
