@@ -5,6 +5,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pytest
 import torch
@@ -137,3 +138,21 @@ def test_what_a_run_cannot_answer(tmp_path: Path) -> None:
         Recommender(past).users([1])
     assert labels_of(Recommender(past).histories([[1]])) == [[3]]
     assert {label for label, _ in neighbors(text, "x")} == {"y"}
+
+
+@pytest.mark.parametrize("dim", [4, "classes"])
+def test_classes_of_texts_are_near_by_their_weights_of_ngrams(tmp_path: Path, dim: int | str) -> None:
+    """Also where the head is the identity, in whose rows nothing is near."""
+    words = ["tea cup", "tea pot", "red ink", "blue ink"]
+    table = pa.table(
+        {"text": [f"{word} {n}" for word in words for n in range(20)], "label": np.repeat(words, 20)}
+    )
+    encoder = {} if dim == "classes" else {"encoder": {"kind": "text", "dim": dim}}
+    model = train(Config(train={"epochs": 3}, output={"dir": tmp_path / "run"}, **encoder), data=table).model
+    weight_FC = model.encoder.table @ model.head.weight.T
+    own = model.vocabulary.encode(pa.array(["tea cup"]))[0]
+    cosines = torch.nn.functional.cosine_similarity(weight_FC[:, [own]], weight_FC, dim=0)
+    found = dict(neighbors(model, "tea cup", k=3))
+    expected = dict(zip(model.vocabulary.decode(np.arange(4)), cosines.tolist(), strict=True))
+    assert found == pytest.approx({label: expected[label] for label in words[1:]}, abs=1e-4)
+    assert max(map(abs, found.values())) > 0.01

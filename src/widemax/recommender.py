@@ -170,6 +170,8 @@ class Recommender:
 def neighbors(model: Model, item: Any, *, k: Count = 10) -> list[tuple[Any, float]]:
     """The classes nearest to one of a model's, with the cosine of their weights, nearest first.
 
+    Where hidden vectors are linear in the n-grams of a text, these are the weights of n-grams.
+
     Where the head has no weights for each class, as one that counts, these are the best items after a history
     of this one alone, with their probabilities: what is taken by those who took it.
 
@@ -180,7 +182,12 @@ def neighbors(model: Model, item: Any, *, k: Count = 10) -> list[tuple[Any, floa
     if not isinstance(model.head, LinearHead):
         answers = Recommender(model, k=k, include_seen=False).histories([[item]])
         return [(answer.label, answer.probability) for answer in answers[0]]
-    weight_CD = nn.functional.normalize(model.head.weight)
+    weight_CD: Tensor = model.head.weight
+    if (table_FD := model.encoder.table) is not None:
+        # The table and the head are factors of the weights of n-grams, one of which may be the identity.
+        squares_D, axes_DD = torch.linalg.eigh(table_FD.T @ table_FD)
+        weight_CD = weight_CD @ (axes_DD * squares_D.clamp(min=0).sqrt())
+    weight_CD = nn.functional.normalize(weight_CD)
     cosines_C = weight_CD @ weight_CD[class_id]
     cosines_C[class_id] = -torch.inf
     found_K, ids_K = topk_by_id(cosines_C[None], min(k + 1, len(cosines_C)))

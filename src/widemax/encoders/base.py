@@ -124,6 +124,11 @@ class Encoder(nn.Module, ABC):
         """The scaled numbers of each row [B, N], by which rows are near; None where it reads no numbers."""
         return None
 
+    @property
+    def table(self) -> Tensor | None:
+        """[F, D] the linear map that hidden vectors are of sparse features; None where they are none."""
+        return None
+
     def step_factors(self) -> Iterator[tuple[nn.Parameter, float]]:
         """Each parameter, and what its learning rate is multiplied by."""
         return ((parameter, 1.0) for parameter in self.parameters())
@@ -132,6 +137,9 @@ class Encoder(nn.Module, ABC):
     def encode(self, columns: Mapping[str, pa.Array]) -> Features:
         """Raw columns to indexed features."""
         return self.index(self.featurize(columns))
+
+    def complete(self, state: dict[str, Tensor], prefix: str) -> None:
+        """Gives the state of an earlier version what it lacks, under names that begin with a prefix."""
 
     def laws(self) -> Iterator[tuple[bool, str]]:
         """What must hold among the tensors of a learned state, and whether it does; the first ones first."""
@@ -152,6 +160,10 @@ class Encoder(nn.Module, ABC):
         Raises:
             CorruptError: a tensor is missing, unknown, or of a shape, type or values the encoder cannot have.
         """
+        state = dict(state)
+        for name, module in self.named_modules():
+            if isinstance(module, Encoder):
+                module.complete(state, f"{name}." if name else "")
         # A dimension of size zero in a fresh encoder is learned; the others follow from its options.
         own = self.state_dict(keep_vars=True)
         if own.keys() != state.keys():
