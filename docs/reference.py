@@ -25,7 +25,7 @@ from sphinx.util.typing import stringify_annotation
 import widemax
 from widemax import docstrings
 from widemax.cli.app import app as command_line
-from widemax.config import Config
+from widemax.config import Config, Section
 from widemax.docstrings import sections
 from widemax.registry import Registry
 
@@ -253,6 +253,8 @@ def complete_docstring(
     meanings = argument_meanings(value) if what == "class" else entries(found.get("Args", ""))
     if meanings:
         found["Args"] = "\n".join(typed(value, meanings))
+    if inspect.isclass(value) and issubclass(value, Section):  # whose attributes are its arguments
+        found.pop("Attributes", None)
     if is_code(value) and value in described():
         missing = [
             *(name for name in ("Use", "Example", "Source") if name not in found),

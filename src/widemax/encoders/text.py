@@ -155,6 +155,7 @@ class TextEncoder(Encoder):
 
     @property
     def table(self) -> Tensor:
+        """[F, D] the rows of n-grams, which are summed."""
         return self.weight_FD
 
     def complete(self, state: dict[str, Tensor], prefix: str) -> None:
