@@ -39,8 +39,9 @@ export function short(value: number, digits = 3): string {
   return minus(String(Number(value.toPrecision(digits))));
 }
 
-/** A number with so many decimals, and a true minus. */
-export function fixed(value: number, decimals = 2): string {
+/** A number with so many decimals, and a true minus; a dash for none. */
+export function fixed(value: number | null, decimals = 2): string {
+  if (value === null) return "–";
   const text = value.toFixed(decimals);
   return minus(Number(text) === 0 ? text.replace("-", "") : text);
 }
