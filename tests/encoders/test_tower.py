@@ -3,7 +3,7 @@
 import pyarrow as pa
 import torch
 
-from widemax.encoders import ClassTower, TextEncoder
+from widemax.encoders import ClassTower, TextEncoder, to_tensors
 
 NAMES = ("green tea", "black tea", "ink", "")
 
@@ -19,10 +19,10 @@ def test_weights_are_encoded_columns_and_own_rows() -> None:
     tower = build().eval()
     own_CD = torch.randn(4, 6, generator=torch.Generator().manual_seed(1))
     weight_CD = tower(own_CD)
-    encoded = tower.encoder.encode({"name": pa.array(NAMES)})["bag"]
+    encoded = tower.encoder.bag(to_tensors(tower.encoder.encode({"name": pa.array(NAMES)})))
     table = tower.encoder.weight_FD
-    for row, (first, last) in enumerate(zip(encoded.offsets_B1, encoded.offsets_B1[1:], strict=False)):
-        ids, values = encoded.ids_P[first:last], torch.from_numpy(encoded.values_P[first:last])
+    for row, (first, last) in enumerate(zip(encoded.offsets, encoded.offsets[1:], strict=False)):
+        ids, values = encoded.ids[first:last], encoded.values[first:last]
         torch.testing.assert_close(weight_CD[row], own_CD[row] + values @ table[ids])
     torch.testing.assert_close(weight_CD[3], own_CD[3])  # nothing is known of it
     some = torch.tensor([3, 0, 1])
