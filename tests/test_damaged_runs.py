@@ -21,7 +21,7 @@ from widemax.heads import CountingHead, heads
 NUM_ROWS, WORDS = 48, ("red", "green", "blue", "gold", "gray", "plum")
 NUMBERS = (
     "weight|class_ids|powers|bias|filters|idf|middle|spread|had_missing|start|width|mean|scale|temperature|"
-    "rows|labels"
+    "rows|labels|sharpness"
 )
 WEIGHTS = rf"({NUMBERS})\S* (all )?(0|-1|1099511627776)$"
 OPTIONS = (

@@ -453,7 +453,8 @@ class Model:
             raise UsageError(
                 f"{folder} holds a ranker; give a run, as in `widemax recommend RUN --ranker {folder}`."
             )
-        if (task := read_manifest(folder).get("task")) in OF_SYSTEMS:
+        task = read_manifest(folder).get("task")
+        if isinstance(task, str) and task in OF_SYSTEMS:
             noun, load = OF_SYSTEMS[task]
             raise UsageError(
                 f"{folder} holds {noun}, which answers `widemax predict` and `widemax evaluate`; in Python "

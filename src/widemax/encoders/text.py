@@ -31,6 +31,7 @@ _WIDEST = 512  # narrower hidden vectors than classes cannot be any logits
 MOST_WEIGHTS = 2**27
 """Of a table as wide as the classes are many: 512 MiB."""
 _LARGEST_IDF = 45  # 1 + ln 2^63 is less
+_LARGEST_SHARPNESS = 3  # 2 / ln 2 is less
 
 
 @encoders.register("text")
@@ -175,6 +176,7 @@ class TextEncoder(Encoder):
         # A bucket that both views hit in every row is counted twice a row, which makes its idf less than 1.
         yield bool((self.idf_F.abs() < _LARGEST_IDF).all()), f"idf within ±{_LARGEST_IDF}"
         yield len(self.bias_D) == self.weight_FD.shape[1], "a bias for each column"
+        yield bool(self.sharpness.abs() <= _LARGEST_SHARPNESS), f"a sharpness within ±{_LARGEST_SHARPNESS}"
 
     def prepare(self) -> None:
         self._known = KeyIndex(self.buckets_F.cpu().numpy())
