@@ -15,11 +15,12 @@ import pyarrow as pa
 import torch
 
 from widemax.artifact import Model
-from widemax.data import columns_of, records_of
+from widemax.data import columns_of
 from widemax.encoders import Ragged, TextEncoder, bag_sum, to_tensors
 from widemax.errors import UnknownNameError, UsageError
 from widemax.options import Options
 from widemax.recommender import names_of
+from widemax.serving.rows import rows_of
 
 WORD = re.compile(r"\w+|[^\w\s]")
 MAX_WORDS = 512
@@ -39,7 +40,7 @@ def request(model: Model, *, inputs: Any, label: str | int | None = None) -> Req
     Raises:
         UsageError: about several rows, or a label that is no class.
     """
-    rows = records_of(model.schema, inputs)
+    rows = rows_of(model.schema, inputs)
     if len(rows) != 1:
         raise UsageError(f"inputs must hold one row, which is explained; got {len(rows)}.")
     return Request(rows[0], label)

@@ -10,11 +10,12 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from widemax.data import array_of, convert_labels, good_rows, records_of
+from widemax.data import array_of, convert_labels, good_rows
 from widemax.errors import DataError, ResourceError, UsageError
 from widemax.options import Options
 from widemax.serving.models import Served
 from widemax.serving.predictions import MAX_ROWS
+from widemax.serving.rows import rows_of
 
 MAX_BYTES = 1 << 30
 
@@ -27,7 +28,7 @@ def feedback(served: Served, *, inputs: Any, labels: Annotated[list[Any], Field(
         DataError: a row or a label cannot be read.
     """
     schema = served.model.schema
-    rows = records_of(schema, inputs)
+    rows = rows_of(schema, inputs)
     if not 1 <= len(rows) <= MAX_ROWS or len(labels) != len(rows):
         raise UsageError(
             f"inputs must hold 1 to {MAX_ROWS:,} rows, and labels one for each; got {len(rows):,} and "

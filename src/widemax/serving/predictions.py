@@ -10,10 +10,11 @@ import pyarrow as pa
 from pydantic import Field
 
 from widemax.artifact import Model
-from widemax.data import good_rows, records_of
+from widemax.data import good_rows
 from widemax.data.convert import Reasons
 from widemax.errors import DataError, UsageError
 from widemax.options import Options
+from widemax.serving.rows import rows_of
 
 MAX_ROWS = 1024
 MAX_K = 1000
@@ -59,7 +60,7 @@ def question(
     Raises:
         UsageError: about something that is no row, or about too many.
     """
-    rows = records_of(model.schema, inputs)
+    rows = rows_of(model.schema, inputs)
     if not 1 <= len(rows) <= MAX_ROWS:
         raise UsageError(f"inputs must hold 1 to {MAX_ROWS:,} rows; got {len(rows):,}.")
     return Question(rows, *model.limits(k, threshold))
