@@ -20,7 +20,7 @@ from pydantic_core import PydanticCustomError
 from widemax.errors import ConfigError, did_you_mean, reason_of, shown
 from widemax.options import checked, plain, wrong
 from widemax.registry import NAMES
-from widemax.task import System, Task
+from widemax.task import TASKS, System, Task
 
 PathText = Annotated[str, BeforeValidator(lambda value: str(value) if isinstance(value, Path) else value)]
 """A path as its text, which TOML can hold."""
@@ -110,7 +110,7 @@ class OpenSection(Section):
 
 def _task(word: Any) -> Any:
     """A task by its word; others are left to be refused."""
-    return {str(task): task for task in (*Task, *System)}.get(word, word) if isinstance(word, str) else word
+    return TASKS.get(word, word) if isinstance(word, str) else word
 
 
 class DataConfig(Section):

@@ -57,6 +57,10 @@ class System(StrEnum):
     TRANSLATE = "translate"
 
 
+TASKS: dict[str, Task | System] = {task.value: task for task in (*Task, *System)}
+"""Every task by its word."""
+
+
 def task_of(word: str) -> Task | System:
     """The task of a word.
 
@@ -67,7 +71,6 @@ def task_of(word: str) -> Task | System:
         >>> task_of("next"), task_of("translate")
         (<Task.NEXT: 'next'>, <System.TRANSLATE: 'translate'>)
     """
-    tasks: dict[str, Task | System] = {task.value: task for task in (*Task, *System)}
-    if word not in tasks:
-        raise UsageError(f"unknown task {word!r}; {did_you_mean(str(word), list(tasks))}")
-    return tasks[word]
+    if word not in TASKS:
+        raise UsageError(f"unknown task {word!r}; {did_you_mean(str(word), list(TASKS))}")
+    return TASKS[word]

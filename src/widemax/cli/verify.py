@@ -16,21 +16,18 @@ def command(run: Run, trusted_key: TrustedKey = None, json: Json = False) -> Non
     files = manifest["files"]
     num_bytes = sum(entry["bytes"] for entry in files.values())
     whole = f"{run} is whole: {counted(len(files), 'file')}, {num_bytes / 1e6:.1f} MB"
+    facts = {"run": str(run), "files": len(files), "bytes": num_bytes}
     if "ranker" in manifest:
         from widemax.ranking import Ranker
 
         features = counted(len(Ranker.load(run, trusted_key=trusted_key).features.names), "feature")
-        print_result(
-            {"run": str(run), "files": len(files), "bytes": num_bytes}, [f"{whole}, {features}"], json=json
-        )
+        print_result(facts, [f"{whole}, {features}"], json=json)
         return
     if manifest.get("task") == System.PARSING:
         from widemax.parsing import Parser
 
         actions = counted(len(Parser.load(run, trusted_key=trusted_key).actions), "action")
-        print_result(
-            {"run": str(run), "files": len(files), "bytes": num_bytes}, [f"{whole}, {actions}"], json=json
-        )
+        print_result(facts, [f"{whole}, {actions}"], json=json)
         return
     model: Model | Translator
     if manifest.get("task") == System.TRANSLATE:
@@ -41,14 +38,7 @@ def command(run: Run, trusted_key: TrustedKey = None, json: Json = False) -> Non
     checkpoints = [] if manifest["complete"] else sorted(p.name for p in (run / CHECKPOINTS).glob("step-*"))
     for name in checkpoints:
         read_progress(run / CHECKPOINTS / name)
-    facts = {
-        "run": str(run),
-        "files": len(files),
-        "bytes": num_bytes,
-        "num_classes": model.head.num_classes,
-        "dim": model.head.dim,
-        "checkpoints": checkpoints,
-    }
+    facts |= {"num_classes": model.head.num_classes, "dim": model.head.dim, "checkpoints": checkpoints}
     classes = f"{counted(model.head.num_classes, 'class')} × {model.head.dim}"
     line = f"{whole}, {classes}, {counted(len(checkpoints), 'checkpoint')}"
     print_result(facts, [line], json=json)

@@ -21,6 +21,18 @@ from widemax.sequences.subwords import END, PADDING, START
 LINES_AT_ONCE = 4096
 
 
+def files_of(paths: Sequence[str | Path]) -> list[Path]:
+    """Paths of files that exist.
+
+    Raises:
+        UsageError: one does not.
+    """
+    for path in map(Path, paths):
+        if not path.is_file():
+            raise UsageError(f"{path} is no file; name a text with a sentence a line.")
+    return [Path(path) for path in paths]
+
+
 @checked
 def read_lines(paths: Sequence[str | Path], *, encoding: str | None = None) -> Iterator[str]:
     """The lines of text files, one after another, zipped or not.
@@ -30,9 +42,7 @@ def read_lines(paths: Sequence[str | Path], *, encoding: str | None = None) -> I
         UsageError: there is no such file, or no such encoding.
     """
     encoding = known_encoding(encoding)
-    for path in map(Path, paths):
-        if not path.is_file():
-            raise UsageError(f"{path} is no file; name a text with a sentence a line.")
+    for path in files_of(paths):
         with open_text(path, encoding) as file:
             for number, line in enumerate(file, start=1):
                 try:

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from widemax.config import Config
-from widemax.errors import ConfigError, UsageError, counted
+from widemax.errors import ConfigError, counted
 from widemax.evaluation.report import ReportData, write_report
 from widemax.optim import linear_decay
 from widemax.options import checked
@@ -33,7 +33,7 @@ from widemax.training.progress import PlainReporter, Reporter
 from widemax.training.runs import Outcome, begin, go_on, home_of, watching
 from widemax.training.steps import METRICS, Job, fit, lines_of, shuffled
 from widemax.translation.evaluate import nll_of
-from widemax.translation.pairs import Pairs, read_lines
+from widemax.translation.pairs import Pairs, files_of, read_lines
 from widemax.translation.transformer import translators
 from widemax.translation.translator import Translator
 
@@ -188,11 +188,8 @@ def _train(
     data = config.data
     with watching(config.train, reporter) as watch:
         reporter.say(f"reading {', '.join((*data.train, *data.target_lines))}")
-        files = [*data.train, *data.target_lines, *data.valid, *data.valid_target_lines]
-        for file in files:
-            if not Path(file).is_file():
-                raise UsageError(f"{file} is no file; name a text with a sentence a line.")
-        fingerprint = sha256("".join(digest_of(Path(file)) for file in files).encode()).hexdigest()
+        files = files_of([*data.train, *data.target_lines, *data.valid, *data.valid_target_lines])
+        fingerprint = sha256("".join(map(digest_of, files)).encode()).hexdigest()
         progress = Progress(fingerprint, torch.get_num_threads())
         if checkpoint is not None:
             progress = continued_progress(checkpoint, (fingerprint, progress.classes_fingerprint))
