@@ -423,9 +423,45 @@ class Model:
                 f"the head has {self.head.num_classes} classes, but the vocabulary {len(self.vocabulary)} "
                 "labels; build a Model whose vocabulary names each class."
             )
-        said = facts(self, {}, complete=True) | {"precision": precision, "keep": keep}
+        said = self.facts() | {"metrics": {}, "complete": True, "precision": precision, "keep": keep}
         with replacing(folder, said, overwrite=overwrite) as temporary:
-            write_model(temporary, self, home=folder, precision=precision, keep=keep)
+            self.write(temporary, home=folder, precision=precision, keep=keep)
+
+    def facts(self) -> dict[str, Any]:
+        """What a manifest says of the model beside its files and what training told."""
+        return {
+            "widemax_version": version("widemax"),
+            "num_classes": self.head.num_classes,
+            "dim": self.head.dim,
+            "dtype": str(self.head.state_dict()["weight"].dtype).removeprefix("torch."),
+            "task": self.task,
+            "repeat": self.config.data.repeat,
+            "num_train_rows": self.num_train_rows,
+            "num_labels": int(self.vocabulary.counts.sum()),
+            "neighbors": self.neighbors is not None,
+            "tower": None if self.tower is None else self.tower.schema.to_dict(),
+            "num_users": None if self.histories is None else len(self.histories),
+            "threshold": self.threshold,
+            "schema": self.schema.to_dict(),
+        }
+
+    def write(self, folder: Path, *, home: Path, precision: Precision = "float32", keep: float = 1.0) -> None:
+        """Write the files, without the manifest, into an existing folder that is to stand at ``home``."""
+        with saving(str(folder)):
+            (folder / "weights").mkdir()
+            encoder = pack(self.encoder.state_dict(), precision=precision, keep=keep)
+            write_tensors(folder / ENCODER, encoder)
+            write_head(folder / "weights", self.head, precision=precision)
+            if self.neighbors is not None:
+                write_tensors(folder / NEIGHBORS, self.neighbors.state())
+            if self.tower is not None:
+                write_tensors(folder / TOWER, pack(self.tower.encoder.state_dict(), precision=precision))
+            pq.write_table(self.vocabulary.to_table(), folder / LABELS)
+            if self.row_keys is not None:
+                pq.write_table(pa.table({"key": self.row_keys}), folder / ROW_KEYS, use_dictionary=False)
+            if self.histories is not None:
+                pq.write_table(self.histories, folder / HISTORIES)
+            (folder / CONFIG).write_text(self.config.to_toml(home=home), encoding="utf-8")
 
     @classmethod
     @checked
@@ -797,45 +833,3 @@ def read_histories(path: Path, facts: Facts) -> pa.Table:
         if histories.null_count or not ((ids_P >= 0) & (ids_P < facts.num_classes)).all():
             raise CorruptError(f"its class ids must lie in [0, {facts.num_classes})")
     return table
-
-
-def write_model(
-    folder: Path, model: Model, *, home: Path, precision: Precision = "float32", keep: float = 1.0
-) -> None:
-    """Write a model's files, without the manifest, into an existing folder that is to stand at ``home``."""
-    with saving(str(folder)):
-        (folder / "weights").mkdir()
-        encoder = pack(model.encoder.state_dict(), precision=precision, keep=keep)
-        write_tensors(folder / ENCODER, encoder)
-        write_head(folder / "weights", model.head, precision=precision)
-        if model.neighbors is not None:
-            write_tensors(folder / NEIGHBORS, model.neighbors.state())
-        if model.tower is not None:
-            write_tensors(folder / TOWER, pack(model.tower.encoder.state_dict(), precision=precision))
-        pq.write_table(model.vocabulary.to_table(), folder / LABELS)
-        if model.row_keys is not None:
-            pq.write_table(pa.table({"key": model.row_keys}), folder / ROW_KEYS, use_dictionary=False)
-        if model.histories is not None:
-            pq.write_table(model.histories, folder / HISTORIES)
-        (folder / CONFIG).write_text(model.config.to_toml(home=home), encoding="utf-8")
-
-
-def facts(model: Model, metrics: Mapping[str, float | None], *, complete: bool) -> dict[str, Any]:
-    """What the manifest says of a model beside its files; ``complete`` unless training was interrupted."""
-    return {
-        "widemax_version": version("widemax"),
-        "num_classes": model.head.num_classes,
-        "dim": model.head.dim,
-        "dtype": str(model.head.state_dict()["weight"].dtype).removeprefix("torch."),
-        "task": model.task,
-        "repeat": model.config.data.repeat,
-        "num_train_rows": model.num_train_rows,
-        "num_labels": int(model.vocabulary.counts.sum()),
-        "neighbors": model.neighbors is not None,
-        "tower": None if model.tower is None else model.tower.schema.to_dict(),
-        "num_users": None if model.histories is None else len(model.histories),
-        "threshold": model.threshold,
-        "schema": model.schema.to_dict(),
-        "metrics": dict(metrics),
-        "complete": complete,
-    }

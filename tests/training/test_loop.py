@@ -229,7 +229,7 @@ def test_a_run_stays_until_what_is_to_replace_it_is_whole(
     assert {path.name for path in old.run.iterdir()} == {path.name for path in alone.run.iterdir()}
 
 
-@pytest.mark.parametrize("name", ["prepare", "settle"])
+@pytest.mark.parametrize("name", ["loop.prepare", "runs.settle"])
 def test_a_run_whose_replacement_was_killed_is_whole(
     make_config: MakeConfig, tmp_path: Path, name: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -239,12 +239,12 @@ def test_a_run_whose_replacement_was_killed_is_whole(
     path.write_text(make_config(**OTHER).to_toml(), encoding="utf-8")
     died = subprocess.run([sys.executable, "-c", REPLACE_AND_DIE, str(path), name], check=False)
     assert died.returncode == 9
-    assert Model.load(run).encoder.dim == (8 if name == "settle" else 16)
+    assert Model.load(run).encoder.dim == (8 if name == "runs.settle" else 16)
     outcome = resume(run, reporter=PlainReporter(sys.stderr))
     told = f"what was to replace {run} had not begun to train; start it again"
-    assert (told in capsys.readouterr().err) == (name == "prepare")
+    assert (told in capsys.readouterr().err) == (name == "loop.prepare")
     assert outcome.run == run
-    assert (weights(run) == weights(alone.run)) == (name != "prepare")
+    assert (weights(run) == weights(alone.run)) == (name != "loop.prepare")
     assert {path.name for path in run.iterdir()} == {path.name for path in alone.run.iterdir()}
 
 
@@ -252,9 +252,10 @@ REPLACE_AND_DIE = """
 import os, sys
 from pathlib import Path
 from widemax.config import Config
-from widemax.training import loop
+from widemax.training import loop, runs
 
-setattr(loop, sys.argv[2], lambda *arguments, **options: os._exit(9))
+module, name = sys.argv[2].split(".")
+setattr({"loop": loop, "runs": runs}[module], name, lambda *arguments, **options: os._exit(9))
 loop.train(Config.load(Path(sys.argv[1])), overwrite=True)
 """
 
@@ -334,7 +335,7 @@ def test_killed_and_resumed_to_the_same_bits(
     assert timeless(resumed.run) == timeless(whole.run)
 
 
-@pytest.mark.parametrize("name", ["write_model", "write_report", "settle"])
+@pytest.mark.parametrize("name", ["write_report", "lines_of", "settle"])
 def test_a_crash_while_saving_is_resumed_to_the_same_bits(
     make_config: MakeConfig, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
@@ -344,7 +345,7 @@ def test_a_crash_while_saving_is_resumed_to_the_same_bits(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr(loop, name, crash)
+        patched.setattr(runs, name, crash)
         config = make_config("crashed")
         with pytest.raises(KeyboardInterrupt):
             train(config)

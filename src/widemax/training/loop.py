@@ -1,27 +1,21 @@
 """A training run from a config to a saved model; reads from top to bottom."""
 
 import time
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Generator, Iterable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
-from widemax.artifact import Model, facts, write_model
+from widemax.artifact import Model
 from widemax.config import Config
 from widemax.data import Data, Frame, Source
 from widemax.errors import UsageError, counted
 from widemax.evaluation import Threshold
-from widemax.evaluation.headlines import rounded_epochs
 from widemax.evaluation.metrics import metrics
-from widemax.evaluation.report import ReportCollector, ReportData, write_report
+from widemax.evaluation.report import ReportCollector
 from widemax.heads import CountingHead
 from widemax.optim import RowOptimizer
 from widemax.options import checked
-from widemax.storage import (
-    FINISHED,
-    WORK,
-    new_folder,
-    settle,
-)
 from widemax.task import Task
 from widemax.threads import threads_for, using_threads
 from widemax.training.checkpoint import (
@@ -35,16 +29,15 @@ from widemax.training.evaluate import (
     calibrate,
     calibration_rows,
     collect_metrics,
-    made_now,
     numbers_of,
     rows_told,
 )
 from widemax.training.feed import EncodedRows, Feed
 from widemax.training.prepare import Session, prepare, restart, sources_of
 from widemax.training.progress import PlainReporter, Reporter
-from widemax.training.runs import Outcome, begin, go_on, home_of, watching
+from widemax.training.runs import Outcome, begin, finish, go_on, home_of, take_best, watching
 from widemax.training.separating import add_separators, fit_separators, separators_of
-from widemax.training.steps import METRICS, Job, Watch, fit, lines_of, shuffled
+from widemax.training.steps import Job, Watch, fit, shuffled
 
 EVALUATION_ROWS = 2048
 # Under a time limit: of what an evaluation is predicted from, the share of the limit it may take, and a rate
@@ -124,15 +117,15 @@ def _train(
         if progress.refit_from is None:
             if checkpoint is None and session.refits:
                 save_checkpoint(run, progress, session.model, session.optimizer)
-            first = _Fit(session, session.train, session.valid)
-            interrupted = fit(first, watch, epochs=first.config.epochs, patient=session.valid is not None)
+            job = _Fit(session, session.train, session.valid)
+            interrupted = fit(job, watch, epochs=job.config.epochs, patient=session.valid is not None)
             if session.refits and not interrupted:
                 session = restart(session)
                 reporter.say(f"fitting again on all {counted(len(session.everything), 'row')}")
         if progress.refit_from is not None and not interrupted:
-            second = _Fit(session, session.second, None)
-            interrupted = fit(second, watch, epochs=session.best_epochs, patient=False)
-        return _finish(session, run if interrupted else target, reporter, interrupted)
+            job = _Fit(session, session.second, None)
+            interrupted = fit(job, watch, epochs=session.best_epochs, patient=False)
+        return _finish(job, run if interrupted else target, reporter, interrupted)
 
 
 def _begin(session: Session, watch: Watch) -> Session:
@@ -238,32 +231,22 @@ def _metrics(
         )
 
 
-def _told(session: Session) -> Iterator[str]:
-    """How long training took, and where it stopped before its last epoch."""
-    progress, epochs = session.progress, session.model.config.train.epochs
-    yield f"trained in {progress.seconds:.1f} s"
-    last = max((record["epoch"] or 0.0 for record in progress.history), default=0.0)
-    if last < epochs:
-        yield f"stopped at epoch {rounded_epochs(last)} of {epochs}"
-
-
 def answering(session: Session, model: Model) -> Model:
     """The model as it is saved: with the classes that no row has, and with weights in place of a tower."""
     return model if session.classes is None else model.settled(session.classes)
 
 
-def _finish(session: Session, target: Path, reporter: Reporter, interrupted: bool) -> Outcome[Model]:
+def _finish(job: _Fit, target: Path, reporter: Reporter, interrupted: bool) -> Outcome[Model]:
     """Calibrate and evaluate the best weights on the held-out rows, and write the model where it belongs."""
-    model, progress, run = session.model, session.progress, session.run
+    session, progress = job.session, job.progress
+    model = session.model
     session.optimizer.state.clear()  # twice the weights, which no step needs any more
     values: Metrics = {}
     baseline: Metrics = {}
     separation = None
     collector = None
     if session.valid is not None:
-        if progress.best_step not in (0, progress.step):
-            load_weights(folder_of(run, progress.best_step), model)
-            reporter.say(f"best on the held-out rows: step {progress.best_step}")
+        take_best(job, partial(load_weights, model=model), reporter)
         temperature = float(model.head.calibration_temperature)
         one_softmax = model.task.one_label and model.head.normalizer == "softmax"
         if isinstance(model.head, CountingHead):
@@ -289,7 +272,7 @@ def _finish(session: Session, target: Path, reporter: Reporter, interrupted: boo
             model = replace(model, threshold=threshold.best())
         if progress.refit_from is not None and not interrupted:
             # The second fit is saved, with the temperature of the held-out rows.
-            load_weights(folder_of(run, progress.step), model)
+            load_weights(folder_of(job.run, progress.step), model)
             model.head.calibration_temperature.fill_(temperature)
             if separation:
                 add_separators(model, separators_of(model, session.everything), separation)
@@ -309,25 +292,13 @@ def _finish(session: Session, target: Path, reporter: Reporter, interrupted: boo
         told = rows_told(session.held_out, numbers.values())
         return {position: told[number] for position, number in numbers.items() if number in told}
 
-    model = answering(session, model)
-    said = facts(model, values, complete=not interrupted)
-    said |= {"baseline": baseline, "steps": progress.step, "seconds": progress.seconds}
-    with new_folder(target / WORK / FINISHED, said) as folder:
-        write_model(folder, model, home=target)
-        write_report(
-            folder / "report.html",
-            ReportData(
-                title=target.resolve().name,
-                task=model.task,
-                metrics={"rows": len(session.valid or ()), "num_classes": model.head.num_classes, **values},
-                baseline=baseline,
-                config=model.config.model_dump(mode="json", exclude_none=True),
-                history=progress.history,
-                findings=collector.findings(decode=model.vocabulary.decode, tell=tell) if collector else None,
-                told=(*made_now(), *_told(session)),
-            ),
-        )
-        if progress.history:
-            (folder / METRICS).write_text(lines_of(progress), encoding="utf-8")
-    settle(target)
-    return Outcome(target, model, values, baseline, progress.step, progress.seconds, interrupted)
+    return finish(
+        job,
+        answering(session, model),
+        target,
+        metrics=values,
+        baseline=baseline,
+        num_held_out=len(session.valid or ()),
+        interrupted=interrupted,
+        findings=collector.findings(decode=model.vocabulary.decode, tell=tell) if collector else None,
+    )

@@ -5,33 +5,56 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Generic, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 import torch
 
-from widemax.config import TrainConfig
+from widemax.config import Config, TrainConfig
 from widemax.errors import UsageError
+from widemax.evaluation.headlines import rounded_epochs
+from widemax.evaluation.report import Findings, ReportData, write_report
 from widemax.storage import (
     CHECKPOINTS,
+    FINISHED,
     MANIFEST,
     NEW,
     WORK,
     current,
     foreign,
+    new_folder,
     read_manifest,
     saving,
     settle,
     writing,
 )
+from widemax.task import System, Task
 from widemax.threads import using_threads
-from widemax.training.checkpoint import latest_checkpoint
+from widemax.training.checkpoint import folder_of, latest_checkpoint
 from widemax.training.clock import Clock
-from widemax.training.evaluate import Metrics
+from widemax.training.evaluate import Metrics, made_now
 from widemax.training.interrupt import stop_requested
 from widemax.training.progress import Reporter
-from widemax.training.steps import METRICS, Watch
+from widemax.training.steps import METRICS, Job, Watch, lines_of
+
+
+class Saved(Protocol):
+    """What is trained, as it is written into a run."""
+
+    @property
+    def task(self) -> Task | System: ...
+
+    @property
+    def config(self) -> Config: ...
+
+    def facts(self) -> dict[str, Any]:
+        """What its manifest says of it."""
+
+    def write(self, folder: Path, *, home: Path) -> None:
+        """Write its files into a folder that is to stand at ``home``."""
+
 
 M = TypeVar("M")
+S = TypeVar("S", bound=Saved)
 
 
 @dataclass(frozen=True)
@@ -130,6 +153,52 @@ def go_on(run: Path, train: Trained[M], *, load: Callable[[Path], M], reporter: 
             if outcome := _outcome_of(run, load):
                 return outcome
         return train(workspace, scratch, latest_checkpoint(workspace))
+
+
+def take_best(job: Job[Any], load: Callable[[Path], None], reporter: Reporter, *, rows: str = "rows") -> None:
+    """Load the weights that were best on the held-out rows, where later steps have made them worse."""
+    best = job.progress.best_step
+    if best not in (0, job.progress.step):
+        load(folder_of(job.run, best))
+        reporter.say(f"best on the held-out {rows}: step {best}")
+
+
+def finish(
+    job: Job[Any],
+    model: S,
+    target: Path,
+    *,
+    metrics: Metrics,
+    num_held_out: int,
+    interrupted: bool,
+    baseline: Metrics | None = None,
+    findings: Findings | None = None,
+) -> Outcome[S]:
+    """Write a model where it belongs: its files, its report, how training went and the manifest, in one."""
+    progress, baseline = job.progress, baseline or {}
+    said = {"num_train_rows": job.num_rows, **model.facts(), "metrics": metrics, "baseline": baseline}
+    said |= {"complete": not interrupted, "steps": progress.step, "seconds": progress.seconds}
+    told = [*made_now(), f"trained in {progress.seconds:.1f} s"]
+    last = max((record["epoch"] or 0.0 for record in progress.history), default=0.0)
+    if last < (epochs := model.config.train.epochs):
+        told.append(f"stopped at epoch {rounded_epochs(last)} of {epochs}")
+    with new_folder(target / WORK / FINISHED, said) as folder:
+        model.write(folder, home=target)
+        report = ReportData(
+            title=target.resolve().name,
+            task=model.task,
+            metrics={"rows": num_held_out, "num_classes": said["num_classes"], **metrics},
+            baseline=baseline,
+            config=model.config.model_dump(mode="json", exclude_none=True),
+            history=progress.history,
+            findings=findings,
+            told=told,
+        )
+        write_report(folder / "report.html", report)
+        if progress.history:
+            (folder / METRICS).write_text(lines_of(progress), encoding="utf-8")
+    settle(target)
+    return Outcome(target, model, metrics, baseline, progress.step, progress.seconds, interrupted)
 
 
 def _outcome_of(run: Path, load: Callable[[Path], M]) -> Outcome[M] | None:

@@ -12,26 +12,24 @@ import torch
 
 from widemax.config import Config
 from widemax.errors import ConfigError, counted
-from widemax.evaluation.report import ReportData, write_report
 from widemax.optim import linear_decay
 from widemax.options import checked
 from widemax.sequences import Subwords
 from widemax.sequences.subwords import END, PADDING
-from widemax.storage import FINISHED, WORK, check_folder, new_folder, settle, write_file
+from widemax.storage import check_folder, write_file
 from widemax.storage import sha256 as digest_of
 from widemax.task import System
 from widemax.training.checkpoint import (
     Progress,
     continued_progress,
-    folder_of,
     load_rest,
     save_checkpoint,
 )
-from widemax.training.evaluate import Metrics, made_now
+from widemax.training.evaluate import Metrics
 from widemax.training.prepare import build_optimizer
 from widemax.training.progress import PlainReporter, Reporter
-from widemax.training.runs import Outcome, begin, go_on, home_of, watching
-from widemax.training.steps import METRICS, Job, fit, lines_of, shuffled
+from widemax.training.runs import Outcome, begin, finish, go_on, home_of, take_best, watching
+from widemax.training.steps import Job, fit, shuffled
 from widemax.translation.evaluate import nll_of
 from widemax.translation.pairs import Pairs, files_of, read_lines
 from widemax.translation.transformer import translators
@@ -173,6 +171,11 @@ class _Fit(Job[np.ndarray]):
         self.optimizer.catch_up()
         return {} if self.valid is None else nll_of(self.translator, self.valid)
 
+    def take_weights(self, folder: Path) -> None:
+        """Load those of a checkpoint, all its files checked."""
+        check_folder(folder)
+        self.translator.read_weights(folder)
+
     def save(self) -> None:
         save_checkpoint(self.run, self.progress, self.translator, self.optimizer)
 
@@ -235,37 +238,13 @@ def _pairs(config: Config, subwords: Subwords, max_pieces: int) -> tuple[Pairs, 
 
 def _finish(job: _Fit, target: Path, reporter: Reporter, interrupted: bool) -> Outcome[Translator]:
     """Score the best weights on the held-out lines, and write the model where it belongs."""
-    translator, progress, run = job.translator, job.progress, job.run
     job.optimizer.state.clear()
-    values: Metrics = {}
-    if job.valid is not None:
-        if progress.best_step not in (0, progress.step):
-            folder = folder_of(run, progress.best_step)
-            check_folder(folder)
-            translator.read_weights(folder)
-            reporter.say(f"best on the held-out lines: step {progress.best_step}")
-        values = nll_of(translator, job.valid)
-    said = translator.facts() | {
-        "metrics": values,
-        "complete": not interrupted,
-        "num_train_rows": len(job.pairs),
-        "steps": progress.step,
-        "seconds": progress.seconds,
-    }
-    with new_folder(target / WORK / FINISHED, said) as folder:
-        translator.write(folder, home=target)
-        write_report(
-            folder / "report.html",
-            ReportData(
-                title=target.resolve().name,
-                task=System.TRANSLATE,
-                metrics={"rows": len(job.valid or ()), **values},
-                config=translator.config.model_dump(mode="json", exclude_none=True),
-                history=progress.history,
-                told=(*made_now(), f"trained in {progress.seconds:.1f} s"),
-            ),
-        )
-        if progress.history:
-            (folder / METRICS).write_text(lines_of(progress), encoding="utf-8")
-    settle(target)
-    return Outcome(target, translator, values, {}, progress.step, progress.seconds, interrupted)
+    take_best(job, job.take_weights, reporter, rows="lines")
+    return finish(
+        job,
+        job.translator,
+        target,
+        metrics={} if job.valid is None else nll_of(job.translator, job.valid),
+        num_held_out=len(job.valid or ()),
+        interrupted=interrupted,
+    )
