@@ -57,6 +57,11 @@ ARROWS = {
         *("heads", "encoders", "optim", "kernels", "data", "evaluation", "artifact"),
         *("neighbors", "planner", "config", "solvers", "storage", "threads"),
     },
+    "language": {
+        *GROUND,
+        *("artifact", "config", "data", "evaluation", "heads", "optim", "sequences", "signatures"),
+        *("storage", "training"),
+    },
     "parsing": {
         *GROUND,
         *("artifact", "config", "data", "encoders", "losses", "optim", "signatures", "storage"),

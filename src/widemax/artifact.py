@@ -79,6 +79,7 @@ Count = Annotated[int, Field(ge=1)]
 Rank = Literal["probability", "psp"]
 Probability = Annotated[float, Field(ge=0, le=1)]
 OF_SYSTEMS: dict[str, tuple[str, str]] = {
+    System.LANGUAGE: ("a language model", "widemax.language.LanguageModel.load"),
     System.PARSING: ("a parser", "widemax.parsing.Parser.load"),
     System.TRANSLATE: ("a translator", "widemax.translation.Translator.load"),
 }

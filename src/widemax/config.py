@@ -131,7 +131,8 @@ class DataConfig(Section):
             the usual ones, such as "NA", "null", "?" and "-", when none are given.
         kinds: the kind of a column where the guess is wrong, such as ``{age = "category"}``.
         task: whether a row has "one" right class or "several", or the "next" item is ranked; "auto" decides
-            by the labels. "translate" makes lines of text out of lines.
+            by the labels. "translate" makes lines of text out of lines, and "language" foretells the next
+            token of a text.
         target_lines: files of the translations of the lines in ``train``, line by line.
         valid_target_lines: likewise of ``valid``.
         user, item: the columns of a file of events, an event a row, which are read as histories.

@@ -14,7 +14,10 @@ from widemax.task import System
 from widemax.training.progress import Reporter
 from widemax.training.runs import Outcome, home_of
 
-SYSTEMS = {System.TRANSLATE: "widemax.translation.training"}
+SYSTEMS = {
+    System.LANGUAGE: "widemax.language.training",
+    System.TRANSLATE: "widemax.translation.training",
+}
 """The modules that train what is no classifier of rows, by task."""
 
 
@@ -32,7 +35,8 @@ def train(
 
     Args:
         config: what differs from the defaults is enough; the completed config is saved in the run. Its
-            ``data.task`` is "translate" for lines of text with their translations.
+            ``data.task`` is "translate" for lines of text with their translations, and "language" for texts
+            whose next token is told.
         data: the training rows, in place of ``config.data.train``: a frame of pandas (2.2 or later) or
             polars, a pyarrow table, or what a config can name. Rows in memory are not saved with the run.
         valid: the validation rows, likewise.

@@ -53,6 +53,7 @@ class Task(StrEnum):
 class System(StrEnum):
     """The task of a system that is no classifier of rows, in the same places as a :class:`Task`."""
 
+    LANGUAGE = "language"
     PARSING = "parsing"
     TRANSLATE = "translate"
 

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from widemax.cli import treebanks
+from widemax.cli import language, treebanks
 from widemax.cli.options import (
     Data,
     Delimiter,
@@ -28,6 +28,7 @@ def command(
     data: Data,
     target_lines: TargetLines = None,
     beam: Beam = None,
+    per_token: language.PerToken = None,
     drop_bad: DropBad = False,
     delimiter: Delimiter = None,
     encoding: Encoding = None,
@@ -43,8 +44,21 @@ def command(
     """Compute exact metrics over every row. A label never seen in training is a miss.
 
     A run that translates is asked for BLEU and chrF, and for the likelihood of the references; a parser for
-    attachment scores.
+    attachment scores; a language model for the perplexity of a text.
     """
+    if language.is_language_model(run):
+        language.refuse(
+            "has no meaning for a text",
+            target_lines=target_lines,
+            beam=beam,
+            drop_bad=drop_bad,
+            delimiter=delimiter,
+            report=report,
+        )
+        options: dict[str, Any] = {"encoding": encoding, "per_token": per_token, "trusted_key": trusted_key}
+        language.evaluate(run, data, **options, every=every, json=json)
+        return
+    language.refuse("is for language models, which this run is not", per_token=per_token)
     if treebanks.is_parser(run):
         treebanks.refuse(
             target_lines=target_lines,

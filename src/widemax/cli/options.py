@@ -115,6 +115,8 @@ def read_config(
     input: Sequence[str] | None = None,  # noqa: A002 - the name users type
     target: str | None = None,
     kind: Sequence[str] | None = None,
+    task: str | None = None,
+    unit: str | None = None,
     events: Mapping[str, str | None] | None = None,
     valid: Sequence[str] | None = None,
     classes: Sequence[str] | None = None,
@@ -141,11 +143,12 @@ def read_config(
             "classes": classes,
             "target_lines": target_lines,
             "valid_target_lines": valid_target_lines,
-            "task": "translate" if target_lines else None,
+            "task": task or ("translate" if target_lines else None),
             "drop_bad": drop_bad or None,
             "delimiter": delimiter,
             "encoding": encoding,
         },
+        "encoder": {"unit": unit},
         "train": train or {},
         "output": {"dir": str(out) if out else None},
     }
@@ -155,7 +158,10 @@ def read_config(
                 table(values, section)[key] = value
     if kind:
         table(table(values, "data"), "kinds").update(parse_kinds(kind))
-    return Config.from_dict(assign(values, assignments))
+    config = Config.from_dict(assign(values, assignments))
+    if unit and config.data.task != "language":
+        raise UsageError("--unit is of language models; give --task language, or leave it out.")
+    return config
 
 
 def recognize_events(config: "Config") -> tuple["Config", list[str]]:
@@ -164,9 +170,10 @@ def recognize_events(config: "Config") -> tuple["Config", list[str]]:
     Where the config names no columns, and none has a usual name for labels but some have for users and items.
     """
     from widemax.data import USUAL_TARGETS, EventColumns, Reading, format_of, resolve
+    from widemax.task import System
 
     data = config.data
-    if data.target or data.user or data.item or data.input:
+    if data.target or data.user or data.item or data.input or isinstance(data.task, System):
         return config, []
     source = resolve(data.train)[0]
     names = format_of(source, Reading.of(data)).columns(source)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from widemax.cli import treebanks
+from widemax.cli import language, treebanks
 from widemax.cli.options import Data, Delimiter, DropBad, Encoding, Json, Run, TrustedKey, print_json
 from widemax.cli.translation import Beam, print_translations, translates
 from widemax.errors import DataError, UsageError, counted, visible
@@ -75,6 +75,11 @@ def command(
         ),
     ] = "probability",
     beam: Beam = None,
+    tokens: language.Tokens = None,
+    temperature: language.Temperature = None,
+    top_k: language.TopK = None,
+    top_p: language.TopP = None,
+    seed: language.Seed = None,
     format: Form = None,  # noqa: A002 - the name users type
     drop_bad: DropBad = False,
     keep_going: Annotated[
@@ -90,12 +95,30 @@ def command(
     trusted_key: TrustedKey = None,
     json: Json = False,
 ) -> None:
-    """Predict the labels of each row of DATA, or translate each line.
+    """Predict the labels of each row of DATA, translate each line, or continue a text.
 
     With - rows are read from stdin: one JSON object per line, or plain text for a model of one text column.
     A bad row there is answered by {"row": …, "error": …}, and the exit code is 3 in the end. A parser reads
-    and writes CoNLL-U: HEAD and DEPREL are its own, DEPS is emptied, all else stays.
+    and writes CoNLL-U: HEAD and DEPREL are its own, DEPS is emptied, all else stays. A language model
+    continues the text of files, or with - each line of stdin.
     """
+    drawn: dict[str, Any] = {"tokens": tokens, "temperature": temperature, "top_k": top_k, "top_p": top_p}
+    if language.is_language_model(run):
+        language.refuse(
+            "has no meaning for a text",
+            k=k,
+            threshold=threshold,
+            rank=rank != "probability",
+            beam=beam,
+            drop_bad=drop_bad,
+            keep_going=keep_going,
+            delimiter=delimiter,
+            no_safe=not safe,
+        )
+        reading: dict[str, Any] = {"form": format, "encoding": encoding, "trusted_key": trusted_key}
+        language.predict(run, data, **reading, json=json, seed=seed, **drawn)
+        return
+    language.refuse("is for language models, which this run is not", **drawn, seed=seed)
     if treebanks.is_parser(run):
         treebanks.refuse(
             k=k,
@@ -119,13 +142,13 @@ def command(
     from widemax.data import HISTORY, Reading
 
     model = Model.load(run, trusted_key=trusted_key)
-    reading = Reading.of(model.config.data, delimiter=delimiter, encoding=encoding)
+    read = Reading.of(model.config.data, delimiter=delimiter, encoding=encoding)
     events = model.config.data
     if events.user and data != ["-"]:
         from widemax.data import format_of, resolve
 
         source = resolve(data)[0]
-        columns = format_of(source, reading).columns(source)
+        columns = format_of(source, read).columns(source)
         if HISTORY not in columns and events.user in columns:
             raise UsageError(
                 f"{source} holds events; `widemax recommend {run} DATA` answers for their users."
@@ -139,7 +162,7 @@ def command(
     if data == ["-"]:
         answers = stdin_answers(model, decoded, encoding)
     else:
-        answers = file_answers(model, data, decoded, reading, stop=not (drop_bad or keep_going))
+        answers = file_answers(model, data, decoded, read, stop=not (drop_bad or keep_going))
     bad: list[int] = []
     rows = kept(answers, bad, drop_bad=drop_bad)
     # An image fits into no cell.

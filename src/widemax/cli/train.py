@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from widemax.cli import treebanks
+from widemax.cli.language import Unit
 from widemax.cli.options import (
     DataOrConfig,
     Delimiter,
@@ -29,6 +30,7 @@ from widemax.errors import counted
 
 if TYPE_CHECKING:
     from widemax.artifact import Model
+    from widemax.language import LanguageModel
     from widemax.training.runs import Outcome
     from widemax.translation import Translator
 
@@ -40,13 +42,19 @@ def command(
     input: Input = None,  # noqa: A002 - the name users type
     target: Target = None,
     kind: Kind = None,
+    task: Annotated[
+        str | None,
+        typer.Option(help="What is learned: one, several, next, translate, language. Default: by the data."),
+    ] = None,
+    unit: Unit = None,
     user: User = None,
     item: Item = None,
     time: Time = None,
     weight: Weight = None,
     split: Split = None,
     valid: Annotated[
-        list[str] | None, typer.Option(help="Validation data. Default: a tenth of DATA is held out.")
+        list[str] | None,
+        typer.Option(help="Validation data. Default: a tenth of DATA is held out, of a text its end."),
     ] = None,
     target_lines: Annotated[
         list[str] | None,
@@ -75,7 +83,8 @@ def command(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the run in --out.")] = False,
     json: Json = False,
 ) -> None:
-    """Train a classifier and save it, a translator of lines, or of CoNLL-U files a dependency parser.
+    """Train a classifier and save it, a translator of lines, a language model of a text (--task language), or
+    of CoNLL-U files a dependency parser.
 
     Ctrl-C saves and stops; `widemax resume` continues.
     """
@@ -84,6 +93,8 @@ def command(
         treebanks.refuse(
             target=target,
             kind=kind,
+            task=task,
+            unit=unit,
             user=user,
             item=item,
             time=time,
@@ -112,6 +123,8 @@ def command(
         input=input,
         target=target,
         kind=kind,
+        task=task,
+        unit=unit,
         events={"user": user, "item": item, "time": time, "weight": weight, "split": split},
         valid=valid,
         target_lines=target_lines,
@@ -132,7 +145,7 @@ def command(
     finish(train_model(config, reporter=reporter_for_terminal(), overwrite=overwrite), json=json)
 
 
-def finish(outcome: "Outcome[Model] | Outcome[Translator]", *, json: bool) -> None:
+def finish(outcome: "Outcome[Model] | Outcome[Translator] | Outcome[LanguageModel]", *, json: bool) -> None:
     """Print what training gave; exit with 130 after Ctrl-C."""
     from widemax.evaluation.headlines import metric_lines
 

@@ -7,6 +7,7 @@ def command(run: Run, trusted_key: TrustedKey = None, json: Json = False) -> Non
     """Check every hash and shape of a run and of its checkpoints, or of a ranker."""
     from widemax.artifact import Model
     from widemax.errors import counted
+    from widemax.language import LanguageModel
     from widemax.storage import CHECKPOINTS, current, read_manifest
     from widemax.task import System
     from widemax.training.checkpoint import read_progress
@@ -29,9 +30,11 @@ def command(run: Run, trusted_key: TrustedKey = None, json: Json = False) -> Non
         actions = counted(len(Parser.load(run, trusted_key=trusted_key).actions), "action")
         print_result(facts, [f"{whole}, {actions}"], json=json)
         return
-    model: Model | Translator
+    model: Model | Translator | LanguageModel
     if manifest.get("task") == System.TRANSLATE:
         model = Translator.load(run, trusted_key=trusted_key)
+    elif manifest.get("task") == System.LANGUAGE:
+        model = LanguageModel.load(run, trusted_key=trusted_key)
     else:
         model = Model.load(run, trusted_key=trusted_key)
     # Those of a finished run are what a kill has left to be removed.

@@ -10,6 +10,10 @@ HEADLINES: dict[Task | System, tuple[str, ...]] = {
     Task.ONE: ("accuracy", "top5", "macro_f1", "nll", "ece", "unseen_labels"),
     Task.SEVERAL: ("p@1", "p@5", "r@10", "ndcg@5", "f1", "unseen_labels"),
     Task.NEXT: ("hr@10", "recall@20", "ndcg@10", "mrr", "coverage@20", "unseen_labels", "excluded_labels"),
+    System.LANGUAGE: (
+        *("perplexity", "nll", "bits_per_character", "bits_per_byte", "tokens"),
+        "unknown_tokens",
+    ),
     System.TRANSLATE: ("bleu", "chrf", "nll", "perplexity", "tokens"),
 }
 GUESSED: dict[Task | System, str] = {
@@ -17,7 +21,7 @@ GUESSED: dict[Task | System, str] = {
     Task.SEVERAL: "most frequent classes",
     Task.NEXT: "most popular items",
 }
-"""What the baseline of a task answers; nobody guesses translations."""
+"""What the baseline of a task answers; nobody guesses translations or texts."""
 
 CONTEXT = (
     *(
@@ -28,6 +32,7 @@ CONTEXT = (
         "overlap_rows",
         "seconds",
         "rows_per_s",
+        "tokens_per_s",
         "baseline",
         "threshold",
     ),
@@ -35,7 +40,7 @@ CONTEXT = (
 )
 """What stands beside the metrics in ``evaluate --json``."""
 
-COUNTS = ("unseen_labels", "excluded_labels")
+COUNTS = ("unseen_labels", "excluded_labels", "unknown_tokens")
 """Metrics that are of the rows, whoever answers."""
 
 _NAMES = {
@@ -62,6 +67,9 @@ _NAMES = {
     "novelty": "rarity",
     "bleu": "BLEU",
     "chrf": "chrF",
+    "bits_per_character": "bits a character",
+    "bits_per_byte": "bits a byte",
+    "unknown_tokens": "tokens of the unknown class",
 }
 _SHARES = {
     "accuracy",

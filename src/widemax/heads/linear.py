@@ -130,6 +130,10 @@ class LinearHead(Head):
             found.label_ranks_P,
         )
 
+    def embed(self, class_ids: Tensor) -> Tensor:
+        """[..., D] the weights of classes [...], for those that are inputs too ("tied weights")."""
+        return nn.functional.embedding(class_ids, self.weight)
+
     @torch.no_grad()
     def scored_rows(self, class_ids: Tensor) -> tuple[Tensor, Tensor]:
         """Class weights [N, D] and biases [N] as training scores them: for samplers that follow the model."""

@@ -80,15 +80,29 @@ class Parts(Protocol):
     def head(self) -> Head: ...
 
 
-def save_checkpoint(run: Path, progress: Progress, model: Parts, optimizer: Optimizer) -> None:
-    """Save the state after ``progress.step`` steps, then drop all but the first, the latest and the best."""
+def save_checkpoint(
+    run: Path,
+    progress: Progress,
+    model: Parts,
+    optimizer: Optimizer,
+    *,
+    carried: Mapping[str, Tensor] | None = None,
+) -> None:
+    """Save the state after ``progress.step`` steps, then drop all but the first, the latest and the best.
+
+    Args:
+        run: its folder.
+        progress, model, optimizer: what is saved.
+        carried: further tensors that the next step begins with.
+    """
     with new_folder(folder_of(run, progress.step), {"step": progress.step}) as folder:
         write_tensors(folder / "encoder.safetensors", model.encoder.state_dict())
         write_head(folder, model.head)
         tensors, numbers = split_optimizer_state(optimizer)
         write_tensors(folder / OPTIMIZER, tensors)
         head_state = {f"head.{name}": value for name, value in model.head.training_state().items()}
-        random = {"torch": torch.get_rng_state(), **head_state}
+        carried = {f"carried.{name}": value for name, value in (carried or {}).items()}
+        random = {"torch": torch.get_rng_state(), **head_state, **carried}
         write_tensors(folder / RANDOM, random)
         state = asdict(State(progress, numbers))
         (folder / STATE).write_text(json.dumps(state, allow_nan=False), encoding="utf-8")
@@ -155,8 +169,8 @@ def load_weights(folder: Path, model: Model) -> None:
     read_head(folder, model.head)
 
 
-def load_rest(folder: Path, head: Head, optimizer: Optimizer) -> None:
-    """Put a checkpoint's head, optimizer state and random states in place."""
+def load_rest(folder: Path, head: Head, optimizer: Optimizer) -> dict[str, Tensor]:
+    """Put a checkpoint's head, optimizer state and random states in place; returns what it carried."""
     read_head(folder, head)
     tensors, numbers = read_tensors(folder / OPTIMIZER), read_state(folder).optimizer
     with sound(folder / OPTIMIZER), sound(folder / STATE):  # one of them
@@ -164,7 +178,9 @@ def load_rest(folder: Path, head: Head, optimizer: Optimizer) -> None:
     random = read_tensors(folder / RANDOM)
     with sound(folder / RANDOM):
         torch.set_rng_state(random.pop("torch"))
+        carried = {name: random.pop(name) for name in list(random) if name.startswith("carried.")}
         head.load_training_state({name.removeprefix("head."): value for name, value in random.items()})
+    return {name.removeprefix("carried."): value for name, value in carried.items()}
 
 
 def split_optimizer_state(optimizer: Optimizer) -> tuple[dict[str, Tensor], dict[str, Any]]:

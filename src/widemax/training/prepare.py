@@ -37,7 +37,7 @@ from widemax.heads import CountingHead, heads
 from widemax.optim import RowOptimizer, optimizers
 from widemax.planner import ELEMENTWISE_NUMEL
 from widemax.storage import check_folder, write_file
-from widemax.task import Task
+from widemax.task import System, Task
 from widemax.training.checkpoint import Progress, continued_progress, folder_of, load_rest, load_weights
 from widemax.training.defaults import (
     check_words,
@@ -62,6 +62,11 @@ def sources_of(
     classes: Data | Iterable[Data] | None = None,
 ) -> tuple[Config, list[Source], list[Source], list[Source]]:
     """The config naming what is read; the sources given or, where none are, those the config names."""
+    if isinstance(config.data.task, System):
+        raise ConfigError(
+            f"data.task is {str(config.data.task)!r}, which reads texts and no rows with columns: there is "
+            "nothing to count in it before `widemax train`."
+        )
     has_table = config.data.classes or classes is not None
     if has_table and config.head.weight is None and not counts_rows(config):
         head = config.head.model_copy(update={"weight": WeightConfig()})

@@ -1,0 +1,300 @@
+"""The saved language model: its vocabulary, its network and its head; loading runs no code from it."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from widemax.artifact import CONFIG, ENCODER, LABELS, read_head, read_tensors, write_head, write_tensors
+from widemax.classes import Classes
+from widemax.config import Config
+from widemax.data import LabelVocabulary
+from widemax.errors import ConfigError, CorruptError, DataError, UsageError
+from widemax.heads import LinearHead, heads
+from widemax.language.decoder import Decoder, decoders
+from widemax.language.sampling import Temperature, TopK, TopP, sample
+from widemax.language.tokens import ListedVocabulary, Stream, SubwordVocabulary, Vocabulary, lines_of
+from widemax.options import checked
+from widemax.sequences import Subwords
+from widemax.signatures import check_signature
+from widemax.storage import check_folder, read_manifest, read_whole, saving, sound
+from widemax.task import System
+
+SUBWORDS = "subwords.model"
+USUAL_DECODER = "lstm"
+ROWS_AT_ONCE, TOKENS_AT_ONCE = 16, 128
+"""Places of a text that are read together, and how many tokens of each at a time."""
+AtLeast0 = Annotated[int, Field(ge=0)]
+Seed = Annotated[int, Field(ge=0, lt=2**63)]
+
+
+class TokenAnswers(NamedTuple):
+    """What a model says of each token of a text, given those before it.
+
+    Attributes:
+        log_probs_N: float32, the log-probability of the token among all classes, in nats.
+        ranks_N: int32, its rank among all classes, 1 for the most probable one.
+    """
+
+    log_probs_N: np.ndarray
+    ranks_N: np.ndarray
+
+
+@dataclass(frozen=True, eq=False)
+class LanguageModel:
+    """A model of the next token of a text.
+
+    Args:
+        config: what it was trained with.
+        vocabulary: the tokens that are classes.
+        counts: int64 [C], how often each stands in the training text.
+        encoder: the network that reads the text.
+        head: chooses the next token; its weights are the vectors of tokens ("tied weights").
+
+    Example:
+        >>> model = LanguageModel.load("run")  # doctest: +SKIP
+        >>> model.perplexity("to be or not to be\\n")  # doctest: +SKIP
+        97.2
+        >>> model.continue_("to be or", tokens=4, seed=1)  # doctest: +SKIP
+        ' not to be ,'
+    """
+
+    task: ClassVar[System] = System.LANGUAGE
+
+    config: Config
+    vocabulary: Vocabulary
+    counts: np.ndarray
+    encoder: Decoder
+    head: LinearHead
+
+    @classmethod
+    def build(cls, config: Config, vocabulary: Vocabulary, counts: np.ndarray) -> "LanguageModel":
+        """A model before its training, with the completed config.
+
+        Args:
+            config: what differs from the defaults is enough.
+            vocabulary: the tokens that are classes.
+            counts: int64 [C], how often each stands in the training text.
+
+        Raises:
+            ConfigError: a head without vectors of classes, or which makes no softmax.
+            OptionError: an option that does not exist, or a wrong value.
+        """
+        decoder_kind, decoder = build_decoder(config)
+        kind = "exact" if config.head.kind == "auto" else config.head.kind
+        if kind not in TIED or config.head.weight is not None:
+            raise ConfigError(
+                f"head.kind must be {' or '.join(map(repr, TIED))} in a language model, without a tower; "
+                f"got {kind!r}."
+            )
+        options = heads.options(kind).complete(config.head.options)
+        head = heads[kind](Classes(len(vocabulary), torch.from_numpy(counts)), decoder.dim, **options)
+        assert isinstance(head, LinearHead)
+        if head.normalizer != "softmax":
+            raise ConfigError("one token follows another: head.loss must be that of a softmax.")
+        config = config.model_copy(
+            update={
+                "encoder": config.encoder.completed(
+                    decoder_kind, decoders.options(decoder_kind).complete(config.encoder.options)
+                ),
+                "head": config.head.completed(kind, options),
+            }
+        )
+        return cls(config, vocabulary, counts, decoder, head)
+
+    @classmethod
+    @checked
+    def load(cls, run: Path | str, *, trusted_key: Path | str | None = None) -> "LanguageModel":
+        """Read the model of a run, all its files checked.
+
+        Raises:
+            CorruptError: a file is missing or altered, or tensors do not fit.
+            UsageError: the folder holds no language model.
+        """
+        return read_whole(Path(run).expanduser(), lambda folder: cls._read(folder, trusted_key))
+
+    @classmethod
+    def _read(cls, folder: Path, trusted_key: Path | str | None) -> "LanguageModel":
+        if read_manifest(folder).get("task") != System.LANGUAGE:
+            raise UsageError(f"{folder} holds no language model. Load a classifier with Model.load.")
+        if trusted_key is not None:
+            check_signature(folder, trusted_key)
+        check_folder(folder, [CONFIG, LABELS, ENCODER])
+        with sound(folder / CONFIG):
+            config = Config.load(folder / CONFIG)
+            unit = build_decoder(config)[1].unit
+        with sound(folder / LABELS):
+            table = LabelVocabulary.from_table(pq.read_table(folder / LABELS))
+            labels = table.labels.to_pylist()
+            if not all(isinstance(label, str) for label in labels):
+                raise CorruptError(f"{folder / LABELS} must hold texts. Restore it from a copy.")
+            listed = None if unit == "subword" else ListedVocabulary(unit, labels)
+        vocabulary = listed or cls._read_pieces(folder, labels)
+        with sound(folder / CONFIG):
+            made = cls.build(config, vocabulary, table.counts)
+        made.read_weights(folder / "weights")
+        return made
+
+    @staticmethod
+    def _read_pieces(folder: Path, labels: list[str]) -> SubwordVocabulary:
+        check_folder(folder, [SUBWORDS])
+        vocabulary = SubwordVocabulary(Subwords((folder / SUBWORDS).read_bytes()))
+        if vocabulary.labels != labels:
+            raise CorruptError(
+                f"{folder / LABELS} must hold the pieces of {SUBWORDS}. Restore them from a copy."
+            )
+        return vocabulary
+
+    def read_weights(self, folder: Path) -> None:
+        """Take over the weights in a folder.
+
+        Raises:
+            CorruptError: they are damaged or do not fit.
+        """
+        path = folder / Path(ENCODER).name
+        with sound(path):
+            self.encoder.load_state_dict(read_tensors(path))
+        read_head(folder, self.head)
+
+    def facts(self) -> dict[str, Any]:
+        """What the manifest says of it beside its files."""
+        return {
+            "widemax_version": version("widemax"),
+            "num_classes": self.head.num_classes,
+            "dim": self.head.dim,
+            "dtype": str(next(self.encoder.parameters()).dtype).removeprefix("torch."),
+            "task": System.LANGUAGE,
+        }
+
+    def write(self, folder: Path, *, home: Path) -> None:
+        """Write its files, without the manifest, into an existing folder that is to stand at ``home``."""
+        with saving(str(folder)):
+            (folder / "weights").mkdir()
+            write_tensors(folder / ENCODER, self.encoder.state_dict())
+            write_head(folder / "weights", self.head)
+            if isinstance(self.vocabulary, SubwordVocabulary):
+                (folder / SUBWORDS).write_bytes(self.vocabulary.subwords.model)
+            table = LabelVocabulary(pa.array(self.vocabulary.labels), self.counts)
+            pq.write_table(table.to_table(), folder / LABELS)
+            (folder / CONFIG).write_text(self.config.to_toml(home=home), encoding="utf-8")
+
+    def embedded(self, ids: Tensor) -> Tensor:
+        """[..., D] the vectors of tokens [...], which the head compares hidden vectors with, times √D."""
+        vectors: Tensor = self.head.embed(ids) * self.head.dim**0.5
+        return vectors
+
+    @torch.no_grad()
+    def answers(self, stream: Stream) -> TokenAnswers:
+        """What it says of each token of a text, among all classes.
+
+        The first token follows a newline. Of a long text several places are read together, each after the
+        ``context`` tokens before it, so that a token is told from all before it or from so many at least.
+        """
+        decoder, num_tokens = self.encoder.eval(), len(stream)
+        ids_N = torch.from_numpy(stream.ids_N.astype(np.int64))
+        read_N = torch.cat([torch.tensor([self.vocabulary.end]), ids_N[:-1]])
+        log_probs_N, ranks_N = torch.empty(num_tokens), torch.empty(num_tokens, dtype=torch.int32)
+        segment = decoder.segment(num_tokens)
+        for first_B in torch.split(torch.arange(0, num_tokens, segment), ROWS_AT_ONCE):
+            start_B = (first_B - decoder.context).clamp(min=0)
+            end_B = (first_B + segment).clamp(max=num_tokens)
+            state = None
+            for start in range(0, int((end_B - start_B).max()), TOKENS_AT_ONCE):
+                at_BT = start_B[:, None] + torch.arange(start, start + TOKENS_AT_ONCE)
+                asked_BT = (at_BT >= first_B[:, None]) & (at_BT < end_B[:, None])
+                vectors = self.embedded(read_N[at_BT.clamp(max=num_tokens - 1)])
+                hidden_BTD, state = decoder(vectors, state)
+                if asked_BT.any():
+                    at_P = at_BT[asked_BT]
+                    found = self.head.answer(hidden_BTD[asked_BT], ids_N[at_P], k=1)
+                    log_probs_N[at_P] = found.label_log_probs
+                    ranks_N[at_P] = found.label_ranks.int()
+        return TokenAnswers(log_probs_N.numpy(), ranks_N.numpy())
+
+    @checked
+    def perplexity(self, text: str | Iterable[str]) -> float:
+        """exp of the mean negative log-likelihood a token, each among all classes.
+
+        Args:
+            text: as one, or as lines, each with its newline.
+
+        Raises:
+            DataError: a text without a token.
+        """
+        lines = lines_of(text) if isinstance(text, str) else text
+        stream = Stream.of(lines, self.vocabulary)
+        if not len(stream):
+            raise DataError("a text without a token has no perplexity. Give more text.")
+        return float(np.exp(-self.answers(stream).log_probs_N.mean(dtype=np.float64)))
+
+    @checked
+    def continue_(
+        self,
+        text: str,
+        *,
+        tokens: AtLeast0 = 100,
+        temperature: Temperature = 1.0,
+        top_k: TopK | None = None,
+        top_p: TopP | None = None,
+        seed: Seed = 0,
+    ) -> str:
+        """What may follow a text, token by token.
+
+        Args:
+            text: which is to be continued; it follows a newline.
+            tokens: how many follow.
+            temperature, top_k, top_p: of :func:`~widemax.language.sample`; a temperature of 0 takes the most
+                probable token each time.
+            seed: of the randomness: the same one continues alike.
+        """
+        generator = torch.Generator().manual_seed(seed)
+        ids = [id_ for row in self.vocabulary.encode(lines_of(text)) for id_ in row]
+        options: dict[str, Any] = {"temperature": temperature, "top_k": top_k, "top_p": top_p}
+        following = self._following([self.vocabulary.end, *ids], generator, options)
+        new = [next(following) for _ in range(tokens)]
+        return self.vocabulary.decode([*ids, *new])[len(self.vocabulary.decode(ids)) :]
+
+    @torch.no_grad()
+    def _following(
+        self, ids: list[int], generator: torch.Generator, options: dict[str, Any]
+    ) -> Iterator[int]:
+        """One token after another, each of which is read once; what does not fit in the network is left."""
+        decoder, state = self.encoder.eval(), None
+        unread = list(ids)
+        while True:
+            room = decoder.room(state)
+            if len(unread) > room:
+                ids, state = ids[-max(decoder.context, 1) :], None
+                unread = ids
+            hidden_1TD, state = decoder(self.embedded(torch.tensor([unread])), state)
+            new = int(sample(self.head.logits(hidden_1TD[:, -1]), generator=generator, **options)[0])
+            yield new
+            ids, unread = [*ids, new], [new]
+
+
+TIED = ("exact", "sampled")
+"""The heads whose class weights can be the vectors of tokens."""
+
+
+def build_decoder(config: Config) -> tuple[str, Decoder]:
+    """The network that a config names, and its name.
+
+    Raises:
+        ConfigError: there is no such network.
+        OptionError: an option that does not exist, or a wrong value.
+    """
+    kind = USUAL_DECODER if config.encoder.kind == "auto" else config.encoder.kind
+    if kind not in decoders.names():
+        raise ConfigError(
+            f"encoder.kind must be {' or '.join(map(repr, decoders.names()))} in a language model; "
+            f"got {kind!r}."
+        )
+    return kind, decoders[kind](**decoders.options(kind).complete(config.encoder.options))

@@ -1,0 +1,161 @@
+"""Training a language model: kept, continued, held out, refused."""
+
+import subprocess
+import sys
+from contextlib import nullcontext
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from tests.language.conftest import MakeConfig, made_text
+
+import widemax
+from widemax.config import Config
+from widemax.errors import ConfigError, DataError
+from widemax.language import LanguageModel
+from widemax.language.training import Plan, train
+from widemax.training import runs
+
+KILLED = """
+import os, sys
+from pathlib import Path
+from widemax.config import Config
+from widemax.language import training
+
+saved, left = training.save_checkpoint, 3
+def save_and_die(*arguments, **options):
+    global left
+    saved(*arguments, **options)
+    left -= 1
+    if not left:
+        os._exit(9)
+training.save_checkpoint = save_and_die
+training.train(Config.load(Path(sys.argv[1])))
+"""
+
+
+def weights(run: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in (run / "weights").iterdir()}
+
+
+def test_a_run_that_is_killed_and_stopped_goes_on_to_the_same_bits(
+    make_config: MakeConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In the middle of an epoch too, with the state that was carried and the dropout that was drawn."""
+    options = {"encoder": {"rate": 0.2, "num_layers": 2}}
+    whole = train(make_config(tmp_path / "whole", **options))
+    config = make_config(tmp_path / "killed", checkpoint_every_s=1e-9, **options)
+    (tmp_path / "config.toml").write_text(config.to_toml())
+    died = subprocess.run([sys.executable, "-c", KILLED, tmp_path / "config.toml"], check=False)
+    assert died.returncode == 9
+    with monkeypatch.context() as patched:
+        patched.setattr(runs, "stop_requested", lambda: nullcontext(lambda: True))
+        stopped = widemax.resume(tmp_path / "killed")
+        assert (stopped.interrupted, stopped.steps) == (True, 4)
+    resumed = widemax.resume(tmp_path / "killed")
+    assert resumed.steps == whole.steps
+    assert weights(resumed.run) == weights(whole.run)
+    assert resumed.metrics == whole.metrics
+    names = {path.name for path in resumed.run.iterdir()}
+    assert names == {path.name for path in whole.run.iterdir()}
+    assert {"manifest.json", "config.toml", "labels.parquet", "report.html", "metrics.jsonl"} <= names
+
+
+def test_the_carried_state_is_what_the_next_step_begins_with(
+    make_config: MakeConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Zeros in its place lead elsewhere, so that the test above can fail."""
+    whole = train(make_config(tmp_path / "whole"))
+    stop = iter([False] * 3 + [True])
+    with monkeypatch.context() as patched:
+        patched.setattr(runs, "stop_requested", lambda: nullcontext(lambda: next(stop)))
+        assert train(make_config(tmp_path / "run")).steps == 4
+    with monkeypatch.context() as patched:
+        found = LanguageModel.build.__globals__["decoders"]["lstm"]
+        patched.setattr(found, "state_of", lambda self, tensors: None)
+        assert weights(widemax.resume(tmp_path / "run").run) != weights(whole.run)
+
+
+def test_a_text_that_has_changed_is_not_gone_on_with(
+    make_config: MakeConfig, tmp_path: Path, text: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    changed = tmp_path / "changed.txt"
+    changed.write_text(text.read_text())
+    with monkeypatch.context() as patched:
+        patched.setattr(runs, "stop_requested", lambda: nullcontext(lambda: True))
+        assert train(make_config(tmp_path / "run", data={"train": str(changed)})).interrupted
+    changed.write_text(text.read_text().replace("ba", "ma"))
+    with pytest.raises(DataError, match="the training data have changed"):
+        widemax.resume(tmp_path / "run")
+
+
+@given(st.integers(2, 500), st.integers(1, 40), st.integers(1, 9), st.booleans(), st.integers(0, 3))
+def test_steps_read_a_text_once_and_never_beyond(
+    num_tokens: int, length: int, batch_size: int, carries: bool, seed: int
+) -> None:
+    plan = Plan.of(num_tokens, length=length, batch_size=batch_size, carries=carries, seed=seed)
+    steps = range(plan.steps_per_epoch)
+    assert len(steps) >= 1
+    starts = np.stack([plan.starts(step) for step in steps])
+    read = (starts[:, :, None] + np.arange(plan.length)).flatten()
+    assert 0 <= read.min() <= read.max() < num_tokens - 1
+    assert len(np.unique(read)) == len(read)
+    if carries:
+        assert (np.diff(starts, axis=0) == plan.length).all()
+    assert [plan.begins(step) for step in steps] == [step == 0 or not carries for step in steps]
+    if num_tokens > 4 * length * batch_size:
+        assert len(read) > num_tokens / 2
+
+
+def test_the_end_of_the_text_is_held_out(
+    make_config: MakeConfig, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """And its words are no classes if they are there alone."""
+    path = tmp_path / "book.txt"
+    path.write_text(made_text(200) + "zu zu zu zu\n" * 10)
+    outcome = train(make_config(tmp_path / "run", data={"train": str(path), "valid_fraction": 0.05}))
+    assert "zu" not in outcome.model.vocabulary.labels
+    assert outcome.metrics["unknown_tokens"] == 40
+    own = train(make_config(tmp_path / "own", data={"train": str(path), "valid": str(path)}))
+    assert "zu" in own.model.vocabulary.labels
+    assert own.metrics["unknown_tokens"] == 0
+    none = train(make_config(tmp_path / "none", data={"train": str(path), "valid_fraction": 0.0}))
+    assert none.metrics == {}
+
+
+def test_training_reads_on_where_it_stopped(make_config: MakeConfig, tmp_path: Path) -> None:
+    """What must be remembered over the border of two steps is learned: with steps of one token all is."""
+    outcome = train(make_config(tmp_path / "run", encoder={"length": 1}, epochs=1, batch_size=4))
+    assert outcome.metrics["perplexity"] < 5.5  # 10 without a memory of the word before
+
+
+@pytest.mark.parametrize(
+    ("section", "said"),
+    [
+        ({"data": {"train": ()}}, "needs a text"),
+        ({"data": {"target": "x"}}, "data.target is of rows"),
+        ({"data": {"max_valid_rows": 7}}, "data.max_valid_rows is of rows"),
+        ({"train": {"metric": "accuracy"}}, "train.metric must be 'nll'"),
+        ({"train": {"refit": True}}, "train.refit is not for language models"),
+        ({"train": {"neighbors": 3}}, "train.neighbors is of classifiers"),
+    ],
+)
+def test_what_says_nothing_to_a_language_model_is_refused(
+    section: dict[str, dict[str, object]], said: str
+) -> None:
+    config = Config(
+        data={"train": "a.txt", "task": "language", **section.get("data", {})},
+        train=section.get("train", {}),
+    )
+    with pytest.raises(ConfigError, match=said):
+        widemax.train(config)
+
+
+def test_too_short_a_text_is_refused(make_config: MakeConfig, tmp_path: Path) -> None:
+    (tmp_path / "one.txt").write_text("word")
+    with pytest.raises(DataError, match="two tokens"):
+        train(make_config(tmp_path / "run", data={"train": str(tmp_path / "one.txt")}))
+    assert not torch.is_inference_mode_enabled()
