@@ -186,3 +186,33 @@ def test_rows_are_ignored_by_leaving_them_out():
         AdaptiveHead(C, D, cutoffs=CUTOFFS, ignore_index=-100)
     with pytest.raises(LabelError, match=r"got -100 at row 0.*head\(hidden\[kept\], labels\[kept\]\)"):
         AdaptiveHead(C, D, cutoffs=CUTOFFS)(torch.ones(1, D), torch.tensor([-100]))
+
+
+def test_vectors_of_classes_are_what_hidden_vectors_are_compared_with():
+    """Within a cluster, log-probabilities differ by the product with the difference of vectors."""
+    order = torch.randperm(C, generator=torch.Generator().manual_seed(4))
+    counts = (1000 // (order + 1)).long()
+    head = AdaptiveHead(Classes(C, counts), D, cutoffs=CUTOFFS, div_value=2.0, bias=False, tail_bias=False)
+    head = head.double()
+    hidden = some_hidden()
+    vectors_CD = head.embed(torch.arange(C))
+    log_probs_BC = head.log_probs(hidden, torch.arange(C))
+    place_of_class = counts.argsort(descending=True, stable=True).argsort()
+    for first, end in pairwise((0, *CUTOFFS, C)):
+        members = ((place_of_class >= first) & (place_of_class < end)).nonzero().squeeze(1)
+        differences = log_probs_BC[:, members] - log_probs_BC[:, members[:1]]
+        expected = hidden @ (vectors_CD[members] - vectors_CD[members[:1]]).T
+        torch.testing.assert_close(differences, expected)
+
+
+def test_vectors_come_in_the_shape_asked_for_and_carry_gradients():
+    head = AdaptiveHead(C, D, cutoffs=CUTOFFS).double()
+    ids = torch.tensor([[0, 29, 5], [12, 0, 4]])
+    assert head.embed(ids).shape == (2, 3, D)
+    for row, id_ in enumerate(ids.flatten().tolist()):
+        torch.testing.assert_close(head.embed(ids).flatten(0, 1)[row], head.embed(torch.tensor([id_]))[0])
+    head.embed(ids).sum().backward()
+    assert head.weight.grad[0].eq(2.0).all()  # asked for twice
+    assert head.tail_weights[0].grad[0].ne(0).any()
+    assert head.tail_projections[1].grad.ne(0).any()
+    assert head.weight.grad[5:].eq(0).all()  # the rows of clusters are no class

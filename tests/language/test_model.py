@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from tests.language.conftest import WORDS, made_text
+from tests.language.conftest import WORDS, MakeConfig, made_text
 
 from widemax.artifact import Model
 from widemax.config import Config
@@ -15,6 +15,7 @@ from widemax.errors import ConfigError, CorruptError, DataError, OptionError, Us
 from widemax.language import LanguageModel, Stream
 from widemax.language import model as module
 from widemax.language.tokens import lines_of
+from widemax.language.training import train
 
 UNSEEN = made_text(40, seed=9)
 
@@ -94,6 +95,27 @@ def test_draws_are_those_of_the_model(model: LanguageModel) -> None:
     assert model.continue_("ba", tokens=0) == ""
 
 
+HEADS = [
+    {"kind": "exact"},
+    {"kind": "adaptive", "cutoffs": [4, 8]},
+    {"kind": "sampled", "num_sampled": 6},
+    {"kind": "sampled", "num_sampled": 6, "sparse": False},
+]
+
+
+@pytest.mark.parametrize("head", HEADS, ids=lambda head: "-".join(map(str, head.values())))
+def test_every_head_learns_and_is_evaluated_over_all_classes(
+    make_config: MakeConfig, tmp_path: Path, head: dict[str, object]
+) -> None:
+    outcome = train(make_config(tmp_path / "run", head=head, epochs=6))
+    model = LanguageModel.load(outcome.run)
+    text = made_text(6, seed=3)
+    expected = math.exp(-np.mean(log_probs_one_by_one(model, text)))
+    assert model.perplexity(text) == pytest.approx(expected, rel=1e-6)
+    assert expected < 6.5  # of 11 classes
+    assert not any(len(p) == len(model.vocabulary) for p in model.encoder.parameters())
+
+
 def test_the_table_of_tokens_is_that_of_the_head(model: LanguageModel) -> None:
     assert not any(len(p) == len(model.vocabulary) for p in model.encoder.parameters())
     ids = torch.tensor([[2, 0]])
@@ -129,7 +151,7 @@ def test_a_damaged_file_is_named(run: Path, tmp_path: Path, name: str) -> None:
     [
         ({"encoder": {"kind": "text"}}, "encoder.kind must be 'lstm'"),
         ({"encoder": {"dims": 4}}, "did you mean 'dim'"),
-        ({"head": {"kind": "counts"}}, "head.kind must be 'exact' or"),
+        ({"head": {"kind": "counts"}}, "head.kind must be 'exact' or 'adaptive'"),
         ({"head": {"kind": "exact", "weight": "tower"}}, "without a tower"),
         ({"head": {"kind": "exact", "loss": "binary_cross_entropy"}}, "softmax"),
     ],

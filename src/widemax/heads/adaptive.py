@@ -141,6 +141,26 @@ class AdaptiveHead(NormalizedHead):
             parts.append(logits.log_softmax(1) + head_bH[:, self.shortlist_size + cluster, None])
         return torch.cat(parts, 1)[:, self.place_of_class]
 
+    def embed(self, class_ids: Tensor) -> Tensor:
+        """[..., D] the vectors of classes [...], for those that are inputs too ("adaptive input embeddings").
+
+        That of the shortlist is its weight, that of cluster i its narrow weight times the projection, so that
+        its product with a hidden vector is the logit within the cluster, but for the bias.
+
+        Source: Baevski and Auli, "Adaptive input representations for neural language modeling", ICLR 2019.
+        """
+        place_P = self.place_of_class[class_ids.flatten()]
+        cluster_P = self._cluster_of(place_P)
+        order_P = cluster_P.argsort(stable=True)
+        sizes = cluster_P.bincount(minlength=len(self.cutoffs) + 1).tolist()
+        shortlist_Q, *tails = torch.split(place_P[order_P], sizes)
+        parts = [nn.functional.embedding(shortlist_Q, self.weight)]
+        for cluster, places_Q in enumerate(tails):
+            relative_Q = places_Q - self.cutoffs[cluster]
+            narrow = nn.functional.embedding(relative_Q, self.tail_weights[cluster])
+            parts.append(narrow @ self.tail_projections[cluster])
+        return torch.cat(parts)[order_P.argsort()].view(*class_ids.shape, self.dim)
+
     @property
     def shortlist_size(self) -> int:
         """How many classes stand in no cluster."""

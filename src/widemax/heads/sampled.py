@@ -133,6 +133,9 @@ class SampledHead(LinearHead):
             sparse=self.sparse and self.tower is None,
         )
 
+    def embed(self, class_ids: Tensor) -> Tensor:
+        return nn.functional.embedding(class_ids, self.weight, sparse=self.sparse)
+
     def _rows(self, ids_U: Tensor) -> tuple[Tensor, Tensor | None]:
         """Weights [U, D] and biases [U] of distinct classes in their order, with gradients."""
         weight_UD = gather_rows(self.own_weight, ids_U, sparse=self.sparse)

@@ -18,7 +18,7 @@ from widemax.classes import Classes
 from widemax.config import Config
 from widemax.data import LabelVocabulary
 from widemax.errors import ConfigError, CorruptError, DataError, UsageError
-from widemax.heads import LinearHead, heads
+from widemax.heads import AdaptiveHead, LinearHead, heads
 from widemax.language.decoder import Decoder, decoders
 from widemax.language.sampling import Temperature, TopK, TopP, sample
 from widemax.language.tokens import ListedVocabulary, Stream, SubwordVocabulary, Vocabulary, lines_of
@@ -73,7 +73,7 @@ class LanguageModel:
     vocabulary: Vocabulary
     counts: np.ndarray
     encoder: Decoder
-    head: LinearHead
+    head: LinearHead | AdaptiveHead
 
     @classmethod
     def build(cls, config: Config, vocabulary: Vocabulary, counts: np.ndarray) -> "LanguageModel":
@@ -97,7 +97,7 @@ class LanguageModel:
             )
         options = heads.options(kind).complete(config.head.options)
         head = heads[kind](Classes(len(vocabulary), torch.from_numpy(counts)), decoder.dim, **options)
-        assert isinstance(head, LinearHead)
+        assert isinstance(head, LinearHead | AdaptiveHead)
         if head.normalizer != "softmax":
             raise ConfigError("one token follows another: head.loss must be that of a softmax.")
         config = config.model_copy(
@@ -280,7 +280,7 @@ class LanguageModel:
             ids, unread = [*ids, new], [new]
 
 
-TIED = ("exact", "sampled")
+TIED = ("exact", "adaptive", "sampled")
 """The heads whose class weights can be the vectors of tokens."""
 
 

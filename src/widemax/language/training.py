@@ -3,6 +3,7 @@
 from collections.abc import Generator, Iterable, Iterator
 from dataclasses import dataclass, replace
 from hashlib import sha256
+from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -11,29 +12,27 @@ import torch
 
 from widemax.config import Config
 from widemax.errors import ConfigError, DataError, counted
-from widemax.evaluation.report import ReportData, write_report
 from widemax.language.decoder import AtLeast1
 from widemax.language.evaluate import likelihood
 from widemax.language.model import LanguageModel, build_decoder
 from widemax.language.tokens import Stream, Unit, files_of, learn_vocabulary, read_lines
 from widemax.optim import linear_decay
 from widemax.options import checked
-from widemax.storage import FINISHED, WORK, check_folder, new_folder, settle, sound, write_file
+from widemax.storage import check_folder, sound, write_file
 from widemax.storage import sha256 as digest_of
 from widemax.task import System
 from widemax.training.checkpoint import (
     RANDOM,
     Progress,
     continued_progress,
-    folder_of,
     load_rest,
     save_checkpoint,
 )
-from widemax.training.evaluate import Metrics, made_now
+from widemax.training.evaluate import Metrics
 from widemax.training.prepare import build_optimizer
 from widemax.training.progress import PlainReporter, Reporter
-from widemax.training.runs import Outcome, begin, go_on, home_of, watching
-from widemax.training.steps import METRICS, Job, fit, lines_of
+from widemax.training.runs import Outcome, begin, finish, go_on, home_of, take_best, watching
+from widemax.training.steps import Job, fit
 
 DEFAULTS: dict[str, Any] = {
     "batch_size": 32,
@@ -201,8 +200,8 @@ class _Fit(Job[int]):
             seed=self.config.seed,
         )
         self.num_rows, self.steps_per_epoch = len(text), self.plan.steps_per_epoch
-        parameters = [*model.encoder.parameters(), *model.head.parameters()]
-        self.optimizer = build_optimizer(self.config, ((parameter, 1.0) for parameter in parameters))
+        read = ((parameter, 1.0) for parameter in model.encoder.parameters())
+        self.optimizer = build_optimizer(self.config, chain(read, model.head.step_factors()))
 
     def rate(self, step: float, total_steps: int) -> float:
         return linear_decay(step, total_steps, warmup=round(WARMUP * total_steps))
@@ -216,7 +215,7 @@ class _Fit(Job[int]):
         model.head.train()
         assert isinstance(self.config.learning_rate, float)
         for group in self.optimizer.param_groups:
-            group["lr"] = self.config.learning_rate * rate
+            group["lr"] = self.config.learning_rate * rate * group["factor"]
         self.optimizer.zero_grad(set_to_none=True)
         windows_BT = torch.from_numpy(plan.starts(batch))[:, None] + torch.arange(plan.length)
         state = None if plan.begins(batch) else self.state
@@ -239,6 +238,11 @@ class _Fit(Job[int]):
     def save(self) -> None:
         carried = self.model.encoder.tensors_of(self.state)
         save_checkpoint(self.run, self.progress, self.model, self.optimizer, carried=carried)
+
+    def take_weights(self, folder: Path) -> None:
+        """Take over the weights of a checkpoint, all its files checked."""
+        check_folder(folder)
+        self.model.read_weights(folder)
 
     def load(self, checkpoint: Path) -> None:
         """Go on from a checkpoint."""
@@ -329,37 +333,13 @@ def _told(
 
 def _finish(job: _Fit, target: Path, reporter: Reporter, interrupted: bool) -> Outcome[LanguageModel]:
     """Score the best weights on the held-out text, and write the model where it belongs."""
-    model, progress, run = job.model, job.progress, job.run
     job.optimizer.state.clear()
-    values: Metrics = {}
-    if job.valid is not None:
-        if progress.best_step not in (0, progress.step):
-            folder = folder_of(run, progress.best_step)
-            check_folder(folder)
-            model.read_weights(folder)
-            reporter.say(f"best on the held-out text: step {progress.best_step}")
-        values = job.evaluate()
-    said = model.facts() | {
-        "metrics": values,
-        "complete": not interrupted,
-        "num_train_rows": len(job.ids_N),
-        "steps": progress.step,
-        "seconds": progress.seconds,
-    }
-    with new_folder(target / WORK / FINISHED, said) as folder:
-        model.write(folder, home=target)
-        write_report(
-            folder / "report.html",
-            ReportData(
-                title=target.resolve().name,
-                task=System.LANGUAGE,
-                metrics={"rows": 0 if job.valid is None else job.valid.num_lines, **values},
-                config=model.config.model_dump(mode="json", exclude_none=True),
-                history=progress.history,
-                told=(*made_now(), f"trained in {progress.seconds:.1f} s"),
-            ),
-        )
-        if progress.history:
-            (folder / METRICS).write_text(lines_of(progress), encoding="utf-8")
-    settle(target)
-    return Outcome(target, model, values, {}, progress.step, progress.seconds, interrupted)
+    take_best(job, job.take_weights, reporter, rows="text")
+    return finish(
+        job,
+        job.model,
+        target,
+        metrics=job.evaluate(),
+        num_held_out=0 if job.valid is None else job.valid.num_lines,
+        interrupted=interrupted,
+    )
