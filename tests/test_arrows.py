@@ -34,6 +34,7 @@ ARROWS = {
     "sequences": {*GROUND, "numerics"},
     "kernels": {*GROUND, "losses", "numerics"},
     "heads": {*GROUND, "losses", "samplers", "kernels", "numerics", "solvers"},
+    "distributed": {*GROUND, "config", "heads", "kernels", "losses", "numerics", "samplers", "storage"},
     "testing": {*GROUND, "losses", "samplers", "heads", "optim", "numerics"},
     "search": {*GROUND, "kernels", "numerics"},
     "neighbors": {*GROUND, "heads", "kernels", "search"},
@@ -55,7 +56,7 @@ ARROWS = {
     "training": {
         *GROUND,
         *("heads", "encoders", "optim", "kernels", "data", "evaluation", "artifact"),
-        *("neighbors", "planner", "config", "solvers", "storage", "threads"),
+        *("neighbors", "planner", "config", "distributed", "solvers", "storage", "threads"),
     },
     "language": {
         *GROUND,

@@ -26,6 +26,7 @@ TREE = {
     "BadRowError": ("DataError", ValueError, 3),
     "LabelError": ("DataError", ValueError, 3),
     "ResourceError": ("WidemaxError", OSError, 4),
+    "PeerError": ("WidemaxError", ConnectionError, 6),
     "CorruptError": ("WidemaxError", OSError, 5),
 }
 

@@ -13,6 +13,7 @@
     │   ├── BadRowError                            one row, named by file and line
     │   └── LabelError                             a label outside the classes
     ├── ResourceError (OSError)           exit 4   memory, disk or time ran out
+    ├── PeerError (ConnectionError)       exit 6   another process of the same training is gone
     └── CorruptError (OSError)            exit 5   a saved file is damaged or unsafe
 
 Each message is one plain sentence that says which thing, what it must be, what it was, and the way out.
@@ -92,6 +93,12 @@ class ResourceError(WidemaxError, OSError):
     """Memory, disk or time does not suffice."""
 
     exit_code = 4
+
+
+class PeerError(WidemaxError, ConnectionError):
+    """Another process of the same training has ended, or does not answer."""
+
+    exit_code = 6
 
 
 class CorruptError(WidemaxError, OSError):

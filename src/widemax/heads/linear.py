@@ -77,7 +77,7 @@ class LinearHead(Head):
         self.bias = nn.Parameter(torch.zeros(num_classes)) if bias else None
         if self.bias is not None and classes.counts is not None:
             with torch.no_grad():
-                self.bias.copy_(temperature * _prior_logits(classes.counts, classes.num_rows, normalizer))
+                self.bias.copy_(temperature * prior_logits(classes.counts, classes.num_rows, normalizer))
 
     @property
     def tower(self) -> nn.Module | None:
@@ -93,7 +93,7 @@ class LinearHead(Head):
         return self.get_parameter("parametrizations.weight.original")
 
     def logits(self, hidden: Tensor, class_ids: Tensor | None = None) -> Tensor:
-        scaled_BD, bias_C = self._answering(hidden)
+        scaled_BD, bias_C = self.answering(hidden)
         if class_ids is None:
             return nn.functional.linear(scaled_BD, self.score.scaled(self.weight), bias_C)
         class_ids = checked_ids(class_ids, self.num_classes, "class_ids", hidden)
@@ -117,10 +117,10 @@ class LinearHead(Head):
 
     def best_classes(self, hidden: Tensor, k: int, exclude: SeveralLabels | None) -> TopK:
         sums = self.normalizer == "softmax"
-        return self._topk(self._stream(hidden, no_pairs(hidden.device), k=k, exclude=exclude, sums=sums))
+        return self._topk(self.stream(hidden, no_pairs(hidden.device), k=k, exclude=exclude, sums=sums))
 
     def answers_about(self, hidden: Tensor, labels: Pairs, k: int, exclude: SeveralLabels | None) -> Answers:
-        found = self._stream(hidden, labels, k=k, exclude=exclude, sums=self.normalizer == "softmax")
+        found = self.stream(hidden, labels, k=k, exclude=exclude, sums=self.normalizer == "softmax")
         return Answers(
             self._topk(found),
             found.shift_B + found.log_sum_B,
@@ -149,7 +149,7 @@ class LinearHead(Head):
     @torch.no_grad()
     def mean_logits(self, hidden: Tensor, shares: Tensor) -> Tensor:
         """[B] Σ_j q_j s_bj over all classes, for ``shares`` q [C] that sum to 1."""
-        scaled_BD, bias_C = self._answering(hidden)
+        scaled_BD, bias_C = self.answering(hidden)
         shares_C = shares.to(self.weight.dtype)
         mean_B = scaled_BD @ (self.score.scaled(self.weight).T @ shares_C)
         return mean_B if bias_C is None else mean_B + bias_C @ shares_C
@@ -264,21 +264,22 @@ class LinearHead(Head):
         """Change what beside the parameters depends on the classes; before anything else, as it may raise."""
         Classes(num_classes, class_counts)
 
-    def _answering(self, hidden: Tensor) -> tuple[Tensor, Tensor | None]:
+    def answering(self, hidden: Tensor) -> tuple[Tensor, Tensor | None]:
         """Hidden vectors and biases divided by the temperatures, which costs less than dividing logits."""
         temperature = self.temperature * self.calibration_temperature
         return self.score.scaled(hidden) / temperature, None if self.bias is None else self.bias / temperature
 
-    def _stream(
+    def stream(
         self, hidden: Tensor, labels: Pairs, *, k: int, exclude: SeveralLabels | None, sums: bool
     ) -> Found:
-        scaled_BD, bias_C = self._answering(hidden)
+        """What the answers about all classes are made of; excluded classes that are labels take part."""
+        scaled_BD, bias_C = self.answering(hidden)
         excluded = excluded_pairs(exclude, hidden, labels, self.num_classes)
         weight_CD = self.score.scaled(self.weight)
         return stream_classes(scaled_BD, weight_CD, bias_C, labels, excluded, k=k, sums=sums)
 
     def _sums(self, hidden: Tensor) -> Found:
-        return self._stream(hidden, no_pairs(hidden.device), k=0, exclude=None, sums=True)
+        return self.stream(hidden, no_pairs(hidden.device), k=0, exclude=None, sums=True)
 
     def _topk(self, found: Found) -> TopK:
         log_probs_BK = self._normalized(found, found.topk_logits_BK)
@@ -288,10 +289,10 @@ class LinearHead(Head):
         return log_sigmoid(logits) if self.normalizer == "sigmoid" else found.log_probs(logits, rows)
 
 
-def _prior_logits(class_counts: Tensor, num_rows: int | None, normalizer: Normalizer) -> Tensor:
+def prior_logits(class_counts: Tensor, num_rows: int | None, normalizer: Normalizer) -> Tensor:
     """[C] log frequencies, or log odds for yes-or-no questions, with one more row a class than was seen."""
     counts_C = class_counts.double()
     if normalizer == "softmax":
         return torch.log1p(counts_C) - torch.log(counts_C.sum() + len(counts_C))
-    total = counts_C.sum() if num_rows is None else torch.as_tensor(num_rows, dtype=torch.float64)
+    total = counts_C.sum() if num_rows is None else counts_C.new_tensor(num_rows)
     return torch.log1p(counts_C) - torch.log1p(total - counts_C)

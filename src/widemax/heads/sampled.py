@@ -90,7 +90,8 @@ class SampledHead(LinearHead):
             bias=bias,
             score=score,
         )
-        softmax_loss = partial(sampled_softmax_loss, decoupled=loss == "multi_positive_softmax")
+        self.is_decoupled = loss == "multi_positive_softmax"
+        softmax_loss = partial(sampled_softmax_loss, decoupled=self.is_decoupled)
         is_softmax = self.normalizer == "softmax"
         self.sampled_loss: Callable[..., Tensor] = softmax_loss if is_softmax else sampled_sigmoid_loss
         self.num_sampled = num_sampled

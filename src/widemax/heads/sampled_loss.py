@@ -85,17 +85,30 @@ def sampled_softmax_loss(
         tensor([1.4076])
     """
     pairs = training_pairs(labels, hidden, len(weight))
-    scored = _scored(
+    scored = score_candidates(
         *(hidden, weight, bias, pairs, candidates, temperature, build_score(score)),
         shift=correction,
         sparse=sparse,
     )
-    largest_B, others_B = linear_logsumexp(scored.hidden_BD, scored.weight_SD, scored.shift_S, scored.hits)
+    others = linear_logsumexp(scored.hidden_BD, scored.weight_SD, scored.shift_S, scored.hits)
+    return softmax_of_candidates(*others, scored.labels_P, pairs, correction=correction, decoupled=decoupled)
+
+
+def softmax_of_candidates(
+    largest_B: Tensor,
+    others_B: Tensor,
+    labels_P: Tensor,
+    pairs: Pairs,
+    *,
+    correction: Correction,
+    decoupled: bool,
+) -> Tensor:
+    """[B] losses from the log-partition of the candidates, in two parts, and the logits of the labels."""
     # All is taken relative to a row's largest logit, a constant to autograd since it cancels.
-    max_B = largest_B.scatter_reduce(0, pairs.rows_P, scored.labels_P.detach(), "amax")
-    relative_P = scored.labels_P - max_B[pairs.rows_P]
+    max_B = largest_B.scatter_reduce(0, pairs.rows_P, labels_P.detach(), "amax")
+    relative_P = labels_P - max_B[pairs.rows_P]
     others_B = others_B + (largest_B - max_B)
-    shares_P = target_shares(pairs, len(hidden)).to(others_B.dtype)
+    shares_P = target_shares(pairs, len(others_B)).to(others_B.dtype)
     if decoupled:
         terms_P = shares_P * softplus(others_B[pairs.rows_P] - relative_P)
         return torch.zeros_like(others_B).index_add(0, pairs.rows_P, terms_P)
@@ -147,24 +160,28 @@ def sampled_sigmoid_loss(
     """
     pairs = training_pairs(labels, hidden, len(weight))
     shift: Correction = "conditional" if correction == "conditional" else "none"
-    scored = _scored(
+    scored = score_candidates(
         *(hidden, weight, bias, pairs, candidates, temperature, build_score(score)),
         shift=shift,
         sparse=sparse,
     )
+    negative_B = loss_of_negatives(scored, candidates, correction=correction)
+    return negative_B.index_add(0, pairs.rows_P, -log_sigmoid(scored.labels_P))
+
+
+def loss_of_negatives(scored: "Scored", candidates: Candidates, *, correction: Correction) -> Tensor:
+    """[B] Σ_j w_j softplus(s_bj) over the candidates that are no label of the row."""
     others_BS = widened_tensor(scored.hidden_BD @ scored.weight_SD.T) + scored.shift_S
     others_BS.index_put_(tuple(scored.hits), others_BS.new_tensor(-torch.inf))
     negatives_BS = softplus(others_BS)
     if correction in ("importance", "refined"):
         # Autocast would round this sum to 16 bits.
-        with without_autocast(hidden):
-            negative_B = negatives_BS @ (-candidates.log_expected_count).exp().to(negatives_BS.dtype)
-    else:
-        negative_B = negatives_BS.sum(1)
-    return negative_B.index_add(0, pairs.rows_P, -log_sigmoid(scored.labels_P))
+        with without_autocast(negatives_BS):
+            return negatives_BS @ (-candidates.log_expected_count).exp().to(negatives_BS.dtype)
+    return negatives_BS.sum(1)
 
 
-class _Scored(NamedTuple):
+class Scored(NamedTuple):
     """Candidates as a linear layer with logits hidden · weight + shift, and [P] logits of the labels."""
 
     hidden_BD: Tensor
@@ -174,7 +191,7 @@ class _Scored(NamedTuple):
     labels_P: Tensor
 
 
-def _scored(
+def score_candidates(
     hidden_BD: Tensor,
     weight_CD: Tensor,
     bias_C: Tensor | None,
@@ -185,7 +202,8 @@ def _scored(
     *,
     shift: Correction,
     sparse: bool,
-) -> _Scored:
+) -> Scored:
+    """Candidates and labels as they are scored in training, shifted as the correction says."""
     if len(candidates.label_log_expected_count) != len(pairs.ids_P):
         raise ShapeError(
             f"candidates must have been drawn for the {len(pairs.ids_P)} labels; they have counts of "
@@ -212,7 +230,7 @@ def _scored(
         shift_S = shift_S - candidates.log_expected_count.to(labels_P.dtype)
     if shift == "conditional":
         labels_P = labels_P - candidates.label_log_expected_count.to(labels_P.dtype)
-    return _Scored(scaled_BD, weight_SD, shift_S, _hits(pairs, candidates.class_ids), labels_P)
+    return Scored(scaled_BD, weight_SD, shift_S, _hits(pairs, candidates.class_ids), labels_P)
 
 
 def _hits(pairs: Pairs, ids_S: Tensor) -> Pairs:

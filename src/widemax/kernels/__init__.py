@@ -2,7 +2,7 @@
 
 from widemax.kernels.budget import rows_at_once
 from widemax.kernels.cross_entropy import Impl, linear_cross_entropy
-from widemax.kernels.fused import SkippedTiles
+from widemax.kernels.fused import Elsewhere, SkippedTiles, Sweep
 from widemax.kernels.memory import keep_freed_memory
 from widemax.kernels.pairs import Pairs
 from widemax.kernels.partition import linear_logsumexp
@@ -13,10 +13,12 @@ from widemax.kernels.tracing import not_traced
 
 __all__ = [
     "Added",
+    "Elsewhere",
     "Found",
     "Impl",
     "Pairs",
     "SkippedTiles",
+    "Sweep",
     "gather_groups",
     "gather_rows",
     "keep_freed_memory",

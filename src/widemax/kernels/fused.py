@@ -6,7 +6,7 @@ until their sum is known, and then multiplied.
 Shapes: B rows, b rows of one chunk, C classes, D hidden, P targets, W classes of one tile.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -38,6 +38,23 @@ class SkippedTiles:
     allowed_mass: float
     fraction: float = 0.0
     dropped_mass: float = 0.0
+
+
+@dataclass(frozen=True)
+class Elsewhere:
+    """What a sweep over some classes must know of those that other processes sweep over at the same time.
+
+    Attributes:
+        num_classes: C, of all processes.
+        largest: the most classes that one of them holds, by which all take as many rows at a time.
+        mass_B: target mass of each row, among all classes.
+        combine: the largest logits [b] of own classes and their sums of exponentials [b] to those of all.
+    """
+
+    num_classes: int
+    largest: int
+    mass_B: Tensor
+    combine: Callable[[Tensor, Tensor], tuple[Tensor, ...]]
 
 
 def fused_loss(
@@ -105,7 +122,7 @@ def _sweep(
     tensors: Sequence[Tensor | None], options: Sequence[float], needed: Sequence[bool]
 ) -> list[Tensor]:
     """The loss; [2] the share of tiles skipped, and their mass; and the gradients that are needed."""
-    sweep = _Sweep(tensors, options, needed)
+    sweep = Sweep(tensors, options, needed)
     total = sweep.run()
     share = total.new_tensor([sweep.num_skipped / max(sweep.num_tiles, 1), sweep.dropped_mass])
     return [total, share, *sweep.gradients()]
@@ -123,10 +140,24 @@ def _(tensors: Any, options: Any, needed: Any) -> list[Tensor]:
     return [loss, share, *(torch.empty_like(x, dtype=dtype) for x in asked)]
 
 
-class _Sweep:
-    """One pass over a batch that adds up loss and gradients."""
+class Sweep:
+    """One pass over a batch that adds up loss and gradients.
 
-    def __init__(self, tensors: Sequence[Any], options: Sequence[float], needed: Sequence[bool]) -> None:
+    Args:
+        tensors: the weight of each row in the total, then what :class:`~widemax.kernels.plain.Inputs` holds.
+        options: those of :class:`~widemax.kernels.plain.Options`, and the mass that may be skipped.
+        needed: for each tensor whether its gradient is wanted.
+        elsewhere: where the classes are some of more: the loss is then the part of these classes.
+    """
+
+    def __init__(
+        self,
+        tensors: Sequence[Any],
+        options: Sequence[float],
+        needed: Sequence[bool],
+        elsewhere: Elsewhere | None = None,
+    ) -> None:
+        self.elsewhere = elsewhere
         row_weights_B, hidden_BD, self.weight_CD, bias_C, rows_P, ids_P, target_weights_P, shifts_P = tensors
         self.is_softmax, self.temperature, self.smoothing, self.allowed_mass = options
         self.num_tiles = self.num_skipped = 0
@@ -140,8 +171,9 @@ class _Sweep:
         self.shifts_P = None if shifts_P is None else shifts_P.to(self.dtype)
         self.row_weights_B = row_weights_B.to(self.dtype)
         (num_rows, dim), num_classes = hidden_BD.shape, len(self.weight_CD)
-        self.chunk_rows = max(1, budget.rows_at_once(num_rows, dim, num_classes))
-        self.width = min(max(budget.TILE_ELEMENTS // self.chunk_rows, budget.MIN_TILE_WIDTH), num_classes)
+        held = num_classes if elsewhere is None else elsewhere.largest
+        self.chunk_rows = max(1, budget.rows_at_once(num_rows, dim, held))
+        self.width = min(max(budget.TILE_ELEMENTS // self.chunk_rows, budget.MIN_TILE_WIDTH), held)
         self.kept = hidden_BD.new_empty(self.chunk_rows * num_classes)
         # One room for all tiles: memory taken and given back tile by tile, between small tensors that stay,
         # would fall to pieces.
@@ -157,9 +189,10 @@ class _Sweep:
         self.shifts_grad_P = (
             torch.zeros_like(self.shifts_P) if self.shifts_P is not None and needs_shifts else None
         )
+        self.num_classes = num_classes if elsewhere is None else elsewhere.num_classes
         if self.smoothing:
             # In float64, as is what is subtracted from the largest logit: both may be large.
-            self.mean_weight_D = self.weight_CD.mean(0, dtype=torch.float64)
+            self.mean_weight_D = self.weight_CD.sum(0, dtype=torch.float64) / self.num_classes
 
     def run(self) -> Tensor:
         num_rows = len(self.hidden_BD)
@@ -195,11 +228,15 @@ class _Sweep:
         sum_b = torch.zeros_like(row_weights_b, dtype=torch.float64)
         shifts_P = None if self.shifts_P is None else self.shifts_P[where]
         tiles = list(self._tiles(hidden_bD, Pairs(rows_P, ids_P), shifts_P, target_logits_P, sum_b))
-        max_b = tiles[-1].shift_b
+        least = torch.finfo(self.dtype).min if self.is_softmax else 0.0
+        max_b = tiles[-1].shift_b if tiles else torch.full_like(row_weights_b, least)
+        all_mass_b = mass_b if self.elsewhere is None else self.elsewhere.mass_B[start:stop].to(self.dtype)
         if self.is_softmax:
             # Targets were left out of the sum, as their part of the gradient is taken apart.
             sum_b.index_add_(0, rows_P, (target_logits_P - max_b[rows_P]).exp().double())
-            slope_b = row_weights_b * mass_b / sum_b.to(self.dtype)
+            if self.elsewhere is not None:
+                max_b, sum_b = self.elsewhere.combine(max_b, sum_b)
+            slope_b = row_weights_b * all_mass_b / sum_b.to(self.dtype)
             loss_b = mass_b * sum_b.log().to(self.dtype)
             target_slope_P = slope_b[rows_P] * (target_logits_P - max_b[rows_P]).exp()
         else:
@@ -221,14 +258,15 @@ class _Sweep:
         if self.smoothing:
             mean_b = hidden_bD.double() @ self.mean_weight_D
             if self.bias_C is not None:
-                mean_b += self.bias_C.double().mean()
+                mean_b += self.bias_C.double().sum() / self.num_classes
             if shifts_P is not None:
-                mean_b.index_add_(0, rows_P, shifts_P.double() / len(self.weight_CD))
-            loss_b += self.smoothing * mass_b * (max_b.double() - mean_b).to(self.dtype)
-            spread_b = self.smoothing * mass_b * row_weights_b
+                mean_b.index_add_(0, rows_P, shifts_P.double() / self.num_classes)
+            largest_b = max_b.double() * (len(self.weight_CD) / self.num_classes)
+            loss_b += self.smoothing * all_mass_b * (largest_b - mean_b).to(self.dtype)
+            spread_b = self.smoothing * all_mass_b * row_weights_b
             self._add_smoothing(start, hidden_bD, spread_b)
             if self.shifts_grad_P is not None:
-                self.shifts_grad_P[where] -= spread_b[rows_P] / len(self.weight_CD)
+                self.shifts_grad_P[where] -= spread_b[rows_P] / self.num_classes
         self.loss_B[start:stop] = loss_b
 
     def _tiles(
@@ -325,6 +363,6 @@ class _Sweep:
             rows = slice(start, start + len(hidden_bD))
             self.hidden_grad_BD[rows] -= spread_b[:, None] * self.mean_weight_D.to(self.dtype)
         if self.weight_grad_CD is not None:
-            self.weight_grad_CD -= (spread_b @ hidden_bD.to(self.dtype)) / len(self.weight_CD)
+            self.weight_grad_CD -= (spread_b @ hidden_bD.to(self.dtype)) / self.num_classes
         if self.bias_grad_C is not None:
-            self.bias_grad_C -= spread_b.sum() / len(self.weight_CD)
+            self.bias_grad_C -= spread_b.sum() / self.num_classes

@@ -85,6 +85,7 @@ def stream_classes(
     k: int,
     sums: bool = True,
     added: Added | None = None,
+    label_logits: Tensor | None = None,
 ) -> Found:
     """Top k, log-partition, label logits and label ranks over all classes, in bounded memory.
 
@@ -97,6 +98,8 @@ def stream_classes(
         k: how many classes to keep, at most C.
         sums: whether the log-partition and the sum of squares are wanted; yes-or-no questions need neither.
         added: what some logits are more than h Wᵀ + bias.
+        label_logits: [P] the logits of the labels, where these are no classes of these C: ids then say before
+            which class they would stand, and ranks are those among these classes and the label.
 
     Returns:
         The answers, in float32 at least; products of 16-bit numbers, and those under autocast, are rounded to
@@ -124,7 +127,8 @@ def stream_classes(
         added_b = None if added is None else added.of_rows(start, stop)
         logits = _TileLogits(chunk_bD, weight, bias, added_b, buffer[: math.prod(shape)].view(shape))
         pairs = labels.of_rows(start, stop)[1], excluded.of_rows(start, stop)[1]
-        chunks.append(_answer_chunk(logits, *pairs, k, sums))
+        known = None if label_logits is None else label_logits[labels.of_rows(start, stop)[0]]
+        chunks.append(_answer_chunk(logits, *pairs, k, sums, known))
     return Found(*(torch.cat(parts) for parts in zip(*chunks, strict=True)))
 
 
@@ -220,13 +224,22 @@ class _Sums:
         return self.shift_b, self.sum_b.log().to(dtype), self.square_sum_b.log().to(dtype)
 
 
-def _answer_chunk(logits: _TileLogits, labels: Pairs, excluded: Pairs, k: int, wants_sums: bool) -> Found:
+def _answer_chunk(
+    logits: _TileLogits,
+    labels: Pairs,
+    excluded: Pairs,
+    k: int,
+    wants_sums: bool,
+    label_logits: Tensor | None,
+) -> Found:
     held_tiles, num_rows, width = logits.buffer_TbW.shape
     by_block = num_rows, width // BLOCK, BLOCK
-    known = (labels.ids_P >= 0).nonzero().squeeze(1)
+    known = (labels.ids_P >= (0 if label_logits is None else math.inf)).nonzero().squeeze(1)
     known_places = Pairs(labels.rows_P[known], labels.ids_P[known]).places_by_tile(width, logits.num_tiles)
     excluded_places = excluded.places_by_tile(width, logits.num_tiles)
     label_logits_P = logits.buffer_TbW.new_full(labels.ids_P.shape, torch.nan)
+    if label_logits is not None:
+        label_logits_P.copy_(label_logits)
 
     def note_labels(tile: int, logits_bW: Tensor) -> None:
         places = known[known_places[tile]]

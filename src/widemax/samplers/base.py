@@ -104,10 +104,12 @@ class Sampler(Described, ABC):
         approximation: why expected counts are not exact, or None if they are.
         uses_labels: whether candidates come from the labels of the batch. Expected counts are then those that
             a row sees: its own label is there in any case, and only other labels are drawn.
+        follows_model: whether a draw asks for hidden vectors and class weights, by a query.
     """
 
     approximation: str | None = None
     uses_labels: bool = False
+    follows_model: bool = False
 
     def __init__(self, num_classes: int | Classes) -> None:
         self.num_classes = Classes.of(num_classes).num

@@ -54,6 +54,8 @@ class HardNegatives(Sampler):
     Horvitz, Thompson 1952, "A generalization of sampling without replacement from a finite universe".
     """
 
+    follows_model = True
+
     def __init__(
         self,
         num_classes: int | Classes,

@@ -35,6 +35,7 @@ class IndexedSampler(Sampler):
     """
 
     name: ClassVar[str]
+    follows_model = True
 
     def __init__(
         self,

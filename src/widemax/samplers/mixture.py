@@ -68,6 +68,7 @@ class Mixture(Sampler):
         self.parts = [build_sampler(spec, num_classes) for spec, _ in chosen]
         self.shares = [share / sum(shares) for _, share in chosen]
         self.uses_labels = any(part.uses_labels for part in self.parts)
+        self.follows_model = any(part.follows_model for part in self.parts)
         reasons = [part.approximation for part in self.parts if part.approximation]
         if {CrossBatchQueue, LearnedFrequency} <= self._kinds():
             reasons.append("what 'learned_frequency' expects depends on what 'cross_batch_queue' holds")

@@ -1,0 +1,176 @@
+"""The processes that train together, and what they ask of one another.
+
+Nothing is pickled on the way: tensors are sent as they are, texts as their bytes.
+Shapes: R processes, N rows of one process.
+"""
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+
+import torch
+from torch import Tensor, distributed
+
+from widemax.errors import PeerError, UsageError
+
+
+def world_size() -> int:
+    """How many processes torchrun, or ``widemax train --workers``, has started together; 1 for one alone."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+@dataclass(frozen=True)
+class World:
+    """All processes of a training as one of them sees them; what one alone asks of itself costs nothing.
+
+    Each method must be called by all of them, in the same order.
+
+    Attributes:
+        rank: which one this is, from 0.
+        size: R, how many they are.
+
+    Raises:
+        PeerError: another one has ended, or does not answer within the time that :func:`joined` was given.
+
+    Example:
+        >>> World().sum(torch.tensor([1.0, 2.0]))
+        tensor([1., 2.])
+    """
+
+    rank: int = 0
+    size: int = 1
+
+    @property
+    def is_first(self) -> bool:
+        """Whether this process writes and reports."""
+        return self.rank == 0
+
+    def sum(self, tensor: Tensor) -> Tensor:
+        """The sum over all processes, in place."""
+        return self._reduced(tensor, "SUM")
+
+    def max(self, tensor: Tensor) -> Tensor:
+        """The largest of all processes, number by number and in place."""
+        return self._reduced(tensor, "MAX")
+
+    def any(self, *flags: bool) -> list[bool]:
+        """For each of these, whether it holds in any process."""
+        if self.size == 1:
+            return list(flags)
+        return self.max(torch.tensor(flags, dtype=torch.uint8)).bool().tolist()
+
+    def _reduced(self, tensor: Tensor, operation: str) -> Tensor:
+        if self.size > 1:
+            with _answered():
+                distributed.all_reduce(tensor, getattr(distributed.ReduceOp, operation))
+        return tensor
+
+    def stack(self, tensor: Tensor) -> Tensor:
+        """[R, ...] the tensors of all processes, which have one shape."""
+        if self.size == 1:
+            return tensor[None]
+        found = tensor.new_empty(self.size, *tensor.shape)
+        with _answered():
+            distributed.all_gather(list(found), tensor.contiguous())
+        return found
+
+    def counts(self, *numbers: int) -> list[list[int]]:
+        """Some whole numbers of each process."""
+        return self.stack(torch.tensor(numbers)).tolist()
+
+    def gather(self, rows: Tensor, counts: Sequence[int] | None = None) -> Tensor:
+        """The rows of all processes one after the other.
+
+        Args:
+            rows: [N, ...] own rows, or none.
+            counts: [R] how many rows each has, where that is known.
+        """
+        if self.size == 1:
+            return rows
+        counts = [count for (count,) in self.counts(len(rows))] if counts is None else counts
+        # Gloo takes equal numbers of rows alone.
+        padded = rows.new_zeros(max(counts), *rows.shape[1:])
+        padded[: len(rows)] = rows
+        found = self.stack(padded)
+        return torch.cat([part[:count] for part, count in zip(found, counts, strict=True)])
+
+    def scatter_sum(self, rows: Tensor, counts: Sequence[int]) -> Tensor:
+        """Own rows of the sum over all processes, whose rows come one after the other; of :meth:`gather`."""
+        if self.size == 1:
+            return rows
+        padded = rows.new_zeros(self.size, max(counts), *rows.shape[1:])
+        for part, own in zip(padded, torch.split(rows, list(counts)), strict=True):
+            part[: len(own)] = own
+        found = torch.empty_like(padded[0])
+        with _answered():
+            distributed.reduce_scatter(found, list(padded))
+        return found[: counts[self.rank]]
+
+    def tell(self, text: str = "") -> str:
+        """What the first process says."""
+        if self.size == 1:
+            return text
+        content = text.encode("utf-8")
+        length = torch.tensor([len(content)])
+        with _answered():
+            distributed.broadcast(length, 0)
+            letters = torch.tensor(list(content) or [0] * int(length), dtype=torch.uint8)
+            distributed.broadcast(letters, 0)
+        return bytes(letters.tolist()).decode("utf-8")
+
+    def wait(self) -> None:
+        """Go on when all have come here."""
+        if self.size > 1:
+            self.sum(torch.zeros(1))
+
+    def share(self, num_rows: int) -> range:
+        """The rows of a batch that this process takes: consecutive ones, as many as any other or one more."""
+        least, more = divmod(num_rows, self.size)
+        start = self.rank * least + min(self.rank, more)
+        return range(start, start + least + (self.rank < more))
+
+
+@contextmanager
+def joined(timeout_s: float) -> Iterator[World]:
+    """The world of the processes that were started together, until the block ends.
+
+    Args:
+        timeout_s: how long one waits for another.
+
+    Raises:
+        PeerError: the others do not come in time.
+        UsageError: the processes are not told from one another, as torchrun does.
+    """
+    size = world_size()
+    if size == 1:
+        yield World()
+        return
+    if "RANK" not in os.environ:
+        raise UsageError("WORLD_SIZE is set, but RANK is not. Start the processes by torchrun or --workers.")
+    backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
+    with _answered():
+        distributed.init_process_group(
+            backend,
+            init_method=os.environ.get("WIDEMAX_RENDEZVOUS", "env://"),
+            rank=int(os.environ["RANK"]),
+            world_size=size,
+            timeout=timedelta(seconds=timeout_s),
+        )
+    try:
+        yield World(int(os.environ["RANK"]), size)
+    finally:
+        distributed.destroy_process_group()
+
+
+@contextmanager
+def _answered() -> Iterator[None]:
+    """Turns what a library says of a process that is gone into a sentence."""
+    try:
+        yield
+    except RuntimeError as error:
+        raise PeerError(
+            "no answer from another process of this training: it has ended, or has not answered in time. "
+            "The training goes on from its last checkpoint with `widemax resume RUN`."
+        ) from error

@@ -1,0 +1,214 @@
+"""What the tests of this room run in every process. Shapes: B rows of all, D hidden, C classes, P labels."""
+
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from widemax.classes import Classes
+from widemax.distributed import ShardedHead, World, agree, sharded_head
+from widemax.distributed.exact_loss import sharded_exact_loss
+from widemax.errors import WidemaxError
+from widemax.heads import SeveralLabels, heads
+from widemax.kernels import Pairs
+from widemax.optim import optimizers
+
+
+def batch(num_rows: int, num_classes: int, dim: int, *, several: bool, seed: int = 0):
+    """Hidden vectors and labels of all rows."""
+    draw = torch.Generator().manual_seed(seed)
+    hidden_BD = torch.randn(num_rows, dim, generator=draw)
+    if not several:
+        return hidden_BD, torch.randint(num_classes, (num_rows,), generator=draw)
+    counts = [(0, 1, 3)[row % 3] if num_classes >= 3 else 1 for row in range(num_rows)]
+    ids = [torch.randperm(num_classes, generator=draw)[:count] for count in counts]
+    offsets = torch.tensor([0, *counts]).cumsum(0)
+    return hidden_BD, SeveralLabels(torch.cat(ids), offsets)
+
+
+def build(world: World | None, case: dict[str, Any]):
+    """A head and its optimizer, in one process where there is no world."""
+    torch.manual_seed(3)
+    num_classes, dim = case["num_classes"], case["dim"]
+    classes = Classes(num_classes, (300 / torch.arange(1, num_classes + 1)).long(), 500)
+    options = case["options"]
+    if world is None:
+        head = heads[case["kind"]](classes, dim, **options)
+    else:
+        head = ShardedHead(case["kind"], classes, dim, world=world, **options)
+    kind, more = case.get("optimizer", ("rowwise_adagrad", {}))
+    return head, optimizers[kind](head.parameters(), lr=0.1, **more)
+
+
+def rows_of(labels, rows: range):
+    """The labels of some rows."""
+    if isinstance(labels, SeveralLabels):
+        return labels.take(torch.tensor(list(rows), dtype=torch.int64))
+    return labels[rows.start : rows.stop]
+
+
+def whole(world: World, head: ShardedHead, own: Tensor) -> Tensor:
+    """The rows of all classes in the order of their ids."""
+    rows = world.gather(own.detach())
+    ids = world.gather(head.placement.ids())
+    return torch.empty_like(rows).index_copy(0, ids, rows)
+
+
+def dense(gradient: Tensor) -> Tensor:
+    return gradient.to_dense() if gradient.is_sparse else gradient
+
+
+def train(world: World, case: dict[str, Any], num_steps: int = 1) -> dict[str, Any]:
+    """Loss, gradients and weights after some steps, each process with its share of the rows."""
+    head, optimizer = build(world, case)
+    found = {}
+    for step in range(num_steps):
+        hidden_BD, labels = batch(
+            case["num_rows"], case["num_classes"], case["dim"], several=case["several"], seed=step
+        )
+        rows = case["shares"][world.size][world.rank] if "shares" in case else world.share(len(hidden_BD))
+        own_ND = hidden_BD[rows.start : rows.stop].clone().requires_grad_()
+        optimizer.zero_grad()
+        loss = head(own_ND, rows_of(labels, rows), reduction=case.get("reduction", "mean"))
+        loss.backward()
+        found |= {
+            "loss": loss.item(),
+            "hidden": world.gather(own_ND.grad),
+            "weight_grad": whole(world, head, dense(head.weight.grad)),
+            "is_sparse": head.weight.grad.is_sparse,
+            "bias_grad": None if head.bias is None else whole(world, head, dense(head.bias.grad)),
+        }
+        optimizer.step()
+    optimizer.catch_up()
+    found["weight"] = whole(world, head, head.weight)
+    found["bias"] = None if head.bias is None else whole(world, head, head.bias)
+    return found
+
+
+def train_alone(case: dict[str, Any], num_steps: int = 1) -> dict[str, Any]:
+    """The same in one process with an ordinary head."""
+    head, optimizer = build(None, case)
+    found = {}
+    for step in range(num_steps):
+        hidden_BD, labels = batch(
+            case["num_rows"], case["num_classes"], case["dim"], several=case["several"], seed=step
+        )
+        hidden_BD.requires_grad_()
+        optimizer.zero_grad()
+        loss = head(hidden_BD, labels, reduction=case.get("reduction", "mean"))
+        loss.backward()
+        found |= {
+            "loss": loss.item(),
+            "hidden": hidden_BD.grad,
+            "weight_grad": dense(head.weight.grad),
+            "is_sparse": head.weight.grad.is_sparse,
+            "bias_grad": None if head.bias is None else dense(head.bias.grad),
+        }
+        optimizer.step()
+    optimizer.catch_up()
+    found["weight"] = head.weight.detach()
+    found["bias"] = None if head.bias is None else head.bias.detach()
+    return found
+
+
+def answers(world: World, case: dict[str, Any], k: int, exclude: SeveralLabels | None):
+    """What a head answers about all rows; tensors of one row or label each."""
+    head, _ = build(world, case)
+    return asked(head.eval(), case, k, exclude)
+
+
+def answers_alone(case: dict[str, Any], k: int, exclude: SeveralLabels | None):
+    head, _ = build(None, case)
+    return asked(head.eval(), case, k, exclude)
+
+
+@torch.no_grad()
+def asked(head, case, k, exclude):
+    hidden_BD, labels = batch(case["num_rows"], case["num_classes"], case["dim"], several=case["several"])
+    if isinstance(labels, torch.Tensor):
+        labels = labels.clone()
+        labels[0] = -1
+    head.calibration_temperature.fill_(0.5)
+    found = head.answer(hidden_BD, labels, k=k, exclude=exclude)
+    ids = torch.tensor([0, case["num_classes"] - 1, 0])
+    own_ids = torch.arange(2 * len(hidden_BD)).view(-1, 2) % case["num_classes"]
+    return {
+        "ids": found.topk.class_ids,
+        "ranks": found.label_ranks,
+        "topk": found.topk.log_probs,
+        "label_log_probs": found.label_log_probs,
+        "square_sum": found.square_sum,
+        "log_partition": head.log_partition(hidden_BD),
+        "log_probs": head.log_probs(hidden_BD, ids),
+        "own_log_probs": head.log_probs(hidden_BD, own_ids),
+        "logits": head.logits(hidden_BD),
+        "best": head.topk(hidden_BD, k).class_ids,
+    }
+
+
+def first_weights(world: World, case: dict[str, Any]) -> Tensor:
+    sharded_head.DRAWN_AT_ONCE = 512
+    head, _ = build(world, case)
+    return whole(world, head, head.weight)
+
+
+def local_smoothing(world: World, case: dict[str, Any]) -> float:
+    """The loss with the smoothing of Megatron, which spreads over the classes of each part."""
+    head, _ = build(world, case)
+    elsewhere = replace(head.placement, num_classes=len(head.placement))
+    hidden_BD, labels = batch(case["num_rows"], case["num_classes"], case["dim"], several=False)
+    own_P = head.placement.holds(labels)
+    return sharded_exact_loss(
+        world,
+        elsewhere,
+        torch.full((len(labels),), 1 / len(labels)),
+        (hidden_BD, head.weight, head.bias),
+        Pairs.of(labels),
+        torch.ones(len(labels)),
+        own_P,
+        None,
+        options=(True, 1.0, case["options"]["label_smoothing"]),
+    ).item()
+
+
+def candidates(world: World, case: dict[str, Any], num_draws: int) -> list[list[int]]:
+    """The own candidates of each draw of a sampled head, by their ids."""
+    head, _ = build(world, case)
+    labels = torch.tensor([0, 1])
+    drawn = []
+    for _ in range(num_draws):
+        ids = head.options[0].sampler.draw(labels, case["options"]["num_sampled"], generator=head.generator)
+        drawn.append(ids.class_ids[head.placement.holds(ids.class_ids)].tolist())
+    return drawn
+
+
+def refused(world: World, kind: str, options: dict[str, Any]) -> str:
+    try:
+        ShardedHead(kind, Classes(20, torch.ones(20)), 4, world=world, **options)
+    except WidemaxError as error:
+        return str(error)
+    return "nothing"
+
+
+def disagreement(world: World) -> str:
+    agree(world, {"number of classes": 5})
+    try:
+        agree(world, {"seed": 1, "number of classes": 100 - (world.rank == 1)})
+    except WidemaxError as error:
+        return str(error)
+    return "nothing"
+
+
+def exchanged(world: World) -> dict[str, Any]:
+    """Uneven rows there and back, and what the first process says."""
+    rows = torch.arange(2.0 * world.rank).view(world.rank, 2) + 10 * world.rank
+    counts = [rank for (rank,) in world.counts(world.rank)]
+    there = world.gather(rows)
+    return {
+        "there": there,
+        "back": torch.equal(world.scatter_sum(there, counts), world.size * rows),
+        "told": world.tell("naïve ✓" if world.is_first else ""),
+        "nothing": world.tell(),
+        "any": world.any(world.rank == 1, False),
+    }
