@@ -166,7 +166,7 @@ def decoding() -> dict[str, Any]:
         with torch.no_grad():
             state = list(encoder.encode(source, table))
             prefix = torch.empty(len(lines), 0, dtype=torch.int64)
-            caches = encoder.decoder.caches() if cached else None
+            caches, beams = encoder.decoder.caches() if cached else None, 1
 
             def best(latest: Any, n: int) -> tuple[Any, Any]:
                 nonlocal prefix
@@ -177,13 +177,14 @@ def decoding() -> dict[str, Any]:
                 return chosen.class_ids, chosen.log_probs
 
             def take(rows: Any) -> None:
-                nonlocal prefix
+                nonlocal beams, prefix
                 prefix = prefix[rows]
-                state[1] = state[1][rows]
-                if caches is None:
-                    state[0] = state[0][rows]
-                for cache in chain.from_iterable(caches or ()):
-                    cache.take(rows)
+                kept = (rows // beams).unique_consecutive()
+                beams = len(rows) // len(kept)
+                state[:] = (tensor[kept if cached else rows] for tensor in state)
+                for own, across in caches or ():
+                    own.take(rows)
+                    across.take(kept)
 
             found = beam_search(
                 *(best, take, len(lines)), start=START, end=END, beam=5, max_length=limits.tolist()

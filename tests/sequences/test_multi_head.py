@@ -47,6 +47,17 @@ def test_a_memory_gives_keys_and_values_and_the_tokens_ask(multi_head: MultiHead
     assert not torch.allclose(multi_head(tokens(), memory), by_loops(multi_head, memory[:, :T], memory))
 
 
+def test_several_sequences_ask_one_memory(multi_head: MultiHeadAttention) -> None:
+    memory, where = tokens(S, seed=2), torch.tensor([[True] * S, [True] + [False] * (S - 1)])
+    asking = torch.cat([tokens(), tokens(seed=3)])  # two for each memory
+    expected = multi_head(asking, memory.repeat_interleave(2, 0), where=where.repeat_interleave(2, 0))
+    cache = KeyValueCache()
+    for _ in range(2):  # the second time from the cache
+        found = multi_head(asking, memory, where=where, cache=cache)
+        torch.testing.assert_close(found, expected)
+    assert cache.length == S
+
+
 def test_its_gradients_are_right(multi_head: MultiHeadAttention) -> None:
     where = torch.tensor([[True] * T, [True, True, False, False]])
     asking = tokens().requires_grad_()

@@ -43,7 +43,8 @@ class KeyValueCache:
     def take(self, rows: Tensor) -> None:
         """Goes on with these sequences [R], each of which may stand several times."""
         if self.key_value is not None:
-            self.key_value = self.key_value[0][rows], self.key_value[1][rows]
+            key, value = (tensor.index_select(0, rows) for tensor in self.key_value)
+            self.key_value = key, value
 
 
 class MultiHeadAttention(nn.Module):
@@ -109,20 +110,25 @@ class MultiHeadAttention(nn.Module):
 
         Args:
             tokens: [B, T, D], which ask.
-            memory: [B, S, D], which is asked; the tokens themselves where it is not given.
-            where: [B, S] which keys may be looked at; padding may not.
+            memory: [M, S, D], which is asked; the tokens themselves where it is not given. M divides B:
+                the first B / M sequences ask the first, and so on; with ``is_causal`` it is B.
+            where: [M, S] which keys may be looked at; padding may not.
             is_causal: whether a token looks at itself and those before it alone.
             cache: of the tokens before these; it is extended by these. That of a memory is filled once.
 
         Returns:
             [B, T, D]. A token that may look at nothing finds zeros.
         """
+        shape = tokens.shape
+        asked = None if memory is None or cache is None else cache.key_value
+        if memory is not None and not is_causal:
+            tokens = tokens.reshape(len(memory if asked is None else asked[0]), -1, shape[-1])
         query = self._split(self.query(tokens))
         start = 0 if cache is None or memory is not None else cache.length
         if self.rotary:
             query = rotary(query, start=start)
-        if memory is not None and cache is not None and cache.key_value is not None:
-            key, value = cache.key_value
+        if asked is not None:
+            key, value = asked
         else:
             key, value = map(self._split, self.key_value(tokens if memory is None else memory).chunk(2, -1))
             if self.rotary:
@@ -139,7 +145,7 @@ class MultiHeadAttention(nn.Module):
             query, key, value, attn_mask=mask, is_causal=is_causal
         )
         joined: Tensor = self.out(found.transpose(1, 2).flatten(2))
-        return joined
+        return joined.view(shape)
 
     def _split(self, width: Tensor) -> Tensor:
         """[B, T, H E] to [B, H, T, E]."""

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from importlib.metadata import version
-from itertools import chain, islice
+from itertools import islice
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, NamedTuple
 
@@ -202,6 +202,7 @@ class Translator:
         source = pieces.padded(asked, last=END, most=encoder.max_pieces)
         memory, where = encoder.encode(source, self.table)
         caches = encoder.decoder.caches()
+        beams = 1  # hypotheses of a line
 
         def best(latest_R: Tensor, n: int) -> tuple[Tensor, Tensor]:
             hidden_R1D = encoder.decode(latest_R[:, None], self.table, memory, where, caches)
@@ -209,10 +210,13 @@ class Translator:
             return chosen.class_ids, chosen.log_probs
 
         def take(rows_R: Tensor) -> None:
-            nonlocal where
-            where = where[rows_R]
-            for cache in chain.from_iterable(caches):
-                cache.take(rows_R)
+            nonlocal beams, where
+            lines = (rows_R // beams).unique_consecutive()  # type: ignore[no-untyped-call]
+            beams = len(rows_R) // len(lines)
+            where = where[lines]
+            for own, across in caches:
+                own.take(rows_R)
+                across.take(lines)
 
         times, more = MORE_PIECES
         hypotheses = beam_search(
