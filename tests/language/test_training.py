@@ -41,11 +41,18 @@ def weights(run: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in (run / "weights").iterdir()}
 
 
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"encoder": {"rate": 0.2, "num_layers": 2}, "head": {"kind": "sampled", "num_sampled": 6}},
+        {"encoder": {"kind": "transformer", "num_layers": 1, "num_heads": 2}, "head": {"kind": "adaptive"}},
+    ],
+    ids=["lstm", "transformer"],
+)
 def test_a_run_that_is_killed_and_stopped_goes_on_to_the_same_bits(
-    make_config: MakeConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    make_config: MakeConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: dict[str, object]
 ) -> None:
-    """In the middle of an epoch too, with the state that was carried and the dropout that was drawn."""
-    options = {"encoder": {"rate": 0.2, "num_layers": 2}}
+    """In the middle of an epoch too, with the state that was carried and all that was drawn."""
     whole = train(make_config(tmp_path / "whole", **options))
     config = make_config(tmp_path / "killed", checkpoint_every_s=1e-9, **options)
     (tmp_path / "config.toml").write_text(config.to_toml())

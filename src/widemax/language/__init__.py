@@ -5,5 +5,16 @@ from widemax.language.lstm import LSTM
 from widemax.language.model import LanguageModel, TokenAnswers
 from widemax.language.sampling import sample
 from widemax.language.tokens import Stream, Vocabulary, read_lines
+from widemax.language.transformer import TransformerDecoder
 
-__all__ = ["LSTM", "Decoder", "LanguageModel", "Stream", "TokenAnswers", "Vocabulary", "read_lines", "sample"]
+__all__ = [
+    "LSTM",
+    "Decoder",
+    "LanguageModel",
+    "Stream",
+    "TokenAnswers",
+    "TransformerDecoder",
+    "Vocabulary",
+    "read_lines",
+    "sample",
+]

@@ -206,9 +206,9 @@ class LanguageModel:
         for first_B in torch.split(torch.arange(0, num_tokens, segment), ROWS_AT_ONCE):
             start_B = (first_B - decoder.context).clamp(min=0)
             end_B = (first_B + segment).clamp(max=num_tokens)
-            state = None
-            for start in range(0, int((end_B - start_B).max()), TOKENS_AT_ONCE):
-                at_BT = start_B[:, None] + torch.arange(start, start + TOKENS_AT_ONCE)
+            state, width = None, int((end_B - start_B).max())
+            for some_T in torch.split(torch.arange(width), TOKENS_AT_ONCE):
+                at_BT = start_B[:, None] + some_T
                 asked_BT = (at_BT >= first_B[:, None]) & (at_BT < end_B[:, None])
                 vectors = self.embedded(read_N[at_BT.clamp(max=num_tokens - 1)])
                 hidden_BTD, state = decoder(vectors, state)
