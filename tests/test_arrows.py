@@ -44,11 +44,12 @@ ARROWS = {
         *("heads", "samplers", "solvers", "optim", "search", "evaluation", "numerics", "storage", "threads"),
     },
     "threads": set(),
+    "devices": {"errors"},
     "machine": {"storage", "threads"},
     "planner": {*GROUND, "heads", "optim", "kernels", "config", "machine", "threads"},
     "artifact": {
         *GROUND,
-        *("heads", "encoders", "data", "config", "neighbors", "storage", "signatures", "packing"),
+        *("heads", "encoders", "data", "config", "devices", "neighbors", "storage", "signatures", "packing"),
     },
     "exports": {*GROUND, "artifact", "heads", "storage"},
     "recommender": {*GROUND, "artifact", "data", "heads", "kernels"},
@@ -56,12 +57,12 @@ ARROWS = {
     "training": {
         *GROUND,
         *("heads", "encoders", "optim", "kernels", "data", "evaluation", "artifact"),
-        *("neighbors", "planner", "config", "distributed", "solvers", "storage", "threads"),
+        *("neighbors", "planner", "config", "devices", "distributed", "solvers", "storage", "threads"),
     },
     "language": {
         *GROUND,
         *("artifact", "config", "data", "evaluation", "heads", "optim", "sequences", "signatures"),
-        *("storage", "training"),
+        *("devices", "storage", "training"),
     },
     "parsing": {
         *GROUND,
@@ -71,7 +72,7 @@ ARROWS = {
     "translation": {
         *GROUND,
         *("artifact", "config", "data", "evaluation", "heads", "optim", "sequences", "signatures"),
-        *("storage", "training"),
+        *("devices", "storage", "training"),
     },
     "systems": {*GROUND, "config", "data", "storage", "training"},
     "recipes": {

@@ -58,7 +58,11 @@ def test_a_registered_member_stands_by_its_name() -> None:
             {**LEAST, "train": {"epochs": 0}},
             "'epochs' in [train] must be a whole number of at least 1; got 0.",
         ),
-        ({**LEAST, "train": {"device": "cuda"}}, "'device' in [train] is no longer a key: training runs on"),
+        ({**LEAST, "train": {"device": "gpu"}}, "must be 'auto' or 'cpu' or 'cuda' or 'mps'; got 'gpu'"),
+        (
+            {**LEAST, "train": {"precision": "float16"}},
+            "'precision' in [train] must be 'float32' or 'bfloat16'",
+        ),
         ({"data": {"train": "x", "test": ["y"]}}, "'test' in [data] is no longer a key: leave it out, and"),
         (
             {**LEAST, "train": {"batch_size": 0}},
@@ -114,7 +118,7 @@ def test_a_value_of_an_assignment_is_held_to_its_type() -> None:
 
 
 def test_former_keys_of_saved_runs_are_passed_over() -> None:
-    former = {"data": {"train": "rows.csv", "test": []}, "train": {"precision": "float32", "device": "cpu"}}
+    former = {"data": {"train": "rows.csv", "test": []}}
     assert Config.from_dict(former) == Config.from_dict(LEAST)
 
 

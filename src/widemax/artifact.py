@@ -46,10 +46,11 @@ from widemax.data import (
     records_of,
     resolve,
 )
+from widemax.devices import CPU, device_of
 from widemax.encoders import Encoder, encoders, to_tensors
-from widemax.encoders.features import Tensors
+from widemax.encoders.features import Tensors, moved
 from widemax.errors import ConfigError, CorruptError, UsageError, counted
-from widemax.heads import Answers, Head, Labels, LinearHead, SeveralLabels, TopK, heads
+from widemax.heads import Answers, CountingHead, Head, Labels, LinearHead, SeveralLabels, TopK, heads
 from widemax.neighbors import Neighbors
 from widemax.options import checked
 from widemax.packing import Precision, pack, unpack
@@ -203,12 +204,40 @@ class Model:
             **kept,
         }
 
+    @property
+    def device(self) -> torch.device:
+        """Where it computes; what it takes and answers is on the CPU."""
+        return self.head.device
+
+    @checked
+    def to(self, device: torch.device | Literal["auto", "cpu", "cuda"]) -> Self:
+        """Move the encoder and the head to where they are to compute, and return the model itself.
+
+        Args:
+            device: one of torch; or "cpu", or "cuda", or "auto" for a GPU that is "cuda" where there is one.
+                A head that counts stays on the CPU.
+
+        Raises:
+            ConfigError: there is no such device here, or the head counts.
+        """
+        counts = isinstance(self.head, CountingHead)
+        if isinstance(device, str):
+            device = CPU if device == "auto" and counts else device_of(device)
+        if counts and device != CPU:
+            kind = self.config.head.kind
+            raise ConfigError(
+                f"device is {str(device)!r}, but the head {kind!r} answers on the CPU; choose 'cpu'."
+            )
+        self.encoder.to(device)
+        self.head.to(device)
+        return self
+
     @checked
     @torch.no_grad()
     def hidden(self, columns: Mapping[str, pa.Array]) -> Tensor:
-        """Hidden vectors [B, D] of raw columns in their canonical Arrow types."""
+        """Hidden vectors [B, D] of raw columns in their canonical Arrow types, on the model's device."""
         self.encoder.eval()
-        hidden_BD: Tensor = self.encoder(to_tensors(self.encoder.encode(columns)))
+        hidden_BD: Tensor = self.encoder(to_tensors(self.encoder.encode(columns), self.device))
         return hidden_BD
 
     @torch.no_grad()
@@ -216,9 +245,9 @@ class Model:
         self, features: Tensors, labels: Labels, *, k: int, exclude: SeveralLabels | None = None
     ) -> Answers:
         """The exact answers about encoded rows and their labels, as of :meth:`widemax.heads.Head.answer`."""
-        hidden_BD = self.encoder.eval()(features)
+        hidden_BD = self.encoder.eval()(moved(features, self.device))
         if self.neighbors is None:
-            return self.head.answer(hidden_BD, labels, k=k, exclude=exclude)
+            return self.head.answer(hidden_BD, labels, k=k, exclude=exclude).to(CPU)
         numbers_BN = self.encoder.numbers(features)
         assert numbers_BN is not None
         return self.neighbors.answer(self.head, hidden_BD, numbers_BN, labels, k=k)
@@ -250,7 +279,7 @@ class Model:
             OptionError: k is no whole number of at least 1.
         """
         if self.neighbors is None:
-            return self.head.topk(self.hidden(columns), k, exclude=self.seen_items(columns))
+            return self.head.topk(self.hidden(columns), k, exclude=self.seen_items(columns)).to(CPU)
         features = to_tensors(self.encoder.encode(columns))
         num_rows = len(next(iter(columns.values())))
         no_labels = SeveralLabels(torch.arange(0), torch.zeros(num_rows + 1, dtype=torch.int64))

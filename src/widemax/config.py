@@ -30,8 +30,6 @@ FILES = "train", "valid", "classes", "target_lines", "valid_target_lines"
 
 # Keys that did nothing; runs saved with them still load.
 FORMER_KEYS: dict[tuple[str, str], tuple[Any, str]] = {
-    ("train", "precision"): ("float32", "training computes in float32. Leave it out."),
-    ("train", "device"): ("cpu", "training runs on the CPU. Leave it out."),
     ("data", "test"): ([], "leave it out, and give the test data to `widemax evaluate`."),
 }
 
@@ -243,6 +241,10 @@ class TrainConfig(Section):
         separators: whether linear separators have a part in the answers about texts, unless held-out rows
             lose by it; hidden vectors must be as wide as there are classes, and time not limited.
         checkpoint_every_s: seconds between checkpoints.
+        device: what training computes on: "cpu", "cuda" (a GPU of NVIDIA or AMD) or "mps" (that of a Mac);
+            "auto" takes the GPU that is "cuda" where there is one, else the CPU. Heads that count use that.
+        precision: "float32"; or "bfloat16", in which products are taken, and the class weights of a wide
+            exact or sampled head kept, rounded stochastically at each step. What is saved is float32.
         seed: the start of all randomness: the same seed on the same machine gives the same result.
     """
 
@@ -258,6 +260,8 @@ class TrainConfig(Section):
     neighbors: int = Field(default=16, ge=0)
     separators: bool = True
     checkpoint_every_s: float = Field(default=60.0, gt=0.0)
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    precision: Literal["float32", "bfloat16"] = "float32"
     seed: int = Field(default=0, ge=0, lt=2**63)
 
 

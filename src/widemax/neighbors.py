@@ -132,9 +132,10 @@ class Neighbors:
 
     @torch.no_grad()
     def log_probs(self, head: Head, hidden_BD: Tensor, numbers_BD: Tensor) -> Tensor:
-        """Log-probabilities of all classes, [B, C] in float64."""
+        """Log-probabilities of all classes, [B, C] in float64, where the numbers are."""
         classes_BK = self.classes(numbers_BD)
-        log_probs_BC = head.log_probs(hidden_BD, torch.arange(head.num_classes)).double()
+        every = torch.arange(head.num_classes, device=hidden_BD.device)
+        log_probs_BC = head.log_probs(hidden_BD, every).to(numbers_BD.device, torch.float64)
         shares_BK = shares(classes_BK.shape[1]).expand(classes_BK.shape)
         votes_BC = torch.zeros_like(log_probs_BC).scatter_add_(1, classes_BK, shares_BK)
         return mixed(log_probs_BC, votes_BC, self.weight)
@@ -144,8 +145,8 @@ class Neighbors:
         return answer_rows(
             lambda places: self.log_probs(head, hidden[places], numbers[places]),
             torch.arange(len(hidden)),
-            label_pairs(labels, hidden),
-            no_pairs(hidden.device),
+            label_pairs(labels, numbers),
+            no_pairs(numbers.device),
             k=min(k, head.num_classes),
             rows_at_once=max(1, budget.HELD_ELEMENTS // head.num_classes),
         )

@@ -42,7 +42,7 @@ def test_columns_that_tell_nothing_are_left_out_with_a_sentence(widemax, goods: 
 @pytest.mark.parametrize(
     ("setting", "sentence"),
     [
-        ("train.device=cuda", "'device' in [train] is no longer a key: training runs on the CPU."),
+        ("train.device=mps", "train.device is 'mps', but torch"),
         ("train.batch_size=0", "'batch_size' in [train] must be a whole number of at least 1"),
         ("train.learning_rate=-1", "'learning_rate' in [train] must be a number above 0.0"),
         ("train.learning_rate=nan", "'learning_rate' in [train] must be a number above 0.0"),

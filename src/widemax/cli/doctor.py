@@ -33,6 +33,7 @@ def examine() -> dict[str, Any]:
     import psutil
     import torch
 
+    from widemax.devices import device_of
     from widemax.machine import machine_file, this_machine
 
     machine = this_machine()
@@ -47,7 +48,10 @@ def examine() -> dict[str, Any]:
             "kept in": str(machine_file()),
         },
         "cpu": torch.backends.cpu.get_cpu_capability(),
-        "cuda_devices": torch.cuda.device_count(),
+        "device": device_of("auto").type,
+        "cuda_devices": {
+            f"cuda:{index}": torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())
+        },
         "memory_bytes": psutil.virtual_memory().total,
         "memory_available_bytes": psutil.virtual_memory().available,
         "disk_free_bytes": shutil.disk_usage(".").free,

@@ -11,6 +11,7 @@ from widemax.cli import language, treebanks
 from widemax.cli.options import (
     Data,
     Delimiter,
+    Device,
     DropBad,
     Encoding,
     Json,
@@ -38,6 +39,7 @@ def command(
     report: Annotated[
         Path | None, typer.Option(help="The page to write. Default: report-DATA.html in the run.")
     ] = None,
+    device: Device = None,
     trusted_key: TrustedKey = None,
     json: Json = False,
 ) -> None:
@@ -54,6 +56,7 @@ def command(
             drop_bad=drop_bad,
             delimiter=delimiter,
             report=report,
+            device=device,
         )
         options: dict[str, Any] = {"encoding": encoding, "per_token": per_token, "trusted_key": trusted_key}
         language.evaluate(run, data, **options, every=every, json=json)
@@ -67,11 +70,12 @@ def command(
             delimiter=delimiter,
             encoding=encoding,
             report=report,
+            device=device,
         )
         treebanks.evaluate(run, data, trusted_key=trusted_key, every=every, json=json)
         return
     only = {"--target-lines": target_lines, "--beam": beam}
-    others = {"--drop-bad": drop_bad, "--delimiter": delimiter, "--report": report}
+    others = {"--drop-bad": drop_bad, "--delimiter": delimiter, "--report": report, "--device": device}
     if translates(run, only, others):
         from widemax.translation import Translator
         from widemax.translation.evaluate import evaluate as evaluate_lines
@@ -94,7 +98,8 @@ def command(
         name = re.sub(r"[^\w.-]+", "-", Path(data[0]).name)
         page = run / f"report-{name}{f'-and-{len(data) - 1}-more' * (len(data) > 1)}.html"
     reading: dict[str, Any] = {"drop_bad": drop_bad, "delimiter": delimiter, "encoding": encoding}
-    values = evaluate(Model.load(run, trusted_key=trusted_key), data, **reading, report=page)
+    model = Model.load(run, trusted_key=trusted_key).to(device or "auto")
+    values = evaluate(model, data, **reading, report=page)
     told = f"report: {page}" if page else f"no report: {run} is read-only; name a place with --report"
     lines = [*result_lines(values, every=every), told]
     print_result(values | {"report": page and str(page)}, lines, json=json)

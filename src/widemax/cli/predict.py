@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from widemax.cli import language, treebanks
-from widemax.cli.options import Data, Delimiter, DropBad, Encoding, Json, Run, TrustedKey, print_json
+from widemax.cli.options import Data, Delimiter, Device, DropBad, Encoding, Json, Run, TrustedKey, print_json
 from widemax.cli.translation import Beam, print_translations, translates
 from widemax.errors import DataError, UsageError, counted, visible
 
@@ -92,6 +92,7 @@ def command(
     delimiter: Delimiter = None,
     encoding: Encoding = None,
     safe: Safe = True,
+    device: Device = None,
     trusted_key: TrustedKey = None,
     json: Json = False,
 ) -> None:
@@ -114,6 +115,7 @@ def command(
             keep_going=keep_going,
             delimiter=delimiter,
             no_safe=not safe,
+            device=device,
         )
         reading: dict[str, Any] = {"form": format, "encoding": encoding, "trusted_key": trusted_key}
         language.predict(run, data, **reading, json=json, seed=seed, **drawn)
@@ -128,12 +130,13 @@ def command(
             keep_going=keep_going,
             delimiter=delimiter,
             encoding=encoding,
+            device=device,
             json=json,
         )
         treebanks.predict(run, data, trusted_key=trusted_key, beam=beam)
         return
     others = {"-k": k, "--threshold": threshold, "--rank": rank != "probability", "--delimiter": delimiter}
-    others |= {"--drop-bad": drop_bad, "--keep-going": keep_going, "--no-safe": not safe}
+    others |= {"--drop-bad": drop_bad, "--keep-going": keep_going, "--no-safe": not safe, "--device": device}
     if translates(run, {"--beam": beam}, others):
         options: dict[str, Any] = {"beam": beam, "form": format, "encoding": encoding, "json": json}
         print_translations(run, data, **options, trusted_key=trusted_key)
@@ -141,7 +144,7 @@ def command(
     from widemax.artifact import Model
     from widemax.data import HISTORY, Reading
 
-    model = Model.load(run, trusted_key=trusted_key)
+    model = Model.load(run, trusted_key=trusted_key).to(device or "auto")
     read = Reading.of(model.config.data, delimiter=delimiter, encoding=encoding)
     events = model.config.data
     if events.user and data != ["-"]:

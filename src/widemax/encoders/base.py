@@ -184,7 +184,7 @@ class Encoder(nn.Module, ABC):
                 )
             kept = tensor.detach().clone() if copy else tensor.detach()
             if shape == tuple(tensor.shape) and not own[name].is_meta:
-                own[name].data = kept  # where the optimizer looks for it
+                own[name].data = kept.to(own[name].device)  # where the optimizer looks for it
                 continue
             module, _, leaf = name.rpartition(".")
             is_parameter = isinstance(own[name], nn.Parameter)

@@ -103,6 +103,10 @@ class RaggedTensor(NamedTuple):
         offsets_B1 = torch.searchsorted(kept, self.offsets.contiguous())
         return RaggedTensor(offsets_B1, self.ids.index_select(0, kept), self.values.index_select(0, kept))
 
+    def to(self, device: torch.device) -> "RaggedTensor":
+        """The same on another device."""
+        return RaggedTensor(*(part.to(device) for part in self))
+
 
 Tensors = Mapping[str, Tensor | RaggedTensor]
 
@@ -221,3 +225,8 @@ def to_tensors(
 ) -> dict[str, Tensor | RaggedTensor]:
     """The same numbers as tensors on ``device``, without a copy where none is needed."""
     return {name: _to_tensor(found, device) for name, found in features.items()}
+
+
+def moved(features: Tensors, device: torch.device) -> dict[str, Tensor | RaggedTensor]:
+    """The same tensors on ``device``, without a copy of those that are there."""
+    return {name: found.to(device) for name, found in features.items()}

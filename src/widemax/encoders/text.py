@@ -194,7 +194,7 @@ class TextEncoder(Encoder):
             bag = entry(features, "bag", Ragged)
             num_rows += len(bag)
             frequency_F += np.bincount(bag.ids_P, minlength=len(frequency_F))
-        self.idf_F = inverse_frequency(frequency_F, num_rows)
+        self.idf_F = inverse_frequency(frequency_F, num_rows).to(self.idf_F.device)
 
     def bag(self, features: Tensors) -> RaggedTensor:
         """The n-grams of each row with their weights w_g."""

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 
@@ -18,6 +19,10 @@ class TopK:
     class_ids: Tensor
     logits: Tensor
     log_probs: Tensor
+
+    def to(self, device: torch.device) -> "TopK":
+        """The same on another device."""
+        return TopK(*(part.to(device) for part in vars(self).values()))
 
 
 @dataclass(frozen=True)
@@ -40,3 +45,7 @@ class Answers:
     label_logits: Tensor
     label_log_probs: Tensor
     label_ranks: Tensor
+
+    def to(self, device: torch.device) -> "Answers":
+        """The same on another device."""
+        return Answers(*(part.to(device) for part in vars(self).values()))

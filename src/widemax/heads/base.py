@@ -136,8 +136,15 @@ class Head(Described, nn.Module, ABC):
         """Each parameter, and what its learning rate is multiplied by."""
         return ((parameter, 1.0) for parameter in self.parameters())
 
+    @property
+    def device(self) -> torch.device:
+        """Where it answers, which is where its tensors are."""
+        return self.calibration_temperature.device
+
     def seed(self, seed: int) -> None:
-        """Start the randomness of training anew."""
+        """Start the randomness of training anew, on a GPU where the head is on one (``"cuda"``)."""
+        if self.device.type == "cuda":
+            self.generator = torch.Generator(self.device)
         self.generator.manual_seed(seed)
 
     def laws(self) -> Iterator[tuple[bool, str]]:
@@ -338,7 +345,7 @@ class CountingHead(Head):
 
 
 def _drawn_seed(generator: torch.Generator) -> int:
-    return int(torch.randint(2**62, (), device="cpu", generator=generator))
+    return int(torch.randint(2**62, (), device=generator.device, generator=generator))
 
 
 heads: Registry[type[Head]] = Registry(

@@ -181,7 +181,7 @@ class _TileLogits:
     def compute(self, tile: int) -> Tensor:
         """[b, W] logits, −inf beyond the last class; the same bits each time."""
         start = tile * self.width
-        weight_wD = self.weight_CD[start : start + self.width].to(autocast_dtype(self.weight_CD))
+        weight_wD = self.weight_CD[start : start + self.width].to(self.hidden_bD.dtype)
         tile_bW = self.buffer_TbW[tile % len(self.buffer_TbW)]
         tile_bW[:, len(weight_wD) :] = -torch.inf
         logits_bw = tile_bW[:, : len(weight_wD)]

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from widemax.config import Config
+from widemax.devices import on_the_cpu
 from widemax.errors import ConfigError, DataError, counted
 from widemax.language.decoder import AtLeast1
 from widemax.language.evaluate import likelihood
@@ -112,6 +113,7 @@ def completed(config: Config) -> Config:
     if train.metric not in ("auto", "nll"):
         raise ConfigError(f"train.metric must be 'nll' for a language model; got {train.metric!r}.")
     updates = {key: value for key, value in DEFAULTS.items() if getattr(train, key) == "auto"}
+    updates |= on_the_cpu(train.device, train.precision, "language models")
     return config.model_copy(
         update={
             "data": data.model_copy(update={"task": System.LANGUAGE}),

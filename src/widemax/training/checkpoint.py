@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from widemax.artifact import Model, read_encoder, read_head, read_tensors, write_head, write_tensors
+from widemax.devices import random_states, set_random_states
 from widemax.errors import CorruptError, DataError
 from widemax.heads import Head
 from widemax.storage import CHECKPOINTS, MANIFEST, check_folder, new_folder, read_json, sound
@@ -102,7 +103,7 @@ def save_checkpoint(
         write_tensors(folder / OPTIMIZER, tensors)
         head_state = {f"head.{name}": value for name, value in model.head.training_state().items()}
         carried = {f"carried.{name}": value for name, value in (carried or {}).items()}
-        random = {"torch": torch.get_rng_state(), **head_state, **carried}
+        random = random_states(model.head.device) | head_state | carried
         write_tensors(folder / RANDOM, random)
         state = asdict(State(progress, numbers))
         (folder / STATE).write_text(json.dumps(state, allow_nan=False), encoding="utf-8")
@@ -177,7 +178,7 @@ def load_rest(folder: Path, head: Head, optimizer: Optimizer) -> dict[str, Tenso
         join_optimizer_state(optimizer, tensors, numbers)
     random = read_tensors(folder / RANDOM)
     with sound(folder / RANDOM):
-        torch.set_rng_state(random.pop("torch"))
+        set_random_states(random)
         carried = {name: random.pop(name) for name in list(random) if name.startswith("carried.")}
         head.load_training_state({name.removeprefix("head."): value for name, value in random.items()})
     return {name.removeprefix("carried."): value for name, value in carried.items()}

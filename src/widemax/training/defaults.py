@@ -4,8 +4,11 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
+import torch
+
 from widemax.config import Config
 from widemax.data import LabelVocabulary, Schema, formats
+from widemax.devices import CPU, device_of, on_the_cpu
 from widemax.encoders import Encoder, default_encoder, encoders
 from widemax.errors import ConfigError, did_you_mean
 from widemax.evaluation.metrics import metrics
@@ -181,6 +184,7 @@ def complete_rest(
     if options.pop("dim", dim) != dim:
         raise ConfigError(f"head.dim must equal the encoder's dim {dim}; leave it out.")
     values: dict[str, Any] = {
+        "device": training_device(config).type,
         "batch_size": sizes["batch_size"],
         "optimizer": optimizer,
         "learning_rate": learning_rate,
@@ -201,6 +205,19 @@ def complete_rest(
     encoding = config.encoder.completed(config.encoder.kind, encoder_options)
     updates = {"encoder": encoding, "head": section, "train": train.model_copy(update=values)}
     return config.model_copy(update=updates), head_plan
+
+
+def training_device(config: Config) -> torch.device:
+    """What a config trains on; heads that count do so on the CPU.
+
+    Raises:
+        ConfigError: this machine has no such device, or the head does not train on it in that precision.
+    """
+    kind, train = config.head.kind, config.train
+    if kind == "auto" or not issubclass(heads[kind], CountingHead):
+        return device_of(train.device, key="train.device")
+    on_the_cpu(train.device, train.precision, f"heads such as {kind!r}")
+    return CPU
 
 
 def head_sizes(

@@ -17,6 +17,7 @@ from torch import Tensor
 from widemax.artifact import seen_labels
 from widemax.data import STORED_BYTES, Batch, Dataset, LabelCounter, LabelVocabulary, Schema, row_keys
 from widemax.encoders import Encoder, Features, FeatureStore, RaggedTensor, to_tensors
+from widemax.encoders.features import moved
 from widemax.errors import DataError
 from widemax.heads import Labels, SeveralLabels
 from widemax.storage import saving
@@ -41,6 +42,10 @@ class EncodedRows:
     features: dict[str, Tensor | RaggedTensor]
     labels: Labels
     seen: SeveralLabels | None
+
+    def to(self, device: torch.device) -> "EncodedRows":
+        """What a step computes with, on a device."""
+        return replace(self, features=moved(self.features, device), labels=self.labels.to(device))
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from pathlib import Path
 from widemax.artifact import Model
 from widemax.config import Config
 from widemax.data import Data, Frame, Source
+from widemax.devices import CPU, answering_device, autocast
 from widemax.errors import UsageError, counted
 from widemax.evaluation import Threshold
 from widemax.evaluation.metrics import metrics
@@ -24,6 +25,7 @@ from widemax.training.checkpoint import (
     save_checkpoint,
 )
 from widemax.training.counting import finish_counts
+from widemax.training.defaults import training_device
 from widemax.training.evaluate import (
     Metrics,
     calibrate,
@@ -33,7 +35,7 @@ from widemax.training.evaluate import (
     rows_told,
 )
 from widemax.training.feed import EncodedRows, Feed
-from widemax.training.prepare import Session, prepare, restart, sources_of
+from widemax.training.prepare import Session, narrow, prepare, restart, sources_of, widen
 from widemax.training.progress import PlainReporter, Reporter
 from widemax.training.runs import Outcome, begin, finish, go_on, home_of, take_best, watching
 from widemax.training.separating import add_separators, fit_separators, separators_of
@@ -107,7 +109,8 @@ def _train(
     checkpoint: Path | None,
     reporter: Reporter,
 ) -> Outcome[Model]:
-    with watching(config.train, reporter) as watch:
+    device = training_device(config)
+    with watching(config.train, reporter, device) as watch:
         session = prepare(
             *(config, train_sources, valid_sources, class_sources, run, scratch, checkpoint, reporter)
         )
@@ -205,7 +208,9 @@ def take_step(session: Session, rows: EncodedRows, rate: float, *, counts: bool 
         group["lr"] = learning_rate * rate * group.get("factor", 1.0)
     with using_threads(threads_for(session.step_operations)):
         optimizer.zero_grad(set_to_none=True)
-        loss = model.head(model.encoder(rows.features), rows.labels)
+        rows = rows.to(model.device)
+        with autocast(model.device, model.config.train.precision):
+            loss = model.head(model.encoder(rows.features), rows.labels)
         loss.backward()
         optimizer.step()
     return loss.item() * len(rows.labels), len(rows.labels)
@@ -223,12 +228,17 @@ def _metrics(
     threshold: Threshold | None = None,
 ) -> tuple[Metrics, Metrics]:
     """Of the model and, where a report is made of them, of the baseline, which no step changes."""
-    num_rows = min(len(feed), EVALUATION_ROWS)
+    num_rows, device = min(len(feed), EVALUATION_ROWS), model.device
     with using_threads(threads_for(num_rows * _answer_operations(model))):
         rows = feed.batches(EVALUATION_ROWS)
-        return collect_metrics(
-            model, rows, collector, with_baseline=collector is not None, threshold=threshold
+        found = collect_metrics(
+            model.to(answering_device(device)),
+            *(rows, collector),
+            with_baseline=collector is not None,
+            threshold=threshold,
         )
+    model.to(device)
+    return found
 
 
 def answering(session: Session, model: Model) -> Model:
@@ -241,12 +251,16 @@ def _finish(job: _Fit, target: Path, reporter: Reporter, interrupted: bool) -> O
     session, progress = job.session, job.progress
     model = session.model
     session.optimizer.state.clear()  # twice the weights, which no step needs any more
+    device = model.device
+    model.to(CPU)
     values: Metrics = {}
     baseline: Metrics = {}
     separation = None
     collector = None
     if session.valid is not None:
         take_best(job, partial(load_weights, model=model), reporter)
+    widen(model.head)
+    if session.valid is not None:
         temperature = float(model.head.calibration_temperature)
         one_softmax = model.task.one_label and model.head.normalizer == "softmax"
         if isinstance(model.head, CountingHead):
@@ -267,12 +281,15 @@ def _finish(job: _Fit, target: Path, reporter: Reporter, interrupted: bool) -> O
         whole = answering(session, model)
         collector = ReportCollector(model.task, class_counts=whole.vocabulary.counts)
         threshold = Threshold() if model.task is Task.SEVERAL else None
-        values, baseline = _metrics(whole, session.valid, collector, threshold)
+        values, baseline = _metrics(whole.to(device), session.valid, collector, threshold)
+        whole.to(CPU)
         if threshold is not None:
             model = replace(model, threshold=threshold.best())
         if progress.refit_from is not None and not interrupted:
             # The second fit is saved, with the temperature of the held-out rows.
+            narrow(model.head, model.config.train.precision)
             load_weights(folder_of(job.run, progress.step), model)
+            widen(model.head)
             model.head.calibration_temperature.fill_(temperature)
             if separation:
                 add_separators(model, separators_of(model, session.everything), separation)

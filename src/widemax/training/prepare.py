@@ -33,7 +33,7 @@ from widemax.data import (
 )
 from widemax.encoders import ClassTower, Features, to_tensors
 from widemax.errors import ConfigError, DataError, counted, shown
-from widemax.heads import CountingHead, heads
+from widemax.heads import CountingHead, Head, LinearHead, heads
 from widemax.optim import RowOptimizer, optimizers
 from widemax.planner import ELEMENTWISE_NUMEL
 from widemax.storage import check_folder, write_file
@@ -269,8 +269,10 @@ def prepare(
             "head.num_sampled is left out: all classes are taken. Set head.kind to 'sampled' to draw"
         )
     write_file(run / "config.toml", config.to_toml(home=run))
-    head = build_head(config, vocabulary, num_rows=len(feed), tower=tower)
+    head = build_head(config, vocabulary, num_rows=len(feed), tower=tower).to(config.train.device)
+    narrow(head, config.train.precision)
     head.seed(config.train.seed)
+    encoder.to(config.train.device)
     model = Model(config, schema, task, len(feed), vocabulary, encoder, head, feed.row_keys)
     if table is not None and isinstance(head, CountingHead) and checkpoint is None:
         labels = torch.from_numpy(vocabulary.encode(table.labels))
@@ -300,6 +302,24 @@ def prepare(
     fingerprint = held_out.fingerprint() if is_told else progress.data_fingerprint
     classes = None if tower is None else table
     return Session(run, model, optimizer, train, valid, progress, held_out, fingerprint, classes)
+
+
+def narrow(head: Head, precision: str) -> None:
+    """Where training is in bfloat16, keep the class weights of a wide head in it too.
+
+    Its optimizer rounds them stochastically.
+    """
+    if precision == "float32" or not isinstance(head, LinearHead) or head.tower is not None:
+        return
+    if head.weight.numel() > ELEMENTWISE_NUMEL:
+        head.weight.data = head.weight.data.bfloat16()
+
+
+def widen(head: Head) -> None:
+    """Class weights in float32 again, in which they answer."""
+    for parameter in head.parameters():
+        if parameter.dtype == torch.bfloat16:
+            parameter.data = parameter.data.float()
 
 
 def counts_rows(config: Config) -> bool:

@@ -10,6 +10,7 @@ from typing import Any, Generic, Protocol, TypeVar
 import torch
 
 from widemax.config import Config, TrainConfig
+from widemax.devices import CPU, repeatable
 from widemax.errors import UsageError
 from widemax.evaluation.headlines import rounded_epochs
 from widemax.evaluation.report import Findings, ReportData, write_report
@@ -82,16 +83,15 @@ Trained = Callable[[Path, Path, Path | None], Outcome[M]]
 
 
 @contextmanager
-def watching(config: TrainConfig, reporter: Reporter) -> Iterator[Watch]:
+def watching(config: TrainConfig, reporter: Reporter, device: torch.device = CPU) -> Iterator[Watch]:
     """What a training is watched by; randomness starts from its seed, and what it sets is set back."""
     clock = Clock(config.time_limit_s)
     with (
-        torch.random.fork_rng(devices=[]),
+        repeatable(device, config.seed),
         using_threads(torch.get_num_threads()),
         reporter,
         stop_requested() as stop,
     ):
-        torch.manual_seed(config.seed)
         yield Watch(reporter, stop, clock)
 
 

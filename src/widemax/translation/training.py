@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from widemax.config import Config
+from widemax.devices import on_the_cpu
 from widemax.errors import ConfigError, counted
 from widemax.optim import linear_decay
 from widemax.options import checked
@@ -116,6 +117,7 @@ def completed(config: Config) -> Config:
             "train.refit is not for translators, which keep their held-out lines; leave it out."
         )
     updates = {key: value for key, value in DEFAULTS.items() if getattr(train, key) == "auto"}
+    updates |= on_the_cpu(train.device, train.precision, "translators")
     if train.metric not in ("auto", "nll"):
         raise ConfigError(f"train.metric must be 'nll' to translate; got {train.metric!r}.")
     return config.model_copy(
