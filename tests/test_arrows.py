@@ -50,6 +50,7 @@ ARROWS = {
     "artifact": {
         *GROUND,
         *("heads", "encoders", "data", "config", "devices", "neighbors", "storage", "signatures", "packing"),
+        "systems",
     },
     "exports": {*GROUND, "artifact", "heads", "storage"},
     "recommender": {*GROUND, "artifact", "data", "heads", "kernels"},
@@ -57,7 +58,8 @@ ARROWS = {
     "training": {
         *GROUND,
         *("heads", "encoders", "optim", "kernels", "data", "evaluation", "artifact"),
-        *("neighbors", "planner", "config", "devices", "distributed", "solvers", "storage", "threads"),
+        *("neighbors", "planner", "config", "devices", "distributed", "solvers", "storage", "systems"),
+        "threads",
     },
     "language": {
         *GROUND,
@@ -66,7 +68,7 @@ ARROWS = {
     },
     "parsing": {
         *GROUND,
-        *("artifact", "config", "data", "encoders", "losses", "optim", "signatures", "storage"),
+        *("artifact", "config", "data", "devices", "encoders", "losses", "optim", "signatures", "storage"),
         *("threads", "training"),
     },
     "translation": {
@@ -74,7 +76,7 @@ ARROWS = {
         *("artifact", "config", "data", "evaluation", "heads", "optim", "sequences", "signatures"),
         *("devices", "storage", "training"),
     },
-    "systems": {*GROUND, "config", "data", "storage", "training"},
+    "systems": {"config", "errors", "storage", "task"},
     "recipes": {
         *GROUND,
         *("estimators", "training", "heads", "auxiliaries", "encoders", "data", "evaluation", "search"),

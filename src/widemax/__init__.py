@@ -10,8 +10,8 @@ if TYPE_CHECKING:
     from widemax.artifact import Model, Prediction
     from widemax.config import Config
     from widemax.errors import WidemaxError
-    from widemax.systems import resume, train
     from widemax.training.evaluate import evaluate
+    from widemax.training.loop import resume, train
     from widemax.training.runs import Outcome
 
 __all__ = ["Config", "Model", "Outcome", "Prediction", "WidemaxError", "evaluate", "resume", "train"]
@@ -23,8 +23,8 @@ _HOMES = {
     "Prediction": "widemax.artifact",
     "WidemaxError": "widemax.errors",
     "evaluate": "widemax.training.evaluate",
-    "resume": "widemax.systems",
-    "train": "widemax.systems",
+    "resume": "widemax.training.loop",
+    "train": "widemax.training.loop",
 }
 
 

@@ -65,7 +65,8 @@ from widemax.storage import (
     sound,
     writing_tensors,
 )
-from widemax.task import System, Task
+from widemax.systems import CLASSIFIERS, about
+from widemax.task import Task
 
 SHARD_BYTES = 2**31
 CONFIG, LABELS, ENCODER = "config.toml", "labels.parquet", "weights/encoder.safetensors"
@@ -79,12 +80,6 @@ CLASS_IDS = pa.list_(pa.int32())
 Count = Annotated[int, Field(ge=1)]
 Rank = Literal["probability", "psp"]
 Probability = Annotated[float, Field(ge=0, le=1)]
-OF_SYSTEMS: dict[str, tuple[str, str]] = {
-    System.LANGUAGE: ("a language model", "widemax.language.LanguageModel.load"),
-    System.PARSING: ("a parser", "widemax.parsing.Parser.load"),
-    System.TRANSLATE: ("a translator", "widemax.translation.Translator.load"),
-}
-"""What a run holds that is no classifier, and what loads it."""
 ROWS_AT_ONCE = 2048
 """Rows of a frame that are predicted together."""
 
@@ -519,12 +514,11 @@ class Model:
             raise UsageError(
                 f"{folder} holds a ranker; give a run, as in `widemax recommend RUN --ranker {folder}`."
             )
-        task = read_manifest(folder).get("task")
-        if isinstance(task, str) and task in OF_SYSTEMS:
-            noun, load = OF_SYSTEMS[task]
+        found = about(read_manifest(folder).get("task"))
+        if found is not CLASSIFIERS:
             raise UsageError(
-                f"{folder} holds {noun}, which answers `widemax predict` and `widemax evaluate`; in Python "
-                f"load it with {load}."
+                f"{folder} holds {found.noun}, which answers `widemax predict` and `widemax evaluate`; in "
+                f"Python load it with {found.loader}."
             )
         manifest = check_folder(folder, [CONFIG, LABELS, ENCODER])
         facts = Facts.of(folder / MANIFEST, manifest)

@@ -88,17 +88,21 @@ class Section(BaseModel):
         return f"{key!r} in {place} {wrong(values[key], annotation)}"
 
 
-class OpenSection(Section):
-    """A table whose further keys belong to the member that ``kind`` names."""
+class FreeSection(Section):
+    """A table whose keys are checked by what they are for."""
 
     model_config = ConfigDict(extra="allow", frozen=True)
 
-    kind: str = "auto"
-
     @property
     def options(self) -> dict[str, Any]:
-        """The member's own keys."""
+        """The keys that are not of every such table."""
         return dict(self.__pydantic_extra__ or {})
+
+
+class OpenSection(FreeSection):
+    """A table whose further keys belong to the member that ``kind`` names."""
+
+    kind: str = "auto"
 
     def completed(self, kind: str, options: Mapping[str, Any]) -> Self:
         """The same section with its kind decided and its options filled in."""
@@ -129,8 +133,8 @@ class DataConfig(Section):
             the usual ones, such as "NA", "null", "?" and "-", when none are given.
         kinds: the kind of a column where the guess is wrong, such as ``{age = "category"}``.
         task: whether a row has "one" right class or "several", or the "next" item is ranked; "auto" decides
-            by the labels. "translate" makes lines of text out of lines, and "language" foretells the next
-            token of a text.
+            by the labels. "translate" makes lines of text out of lines, and "parsing" trees out of sentences,
+            which the data tell too; "language" foretells the next token of a text.
         target_lines: files of the translations of the lines in ``train``, line by line.
         valid_target_lines: likewise of ``valid``.
         user, item: the columns of a file of events, an event a row, which are read as histories.
@@ -290,6 +294,7 @@ class Config(Section):
     data: DataConfig = DataConfig()
     encoder: EncoderConfig = EncoderConfig()
     head: HeadConfig = HeadConfig()
+    parser: FreeSection = FreeSection()
     train: TrainConfig = TrainConfig()
     output: OutputConfig = OutputConfig()
 
@@ -301,6 +306,9 @@ class Config(Section):
                 if table[key] != only:
                     raise ConfigError(f"{key!r} in [{section}] is no longer a key: {advice}")
                 sections[section] = {name: table[name] for name in table if name != key}
+        if isinstance(table := sections.get("train"), Mapping) and "batch_words" in table:
+            sections["train"] = {name: table[name] for name in table if name != "batch_words"}
+            sections["parser"] = {**sections.get("parser", {}), "batch_words": table["batch_words"]}
         super().__init__(**sections)
 
     @classmethod
@@ -321,11 +329,12 @@ class Config(Section):
 
     @checked
     def to_toml(self, *, home: Path | None = None) -> str:
-        """The complete config as TOML; what is None is left out.
+        """The complete config as TOML; what is None or empty is left out.
 
         With the folder where the file is to stand, ``home``, paths from the root are told from there.
         """
-        values = self.model_dump(mode="json", exclude_none=True)
+        dumped = self.model_dump(mode="json", exclude_none=True)
+        values = {section: keys for section, keys in dumped.items() if keys}
         if home is not None:
             for key in FILES:
                 values["data"][key] = [

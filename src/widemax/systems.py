@@ -1,109 +1,147 @@
-"""What can be trained: a classifier of rows, or a system that the task of a config names."""
+"""What each task has a use for: the keys of a config, the options of the command line, and who trains it."""
 
-from collections.abc import Iterable
+from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from widemax.config import Config
-from widemax.data import Data
-from widemax.errors import UsageError
-from widemax.options import checked
-from widemax.storage import NEW, WORK
+from widemax.errors import ConfigError, UsageError
+from widemax.storage import current, read_manifest
 from widemax.task import System
-from widemax.training.progress import Reporter
-from widemax.training.runs import Outcome, home_of
 
-SYSTEMS = {
-    System.LANGUAGE: "widemax.language.training",
-    System.TRANSLATE: "widemax.translation.training",
-}
-"""The modules that train what is no classifier of rows, by task."""
+if TYPE_CHECKING:
+    from widemax.config import Config
 
 
-@checked
-def train(
-    config: Config,
-    *,
-    data: Data | Iterable[Data] | None = None,
-    valid: Data | Iterable[Data] | None = None,
-    classes: Data | Iterable[Data] | None = None,
-    reporter: Reporter | None = None,
-    overwrite: bool = False,
-) -> Outcome[Any]:
-    """Train a model as configured and save it in ``config.output.dir``.
+@dataclass(frozen=True)
+class About:
+    """What the doors know of a task before they load what does it.
 
     Args:
-        config: what differs from the defaults is enough; the completed config is saved in the run. Its
-            ``data.task`` is "translate" for lines of text with their translations, and "language" for texts
-            whose next token is told.
-        data: the training rows, in place of ``config.data.train``: a frame of pandas (2.2 or later) or
-            polars, a pyarrow table, or what a config can name. Rows in memory are not saved with the run.
-        valid: the validation rows, likewise.
-        classes: the table of classes, likewise.
-        reporter: where progress is told; nowhere by default.
-        overwrite: replace a run that is already there instead of refusing. It stays until the new one is
-            whole; files that are not of it stay for good.
+        noun: what its runs hold.
+        knows: the keys of a config that say something to it, as "section.key", or a whole section.
+        options: of the command line that say something to its runs, of those that not all runs know.
+        loader: what loads a run in Python.
+        home: the module that trains it, by ``train`` and ``resume``, where that is not the loop over rows.
+        but: keys of the sections it knows that say nothing to it.
+    """
 
-    Raises:
-        UsageError: the folder already holds something, another process writes there, training rows are
-            named twice, or the config names a format for frames.
-        DataError: the data cannot be used.
+    noun: str
+    knows: frozenset[str]
+    options: frozenset[str]
+    loader: str
+    home: str = ""
+    but: frozenset[str] = frozenset()
+
+
+EVERY = frozenset(
+    {
+        *("data.train", "data.valid", "data.task", "data.valid_fraction", "train.epochs"),
+        *("train.learning_rate", "train.time_limit_s", "train.metric", "train.patience"),
+        *("train.checkpoint_every_s", "train.device", "train.precision", "train.seed", "output.dir"),
+    }
+)
+"""Keys that say something to every system."""
+LINES = frozenset({"data.target_lines", "data.valid_target_lines"})
+CLASSIFIERS = About(
+    noun="a classifier",
+    knows=frozenset({"data", "encoder", "head", "train", "output"}),
+    but=LINES,
+    loader="widemax.artifact.Model.load",
+    options=frozenset(
+        {
+            *("-k", "--threshold", "--rank", "--format", "--drop-bad", "--keep-going", "--delimiter"),
+            *("--device", "--encoding", "--safe", "--report", "--json"),
+        }
+    ),
+)
+SYSTEMS = {
+    System.LANGUAGE: About(
+        noun="a language model",
+        knows=EVERY
+        | {"data.encoding", "encoder", "head"}
+        | {"train.batch_size", "train.optimizer", "train.weight_decay"},
+        options=frozenset(
+            {
+                *("--format", "--encoding", "--json", "--per-token", "--tokens", "--temperature", "--top-k"),
+                *("--top-p", "--seed"),
+            }
+        ),
+        loader="widemax.language.LanguageModel.load",
+        home="widemax.language.training",
+    ),
+    System.PARSING: About(
+        noun="a parser",
+        knows=EVERY | {"data.input", "parser"},
+        options=frozenset({"--beam", "--json"}),
+        home="widemax.parsing.training",
+        loader="widemax.parsing.Parser.load",
+    ),
+    System.TRANSLATE: About(
+        noun="a translator",
+        knows=EVERY
+        | LINES
+        | {"data.encoding", "data.max_valid_rows", "encoder", "head"}
+        | {"train.batch_size", "train.optimizer", "train.weight_decay"},
+        options=frozenset({"--beam", "--target-lines", "--format", "--encoding", "--json"}),
+        home="widemax.translation.training",
+        loader="widemax.translation.Translator.load",
+    ),
+}
+TREEBANKS = (".conllu", ".conllu.gz")
+
+
+def about(task: object) -> About:
+    """What there is to know of a task, also as the word of a manifest.
 
     Example:
-        >>> config = Config(data={"train": "clinc150", "target": "intent"})
-        >>> outcome = train(config)  # doctest: +SKIP
-        >>> outcome = train(Config(data={"target": "intent"}), data=frame)  # doctest: +SKIP
+        >>> about("translate").noun, about("several").noun
+        ('a translator', 'a classifier')
     """
-    rows = {"data": data, "valid": valid, "classes": classes}
-    module = _module(config, rows)
-    given = {name: value for name, value in rows.items() if value is not None}
-    return module.train(config, **given, reporter=reporter, overwrite=overwrite)  # type: ignore[no-any-return]
+    return next((found for system, found in SYSTEMS.items() if system == task), CLASSIFIERS)
 
 
-@checked
-def resume(
-    run: Path | str,
-    *,
-    data: Data | Iterable[Data] | None = None,
-    valid: Data | Iterable[Data] | None = None,
-    classes: Data | Iterable[Data] | None = None,
-    reporter: Reporter | None = None,
-) -> Outcome[Any]:
-    """Continue a run from its latest checkpoint to bitwise the result it would have had.
-
-    Holds on the same machine with the same data. Under a time limit the learning rate follows the clock, and
-    that cannot be repeated.
-
-    Args:
-        run: its folder.
-        data: the training rows again, where they were in memory or their files have moved.
-        valid: the validation rows again, likewise.
-        classes: the table of classes again, likewise.
-        reporter: where progress is told; nowhere by default.
+def load(run: Path, *, trusted_key: Path | None = None) -> Any:
+    """What a run holds, all its files checked.
 
     Raises:
-        UsageError: the folder is no run, holds nothing to continue, another process writes there, or its
-            rows were in memory.
-        DataError: the data have changed since.
+        CorruptError: a file is missing, altered or unsafe.
+        UsageError: there is no such folder.
     """
-    home = home_of(run)
-    replacing = home / WORK / NEW / "config.toml"
-    config = Config.load(replacing if replacing.is_file() else home / "config.toml")
-    rows = {"data": data, "valid": valid, "classes": classes}
-    module = _module(config, rows)
-    given = {name: value for name, value in rows.items() if value is not None}
-    return module.resume(home, **given, reporter=reporter)  # type: ignore[no-any-return]
+    module, name, _ = about(read_manifest(current(run)).get("task")).loader.rsplit(".", 2)
+    return getattr(import_module(module), name).load(run, trusted_key=trusted_key)
 
 
-def _module(config: Config, rows: dict[str, Any]) -> Any:
-    """What trains it.
+def with_task(config: "Config") -> "Config":
+    """The config with the system that its data are of, where it leaves the task to them.
 
     Raises:
-        UsageError: rows in memory for a system that reads files.
+        UsageError: only some of the files are treebanks.
     """
-    task = config.data.task
-    name = SYSTEMS.get(task) if isinstance(task, System) else None
-    if name and any(value is not None for value in rows.values()):
-        raise UsageError(f"data.task {str(task)!r} reads files, not rows in memory; name them in the config.")
-    return import_module(name or "widemax.training.loop")
+    data = config.data
+    if data.task != "auto":
+        return config
+    named = [name.endswith(TREEBANKS) for name in data.train]
+    if any(named) and not all(named):
+        other = data.train[named.index(False)]
+        raise UsageError(f"{other} is no CoNLL-U file, as others are. Give them apart.")
+    task = System.PARSING if any(named) else System.TRANSLATE if data.target_lines else "auto"
+    return config.model_copy(update={"data": data.model_copy(update={"task": task})})
+
+
+def refuse_keys(config: "Config") -> None:
+    """Refuse keys of a config that say nothing to what it trains.
+
+    Raises:
+        ConfigError: there is one that is not as it is by default.
+    """
+    of = about(config.data.task)
+    for section, table in config:
+        fields = type(table).model_fields
+        for key in [*fields, *(table.model_extra or {})]:
+            name, usual = f"{section}.{key}", None
+            if key in fields:
+                usual = fields[key].get_default(call_default_factory=True)
+            known = (section in of.knows or name in of.knows) and name not in of.but
+            if not known and getattr(table, key) != usual:
+                raise ConfigError(f"{name} says nothing to {of.noun}; leave it out.")

@@ -73,13 +73,17 @@ def test_a_text_is_evaluated(folder: Path, capsys: pytest.CaptureFixture[str]) -
 @pytest.mark.parametrize(
     ("arguments", "code", "said"),
     [
-        (("predict", "run", "book.txt", "-k", 3), 2, "-k has no meaning for a text"),
-        (("predict", "run", "book.txt", "--beam", 3), 2, "--beam has no meaning for a text"),
+        (("predict", "run", "book.txt", "-k", 3), 2, "-k is for a classifier, and"),
+        (("predict", "run", "book.txt", "--beam", 3), 2, "--beam is for a parser or a translator, and"),
         (("predict", "run", "book.txt", "--format", "csv"), 2, "a text goes on as text"),
         (("predict", "run", "book.txt", "--top-p", 3), 2, "top_p"),
-        (("predict", "rows", "rows.csv", "--top-k", 3), 2, "--top-k is for language models"),
-        (("evaluate", "rows", "rows.csv", "--per-token", "x"), 2, "--per-token is for language models"),
-        (("evaluate", "run", "book.txt", "--target-lines", "x"), 2, "--target-lines has no meaning"),
+        (("predict", "rows", "rows.csv", "--top-k", 3), 2, "--top-k is for a language model, and"),
+        (("evaluate", "rows", "rows.csv", "--per-token", "x"), 2, "--per-token is for a language model, and"),
+        (
+            ("evaluate", "run", "book.txt", "--target-lines", "x"),
+            2,
+            "--target-lines is for a translator, and",
+        ),
         (("predict", "run", "absent.txt"), 2, "absent.txt"),
         (("neighbors", "run", "a"), 2, "holds a language model"),
         (("export", "run", "--out", "small"), 2, "holds a language model"),

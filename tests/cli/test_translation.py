@@ -62,10 +62,17 @@ def test_references_are_compared(folder: Path, capsys: pytest.CaptureFixture[str
     ("arguments", "code", "said"),
     [
         (("evaluate", "run", "a.en"), 2, "name their files with --target-lines"),
-        (("predict", "run", "a.en", "-k", 3), 2, "-k is for runs that classify"),
+        (("predict", "run", "a.en", "-k", 3), 2, "-k is for a classifier, and"),
         (("predict", "run", "a.en", "--format", "csv"), 2, "translations are lines, or jsonl"),
         (("neighbors", "run", "hund"), 2, "holds a translator"),
         (("predict", "run", "absent.en"), 2, "absent.en"),
+        (
+            ("plan", "a.en", "--set", "data.target_lines=a.de"),
+            2,
+            "data.task is 'translate', which reads texts",
+        ),
+        (("export", "run", "--out", "other"), 2, "holds a translator"),
+        (("evaluate", "run", "a.en", "--target-lines", "a.de", "--drop-bad"), 2, "--drop-bad is for a class"),
         (("train", "a.en", "--target-lines", "b.de", "--out", "other"), 2, "b.de"),
         (("train", "a.en", "--target-lines", "a.de", "--target", "x", "--out", "other"), 2, "data.target"),
     ],
@@ -82,3 +89,27 @@ def test_what_is_wrong_is_told(
     assert exit_code(*arguments) == code
     assert said in capsys.readouterr().err
     assert not (folder / "other").exists()
+
+
+def test_lines_are_checked_side_by_side(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name, content in {
+        "a.en": b"one\n\nthree\n\xff\n",
+        "a.de": b"eins\nzwei\n\nvier\n",
+        "v.en": b"one\ntwo\n",
+        "v.de": b"eins\n",
+    }.items():
+        (tmp_path / name).write_bytes(content)
+    lines = ["check", tmp_path / "a.en", "--target-lines", tmp_path / "a.de"]
+    valid = ["--valid", tmp_path / "v.en", "--valid-target-lines", tmp_path / "v.de"]
+    assert exit_code(*lines, *valid, "--json") == 3
+    told = json.loads(capsys.readouterr().out)
+    assert (told["pairs"], told["empty"]) == (5, 2)
+    assert told["empty_lines"] == [
+        f"{tmp_path / 'a.en'}:2: empty, and left out of training.",
+        f"{tmp_path / 'a.de'}:3: empty, and left out of training.",
+    ]
+    no_text, no_pair = told["problems"]
+    assert no_text.startswith(f"{tmp_path / 'a.en'}:4: the line is no text in UTF-8")
+    assert no_pair == f"{tmp_path / 'v.en'}:2: this line and those after it stand opposite no other."
+    assert exit_code(*lines, "--encoding", "latin-1") == 0
+    assert "4 pairs of lines, 2 with an empty side" in capsys.readouterr().out

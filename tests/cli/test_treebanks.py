@@ -3,11 +3,10 @@
 import gzip
 import io
 import json
-import shutil
 
 import pytest
 
-from widemax.parsing import ParsingConfig, train
+from widemax import Config, train
 
 ROWS = [
     ("the", "DET", 2, "det"),
@@ -26,7 +25,7 @@ TINY = [
     f"--set={key}"
     for key in (
         *("parser.form_dim=8", "parser.hidden=8", "parser.action_dim=16", "parser.layers=1"),
-        *("train.epochs=6", "train.batch_words=9", "train.learning_rate=0.02"),
+        *("train.epochs=6", "parser.batch_words=9", "train.learning_rate=0.02"),
     )
 ]
 
@@ -41,9 +40,9 @@ def treebank(tmp_path_factory):
 @pytest.fixture(scope="module")
 def parser_run(treebank, tmp_path_factory):
     run = tmp_path_factory.mktemp("trees") / "run"
-    small = {"form_dim": 8, "hidden": 8, "action_dim": 16, "layers": 1}
-    fit = {"epochs": 6, "batch_words": 9, "learning_rate": 0.02}
-    outcome = train(ParsingConfig(data={"train": treebank}, parser=small, train=fit, output={"dir": run}))
+    small = {"form_dim": 8, "hidden": 8, "action_dim": 16, "layers": 1, "batch_words": 9}
+    fit = {"epochs": 6, "learning_rate": 0.02}
+    outcome = train(Config(data={"train": treebank}, parser=small, train=fit, output={"dir": run}))
     assert outcome.metrics["las"] == 1
     return run
 
@@ -56,13 +55,12 @@ def stdin(monkeypatch):
 
 def test_a_parser_is_trained_by_the_ending_of_its_files(widemax, parser_run, treebank, tmp_path):
     told = widemax("train", treebank, "--out", tmp_path / "again", "--input", "UPOS", *TINY)
-    assert "held out: UAS 100.00%, LAS 100.00%" in told.out
-    assert f"next: widemax predict {tmp_path / 'again'} FILE.conllu" in told.out
+    assert "held out: LAS   100.00%" in told.out
+    assert f"next: widemax predict {tmp_path / 'again'} DATA" in told.out
     assert widemax("resume", tmp_path / "again").code == 0
-    config = (parser_run / "config.toml").read_text()
-    assert 'system = "arc_hybrid"' in config
-    shutil.copy(parser_run / "config.toml", tmp_path / "own.toml")
-    told = widemax("train", tmp_path / "own.toml", "--out", tmp_path / "third", "--set", "train.epochs=1")
+    config = parser_run / "config.toml"
+    assert 'system = "arc_hybrid"' in config.read_text()
+    told = widemax("train", config, "--out", tmp_path / "third", "--set", "train.epochs=1")
     assert told.code == 0, told.err
 
 
@@ -95,16 +93,24 @@ def test_all_but_the_tree_is_written_as_it_was_read(widemax, parser_run, tmp_pat
         assert line == cells
     stdin(text)
     assert widemax("predict", parser_run, "-", "--beam", "4").out.count("\troot\t") == 1
+    rows = json.loads(widemax("predict", parser_run, path, "--json").out)["rows"]
+    assert rows[0]["words"] == ["the", "dog"]
+    assert sorted(rows[0]["heads"])[0] == 0
 
 
 def test_what_has_no_meaning_for_trees_is_refused(widemax, parser_run, treebank, fruit_run, fruit_csv):
     for arguments, says in [
-        (("train", treebank, "--target", "HEAD"), "--target has no meaning for trees of words"),
+        (("train", treebank, "--target", "HEAD"), "data.target says nothing to a parser"),
         (("train", treebank, fruit_csv), "is no CoNLL-U file, as others are"),
         (("train", treebank, "--set", "parser.sistem=x"), "did you mean 'system'?"),
-        (("predict", parser_run, treebank, "-k", "3"), "--k has no meaning for trees of words"),
+        (("predict", parser_run, treebank, "-k", "3"), "-k is for a classifier, and"),
+        (("plan", treebank), "data.task is 'parsing', which reads texts"),
+        (("init", treebank, "-o", treebank.parent / "x.toml"), "data.task is 'parsing', which reads texts"),
+        (("check", treebank, "--kind", "FORM=text"), "data.kinds says nothing to a parser"),
+        (("export", parser_run, "--out", treebank.parent / "x"), "holds a parser"),
+        (("evaluate", parser_run, treebank, "--report", "x.html"), "--report is for a classifier"),
         (("predict", parser_run, fruit_csv), "must be a CoNLL-U file"),
-        (("predict", fruit_run, fruit_csv, "--beam", "2"), "--beam is for runs that translate"),
+        (("predict", fruit_run, fruit_csv, "--beam", "2"), "--beam is for a parser or a translator, and"),
         (("neighbors", parser_run, "dog"), "holds a parser"),
     ]:
         told = widemax(*arguments)
@@ -141,7 +147,7 @@ def test_a_broken_sentence_stops_with_its_line_after_those_before_it(widemax, pa
 
 
 def test_a_run_is_verified(widemax, parser_run):
-    assert "is whole: 4 files" in widemax("verify", parser_run).out
+    assert "is whole: 5 files" in widemax("verify", parser_run).out
 
 
 def test_a_time_limit_ends_training(widemax, treebank, tmp_path):

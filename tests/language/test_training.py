@@ -143,11 +143,11 @@ def test_training_reads_on_where_it_stopped(make_config: MakeConfig, tmp_path: P
     ("section", "said"),
     [
         ({"data": {"train": ()}}, "needs a text"),
-        ({"data": {"target": "x"}}, "data.target is of rows"),
-        ({"data": {"max_valid_rows": 7}}, "data.max_valid_rows is of rows"),
+        ({"data": {"target": "x"}}, "data.target says nothing to a language model"),
+        ({"data": {"max_valid_rows": 7}}, "data.max_valid_rows says nothing to a language model"),
         ({"train": {"metric": "accuracy"}}, "train.metric must be 'nll'"),
-        ({"train": {"refit": True}}, "train.refit is not for language models"),
-        ({"train": {"neighbors": 3}}, "train.neighbors is of classifiers"),
+        ({"train": {"refit": True}}, "train.refit says nothing to a language model"),
+        ({"train": {"neighbors": 3}}, "train.neighbors says nothing to a language model"),
     ],
 )
 def test_what_says_nothing_to_a_language_model_is_refused(

@@ -8,8 +8,15 @@ from widemax.parsing import Parser
 
 NOUNS, VERBS = ("dog", "cat", "bird", "fish", "Ann", "Bob"), ("sees", "hears", "likes", "feeds")
 SMALL = {
-    "parser": {"form_dim": 16, "hidden": 24, "action_dim": 32, "layers": 1, "dropout": 0.1},
-    "train": {"epochs": 8, "batch_words": 60, "learning_rate": 1e-2},
+    "parser": {
+        "form_dim": 16,
+        "hidden": 24,
+        "action_dim": 32,
+        "layers": 1,
+        "dropout": 0.1,
+        "batch_words": 60,
+    },
+    "train": {"epochs": 8, "learning_rate": 1e-2},
 }
 
 

@@ -8,22 +8,23 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from widemax import Config
 from widemax.errors import ConfigError, DataError, UsageError
-from widemax.parsing import Parser, ParsingConfig
+from widemax.parsing import Parser
 from widemax.parsing.conllu import read_conllu, sentences
 from widemax.parsing.network import BiLSTM
-from widemax.parsing.parser import form_vocabulary
 from widemax.parsing.slots import CHEN_MANNING
 from widemax.parsing.transitions import NONE, States, transition_systems
+from widemax.parsing.vocabulary import Vocabulary
 
 
 def untrained(treebank, *, columns=(), seed=0, **options):
     """A parser with random weights, large ones, so that its answers are no accident of rounding."""
     torch.manual_seed(seed)
     found = list(read_conllu(treebank))
-    vocabulary = form_vocabulary(found, columns=columns, tagging=True)
+    vocabulary = Vocabulary.of(found, columns=columns, tagging=True)
     small = {"form_dim": 8, "tag_dim": 8, "hidden": 8, "action_dim": 16}
-    parser = Parser(ParsingConfig(parser={**small, **options}).parser, columns, vocabulary)
+    parser = Parser(Config(data={"input": columns}, parser={**small, **options}), vocabulary)
     with torch.no_grad():
         for parameter in parser.scorer.parameters():
             parameter.mul_(3)
@@ -207,12 +208,16 @@ def test_what_is_no_list_of_words_is_refused(learned, words):
         ("parser", "hidden", 0),
         ("parser", "hiden", 10),
         ("train", "batch_size", 10),
+        ("train", "metric", "accuracy"),
         ("data", "input", ("LEMMA",)),
+        ("data", "target", "HEAD"),
+        ("data", "valid_fraction", 0.0),
+        ("encoder", "dim", 10),
     ],
 )
 def test_configs_are_strict(section, key, value):
     with pytest.raises(ConfigError, match=key if key != "system" else "arc_hybrid"):
-        ParsingConfig(**{section: {key: value}})
+        Parser.train("train.conllu", **{section: {key: value}})
 
 
 def test_words_of_one_form_share_their_ngrams(treebanks):

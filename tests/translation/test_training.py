@@ -77,10 +77,10 @@ def test_lines_that_have_changed_are_not_gone_on_with(
     ("section", "said"),
     [
         ({"data": {"train": "a.en"}}, "data.train and data.target_lines"),
-        ({"data": {"target": "x"}}, "data.target is of rows"),
+        ({"data": {"target": "x"}}, "data.target says nothing to a translator"),
         ({"data": {"valid": ("a",)}}, "go together"),
         ({"train": {"metric": "accuracy"}}, "train.metric must be 'nll'"),
-        ({"train": {"refit": True}}, "train.refit is not for translators"),
+        ({"train": {"refit": True}}, "train.refit says nothing to a translator"),
     ],
 )
 def test_what_says_nothing_to_a_translator_is_refused(section: dict[str, object], said: str) -> None:

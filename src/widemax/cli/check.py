@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from widemax.cli import treebanks
+from widemax.cli import translation, treebanks
 from widemax.cli.options import (
     DataOrConfig,
     Delimiter,
@@ -25,6 +25,8 @@ from widemax.cli.options import (
     read_config,
     recognize_events,
 )
+from widemax.cli.translation import TargetLines, ValidTargetLines
+from widemax.task import System
 
 
 def command(
@@ -38,30 +40,19 @@ def command(
     weight: Weight = None,
     split: Split = None,
     valid: Annotated[list[str] | None, typer.Option(help="Validation data, to compare with DATA.")] = None,
+    target_lines: TargetLines = None,
+    valid_target_lines: ValidTargetLines = None,
     set_: Set = None,
     drop_bad: DropBad = False,
     delimiter: Delimiter = None,
     encoding: Encoding = None,
     json: Json = False,
 ) -> None:
-    """Report rows, classes, bad rows with line numbers, unseen labels, overlap with validation data."""
-    if treebanks.are_treebanks(data):
-        treebanks.refuse(
-            input=input,
-            target=target,
-            kind=kind,
-            user=user,
-            item=item,
-            time=time,
-            weight=weight,
-            split=split,
-            set=set_,
-            drop_bad=drop_bad,
-            delimiter=delimiter,
-            encoding=encoding,
-        )
-        treebanks.check([*data, *(valid or ())], json=json)
-        return
+    """Report rows, classes, bad rows with line numbers, unseen labels, overlap with validation data.
+
+    Of lines and their translations it reports which do not pair up, are empty on one side or are no text; of
+    CoNLL-U files every sentence without a sound tree.
+    """
     complete = read_config(
         data,
         input=input,
@@ -69,11 +60,19 @@ def command(
         kind=kind,
         events={"user": user, "item": item, "time": time, "weight": weight, "split": split},
         valid=valid,
+        target_lines=target_lines,
+        valid_target_lines=valid_target_lines,
         drop_bad=drop_bad,
         delimiter=delimiter,
         encoding=encoding,
         assignments=set_ or (),
     )
+    if complete.data.task == System.PARSING:
+        treebanks.check([*complete.data.train, *complete.data.valid], json=json)
+        return
+    if complete.data.task == System.TRANSLATE:
+        translation.check(complete.data, json=json)
+        return
     from widemax.data import Reading, check, infer_schema
     from widemax.training.prepare import sources_of
 

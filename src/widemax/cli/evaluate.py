@@ -19,12 +19,15 @@ from widemax.cli.options import (
     TrustedKey,
     print_result,
     result_lines,
+    task_of,
 )
-from widemax.cli.translation import USUAL_BEAM, Beam, TargetLines, translates
+from widemax.cli.translation import USUAL_BEAM, Beam, TargetLines
 from widemax.errors import UsageError
+from widemax.task import System
 
 
 def command(
+    context: typer.Context,
     run: Run,
     data: Data,
     target_lines: TargetLines = None,
@@ -48,35 +51,15 @@ def command(
     A run that translates is asked for BLEU and chrF, and for the likelihood of the references; a parser for
     attachment scores; a language model for the perplexity of a text.
     """
-    if language.is_language_model(run):
-        language.refuse(
-            "has no meaning for a text",
-            target_lines=target_lines,
-            beam=beam,
-            drop_bad=drop_bad,
-            delimiter=delimiter,
-            report=report,
-            device=device,
-        )
+    task = task_of(context, run)
+    if task == System.PARSING:
+        treebanks.evaluate(run, data, trusted_key=trusted_key, beam=beam, every=every, json=json)
+        return
+    if task == System.LANGUAGE:
         options: dict[str, Any] = {"encoding": encoding, "per_token": per_token, "trusted_key": trusted_key}
         language.evaluate(run, data, **options, every=every, json=json)
         return
-    language.refuse("is for language models, which this run is not", per_token=per_token)
-    if treebanks.is_parser(run):
-        treebanks.refuse(
-            target_lines=target_lines,
-            beam=beam,
-            drop_bad=drop_bad,
-            delimiter=delimiter,
-            encoding=encoding,
-            report=report,
-            device=device,
-        )
-        treebanks.evaluate(run, data, trusted_key=trusted_key, every=every, json=json)
-        return
-    only = {"--target-lines": target_lines, "--beam": beam}
-    others = {"--drop-bad": drop_bad, "--delimiter": delimiter, "--report": report, "--device": device}
-    if translates(run, only, others):
+    if task == System.TRANSLATE:
         from widemax.translation import Translator
         from widemax.translation.evaluate import evaluate as evaluate_lines
 

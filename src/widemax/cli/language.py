@@ -9,7 +9,6 @@ import typer
 
 from widemax.cli.options import print_json, print_result, result_lines
 from widemax.errors import UsageError, visible
-from widemax.task import System
 
 Unit = Annotated[
     Literal["word", "subword", "character"] | None,
@@ -40,21 +39,6 @@ TopP = Annotated[
     typer.Option(help="A language model draws among the fewest most probable tokens that reach it."),
 ]
 Seed = Annotated[int | None, typer.Option(min=0, help="The seed of what a language model draws. Default: 0.")]
-
-
-def is_language_model(run: Path) -> bool:
-    """Whether a folder is the run of a language model."""
-    from widemax.storage import MANIFEST, current, read_manifest
-
-    folder = current(run)
-    return (folder / MANIFEST).is_file() and read_manifest(folder).get("task") == System.LANGUAGE
-
-
-def refuse(why: str, **given: Any) -> None:
-    """Refuse options that have no meaning for a run."""
-    for name, value in given.items():
-        if value not in (None, False, [], ()):
-            raise UsageError(f"{'-k' if name == 'k' else '--' + name.replace('_', '-')} {why}. Leave it out.")
 
 
 def evaluate(

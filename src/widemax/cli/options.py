@@ -100,6 +100,26 @@ def to_json(values: Any) -> str:
     return json.dumps(values, ensure_ascii=False, allow_nan=False, default=methodcaller("isoformat"))
 
 
+def task_of(context: typer.Context, run: Path) -> Any:
+    """The task of a run, as its manifest has it.
+
+    Raises:
+        UsageError: the verb was given an option that says nothing to such a run.
+    """
+    from widemax.storage import current, read_manifest
+    from widemax.systems import CLASSIFIERS, SYSTEMS, about
+
+    task = read_manifest(current(run)).get("task")
+    of = about(task)
+    for parameter in context.command.params:
+        name, source = parameter.opts[-1], context.get_parameter_source(parameter.name or "")
+        if source is None or source.name == "DEFAULT" or name in of.options:
+            continue
+        if others := [each.noun for each in (CLASSIFIERS, *SYSTEMS.values()) if name in each.options]:
+            raise UsageError(f"{name} is for {' or '.join(others)}, and {run} is {of.noun}; leave it out.")
+    return task
+
+
 def result_lines(values: Mapping[str, Any], *, every: bool = False) -> Iterator[str]:
     """What ``evaluate`` found, for people: what was evaluated, then the metrics that matter most, or all."""
     from widemax.evaluation.headlines import group_lines, metric_lines
@@ -137,6 +157,7 @@ def read_config(
 ) -> "Config":
     """A config from FILE.toml or from data and options; options win over the file, --set over both."""
     from widemax.config import Config, assign, read_toml
+    from widemax.systems import refuse_keys, with_task
 
     is_config = len(data) == 1 and data[0].endswith(".toml")
     values: dict[str, Any] = read_toml(Path(data[0])) if is_config else {"data": {"train": list(data)}}
@@ -149,7 +170,7 @@ def read_config(
             "classes": classes,
             "target_lines": target_lines,
             "valid_target_lines": valid_target_lines,
-            "task": task or ("translate" if target_lines else None),
+            "task": task,
             "drop_bad": drop_bad or None,
             "delimiter": delimiter,
             "encoding": encoding,
@@ -164,9 +185,10 @@ def read_config(
                 table(values, section)[key] = value
     if kind:
         table(table(values, "data"), "kinds").update(parse_kinds(kind))
-    config = Config.from_dict(assign(values, assignments))
+    config = with_task(Config.from_dict(assign(values, assignments)))
     if unit and config.data.task != "language":
         raise UsageError("--unit is of language models; give --task language, or leave it out.")
+    refuse_keys(config)
     return config
 
 

@@ -12,9 +12,21 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from widemax.cli import language, treebanks
-from widemax.cli.options import Data, Delimiter, Device, DropBad, Encoding, Json, Run, TrustedKey, print_json
-from widemax.cli.translation import Beam, print_translations, translates
+from widemax.cli.options import (
+    Data,
+    Delimiter,
+    Device,
+    DropBad,
+    Encoding,
+    Json,
+    Run,
+    TrustedKey,
+    print_json,
+    task_of,
+)
+from widemax.cli.translation import Beam, print_translations
 from widemax.errors import DataError, UsageError, counted, visible
+from widemax.task import System
 
 if TYPE_CHECKING:
     from widemax.artifact import Model, Prediction
@@ -52,6 +64,7 @@ Answers = Iterator[tuple[int, "list[Prediction] | str", Callable[[], Inputs]]]
 
 
 def command(
+    context: typer.Context,
     run: Run,
     data: Data,
     k: Annotated[
@@ -103,41 +116,16 @@ def command(
     and writes CoNLL-U: HEAD and DEPREL are its own, DEPS is emptied, all else stays. A language model
     continues the text of files, or with - each line of stdin.
     """
-    drawn: dict[str, Any] = {"tokens": tokens, "temperature": temperature, "top_k": top_k, "top_p": top_p}
-    if language.is_language_model(run):
-        language.refuse(
-            "has no meaning for a text",
-            k=k,
-            threshold=threshold,
-            rank=rank != "probability",
-            beam=beam,
-            drop_bad=drop_bad,
-            keep_going=keep_going,
-            delimiter=delimiter,
-            no_safe=not safe,
-            device=device,
-        )
+    task = task_of(context, run)
+    if task == System.PARSING:
+        treebanks.predict(run, data, trusted_key=trusted_key, beam=beam, json=json)
+        return
+    if task == System.LANGUAGE:
+        drawn: dict[str, Any] = {"temperature": temperature, "top_k": top_k, "top_p": top_p}
         reading: dict[str, Any] = {"form": format, "encoding": encoding, "trusted_key": trusted_key}
-        language.predict(run, data, **reading, json=json, seed=seed, **drawn)
+        language.predict(run, data, **reading, json=json, seed=seed, tokens=tokens, **drawn)
         return
-    language.refuse("is for language models, which this run is not", **drawn, seed=seed)
-    if treebanks.is_parser(run):
-        treebanks.refuse(
-            k=k,
-            threshold=threshold,
-            format=format,
-            drop_bad=drop_bad,
-            keep_going=keep_going,
-            delimiter=delimiter,
-            encoding=encoding,
-            device=device,
-            json=json,
-        )
-        treebanks.predict(run, data, trusted_key=trusted_key, beam=beam)
-        return
-    others = {"-k": k, "--threshold": threshold, "--rank": rank != "probability", "--delimiter": delimiter}
-    others |= {"--drop-bad": drop_bad, "--keep-going": keep_going, "--no-safe": not safe, "--device": device}
-    if translates(run, {"--beam": beam}, others):
+    if task == System.TRANSLATE:
         options: dict[str, Any] = {"beam": beam, "form": format, "encoding": encoding, "json": json}
         print_translations(run, data, **options, trusted_key=trusted_key)
         return

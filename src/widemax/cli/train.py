@@ -5,7 +5,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from widemax.cli import treebanks
 from widemax.cli.language import Unit
 from widemax.cli.options import (
     DataOrConfig,
@@ -26,13 +25,11 @@ from widemax.cli.options import (
     print_result,
     read_config,
 )
+from widemax.cli.translation import TargetLines, ValidTargetLines
 from widemax.errors import counted
 
 if TYPE_CHECKING:
-    from widemax.artifact import Model
-    from widemax.language import LanguageModel
     from widemax.training.runs import Outcome
-    from widemax.translation import Translator
 
 INTERRUPTED = 130
 
@@ -56,13 +53,8 @@ def command(
         list[str] | None,
         typer.Option(help="Validation data. Default: a tenth of DATA is held out, of a text its end."),
     ] = None,
-    target_lines: Annotated[
-        list[str] | None,
-        typer.Option(help="Files of lines that translate those of DATA; trains a translator."),
-    ] = None,
-    valid_target_lines: Annotated[
-        list[str] | None, typer.Option(help="Likewise for the lines of --valid.")
-    ] = None,
+    target_lines: TargetLines = None,
+    valid_target_lines: ValidTargetLines = None,
     classes: Annotated[
         list[str] | None,
         typer.Option(help="A table of the classes: their labels, and their names or what else is known."),
@@ -88,36 +80,7 @@ def command(
 
     Ctrl-C saves and stops; `widemax resume` continues.
     """
-    train: dict[str, Any] = {"seed": seed, "time_limit_s": parse_seconds(time_limit) if time_limit else None}
-    if treebanks.are_treebanks(data):
-        treebanks.refuse(
-            target=target,
-            kind=kind,
-            task=task,
-            unit=unit,
-            user=user,
-            item=item,
-            time=time,
-            weight=weight,
-            split=split,
-            classes=classes,
-            target_lines=target_lines,
-            valid_target_lines=valid_target_lines,
-            drop_bad=drop_bad,
-            delimiter=delimiter,
-            encoding=encoding,
-        )
-        of_trees = treebanks.config_of(
-            data, input=input, valid=valid, assignments=set_ or (), train=train, out=out
-        )
-        from widemax.kernels import keep_freed_memory
-        from widemax.parsing import train as train_parser
-        from widemax.training.progress import reporter_for_terminal
-
-        keep_freed_memory()
-        parser = train_parser(of_trees, reporter=reporter_for_terminal(), overwrite=overwrite)
-        treebanks.finish(parser, json=json)
-        return
+    train = {"seed": seed, "time_limit_s": parse_seconds(time_limit) if time_limit else None}
     config = read_config(
         data,
         input=input,
@@ -138,31 +101,32 @@ def command(
         out=out,
     )
     from widemax.kernels import keep_freed_memory
-    from widemax.systems import train as train_model
+    from widemax.training.loop import train as train_model
     from widemax.training.progress import reporter_for_terminal
 
     keep_freed_memory()
     finish(train_model(config, reporter=reporter_for_terminal(), overwrite=overwrite), json=json)
 
 
-def finish(outcome: "Outcome[Model] | Outcome[Translator] | Outcome[LanguageModel]", *, json: bool) -> None:
+def finish(outcome: "Outcome[Any]", *, json: bool) -> None:
     """Print what training gave; exit with 130 after Ctrl-C."""
     from widemax.evaluation.headlines import metric_lines
 
+    config = outcome.model.config
+    named = {"head": config.head.kind, "encoder": config.encoder.kind}
     summary = {
         "run": str(outcome.run),
         "task": outcome.model.task,
-        "num_classes": outcome.model.head.num_classes,
-        "head": outcome.model.config.head.kind,
-        "encoder": outcome.model.config.encoder.kind,
+        "num_classes": outcome.model.facts()["num_classes"],
+        **(config.parser.options or named),
         "steps": outcome.steps,
         "seconds": round(outcome.seconds, 3),
         "interrupted": outcome.interrupted,
         "metrics": outcome.metrics,
         "baseline": outcome.baseline,
     }
-    data, use = outcome.model.config.data, f"predict {outcome.run} DATA"
-    if data.user is not None:
+    use = f"predict {outcome.run} DATA"
+    if config.data.user is not None:
         use = f"recommend {outcome.run} --user USER"
     shown = metric_lines(outcome.model.task, outcome.metrics, outcome.baseline)
     lines = [

@@ -1,14 +1,18 @@
-"""What ``predict`` and ``evaluate`` do with a run that translates."""
+"""What the verbs do with lines, their translations and runs that translate."""
 
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
+from itertools import zip_longest
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from widemax.cli.options import print_json
-from widemax.errors import DataError, UsageError, visible
+from widemax.cli.options import print_json, print_result
+from widemax.errors import DataError, UsageError, counted, visible
+
+if TYPE_CHECKING:
+    from widemax.config import DataConfig
 
 Beam = Annotated[
     int | None,
@@ -21,33 +25,40 @@ Beam = Annotated[
 ]
 TargetLines = Annotated[
     list[str] | None,
-    typer.Option(help="Files of the references of DATA, line by line, where the run translates."),
+    typer.Option(help="Files of lines that translate those of DATA, line by line, for translators."),
 ]
+ValidTargetLines = Annotated[list[str] | None, typer.Option(help="Likewise for the lines of --valid.")]
 USUAL_BEAM = 5
+MOST_PROBLEMS = 20
 
 
-def translates(run: Path, only: Mapping[str, Any], others: Mapping[str, Any]) -> bool:
-    """Whether a run translates.
+def check(data: "DataConfig", *, json: bool) -> None:
+    """Print how many lines stand opposite a translation, and which do not; exit with 3 if there is one."""
+    from widemax.translation.pairs import numbered_lines
 
-    Args:
-        run: its folder.
-        only: options that have a meaning if it does, each true where it was given.
-        others: options that have one if it does not.
-
-    Raises:
-        UsageError: an option was given that says nothing to such a run.
-    """
-    from widemax.storage import current, read_manifest
-    from widemax.task import System
-
-    answer = bool(read_manifest(current(run)).get("task") == System.TRANSLATE)
-    for name, given in (others if answer else only).items():
-        if given:
-            raise UsageError(
-                f"{name} is for runs that {'classify' if answer else 'translate'}, which {run} does not; "
-                "leave it out."
-            )
-    return answer
+    told = {"pairs": 0, "empty": 0}
+    empty: list[str] = []
+    problems: list[str] = []
+    for sources, targets in ((data.train, data.target_lines), (data.valid, data.valid_target_lines)):
+        sides = (numbered_lines(files, encoding=data.encoding) for files in (sources, targets))
+        for pair in zip_longest(*sides):
+            if None in pair:
+                ((place, _),) = filter(None, pair)
+                problems.append(f"{place}: this line and those after it stand opposite no other.")
+                break
+            told["pairs"] += 1
+            problems += [text.args[0] for _, text in pair if isinstance(text, DataError)]
+            if blank := [place for place, text in pair if text == ""]:
+                told["empty"] += 1
+                empty.append(f"{' and '.join(blank)}: empty, and left out of training.")
+    lines = [f"{counted(told['pairs'], 'pair')} of lines, {told['empty']:,} with an empty side"]
+    for found in (problems, empty):
+        lines += found[:MOST_PROBLEMS]
+        if len(found) > MOST_PROBLEMS:
+            lines.append(f"and {len(found) - MOST_PROBLEMS:,} more, which --json shows")
+    print_result({**told, "empty_lines": empty, "problems": problems}, lines, json=json)
+    if problems:
+        raise typer.Exit(3)
 
 
 def print_translations(

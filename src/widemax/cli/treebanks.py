@@ -1,109 +1,27 @@
 """What the verbs do with CoNLL-U files and with runs of parsers."""
 
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
 
-from widemax.cli.options import print_result
+from widemax.cli.options import print_json, print_result
 from widemax.errors import BadRowError, UsageError, counted
+from widemax.systems import TREEBANKS
 from widemax.task import System
 
 if TYPE_CHECKING:
-    from widemax.parsing import Attachment, Parser, ParsingConfig, Sentence
-    from widemax.training.runs import Outcome
+    from widemax.parsing import Attachment, Sentence
 
-SUFFIXES = (".conllu", ".conllu.gz")
 NAMES = {"uas": "UAS", "las": "LAS", "clas": "CLAS", "mlas": "MLAS"}
 MOST_PROBLEMS = 20
 
 
-def are_treebanks(data: Sequence[str]) -> bool:
-    """Whether data are CoNLL-U files, or a config of a parser."""
-    if len(data) == 1 and data[0].endswith(".toml"):
-        from widemax.config import read_toml
-
-        return "parser" in read_toml(Path(data[0]))
-    named = [name.endswith(SUFFIXES) for name in data]
-    if any(named) and not all(named):
-        raise UsageError(f"{data[named.index(False)]} is no CoNLL-U file, as others are. Give them apart.")
-    return any(named)
-
-
-def is_parser(run: Path) -> bool:
-    """Whether a folder is the run of a parser."""
-    from widemax.storage import MANIFEST, current, read_manifest
-
-    folder = current(run)
-    if (folder / MANIFEST).is_file():
-        return read_manifest(folder).get("task") == System.PARSING
-    return (run / "config.toml").is_file() and are_treebanks([str(run / "config.toml")])
-
-
-def refuse(**given: Any) -> None:
-    """Refuse options that have no meaning for a parser."""
-    for name, value in given.items():
-        if value not in (None, False, [], ()):
-            raise UsageError(f"--{name.replace('_', '-')} has no meaning for trees of words. Leave it out.")
-
-
-def config_of(
-    data: Sequence[str],
-    *,
-    input: Sequence[str] | None,  # noqa: A002 - the name users type
-    valid: Sequence[str] | None,
-    assignments: Sequence[str],
-    train: Mapping[str, Any],
-    out: Path | None,
-) -> "ParsingConfig":
-    """A parser's config from FILE.toml or from data and options; options win over it, --set over both."""
-    from widemax.cli.options import parse_columns, table
-    from widemax.config import assign, read_toml
-    from widemax.parsing import ParsingConfig
-
-    is_config = data[0].endswith(".toml")
-    values: dict[str, Any] = read_toml(Path(data[0])) if is_config else {"data": {"train": list(data)}}
-    given = {
-        "data": {"input": parse_columns(input), "valid": list(valid or ())},
-        "train": train,
-        "output": {"dir": str(out) if out else None},
-    }
-    for section, keys in given.items():
-        for key, value in keys.items():
-            if value not in (None, []):
-                table(values, section)[key] = value
-    return ParsingConfig(**assign(values, assignments))
-
-
-def finish(outcome: "Outcome[Parser]", *, json: bool) -> None:
-    """Print what training gave; exit with 130 after Ctrl-C."""
-    run = outcome.run
-    summary = {
-        "run": str(run),
-        "task": System.PARSING,
-        "system": outcome.model.config.system,
-        "num_classes": len(outcome.model.actions),
-        "steps": outcome.steps,
-        "seconds": round(outcome.seconds, 3),
-        "interrupted": outcome.interrupted,
-        "metrics": outcome.metrics,
-    }
-    scores = ", ".join(
-        f"{NAMES[name]} {value:.2%}" for name, value in outcome.metrics.items() if value is not None
-    )
-    lines = [
-        f"saved {run} after {counted(outcome.steps, 'step')}, {outcome.seconds:.1f} s",
-        f"held out: {scores}",
-        f"next: widemax {f'resume {run}' if outcome.interrupted else f'predict {run} FILE.conllu'}",
-    ]
-    print_result(summary, lines, json=json)
-    if outcome.interrupted:
-        raise typer.Exit(130)
-
-
-def evaluate(run: Path, data: Sequence[str], *, trusted_key: Path | None, every: bool, json: bool) -> None:
+def evaluate(
+    run: Path, data: Sequence[str], *, trusted_key: Path | None, beam: int | None, every: bool, json: bool
+) -> None:
     """Print the attachment scores of a parser on treebanks."""
     import time
 
@@ -111,7 +29,7 @@ def evaluate(run: Path, data: Sequence[str], *, trusted_key: Path | None, every:
 
     parser, scores = Parser.load(run, trusted_key=trusted_key), Attachment()
     started = time.perf_counter()
-    for sentence, tree in parser.parsed(sentences_of(data)):
+    for sentence, tree in parser.parsed(sentences_of(data), beam=beam):
         scores.add(sentence, *tree)
     seconds = time.perf_counter() - started
     values = scores.values()
@@ -134,13 +52,13 @@ def _score_lines(scores: "Attachment", seconds: float, *, every: bool) -> Iterat
         yield f"{relation:<16}F1 {group['f1']:.2%} of {counted(int(group['words']), 'word')}"
 
 
-def predict(run: Path, data: Sequence[str], *, trusted_key: Path | None, beam: int | None) -> None:
-    """Write treebanks with the trees of a parser, sentence by sentence, all else as it was."""
+def predict(
+    run: Path, data: Sequence[str], *, trusted_key: Path | None, beam: int | None, json: bool
+) -> None:
+    """Write treebanks with a parser's trees, sentence by sentence, all else as it was; or trees as JSON."""
     from widemax.parsing import Parser
 
     parser = Parser.load(run, trusted_key=trusted_key)
-    if beam is not None:
-        parser.config = parser.config.model_copy(update={"beam": beam})
     bad: list[BadRowError] = []
 
     def until_bad() -> "Iterator[Sentence]":
@@ -149,10 +67,18 @@ def predict(run: Path, data: Sequence[str], *, trusted_key: Path | None, beam: i
         except BadRowError as error:  # told when the sentences before it are answered
             bad.append(error)
 
-    # As the file was read: bytes that no encoding of the terminal changes.
-    for sentence, tree in parser.parsed(until_bad()):
-        sys.stdout.buffer.write(sentence.with_tree(*tree).encode())
-    sys.stdout.buffer.flush()
+    answers = parser.parsed(until_bad(), beam=beam)
+    if json:
+        rows = [
+            {"row": row, "words": sentence.column("FORM"), **tree._asdict()}
+            for row, (sentence, tree) in enumerate(answers)
+        ]
+        print_json({"rows": rows})
+    else:
+        # As the file was read: bytes that no encoding of the terminal changes.
+        for sentence, tree in answers:
+            sys.stdout.buffer.write(sentence.with_tree(*tree).encode())
+        sys.stdout.buffer.flush()
     if bad:
         raise bad[0]
 
@@ -172,8 +98,9 @@ def sentences_of(data: Sequence[str]) -> "Iterator[Sentence]":
                 raise sentence
             yield sentence
         return
-    if not are_treebanks(data):
-        raise UsageError(f"{data[0]} must be a CoNLL-U file, which ends in .conllu or .conllu.gz.")
+    for name in data:
+        if not name.endswith(TREEBANKS):
+            raise UsageError(f"{name} must be a CoNLL-U file, which ends in .conllu or .conllu.gz.")
     for name in data:
         yield from read_conllu(Path(name))
 

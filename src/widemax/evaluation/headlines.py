@@ -14,6 +14,7 @@ HEADLINES: dict[Task | System, tuple[str, ...]] = {
         *("perplexity", "nll", "bits_per_character", "bits_per_byte", "tokens"),
         "unknown_tokens",
     ),
+    System.PARSING: ("uas", "las", "clas", "mlas"),
     System.TRANSLATE: ("bleu", "chrf", "nll", "perplexity", "tokens"),
 }
 GUESSED: dict[Task | System, str] = {
@@ -70,6 +71,10 @@ _NAMES = {
     "bits_per_character": "bits a character",
     "bits_per_byte": "bits a byte",
     "unknown_tokens": "tokens of the unknown class",
+    "uas": "UAS",
+    "las": "LAS",
+    "clas": "CLAS",
+    "mlas": "MLAS",
 }
 _SHARES = {
     "accuracy",
@@ -85,6 +90,10 @@ _SHARES = {
     "psp",
     "f1",
     "coverage",
+    "uas",
+    "las",
+    "clas",
+    "mlas",
 }
 
 

@@ -43,8 +43,6 @@ DEFAULTS: dict[str, Any] = {
 }
 WARMUP = 0.02
 """The share of the steps in which the learning rate rises."""
-KNOWN = {"train", "valid", "task", "encoding", "valid_fraction"}
-"""The keys of [data] that say something about texts."""
 
 
 @checked
@@ -98,18 +96,6 @@ def completed(config: Config) -> Config:
     data, train = config.data, config.train
     if not data.train:
         raise ConfigError("a language model needs a text: data.train (widemax train book.txt ...).")
-    for name, field in type(data).model_fields.items():
-        if name not in KNOWN and getattr(data, name) != field.get_default(call_default_factory=True):
-            raise ConfigError(
-                f"data.{name} is of rows with columns and says nothing about a text; leave it out."
-            )
-    for name, field in type(train).model_fields.items():
-        if name in ("neighbors", "separators") and getattr(train, name) != field.default:
-            raise ConfigError(f"train.{name} is of classifiers, not of language models; leave it out.")
-    if train.refit not in ("auto", False):
-        raise ConfigError(
-            "train.refit is not for language models, which keep their held-out text; leave it out."
-        )
     if train.metric not in ("auto", "nll"):
         raise ConfigError(f"train.metric must be 'nll' for a language model; got {train.metric!r}.")
     updates = {key: value for key, value in DEFAULTS.items() if getattr(train, key) == "auto"}

@@ -1,24 +1,18 @@
 """Dependency parsing by transitions: a state of the parser is the context, its next action the class."""
 
 from widemax.parsing.attachment import Attachment
-from widemax.parsing.config import FitConfig, ParserConfig, ParsingConfig, TreebankConfig
+from widemax.parsing.config import ParserConfig
 from widemax.parsing.conllu import Sentence, read_conllu
-from widemax.parsing.learn import resume, train
 from widemax.parsing.parser import Parser, Tree
 from widemax.parsing.projective import lift, restore
 
 __all__ = [
     "Attachment",
-    "FitConfig",
     "Parser",
     "ParserConfig",
-    "ParsingConfig",
     "Sentence",
     "Tree",
-    "TreebankConfig",
     "lift",
     "read_conllu",
     "restore",
-    "resume",
-    "train",
 ]

@@ -3,35 +3,41 @@
 Shapes: B sentences or states, N words of the longest, S slots, A actions, K states kept for a sentence.
 """
 
-from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
+from importlib.metadata import version
 from itertools import islice
 from pathlib import Path
-from typing import Any, NamedTuple, Self, final
+from typing import Annotated, Any, ClassVar, NamedTuple, Self, final
 
 import numpy as np
 import numpy.typing as npt
 import torch
+from pydantic import Field
 from torch import Tensor
 
-from widemax.errors import DataError
+from widemax.artifact import CONFIG, read_tensors, write_tensors
+from widemax.config import Config
+from widemax.errors import DataError, UsageError
 from widemax.options import checked
 from widemax.parsing.actions import Actions
-from widemax.parsing.config import ParserConfig, ParsingConfig
+from widemax.parsing.config import ParserConfig
 from widemax.parsing.conllu import COLUMNS, Sentence
 from widemax.parsing.network import Scorer
-from widemax.parsing.projective import LIFTED, lift, restore, unmarked
+from widemax.parsing.projective import restore, unmarked
 from widemax.parsing.slots import Slots
 from widemax.parsing.transitions.base import NONE, Ints, States, transition_systems
-from widemax.parsing.words import NGRAM_BUCKETS, TAG_COLUMNS, UNKNOWN, Reader, Words, tags_of
+from widemax.parsing.vocabulary import Vocabulary
+from widemax.parsing.words import NGRAM_BUCKETS, UNKNOWN, Reader, Words
+from widemax.signatures import check_signature
+from widemax.storage import check_folder, read_manifest, read_whole, saving, sound
+from widemax.task import System
 
 CHUNK_SENTENCES = 1024
 """Sentences that are read before any is parsed, so that those of like length go together."""
 BATCH_WORDS = 2000
-MIN_LIFTED = 5
-"""How often a relation must be lifted for its arcs to be put back: rarer ones would be actions of no use."""
+Beam = Annotated[int, Field(ge=1, le=1024)]
+VOCABULARY, WEIGHTS = "vocabulary.json", "weights/parser.safetensors"
 
 
 class Tree(NamedTuple):
@@ -44,27 +50,6 @@ class Tree(NamedTuple):
 
     heads: list[int]
     relations: list[str]
-
-
-@dataclass(frozen=True)
-class Vocabulary:
-    """What training has seen, by its place the id of each.
-
-    Args:
-        forms, counts: forms in small letters, and how often each was seen.
-        tags: of the columns that are read, as column=value.
-        relations: of dependents to heads, those of lifted arcs too.
-        of_root, of_word: whether a relation was seen with the root as head, and with a word.
-        tagged: the values of each column that is named in training.
-    """
-
-    forms: tuple[str, ...]
-    counts: tuple[int, ...]
-    tags: tuple[str, ...]
-    relations: tuple[str, ...]
-    of_root: tuple[bool, ...]
-    of_word: tuple[bool, ...]
-    tagged: dict[str, tuple[str, ...]]
 
 
 class Gold(NamedTuple):
@@ -95,47 +80,13 @@ class Lesson(NamedTuple):
     right_BA: Tensor
 
 
-def form_vocabulary(sentences: Sequence[Sentence], *, columns: Sequence[str], tagging: bool) -> Vocabulary:
-    """What a parser must know of its training sentences."""
-    forms = Counter(form.lower() for sentence in sentences for form in sentence.column("FORM"))
-    known = sorted(form for form, count in forms.items() if count > 1)
-    tags = {tag for each in sentences for of_word in tags_of(each, columns) for tag in of_word}
-    seen = Counter(
-        (head == len(sentence), relation)
-        for sentence in sentences
-        for head, relation in zip(*lifted(sentence), strict=True)
-    )
-    marked = Counter({name: count for (_, name), count in seen.items() if LIFTED in name})
-    rare = {name for name, count in marked.items() if count < MIN_LIFTED}
-    pairs = {(is_root, unmarked(name) if name in rare else name) for is_root, name in seen}
-    relations = tuple(sorted({relation for _, relation in pairs}))
-    tagged = {
-        column: sorted({tag for each in sentences for tag in each.column(column)}) for column in TAG_COLUMNS
-    }
-    return Vocabulary(
-        forms=tuple(known),
-        counts=tuple(forms[form] for form in known),
-        tags=tuple(sorted(tags)),
-        relations=relations,
-        of_root=tuple((True, relation) in pairs for relation in relations),
-        of_word=tuple((False, relation) in pairs for relation in relations),
-        tagged={name: tuple(values) for name, values in tagged.items() if tagging and len(values) > 1},
-    )
-
-
-def lifted(sentence: Sentence) -> tuple[list[int], list[str]]:
-    """The right tree without crossing arcs, its heads as positions, n for the root's."""
-    heads = [head - 1 if head else len(sentence) for head in sentence.heads()]
-    return lift(heads, sentence.column("DEPREL"))
-
-
 @final
 class Parser:
     """Parses sentences by a transition system whose actions a network scores.
 
     Args:
-        config: the parser's own section.
-        columns: which of "UPOS", "XPOS", "FEATS" are read beside the words.
+        config: its [parser] is :class:`widemax.parsing.ParserConfig`; ``data.input`` names which of "UPOS",
+            "XPOS", "FEATS" are read beside the words.
         vocabulary: of the training sentences.
 
     Example:
@@ -144,16 +95,19 @@ class Parser:
         [Tree(heads=[2, 0, 2], relations=['nsubj', 'root', 'obj'])]
     """
 
-    def __init__(self, config: ParserConfig, columns: Sequence[str], vocabulary: Vocabulary) -> None:
-        self.config, self.columns, self.vocabulary = config, tuple(columns), vocabulary
+    task: ClassVar[System] = System.PARSING
+
+    def __init__(self, config: Config, vocabulary: Vocabulary) -> None:
+        self.config, self.columns, self.vocabulary = config, config.data.input, vocabulary
+        self.settings = own = ParserConfig(**config.parser.options)
         self.reader = Reader(vocabulary.forms, vocabulary.tags, self.columns)
         self.actions = Actions(
-            transition_systems[config.system](),
+            transition_systems[own.system](),
             vocabulary.relations,
             np.array(vocabulary.of_root, dtype=np.bool_),
             np.array(vocabulary.of_word, dtype=np.bool_),
         )
-        self.slots = Slots(config.slots)
+        self.slots = Slots(own.slots)
         self.scorer = Scorer(
             num_forms=len(vocabulary.forms),
             num_tags=len(vocabulary.tags),
@@ -162,12 +116,12 @@ class Parser:
             num_actions=len(self.actions),
             num_relations=len(vocabulary.relations) + 1 if self.slots.has_dependents else 0,
             tag_sizes=tuple(map(len, vocabulary.tagged.values())),
-            form_dim=config.form_dim,
-            tag_dim=config.tag_dim,
-            layers=config.layers,
-            hidden=config.hidden,
-            action_dim=config.action_dim,
-            dropout=config.dropout,
+            form_dim=own.form_dim,
+            tag_dim=own.tag_dim,
+            layers=own.layers,
+            hidden=own.hidden,
+            action_dim=own.action_dim,
+            dropout=own.dropout,
         )
         self._relation_ids = {name: at for at, name in enumerate(vocabulary.relations)}
         self._tag_ids = [{tag: at for at, tag in enumerate(tags)} for tags in vocabulary.tagged.values()]
@@ -191,8 +145,7 @@ class Parser:
             valid: held-out ones; a tenth of ``treebank`` by default.
             out: the run folder.
             overwrite: replace a run that is there.
-            sections: further keys of :class:`widemax.parsing.ParsingConfig`, such as
-                ``parser={"hidden": 100}``.
+            sections: further keys of a config, such as ``parser={"hidden": 100}``.
 
         Raises:
             ConfigError: an unknown key, or a value out of range.
@@ -202,16 +155,17 @@ class Parser:
         Example:
             >>> parser = Parser.train("train.conllu", valid="dev.conllu", out="run")  # doctest: +SKIP
         """
-        from widemax.parsing.learn import train as fit
+        from widemax.training.loop import train
 
-        data = {"train": treebank, "valid": valid, **sections.pop("data", {})}
+        data = {"train": treebank, "valid": valid, "task": cls.task, **sections.pop("data", {})}
         given: dict[str, Any] = {**sections, "data": data, "output": {"dir": out}}
-        parser = fit(ParsingConfig(**given), overwrite=overwrite).model
+        parser = train(Config(**given), overwrite=overwrite).model
         assert isinstance(parser, cls)
         return parser
 
     @classmethod
-    def load(cls, run: Path | str, *, trusted_key: Path | None = None) -> Self:
+    @checked
+    def load(cls, run: Path | str, *, trusted_key: Path | str | None = None) -> Self:
         """The parser of a run, all its files checked.
 
         Args:
@@ -222,22 +176,64 @@ class Parser:
             CorruptError: a file is missing, altered or unsafe.
             UsageError: the run is no parser's.
         """
-        from widemax.parsing.run import load
+        return read_whole(Path(run).expanduser(), lambda folder: cls._read(folder, trusted_key))
 
-        parser = load(run, trusted_key=trusted_key)
-        assert isinstance(parser, cls)
-        return parser
+    @classmethod
+    def _read(cls, folder: Path, trusted_key: Path | str | None) -> Self:
+        if read_manifest(folder).get("task") != System.PARSING:
+            raise UsageError(f"{folder} is not the run of a parser; load it with Model.load.")
+        check_folder(folder, [CONFIG, VOCABULARY, WEIGHTS])
+        if trusted_key is not None:
+            check_signature(folder, trusted_key)
+        with sound(folder / CONFIG):
+            config = Config.load(folder / CONFIG)
+            made = cls(config, Vocabulary.read(folder / VOCABULARY))
+        made.read_weights(folder / WEIGHTS)
+        return made
+
+    def read_weights(self, path: Path) -> None:
+        """Take over the weights in a file.
+
+        Raises:
+            CorruptError: they are damaged or do not fit.
+        """
+        tensors = read_tensors(path)
+        with sound(path):
+            self.scorer.load_state_dict(tensors)
+
+    def facts(self) -> dict[str, Any]:
+        """What the manifest says of it beside its files."""
+        return {
+            "widemax_version": version("widemax"),
+            "task": System.PARSING,
+            "num_classes": len(self.actions),
+            "dim": self.settings.action_dim,
+        }
+
+    def write(self, folder: Path, *, home: Path) -> None:
+        """Write its files, without the manifest, into an existing folder that is to stand at ``home``."""
+        with saving(str(folder)):
+            (folder / "weights").mkdir()
+            write_tensors(folder / WEIGHTS, self.scorer.state_dict())
+            self.vocabulary.write(folder / VOCABULARY)
+            (folder / CONFIG).write_text(self.config.to_toml(home=home), encoding="utf-8")
 
     @partial(checked, of="parser.parse")
-    def parse(self, sentences: Sequence[Sentence | Sequence[str]]) -> list[Tree]:
+    def parse(self, sentences: Sequence[Sentence | Sequence[str]], *, beam: Beam | None = None) -> list[Tree]:
         """The trees of sentences, each given as its words or as it was read from CoNLL-U.
+
+        Args:
+            sentences: lists of words, or sentences of ``read_conllu``.
+            beam: how many states are kept at once; what the config says by default.
 
         Raises:
             DataError: a sentence has no word, or lacks the tags that the parser reads.
         """
-        return [tree for _, tree in self.parsed(map(_as_sentence, sentences))]
+        return [tree for _, tree in self.parsed(map(_as_sentence, sentences), beam=beam)]
 
-    def parsed(self, sentences: Iterable[Sentence]) -> Iterator[tuple[Sentence, Tree]]:
+    def parsed(
+        self, sentences: Iterable[Sentence], *, beam: int | None = None
+    ) -> Iterator[tuple[Sentence, Tree]]:
         """Sentences with their trees as they come, in order, a thousand in memory.
 
         Raises:
@@ -250,7 +246,7 @@ class Parser:
             order = sorted(range(len(chunk)), key=lambda at: -len(chunk[at]))
             trees: dict[int, Tree] = {}
             for batch in in_batches(order, [len(chunk[at]) for at in order], BATCH_WORDS):
-                found = self._parse_batch([chunk[at] for at in batch])
+                found = self._parse_batch([chunk[at] for at in batch], beam or self.settings.beam)
                 trees.update(zip(batch, found, strict=True))
             yield from ((sentence, trees[at]) for at, sentence in enumerate(chunk))
 
@@ -265,15 +261,15 @@ class Parser:
                 )
 
     @torch.no_grad()
-    def _parse_batch(self, sentences: Sequence[Sentence]) -> list[Tree]:
+    def _parse_batch(self, sentences: Sequence[Sentence], beam: int) -> list[Tree]:
         """Trees of sentences, the longest first."""
         self.scorer.eval()
         words = self.reader(sentences)
         slots_WSH, _ = self.scorer.encode(words)
-        search = self._greedy if self.config.beam == 1 else self._beam
-        states = search(slots_WSH, words.lengths_B)
+        n_B = words.lengths_B
+        states = self._greedy(slots_WSH, n_B) if beam == 1 else self._beam(slots_WSH, n_B, beam)
         trees = []
-        for row, n in enumerate(words.lengths_B.tolist()):
+        for row, n in enumerate(n_B.tolist()):
             relations = [self.vocabulary.relations[at] for at in states.relations_BN[row, :n]]
             heads, relations = restore(states.heads_BN[row, :n].tolist(), relations)
             trees.append(Tree([0 if head == n else head + 1 for head in heads], relations))
@@ -288,9 +284,9 @@ class Parser:
             self.actions.apply(active, logits_BA.argmax(1))
         return states
 
-    def _beam(self, slots_WSH: Tensor, lengths_B: Ints) -> States:
+    def _beam(self, slots_WSH: Tensor, lengths_B: Ints, K: int) -> States:
         """The states of the best sum of log-probabilities, of K kept after every step for each sentence."""
-        K, A = self.config.beam, len(self.actions)
+        A = len(self.actions)
         starts_B = np.cumsum(lengths_B) - lengths_B
         states = States.start(np.repeat(lengths_B, K))
         scores_BK = np.full((len(lengths_B), K), -np.inf)
@@ -348,7 +344,7 @@ class Parser:
     def with_unknown(self, words: Words) -> Words:
         """The same words, of which rare ones are now and then taken for unknown."""
         form_W = torch.from_numpy(words.form_W)
-        alpha = self.config.unknown
+        alpha = self.settings.unknown
         is_dropped_W = torch.rand(len(form_W)) * (alpha + self._counts_F[form_W]) < alpha
         return words._replace(form_W=form_W.masked_fill(is_dropped_W, UNKNOWN).numpy())
 

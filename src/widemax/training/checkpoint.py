@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from widemax.artifact import Model, read_encoder, read_head, read_tensors, write_head, write_tensors
-from widemax.devices import random_states, set_random_states
+from widemax.devices import CPU, random_states, set_random_states
 from widemax.errors import CorruptError, DataError
 from widemax.heads import Head
 from widemax.storage import CHECKPOINTS, MANIFEST, check_folder, new_folder, read_json, sound
@@ -72,13 +72,13 @@ def folder_of(run: Path, step: int) -> Path:
 
 
 class Parts(Protocol):
-    """What is trained: an encoder, whose state is all it has learned, and a head."""
+    """What is trained: an encoder, whose state is all it has learned, and a head if that is apart from it."""
 
     @property
     def encoder(self) -> nn.Module: ...
 
     @property
-    def head(self) -> Head: ...
+    def head(self) -> Head | None: ...
 
 
 def save_checkpoint(
@@ -98,12 +98,13 @@ def save_checkpoint(
     """
     with new_folder(folder_of(run, progress.step), {"step": progress.step}) as folder:
         write_tensors(folder / "encoder.safetensors", model.encoder.state_dict())
-        write_head(folder, model.head)
+        random = {f"carried.{name}": value for name, value in (carried or {}).items()}
+        random |= random_states(CPU if model.head is None else model.head.device)
+        if model.head is not None:
+            write_head(folder, model.head)
+            random |= {f"head.{name}": value for name, value in model.head.training_state().items()}
         tensors, numbers = split_optimizer_state(optimizer)
         write_tensors(folder / OPTIMIZER, tensors)
-        head_state = {f"head.{name}": value for name, value in model.head.training_state().items()}
-        carried = {f"carried.{name}": value for name, value in (carried or {}).items()}
-        random = random_states(model.head.device) | head_state | carried
         write_tensors(folder / RANDOM, random)
         state = asdict(State(progress, numbers))
         (folder / STATE).write_text(json.dumps(state, allow_nan=False), encoding="utf-8")
@@ -129,7 +130,7 @@ def read_progress(folder: Path) -> Progress:
     Raises:
         CorruptError: a file of the checkpoint is missing or altered.
     """
-    manifest = check_folder(folder, ["encoder.safetensors", OPTIMIZER, RANDOM, STATE])
+    manifest = check_folder(folder, [OPTIMIZER, RANDOM, STATE])
     progress = read_state(folder).progress
     if manifest.get("step") != progress.step:
         raise CorruptError(f"{folder / STATE} tells of another step than {MANIFEST}. Restore it from a copy.")
@@ -170,9 +171,14 @@ def load_weights(folder: Path, model: Model) -> None:
     read_head(folder, model.head)
 
 
-def load_rest(folder: Path, head: Head, optimizer: Optimizer) -> dict[str, Tensor]:
-    """Put a checkpoint's head, optimizer state and random states in place; returns what it carried."""
-    read_head(folder, head)
+def load_rest(folder: Path, head: Head | None, optimizer: Optimizer) -> dict[str, Tensor]:
+    """Put a checkpoint's head, if there is one, optimizer state and random states in place.
+
+    Returns:
+        What it carried.
+    """
+    if head is not None:
+        read_head(folder, head)
     tensors, numbers = read_tensors(folder / OPTIMIZER), read_state(folder).optimizer
     with sound(folder / OPTIMIZER), sound(folder / STATE):  # one of them
         join_optimizer_state(optimizer, tensors, numbers)
@@ -180,7 +186,8 @@ def load_rest(folder: Path, head: Head, optimizer: Optimizer) -> dict[str, Tenso
     with sound(folder / RANDOM):
         set_random_states(random)
         carried = {name: random.pop(name) for name in list(random) if name.startswith("carried.")}
-        head.load_training_state({name.removeprefix("head."): value for name, value in random.items()})
+        if head is not None:
+            head.load_training_state({name.removeprefix("head."): value for name, value in random.items()})
     return {name.removeprefix("carried."): value for name, value in carried.items()}
 
 

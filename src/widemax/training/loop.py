@@ -4,7 +4,10 @@ import time
 from collections.abc import Generator, Iterable
 from dataclasses import replace
 from functools import partial
+from importlib import import_module
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 from widemax.artifact import Model
 from widemax.config import Config
@@ -17,6 +20,8 @@ from widemax.evaluation.report import ReportCollector
 from widemax.heads import CountingHead
 from widemax.optim import RowOptimizer
 from widemax.options import checked
+from widemax.storage import NEW, WORK
+from widemax.systems import about, refuse_keys, with_task
 from widemax.task import Task
 from widemax.threads import threads_for, using_threads
 from widemax.training.checkpoint import (
@@ -58,9 +63,38 @@ def train(
     classes: Data | Iterable[Data] | None = None,
     reporter: Reporter | None = None,
     overwrite: bool = False,
-) -> Outcome[Model]:
-    """Train a classifier of rows; the arguments are those of :func:`widemax.train`."""
-    for key, given in (("train", data), ("valid", valid), ("classes", classes)):
+) -> Outcome[Any]:
+    """Train a model as configured and save it in ``config.output.dir``.
+
+    Args:
+        config: what differs from the defaults is enough; the completed config is saved in the run. Its
+            ``data.task`` may name a system, such as "translate" for lines with their translations.
+        data: the training rows, in place of ``config.data.train``: a frame of pandas (2.2 or later) or
+            polars, a pyarrow table, or what a config can name. Rows in memory are not saved with the run.
+        valid: the validation rows, likewise.
+        classes: the table of classes, likewise.
+        reporter: where progress is told; nowhere by default.
+        overwrite: replace a run that is already there instead of refusing. It stays until the new one is
+            whole; files that are not of it stay for good.
+
+    Raises:
+        ConfigError: a key says nothing to what is trained.
+        UsageError: the folder already holds something, another process writes there, training rows are
+            named twice, or the config names a format for frames.
+        DataError: the data cannot be used.
+
+    Example:
+        >>> config = Config(data={"train": "clinc150", "target": "intent"})
+        >>> outcome = train(config)  # doctest: +SKIP
+        >>> outcome = train(Config(data={"target": "intent"}), data=frame)  # doctest: +SKIP
+    """
+    config = with_task(config)
+    refuse_keys(config)
+    rows = {"train": data, "valid": valid, "classes": classes}
+    reporter = reporter or PlainReporter(quiet=True)
+    if system := _system(config, rows):
+        return system.train(config, reporter=reporter, overwrite=overwrite)  # type: ignore[no-any-return]
+    for key, given in rows.items():
         if given is not None and (names := getattr(config.data, key)):
             raise UsageError(
                 f"data.{key} in the config already names {list(names)}; leave it or the frame out."
@@ -71,7 +105,6 @@ def train(
         raise UsageError(
             f"data.format is {config.data.format!r}, but a frame in memory has no format. Leave it out."
         )
-    reporter = reporter or PlainReporter(quiet=True)
 
     def trained(workspace: Path, scratch: Path, checkpoint: Path | None) -> Outcome[Model]:
         return _train(*sources, workspace, run, scratch, checkpoint, reporter)
@@ -87,15 +120,48 @@ def resume(
     valid: Data | Iterable[Data] | None = None,
     classes: Data | Iterable[Data] | None = None,
     reporter: Reporter | None = None,
-) -> Outcome[Model]:
-    """Continue a classifier of rows; the arguments are those of :func:`widemax.resume`."""
+) -> Outcome[Any]:
+    """Continue a run from its latest checkpoint to bitwise the result it would have had.
+
+    Holds on the same machine with the same data. Under a time limit the learning rate follows the clock, and
+    that cannot be repeated.
+
+    Args:
+        run: its folder.
+        data: the training rows again, where they were in memory or their files have moved.
+        valid: the validation rows again, likewise.
+        classes: the table of classes again, likewise.
+        reporter: where progress is told; nowhere by default.
+
+    Raises:
+        UsageError: the folder is no run, holds nothing to continue, another process writes there, or its
+            rows were in memory.
+        DataError: the data have changed since.
+    """
     run, reporter = home_of(run), reporter or PlainReporter(quiet=True)
+    replacing = run / WORK / NEW / "config.toml"
+    config = with_task(Config.load(replacing if replacing.is_file() else run / "config.toml"))
+    if system := _system(config, {"train": data, "valid": valid, "classes": classes}):
+        return system.resume(run, reporter=reporter)  # type: ignore[no-any-return]
 
     def trained(workspace: Path, scratch: Path, checkpoint: Path | None) -> Outcome[Model]:
         sources = sources_of(Config.load(workspace / "config.toml"), data, valid, classes)
         return _train(*sources, workspace, run, scratch, checkpoint, reporter)
 
     return go_on(run, trained, load=Model.load, reporter=reporter)
+
+
+def _system(config: Config, rows: dict[str, Any]) -> ModuleType | None:
+    """What trains it where it is no classifier.
+
+    Raises:
+        UsageError: rows in memory for a system that reads files.
+    """
+    home = about(config.data.task).home
+    if home and any(given is not None for given in rows.values()):
+        task = str(config.data.task)
+        raise UsageError(f"data.task {task!r} reads files, not rows in memory; name them in the config.")
+    return import_module(home) if home else None
 
 
 def _train(

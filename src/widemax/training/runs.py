@@ -54,8 +54,7 @@ class Saved(Protocol):
         """Write its files into a folder that is to stand at ``home``."""
 
 
-M = TypeVar("M")
-S = TypeVar("S", bound=Saved)
+M = TypeVar("M", bound=Saved)
 
 
 @dataclass(frozen=True)
@@ -165,7 +164,7 @@ def take_best(job: Job[Any], load: Callable[[Path], None], reporter: Reporter, *
 
 def finish(
     job: Job[Any],
-    model: S,
+    model: M,
     target: Path,
     *,
     metrics: Metrics,
@@ -173,7 +172,7 @@ def finish(
     interrupted: bool,
     baseline: Metrics | None = None,
     findings: Findings | None = None,
-) -> Outcome[S]:
+) -> Outcome[M]:
     """Write a model where it belongs: its files, its report, how training went and the manifest, in one."""
     progress, baseline = job.progress, baseline or {}
     said = {"num_train_rows": job.num_rows, **model.facts(), "metrics": metrics, "baseline": baseline}

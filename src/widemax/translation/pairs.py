@@ -41,17 +41,36 @@ def read_lines(paths: Sequence[str | Path], *, encoding: str | None = None) -> I
         DataError: a file cannot be read, or a line is no text.
         UsageError: there is no such file, or no such encoding.
     """
+    for _, line in numbered_lines(paths, encoding=encoding):
+        if isinstance(line, DataError):
+            raise line
+        yield line
+
+
+def numbered_lines(
+    paths: Sequence[str | Path], *, encoding: str | None = None
+) -> Iterator[tuple[str, str | DataError]]:
+    """Lines with their places, as path:number; in place of one that is no text what is wrong with it.
+
+    Raises:
+        DataError: a file cannot be read.
+        UsageError: there is no such file, or no such encoding.
+    """
     encoding = known_encoding(encoding)
     for path in files_of(paths):
         with open_text(path, encoding) as file:
             for number, line in enumerate(file, start=1):
+                place = f"{path}:{number}"
                 try:
-                    yield line.decode("utf-8").rstrip("\r\n")
+                    yield place, line.decode("utf-8").rstrip("\r\n")
                 except UnicodeDecodeError:
-                    raise DataError(
-                        f"{path}:{number}: the line is no text in {encoding or 'UTF-8'}; name its encoding "
-                        "(--encoding)."
-                    ) from None
+                    named = encoding or "UTF-8"
+                    yield (
+                        place,
+                        DataError(
+                            f"{place}: the line is no text in {named}; name its encoding (--encoding)."
+                        ),
+                    )
 
 
 @dataclass(frozen=True, eq=False)

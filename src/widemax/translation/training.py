@@ -94,7 +94,7 @@ def completed(config: Config) -> Config:
     """The config with the defaults of a translator.
 
     Raises:
-        ConfigError: a key that says nothing to a translator, or one that is missing.
+        ConfigError: a key is missing, or has a value that says nothing to a translator.
     """
     data = config.data
     if not data.train or not data.target_lines:
@@ -104,18 +104,7 @@ def completed(config: Config) -> Config:
         )
     if bool(data.valid) != bool(data.valid_target_lines):
         raise ConfigError("data.valid and data.valid_target_lines go together, as their lines do.")
-    known = {"train", "valid", "target_lines", "valid_target_lines", "task", "encoding"}
-    known |= {"valid_fraction", "max_valid_rows"}
-    for name, field in type(data).model_fields.items():
-        if name not in known and getattr(data, name) != field.get_default(call_default_factory=True):
-            raise ConfigError(
-                f"data.{name} is of rows with columns and says nothing about lines; leave it out."
-            )
     train = config.train
-    if train.refit not in ("auto", False):
-        raise ConfigError(
-            "train.refit is not for translators, which keep their held-out lines; leave it out."
-        )
     updates = {key: value for key, value in DEFAULTS.items() if getattr(train, key) == "auto"}
     updates |= on_the_cpu(train.device, train.precision, "translators")
     if train.metric not in ("auto", "nll"):

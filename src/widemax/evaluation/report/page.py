@@ -31,6 +31,7 @@ CURVES: dict[Task | System, tuple[str, ...]] = {
     Task.SEVERAL: ("p@1", "p@5", "psp@1", "r@10"),
     Task.NEXT: ("hr@10", "ndcg@10", "recall@20"),
     System.LANGUAGE: (),
+    System.PARSING: ("uas", "las", "clas"),
     System.TRANSLATE: (),
 }
 # Sorts a table by the column whose heading was clicked, and the other way at the next click.

@@ -1,46 +1,39 @@
 """Training a parser, from treebanks to a saved run; reads from top to bottom."""
 
-import json
-from collections.abc import Generator, Sequence
-from dataclasses import asdict
-from functools import partial
+from collections.abc import Generator, Iterator, Sequence
 from hashlib import sha256
 from itertools import groupby
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
 from torch.nn import functional as F
 
-from widemax.artifact import read_tensors, write_tensors
-from widemax.errors import DataError, UsageError, counted
+from widemax.config import Config, FreeSection
+from widemax.devices import on_the_cpu
+from widemax.errors import ConfigError, DataError, counted, did_you_mean
 from widemax.losses import marginal_softmax
 from widemax.optim import linear_decay
 from widemax.options import checked
 from widemax.parsing.attachment import Attachment
-from widemax.parsing.config import ParsingConfig
+from widemax.parsing.config import ParserConfig
 from widemax.parsing.conllu import Sentence, read_conllu
-from widemax.parsing.parser import Parser, form_vocabulary, lifted
-from widemax.parsing.run import CONFIG, VOCABULARY, facts, load, read_vocabulary, write_config, write_parser
-from widemax.storage import FINISHED, WORK, check_folder, new_folder, settle, sound
+from widemax.parsing.parser import Parser
+from widemax.parsing.vocabulary import Vocabulary, lifted
+from widemax.parsing.words import TAG_COLUMNS
+from widemax.storage import check_folder, write_file
+from widemax.task import System
 from widemax.threads import threads_for, using_threads
-from widemax.training.checkpoint import (
-    OPTIMIZER,
-    RANDOM,
-    STATE,
-    Progress,
-    State,
-    folder_of,
-    join_optimizer_state,
-    keep_checkpoints,
-    read_state,
-    split_optimizer_state,
-)
+from widemax.training.checkpoint import NOTHING, Progress, continued_progress, load_rest, save_checkpoint
 from widemax.training.evaluate import Metrics
 from widemax.training.progress import PlainReporter, Reporter
-from widemax.training.runs import Outcome, begin, go_on, home_of, watching
-from widemax.training.steps import METRICS, Job, fit, lines_of
+from widemax.training.runs import Outcome, begin, finish, go_on, home_of, take_best, watching
+from widemax.training.steps import Job, fit
 
+DEFAULTS: dict[str, Any] = {"epochs": 20, "learning_rate": 8e-3, "metric": "las", "patience": 10}
+SCORES = ("uas", "las", "clas", "mlas")
 LEAST_BATCH_WORDS, MOST_BATCH_WORDS = 100, 500
 STEPS_AN_EPOCH = 100
 """Of a small treebank, since a parser learns little in a few hundred steps."""
@@ -52,27 +45,26 @@ LENGTH_NOISE = 0.1
 
 
 @checked
-def train(
-    config: ParsingConfig, *, reporter: Reporter | None = None, overwrite: bool = False
-) -> Outcome[Parser]:
+def train(config: Config, *, reporter: Reporter | None = None, overwrite: bool = False) -> Outcome[Parser]:
     """Train a parser as configured and save it in ``config.output.dir``.
 
     Args:
-        config: what differs from the defaults is enough; the completed config is saved in the run.
+        config: ``data.train`` names CoNLL-U files with trees; likewise ``data.valid``, without which the last
+            ``data.valid_fraction`` of the sentences is held out.
         reporter: where progress is told; nowhere by default.
         overwrite: replace a run that is there instead of refusing. It stays until the new one is whole.
 
     Raises:
         UsageError: the folder already holds something, or another process writes there.
         DataError: the data cannot be used.
-
-    Example:
-        >>> config = ParsingConfig(data={"train": "train.conllu", "valid": "dev.conllu"})
-        >>> outcome = train(config)  # doctest: +SKIP
     """
-    run = Path(config.output.dir).expanduser()
-    reporter = reporter or PlainReporter(quiet=True)
-    return begin(run, partial(_train, config, run, reporter), overwrite=overwrite, reporter=reporter)
+    run, reporter = Path(config.output.dir).expanduser(), reporter or PlainReporter(quiet=True)
+    config = completed(config)
+
+    def trained(workspace: Path, scratch: Path, checkpoint: Path | None) -> Outcome[Parser]:
+        return _train(config, workspace, run, checkpoint, reporter)
+
+    return begin(run, trained, overwrite=overwrite, reporter=reporter)
 
 
 @checked
@@ -83,22 +75,51 @@ def resume(run: Path | str, *, reporter: Reporter | None = None) -> Outcome[Pars
         UsageError: the folder holds nothing to continue, or another process writes there.
         DataError: the data have changed since.
     """
-    run = home_of(run)
-    reporter = reporter or PlainReporter(quiet=True)
-    return go_on(run, partial(_train, None, run, reporter), load=load, reporter=reporter)
+    run, reporter = home_of(run), reporter or PlainReporter(quiet=True)
+
+    def trained(workspace: Path, scratch: Path, checkpoint: Path | None) -> Outcome[Parser]:
+        config = completed(Config.load(workspace / "config.toml"))
+        return _train(config, workspace, run, checkpoint, reporter)
+
+    return go_on(run, trained, load=Parser.load, reporter=reporter)
+
+
+def completed(config: Config) -> Config:
+    """The config with the defaults of a parser.
+
+    Raises:
+        ConfigError: a key is missing, or names what there is not.
+    """
+    data, train = config.data, config.train
+    if not data.train or not data.valid_fraction:
+        raise ConfigError(
+            "a parser needs trees to learn from, and others that choose the epoch: name CoNLL-U files by "
+            "data.train, and more by data.valid or a part of them by data.valid_fraction."
+        )
+    for column in data.input:
+        if column not in TAG_COLUMNS:
+            near = did_you_mean(column, list(TAG_COLUMNS))
+            raise ConfigError(f"data.input of a parser names columns of tags, not {column!r}; {near}")
+    if train.metric not in ("auto", *SCORES):
+        raise ConfigError(f"train.metric must be one of {', '.join(SCORES)} to parse; got {train.metric!r}.")
+    named = {key for key in train.model_fields_set if getattr(train, key) != "auto"}
+    updates = {key: value for key, value in DEFAULTS.items() if key not in named}
+    updates |= on_the_cpu(train.device, train.precision, "parsers")
+    own = ParserConfig(**config.parser.options)
+    return config.model_copy(
+        update={
+            "data": data.model_copy(update={"task": System.PARSING}),
+            "parser": FreeSection(**own.model_dump()),
+            "train": train.model_copy(update=updates),
+            "output": config.output.model_copy(update={"dir": "."}),
+        }
+    )
 
 
 def _train(
-    config: ParsingConfig | None,
-    target: Path,
-    reporter: Reporter,
-    run: Path,
-    scratch: Path,
-    checkpoint: Path | None,
+    config: Config, run: Path, target: Path, checkpoint: Path | None, reporter: Reporter
 ) -> Outcome[Parser]:
-    """Train in a workspace; the config is the one saved there where none is given."""
-    config = config or ParsingConfig.load(run / CONFIG)
-    with watching(config.train.for_the_loop(), reporter) as watch:
+    with watching(config.train, reporter) as watch:
         sentences, valid, fingerprint = _read(config)
         job = _Lessons(config, run, sentences, valid, fingerprint, checkpoint)
         reporter.say(
@@ -108,22 +129,27 @@ def _train(
         watch.clock.earlier_s = job.progress.seconds
         watch.clock.begin_steps()
         interrupted = fit(job, watch, epochs=config.train.epochs, patient=True)
-        return _finish(job, run if interrupted else target, reporter, interrupted=interrupted)
+        take_best(job, job.take_weights, reporter, rows="sentences")
+        return finish(
+            job,
+            job.parser,
+            run if interrupted else target,
+            metrics=job.evaluate(),
+            num_held_out=len(valid),
+            interrupted=interrupted,
+        )
 
 
-def _read(config: ParsingConfig) -> tuple[list[Sentence], list[Sentence], str]:
+def _read(config: Config) -> tuple[list[Sentence], list[Sentence], str]:
     """Training sentences, held-out ones, and what tells whether they have changed."""
     digest = sha256()
 
-    def read(names: Sequence[str]) -> list[Sentence]:
-        found = [sentence for name in names for sentence in read_conllu(Path(name))]
-        for sentence in found:
+    def read(names: Sequence[str]) -> Iterator[Sentence]:
+        for sentence in (sentence for name in names for sentence in read_conllu(Path(name))):
             digest.update(sentence.text.encode())
-        return found
+            yield sentence
 
-    if not config.data.train:
-        raise UsageError("data.train must name CoNLL-U files with trees.")
-    sentences, valid = read(config.data.train), read(config.data.valid)
+    sentences, valid = list(read(config.data.train)), list(read(config.data.valid))
     if not config.data.valid:
         kept = len(sentences) - max(1, int(config.data.valid_fraction * len(sentences)))
         sentences, valid = sentences[:kept], sentences[kept:]
@@ -140,67 +166,59 @@ class _Lessons(Job[list[int]]):
 
     def __init__(
         self,
-        config: ParsingConfig,
+        config: Config,
         run: Path,
         sentences: list[Sentence],
         valid: list[Sentence],
         fingerprint: str,
         checkpoint: Path | None,
     ) -> None:
-        self.settings, self.run, self.config = config, run, config.train.for_the_loop()
+        self.run, self.config = run, config.train
         self.sentences, self.valid = sentences, valid
         self.trees = [lifted(sentence) for sentence in sentences]
         for sentence in valid:
             sentence.heads()
         self.lengths_N = np.array([len(sentence) for sentence in sentences])
         self.num_rows = len(sentences)
+        own = ParserConfig(**config.parser.options)
+        vocabulary = Vocabulary.of(sentences, columns=config.data.input, tagging=own.tagging > 0)
+        self.parser = Parser(config, vocabulary)
         num_words = int(self.lengths_N.sum())
-        given = config.train.batch_words
         usual = min(MOST_BATCH_WORDS, max(LEAST_BATCH_WORDS, num_words // STEPS_AN_EPOCH))
-        batch_words = usual if given == "auto" else given
+        batch_words = usual if own.batch_words == "auto" else own.batch_words
         self.steps_per_epoch = max(1, round(num_words / batch_words))
-        tagging = config.parser.tagging > 0
-        if checkpoint is None:
-            vocabulary = form_vocabulary(sentences, columns=config.data.input, tagging=tagging)
-        else:
-            check_folder(checkpoint, [VOCABULARY, "parser.safetensors", OPTIMIZER, RANDOM, STATE])
-            vocabulary = read_vocabulary(checkpoint / VOCABULARY)
-        self.parser = Parser(config.parser, config.data.input, vocabulary)
-        self.optimizer = torch.optim.Adam(self.parser.scorer.parameters(), betas=BETAS, fused=True)
-        self.progress = Progress(fingerprint, torch.get_num_threads())
+        self.optimizer = torch.optim.Adam(self.encoder.parameters(), betas=BETAS, fused=True)
         self.step_operations = (
             6
             * batch_words
             * sum(
                 parameter.numel()
-                for name, parameter in self.parser.scorer.named_parameters()
+                for name, parameter in self.encoder.named_parameters()
                 if not name.startswith(("form", "ngram", "tag."))
             )
         )
-        if checkpoint is not None:
-            self._restore(checkpoint, fingerprint)
+        if checkpoint is None:
+            self.progress = Progress(fingerprint, torch.get_num_threads())
+            write_file(run / "config.toml", config.to_toml(home=run))
         else:
-            write_config(run, config)
+            self.progress = continued_progress(checkpoint, (fingerprint, NOTHING))
+            self.take_weights(checkpoint)
+            load_rest(checkpoint, self.head, self.optimizer)
 
-    def _restore(self, checkpoint: Path, fingerprint: str) -> None:
-        state = read_state(checkpoint)
-        if state.progress.data_fingerprint != fingerprint:
-            raise DataError("the data have changed since the run began. Put them back, or start a new run.")
-        self.progress = state.progress
-        torch.set_num_threads(self.progress.num_threads)
-        self.load_weights(checkpoint)
-        tensors = read_tensors(checkpoint / OPTIMIZER)
-        with sound(checkpoint / OPTIMIZER):
-            join_optimizer_state(self.optimizer, tensors, state.optimizer)
-        with sound(checkpoint / RANDOM):
-            torch.set_rng_state(read_tensors(checkpoint / RANDOM)["torch"])
+    @property
+    def encoder(self) -> nn.Module:
+        """All that is learned; its last layer scores the actions."""
+        return self.parser.scorer
 
-    def load_weights(self, checkpoint: Path) -> None:
+    @property
+    def head(self) -> None:
+        """None that is apart from it."""
+
+    def take_weights(self, checkpoint: Path) -> None:
         """Put the weights of a checkpoint in place, all its files checked."""
         check_folder(checkpoint)
-        tensors = read_tensors(checkpoint / "parser.safetensors")
-        with sound(checkpoint / "parser.safetensors"):
-            self.parser.scorer.load_state_dict(tensors)
+        earlier = checkpoint / "parser.safetensors"  # the name that they had at first
+        self.parser.read_weights(earlier if earlier.exists() else checkpoint / "encoder.safetensors")
 
     def rate(self, step: float, total_steps: int) -> float:
         warm_up = min(WARM_UP_STEPS, max(1, total_steps // 10))
@@ -230,11 +248,10 @@ class _Lessons(Job[list[int]]):
         sentences = [self.sentences[at] for at in batch]
         gold = parser.gold(sentences, [self.trees[at] for at in batch])
         is_dynamic = parser.actions.system.is_dynamic
-        explore = parser.config.explore if epoch and is_dynamic else 0.0
+        explore = parser.settings.explore if epoch and is_dynamic else 0.0
+        assert isinstance(self.config.learning_rate, float)
         for group in self.optimizer.param_groups:
-            group["lr"] = (
-                self.config.learning_rate * rate if isinstance(self.config.learning_rate, float) else 0
-            )
+            group["lr"] = self.config.learning_rate * rate
         with using_threads(threads_for(self.step_operations)):
             scorer.train()
             words = parser.reader(sentences)
@@ -247,7 +264,7 @@ class _Lessons(Job[list[int]]):
             masked_BA = logits_BA.masked_fill(~lesson.legal_BA, -torch.inf)
             loss_B = marginal_softmax(masked_BA, lesson.right_BA.float())
             loss = loss_B.mean()
-            share = parser.config.tagging / max(1, len(gold.tags))
+            share = parser.settings.tagging / max(1, len(gold.tags))
             for tagger, tags_W in zip(scorer.taggers, gold.tags, strict=True):
                 loss = loss + share * F.cross_entropy(tagger(first_WD), tags_W)
             self.optimizer.zero_grad(set_to_none=True)
@@ -257,42 +274,12 @@ class _Lessons(Job[list[int]]):
         return float(loss_B.detach().sum()), len(loss_B)
 
     def evaluate(self) -> Metrics:
+        scores = Attachment()
         with using_threads(threads_for(self.step_operations)):
-            scores = attachment(self.parser, self.valid).values()
-        return {name: scores[name] for name in ("uas", "las", "clas", "mlas")}
+            for sentence, tree in self.parser.parsed(self.valid):
+                scores.add(sentence, *tree)
+        values = scores.values()
+        return {name: values[name] for name in SCORES}
 
     def save(self) -> None:
-        step = self.progress.step
-        with new_folder(folder_of(self.run, step), {"step": step}) as folder:
-            write_tensors(folder / "parser.safetensors", self.parser.scorer.state_dict())
-            tensors, numbers = split_optimizer_state(self.optimizer)
-            write_tensors(folder / OPTIMIZER, tensors)
-            write_tensors(folder / RANDOM, {"torch": torch.get_rng_state()})
-            vocabulary = json.dumps(asdict(self.parser.vocabulary), ensure_ascii=False)
-            (folder / VOCABULARY).write_text(vocabulary, encoding="utf-8")
-            state = json.dumps(asdict(State(self.progress, numbers)), allow_nan=False)
-            (folder / STATE).write_text(state, encoding="utf-8")
-        keep_checkpoints(self.run, {step, self.progress.best_step})
-
-
-def attachment(parser: Parser, sentences: Sequence[Sentence]) -> Attachment:
-    """The scores of a parser on sentences with right trees."""
-    scores = Attachment()
-    for sentence, tree in parser.parsed(sentences):
-        scores.add(sentence, *tree)
-    return scores
-
-
-def _finish(job: _Lessons, target: Path, reporter: Reporter, *, interrupted: bool) -> Outcome[Parser]:
-    """Write the parser with the best scores on the held-out sentences where it belongs."""
-    progress, parser = job.progress, job.parser
-    if progress.best_step not in (0, progress.step):
-        job.load_weights(folder_of(job.run, progress.best_step))
-        reporter.say(f"best on the held-out sentences: step {progress.best_step}")
-    values = job.evaluate()
-    said = facts(values, complete=not interrupted, steps=progress.step, seconds=progress.seconds)
-    with new_folder(target / WORK / FINISHED, said) as folder:
-        write_parser(folder, parser, job.settings)
-        (folder / METRICS).write_text(lines_of(progress), encoding="utf-8")
-    settle(target)
-    return Outcome(target, parser, values, {}, progress.step, progress.seconds, interrupted)
+        save_checkpoint(self.run, self.progress, self, self.optimizer)

@@ -6,25 +6,31 @@ import signal
 import subprocess
 import sys
 import time
+import tomllib
+from contextlib import nullcontext
 
 import pytest
+import tomli_w
 import torch
 from safetensors.torch import load_file
+from tests.damage import sign_again
 
+from widemax import Config, resume, train
 from widemax.artifact import Model
 from widemax.errors import BadRowError, CorruptError, DataError, UsageError
-from widemax.parsing import Parser, ParsingConfig, resume, train
+from widemax.parsing import Parser
 from widemax.parsing.slots import CHEN_MANNING
+from widemax.training import runs
 
 SMALL = {
-    "parser": {"form_dim": 8, "hidden": 8, "action_dim": 16, "layers": 1},
-    "train": {"epochs": 3, "batch_words": 60, "checkpoint_every_s": 0.001},
+    "parser": {"form_dim": 8, "hidden": 8, "action_dim": 16, "layers": 1, "batch_words": 60},
+    "train": {"epochs": 3, "checkpoint_every_s": 0.001},
 }
 
 
 def config_of(treebanks, run, **sections):
     data = {"train": treebanks[0], "valid": treebanks[1]}
-    return ParsingConfig(data=data, output={"dir": run}, **{**SMALL, **sections})
+    return Config(data=data, output={"dir": run}, **{**SMALL, **sections})
 
 
 def test_a_saved_parser_answers_as_the_trained_one(learned):
@@ -38,10 +44,7 @@ def test_a_saved_parser_answers_as_the_trained_one(learned):
 
 def test_a_killed_training_goes_on_to_the_same_bits(treebanks, tmp_path):
     wanted = train(config_of(treebanks, tmp_path / "whole"))
-    code = (
-        "import sys, json; from widemax.parsing import train, ParsingConfig\n"
-        "train(ParsingConfig(**json.loads(sys.argv[1])))"
-    )
+    code = "import sys, json; from widemax import train, Config\ntrain(Config(**json.loads(sys.argv[1])))"
     config = config_of(treebanks, tmp_path / "killed").model_dump(mode="json", exclude_none=True)
     process = subprocess.Popen([sys.executable, "-c", code, json.dumps(config)], env={**os.environ})
     checkpoints = tmp_path / "killed" / "checkpoints"
@@ -72,13 +75,14 @@ def test_changed_data_are_not_resumed(treebanks, tmp_path, monkeypatch):
 
 
 def test_the_teaching_parser_and_tags_learn_too(treebanks, tmp_path):
-    fit = {"epochs": 6, "batch_words": 60, "learning_rate": 1e-2}
+    fit = {"epochs": 6, "learning_rate": 1e-2}
     chen_manning = {
         "system": "arc_standard",
         "slots": CHEN_MANNING,
         "layers": 0,
         "form_dim": 16,
         "dropout": 0.1,
+        "batch_words": 60,
     }
     parser = Parser.train(
         treebanks[0],
@@ -123,7 +127,7 @@ def test_damage_is_found(learned, tmp_path):
 
 def test_no_held_out_sentences_are_a_tenth_of_the_others(treebanks, tmp_path):
     outcome = train(
-        ParsingConfig(
+        Config(
             data={"train": treebanks[0]}, output={"dir": tmp_path / "run"}, **SMALL | {"train": {"epochs": 1}}
         )
     )
@@ -146,3 +150,33 @@ def test_relations_of_arcs_that_are_seldom_lifted_are_not_marked(treebanks, tmp_
         parser = train(config_of((mine, treebanks[1]), tmp_path / f"run{count}", train=fit)).model
         found = [relation for relation in parser.vocabulary.relations if relation.startswith("nmod")]
         assert found == [name]
+
+
+def test_a_parser_that_was_saved_by_its_former_config_loads_and_goes_on(treebanks, tmp_path, monkeypatch):
+    """Its batches were told by [train], the task by the files alone, and weights had another name."""
+    whole = train(config_of(treebanks, tmp_path / "whole"))
+    left = iter(range(8))
+    with monkeypatch.context() as patched:
+        patched.setattr(runs, "stop_requested", lambda: nullcontext(lambda: next(left, None) is None))
+        assert train(config_of(treebanks, tmp_path / "run")).interrupted
+    config = tmp_path / "run" / "config.toml"
+    values = tomllib.loads(config.read_text())
+    former = {
+        "data": {key: values["data"][key] for key in ("train", "valid", "input", "valid_fraction")},
+        "parser": {key: value for key, value in values["parser"].items() if key != "batch_words"},
+        "train": {"epochs": 3, "learning_rate": 0.008, "patience": 10, "checkpoint_every_s": 0.001},
+        "output": {"dir": "."},
+    }
+    former["train"] |= {"batch_words": 60, "seed": 0}
+    config.write_text(tomli_w.dumps(former))
+    sign_again(tmp_path / "run", "config.toml")
+    (checkpoint,) = (tmp_path / "run" / "checkpoints").glob("step-00000009")
+    (checkpoint / "encoder.safetensors").rename(checkpoint / "parser.safetensors")
+    manifest = json.loads((checkpoint / "manifest.json").read_text())
+    del manifest["files"]["encoder.safetensors"]
+    (checkpoint / "manifest.json").write_text(json.dumps(manifest))
+    sign_again(checkpoint, "parser.safetensors")
+    assert Parser.load(tmp_path / "run").settings.batch_words == 60
+    found = resume(tmp_path / "run")
+    name = "weights/parser.safetensors"
+    assert (found.run / name).read_bytes() == (whole.run / name).read_bytes()
