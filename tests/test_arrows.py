@@ -81,7 +81,7 @@ ARROWS = {
         *GROUND,
         *("estimators", "training", "heads", "auxiliaries", "encoders", "data", "evaluation", "search"),
         *("losses", "numerics", "optim", "kernels", "charts", "storage"),
-        *("artifact", "config", "ranking", "recommender", "sequences", "translation"),
+        *("artifact", "config", "language", "ranking", "recommender", "sequences", "translation"),
     },
     "serving": {
         *GROUND,
