@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from widemax.sequences import beam_search
+from widemax.sequences.beam import Hypotheses
 
 V, LENGTH, END, START = 4, 4, 0, 1
 
@@ -49,7 +50,7 @@ class Chain:
         return tokens, score
 
 
-def search(chain: Chain, **options: object) -> tuple[list[list[int]], list[float]]:
+def search(chain: Chain, **options: object) -> Hypotheses:
     sequences = len(chain.rows)
     return beam_search(
         *(chain.best, chain.take, sequences), start=START, end=END, max_length=LENGTH, **options
@@ -58,11 +59,29 @@ def search(chain: Chain, **options: object) -> tuple[list[list[int]], list[float
 
 @given(st.integers(0, 2**20), st.sampled_from([0.0, 0.6, 2.0]))
 def test_a_wide_beam_finds_the_best_of_all(seed: int, penalty: float) -> None:
-    tokens, scores = search(Chain(seed, [0, 1]), beam=V**LENGTH, length_penalty=penalty)
+    tokens, scores, _ = search(Chain(seed, [0, 1]), beam=V**LENGTH, length_penalty=penalty)
     for sequence in (0, 1):
         best, score = Chain(seed, []).everything(sequence, penalty)
         assert tokens[sequence] == best
         assert scores[sequence] == pytest.approx(score, rel=1e-5)
+
+
+@given(st.integers(0, 2**20), st.integers(1, 6))
+def test_the_next_best_are_told_with_their_own_scores(seed: int, beam: int) -> None:
+    alone = search(Chain(seed, [0, 1]), beam=beam)
+    found = search(Chain(seed, [0, 1]), beam=beam, num_best=4)
+    assert (found.tokens, found.scores) == (alone.tokens, alone.scores)
+    assert alone.others == [[], []]
+    for sequence in (0, 1):
+        told = [(found.tokens[sequence], found.scores[sequence]), *found.others[sequence]]
+        assert len(told) == len({tuple(tokens) for tokens, _ in told}) <= 4
+        assert [score for _, score in told] == sorted((score for _, score in told), reverse=True)
+        for tokens, score in told[1:]:
+            path, total = (START,), 0.0
+            for token in (*tokens, END):
+                total += float(Chain(seed, []).log_probs((sequence, path))[token])
+                path = (*path, token)
+            assert score == pytest.approx(total / ((6 + len(tokens)) / 6) ** 0.6, rel=1e-5)
 
 
 @given(st.integers(0, 2**20))
@@ -80,8 +99,8 @@ def test_a_beam_of_one_is_greedy(seed: int) -> None:
 
 @given(st.integers(0, 2**20), st.permutations(range(5)))
 def test_the_order_of_sequences_changes_nothing(seed: int, order: list[int]) -> None:
-    tokens, scores = search(Chain(seed, list(range(5))), beam=2)
-    again, their_scores = search(Chain(seed, list(order)), beam=2)
+    tokens, scores, _ = search(Chain(seed, list(range(5))), beam=2)
+    again, their_scores, _ = search(Chain(seed, list(order)), beam=2)
     assert again == [tokens[sequence] for sequence in order]
     assert their_scores == [scores[sequence] for sequence in order]
 

@@ -23,10 +23,12 @@ class Hypotheses(NamedTuple):
         tokens: the token ids of the best hypothesis, without the end; those of one that did not end within
             the length allowed where none did.
         scores: its log-probability, divided by the length penalty.
+        others: the next best that have ended, with their scores, where more than one was asked for.
     """
 
     tokens: list[list[int]]
     scores: list[float]
+    others: list[list[tuple[list[int], float]]]
 
 
 @checked
@@ -41,6 +43,7 @@ def beam_search(
     beam: Annotated[int, Field(ge=1)] = 5,
     max_length: int | Sequence[int] = 256,
     length_penalty: Annotated[float, Field(ge=0)] = 0.6,
+    num_best: Annotated[int, Field(ge=1)] = 1,
 ) -> Hypotheses:
     """Of each sequence the hypothesis of the best score among those that a beam of K finds.
 
@@ -59,6 +62,8 @@ def beam_search(
         beam: K.
         max_length: the most tokens, the end included; of all sequences, or of each.
         length_penalty: 0 takes the most probable sequence, which tends to be short.
+        num_best: how many hypotheses are given of each sequence; there may be fewer, as the search ends when
+            the best one is known.
 
     Example:
         >>> chances = torch.tensor([[0.1, 0.6, 0.3], [0.8, 0.1, 0.1], [0.2, 0.7, 0.1]]).log()
@@ -77,7 +82,7 @@ def beam_search(
     latest_R = torch.full((num_sequences,), start)
     scores_BK = torch.zeros(num_sequences, 1)
     prefixes = torch.empty(num_sequences, 1, 0, dtype=torch.int64)
-    tokens: list[list[int]] = [[] for _ in range(num_sequences)]
+    found: list[list[tuple[list[int], float]]] = [[] for _ in range(num_sequences)]
     ended = torch.full((num_sequences,), -torch.inf)
     num_ended = torch.zeros(num_sequences, dtype=torch.int64)
     for length in range(1, longest + 1):
@@ -89,12 +94,13 @@ def beam_search(
         is_end = ids == end
         first = totals.topk(min(beam, totals.shape[1]), dim=1).indices
         num_ended[alive] += is_end.gather(1, first).sum(1)
-        end_scores, end_at = totals.masked_fill(~is_end, -torch.inf).max(1)
-        end_scores = end_scores / penalty[length]
-        for row in (end_scores > ended[alive]).nonzero().flatten().tolist():
-            sequence = int(alive[row])
-            ended[sequence] = end_scores[row]
-            tokens[sequence] = prefixes[row, int(end_at[row]) // num_next].tolist()
+        ends = totals.masked_fill(~is_end, -torch.inf).topk(min(num_best, totals.shape[1]), dim=1)
+        end_scores = ends.values / penalty[length]
+        worth = end_scores > (ended[alive, None] if num_best == 1 else -torch.inf)
+        for row, place in worth.nonzero().tolist():
+            prefix = prefixes[row, int(ends.indices[row, place]) // num_next].tolist()
+            found[int(alive[row])].append((prefix, float(end_scores[row, place])))
+        ended[alive] = ended[alive].maximum(end_scores[:, 0])
         totals = totals.masked_fill(is_end, -torch.inf)
         scores_BK, at_BK = totals.topk(min(beam, totals.shape[1]), dim=1)
         parents_BK, chosen_BK = at_BK // num_next, ids.gather(1, at_BK)
@@ -103,8 +109,8 @@ def beam_search(
         is_cut = length >= limits[alive]
         for row in (is_cut & (ended[alive] == -torch.inf)).nonzero().flatten().tolist():
             sequence = int(alive[row])
-            tokens[sequence] = prefixes[row, 0].tolist()
             ended[sequence] = scores_BK[row, 0] / penalty[length]
+            found[sequence].append((prefixes[row, 0].tolist(), float(ended[sequence])))
         is_better = ended[alive] < scores_BK[:, 0] / penalty[limits[alive]]
         is_open = ~is_cut & is_better & (num_ended[alive] < beam)
         if not is_open.any():
@@ -113,4 +119,6 @@ def beam_search(
         alive, scores_BK, prefixes = alive[is_open], scores_BK[is_open], prefixes[is_open]
         latest_R = chosen_BK[is_open].flatten()
         take(rows_BK[is_open].flatten())
-    return Hypotheses(tokens, ended.tolist())
+    ranked = [sorted(each, key=lambda one: -one[1])[:num_best] for each in found]
+    tokens, scores = zip(*(each[0] for each in ranked), strict=True)
+    return Hypotheses(list(tokens), list(scores), [each[1:] for each in ranked])

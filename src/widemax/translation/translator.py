@@ -38,10 +38,17 @@ AtLeast1 = Annotated[int, Field(ge=1)]
 
 
 class Translation(NamedTuple):
-    """A line in the other language, and its log-probability divided by the length penalty."""
+    """A line in the other language.
+
+    Attributes:
+        text: the line.
+        score: its log-probability, divided by the length penalty.
+        others: the next best that the search found, where more than one was asked for.
+    """
 
     text: str
     score: float
+    others: tuple["Translation", ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -178,21 +185,26 @@ class Translator:
 
     @checked
     def translate(
-        self, lines: Iterable[str], *, beam: AtLeast1 = 5, length_penalty: Annotated[float, Field(ge=0)] = 0.6
+        self,
+        lines: Iterable[str],
+        *,
+        beam: AtLeast1 = 5,
+        length_penalty: Annotated[float, Field(ge=0)] = 0.6,
+        num_best: AtLeast1 = 1,
     ) -> Iterator[Translation]:
         """The translation of each line, in order, as lines come.
 
         Args:
             lines: texts, as long as there are any.
             beam: hypotheses that are kept; 1 takes the most probable piece each time.
-            length_penalty: of :func:`~widemax.sequences.beam_search`.
+            length_penalty, num_best: of :func:`~widemax.sequences.beam_search`.
         """
         coming = iter(lines)
         while part := list(islice(coming, LINES_AT_ONCE)):
-            yield from self._translated(part, beam, length_penalty)
+            yield from self._translated(part, beam=beam, length_penalty=length_penalty, num_best=num_best)
 
     @torch.no_grad()
-    def _translated(self, lines: list[str], beam: int, length_penalty: float) -> list[Translation]:
+    def _translated(self, lines: list[str], **options: Any) -> list[Translation]:
         pieces = Pieces.of(iter(lines), self.subwords)
         asked = np.flatnonzero(pieces.lengths > 0)
         found = [Translation("", 0.0)] * len(lines)
@@ -223,11 +235,11 @@ class Translator:
             *(best, take, len(asked)),
             start=START,
             end=END,
-            beam=beam,
             max_length=[round(times * length) + more for length in pieces.lengths[asked].tolist()],
-            length_penalty=length_penalty,
+            **options,
         )
-        texts = self.subwords.decode(hypotheses.tokens)
-        for line, text, score in zip(asked.tolist(), texts, hypotheses.scores, strict=True):
-            found[line] = Translation(text, score)
+        for line, tokens, score, others in zip(asked.tolist(), *hypotheses, strict=True):
+            text, *texts = self.subwords.decode([tokens, *(each for each, _ in others)])
+            next_best = zip(texts, (each for _, each in others), strict=True)
+            found[line] = Translation(text, score, tuple(Translation(*each) for each in next_best))
         return found
