@@ -34,7 +34,7 @@ ARROWS = {
     "sequences": {*GROUND, "numerics"},
     "kernels": {*GROUND, "losses", "numerics"},
     "heads": {*GROUND, "losses", "samplers", "kernels", "numerics", "solvers"},
-    "distributed": {*GROUND, "config", "heads", "kernels", "losses", "numerics", "samplers", "storage"},
+    "distributed": {*GROUND, "artifact", "heads", "kernels", "losses", "numerics", "samplers", "storage"},
     "testing": {*GROUND, "losses", "samplers", "heads", "optim", "numerics"},
     "search": {*GROUND, "kernels", "numerics"},
     "neighbors": {*GROUND, "heads", "kernels", "search"},

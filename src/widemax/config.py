@@ -269,6 +269,24 @@ class TrainConfig(Section):
     seed: int = Field(default=0, ge=0, lt=2**63)
 
 
+class DistributedConfig(Section):
+    """How many processes train together, and what each of them holds.
+
+    Attributes:
+        workers: how many processes ``widemax train`` starts on this machine; torchrun starts its own.
+        shard_classes: whether each process holds the weights of some classes alone, rather than of all of
+            them; "auto" does so where they are many.
+        timeout_s: how many seconds a process waits for another before it gives up.
+        max_restarts: how often processes are started again, after one has died, to go on from the last
+            checkpoint.
+    """
+
+    workers: int = Field(default=1, ge=1)
+    shard_classes: bool | Literal["auto"] = "auto"
+    timeout_s: float = Field(default=300.0, gt=0.0)
+    max_restarts: int = Field(default=3, ge=0)
+
+
 class OutputConfig(Section):
     """Where the run goes.
 
@@ -296,6 +314,7 @@ class Config(Section):
     head: HeadConfig = HeadConfig()
     parser: FreeSection = FreeSection()
     train: TrainConfig = TrainConfig()
+    distributed: DistributedConfig = DistributedConfig()
     output: OutputConfig = OutputConfig()
 
     @partial(checked, of="Config")

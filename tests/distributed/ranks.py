@@ -1,18 +1,31 @@
 """What the tests of this room run in every process. Shapes: B rows of all, D hidden, C classes, P labels."""
 
+import signal
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
+import widemax
+from widemax import Config
 from widemax.classes import Classes
-from widemax.distributed import ShardedHead, World, agree, sharded_head
+from widemax.distributed import (
+    Placement,
+    ShardedHead,
+    World,
+    agree,
+    read_shards,
+    sharded_head,
+    write_shard,
+)
 from widemax.distributed.exact_loss import sharded_exact_loss
 from widemax.errors import WidemaxError
 from widemax.heads import SeveralLabels, heads
 from widemax.kernels import Pairs
 from widemax.optim import optimizers
+from widemax.training.progress import PlainReporter
 
 
 def batch(num_rows: int, num_classes: int, dim: int, *, several: bool, seed: int = 0):
@@ -212,3 +225,75 @@ def exchanged(world: World) -> dict[str, Any]:
         "nothing": world.tell(),
         "any": world.any(world.rank == 1, False),
     }
+
+
+def config_of(path: str, out: str, sections: dict[str, Any] | None = None) -> Config:
+    values = Config.load(path).model_dump(mode="json", exclude_none=True)
+    values["output"] = {"dir": out}
+    for name, section in (sections or {}).items():
+        values[name] = {**values.get(name, {}), **section}
+    return Config.from_dict(values)
+
+
+def train_config(world: World, path: str, out: str) -> dict[str, Any]:
+    outcome = widemax.train(config_of(path, out))
+    return {"metrics": outcome.metrics, "steps": outcome.steps}
+
+
+def stop_after(world: World, path: str, out: str, step: int) -> None:
+    """As if one process, the last, were asked to stop after some steps."""
+
+    class Stopping(PlainReporter):
+        def step(self, *state: Any) -> None:
+            self.steps = getattr(self, "steps", 0) + 1
+            if self.steps == step:
+                signal.raise_signal(signal.SIGTERM)
+
+    widemax.train(config_of(path, out), reporter=Stopping(quiet=True))
+
+
+def resume_run(world: World, run: str) -> None:
+    widemax.resume(run)
+
+
+def refused_config(world: World, path: str, out: str, sections: dict[str, Any]) -> str:
+    try:
+        widemax.train(config_of(path, out, sections))
+    except WidemaxError as error:
+        return str(error)
+    return "nothing"
+
+
+NUM_SAVED = 11
+
+
+def part(placement: Placement) -> dict[str, Tensor]:
+    ids = placement.ids()
+    return {
+        "head.weight": ids[:, None] * torch.ones(1, 3),
+        "head.bias": -ids.double(),
+        "one": torch.tensor(2.0),
+    }
+
+
+def save_parts(folder: Path, size: int) -> None:
+    for rank in range(size):
+        placement = Placement(NUM_SAVED, size, rank)
+        write_shard(folder, placement, part(placement))
+
+
+def load_part(folder: Path, size: int, rank: int = 0) -> bool:
+    """Whether what is read is what this process would hold."""
+    placement = Placement(NUM_SAVED, size, rank)
+    found, expected = read_shards(folder, placement), part(placement)
+    return found.keys() == expected.keys() and all(torch.equal(found[k], expected[k]) for k in expected)
+
+
+def resharded(folder: Path) -> list[bool]:
+    found = []
+    for size, others in ((4, (1, 3, 8, 20)), (3, (1, 4)), (20, (1, 3))):
+        here = folder / str(size)
+        here.mkdir()
+        save_parts(here, size)
+        found += [load_part(here, other, rank) for other in others for rank in range(other)]
+    return found

@@ -205,8 +205,8 @@ KILLED = """
 import os, signal, sys
 from widemax.training import loop
 save = loop.save_checkpoint
-def die(*arguments):
-    save(*arguments)
+def die(*arguments, **options):
+    save(*arguments, **options)
     os.kill(os.getpid(), signal.SIGKILL)
 loop.save_checkpoint = die
 from widemax.config import Config

@@ -280,8 +280,8 @@ from widemax.config import Config
 from widemax.training import checkpoint, loop
 
 saved = loop.save_checkpoint
-def save_and_tell(*arguments):
-    saved(*arguments)
+def save_and_tell(*arguments, **options):
+    saved(*arguments, **options)
     print("saved", flush=True)
     sys.stdin.readline()
 loop.save_checkpoint = save_and_tell

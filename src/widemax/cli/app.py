@@ -8,6 +8,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from functools import wraps
 from importlib.metadata import version
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -34,6 +35,7 @@ from widemax.cli import (
     studio,
     train,
     verify,
+    workers,
 )
 from widemax.cli.examples import examples
 from widemax.errors import ResourceError, WidemaxError, visible
@@ -138,5 +140,8 @@ def _fail(sentence: str, exit_code: int, *, debug: bool) -> None:
     if debug:
         typer.echo(visible(traceback.format_exc()), err=True)
     with suppress(OSError):  # there may be no place to say it
-        typer.echo(f"error: {visible(sentence)}", err=True)
+        if place := os.environ.get(workers.FAILURE):
+            Path(place).write_text(sentence, encoding="utf-8")
+        else:
+            typer.echo(f"error: {visible(sentence)}", err=True)
     sys.exit(exit_code)

@@ -38,6 +38,10 @@ Device = Annotated[
 Json = Annotated[
     bool, typer.Option("--json", help="Print one JSON object on stdout, and everything else on stderr.")
 ]
+Workers = Annotated[
+    int | None,
+    typer.Option(min=1, help="How many processes train together on this machine. Default: one."),
+]
 Input = Annotated[
     list[str] | None,
     typer.Option(
@@ -153,6 +157,7 @@ def read_config(
     encoding: str | None = None,
     assignments: Sequence[str] = (),
     train: dict[str, Any] | None = None,
+    distributed: dict[str, Any] | None = None,
     out: Path | None = None,
 ) -> "Config":
     """A config from FILE.toml or from data and options; options win over the file, --set over both."""
@@ -177,6 +182,7 @@ def read_config(
         },
         "encoder": {"unit": unit},
         "train": train or {},
+        "distributed": distributed or {},
         "output": {"dir": str(out) if out else None},
     }
     for section, keys in given.items():

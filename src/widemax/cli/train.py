@@ -1,5 +1,6 @@
 """``widemax train``: from data to a saved, calibrated model."""
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -21,11 +22,13 @@ from widemax.cli.options import (
     Time,
     User,
     Weight,
+    Workers,
     parse_seconds,
     print_result,
     read_config,
 )
 from widemax.cli.translation import TargetLines, ValidTargetLines
+from widemax.cli.workers import is_first, is_worker, run_workers
 from widemax.errors import counted
 
 if TYPE_CHECKING:
@@ -72,6 +75,7 @@ def command(
     drop_bad: DropBad = False,
     delimiter: Delimiter = None,
     encoding: Encoding = None,
+    workers: Workers = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the run in --out.")] = False,
     json: Json = False,
 ) -> None:
@@ -98,8 +102,12 @@ def command(
         encoding=encoding,
         assignments=set_ or (),
         train=train,
+        distributed={"workers": workers},
         out=out,
     )
+    if config.distributed.workers > 1 and not is_worker():
+        several = config.distributed
+        run_workers(sys.argv[1:], workers=several.workers, max_restarts=several.max_restarts)
     from widemax.kernels import keep_freed_memory
     from widemax.training.loop import train as train_model
     from widemax.training.progress import reporter_for_terminal
@@ -109,7 +117,9 @@ def command(
 
 
 def finish(outcome: "Outcome[Any]", *, json: bool) -> None:
-    """Print what training gave; exit with 130 after Ctrl-C."""
+    """Print what training gave; exit with 130 after Ctrl-C. Of several processes the first one prints."""
+    if not is_first():
+        raise typer.Exit(INTERRUPTED if outcome.interrupted else 0)
     from widemax.evaluation.headlines import metric_lines
 
     config = outcome.model.config

@@ -1,8 +1,23 @@
 """Training over several processes: class weights split by rows, encoders alike on all, the same numbers."""
 
 from widemax.distributed.agree import agree
+from widemax.distributed.gradients import sum_gradients
 from widemax.distributed.placement import Placement
 from widemax.distributed.sharded_head import SHARDED, ShardedHead
-from widemax.distributed.world import World, joined, world_size
+from widemax.distributed.shards import new_shared_folder, read_shards, write_shard
+from widemax.distributed.world import ALONE, World, joined, world_size
 
-__all__ = ["SHARDED", "Placement", "ShardedHead", "World", "agree", "joined", "world_size"]
+__all__ = [
+    "ALONE",
+    "SHARDED",
+    "Placement",
+    "ShardedHead",
+    "World",
+    "agree",
+    "joined",
+    "new_shared_folder",
+    "read_shards",
+    "sum_gradients",
+    "world_size",
+    "write_shard",
+]

@@ -18,6 +18,8 @@ from widemax.errors import PeerError, UsageError
 
 def world_size() -> int:
     """How many processes torchrun, or ``widemax train --workers``, has started together; 1 for one alone."""
+    if distributed.is_initialized():
+        return distributed.get_world_size()
     return int(os.environ.get("WORLD_SIZE", "1"))
 
 
@@ -116,7 +118,7 @@ class World:
         length = torch.tensor([len(content)])
         with _answered():
             distributed.broadcast(length, 0)
-            letters = torch.tensor(list(content) or [0] * int(length), dtype=torch.uint8)
+            letters = torch.tensor([*content] if self.is_first else [0] * int(length), dtype=torch.uint8)
             distributed.broadcast(letters, 0)
         return bytes(letters.tolist()).decode("utf-8")
 
@@ -132,9 +134,15 @@ class World:
         return range(start, start + least + (self.rank < more))
 
 
+ALONE = World()
+"""One process that trains by itself."""
+
+
 @contextmanager
 def joined(timeout_s: float) -> Iterator[World]:
     """The world of the processes that were started together, until the block ends.
+
+    Where torch.distributed is initialized already, its processes are taken, and stay.
 
     Args:
         timeout_s: how long one waits for another.
@@ -145,7 +153,10 @@ def joined(timeout_s: float) -> Iterator[World]:
     """
     size = world_size()
     if size == 1:
-        yield World()
+        yield ALONE
+        return
+    if distributed.is_initialized():
+        yield World(distributed.get_rank(), size)
         return
     if "RANK" not in os.environ:
         raise UsageError("WORLD_SIZE is set, but RANK is not. Start the processes by torchrun or --workers.")

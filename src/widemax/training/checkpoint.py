@@ -15,9 +15,11 @@ from torch.optim import Optimizer
 
 from widemax.artifact import Model, read_encoder, read_head, read_tensors, write_head, write_tensors
 from widemax.devices import CPU, random_states, set_random_states
+from widemax.distributed import ALONE, ShardedHead, World, new_shared_folder, read_shards, write_shard
+from widemax.distributed.placement import Placement
 from widemax.errors import CorruptError, DataError
 from widemax.heads import Head
-from widemax.storage import CHECKPOINTS, MANIFEST, check_folder, new_folder, read_json, sound
+from widemax.storage import CHECKPOINTS, MANIFEST, check_folder, read_json, sound
 
 STATE, OPTIMIZER, RANDOM = "state.json", "optimizer.safetensors", "random.safetensors"
 Count = Annotated[int, Field(ge=0, lt=2**63)]
@@ -88,6 +90,7 @@ def save_checkpoint(
     optimizer: Optimizer,
     *,
     carried: Mapping[str, Tensor] | None = None,
+    world: World = ALONE,
 ) -> None:
     """Save the state after ``progress.step`` steps, then drop all but the first, the latest and the best.
 
@@ -95,20 +98,51 @@ def save_checkpoint(
         run: its folder.
         progress, model, optimizer: what is saved.
         carried: further tensors that the next step begins with.
+        world: the processes that train together; the first saves what all hold alike.
     """
-    with new_folder(folder_of(run, progress.step), {"step": progress.step}) as folder:
+    tensors, numbers = split_optimizer_state(optimizer)
+    with new_shared_folder(folder_of(run, progress.step), {"step": progress.step}, world) as folder:
+        if isinstance(model.head, ShardedHead):
+            parts = {f"head.{name}": value for name, value in model.head.state_dict().items()}
+            own = _places(optimizer, model.head)
+            of_head = [name for name in tensors if int(name.partition(".")[0]) in own]
+            parts |= {f"optimizer.{name}": tensors.pop(name) for name in of_head}
+            write_shard(folder, model.head.placement, parts)
+        if not world.is_first:
+            return
         write_tensors(folder / "encoder.safetensors", model.encoder.state_dict())
         random = {f"carried.{name}": value for name, value in (carried or {}).items()}
         random |= random_states(CPU if model.head is None else model.head.device)
         if model.head is not None:
-            write_head(folder, model.head)
+            if not isinstance(model.head, ShardedHead):
+                write_head(folder, model.head)
             random |= {f"head.{name}": value for name, value in model.head.training_state().items()}
-        tensors, numbers = split_optimizer_state(optimizer)
         write_tensors(folder / OPTIMIZER, tensors)
         write_tensors(folder / RANDOM, random)
         state = asdict(State(progress, numbers))
         (folder / STATE).write_text(json.dumps(state, allow_nan=False), encoding="utf-8")
     keep_checkpoints(run, {0, progress.step, progress.best_step})
+
+
+def _places(optimizer: Optimizer, head: Head) -> set[int]:
+    """Where the head's parameters stand among those of the optimizer."""
+    own = set(map(id, head.parameters()))
+    every = (parameter for group in optimizer.param_groups for parameter in group["params"])
+    return {place for place, parameter in enumerate(every) if id(parameter) in own}
+
+
+def _read_rows(folder: Path, head: Head) -> dict[str, Tensor]:
+    """Fill a head from a checkpoint, whoever saved it; returns the optimizer's state of rows saved apart."""
+    placement = head.placement if isinstance(head, ShardedHead) else Placement(head.num_classes)
+    parts = read_shards(folder, placement)
+    if not parts and not isinstance(head, ShardedHead):
+        read_head(folder, head)
+        return {}
+    with sound(folder / STATE):
+        prefix = "head."
+        head.load_state_dict({k.removeprefix(prefix): v for k, v in parts.items() if k.startswith(prefix)})
+    prefix = "optimizer."
+    return {k.removeprefix(prefix): v for k, v in parts.items() if k.startswith(prefix)}
 
 
 def keep_checkpoints(run: Path, steps: set[int]) -> None:
@@ -168,7 +202,7 @@ def load_weights(folder: Path, model: Model) -> None:
     """
     check_folder(folder)
     read_encoder(folder, model.encoder, copy=False)
-    read_head(folder, model.head)
+    _read_rows(folder, model.head)
 
 
 def load_rest(folder: Path, head: Head | None, optimizer: Optimizer) -> dict[str, Tensor]:
@@ -177,9 +211,9 @@ def load_rest(folder: Path, head: Head | None, optimizer: Optimizer) -> dict[str
     Returns:
         What it carried.
     """
-    if head is not None:
-        read_head(folder, head)
-    tensors, numbers = read_tensors(folder / OPTIMIZER), read_state(folder).optimizer
+    tensors = {} if head is None else _read_rows(folder, head)
+    tensors |= read_tensors(folder / OPTIMIZER)
+    numbers = read_state(folder).optimizer
     with sound(folder / OPTIMIZER), sound(folder / STATE):  # one of them
         join_optimizer_state(optimizer, tensors, numbers)
     random = read_tensors(folder / RANDOM)

@@ -14,7 +14,7 @@ from widemax.errors import ConfigError, did_you_mean
 from widemax.evaluation.metrics import metrics
 from widemax.heads import PARTS, CountingHead, heads
 from widemax.optim import optimizers
-from widemax.planner import FLOAT_BYTES, Plan, optimizer_bytes, plan
+from widemax.planner import ELEMENTWISE_NUMEL, FLOAT_BYTES, Plan, optimizer_bytes, plan
 from widemax.task import System, Task
 
 MIN_BATCH, MAX_BATCH = 64, 512
@@ -220,13 +220,21 @@ def training_device(config: Config) -> torch.device:
     return CPU
 
 
+def splits_classes(config: Config, num_classes: int, dim: int) -> bool:
+    """Whether each of several processes holds the weights of some classes alone."""
+    asked = config.distributed.shard_classes
+    return num_classes * dim > ELEMENTWISE_NUMEL if asked == "auto" else asked
+
+
 def head_sizes(
     config: Config, vocabulary: LabelVocabulary, *, encoder: Encoder, num_rows: int
 ) -> dict[str, Any]:
     """What the planner asks of a config and its data."""
-    train = config.train
+    train, num_classes = config.train, len(vocabulary)
+    if splits_classes(config, num_classes, encoder.dim):
+        num_classes = -(-num_classes // config.distributed.workers)  # what one process holds
     return {
-        "num_classes": len(vocabulary),
+        "num_classes": num_classes,
         "dim": encoder.dim,
         "batch_size": decide_batch_size(train.batch_size, num_rows),
         "num_rows": num_rows,

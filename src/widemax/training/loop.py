@@ -9,16 +9,22 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from widemax.artifact import Model
+import numpy as np
+import torch
+from torch import Tensor
+
+from widemax.artifact import Model, build_head
 from widemax.config import Config
 from widemax.data import Data, Frame, Source
 from widemax.devices import CPU, answering_device, autocast
+from widemax.distributed import ShardedHead, World, joined, sum_gradients, world_size
 from widemax.errors import UsageError, counted
 from widemax.evaluation import Threshold
 from widemax.evaluation.metrics import metrics
 from widemax.evaluation.report import ReportCollector
-from widemax.heads import CountingHead
+from widemax.heads import CountingHead, Labels, SeveralLabels
 from widemax.optim import RowOptimizer
+from widemax.optim.stochastic_rounding import mixed_seed
 from widemax.options import checked
 from widemax.storage import NEW, WORK
 from widemax.systems import about, refuse_keys, with_task
@@ -40,11 +46,21 @@ from widemax.training.evaluate import (
     rows_told,
 )
 from widemax.training.feed import EncodedRows, Feed
-from widemax.training.prepare import Session, narrow, prepare, restart, sources_of, widen
+from widemax.training.prepare import Session, in_several, narrow, prepare, restart, sources_of, widen
 from widemax.training.progress import PlainReporter, Reporter
-from widemax.training.runs import Outcome, begin, finish, go_on, home_of, take_best, watching
+from widemax.training.runs import (
+    Outcome,
+    Trained,
+    begin,
+    finish,
+    go_on,
+    home_of,
+    take_best,
+    watching,
+)
 from widemax.training.separating import add_separators, fit_separators, separators_of
 from widemax.training.steps import Job, Watch, fit, shuffled
+from widemax.training.together import together, was_begun
 
 EVALUATION_ROWS = 2048
 # Under a time limit: of what an evaluation is predicted from, the share of the limit it may take, and a rate
@@ -106,10 +122,27 @@ def train(
             f"data.format is {config.data.format!r}, but a frame in memory has no format. Leave it out."
         )
 
-    def trained(workspace: Path, scratch: Path, checkpoint: Path | None) -> Outcome[Model]:
-        return _train(*sources, workspace, run, scratch, checkpoint, reporter)
+    several = config.distributed
+    if several.workers > 1 and world_size() == 1:
+        raise UsageError(
+            f"distributed.workers is {several.workers}: several processes are started by `widemax train` or "
+            "torchrun, each of which then calls train(config)."
+        )
+    with joined(several.timeout_s) as world:
+        told = reporter if world.is_first else PlainReporter(quiet=True)
 
-    return begin(run, trained, overwrite=overwrite, reporter=reporter)
+        def trained(workspace: Path, scratch: Path, checkpoint: Path | None) -> Outcome[Model]:
+            read, path = sources, workspace / "config.toml"
+            if checkpoint is not None or path.is_file():  # of processes that have died
+                read = sources_of(Config.load(path), data, valid, classes)
+            return _train(*read, workspace, run, scratch, checkpoint, told, world)
+
+        def lead(train: Trained[Model]) -> Outcome[Model]:
+            if was_begun(run):
+                return go_on(run, train, load=Model.load, reporter=told)
+            return begin(run, train, overwrite=overwrite, reporter=told)
+
+        return together(world, lead, trained, Model.load)
 
 
 @checked
@@ -144,11 +177,18 @@ def resume(
     if system := _system(config, {"train": data, "valid": valid, "classes": classes}):
         return system.resume(run, reporter=reporter)  # type: ignore[no-any-return]
 
-    def trained(workspace: Path, scratch: Path, checkpoint: Path | None) -> Outcome[Model]:
-        sources = sources_of(Config.load(workspace / "config.toml"), data, valid, classes)
-        return _train(*sources, workspace, run, scratch, checkpoint, reporter)
+    timeout_s = Config.load(run / "config.toml").distributed.timeout_s if world_size() > 1 else 0.0
+    with joined(timeout_s) as world:
+        told = reporter if world.is_first else PlainReporter(quiet=True)
 
-    return go_on(run, trained, load=Model.load, reporter=reporter)
+        def trained(workspace: Path, scratch: Path, checkpoint: Path | None) -> Outcome[Model]:
+            sources = sources_of(Config.load(workspace / "config.toml"), data, valid, classes)
+            return _train(*sources, workspace, run, scratch, checkpoint, told, world)
+
+        def lead(train: Trained[Model]) -> Outcome[Model]:
+            return go_on(run, train, load=Model.load, reporter=told)
+
+        return together(world, lead, trained, Model.load)
 
 
 def _system(config: Config, rows: dict[str, Any]) -> ModuleType | None:
@@ -161,6 +201,10 @@ def _system(config: Config, rows: dict[str, Any]) -> ModuleType | None:
     if home and any(given is not None for given in rows.values()):
         task = str(config.data.task)
         raise UsageError(f"data.task {task!r} reads files, not rows in memory; name them in the config.")
+    if home and world_size() > 1:
+        raise UsageError(
+            f"data.task {str(config.data.task)!r} trains in one process; start it without torchrun."
+        )
     return import_module(home) if home else None
 
 
@@ -174,18 +218,21 @@ def _train(
     scratch: Path,
     checkpoint: Path | None,
     reporter: Reporter,
+    world: World,
 ) -> Outcome[Model]:
+    if world.size > 1:
+        config = in_several(config, world.size)
     device = training_device(config)
-    with watching(config.train, reporter, device) as watch:
+    with watching(config.train, reporter, device, world) as watch:
         session = prepare(
-            *(config, train_sources, valid_sources, class_sources, run, scratch, checkpoint, reporter)
+            *(config, train_sources, valid_sources, class_sources, run, scratch, checkpoint, reporter, world)
         )
         session = _begin(session, watch)
         progress = session.progress
         interrupted = False
         if progress.refit_from is None:
             if checkpoint is None and session.refits:
-                save_checkpoint(run, progress, session.model, session.optimizer)
+                save_checkpoint(run, progress, session.model, session.optimizer, world=world)
             job = _Fit(session, session.train, session.valid)
             interrupted = fit(job, watch, epochs=job.config.epochs, patient=session.valid is not None)
             if session.refits and not interrupted:
@@ -239,10 +286,19 @@ class _Fit(Job[EncodedRows]):
 
     def batches(self, steps: range) -> Generator[EncodedRows, None, None]:
         size, seed = self.session.batch_size, self.config.seed
-        return self.feed.ahead(shuffled(len(self.feed), size, steps, seed=seed))
+        positions = shuffled(len(self.feed), size, steps, seed=seed)
+        return self.feed.ahead(map(self._own, positions))
+
+    def _own(self, positions_B: np.ndarray) -> np.ndarray:
+        """Those that this process takes; one, which counts nothing, where there are too few for all."""
+        share = self.session.world.share(len(positions_B))
+        return positions_B[share.start : share.stop] if share else positions_B[:1]
 
     def step(self, batch: EncodedRows, rate: float, *, epoch: int) -> tuple[float, int]:
-        return take_step(self.session, batch, rate, counts=epoch == 0)
+        first = (self.progress.step - (self.progress.refit_from or 0)) % self.steps_per_epoch
+        size = self.session.batch_size
+        num_rows = min(size, len(self.feed) - first * size)
+        return take_step(self.session, batch, rate, counts=epoch == 0, num_rows=num_rows)
 
     def settle(self) -> None:
         finish_counts(self.session, self.valid)
@@ -253,11 +309,21 @@ class _Fit(Job[EncodedRows]):
         return {} if self.valid is None else _metrics(self.session.model, self.valid)[0]
 
     def save(self) -> None:
-        save_checkpoint(self.run, self.progress, self.session.model, self.session.optimizer)
+        session = self.session
+        save_checkpoint(self.run, self.progress, session.model, session.optimizer, world=session.world)
 
 
-def take_step(session: Session, rows: EncodedRows, rate: float, *, counts: bool = False) -> tuple[float, int]:
+def take_step(
+    session: Session, rows: EncodedRows, rate: float, *, counts: bool = False, num_rows: int | None = None
+) -> tuple[float, int]:
     """One optimizer step on these rows; a head that counts does so in the first pass over them.
+
+    Args:
+        session: what is trained.
+        rows: those that this process takes.
+        rate: what the learning rate is multiplied by.
+        counts: whether this is the first pass over the rows.
+        num_rows: how many all processes take; as many as this one unless given.
 
     Returns:
         The sum of the losses of the rows and how many they are; nothing where they were counted.
@@ -275,11 +341,35 @@ def take_step(session: Session, rows: EncodedRows, rate: float, *, counts: bool 
     with using_threads(threads_for(session.step_operations)):
         optimizer.zero_grad(set_to_none=True)
         rows = rows.to(model.device)
-        with autocast(model.device, model.config.train.precision):
-            loss = model.head(model.encoder(rows.features), rows.labels)
+        if session.world.size == 1:
+            num_rows = len(rows.labels)
+            with autocast(model.device, model.config.train.precision):
+                loss = model.head(model.encoder(rows.features), rows.labels)
+        else:
+            assert num_rows is not None
+            # Each leaves out something else, and again the same after a restart.
+            torch.manual_seed(mixed_seed(model.config.train.seed, session.progress.step, session.world.rank))
+            loss = _share_of_loss(session, model.encoder(rows.features), rows.labels, num_rows)
         loss.backward()
+        if session.world.size > 1:
+            is_split = isinstance(model.head, ShardedHead)
+            own = [] if is_split else model.head.parameters()
+            sum_gradients(session.world, [*model.encoder.parameters(), *own])
+            loss = loss.detach() if is_split else session.world.sum(loss.detach())
         optimizer.step()
-    return loss.item() * len(rows.labels), len(rows.labels)
+    return loss.item() * num_rows, num_rows
+
+
+def _share_of_loss(session: Session, hidden: Tensor, labels: Labels, num_rows: int) -> Tensor:
+    """What the rows of this process add to the mean loss; that mean, where classes are split."""
+    num_own, head = len(session.world.share(num_rows)), session.model.head
+    if isinstance(head, ShardedHead):
+        rows = torch.arange(num_own)
+        own = labels.take(rows) if isinstance(labels, SeveralLabels) else labels[rows]
+        return head(hidden[:num_own], own)  # type: ignore[no-any-return]
+    # Randomness is alike in all processes only if each draws.
+    counts = None if num_own else torch.zeros(len(hidden))
+    return head(hidden, labels, sample_weight=counts, reduction="sum") / num_rows  # type: ignore[no-any-return]
 
 
 def _answer_operations(model: Model) -> int:
@@ -317,6 +407,12 @@ def _finish(job: _Fit, target: Path, reporter: Reporter, interrupted: bool) -> O
     session, progress = job.session, job.progress
     model = session.model
     session.optimizer.state.clear()  # twice the weights, which no step needs any more
+    if not session.world.is_first:
+        return Outcome(target, model, {}, {}, progress.step, progress.seconds, interrupted)
+    if isinstance(model.head, ShardedHead):
+        head = build_head(model.config, model.vocabulary, num_rows=model.num_train_rows)
+        model = replace(model, head=head)
+        load_weights(folder_of(job.run, progress.step), model)
     device = model.device
     model.to(CPU)
     values: Metrics = {}

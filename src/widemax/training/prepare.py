@@ -1,7 +1,9 @@
 """From a config to everything the loop works on: data read, encoder fitted, head chosen and built."""
 
+import tomllib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 from widemax.artifact import Model, Tower, build_encoder, build_head, known_histories, read_encoder
+from widemax.classes import Classes
 from widemax.config import Config, TrainConfig, WeightConfig
 from widemax.data import (
     GIVEN,
@@ -31,9 +34,11 @@ from widemax.data import (
     infer_schema,
     resolve,
 )
+from widemax.distributed import ALONE, ShardedHead, World, agree
 from widemax.encoders import ClassTower, Features, to_tensors
 from widemax.errors import ConfigError, DataError, counted, shown
 from widemax.heads import CountingHead, Head, LinearHead, heads
+from widemax.heads.scores.adaface import AdaFace
 from widemax.optim import RowOptimizer, optimizers
 from widemax.planner import ELEMENTWISE_NUMEL
 from widemax.storage import check_folder, write_file
@@ -46,6 +51,7 @@ from widemax.training.defaults import (
     complete_rest,
     complete_weight,
     decide_task,
+    splits_classes,
     width_needed,
 )
 from widemax.training.feed import Feed, hold_out, read_encoded, read_training
@@ -123,6 +129,7 @@ class Session:
         held_out: where the rows of valid were read from, by their numbers in its store.
         held_out_fingerprint: of these files and frames as they were read, where the report is to show rows.
         classes: what is known of the classes, and of those that no row has; where a tower makes weights.
+        world: the processes that train together.
     """
 
     run: Path
@@ -134,6 +141,7 @@ class Session:
     held_out: Dataset
     held_out_fingerprint: str
     classes: ClassTable | None = None
+    world: World = ALONE
 
     @property
     def batch_size(self) -> int:
@@ -194,11 +202,13 @@ def prepare(
     scratch: Path,
     checkpoint: Path | None,
     reporter: Reporter,
+    world: World = ALONE,
 ) -> Session:
     """Read the data, complete the config, build the model, and go back to the checkpoint if there is one.
 
     Raises:
-        DataError: the data cannot be used, or are not those the checkpoint was trained on.
+        DataError: the data cannot be used, are not those the checkpoint was trained on, or are others in
+            another process.
         ConfigError: the config does not fit the data.
     """
     data, reading = config.data, Reading.of(config.data)
@@ -257,7 +267,22 @@ def prepare(
     if table is not None and tower is None:
         vocabulary = vocabulary.extended(table.labels)
     asked = config.head.options
-    config, head_plan = complete_rest(config, vocabulary, task=task, encoder=encoder, num_rows=len(feed))
+    agree(
+        world,
+        {
+            "version of widemax": version("widemax"),
+            "version of torch": torch.__version__,
+            "set of rows": fingerprints,
+            "number of classes": len(vocabulary),
+            "length of a hidden vector": encoder.dim,
+        },
+    )
+    head_plan = None
+    if world.is_first:
+        config, head_plan = complete_rest(config, vocabulary, task=task, encoder=encoder, num_rows=len(feed))
+    # What follows from the speed of a machine, the first one decides.
+    if told := world.tell(config.to_toml() if world.size > 1 else ""):
+        config = Config.from_dict(tomllib.loads(told))
     if head_plan is not None:
         reporter.say(f"{config.head.kind} head: {head_plan.reason}")
     if issubclass(heads[config.head.kind], CountingHead):
@@ -268,9 +293,16 @@ def prepare(
         reporter.say(
             "head.num_sampled is left out: all classes are taken. Set head.kind to 'sampled' to draw"
         )
-    write_file(run / "config.toml", config.to_toml(home=run))
-    head = build_head(config, vocabulary, num_rows=len(feed), tower=tower).to(config.train.device)
-    narrow(head, config.train.precision)
+    if world.is_first:
+        write_file(run / "config.toml", config.to_toml(home=run))
+    head: Head
+    if world.size > 1 and splits_classes(config, len(vocabulary), encoder.dim):
+        head = sharded_head(config, vocabulary, len(feed), world)
+    else:
+        head = build_head(config, vocabulary, num_rows=len(feed), tower=tower).to(config.train.device)
+        narrow(head, config.train.precision)
+        if world.size > 1:
+            refuse_copies(head)
     head.seed(config.train.seed)
     encoder.to(config.train.device)
     model = Model(config, schema, task, len(feed), vocabulary, encoder, head, feed.row_keys)
@@ -285,7 +317,7 @@ def prepare(
             vocabulary = vocabulary.with_last_times(*events.last_times)
         histories = known_histories(events.table, vocabulary)
         model = replace(model, vocabulary=vocabulary, row_keys=None, histories=histories)
-    optimizer = build_optimizer(config.train, step_factors(model))
+    optimizer = build_optimizer(config.train, step_factors(model), head)
     if checkpoint is not None:
         load_rest(checkpoint, head, optimizer)
         reporter.say(f"continuing after step {progress.step}")
@@ -301,7 +333,54 @@ def prepare(
     is_told = valid_sources and config.train.time_limit_s is None
     fingerprint = held_out.fingerprint() if is_told else progress.data_fingerprint
     classes = None if tower is None else table
-    return Session(run, model, optimizer, train, valid, progress, held_out, fingerprint, classes)
+    return Session(run, model, optimizer, train, valid, progress, held_out, fingerprint, classes, world)
+
+
+def sharded_head(config: Config, vocabulary: LabelVocabulary, num_rows: int, world: World) -> ShardedHead:
+    """The head a completed config names, of which this process holds the weights of some classes."""
+    options = config.head.options
+    classes = Classes(len(vocabulary), torch.from_numpy(vocabulary.counts), num_rows)
+    return ShardedHead(config.head.kind, classes, options.pop("dim"), world=world, **options)
+
+
+def in_several(config: Config, workers: int) -> Config:
+    """The config of a training in several processes, which compute on the CPU.
+
+    Raises:
+        ConfigError: names what one process alone can train.
+    """
+    kind, train = config.head.kind, config.train
+    reason = ""
+    if kind != "auto" and issubclass(heads[kind], CountingHead):
+        reason = f"the head {kind!r} learns from all rows in one place"
+    elif config.head.weight is not None:
+        reason = "a tower makes the weights of all classes in one place"
+    elif train.time_limit_s is not None:
+        reason = "a time limit follows the clock of one process (train.time_limit_s)"
+    elif train.device not in ("auto", "cpu") or train.precision != "float32":
+        reason = "several processes compute in float32 on the CPU (train.device, train.precision)"
+    if reason:
+        raise ConfigError(f"{reason}; leave that out, or train in one process (distributed.workers = 1).")
+    updates = {
+        "train": train.model_copy(update={"device": "cpu"}),
+        "distributed": config.distributed.model_copy(update={"workers": workers}),
+    }
+    return config.model_copy(update=updates)
+
+
+def refuse_copies(head: Head) -> None:
+    """Refuse a head whose loss of a row depends on other rows, which are not in the same process.
+
+    Raises:
+        ConfigError: names the score or sampler.
+    """
+    sampler, score = getattr(head, "sampler", None), getattr(head, "score", None)
+    follows = sampler is not None and (sampler.follows_model or sampler.uses_labels or bool(sampler.state()))
+    if follows or isinstance(score, AdaFace):
+        raise ConfigError(
+            f"{sampler if follows else score!r} follows all rows of a batch, of which each process has some; "
+            "set distributed.shard_classes = true, or take another."
+        )
 
 
 def narrow(head: Head, precision: str) -> None:
@@ -406,7 +485,8 @@ def restart(session: Session) -> Session:
     start = folder_of(session.run, 0)
     check_folder(start)
     read_encoder(start, session.model.encoder, copy=False)
-    optimizer = build_optimizer(session.model.config.train, step_factors(session.model))
+    head = session.model.head
+    optimizer = build_optimizer(session.model.config.train, step_factors(session.model), head)
     load_rest(start, session.model.head, optimizer)
     session.model.encoder.weigh(session.everything.chunks)
     return replace(session, optimizer=optimizer)
@@ -429,8 +509,15 @@ def step_factors(model: Model) -> Iterator[tuple[nn.Parameter, float]]:
     yield from model.head.step_factors()
 
 
-def build_optimizer(train: TrainConfig, parameters: Iterable[tuple[nn.Parameter, float]]) -> RowOptimizer:
+def build_optimizer(
+    train: TrainConfig, parameters: Iterable[tuple[nn.Parameter, float]], head: Head | None = None
+) -> RowOptimizer:
     """The optimizer the completed config names, over parameters with what multiplies their learning rates.
+
+    Args:
+        train: the config.
+        parameters: of the encoder and the head.
+        head: the head, of which this process may hold some rows: it is trained as it would be as a whole.
 
     Raises:
         ConfigError: weight decay is asked of an optimizer that has none.
@@ -446,7 +533,10 @@ def build_optimizer(train: TrainConfig, parameters: Iterable[tuple[nn.Parameter,
         )
     groups: dict[tuple[float, bool], list[nn.Parameter]] = {}
     for parameter, factor in parameters:
-        rowwise = kind.has_rowwise and parameter.numel() > ELEMENTWISE_NUMEL
+        numel = parameter.numel()
+        if isinstance(head, ShardedHead) and any(parameter is own for own in head.parameters()):
+            numel = head.num_classes * parameter.shape[1:].numel()
+        rowwise = kind.has_rowwise and numel > ELEMENTWISE_NUMEL
         groups.setdefault((-factor, rowwise), []).append(parameter)
     keys = sorted(groups)
     rowwise_too = ({"rowwise": rowwise} if kind.has_rowwise else {} for _, rowwise in keys)

@@ -11,6 +11,7 @@ import torch
 
 from widemax.config import Config, TrainConfig
 from widemax.devices import CPU, repeatable
+from widemax.distributed import ALONE, World
 from widemax.errors import UsageError
 from widemax.evaluation.headlines import rounded_epochs
 from widemax.evaluation.report import Findings, ReportData, write_report
@@ -82,7 +83,9 @@ Trained = Callable[[Path, Path, Path | None], Outcome[M]]
 
 
 @contextmanager
-def watching(config: TrainConfig, reporter: Reporter, device: torch.device = CPU) -> Iterator[Watch]:
+def watching(
+    config: TrainConfig, reporter: Reporter, device: torch.device = CPU, world: World = ALONE
+) -> Iterator[Watch]:
     """What a training is watched by; randomness starts from its seed, and what it sets is set back."""
     clock = Clock(config.time_limit_s)
     with (
@@ -91,7 +94,7 @@ def watching(config: TrainConfig, reporter: Reporter, device: torch.device = CPU
         reporter,
         stop_requested() as stop,
     ):
-        yield Watch(reporter, stop, clock)
+        yield Watch(reporter, stop, clock, world)
 
 
 def begin(run: Path, train: Trained[M], *, overwrite: bool, reporter: Reporter) -> Outcome[M]:
@@ -138,7 +141,7 @@ def go_on(run: Path, train: Trained[M], *, load: Callable[[Path], M], reporter: 
         UsageError: there is nothing to continue, or another process writes there.
     """
     left = any((run / name).exists() for name in (WORK, CHECKPOINTS))
-    if not left and (outcome := _outcome_of(run, load)):
+    if not left and (outcome := outcome_of(run, load)):
         return outcome
     with writing(run, overwrite=True) as scratch:
         workspace = run / WORK / NEW
@@ -149,7 +152,7 @@ def go_on(run: Path, train: Trained[M], *, load: Callable[[Path], M], reporter: 
                 reporter.say(f"what was to replace {run} had not begun to train; start it again")
                 shutil.rmtree(workspace)
             workspace = run
-            if outcome := _outcome_of(run, load):
+            if outcome := outcome_of(run, load):
                 return outcome
         return train(workspace, scratch, latest_checkpoint(workspace))
 
@@ -200,7 +203,7 @@ def finish(
     return Outcome(target, model, metrics, baseline, progress.step, progress.seconds, interrupted)
 
 
-def _outcome_of(run: Path, load: Callable[[Path], M]) -> Outcome[M] | None:
+def outcome_of(run: Path, load: Callable[[Path], M]) -> Outcome[M] | None:
     """What a run gave that has come to its end; None where there is more to do.
 
     Raises:

@@ -13,6 +13,7 @@ from typing import Generic, TypeVar
 import numpy as np
 
 from widemax.config import TrainConfig
+from widemax.distributed import ALONE, World
 from widemax.errors import ConfigError, counted
 from widemax.evaluation.headlines import rounded_epochs
 from widemax.optim import linear_decay
@@ -36,6 +37,7 @@ class Watch:
     reporter: Reporter
     stop: Callable[[], bool]
     clock: Clock
+    world: World = ALONE
 
 
 class Job(ABC, Generic[Batch]):
@@ -120,7 +122,8 @@ def fit(job: Job[Batch], watch: Watch, *, epochs: int, patient: bool) -> bool:
             step_s = time.perf_counter() - started
             progress.seconds = clock.seconds
             rows_per_s = progress.step * job.num_rows / job.steps_per_epoch / progress.seconds
-            interrupted = watch.stop()
+            is_due = time.perf_counter() - last_save >= config.checkpoint_every_s
+            interrupted, is_due = watch.world.any(watch.stop(), is_due)
             if not interrupted:  # the terminal may be gone
                 watch.reporter.step(step + 1, total_steps, progress.mean_loss, rows_per_s)
 
@@ -132,7 +135,7 @@ def fit(job: Job[Batch], watch: Watch, *, epochs: int, patient: bool) -> bool:
                 _record(job, watch, (step + 1) / job.steps_per_epoch)
                 is_over = is_over or clock.is_over(step_s)
             stopping = interrupted or is_over
-            if epoch_ends or stopping or time.perf_counter() - last_save >= config.checkpoint_every_s:
+            if epoch_ends or stopping or is_due:
                 last_save = time.perf_counter()
                 job.save()
                 clock.saving_s = time.perf_counter() - last_save
@@ -169,7 +172,8 @@ def _record(job: Job[Batch], watch: Watch, epoch: float) -> None:
             progress.bad_evaluations += 1
         sentence += f"  held-out {metric} " + ("undefined" if value is None else f"{value:.4f}")
     progress.history.append(record)
-    write_file(job.run / METRICS, lines_of(progress))
+    if watch.world.is_first:
+        write_file(job.run / METRICS, lines_of(progress))
     watch.reporter.say(f"{sentence}  {progress.seconds:.1f} s")
 
 

@@ -1,0 +1,131 @@
+"""Several processes of one verb on this machine: started, watched, and started again when one has died."""
+
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import typer
+
+from widemax.errors import PeerError, counted, visible
+
+FAILURE = "WIDEMAX_FAILURE"
+"""Where a process writes the sentence it fails with, rather than beside those of the others."""
+LOOK_S = 0.05
+# How long a process may take to find that another is gone, before it is killed.
+PATIENCE_S = 5.0
+
+
+def is_worker() -> bool:
+    """Whether this process is one of several that were started together, here or by torchrun."""
+    return int(os.environ.get("WORLD_SIZE", "1")) > 1
+
+
+def is_first() -> bool:
+    """Whether this process is the one of them that speaks."""
+    return os.environ.get("RANK", "0") == "0"
+
+
+def run_workers(arguments: Sequence[str], *, workers: int, max_restarts: int) -> None:
+    """Run a verb in several processes until all are done; exits with their code.
+
+    When one dies, the others are ended, and all are started again: training goes on from its last checkpoint.
+    An error with a sentence of its own, which would only be met again, ends all at once.
+
+    Args:
+        arguments: of the command line.
+        workers: how many processes.
+        max_restarts: how often they are started again.
+    """
+    stopped: list[int] = []
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda number, frame: stopped.append(number))
+    for restart in range(max_restarts + 1):
+        with tempfile.TemporaryDirectory(prefix="widemax-workers-") as folder:
+            code, cause = _Attempt(arguments, workers, restart, Path(folder)).wait(stopped)
+        if not cause:
+            raise typer.Exit(code)
+        left = max_restarts - restart
+        if code in range(2, PeerError.exit_code) or stopped or not left:
+            typer.echo(f"error: {visible(cause)}", err=True)
+            raise typer.Exit(code if code > 0 else 1)
+        typer.echo(
+            f"{visible(cause)}\nstarting all {workers} again from the last checkpoint "
+            f"({counted(left - 1, 'restart')} left)",
+            err=True,
+        )
+
+
+class _Attempt:
+    """Processes that run until all are done or one has failed."""
+
+    def __init__(self, arguments: Sequence[str], workers: int, restart: int, folder: Path) -> None:
+        self.folder, self.read = folder, -1
+        shared = {
+            "WORLD_SIZE": str(workers),
+            "WIDEMAX_RENDEZVOUS": f"file://{folder / 'rendezvous'}",
+            "TORCHELASTIC_RESTART_COUNT": str(restart),
+            # As many threads as cores, in all.
+            "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS")
+            or str(max(1, len(os.sched_getaffinity(0)) // workers) if sys.platform == "linux" else 1),
+        }
+        self.processes = [
+            subprocess.Popen(
+                [sys.executable, "-m", "widemax", *arguments],
+                env={**os.environ, **shared, "RANK": str(rank), FAILURE: str(self.failure(rank))},
+                stdin=subprocess.PIPE,
+                stdout=None if rank == 0 else subprocess.DEVNULL,
+                start_new_session=True,
+            )
+            for rank in range(workers)
+        ]
+
+    def failure(self, rank: int) -> Path:
+        """Where a process says why it failed."""
+        return self.folder / f"failure-{rank}"
+
+    def wait(self, stopped: Sequence[int]) -> tuple[int, str]:
+        """The exit code of the first process to fail, and a sentence why; nothing where all end well."""
+        passed_on = 0
+        codes: dict[int, int] = {}
+        deadline = float("inf")
+        while len(codes) < len(self.processes):
+            for number in stopped[passed_on:]:
+                passed_on += 1
+                for process in self.processes:
+                    process.send_signal(number)
+            for rank, process in enumerate(self.processes):
+                if rank not in codes and (code := process.poll()) is not None:
+                    codes[rank] = code
+                    if code not in (0, 130) and deadline == float("inf"):
+                        deadline = time.monotonic() + PATIENCE_S
+            if time.monotonic() > deadline:
+                for process in self.processes:
+                    process.kill()
+            time.sleep(LOOK_S)
+        for process in self.processes:
+            if process.stdin is not None:
+                process.stdin.close()
+        failed = {rank: code for rank, code in codes.items() if code not in (0, 130)}
+        if not failed:
+            return max(codes.values()), ""
+        # Those that only miss another one, or were killed for it, come last.
+        rank = min(failed, key=lambda rank: failed[rank] in (PeerError.exit_code, -signal.SIGKILL))
+        return failed[rank], self._cause(rank, failed)
+
+    def _cause(self, rank: int, failed: dict[int, int]) -> str:
+        code = failed[rank]
+        path = self.failure(rank)
+        if path.is_file():
+            said = path.read_text(encoding="utf-8")
+        elif code < 0:
+            said = f"killed by signal {-code} ({signal.Signals(-code).name})"
+        else:
+            said = f"ended with exit code {code}; what it wrote stands above"
+        others = sorted(set(range(len(self.processes))) - {rank})
+        told = ", ".join(map(str, others))
+        return f"process {rank}: {said.rstrip('.')}. Process {told} ended with it." if others else said

@@ -1,0 +1,101 @@
+"""Training in several processes: the model of one, checkpoints for any number, and what is refused."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+from tests.distributed import ranks
+from tests.distributed.rows import configure, probabilities, weights, write_rows
+
+from widemax import Config, resume, train
+from widemax.errors import CorruptError, UsageError
+from widemax.storage import read_manifest
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    write_rows(tmp_path / "rows.jsonl")
+    return tmp_path
+
+
+@pytest.mark.parametrize(("head", "split"), [("exact", "true"), ("sampled", "true"), ("sampled", "false")])
+def test_two_processes_train_the_model_of_one(worlds, folder, head, split):
+    path = configure(folder, head=head, split=split)
+    config = Config.load(path)
+    train(config.model_copy(update={"output": config.output.model_copy(update={"dir": str(folder / "one")})}))
+    said = worlds(2).run(ranks.train_config, str(path), str(folder / "two"))
+    assert said[0]["metrics"]
+    assert said[1]["steps"] == said[0]["steps"]
+    assert probabilities(folder / "two") == pytest.approx(probabilities(folder / "one"), rel=1e-3, abs=1e-4)
+    assert read_manifest(folder / "two")["complete"]
+    assert not (folder / "two" / ".widemax").exists()
+
+
+@pytest.mark.parametrize("size", [1, 3])
+def test_what_two_have_saved_another_number_goes_on_with(worlds, folder, size):
+    path = configure(folder)
+    worlds(2).run(ranks.train_config, str(path), str(folder / "whole"))
+    worlds(2).run(ranks.stop_after, str(path), str(folder / "run"), 12)
+    assert not read_manifest(folder / "run")["complete"]
+    if size == 1:
+        resume(folder / "run")
+    else:
+        worlds(size).run(ranks.resume_run, str(folder / "run"))
+    assert read_manifest(folder / "run")["complete"]
+    assert probabilities(folder / "run") == pytest.approx(probabilities(folder / "whole"), rel=1e-3, abs=1e-4)
+
+
+def test_as_many_go_on_to_the_same_bits(worlds, folder):
+    path = configure(folder, head="sampled", dropout=0.5)
+    worlds(2).run(ranks.train_config, str(path), str(folder / "whole"))
+    worlds(2).run(ranks.stop_after, str(path), str(folder / "run"), 12)
+    worlds(2).run(ranks.resume_run, str(folder / "run"))
+    assert weights(folder / "run") == weights(folder / "whole")
+
+
+def test_rows_are_read_by_any_number_of_processes(worlds, tmp_path):
+    """Saved by four, read by three, saved by those and read by one: bitwise the same rows."""
+    for found in ranks.resharded(tmp_path):
+        assert found
+
+
+@pytest.mark.parametrize("which", ["first", "middle", "last"])
+def test_a_missing_shard_is_found(tmp_path, which):
+    ranks.save_parts(tmp_path, 3)
+    number = ["first", "middle", "last"].index(which)
+    (tmp_path / f"shard-{number:05d}-of-00003.safetensors").unlink()
+    with pytest.raises(CorruptError, match="lacks some of the shards"):
+        ranks.load_part(tmp_path, 1)
+
+
+def test_a_shard_with_other_rows_is_found(tmp_path):
+    ranks.save_parts(tmp_path, 2)
+    shutil.copy(tmp_path / "shard-00000-of-00002.safetensors", tmp_path / "shard-00001-of-00002.safetensors")
+    with pytest.raises(CorruptError, match=r"has 6 rows; its classes are 5"):
+        ranks.load_part(tmp_path, 1)
+
+
+def test_in_one_process_several_are_not_forgotten(folder):
+    path = configure(folder)
+    config = Config.load(path)
+    several = config.distributed.model_copy(update={"workers": 2})
+    with pytest.raises(UsageError, match="several processes are started by `widemax train` or torchrun"):
+        train(config.model_copy(update={"distributed": several}))
+
+
+@pytest.mark.parametrize(
+    ("sections", "sentence"),
+    [
+        ({"head": {"kind": "counts"}}, "the head 'counts' learns from all rows in one place"),
+        ({"train": {"time_limit_s": 5.0}}, "a time limit follows the clock of one process"),
+        ({"head": {"kind": "sampled", "sampler": "midx"}}, "reads the weights of all classes"),
+        (
+            {"head": {"kind": "sampled", "sampler": "in_batch"}, "distributed": {"shard_classes": False}},
+            "follows all rows of a batch",
+        ),
+    ],
+)
+def test_what_one_process_alone_can_do_is_refused(worlds, folder, sections, sentence):
+    path = configure(folder)
+    said = worlds(2).run(ranks.refused_config, str(path), str(folder / "run"), sections)
+    assert any(sentence in each for each in said), said
