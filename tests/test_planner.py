@@ -222,7 +222,7 @@ def test_an_epoch_is_its_steps_the_last_short_one_included() -> None:
 def test_the_plan_as_json_and_as_lines() -> None:
     result = make_plan(50_000)
     shown = json.loads(json.dumps(result.to_dict()))
-    assert list(shown) == ["costs", "choice", "reason"]
+    assert list(shown) == ["costs", "choice", "reason", "workers", "own_classes", "exchanged_bytes"]
     assert [list(cost) for cost in shown["costs"]] == [
         ["kind", "peak_memory_bytes", "step_s", "epoch_s", "fits", "num_sampled"]
     ] * 2
@@ -275,3 +275,28 @@ def test_a_container_limits_the_memory_available(tmp_path: Path, monkeypatch: py
 def test_an_old_name_says_the_new_one(old: str, new: str) -> None:
     with pytest.raises(AttributeError, match=f"widemax.machine.{new} now"):
         getattr(planner, old)
+
+
+def test_several_processes_share_the_classes() -> None:
+    sizes = {"num_classes": 1_000_000, "dim": 64, "batch_size": 512, "num_rows": 10**6, "num_sampled": 4096}
+    of = {"machine": MACHINE, "base_bytes": 10**8, "available_bytes": 10**10}
+    one, four = (plan(**sizes, **of, workers=workers) for workers in (1, 4))
+    assert four.own_classes == 250_000
+    assert four.exchanged_bytes == 512 * (2 * 4 * 64 + 40)
+    assert one.exchanged_bytes == 0
+    for alone, shared in zip(one.costs, four.costs, strict=True):
+        assert shared.peak_memory_bytes < alone.peak_memory_bytes
+        assert shared.least_workers == alone.least_workers == 1
+    assert four.costs[0].step_s == pytest.approx(one.costs[0].step_s / 4, rel=0.1)
+    assert "each of 4 processes" in "\n".join(four.lines())
+
+
+def test_the_fewest_processes_are_those_that_fit() -> None:
+    sizes = {"num_classes": 10**7, "dim": 256, "batch_size": 64, "num_rows": None, "num_sampled": 1024}
+    of = {"machine": MACHINE, "base_bytes": 10**8, "available_bytes": 8 * 10**9}
+    with pytest.raises(ResourceError, match=r"or (\d+) processes on as many machines") as error:
+        plan(**sizes, **of)
+    least = int(str(error.value).split(" or ")[-1].split()[0])
+    assert plan(**sizes, **of, workers=least).costs[1].fits
+    with pytest.raises(ResourceError, match="as many machines"):
+        plan(**sizes, **of, workers=least - 1)

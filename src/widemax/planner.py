@@ -4,6 +4,7 @@ Letters: C classes, D hidden, B rows of a batch, S sampled classes, P labels of 
 """
 
 import math
+from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
@@ -16,7 +17,7 @@ import torch
 from pydantic import Field
 
 from widemax.config import TrainConfig
-from widemax.errors import ResourceError
+from widemax.errors import ResourceError, counted
 from widemax.heads import heads
 from widemax.kernels.budget import PLAIN_ELEMENTS, rows_at_once
 from widemax.machine import Machine, this_machine
@@ -54,6 +55,8 @@ GATHERED_ROWS_MOVED = 16
 STEP_OVERHEAD_S = 1e-3
 
 FLOAT_BYTES = 4
+# What processes tell one another of a row of a batch: its label, largest logit, sum and loss.
+ROW_BYTES = 40
 CGROUP_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
 
 Kind = Literal["exact", "sampled"]
@@ -71,6 +74,8 @@ class HeadCost:
         epoch_s: seconds of one pass over the rows; None where their number is not known.
         fits: whether the peak, with its margin, stays within the memory of the machine.
         num_sampled: classes drawn a step; None for all of them.
+        least_workers: the fewest processes, each on such a machine, that hold the classes; None where not
+            even one class a process fits.
     """
 
     kind: Kind
@@ -79,15 +84,27 @@ class HeadCost:
     epoch_s: float | None
     fits: bool
     num_sampled: int | None = None
+    least_workers: int | None = None
 
 
 @dataclass(frozen=True)
 class Plan:
-    """The cost of every head, the one to take, and one sentence that says why."""
+    """The cost of every head, the one to take, and one sentence that says why.
+
+    Args:
+        costs: of each head, for one process.
+        choice, reason: the head to take, and why.
+        workers: how many processes hold the classes together.
+        own_classes: how many classes each holds at most.
+        exchanged_bytes: what each sends in a step, and receives as well, for the head.
+    """
 
     costs: tuple[HeadCost, ...]
     choice: Kind
     reason: str
+    workers: int = 1
+    own_classes: int = 0
+    exchanged_bytes: int = 0
 
     @property
     def num_sampled(self) -> int | None:
@@ -107,6 +124,17 @@ class Plan:
                 f"{_seconds(cost.epoch_s):>9}  {'yes' if cost.fits else 'no'}"
             )
         yield f"{self.choice}: {self.reason}"
+        if self.workers > 1:
+            yield (
+                f"each of {self.workers} processes, of which this is what one costs, holds "
+                f"{self.own_classes:,} classes and sends {self.exchanged_bytes / 1e6:,.2f} MB a step"
+            )
+            for cost in self.costs:
+                if cost.least_workers is not None:
+                    yield (
+                        f"the {cost.kind} head takes at least {counted(cost.least_workers, 'process')} on "
+                        "machines like this one"
+                    )
 
 
 def memory_of_machine() -> int:
@@ -139,6 +167,7 @@ def plan(
     encoder_operations: int = 0,
     epochs: int = TrainConfig().epochs,
     time_limit_s: float | None = None,
+    workers: Size = 1,
     machine: Machine | None = None,
     base_bytes: int | None = None,
     available_bytes: int | None = None,
@@ -162,6 +191,7 @@ def plan(
         encoder_operations: multiplications of a row in the encoder.
         epochs: passes over the rows that are wanted.
         time_limit_s: seconds the whole training may take.
+        workers: R, processes that each hold the weights of some classes and take some rows of a batch.
         machine: speeds of this machine; those kept in the cache folder unless given.
         base_bytes: what the process holds before the head is built; asked of the system unless given.
         available_bytes: memory this process may hold in all; asked of the system unless given.
@@ -180,27 +210,45 @@ def plan(
     memory_bytes = memory_of_machine() if available_bytes is None else available_bytes
     num_steps = None if num_rows is None else -(-num_rows // batch_size)
     state_bytes = optimizer_bytes(optimizer, [(num_classes, dim), (num_classes,)])
-    encoder_flops = 6 * batch_size * encoder_operations
+    encoder_flops = 6 * -(-batch_size // workers) * encoder_operations
 
-    def cost(kind: Kind, work: Work, drawn: int | None = None) -> HeadCost:
-        peak_bytes = base_bytes + encoder_bytes + parameter_bytes(num_classes, dim) + state_bytes
-        peak_bytes += round(work.held_bytes)
+    def work_of(drawn: int | None, workers: int) -> Work:
+        if drawn is None:
+            return _exact(-(-num_classes // workers), dim, batch_size, state_bytes // workers)
+        num_labels = round(batch_size * num_labels_per_row / workers)
+        return _sampled(num_classes, dim, batch_size, -(-drawn // workers), num_labels)
+
+    def peak_of(drawn: int | None, workers: int) -> int:
+        weights_bytes = parameter_bytes(-(-num_classes // workers), dim) + state_bytes // workers
+        return base_bytes + encoder_bytes + weights_bytes + round(work_of(drawn, workers).held_bytes)
+
+    def fits(drawn: int | None, workers: int) -> bool:
+        return peak_of(drawn, workers) * MEMORY_MARGIN <= memory_bytes
+
+    def cost(kind: Kind, drawn: int | None = None) -> HeadCost:
+        work = work_of(drawn, workers)
         flops = work.flops + encoder_flops
         step_s = STEP_OVERHEAD_S + flops / (machine.flops_per_s * threads_for(flops))
         step_s += work.moved_bytes / machine.bytes_per_s
         epoch_s = None if num_steps is None else num_steps * step_s
-        return HeadCost(kind, peak_bytes, step_s, epoch_s, peak_bytes * MEMORY_MARGIN <= memory_bytes, drawn)
+        numbers = range(1, num_classes + 1)
+        least = bisect_left(numbers, True, key=lambda number: fits(drawn, number))
+        return HeadCost(
+            kind,
+            peak_of(drawn, workers),
+            step_s,
+            epoch_s,
+            fits(drawn, workers),
+            drawn,
+            numbers[least] if least < num_classes else None,
+        )
 
-    def sampled_cost(drawn: int) -> HeadCost:
-        num_labels = round(batch_size * num_labels_per_row)
-        return cost("sampled", _sampled(num_classes, dim, batch_size, drawn, num_labels), drawn)
-
-    exact = cost("exact", _exact(num_classes, dim, batch_size, state_bytes))
+    exact = cost("exact")
     drawn = num_sampled or int(heads.options("sampled").complete({})["num_sampled"])
-    sampled = sampled_cost(drawn)
+    sampled = cost("sampled", drawn)
     while num_sampled is None and drawn > LEAST_SAMPLED and _is_hurried(sampled, time_limit_s, epochs):
         drawn //= 2
-        sampled = sampled_cost(drawn)
+        sampled = cost("sampled", drawn)
     choice, reason = _choose(exact, sampled, memory_bytes, time_limit_s, epochs)
     chosen = exact if choice == "exact" else sampled
     if available_bytes is None and chosen.peak_memory_bytes * MEMORY_MARGIN > (free := available_memory()):
@@ -209,7 +257,10 @@ def plan(
             f"and {_bytes(free)} are free now. End other programs, lower the encoder's dim or "
             "train.batch_size, or name the other head in head.kind."
         )
-    return Plan((exact, sampled), choice, reason)
+    exchanged = 0
+    if workers > 1:  # hidden vectors, and their gradients; a few numbers a row beside
+        exchanged = (2 * FLOAT_BYTES * dim + ROW_BYTES) * batch_size
+    return Plan((exact, sampled), choice, reason, workers, -(-num_classes // workers), exchanged)
 
 
 def parameter_bytes(num_classes: int, dim: int) -> int:
@@ -292,7 +343,7 @@ def _choose(
         raise ResourceError(
             f"training needs about {_bytes(smaller.peak_memory_bytes * MEMORY_MARGIN)} of memory with the "
             f"{smaller.kind} head, the smaller one, {room}. Lower the encoder's dim or batch_size, "
-            "drop rare classes, or use a machine with more memory."
+            f"drop rare classes, or use a machine with more memory{_or_several(smaller)}."
         )
     if not exact.fits:
         return "sampled", (
@@ -322,6 +373,11 @@ def _choose(
         f"{reason}, more than {_seconds(AFFORDABLE_EPOCH_S)}; the sampled head takes "
         f"{_seconds(sampled.epoch_s)}."
     )
+
+
+def _or_several(cost: HeadCost) -> str:
+    least = cost.least_workers
+    return "" if least is None else f" or {counted(least, 'process')} on as many machines (--workers)"
 
 
 def _fitting(cost: HeadCost, time_limit_s: float, epochs: int) -> str:

@@ -34,6 +34,9 @@ def command(
     rows: Annotated[
         int | None, typer.Option(min=1, help="Rows per epoch. With it the time of an epoch is shown.")
     ] = None,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Processes that hold the classes together. Default: one.")
+    ] = None,
     input: Input = None,  # noqa: A002 - the name users type
     target: Target = None,
     kind: Kind = None,
@@ -44,7 +47,13 @@ def command(
     json: Json = False,
 ) -> None:
     """Predict peak memory and time of each head, and say which one is chosen and why."""
-    sizes: dict[str, Any] = {"num_classes": classes, "dim": dim, "batch_size": batch, "num_rows": rows}
+    sizes: dict[str, Any] = {
+        "num_classes": classes,
+        "dim": dim,
+        "batch_size": batch,
+        "num_rows": rows,
+        "workers": workers or 1,
+    }
     named = "auto"
     if data:
         config = read_config(
@@ -58,6 +67,7 @@ def command(
             assignments=set_ or (),
         )
         sizes, named = sizes_of(config, dim)
+        sizes["workers"] = workers or config.distributed.workers
     if sizes["num_classes"] is None or sizes["dim"] is None:
         raise UsageError("give FILE.toml or data, or both --classes and --dim.")
     from widemax.planner import plan

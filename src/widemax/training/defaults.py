@@ -230,11 +230,10 @@ def head_sizes(
     config: Config, vocabulary: LabelVocabulary, *, encoder: Encoder, num_rows: int
 ) -> dict[str, Any]:
     """What the planner asks of a config and its data."""
-    train, num_classes = config.train, len(vocabulary)
-    if splits_classes(config, num_classes, encoder.dim):
-        num_classes = -(-num_classes // config.distributed.workers)  # what one process holds
+    train = config.train
+    is_split = splits_classes(config, len(vocabulary), encoder.dim)
     return {
-        "num_classes": num_classes,
+        "num_classes": len(vocabulary),
         "dim": encoder.dim,
         "batch_size": decide_batch_size(train.batch_size, num_rows),
         "num_rows": num_rows,
@@ -243,6 +242,7 @@ def head_sizes(
         "optimizer": suited(config, encoder)[0],
         "epochs": train.epochs,
         "time_limit_s": train.time_limit_s,
+        "workers": config.distributed.workers if is_split else 1,
     }
 
 
