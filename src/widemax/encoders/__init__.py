@@ -15,6 +15,7 @@ from widemax.encoders.history import HistoryEncoder
 from widemax.encoders.image import ImageEncoder
 from widemax.encoders.mixed import MixedEncoder, default_encoder
 from widemax.encoders.pretrained import PretrainedEncoder
+from widemax.encoders.sequence import SequenceEncoder
 from widemax.encoders.sparse import SparseEncoder
 from widemax.encoders.store import FeatureStore, FeatureWriter
 from widemax.encoders.table import TableEncoder
@@ -34,6 +35,7 @@ __all__ = [
     "PretrainedEncoder",
     "Ragged",
     "RaggedTensor",
+    "SequenceEncoder",
     "SparseEncoder",
     "TableEncoder",
     "TextEncoder",
