@@ -2,7 +2,9 @@
 
 import random
 from collections import defaultdict
+from dataclasses import replace
 from datetime import date
+from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -69,6 +71,19 @@ def test_each_item_is_next_after_those_before_it() -> None:
     events = made_events()
     wanted = [(items[:at], [items[at]]) for items in by_user(events).values() for at in range(len(items))]
     assert sorted(rows_of(read(events, time="t"))) == sorted(wanted)
+
+
+@pytest.mark.parametrize("window", [100, 7])
+def test_whole_histories_are_cut_into_windows_of_like_length(window: int) -> None:
+    events = made_events()
+    rows = rows_of(replace(read(events, time="t"), window=window))
+    assert all(history == after for history, after in rows)
+    wanted = []
+    for items in by_user(events).values():
+        num_parts = -(-len(items) // window)
+        cuts = [len(items) * part // num_parts for part in range(num_parts + 1)]
+        wanted += [items[start:stop] for start, stop in pairwise(cuts)]
+    assert sorted(history for history, _ in rows) == sorted(wanted)
 
 
 def test_without_times_each_item_is_hidden_once_beside_the_others() -> None:

@@ -153,3 +153,41 @@ def test_a_trained_head_and_items_that_return(tmp_path: Path) -> None:
 def test_what_does_not_go_with_events(data: dict[str, Any], sentence: str, tmp_path: Path) -> None:
     with pytest.raises((ConfigError, DataError), match=sentence):
         train(config(tmp_path / "run", **data), data=made_events())
+
+
+def in_turn(num_users: int = 200) -> pa.Table:
+    """Users who take ten items in turn, each from another one on."""
+    rows = [(user, (user + at) % 10, at) for user in range(num_users) for at in range(3 + user % 4)]
+    return pa.table(dict(zip(COLUMNS.values(), map(list, zip(*rows, strict=True)), strict=True)))
+
+
+def sequence_config(run: Path, events: Any = (), **train_options: Any) -> Config:
+    return Config(
+        data={"train": events, **COLUMNS, "split": "last-one"},
+        encoder={"kind": "sequence", "dim": 8, "max_length": 4},
+        train={"batch_size": 16, "learning_rate": 0.02, **train_options},
+        output={"dir": run},
+    )
+
+
+def test_a_sequence_is_learned_at_every_position(tmp_path: Path) -> None:
+    pq.write_table(in_turn(), tmp_path / "events.parquet")
+    outcome = train(sequence_config(tmp_path / "run", tmp_path / "events.parquet", epochs=20))
+    assert outcome.model.config.head.kind == "exact"
+    values = evaluate(Model.load(tmp_path / "run"), tmp_path / "events.parquet")
+    assert values["rows"] == 200
+    assert values["mrr"] > 0.9  # what comes next follows from the last item alone
+    assert outcome.model.vocabulary.counts.sum() == sum(2 + user % 4 for user in range(200))
+
+
+def test_a_sequence_needs_an_order(tmp_path: Path) -> None:
+    events = in_turn().drop_columns(["when"])
+    with pytest.raises(ConfigError, match="order of events"):
+        train(
+            Config(
+                data={"user": "who", "item": "what"},
+                encoder={"kind": "sequence"},
+                output={"dir": tmp_path / "run"},
+            ),
+            data=events,
+        )

@@ -3,6 +3,7 @@
 import json
 import random
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -15,13 +16,14 @@ import torch
 
 from widemax.data import Dataset, LabelVocabulary, infer_schema
 from widemax.data.formats.base import BlockFormat
-from widemax.encoders import RaggedTensor, encoders, to_tensors
+from widemax.encoders import FeatureStore, Ragged, RaggedTensor, encoders, to_tensors
 from widemax.errors import DataError
 from widemax.heads import SeveralLabels
 from widemax.training import feed as feed_module
 from widemax.training.feed import (
     EncodedRows,
     Feed,
+    HistoryFeed,
     chunks_of,
     encode_labels,
     hold_out,
@@ -144,6 +146,26 @@ def test_labels_in_histories_is_a_share_of_classes(tmp_path: Path) -> None:
 def test_without_histories_no_label_is_in_them(tmp_path: Path) -> None:
     feed, vocabulary, _, _ = read(tmp_path, "one", ("text",))
     assert feed.labels_in_histories(len(vocabulary)) == 0.0
+
+
+def test_the_labels_of_whole_histories_are_their_own_items(tmp_path: Path) -> None:
+    writer = FeatureStore.create(tmp_path / "store")
+    offsets_B1, items_P = np.array([0, 3, 4]), np.array([2, 0, 1, 2])
+    writer.append({"seen": Ragged(offsets_B1, items_P, np.ones(4, np.float32))})
+    classes_F = np.array([10, 11, 12])
+    feed = HistoryFeed(
+        *(writer.finish(), torch.empty(0, dtype=torch.int64), None, np.arange(2)), classes_F=classes_F
+    )
+    rows = feed.take(np.array([1, 0]))
+    assert rows.every_position
+    assert rows.labels.tolist() == [12, 12, 10, 11]
+    assert rows.features["seen"].offsets.tolist() == [0, 0, 2]
+    assert rows.features["seen"].ids.tolist() == [2, 0]
+    last = replace(feed, every_position=False).take(np.array([1, 0]))
+    assert not last.every_position
+    assert last.labels.tolist() == [12, 11]
+    assert last.seen.ids_P.tolist() == [12, 10]
+    assert last.seen.offsets_B1.tolist() == [0, 0, 2]
 
 
 def test_unseen_labels_are_minus_one() -> None:

@@ -200,7 +200,8 @@ class HistoryRows(Frame):
 
     In order, each item of a user is next once, after the latest ``LATEST_ITEMS`` before it; the first one
     after none, which teaches what strangers like. Without an order, each of five random parts of a user's
-    items is next once, beside the others.
+    items is next once, beside the others. Whole histories, of which each item is next after those before it,
+    stand in both columns; those longer than a window in several rows.
 
     Args:
         table: users with their histories.
@@ -208,12 +209,14 @@ class HistoryRows(Frame):
         seed: of the random parts.
         sentences: about what was read.
         last_times: the items with the times of their last events; None where nothing tells.
+        window: the most items of a whole history; None where each item has a row.
     """
 
     ordered: bool
     seed: int
     sentences: tuple[str, ...]
     last_times: tuple[Any, np.ndarray] | None
+    window: int | None = None
     name: ClassVar[str] = "the histories"
     _columns: ClassVar[tuple[str, ...]] = (HISTORY, NEXT)
     _folds_U: np.ndarray = field(init=False, repr=False)
@@ -221,7 +224,9 @@ class HistoryRows(Frame):
     def __post_init__(self) -> None:
         lengths_U, _ = ragged(plain(self.table[HISTORY]))
         folds_U = np.minimum(lengths_U, np.maximum(FOLDS, -(-lengths_U // MOST_HIDDEN)))
-        object.__setattr__(self, "_folds_U", lengths_U if self.ordered else folds_U)
+        if self.ordered:
+            folds_U = lengths_U if self.window is None else -(-lengths_U // self.window)
+        object.__setattr__(self, "_folds_U", folds_U)
 
     def columns(self, path: Any) -> list[str]:
         return list(self._columns)
@@ -230,7 +235,7 @@ class HistoryRows(Frame):
         return list(self.sentences)
 
     def fingerprint(self, path: Any) -> Iterator[bytes]:
-        yield f"{self.ordered} {self.seed}".encode()
+        yield f"{self.ordered} {self.seed}{f' {self.window}' if self.window else ''}".encode()
         yield from Frame(self.table).fingerprint(path)
 
     def chunks(self, path: Any, columns: Sequence[str]) -> Iterator[Chunk]:
@@ -247,14 +252,19 @@ class HistoryRows(Frame):
             folds_B, size_B = self._folds_U[user_B], lengths_U[user_B]
             fold_B = row_B - ends_U[user_B] + folds_B
             at_B, stop_B = size_B * fold_B // folds_B, size_B * (fold_B + 1) // folds_B
-            if self.ordered:
+            from_B = at_B
+            if self.window is not None:
+                known_B = stop_B - at_B
+            elif self.ordered:
                 known_B = np.minimum(at_B, LATEST_ITEMS)
             else:
                 known_B = np.minimum(size_B - (stop_B - at_B), MOST_KNOWN)
+            if self.window is None:
+                from_B = at_B - known_B
             made = {
                 name: lists(count_B, items.take(pa.array(place_P[positions_P])))
-                for name, count_B, from_B in ((HISTORY, known_B, at_B - known_B), (NEXT, stop_B - at_B, at_B))
-                for positions_P in [_positions(start_U[user_B], size_B, from_B, count_B)]
+                for name, count_B, first_B in ((HISTORY, known_B, from_B), (NEXT, stop_B - at_B, at_B))
+                for positions_P in [_positions(start_U[user_B], size_B, first_B, count_B)]
             }
             yield from slices({name: made[name] for name in columns}, len(row_B), first=first)
 

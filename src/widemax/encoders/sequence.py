@@ -119,9 +119,11 @@ class SequenceEncoder(Encoder):
         name, _ = self.columns[0]
         return {name: self._known.look_up(entry(features, name, Ragged))}
 
-    def every_position(self, features: Tensors) -> Tensor:
-        """[B + P, D] what follows the start and each item, row after row."""
+    def forward(self, features: Tensors, *, every_position: bool = False) -> Tensor:
+        """What follows the last item of each row [B, D]; or the start and each of P items [B + P, D]."""
         offsets_B1, items_P, _ = entry(features, self.columns[0][0], RaggedTensor)
+        if len(offsets_B1) == 1:
+            return self.start_D.new_empty(0, self.dim)
         lengths_B = offsets_B1.diff() + 1
         is_token_BT = torch.arange(int(lengths_B.max()), device=items_P.device) < lengths_B[:, None]
         is_item_BT = is_token_BT.clone()
@@ -134,11 +136,4 @@ class SequenceEncoder(Encoder):
             tokens_BTD = dropout(tokens_BTD, self.rate)
         # What stands after the last item is seen by nobody: attention looks back.
         found: Tensor = self.transformer(tokens_BTD, is_causal=True)
-        return found[is_token_BT]
-
-    def forward(self, features: Tensors) -> Tensor:
-        offsets_B1 = entry(features, self.columns[0][0], RaggedTensor).offsets
-        if len(offsets_B1) == 1:
-            return self.start_D.new_empty(0, self.dim)
-        last_B = offsets_B1[1:] + torch.arange(len(offsets_B1) - 1, device=offsets_B1.device)
-        return self.every_position(features)[last_B]
+        return found[is_token_BT] if every_position else found[torch.arange(len(found)), lengths_B - 1]

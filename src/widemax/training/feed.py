@@ -4,7 +4,7 @@ import shutil
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import chain
 from pathlib import Path
 from typing import Any, TypeVar
@@ -16,7 +16,7 @@ from torch import Tensor
 
 from widemax.artifact import seen_labels
 from widemax.data import STORED_BYTES, Batch, Dataset, LabelCounter, LabelVocabulary, Schema, row_keys
-from widemax.encoders import Encoder, Features, FeatureStore, RaggedTensor, to_tensors
+from widemax.encoders import Encoder, Features, FeatureStore, Ragged, RaggedTensor, to_tensors
 from widemax.encoders.features import moved
 from widemax.errors import DataError
 from widemax.heads import Labels, SeveralLabels
@@ -37,11 +37,15 @@ U = TypeVar("U")
 
 @dataclass(frozen=True)
 class EncodedRows:
-    """B encoded rows with their labels (−1: never seen in training) and the classes already seen by each."""
+    """B encoded rows with their labels (−1: never seen in training) and the classes already seen by each.
+
+    The labels are of every position of the rows where that is so: of the start and of each item.
+    """
 
     features: dict[str, Tensor | RaggedTensor]
     labels: Labels
     seen: SeveralLabels | None
+    every_position: bool = False
 
     def to(self, device: torch.device) -> "EncodedRows":
         """What a step computes with, on a device."""
@@ -104,6 +108,31 @@ class Feed:
     def ahead(self, positions: Iterable[np.ndarray]) -> Generator[EncodedRows, None, None]:
         """The rows at each of these positions; a thread takes the next ones while these are worked on."""
         return (rows for _, rows in in_threads(self.take, positions, num_threads=1))
+
+
+@dataclass(frozen=True)
+class HistoryFeed(Feed):
+    """Rows that are whole histories, whose own items are the labels.
+
+    Args:
+        classes_F: the class of each item of the encoder.
+        every_position: whether each item is the label of a position, or the last one that of the row.
+    """
+
+    classes_F: np.ndarray = field(default_factory=lambda: np.empty(0, np.int64))
+    every_position: bool = True
+
+    def take(self, positions_B: np.ndarray) -> EncodedRows:
+        ((name, items),) = self.store.take(self.rows_N[positions_B]).items()
+        assert isinstance(items, Ragged)
+        is_last_P = np.zeros(len(items.ids_P), bool)
+        is_last_P[items.offsets_B1[1:] - 1] = True
+        before, classes_P = items.where(~is_last_P), self.classes_F[items.ids_P]
+        features = to_tensors({name: before})
+        if self.every_position:
+            return EncodedRows(features, torch.from_numpy(classes_P), None, every_position=True)
+        seen = SeveralLabels(torch.from_numpy(classes_P[~is_last_P]), torch.from_numpy(before.offsets_B1))
+        return EncodedRows(features, torch.from_numpy(classes_P[is_last_P]), seen)
 
 
 class TargetSpool:

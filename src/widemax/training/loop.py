@@ -343,8 +343,9 @@ def take_step(
         rows = rows.to(model.device)
         if session.world.size == 1:
             num_rows = len(rows.labels)
+            options = {"every_position": True} if rows.every_position else {}
             with autocast(model.device, model.config.train.precision):
-                loss = model.head(model.encoder(rows.features), rows.labels)
+                loss = model.head(model.encoder(rows.features, **options), rows.labels)
         else:
             assert num_rows is not None
             # Each leaves out something else, and again the same after a restart.

@@ -34,8 +34,9 @@ from widemax.data import (
     infer_schema,
     resolve,
 )
+from widemax.data.convert import lists
 from widemax.distributed import ALONE, ShardedHead, World, agree
-from widemax.encoders import ClassTower, Features, to_tensors
+from widemax.encoders import ClassTower, Encoder, Features, Ragged, encoders, to_tensors
 from widemax.errors import ConfigError, DataError, counted, shown
 from widemax.heads import CountingHead, Head, LinearHead, heads
 from widemax.heads.scores.adaface import AdaFace
@@ -54,7 +55,7 @@ from widemax.training.defaults import (
     splits_classes,
     width_needed,
 )
-from widemax.training.feed import Feed, hold_out, read_encoded, read_training
+from widemax.training.feed import Feed, HistoryFeed, hold_out, read_encoded, read_training
 from widemax.training.progress import Reporter
 
 REFIT_SHARE = 0.05
@@ -110,7 +111,15 @@ def of_events(
     columns = {"input": (HISTORY,), "target": NEXT, "kinds": {HISTORY: "ids"}, "task": Task.NEXT}
     split = None if data.split == GIVEN else data.split
     updates: dict[str, Any] = {"data": data.model_copy(update=columns | {"split": split})}
-    if config.head.kind == "auto" and not config.head.options and config.head.weight is None:
+    if config.encoder.kind == "sequence":
+        if not rows.ordered:
+            raise ConfigError(
+                "the encoder 'sequence' learns from the order of events: name the column of times (--time), "
+                "or take the split last-one."
+            )
+        options = encoders.options("sequence").complete(config.encoder.options)
+        rows = replace(rows, window=options["max_length"])
+    elif config.head.kind == "auto" and not config.head.options and config.head.weight is None:
         updates["head"] = config.head.completed("counts", {})
     recency = {} if rows.ordered else {"recency": 1.0}
     if config.encoder.kind in ("auto", "history"):
@@ -245,6 +254,10 @@ def prepare(
             reporter.say(sentence)
     if dataset.num_bad_rows:
         reporter.say(f"dropped {counted(dataset.num_bad_rows, 'bad row')}; `widemax check` lists them")
+    if isinstance(train_sources[0], HistoryRows) and train_sources[0].window is not None:
+        feed = HistoryFeed(
+            *(feed.store, feed.labels, None, feed.rows_N), classes_F=classes_of_items(encoder, vocabulary)
+        )
     shared, own = feed.labels_in_histories(len(vocabulary)), feed.labels_in_own_rows(len(vocabulary))
     task = decide_task(config, schema, labels_in_histories=shared, labels_in_own_rows=own)
     unasked = shared >= 0.5 and config.data.task == "auto"
@@ -355,6 +368,8 @@ def in_several(config: Config, workers: int) -> Config:
         reason = f"the head {kind!r} learns from all rows in one place"
     elif config.head.weight is not None:
         reason = "a tower makes the weights of all classes in one place"
+    elif config.encoder.kind == "sequence":
+        reason = "the encoder 'sequence' shares the positions of a batch with no other process"
     elif train.time_limit_s is not None:
         reason = "a time limit follows the clock of one process (train.time_limit_s)"
     elif train.device not in ("auto", "cpu") or train.precision != "float32":
@@ -500,7 +515,19 @@ def split(model: Model, feed: Feed, given: Dataset | None, scratch: Path) -> tup
     if data.valid_fraction == 0.0:
         return feed, None
     train, valid = hold_out(feed, data.valid_fraction, data.max_valid_rows, seed=seed)
+    if isinstance(valid, HistoryFeed):
+        valid = replace(valid, every_position=False)
     return train, valid if len(valid) else None
+
+
+def classes_of_items(encoder: Encoder, vocabulary: LabelVocabulary) -> np.ndarray:
+    """[F] the class of each item that an encoder of histories knows, where all items are classes."""
+    alone = lists(np.ones(len(vocabulary), np.int64), vocabulary.labels)
+    ((_, items),) = encoder.encode({HISTORY: alone}).items()
+    assert isinstance(items, Ragged)
+    classes_F = np.empty(len(vocabulary), np.int64)
+    classes_F[items.ids_P] = np.arange(len(vocabulary))
+    return classes_F
 
 
 def step_factors(model: Model) -> Iterator[tuple[nn.Parameter, float]]:
