@@ -15,6 +15,10 @@ ALLOWED = {
     "_indices": "of a sparse gradient with duplicates, which torch shows under no other name",
     "_values": "of a sparse gradient with duplicates, which torch shows under no other name",
     "_python_dispatch": "the module where torch documents TorchDispatchMode",
+    "_setup_privateuseone_for_python_backend": "torch's way to a device written in Python",
+    "_is_in_bad_fork": "asked by torch of the module of such a device",
+    "_make_wrapper_subclass": "torch's way to a tensor on it",
+    "_pytree": "the module where torch keeps what tensors of arguments are found with",
 }
 
 

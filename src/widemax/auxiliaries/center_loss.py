@@ -1,6 +1,6 @@
 """Center loss. Shapes: B rows, D hidden, C classes, U distinct labels of a batch."""
 
-from typing import Annotated, final
+from typing import Annotated, ClassVar, final
 
 import torch
 from pydantic import Field
@@ -47,6 +47,9 @@ class CenterLoss(nn.Module):
     Source: Wen et al., "A Discriminative Feature Learning Approach for Deep Face Recognition" (ECCV 2016),
     equations 2 to 4 and algorithm 1.
     """
+
+    waits: ClassVar[frozenset[str]] = frozenset({"select", "unique"})
+    """What a step waits for on an accelerator, in the words of :class:`widemax.heads.Head`."""
 
     centers: Tensor
 

@@ -17,10 +17,10 @@ from widemax.encoders.features import RaggedTensor
 BLOCK_ENTRIES = 1 << 14
 
 
-def rows_of(offsets_B1: Tensor) -> Tensor:
+def rows_of(offsets_B1: Tensor, num_entries: int) -> Tensor:
     """The row of each entry: [0, 0, 1, …] for offsets [0, 2, 3, …]."""
     rows_B = torch.arange(len(offsets_B1) - 1, device=offsets_B1.device)
-    return rows_B.repeat_interleave(offsets_B1.diff())
+    return rows_B.repeat_interleave(offsets_B1.diff(), output_size=num_entries)
 
 
 def _sum(weight_FD: Tensor, offsets_B1: Tensor, ids_P: Tensor, values_P: Tensor) -> Tensor:
@@ -39,7 +39,7 @@ def _weight_gradient(
     sorted_ids_P, order_P = torch.sort(ids_P.int() if num_ids < 1 << 31 else ids_P, stable=True)
     ids_U, counts_U = torch.unique_consecutive(sorted_ids_P, return_counts=True)
     offsets_U1 = F.pad(counts_U.cumsum(0), (1, 0))
-    grad_UD = _sum(grad_BD, offsets_U1, rows_of(offsets_B1)[order_P], values_P[order_P])
+    grad_UD = _sum(grad_BD, offsets_U1, rows_of(offsets_B1, len(ids_P))[order_P], values_P[order_P])
     return torch.sparse_coo_tensor(
         ids_U[None].long(), grad_UD, (num_ids, grad_BD.shape[1]), is_coalesced=True, check_invariants=False
     )
@@ -47,7 +47,8 @@ def _weight_gradient(
 
 def _values_gradient(grad_BD: Tensor, weight_FD: Tensor, offsets_B1: Tensor, ids_P: Tensor) -> Tensor:
     blocks = zip(
-        *(torch.split(each_P, BLOCK_ENTRIES) for each_P in (rows_of(offsets_B1), ids_P)), strict=True
+        *(torch.split(each_P, BLOCK_ENTRIES) for each_P in (rows_of(offsets_B1, len(ids_P)), ids_P)),
+        strict=True,
     )
     return torch.cat([(grad_BD[rows] * weight_FD[ids]).sum(dim=1) for rows, ids in blocks])
 
@@ -94,7 +95,7 @@ def bag_sum(weight: Tensor, ragged: RaggedTensor) -> Tensor:
         [[12.0], [0.0]]
     """
     if not weight.shape[1]:
-        places = torch.stack([rows_of(ragged.offsets), ragged.ids])
+        places = torch.stack([rows_of(ragged.offsets, len(ragged.ids)), ragged.ids])
         size = len(ragged.offsets) - 1, len(weight)
         return torch.sparse_coo_tensor(places, ragged.values, size, check_invariants=False)
     hidden: Tensor = _BagSum.apply(  # type: ignore[no-untyped-call]

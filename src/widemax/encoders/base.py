@@ -37,12 +37,15 @@ class Encoder(nn.Module, ABC):
         counted_options: its options for a head that counts, where a config names none; empty where it has no
             rows of features.
         smooths_labels: whether the exact softmax smooths labels where a config does not say.
+        waits: what a training step of it waits for on an accelerator, in the words of
+            :class:`widemax.heads.Head`.
         optimizer: the optimizer that suits it, with its ``learning_rate``, where a config names none.
     """
 
     kinds: ClassVar[frozenset[str]]
     counted_options: ClassVar[Mapping[str, Any]] = {}
     smooths_labels: ClassVar[bool] = True
+    waits: ClassVar[frozenset[str]] = frozenset()
     optimizer: ClassVar[str] = "rowwise_adagrad"
     learning_rate: ClassVar[float] = 0.05
 

@@ -44,6 +44,7 @@ class HistoryEncoder(Encoder):
     """
 
     kinds: ClassVar[frozenset[str]] = frozenset({"ids"})
+    waits = frozenset({"unique", "select"})
     operations = 0  # rows of a table are summed
     counted_options: ClassVar[Mapping[str, Any]] = {"dim": "features", "recency": 0.8}
 
@@ -110,7 +111,7 @@ class HistoryEncoder(Encoder):
             parts_P = bag.values if self.pooling == "mean" else bag.values.square()
             norm_B = torch.segment_reduce(parts_P, "sum", offsets=bag.offsets, initial=0)
             norm_B = norm_B if self.pooling == "mean" else norm_B.sqrt()
-            values_P = bag.values / torch.where(norm_B > 0, norm_B, 1)[rows_of(bag.offsets)]
+            values_P = bag.values / torch.where(norm_B > 0, norm_B, 1)[rows_of(bag.offsets, len(bag.ids))]
         return bag_sum(self.weight_FD, bag._replace(values=values_P))
 
     def forward(self, features: Tensors) -> Tensor:

@@ -87,6 +87,7 @@ class MixedEncoder(Encoder):
     """
 
     kinds: ClassVar[frozenset[str]] = frozenset(_DEFAULT)
+    waits = frozenset({"unique", "select"})
     # One optimizer for bags and perceptrons alike: Adagrad's first steps throw perceptrons far off.
     optimizer = "lazy_adam"
     learning_rate = 5e-3

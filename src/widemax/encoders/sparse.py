@@ -65,6 +65,7 @@ class SparseEncoder(Encoder):
     """
 
     kinds: ClassVar[frozenset[str]] = frozenset({"sparse"})
+    waits = frozenset({"unique"})
     operations = 0  # rows of a table are summed
     counted_options: ClassVar[Mapping[str, Any]] = {"dim": "features"}
 

@@ -73,6 +73,7 @@ class TableEncoder(Encoder):
     """
 
     kinds: ClassVar[frozenset[str]] = frozenset({"number", "date", "category"})
+    waits = frozenset({"unique"})
     optimizer = "lazy_adam"
     learning_rate = 2e-3
 

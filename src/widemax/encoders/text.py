@@ -74,6 +74,7 @@ class TextEncoder(Encoder):
     """
 
     kinds: ClassVar[frozenset[str]] = frozenset({"text"})
+    waits = frozenset({"unique", "select"})
     smooths_labels = False  # n-grams left out keep it from growing sure of its training rows
     operations = 0  # rows of a table are summed
     counted_options: ClassVar[Mapping[str, Any]] = {"dim": "features", "char_ngrams": ()}
@@ -200,7 +201,9 @@ class TextEncoder(Encoder):
         """The n-grams of each row with their weights w_g."""
         bag, lengths_BV = entry(features, "bag", RaggedTensor), entry(features, "lengths", Tensor)
         weights_P, lengths_V = bag.values * self.idf_F.index_select(0, bag.ids), lengths_BV.ravel()
-        views_P = torch.arange(len(lengths_V), device=lengths_V.device).repeat_interleave(lengths_V)
+        views_P = torch.arange(len(lengths_V), device=lengths_V.device).repeat_interleave(
+            lengths_V, output_size=len(bag.ids)
+        )
         squares_V = weights_P.new_zeros(len(lengths_V)).index_add_(0, views_P, weights_P.square())
         squares_BV = squares_V.view(lengths_BV.shape)
         squares_BV *= (squares_BV > 0).sum(1, keepdim=True)

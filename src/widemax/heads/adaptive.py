@@ -60,6 +60,8 @@ class AdaptiveHead(NormalizedHead):
 
     place_of_class: Tensor
 
+    waits = frozenset({"count", "read"})
+
     def __init__(
         self,
         num_classes: int | Classes,
@@ -168,8 +170,10 @@ class AdaptiveHead(NormalizedHead):
 
     def _cluster_of(self, place_P: Tensor) -> Tensor:
         """0 for the shortlist, i + 1 for cluster i."""
-        ends = torch.tensor(self.cutoffs, dtype=torch.int64, device=place_P.device)
-        return torch.bucketize(place_P, ends, right=True)
+        cluster_P = torch.zeros_like(place_P)
+        for end in self.cutoffs:
+            cluster_P += place_P >= end
+        return cluster_P
 
     def _head_log_probs(self, hidden_BD: Tensor, temperature: Temperature) -> Tensor:
         logits_BH = nn.functional.linear(hidden_BD, self.weight, self.bias) / temperature

@@ -97,6 +97,8 @@ class Head(Described, nn.Module, ABC):
         optimizer: the optimizer that suits it, with its learning rate, where a config names none; None where
             that of the encoder does.
         learned_sizes: the tensors of its state whose length is learned; a state of another length fills them.
+        waits: what a training step waits for on an accelerator, since sizes depend on numbers there: "unique"
+            (which classes differ), "repeat" (how often), "select" and "count" (how many), "read" (a number).
         normalizer: what makes logits probabilities: "softmax" over all classes, or a "sigmoid" a class.
         generator: the randomness of the first weights, then of training.
     """
@@ -106,6 +108,7 @@ class Head(Described, nn.Module, ABC):
     training_options: ClassVar[Mapping[str, Any]] = {}
     optimizer: ClassVar[tuple[str, float] | None] = None
     learned_sizes: ClassVar[frozenset[str]] = frozenset()
+    waits: ClassVar[frozenset[str]] = frozenset()
     normalizer: Normalizer
     calibration_temperature: Tensor
 

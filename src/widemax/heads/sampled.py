@@ -66,6 +66,8 @@ class SampledHead(LinearHead):
         True
     """
 
+    waits = frozenset({"unique", "repeat"})
+
     def __init__(
         self,
         num_classes: int | Classes,

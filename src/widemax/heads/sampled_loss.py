@@ -172,7 +172,7 @@ def sampled_sigmoid_loss(
 def loss_of_negatives(scored: "Scored", candidates: Candidates, *, correction: Correction) -> Tensor:
     """[B] Σ_j w_j softplus(s_bj) over the candidates that are no label of the row."""
     others_BS = widened_tensor(scored.hidden_BD @ scored.weight_SD.T) + scored.shift_S
-    others_BS.index_put_(tuple(scored.hits), others_BS.new_tensor(-torch.inf))
+    others_BS.index_put_(tuple(scored.hits), others_BS.new_full((), -torch.inf))
     negatives_BS = softplus(others_BS)
     if correction in ("importance", "refined"):
         # Autocast would round this sum to 16 bits.
@@ -239,7 +239,8 @@ def _hits(pairs: Pairs, ids_S: Tensor) -> Pairs:
     times_P = torch.searchsorted(ids_S, pairs.ids_P, right=True) - first_P
     rows_H = pairs.rows_P.repeat_interleave(times_P)
     # A label's hits stand side by side from its first place on: a running number, less where its run began.
-    run_H = (times_P.cumsum(0) - times_P - first_P).repeat_interleave(times_P)
+    run_P = times_P.cumsum(0) - times_P - first_P
+    run_H = run_P.repeat_interleave(times_P, output_size=len(rows_H))
     return Pairs(rows_H, torch.arange(len(rows_H), device=rows_H.device) - run_H)
 
 
@@ -249,7 +250,8 @@ def _refined(others_B: Tensor, labels_P: Tensor, pairs: Pairs) -> Tensor:
         total_B = others_B.exp().index_add(0, pairs.rows_P, labels_P.exp())
         others_share_B = others_B.exp() / total_B
         slope_P = labels_P.exp() / total_B[pairs.rows_P] - target_shares(pairs, len(others_B))
-        others_share_B[pairs.rows_P.bincount(minlength=len(others_B)) == 0] = 0
+        is_bare_B = torch.ones_like(others_B, dtype=torch.bool).index_fill_(0, pairs.rows_P, False)
+        others_share_B.masked_fill_(is_bare_B, 0)
     # Without a candidate left, the logarithm is −inf and its weight 0.
     log_others_B = torch.where(others_share_B == 0, 0, others_share_B * others_B)
     return log_others_B.index_add(0, pairs.rows_P, slope_P.to(labels_P.dtype) * labels_P)

@@ -66,6 +66,8 @@ class TreeHead(NormalizedHead):
     class_edges: Tensor
     node_edges: Tensor
 
+    waits = frozenset({"unique", "select"})
+
     def __init__(
         self,
         num_classes: int | Classes,

@@ -69,6 +69,8 @@ class TwoLevelHead(NormalizedHead):
     class_of_place: Tensor
     place_of_class: Tensor
 
+    waits = frozenset({"unique", "select", "read"})
+
     def __init__(
         self,
         num_classes: int | Classes,

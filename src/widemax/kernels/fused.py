@@ -124,7 +124,8 @@ def _sweep(
     """The loss; [2] the share of tiles skipped, and their mass; and the gradients that are needed."""
     sweep = Sweep(tensors, options, needed)
     total = sweep.run()
-    share = total.new_tensor([sweep.num_skipped / max(sweep.num_tiles, 1), sweep.dropped_mass])
+    shares = sweep.num_skipped / max(sweep.num_tiles, 1), sweep.dropped_mass
+    share = torch.tensor(shares, dtype=total.dtype, device="cpu")
     return [total, share, *sweep.gradients()]
 
 
@@ -136,7 +137,7 @@ sweep_op = torch.library.custom_op("widemax::fused_loss", _sweep, mutates_args=(
 def _(tensors: Any, options: Any, needed: Any) -> list[Tensor]:
     asked = (x for x, is_needed in zip(tensors, needed, strict=True) if is_needed)
     dtype = torch.promote_types(tensors[1].dtype, torch.float32)
-    loss, share = tensors[1].new_empty((), dtype=dtype), tensors[1].new_empty(2, dtype=dtype)
+    loss, share = tensors[1].new_empty((), dtype=dtype), torch.empty(2, dtype=dtype, device="cpu")
     return [loss, share, *(torch.empty_like(x, dtype=dtype) for x in asked)]
 
 

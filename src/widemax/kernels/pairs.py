@@ -26,8 +26,8 @@ class Pairs(NamedTuple):
 
     def of_rows(self, start: int, stop: int) -> tuple[slice, "Pairs"]:
         """Where the pairs of rows [start, stop) stand, and these pairs with rows counted from ``start``."""
-        ends = torch.searchsorted(self.rows_P, self.rows_P.new_tensor([start, stop])).tolist()
-        where = slice(*ends)
+        rows_2 = torch.arange(start, stop + 1, max(stop - start, 1), device=self.rows_P.device)
+        where = slice(*torch.searchsorted(self.rows_P, rows_2).tolist())
         return where, Pairs(self.rows_P[where] - start, self.ids_P[where])
 
     def places_by_tile(self, width: int, num_tiles: int) -> tuple[Tensor, ...]:

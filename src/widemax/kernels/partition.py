@@ -56,7 +56,8 @@ class _LinearLogsumexp(torch.autograd.Function):
         sum_B = torch.zeros(num_rows, dtype=dtype, device=hidden_BD.device)
         max_B = torch.full_like(sum_B, torch.finfo(dtype).min)
         hits = Pairs(rows_H, columns_H)
-        size = max(1, budget.SMALL_TILE_ELEMENTS // max(num_shared, 1))
+        # A processor's cache holds one block; an accelerator would wait to be told which hits are of which.
+        size = max(1, budget.SMALL_TILE_ELEMENTS // max(num_shared, 1)) if hidden_BD.is_cpu else num_rows
         room_bS = shift_S.new_empty(min(size, num_rows) if kept_BS.dtype != dtype else 0, num_shared)
         for start in range(0, num_rows if num_shared else 0, size):
             block = slice(start, start + size)
@@ -64,9 +65,8 @@ class _LinearLogsumexp(torch.autograd.Function):
             if kept_bS.dtype != dtype:
                 logits_bS = room_bS[: len(kept_bS)].copy_(kept_bS)
             logits_bS += shift_S
-            logits_bS.index_put_(
-                tuple(hits.of_rows(start, start + size)[1]), logits_bS.new_tensor(-torch.inf)
-            )
+            block_hits = hits if size >= num_rows else hits.of_rows(start, start + size)[1]
+            logits_bS.index_put_(tuple(block_hits), logits_bS.new_full((), -torch.inf))
             # A finite number in place of −inf where every class is hit: −inf − −inf is NaN.
             max_b = logits_bS.amax(1).clamp_(min=torch.finfo(dtype).min)
             exp_minus(logits_bS, max_b, out=logits_bS)
@@ -83,7 +83,7 @@ class _LinearLogsumexp(torch.autograd.Function):
         needs_hidden, needs_weight, needs_shift, *_ = ctx.needs_input_grad
         if torch.is_grad_enabled():
             logits_BS = widened_tensor(hidden_BD @ weight_SD.T) + shift_S
-            logits_BS = logits_BS.index_put((rows_H, columns_H), logits_BS.new_tensor(-torch.inf))
+            logits_BS = logits_BS.index_put((rows_H, columns_H), logits_BS.new_full((), -torch.inf))
             inputs = [x for x, needed in zip(ctx.saved_tensors, ctx.needs_input_grad, strict=False) if needed]
             log_partition_B = torch.logsumexp(logits_BS, 1)
             found = iter(torch.autograd.grad(log_partition_B, inputs, grad_B, create_graph=True))

@@ -70,7 +70,7 @@ class _GatherGroups(torch.autograd.Function):
         grad_U = grads[0].new_zeros(len(ids_U), *ctx.shape[1:])
         for group, (place_N, grad_N) in enumerate(zip(places, grads, strict=True)):
             # Copying is several times faster than adding, and the same where nothing else was added before.
-            is_distinct = group == 0 and bool((place_N[1:] > place_N[:-1]).all())
+            is_distinct = group == 0 and place_N.is_cpu and bool((place_N[1:] > place_N[:-1]).all())
             add = grad_U.index_copy_ if is_distinct else grad_U.index_add_
             add(0, place_N, grad_N)
         return _rows_gradient(ctx, grad_U, ids_U), None, None, *[None] * len(places)

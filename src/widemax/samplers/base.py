@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Annotated, NamedTuple
+from typing import Annotated, ClassVar, NamedTuple
 
 import torch
 from pydantic import Field
@@ -49,7 +49,8 @@ class Candidates:
             raise ShapeError(
                 f"class_ids and log_expected_count must be as many; got {numbers[0]} and {numbers[1]}."
             )
-        if not self.class_ids.is_meta and (self.class_ids[1:] < self.class_ids[:-1]).any():
+        # A look at them would stall an accelerator.
+        if self.class_ids.is_cpu and (self.class_ids[1:] < self.class_ids[:-1]).any():
             raise UsageError(
                 "class_ids of Candidates must ascend; got them in another order. Sort them, and "
                 "log_expected_count with them: order = class_ids.argsort()."
@@ -105,11 +106,13 @@ class Sampler(Described, ABC):
         uses_labels: whether candidates come from the labels of the batch. Expected counts are then those that
             a row sees: its own label is there in any case, and only other labels are drawn.
         follows_model: whether a draw asks for hidden vectors and class weights, by a query.
+        waits: what a draw waits for on an accelerator, in the words of :class:`widemax.heads.Head`.
     """
 
     approximation: str | None = None
     uses_labels: bool = False
     follows_model: bool = False
+    waits: ClassVar[frozenset[str]] = frozenset({"unique"})
 
     def __init__(self, num_classes: int | Classes) -> None:
         self.num_classes = Classes.of(num_classes).num

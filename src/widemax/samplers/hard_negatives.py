@@ -56,6 +56,8 @@ class HardNegatives(Sampler):
 
     follows_model = True
 
+    waits = frozenset({"unique", "select", "read"})
+
     def __init__(
         self,
         num_classes: int | Classes,

@@ -35,6 +35,8 @@ class Poisson(Sampler):
     Source: TensorFlow, "Candidate Sampling Algorithms", sampled softmax, which assumes this sampling.
     """
 
+    waits = frozenset({"unique", "read"})
+
     def __init__(self, num_classes: int | Classes, *, of: SamplerSpec = "frequency") -> None:
         super().__init__(num_classes)
         single = build_sampler(of, num_classes)
@@ -48,7 +50,7 @@ class Poisson(Sampler):
     def propose(
         self, labels: Tensor, num_sampled: int, *, generator: torch.Generator, query: Query | None = None
     ) -> Proposal:
-        mean = torch.tensor(float(num_sampled), dtype=torch.float64, device=generator.device)
+        mean = torch.full((), float(num_sampled), dtype=torch.float64, device=generator.device)
         num_draws = int(torch.poisson(mean, generator=generator))
         return Proposal(
             torch.unique(self.single.draw_ids(num_draws, generator=generator)),

@@ -61,6 +61,8 @@ class QuadraticKernel(IndexedSampler):
 
     name = "quadratic_kernel"
 
+    waits = frozenset({"unique", "select", "read"})
+
     def __init__(
         self,
         num_classes: int | Classes,
