@@ -94,9 +94,10 @@ ARROWS = {
             "heads",
             "recommender",
             "storage",
+            "systems",
             "training",
         ),
-        *("auxiliaries", "losses", "numerics", "optim", "samplers"),
+        *("auxiliaries", "charts", "losses", "numerics", "optim", "parsing", "samplers"),
     },
     "cli": None,
 }

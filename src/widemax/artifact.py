@@ -517,7 +517,7 @@ class Model:
         found = about(read_manifest(folder).get("task"))
         if found is not CLASSIFIERS:
             raise UsageError(
-                f"{folder} holds {found.noun}, which answers `widemax predict` and `widemax evaluate`; in "
+                f"{folder} holds {found.noun}, which answers `widemax predict`, `evaluate` and `serve`; in "
                 f"Python load it with {found.loader}."
             )
         manifest = check_folder(folder, [CONFIG, LABELS, ENCODER])

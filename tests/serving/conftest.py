@@ -11,6 +11,7 @@ from typing import Any
 
 import httpx
 import pytest
+from tests.parsing.conftest import treebank
 
 from widemax.config import Config
 from widemax.training.loop import train
@@ -18,11 +19,17 @@ from widemax.training.loop import train
 TOKEN = "0123456789abcdef"
 
 
-class Server:
-    """``widemax serve ARGUMENTS`` on a free port, and a client of it."""
+class Process:
+    """A verb that listens on a port, in a process of its own, and a client of it.
 
-    def __init__(self, *arguments: object) -> None:
-        command = [sys.executable, "-m", "widemax", "serve", "--port", "0", *map(str, arguments)]
+    Args:
+        arguments: of `widemax`.
+        says: how the line begins that tells its address.
+        under: what the client's addresses begin with.
+    """
+
+    def __init__(self, *arguments: object, says: str, under: str = "") -> None:
+        command = [sys.executable, "-m", "widemax", *map(str, arguments)]
         self.process = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
         )
@@ -30,23 +37,17 @@ class Server:
         self.told = []
         while line := self.process.stderr.readline():
             self.told.append(line)
-            if line.startswith("serving "):
+            if line.startswith(says):
                 break
         else:
             self.process.stderr.close()
             raise AssertionError(f"exit code {self.process.wait()}: {''.join(self.told)}")
         self.url = line.split(" at ")[1].split()[0]
-        self.client = httpx.Client(base_url=self.url, timeout=30, trust_env=False)
+        self.client = httpx.Client(base_url=self.url + under, timeout=60, trust_env=False)
 
-    def get(self, path: str, **parameters: Any) -> httpx.Response:
-        return self.client.get(path, params=parameters)
-
-    def post(self, path: str, body: Any = None, **options: Any) -> httpx.Response:
-        return self.client.post(path, **({"json": body} if body is not None else {}), **options)
-
-    def stop(self) -> int:
-        """The exit code after SIGTERM."""
-        self.process.send_signal(signal.SIGTERM)
+    def stop(self, how: signal.Signals = signal.SIGTERM) -> int:
+        """The exit code after a signal."""
+        self.process.send_signal(how)
         try:
             return self.process.wait(60)
         finally:
@@ -54,6 +55,19 @@ class Server:
             self.client.close()
             assert self.process.stderr is not None
             self.process.stderr.close()
+
+
+class Server(Process):
+    """``widemax serve ARGUMENTS`` on a free port."""
+
+    def __init__(self, *arguments: object) -> None:
+        super().__init__("serve", "--port", "0", *arguments, says="serving ")
+
+    def get(self, path: str, **parameters: Any) -> httpx.Response:
+        return self.client.get(path, params=parameters)
+
+    def post(self, path: str, body: Any = None, **options: Any) -> httpx.Response:
+        return self.client.post(path, **({"json": body} if body is not None else {}), **options)
 
 
 @pytest.fixture(scope="session")
@@ -88,6 +102,46 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
             )
         )
     return folder
+
+
+@pytest.fixture(scope="session")
+def systems(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a parser ``trees``, a translator ``lines`` and a language model ``letters``."""
+    pytest.importorskip("sentencepiece", reason="needs the extra translation")
+    folder = tmp_path_factory.mktemp("systems")
+    (folder / "trees.conllu").write_text(treebank(120, 0))
+    (folder / "lines.en").write_text("one dog .\ntwo cats .\nred house .\n" * 12)
+    (folder / "lines.de").write_text("ein hund .\nzwei katzen .\nrotes haus .\n" * 12)
+    (folder / "letters.txt").write_text("the cat sat on the mat\n" * 40)
+    small = {"dim": 16, "num_layers": 1, "num_heads": 2, "hidden_dim": 16, "pieces": 300}
+    sections: dict[str, dict[str, Any]] = {
+        "trees": {
+            "data": {"train": str(folder / "trees.conllu")},
+            "parser": {"form_dim": 16, "hidden": 24, "action_dim": 32, "layers": 1, "batch_words": 60},
+            "train": {"epochs": 6, "learning_rate": 1e-2},
+        },
+        "lines": {
+            "data": {"train": str(folder / "lines.en"), "target_lines": str(folder / "lines.de")},
+            "encoder": small,
+            "train": {"epochs": 1, "batch_size": 16},
+        },
+        "letters": {
+            "data": {"train": str(folder / "letters.txt"), "task": "language"},
+            "encoder": {"unit": "character", "dim": 16, "length": 16},
+            "train": {"epochs": 2, "batch_size": 4},
+        },
+    }
+    for name, given in sections.items():
+        train(Config.from_dict({**given, "output": {"dir": str(folder / name)}}))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def served_systems(systems: Path) -> Iterator[Server]:
+    """All of them served, the parser first."""
+    server = Server(*(systems / name for name in ("trees", "lines", "letters")))
+    yield server
+    assert server.stop() == 0
 
 
 @pytest.fixture(scope="session")

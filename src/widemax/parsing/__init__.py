@@ -2,7 +2,7 @@
 
 from widemax.parsing.attachment import Attachment
 from widemax.parsing.config import ParserConfig
-from widemax.parsing.conllu import Sentence, read_conllu
+from widemax.parsing.conllu import Sentence, read_conllu, sentence_of, words_in
 from widemax.parsing.parser import Parser, Tree
 from widemax.parsing.projective import lift, restore
 
@@ -15,4 +15,6 @@ __all__ = [
     "lift",
     "read_conllu",
     "restore",
+    "sentence_of",
+    "words_in",
 ]

@@ -16,6 +16,7 @@ COLUMNS = ("ID", "FORM", "LEMMA", "UPOS", "XPOS", "FEATS", "HEAD", "DEPREL", "DE
 _HEAD, _DEPREL, _DEPS = 6, 7, 8
 _ID = re.compile(r"([1-9][0-9]*)|([1-9][0-9]*)-([1-9][0-9]*)|([0-9]+)\.([1-9][0-9]*)")
 _SENT_ID = re.compile(r"#\s*sent_id\s*=\s*(.*?)\s*")
+_WORD = re.compile(r"\w+(?:[-'’.,:/@&]\w+)*|[^\w\s]")
 MAX_SENTENCE_LINES = 1 << 20
 
 
@@ -226,3 +227,36 @@ def _sentence(block: Sequence[bytes], source: str, first: int) -> Sentence | Bad
     if range_end > len(words):
         return BadRowError(f"{read.where(words[-1])}: words up to {range_end} are named, but it is the last.")
     return Sentence(source, first, tuple(lines), tuple(words), tuple(cells))
+
+
+def sentence_of(words: Sequence[str], **columns: Sequence[str]) -> Sentence:
+    """A sentence of its words, and of what else is known of each, such as ``UPOS``.
+
+    Raises:
+        DataError: it has no word, or something in it is none.
+
+    Example:
+        >>> sentence_of(["It", "sings"], UPOS=["PRON", "VERB"]).column("UPOS")
+        ['PRON', 'VERB']
+    """
+    if isinstance(words, str) or not words or not all(isinstance(word, str) and word for word in words):
+        raise DataError(
+            "a sentence must be a list of words, such as ['I', 'see', 'stars'], with at least one."
+        )
+    told = {"ID": map(str, range(1, len(words) + 1)), "FORM": words, **columns}
+    empty = ["_"] * len(words)
+    cells = tuple(zip(*(told.get(name, empty) for name in COLUMNS), strict=True))
+    lines = tuple("\t".join(each) + "\n" for each in cells)
+    return Sentence("the sentences", 1, (*lines, "\n"), tuple(range(len(lines))), cells)
+
+
+def words_in(text: str) -> list[str]:
+    """The words of a text: what stands between spaces, marks before and after it apart.
+
+    A treebank may cut words otherwise, as in "do n't"; give a parser words where you have them.
+
+    Example:
+        >>> words_in('He said: "Don\'t pay 3,50 $!"')
+        ['He', 'said', ':', '"', "Don't", 'pay', '3,50', '$', '!', '"']
+    """
+    return _WORD.findall(text)

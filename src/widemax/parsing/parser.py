@@ -22,7 +22,7 @@ from widemax.errors import DataError, UsageError
 from widemax.options import checked
 from widemax.parsing.actions import Actions
 from widemax.parsing.config import ParserConfig
-from widemax.parsing.conllu import COLUMNS, Sentence
+from widemax.parsing.conllu import Sentence, sentence_of
 from widemax.parsing.network import Scorer
 from widemax.parsing.projective import restore, unmarked
 from widemax.parsing.slots import Slots
@@ -403,12 +403,4 @@ def in_batches(ids: Sequence[int], lengths: Sequence[int], size: int) -> Iterato
 
 
 def _as_sentence(words: Sentence | Sequence[str]) -> Sentence:
-    if isinstance(words, Sentence):
-        return words
-    if isinstance(words, str) or not words or not all(isinstance(word, str) and word for word in words):
-        raise DataError(
-            "a sentence must be a list of words, such as ['I', 'see', 'stars'], with at least one."
-        )
-    cells = tuple((str(at), word, *["_"] * (len(COLUMNS) - 2)) for at, word in enumerate(words, start=1))
-    lines = tuple("\t".join(each) + "\n" for each in cells)
-    return Sentence("the sentences", 1, (*lines, "\n"), tuple(range(len(lines))), cells)
+    return words if isinstance(words, Sentence) else sentence_of(words)

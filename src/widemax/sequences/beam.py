@@ -49,8 +49,8 @@ def beam_search(
 
     The score is Σ log p / lp with lp = ((5 + length) / 6)^penalty, where the end counts as a token. A
     hypothesis that has ended leaves the beam. A sequence is done once K hypotheses that were among its K best
-    have ended, or none in its beam can become better than its best one that has: a log-probability only
-    falls, and no length penalty exceeds that of the longest sequence allowed. A beam of 1 is greedy search.
+    have ended, or none in its beam can become better than its best that have: a log-probability only falls,
+    and no length penalty exceeds that of the longest sequence allowed. A beam of 1 is greedy search.
 
     Args:
         best: from the latest tokens [R] and a number N, the N best next tokens of each row with their
@@ -62,8 +62,7 @@ def beam_search(
         beam: K.
         max_length: the most tokens, the end included; of all sequences, or of each.
         length_penalty: 0 takes the most probable sequence, which tends to be short.
-        num_best: how many hypotheses are given of each sequence; there may be fewer, as the search ends when
-            the best one is known.
+        num_best: how many hypotheses are given of each sequence; fewer where the beam finds fewer.
 
     Example:
         >>> chances = torch.tensor([[0.1, 0.6, 0.3], [0.8, 0.1, 0.1], [0.2, 0.7, 0.1]]).log()
@@ -83,7 +82,7 @@ def beam_search(
     scores_BK = torch.zeros(num_sequences, 1)
     prefixes = torch.empty(num_sequences, 1, 0, dtype=torch.int64)
     found: list[list[tuple[list[int], float]]] = [[] for _ in range(num_sequences)]
-    ended = torch.full((num_sequences,), -torch.inf)
+    least = torch.full((num_sequences,), -torch.inf)  # the score that is worth noting
     num_ended = torch.zeros(num_sequences, dtype=torch.int64)
     for length in range(1, longest + 1):
         ids_RN, log_probs_RN = best(latest_R, beam + 1)  # of which one may be the end
@@ -96,22 +95,25 @@ def beam_search(
         num_ended[alive] += is_end.gather(1, first).sum(1)
         ends = totals.masked_fill(~is_end, -torch.inf).topk(min(num_best, totals.shape[1]), dim=1)
         end_scores = ends.values / penalty[length]
-        worth = end_scores > (ended[alive, None] if num_best == 1 else -torch.inf)
-        for row, place in worth.nonzero().tolist():
+        for row, place in (end_scores > least[alive, None]).nonzero().tolist():
+            sequence = int(alive[row])
             prefix = prefixes[row, int(ends.indices[row, place]) // num_next].tolist()
-            found[int(alive[row])].append((prefix, float(end_scores[row, place])))
-        ended[alive] = ended[alive].maximum(end_scores[:, 0])
+            known = [*found[sequence], (prefix, float(end_scores[row, place]))]
+            found[sequence] = sorted(known, key=lambda one: -one[1])[:num_best]
+            if len(found[sequence]) == num_best:
+                least[sequence] = found[sequence][-1][1]
         totals = totals.masked_fill(is_end, -torch.inf)
         scores_BK, at_BK = totals.topk(min(beam, totals.shape[1]), dim=1)
         parents_BK, chosen_BK = at_BK // num_next, ids.gather(1, at_BK)
         before = prefixes.gather(1, parents_BK[:, :, None].expand(-1, -1, length - 1))
         prefixes = torch.cat([before, chosen_BK[:, :, None]], 2)
         is_cut = length >= limits[alive]
-        for row in (is_cut & (ended[alive] == -torch.inf)).nonzero().flatten().tolist():
-            sequence = int(alive[row])
-            ended[sequence] = scores_BK[row, 0] / penalty[length]
-            found[sequence].append((prefixes[row, 0].tolist(), float(ended[sequence])))
-        is_better = ended[alive] < scores_BK[:, 0] / penalty[limits[alive]]
+        for row in is_cut.nonzero().flatten().tolist():
+            scores = (scores_BK[row, :num_best] / penalty[length]).tolist()
+            found[int(alive[row])] = found[int(alive[row])] or list(
+                zip(prefixes[row, :num_best].tolist(), scores, strict=True)
+            )
+        is_better = least[alive] < scores_BK[:, 0] / penalty[limits[alive]]
         is_open = ~is_cut & is_better & (num_ended[alive] < beam)
         if not is_open.any():
             break
@@ -119,6 +121,5 @@ def beam_search(
         alive, scores_BK, prefixes = alive[is_open], scores_BK[is_open], prefixes[is_open]
         latest_R = chosen_BK[is_open].flatten()
         take(rows_BK[is_open].flatten())
-    ranked = [sorted(each, key=lambda one: -one[1])[:num_best] for each in found]
-    tokens, scores = zip(*(each[0] for each in ranked), strict=True)
-    return Hypotheses(list(tokens), list(scores), [each[1:] for each in ranked])
+    best_tokens, best_scores = zip(*(each[0] for each in found), strict=True)
+    return Hypotheses(list(best_tokens), list(best_scores), [each[1:] for each in found])

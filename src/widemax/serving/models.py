@@ -15,7 +15,9 @@ from widemax.evaluation.calibration import ConformalSets
 from widemax.serving.abstention import fit_sets
 from widemax.serving.labels import LabelSearch
 from widemax.serving.predictions import Question, Ranked, predict
+from widemax.serving.systems import SERVED, ServedSystem
 from widemax.storage import MANIFEST, current, read_manifest, read_whole
+from widemax.systems import about, load
 
 _NOT_IN_NAMES = re.compile(r"[^A-Za-z0-9._-]+")
 
@@ -55,12 +57,8 @@ class Served:
             CorruptError, UsageError: as of ``Model.load``.
         """
         model = Model.load(folder)
-
-        def manifest(place: Path) -> tuple[str, dict[str, Any]]:
-            return hashlib.sha256((place / MANIFEST).read_bytes()).hexdigest(), read_manifest(place)
-
         sets = None if coverage is None else fit_sets(model, coverage.data, coverage.probability)
-        return cls(name, folder, model, *read_whole(current(folder), manifest), sets)
+        return cls(name, folder, model, *_told(folder), sets)
 
     def predict(self, questions: Sequence[Question]) -> list[list[list[Ranked]] | Exception]:
         """The answers to some questions, computed together; an error for a question that has a bad row."""
@@ -105,7 +103,45 @@ class Served:
         }
 
 
-class Models(Mapping[str, Served]):
+def serve(name: str, folder: Path, *, coverage: Coverage | None = None) -> Served | ServedSystem:
+    """Read a run, whatever it is of.
+
+    Raises:
+        CorruptError: it is damaged.
+        UsageError: there is no run, or a coverage is asked of what has no classes.
+    """
+    task = read_manifest(current(folder)).get("task")
+    if (kind := SERVED.get(task) if isinstance(task, str) else None) is None:
+        return Served.load(name, folder, coverage=coverage)
+    if coverage is not None:
+        raise UsageError(f"--coverage is for classifiers, and {folder} is {about(task).noun}; leave it out.")
+    return kind(name, folder, load(folder), *_told(folder))
+
+
+def classifier(served: Served | ServedSystem) -> Served:
+    """A run that has classes.
+
+    Raises:
+        UsageError: it is of a system that is no classifier.
+    """
+    if isinstance(served, ServedSystem):
+        raise UsageError(
+            f"{served.name} is {about(served.model.task).noun}, which answers /v1/predict and /v1/model; "
+            "this is asked of classifiers."
+        )
+    return served
+
+
+def _told(folder: Path) -> tuple[str, dict[str, Any]]:
+    """The hash of the manifest of a run, and what it says."""
+
+    def manifest(place: Path) -> tuple[str, dict[str, Any]]:
+        return hashlib.sha256((place / MANIFEST).read_bytes()).hexdigest(), read_manifest(place)
+
+    return read_whole(current(folder), manifest)
+
+
+class Models(Mapping[str, Served | ServedSystem]):
     """The runs by name, the first of them the one that is meant where none is named.
 
     Example:
@@ -134,7 +170,7 @@ class Models(Mapping[str, Served]):
             self.folders[name] = folder
         if not self.folders:
             raise UsageError("name at least one run to serve.")
-        self.served: dict[str, Served] = {}
+        self.served: dict[str, Served | ServedSystem] = {}
         self.problems: dict[str, str] = {}
         self._reloading = Lock()
         for name in self.folders:
@@ -144,7 +180,7 @@ class Models(Mapping[str, Served]):
                 if len(self.problems) == len(self.folders):
                     raise
 
-    def load(self, name: str) -> Served:
+    def load(self, name: str) -> Served | ServedSystem:
         """Read a run, again where it was read before; a run that cannot be read leaves the old one in place.
 
         Raises:
@@ -152,7 +188,7 @@ class Models(Mapping[str, Served]):
         """
         with self._reloading:
             try:
-                self.served[name] = Served.load(name, self.folders[name], coverage=self.coverage)
+                self.served[name] = serve(name, self.folders[name], coverage=self.coverage)
             except WidemaxError as error:
                 self.problems[name] = str(error)
                 raise
@@ -164,7 +200,7 @@ class Models(Mapping[str, Served]):
         """The name of the first run."""
         return next(iter(self.folders))
 
-    def __getitem__(self, name: str) -> Served:
+    def __getitem__(self, name: str) -> Served | ServedSystem:
         if name not in self.served and name in self.problems:
             raise CorruptError(self.problems[name])
         return self.served[name]

@@ -11,6 +11,7 @@ from widemax.data import Column
 from widemax.serving.inference import InferRequest
 from widemax.serving.models import Models
 from widemax.serving.predictions import MAX_K, MAX_ROWS
+from widemax.serving.systems import ServedSystem
 
 NUMBER = "[+-]?[0-9]{1,15}([.][0-9]{0,15})?(e[+-]?[0-9]{1,2})?"
 """Texts of numbers, which are taken for them as in a file."""
@@ -78,6 +79,8 @@ ANSWERS: dict[str, Any] = {
     "feedback": {"type": "object", "properties": {"model": {"type": "string"}, "kept": {"type": "integer"}}},
 }
 """What is answered to rows."""
+OF_CLASSES = "/explain", "/feedback", "/labels", "/neighbors/{label}"
+"""What only classifiers answer."""
 
 
 def document(app: FastAPI) -> dict[str, Any]:
@@ -91,10 +94,19 @@ def document(app: FastAPI) -> dict[str, Any]:
         served = models.served.get(name) if models is not None else None
         if served is None:
             continue
-        for verb, body in bodies(served.model).items():
+        answers = ANSWERS
+        if isinstance(served, ServedSystem):
+            taken, answers = {"predict": served.body}, {"predict": system_answer(served)}
+            for path in OF_CLASSES:
+                del found["paths"][prefix + path]
+        else:
+            taken = bodies(served.model)
+        for verb, body in taken.items():
             operation = found["paths"][f"{prefix}/{verb}"]["post"]
             operation["requestBody"] = {"required": True, "content": {"application/json": {"schema": body}}}
-            operation["responses"]["200"]["content"]["application/json"]["schema"] = ANSWERS[verb]
+            operation["responses"]["200"]["content"]["application/json"]["schema"] = answers[verb]
+    served_names = {} if models is None else models.served
+    classifiers = [name for name in models or () if not isinstance(served_names.get(name), ServedSystem)]
     schemas = found.setdefault("components", {}).setdefault("schemas", {})
     for unused in ("HTTPValidationError", "ValidationError"):
         schemas.pop(unused, None)
@@ -102,11 +114,14 @@ def document(app: FastAPI) -> dict[str, Any]:
     schemas |= tensors.pop("$defs")
     infer = found["paths"]["/v2/models/{name}/infer"]["post"]
     infer["requestBody"] = {"required": True, "content": {"application/json": {"schema": tensors}}}
+    if models is not None and not classifiers:
+        for address in [path for path in found["paths"] if path.startswith("/v2/models/")]:
+            del found["paths"][address]
     for address, path in found["paths"].items():
         for operation in path.values():
             for parameter in operation.get("parameters", ()):
-                if address.startswith("/v2/models/{name}") and models is not None:
-                    parameter["schema"] = {"type": "string", "enum": list(models)}
+                if address.startswith("/v2/models/{name}") and classifiers:
+                    parameter["schema"] = {"type": "string", "enum": classifiers}
             kept = {code: reply for code, reply in operation["responses"].items() if code < "400"}
             for reply in kept.values():
                 for form in reply.get("content", {}).values():
@@ -114,6 +129,14 @@ def document(app: FastAPI) -> dict[str, Any]:
                         form["schema"] = {}
             operation["responses"] = {**kept, **{str(code): REFUSAL for code in REFUSALS}}
     return found
+
+
+def system_answer(served: ServedSystem) -> dict[str, Any]:
+    """What a run of a system answers to rows."""
+    said = {key: SAID[key] for key in ("model", "sha256")}
+    row = {"row": {"type": "integer"}, **served.reply}
+    rows = {"type": "array", "items": {"type": "object", "required": list(row), "properties": row}}
+    return {"type": "object", "required": [*said, "rows"], "properties": {**said, "rows": rows}}
 
 
 def bodies(model: Model) -> dict[str, dict[str, Any]]:

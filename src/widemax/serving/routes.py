@@ -16,9 +16,10 @@ from widemax.serving.batches import Result
 from widemax.serving.bodies import disconnected, read_body, read_object
 from widemax.serving.guard import check_may_order
 from widemax.serving.inference import EXTENSIONS, HEADER_LENGTH, infer_reply, metadata, read_infer
-from widemax.serving.models import Models, Served
+from widemax.serving.models import Models, Served, classifier
 from widemax.serving.predictions import MAX_K, Question, Ranked
 from widemax.serving.replies import Reply
+from widemax.serving.systems import ServedSystem
 
 
 async def ask(request: Request, served: Served, question: Question) -> list[list[Ranked]]:
@@ -42,8 +43,16 @@ def model_routes(name: str, *, prefix: str) -> APIRouter:
     router = APIRouter(prefix=prefix, tags=[name])
 
     async def predict(request: Request) -> Response:
-        """The k most probable labels of each row; a set of labels that is larger than k says to abstain."""
+        """The k most probable labels of each row, or what the system of the run makes of it.
+
+        A set of labels that is larger than k says to abstain.
+        """
         served = request.app.state.models[name]
+        if isinstance(served, ServedSystem):
+            asked = served.read(await read_object(request))
+            batches, size = request.app.state.batches, len(asked.rows)
+            found = await batches.answer(served.predict, asked, size=size, gone=disconnected(request))
+            return Reply({**served.said, "rows": found})
         given = predictions.BODY.complete(predictions.whole(await read_object(request)))
         question = predictions.question(served.model, **given)
         sets = served.sets
@@ -60,14 +69,14 @@ def model_routes(name: str, *, prefix: str) -> APIRouter:
 
     async def explain(request: Request) -> Response:
         """What moved the answer about a row: words of a text, or columns."""
-        served = request.app.state.models[name]
+        served = classifier(request.app.state.models[name])
         asked = explanations.request(served.model, **explanations.BODY.complete(await read_object(request)))
         found = await alone(request, partial(explanations.explain, served.model, asked))
         return Reply({**served.said, **found})
 
     async def keep(request: Request) -> Response:
         """Keep rows with their right labels, for `widemax train`."""
-        served = request.app.state.models[name]
+        served = classifier(request.app.state.models[name])
         lines = feedback.feedback(served, **feedback.BODY.complete(await read_object(request)))
         await run_in_threadpool(request.app.state.feedback.append, name, lines)
         return Reply({"model": name, "kept": len(lines)})
@@ -84,12 +93,12 @@ def model_routes(name: str, *, prefix: str) -> APIRouter:
         limit: Annotated[int, Query(ge=1, le=1000)] = 100,
     ) -> Response:
         """The labels that hold a text in any case: those that begin with it first, frequent before rare."""
-        search = request.app.state.models[name].labels
+        search = classifier(request.app.state.models[name]).labels
         return Reply(await alone(request, partial(search.page, query, offset=offset, limit=limit)))
 
     async def near(request: Request, label: str, k: Annotated[int, Query(ge=1, le=MAX_K)] = 10) -> Response:
         """The classes nearest to one, as `widemax neighbors` gives them."""
-        served = request.app.state.models[name]
+        served = classifier(request.app.state.models[name])
         found = await alone(request, partial(neighbors, served.model, label, k=k))
         measure = "cosine" if served.model.head.has_weight_rows else "probability"
         return Reply({"label": label, "neighbors": [{"label": near, measure: x} for near, x in found]})
@@ -117,7 +126,7 @@ inference = APIRouter(prefix="/v2", tags=["Open Inference Protocol"])
 """The Open Inference Protocol."""
 
 
-def named(request: Request, name: str) -> Served:
+def named(request: Request, name: str) -> Served | ServedSystem:
     """The model of a name.
 
     Raises:
@@ -155,7 +164,7 @@ async def ready(request: Request) -> Response:
 @inference.get("/models/{name}")
 async def model_metadata(request: Request, name: str) -> Response:
     """What a model takes and gives, as tensors."""
-    return Reply(metadata(named(request, name)))
+    return Reply(metadata(classifier(named(request, name))))
 
 
 @inference.get("/models/{name}/ready")
@@ -167,7 +176,7 @@ async def model_ready(request: Request, name: str) -> Response:
 @inference.post("/models/{name}/infer")
 async def infer(request: Request, name: str) -> Response:
     """The most probable labels of each row, as tensors in JSON or in bytes."""
-    served = named(request, name)
+    served = classifier(named(request, name))
     asked = read_infer(served, await read_body(request), request.headers.get(HEADER_LENGTH))
     body, json_length = infer_reply(asked, served, await ask(request, served, asked.question))
     if json_length is None:

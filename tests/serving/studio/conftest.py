@@ -1,33 +1,22 @@
 """``widemax studio`` in a process of its own over a folder with two runs, which the tests share."""
 
 import random
-import signal
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
+from tests.serving.conftest import Process
 
 from widemax.config import Config
 from widemax.training.loop import train
 
 
-class Studio:
+class Studio(Process):
     """``widemax studio FOLDER`` and a client of it."""
 
     def __init__(self, folder: Path, *, port: int = 0) -> None:
-        command = [sys.executable, "-m", "widemax", "studio", str(folder), "--port", str(port)]
-        self.process = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
-        )
-        assert self.process.stderr is not None
-        line = self.process.stderr.readline()
-        assert line.startswith("Studio is at "), line + self.process.stderr.read()
-        self.url = line.split(" at ")[1].split()[0]
-        self.client = httpx.Client(base_url=f"{self.url}/v1/studio", timeout=60, trust_env=False)
+        super().__init__("studio", folder, "--port", port, says="Studio is at ", under="/v1/studio")
 
     def get(self, path: str, **parameters: Any) -> Any:
         return self.client.get(path, params=parameters).raise_for_status().json()
@@ -41,16 +30,6 @@ class Studio:
         assert 400 <= answer.status_code < 500, answer.text
         sentence: str = answer.json()["error"]
         return sentence
-
-    def stop(self, how: signal.Signals = signal.SIGTERM) -> int:
-        self.process.send_signal(how)
-        try:
-            return self.process.wait(60)
-        finally:
-            self.process.kill()
-            self.client.close()
-            assert self.process.stderr is not None
-            self.process.stderr.close()
 
 
 @pytest.fixture(scope="session")

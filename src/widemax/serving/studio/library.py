@@ -12,7 +12,8 @@ from fastapi import Depends, Request
 from widemax.data import USUAL_TARGETS, Reading, at_hand, format_of, formats, resolve, sets
 from widemax.errors import UnknownNameError, UsageError, did_you_mean
 from widemax.serving.guard import check_may_order
-from widemax.serving.models import Served
+from widemax.serving.models import Served, classifier, serve
+from widemax.serving.systems import ServedSystem
 from widemax.storage import MANIFEST, current
 
 Member = TypeVar("Member")
@@ -37,7 +38,9 @@ class Runs:
 
     folder: Path | None = None
     fixed: Mapping[str, Path] = field(default_factory=dict)
-    _served: "OrderedDict[str, tuple[int, Served]]" = field(default_factory=OrderedDict, repr=False)
+    _served: "OrderedDict[str, tuple[int, Served | ServedSystem]]" = field(
+        default_factory=OrderedDict, repr=False
+    )
     _loading: Lock = field(default_factory=Lock, repr=False)
 
     def paths(self) -> dict[str, Path]:
@@ -61,6 +64,15 @@ class Runs:
         return chosen(name, self.paths(), "run")
 
     def served(self, name: str) -> Served:
+        """A classifier as it answers requests.
+
+        Raises:
+            UsageError: it has not been saved yet, or is no classifier.
+            CorruptError: its files are damaged.
+        """
+        return classifier(self.answering(name))
+
+    def answering(self, name: str) -> Served | ServedSystem:
         """A run as it answers requests, read again once it was saved anew.
 
         Raises:
@@ -76,7 +88,7 @@ class Runs:
             if name in self._served and self._served[name][0] == version:
                 self._served.move_to_end(name)
             else:
-                self._served[name] = version, Served.load(name, path)
+                self._served[name] = version, serve(name, path)
                 while len(self._served) > MOST_SERVED:
                     self._served.popitem(last=False)
             return self._served[name][1]

@@ -10,6 +10,7 @@ import numpy as np
 from fastapi import APIRouter, Header, Query, Request
 from starlette.responses import StreamingResponse
 
+from widemax.charts import arcs
 from widemax.config import Config
 from widemax.errors import UsageError, WidemaxError
 from widemax.evaluation.headlines import HEADLINES, called
@@ -19,6 +20,7 @@ from widemax.serving.predictions import BODY, question
 from widemax.serving.replies import Reply
 from widemax.serving.studio.library import OWN, Library
 from widemax.serving.studio.rows import evaluated
+from widemax.serving.systems import ServedSystem
 from widemax.storage import MANIFEST, NEW, WORK, current, is_being_written, read_manifest
 from widemax.task import task_of
 
@@ -94,13 +96,23 @@ async def events(
 @runs.get("/runs/{name}/model")
 def model(name: Name, library: Library) -> Any:
     """What ``/v1/model`` says of it."""
-    return Reply(library.served(name).description)
+    return Reply(library.answering(name).description)
 
 
 @runs.post("/runs/{name}/predict")
 def predict(name: Name, body: dict[str, Any], library: Library) -> Any:
-    """The k most probable labels of each row, as ``/v1/predict`` gives them, and their class ids."""
-    served = library.served(name)
+    """What ``/v1/predict`` gives, labels with their class ids, trees with a drawing."""
+    served = library.answering(name)
+    if isinstance(served, ServedSystem):
+        (found,) = served.predict([served.read(body)])
+        if isinstance(found, Exception):
+            raise found
+        for row in found:
+            if "heads" in row:
+                row["tree"] = arcs(row["words"], row["heads"], row["relations"]).inline(
+                    " ".join(row["words"])
+                )
+        return Reply({**served.said, "rows": found})
     (answers,) = served.predict([question(served.model, **BODY.complete(body))])
     if isinstance(answers, Exception):
         raise answers
