@@ -224,7 +224,7 @@ def test_the_plan_as_json_and_as_lines() -> None:
     shown = json.loads(json.dumps(result.to_dict()))
     assert list(shown) == ["costs", "choice", "reason", "workers", "own_classes", "exchanged_bytes"]
     assert [list(cost) for cost in shown["costs"]] == [
-        ["kind", "peak_memory_bytes", "step_s", "epoch_s", "fits", "num_sampled"]
+        ["kind", "peak_memory_bytes", "step_s", "epoch_s", "fits", "num_sampled", "least_workers"]
     ] * 2
     header, exact, sampled, verdict = result.lines()
     assert (header[:4], exact[:5], sampled[:7]) == ("head", "exact", "sampled")

@@ -31,11 +31,11 @@ def test_two_processes_train_the_model_of_one(worlds, folder, head, split):
     assert not (folder / "two" / ".widemax").exists()
 
 
-@pytest.mark.parametrize("size", [1, 3])
-def test_what_two_have_saved_another_number_goes_on_with(worlds, folder, size):
+@pytest.mark.parametrize(("before", "size"), [(2, 1), (2, 3), (1, 2)])
+def test_what_some_have_saved_another_number_goes_on_with(worlds, folder, before, size):
     path = configure(folder)
     worlds(2).run(ranks.train_config, str(path), str(folder / "whole"))
-    worlds(2).run(ranks.stop_after, str(path), str(folder / "run"), 12)
+    worlds(before).run(ranks.stop_after, str(path), str(folder / "run"), 12)
     assert not read_manifest(folder / "run")["complete"]
     if size == 1:
         resume(folder / "run")

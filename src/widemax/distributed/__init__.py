@@ -4,7 +4,7 @@ from widemax.distributed.agree import agree
 from widemax.distributed.gradients import sum_gradients
 from widemax.distributed.placement import Placement
 from widemax.distributed.sharded_head import SHARDED, ShardedHead
-from widemax.distributed.shards import new_shared_folder, read_shards, write_shard
+from widemax.distributed.shards import new_shared_folder, read_shards, read_whole_rows, write_shard
 from widemax.distributed.world import ALONE, World, joined, world_size
 
 __all__ = [
@@ -17,6 +17,7 @@ __all__ = [
     "joined",
     "new_shared_folder",
     "read_shards",
+    "read_whole_rows",
     "sum_gradients",
     "world_size",
     "write_shard",

@@ -37,7 +37,7 @@ def sharded_exact_loss(
         target_weights: [P] their mass.
         own: [P] which of them are of own classes.
         shifts: of these, what is added to their logits.
-        options: of the loss, as :class:`~widemax.kernels.plain.Options`.
+        options: of the loss, as ``widemax.kernels.plain.Options``.
     """
     mass_B = torch.zeros_like(row_weights, dtype=torch.float64)
     elsewhere = Elsewhere(

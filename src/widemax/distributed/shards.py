@@ -3,7 +3,7 @@
 Shapes: C classes.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ PATTERN = "shard-*-of-*.safetensors"
 
 @contextmanager
 def new_shared_folder(target: Path, facts: Mapping[str, Any], world: World) -> Iterator[Path]:
-    """:func:`~widemax.storage.new_folder` for all processes together: each writes files of its own.
+    """A folder that appears whole, as every saved one, which each process writes files of its own into.
 
     The first one makes it and, once all have written, the manifest; all go on when it is in place.
     """
@@ -43,6 +43,29 @@ def write_shard(folder: Path, placement: Placement, tensors: Mapping[str, Tensor
     """Save what a process holds: tensors of one row a class, and those without axes."""
     name = f"shard-{placement.shard:05d}-of-{placement.num_shards:05d}.safetensors"
     write_tensors(folder / name, tensors)
+
+
+def read_whole_rows(paths: Sequence[Path], placement: Placement) -> dict[str, Tensor]:
+    """What a process holds of tensors that one process saved, in files of consecutive classes."""
+    found: dict[str, Tensor] = {}
+    ids, starts = placement.ids(), dict[str, int]()
+    for path in paths:
+        for name, tensor in read_tensors(path).items():
+            if not tensor.ndim:
+                found[name] = tensor
+                continue
+            start = starts.get(name, 0)
+            starts[name] = stop = start + len(tensor)
+            rows = found.setdefault(name, tensor.new_empty(len(ids), *tensor.shape[1:]))
+            held = (start <= ids) & (ids < stop)
+            rows[held] = tensor[ids[held] - start]
+    for name, stop in starts.items():
+        if stop != placement.num_classes:
+            raise CorruptError(
+                f"{paths[-1]}: the files of the head end after {stop:,} rows of {name!r}; its classes are "
+                f"{placement.num_classes:,}. Restore them from a copy."
+            )
+    return found
 
 
 def read_shards(folder: Path, placement: Placement) -> dict[str, Tensor]:

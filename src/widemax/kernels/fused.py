@@ -145,8 +145,8 @@ class Sweep:
     """One pass over a batch that adds up loss and gradients.
 
     Args:
-        tensors: the weight of each row in the total, then what :class:`~widemax.kernels.plain.Inputs` holds.
-        options: those of :class:`~widemax.kernels.plain.Options`, and the mass that may be skipped.
+        tensors: the weight of each row in the total, then what ``widemax.kernels.plain.Inputs`` holds.
+        options: those of ``widemax.kernels.plain.Options``, and the mass that may be skipped.
         needed: for each tensor whether its gradient is wanted.
         elsewhere: where the classes are some of more: the loss is then the part of these classes.
     """

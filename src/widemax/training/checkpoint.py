@@ -15,9 +15,17 @@ from torch.optim import Optimizer
 
 from widemax.artifact import Model, read_encoder, read_head, read_tensors, write_head, write_tensors
 from widemax.devices import CPU, random_states, set_random_states
-from widemax.distributed import ALONE, ShardedHead, World, new_shared_folder, read_shards, write_shard
+from widemax.distributed import (
+    ALONE,
+    ShardedHead,
+    World,
+    new_shared_folder,
+    read_shards,
+    read_whole_rows,
+    write_shard,
+)
 from widemax.distributed.placement import Placement
-from widemax.errors import CorruptError, DataError
+from widemax.errors import CorruptError, DataError, reason_of
 from widemax.heads import Head
 from widemax.storage import CHECKPOINTS, MANIFEST, check_folder, read_json, sound
 
@@ -138,11 +146,16 @@ def _read_rows(folder: Path, head: Head) -> dict[str, Tensor]:
     if not parts and not isinstance(head, ShardedHead):
         read_head(folder, head)
         return {}
-    with sound(folder / STATE):
-        prefix = "head."
-        head.load_state_dict({k.removeprefix(prefix): v for k, v in parts.items() if k.startswith(prefix)})
-    prefix = "optimizer."
-    return {k.removeprefix(prefix): v for k, v in parts.items() if k.startswith(prefix)}
+    of_head, of_optimizer = "head.", "optimizer."
+    if parts:
+        state = {k.removeprefix(of_head): v for k, v in parts.items() if k.startswith(of_head)}
+    else:
+        state = read_whole_rows(sorted(folder.glob("head-*-of-*.safetensors")), placement)
+    try:
+        head.load_state_dict(state)
+    except RuntimeError as error:
+        raise CorruptError(f"{folder} does not hold this head: {reason_of(error)}.") from error
+    return {k.removeprefix(of_optimizer): v for k, v in parts.items() if k.startswith(of_optimizer)}
 
 
 def keep_checkpoints(run: Path, steps: set[int]) -> None:
@@ -212,7 +225,12 @@ def load_rest(folder: Path, head: Head | None, optimizer: Optimizer) -> dict[str
         What it carried.
     """
     tensors = {} if head is None else _read_rows(folder, head)
+    apart = bool(tensors)
     tensors |= read_tensors(folder / OPTIMIZER)
+    if isinstance(head, ShardedHead) and not apart:
+        own, ids = _places(optimizer, head), head.placement.ids()
+        of_head = [name for name in tensors if int(name.partition(".")[0]) in own]
+        tensors |= {name: tensors[name][ids] for name in of_head}
     numbers = read_state(folder).optimizer
     with sound(folder / OPTIMIZER), sound(folder / STATE):  # one of them
         join_optimizer_state(optimizer, tensors, numbers)
