@@ -17,11 +17,12 @@ from tests.damage import DAMAGES, altered, damage, sign_again
 from widemax import Config, Model, train
 from widemax.errors import CorruptError
 from widemax.heads import CountingHead, heads
+from widemax.language import LanguageModel
 
 NUM_ROWS, WORDS = 48, ("red", "green", "blue", "gold", "gray", "plum")
 NUMBERS = (
     "weight|class_ids|powers|bias|filters|idf|middle|spread|had_missing|start|width|mean|scale|temperature|"
-    "rows|labels|sharpness"
+    "rows|labels|sharpness|projections|positions"
 )
 WEIGHTS = rf"({NUMBERS})\S* (all )?(0|-1|1099511627776)$"
 OPTIONS = (
@@ -66,15 +67,28 @@ def trained(folder: Path, inputs: list[str], encoder: dict[str, Any], head: str)
 
 
 class Runs:
-    """A saved run that is damaged, tried and mended again and again."""
+    """A saved run that is damaged, tried and mended again and again.
 
-    def __init__(self, run: Path, table: pa.Table) -> None:
-        self.run, self.rows = run, table.drop_columns(["label"])
+    Args:
+        run: its folder.
+        answers: loads it and asks what it says, as numbers and texts.
+    """
+
+    def __init__(self, run: Path, answers: Callable[[], Any]) -> None:
+        self.run, self.answers = run, answers
         self.files = {path: path.read_bytes() for path in sorted(run.rglob("*")) if path.is_file()}
         self.right = self.answers()
 
-    def answers(self) -> Any:
-        return Model.load(self.run).predict(self.rows, k=3)
+    @classmethod
+    def of_rows(cls, run: Path, table: pa.Table) -> "Runs":
+        """That of a classifier, which is asked about the rows of a table."""
+        rows = table.drop_columns(["label"])
+
+        def answers() -> list[Any]:
+            found = Model.load(run).predict(rows, k=3)
+            return [value for row in found for p in row for value in (p.label, p.probability, p.logit)]
+
+        return cls(run, answers)
 
     def mend(self) -> None:
         for path, content in self.files.items():
@@ -93,7 +107,7 @@ class Runs:
             names = [f"{self.run}{os.sep}", *(path.name for path in self.files)]
             named = str(self.run) in str(error) and any(name in str(error) for name in names)
             return "refused" if named else f"refused without the name of a file: {error}"
-        finite = all(np.isfinite([p.logit, p.probability]).all() for row in answers for p in row)
+        finite = np.isfinite([number for number in answers if isinstance(number, float)]).all()
         return "right" if answers == self.right else "another model" if finite else "not finite"
 
     def attempts(self) -> Iterator[tuple[Path, str, Callable[[Path], object], bool]]:
@@ -128,7 +142,7 @@ def check_every(runs: Runs, step: int) -> int:
 
 
 def test_a_damaged_run_is_refused_by_the_name_of_the_file(tmp_path: Path) -> None:
-    runs = Runs(
+    runs = Runs.of_rows(
         *trained(tmp_path, ["text", "number", "category"], {"parts": {"table": {"hidden": [4]}}}, "exact")
     )
     assert check_every(runs, step=23) > 50
@@ -142,14 +156,14 @@ def test_every_damage_of_every_head(head: str, tmp_path: Path) -> None:
         if issubclass(heads[head], CountingHead)
         else (["number"], {"hidden": [4]})
     )
-    assert check_every(Runs(*trained(tmp_path, inputs, encoder, head)), step=1) > 500
+    assert check_every(Runs.of_rows(*trained(tmp_path, inputs, encoder, head)), step=1) > 500
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["text", "number", "ids", "vector", "image", "sparse"])
 def test_every_damage_of_every_encoder(kind: str, tmp_path: Path) -> None:
     hidden = {} if kind in ("text", "ids", "sparse") else {"hidden": [4]}
-    assert check_every(Runs(*trained(tmp_path, [kind], hidden, "exact")), step=1) > 500
+    assert check_every(Runs.of_rows(*trained(tmp_path, [kind], hidden, "exact")), step=1) > 500
 
 
 @pytest.mark.slow
@@ -162,7 +176,7 @@ def test_every_damage_of_a_run_on_events(tmp_path: Path) -> None:
         data=events,
     )
     rows = pa.table({"history": [["red"], ["blue", "gold"], []], "label": ["gray"] * 3})
-    assert check_every(Runs(tmp_path / "run", rows), step=1) > 500
+    assert check_every(Runs.of_rows(tmp_path / "run", rows), step=1) > 500
 
 
 @pytest.mark.slow
@@ -178,4 +192,37 @@ def test_every_damage_of_a_run_with_a_tower(tmp_path: Path) -> None:
         output={"dir": tmp_path / "run"},
     )
     train(config, data=table, classes=classes)
-    assert check_every(Runs(tmp_path / "run", table), step=1) > 500
+    assert check_every(Runs.of_rows(tmp_path / "run", table), step=1) > 500
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("unit", "head", "encoder"),
+    [
+        ("word", {"kind": "adaptive", "cutoffs": [4]}, {"kind": "lstm"}),
+        (
+            "character",
+            {"kind": "sampled", "num_sampled": 4},
+            {"kind": "transformer", "num_layers": 1, "positions": "learned"},
+        ),
+    ],
+)
+def test_every_damage_of_a_language_model(
+    tmp_path: Path, unit: str, head: dict[str, Any], encoder: dict[str, Any]
+) -> None:
+    text, run = tmp_path / "text.txt", tmp_path / "run"
+    text.write_text(f"{' '.join(WORDS)}\n" * 9)
+    config = Config(
+        data={"train": text, "task": "language"},
+        encoder={"unit": unit, "dim": 4, "length": 8, **encoder},
+        head=head,
+        train={"epochs": 1},
+        output={"dir": run},
+    )
+    train(config)
+
+    def answers() -> list[Any]:
+        model = LanguageModel.load(run)
+        return [model.perplexity("red plum blue\n"), model.continue_("red", tokens=4, temperature=0.0)]
+
+    assert check_every(Runs(run, answers), step=1) > 500

@@ -10,14 +10,11 @@ from typing import Any
 import numpy as np
 
 from widemax.errors import DataError
-from widemax.language.model import LanguageModel, TokenAnswers
+from widemax.language.model import LanguageModel, TokenAnswers, perplexity_of
 from widemax.language.tokens import Stream, read_lines
 from widemax.options import checked
 from widemax.storage import replacing_file
 from widemax.task import System
-
-LARGEST = 700.0
-"""The largest nats whose exponential is a float."""
 
 
 def likelihood(stream: Stream, answers: TokenAnswers, *, unknown: int) -> dict[str, float | None]:
@@ -31,7 +28,7 @@ def likelihood(stream: Stream, answers: TokenAnswers, *, unknown: int) -> dict[s
     nll = nats / len(stream)
     return {
         "nll": nll,
-        "perplexity": math.exp(min(nll, LARGEST)),
+        "perplexity": perplexity_of(nll),
         "bits_per_character": nats / math.log(2) / stream.num_characters,
         "bits_per_byte": nats / math.log(2) / stream.num_bytes,
         "tokens": float(len(stream)),
