@@ -116,6 +116,7 @@ class ServedSystem(ABC):
             **self.said,
             "task": self.model.task.value,
             "num_classes": self.facts.get("num_classes"),
+            "example": self.example,
             "metrics": self.facts["metrics"],
             "widemax_version": self.facts["widemax_version"],
         }

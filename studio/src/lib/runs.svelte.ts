@@ -6,7 +6,7 @@ import { get } from "./server.svelte";
 export interface Metric { metric: string; called: string; value: number | null }
 export interface Run {
   name: string; state: "training" | "finished" | "stopped"; modified: number; data: string[]; encoder: string; head: string;
-  task: "one" | "several" | "next"; num_classes: number | null; num_train_rows: number | null; steps: number | null;
+  task: "one" | "several" | "next" | "parsing" | "translate" | "language"; num_classes: number | null; num_train_rows: number | null; steps: number | null;
   seconds: number | null; metrics: Metric[];
 }
 
@@ -43,12 +43,16 @@ export function query(values: Record<string, string | number | null | undefined>
   return kept.length ? `?${new URLSearchParams(kept)}` : "";
 }
 
-const SHARES = new Set(["accuracy", "top5", "top10", "macro_f1", "ece", "adaptive_ece", "p", "r", "recall", "hr", "psp", "f1", "coverage"]);
+const SHARES = new Set(["accuracy", "top5", "top10", "macro_f1", "ece", "adaptive_ece", "p", "r", "recall", "hr", "psp", "f1", "coverage", "uas", "las", "clas", "mlas"]);
+const COUNTS = new Set(["unseen_labels", "excluded_labels", "tokens", "unknown_tokens"]);
+
+/** Whether a run has classes of rows, and not what a system makes. */
+export const classifies = (run: Run) => ["one", "several", "next"].includes(run.task);
 
 /** The value of a metric: a share in percent, a likelihood with its unit. */
 export function inWords(metric: string, value: number | null): string {
   if (value === null || value === undefined) return "–";
   if (SHARES.has(metric.split("@")[0]!)) return `${(100 * value).toFixed(2)} %`;
-  if (metric === "unseen_labels" || metric === "excluded_labels") return value.toLocaleString("en-US");
+  if (COUNTS.has(metric)) return value.toLocaleString("en-US");
   return value.toFixed(4) + (metric === "nll" ? " nats" : "");
 }

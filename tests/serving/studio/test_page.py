@@ -11,6 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.serving.studio.conftest import Studio
+
+from widemax.parsing import Parser, words_in
 
 REPOSITORY = Path(__file__).parents[3]
 AXE = REPOSITORY / "studio" / "node_modules" / "axe-core" / "axe.min.js"
@@ -72,8 +75,13 @@ def test_views_are_whole_and_open_to_all(
 ) -> None:
     page = visit(view, theme=theme, width=width)
     page.wait_for_selector(VIEWS[view])
+    check_whole(page, tmp_path / "view.png", theme=theme)
+
+
+def check_whole(page: Any, picture: Path, *, theme: str) -> None:
+    """That a view is as wide as the screen, in the colors of the theme, and has no grave finding of axe."""
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
-    assert len(page.screenshot(path=tmp_path / "view.png", full_page=True)) > 10_000
+    assert len(page.screenshot(path=picture, full_page=True)) > 10_000
     luminance = page.evaluate("getComputedStyle(document.body).backgroundColor.match(/\\d+/g).map(Number)[0]")
     assert (luminance > 128) == (theme == "light")
     if AXE.is_file():
@@ -113,8 +121,6 @@ def test_a_file_is_predicted_and_downloaded(visit: Any, studio: Any, tmp_path: P
 
 
 def test_a_server_that_was_killed_goes_on_where_it_was(visit: Any, folder: Path) -> None:
-    from tests.serving.studio.conftest import Studio
-
     first = Studio(folder)
     page = visit("predict?run=first&text=bean", at=first, away=True)
     page.wait_for_selector("li:has-text('coffee')")
@@ -202,3 +208,64 @@ def test_keys_alone_lead_everywhere(visit: Any) -> None:
     page.wait_for_selector("h1:has-text('Runs')")
     page.get_by_role("button", name=re.compile("Colors: auto")).press("Enter")
     assert page.evaluate("document.documentElement.style.colorScheme") == "light"
+
+
+@pytest.fixture(scope="module")
+def of_systems(systems: Path) -> Iterator[Any]:
+    """Studio over a parser, a translator and a language model."""
+    studio = Studio(systems)
+    yield studio
+    studio.stop()
+
+
+@pytest.mark.parametrize(("theme", "width"), [("light", 1440), ("dark", 375)])
+@pytest.mark.parametrize(
+    ("view", "shown"),
+    [
+        ("predict?run=trees&text=the+dog+sees+a+bird+.", "svg >> text=nsubj"),
+        ("predict?run=lines&text=one+dog+.", "text=larger is better"),
+        ("predict?run=letters&text=the+cat", "mark"),
+        ("runs?run=trees", "text=LAS"),
+        ("mistakes?run=trees", "text=this is asked of classifiers"),
+    ],
+)
+def test_views_of_systems_are_whole_and_open_to_all(
+    visit: Any, of_systems: Any, view: str, shown: str, theme: str, width: int, tmp_path: Path
+) -> None:
+    page = visit(view, at=of_systems, theme=theme, width=width, away=view.startswith("mistakes"))
+    page.wait_for_selector(shown)
+    check_whole(page, tmp_path / "view.png", theme=theme)
+
+
+def test_sentences_get_trees_as_the_library_draws_them(visit: Any, of_systems: Any, systems: Path) -> None:
+    page = visit("predict?run=trees", at=of_systems)
+    page.get_by_label("sentences, one a line").fill("the dog sees a bird .\n\n<b>Ann</b> hears Bob .")
+    page.wait_for_selector(".tree >> nth=1")
+    parser = Parser.load(systems / "trees")
+    for at, words in enumerate((words_in("the dog sees a bird ."), words_in("<b>Ann</b> hears Bob ."))):
+        (tree,) = parser.parse([words])
+        told = page.locator(".tree").nth(at).locator("svg text").all_text_contents()
+        assert sorted(told) == sorted([*words, *tree.relations])
+    page.get_by_text("6 words as a table").click()
+    assert page.locator("details >> nth=0 >> tbody tr").count() == 6
+
+
+def test_lines_get_translations_and_their_alternatives(visit: Any, of_systems: Any) -> None:
+    page = visit("predict?run=lines&best=2", at=of_systems)
+    page.get_by_label("lines to translate").fill("one dog .")
+    asked = {"inputs": ["one dog ."], "beam": 5, "k": 2}
+    (row,) = of_systems.post("runs/lines/predict", **asked)["rows"]
+    page.wait_for_selector("text=larger is better")
+    assert row["translation"] in page.locator(".best").inner_text()
+    (other,) = row["alternatives"]
+    assert other["translation"] in page.get_by_role("list", name="Alternatives").inner_text()
+    assert "text=one+dog" in page.url
+
+
+def test_texts_go_on_and_are_drawn_again(visit: Any, of_systems: Any) -> None:
+    page = visit("predict?run=letters&tokens=30&text=the", at=of_systems)
+    page.wait_for_selector("mark")
+    first = page.locator("mark").text_content()
+    page.get_by_role("button", name="Draw again").click()
+    page.wait_for_function("first => document.querySelector('mark')?.textContent !== first", arg=first)
+    assert "seed=1" in page.url

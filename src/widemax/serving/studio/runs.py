@@ -204,7 +204,7 @@ def summary(name: str, path: Path) -> dict[str, Any]:
         "encoder": config.encoder.kind if config else "",
         "head": config.head.kind if config else "",
         "task": task,
-        "num_classes": facts.get("num_classes"),
+        "num_classes": facts.get("num_classes", 0) if facts else None,
         "num_train_rows": facts.get("num_train_rows"),
         "steps": facts.get("steps"),
         "seconds": facts.get("seconds"),
