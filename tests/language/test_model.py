@@ -14,7 +14,7 @@ from widemax.config import Config
 from widemax.errors import ConfigError, CorruptError, DataError, OptionError, UsageError
 from widemax.language import LanguageModel, Stream
 from widemax.language import model as module
-from widemax.language.tokens import lines_of
+from widemax.language.tokens import ListedVocabulary, lines_of
 from widemax.language.training import train
 
 UNSEEN = made_text(40, seed=9)
@@ -114,6 +114,14 @@ def test_every_head_learns_and_is_evaluated_over_all_classes(
     assert model.perplexity(text) == pytest.approx(expected, rel=1e-6)
     assert expected < 6.5  # of 11 classes
     assert not any(len(p) == len(model.vocabulary) for p in model.encoder.parameters())
+
+
+@pytest.mark.parametrize(("num_words", "kind"), [(9_998, "exact"), (9_999, "adaptive")])
+def test_the_head_follows_the_number_of_classes(num_words: int, kind: str) -> None:
+    vocabulary = ListedVocabulary("word", ["<unk>", "\n", *map(str, range(num_words))])
+    counts = np.arange(len(vocabulary), 0, -1)
+    made = LanguageModel.build(Config(encoder={"dim": 4}), vocabulary, counts)
+    assert made.config.head.kind == kind
 
 
 def test_the_table_of_tokens_is_that_of_the_head(model: LanguageModel) -> None:
