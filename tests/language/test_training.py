@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -10,11 +11,13 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from safetensors.torch import load, save
+from tests.damage import sign_again
 from tests.language.conftest import MakeConfig, made_text
 
 import widemax
 from widemax.config import Config
-from widemax.errors import ConfigError, DataError
+from widemax.errors import ConfigError, CorruptError, DataError
 from widemax.language import LanguageModel
 from widemax.language.training import Plan, train
 from widemax.training import runs
@@ -82,8 +85,31 @@ def test_the_carried_state_is_what_the_next_step_begins_with(
         assert train(make_config(tmp_path / "run")).steps == 4
     with monkeypatch.context() as patched:
         found = LanguageModel.build.__globals__["decoders"]["lstm"]
-        patched.setattr(found, "state_of", lambda self, tensors: None)
+        patched.setattr(found, "state_of", lambda self, tensors, num_rows: None)
         assert weights(widemax.resume(tmp_path / "run").run) != weights(whole.run)
+
+
+@pytest.mark.parametrize(
+    "alter",
+    [
+        lambda tensors: {k: v for k, v in tensors.items() if not k.startswith("carried.")},
+        lambda tensors: {k: v[:, 1:].contiguous() if "carried" in k else v for k, v in tensors.items()},
+        lambda tensors: {k: v.half() if "carried" in k else v for k, v in tensors.items()},
+    ],
+    ids=["left out", "fewer rows", "another type"],
+)
+def test_a_carried_state_that_does_not_fit_is_refused(
+    make_config: MakeConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, alter: Callable[..., object]
+) -> None:
+    with monkeypatch.context() as patched:
+        patched.setattr(runs, "stop_requested", lambda: nullcontext(lambda: True))
+        assert train(make_config(tmp_path / "run")).interrupted
+    (folder,) = (tmp_path / "run" / "checkpoints").iterdir()
+    path = folder / "random.safetensors"
+    path.write_bytes(save(alter(load(path.read_bytes()))))
+    sign_again(folder, path.name)
+    with pytest.raises(CorruptError, match=r"random\.safetensors"):
+        widemax.resume(tmp_path / "run")
 
 
 def test_a_text_that_has_changed_is_not_gone_on_with(

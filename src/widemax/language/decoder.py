@@ -72,8 +72,12 @@ class Decoder(nn.Module, ABC):
         """A state as tensors with names, for a checkpoint; empty where it carries none."""
 
     @abstractmethod
-    def state_of(self, tensors: dict[str, Tensor]) -> Any:
-        """The inverse of :meth:`tensors_of`."""
+    def state_of(self, tensors: dict[str, Tensor], num_rows: int) -> Any:
+        """The inverse of :meth:`tensors_of`, for so many sequences.
+
+        Raises:
+            CorruptError: they are of no such state.
+        """
 
     @abstractmethod
     def room(self, state: Any) -> int:

@@ -74,13 +74,12 @@ class LSTM(Decoder):
             named |= {f"{number}.h": hidden, f"{number}.c": cell}
         return named
 
-    def state_of(self, tensors: dict[str, Tensor]) -> list[State] | None:
-        if not tensors:
-            return None
-        names = [f"{n}.{name}" for n in range(len(self.layers)) for name in "hc"]
-        shapes = {tensor.shape for tensor in tensors.values()}
-        if sorted(tensors) != sorted(names) or len(shapes) > 1 or shapes.pop()[::2] != (1, self.dim):
-            raise CorruptError("the carried state must hold two vectors a layer.")
+    def state_of(self, tensors: dict[str, Tensor], num_rows: int) -> list[State]:
+        names = {f"{n}.{name}" for n in range(len(self.layers)) for name in "hc"}
+        kinds = {(tensor.dtype, tuple(tensor.shape)) for tensor in tensors.values()}
+        dtype = next(self.parameters()).dtype
+        if tensors.keys() != names or kinds != {(dtype, (1, num_rows, self.dim))}:
+            raise CorruptError("the state that is carried must be two vectors a layer and sequence")
         return [(tensors[f"{n}.h"], tensors[f"{n}.c"]) for n in range(len(self.layers))]
 
     def room(self, state: list[State] | None) -> int:

@@ -213,7 +213,7 @@ class _Fit(Job[int]):
         loss.backward()
         self.optimizer.step()
         carried = {name: part.detach() for name, part in model.encoder.tensors_of(state).items()}
-        self.state = model.encoder.state_of(carried)
+        self.state = model.encoder.state_of(carried, plan.num_rows)
         return loss.item() * len(labels_P), len(labels_P)
 
     def evaluate(self) -> Metrics:
@@ -237,7 +237,7 @@ class _Fit(Job[int]):
         self.model.read_weights(checkpoint)
         carried = load_rest(checkpoint, self.model.head, self.optimizer)
         with sound(checkpoint / RANDOM):
-            self.state = self.model.encoder.state_of(carried)
+            self.state = self.model.encoder.state_of(carried, self.plan.num_rows)
 
 
 @dataclass(frozen=True)

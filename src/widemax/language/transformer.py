@@ -87,7 +87,7 @@ class TransformerDecoder(Decoder):
     def tensors_of(self, state: State | None) -> dict[str, Tensor]:
         return {}
 
-    def state_of(self, tensors: dict[str, Tensor]) -> None:
+    def state_of(self, tensors: dict[str, Tensor], num_rows: int) -> None:
         return None
 
     def room(self, state: State | None) -> int:
