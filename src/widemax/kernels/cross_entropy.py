@@ -3,13 +3,14 @@
 Shapes: B rows, C classes, D hidden, P targets.
 """
 
-from typing import Literal
+from typing import Literal, overload
 
 import torch
 from torch import Tensor
 
 from widemax.errors import ShapeError, UsageError
 from widemax.kernels import budget
+from widemax.kernels.capped import CapOptions, capped_loss
 from widemax.kernels.fused import SkippedTiles, fused_loss
 from widemax.kernels.pairs import Pairs
 from widemax.kernels.plain import Inputs, Options, plain_loss
@@ -19,9 +20,51 @@ from widemax.numerics.arrays import is_transformed, widened_tensor
 from widemax.numerics.autocast import autocast_dtype
 from widemax.options import Options as Arguments
 
-Impl = Literal["auto", "plain", "tiled", "fused"]
+Impl = Literal["auto", "plain", "tiled", "fused", "triton"]
 # A label that no data has, as torch leaves out the rows of one.
 NO_CLASS = 2**62 + 1
+
+
+@overload
+def linear_cross_entropy(
+    hidden: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    targets: Tensor | Pairs,
+    target_weights: Tensor | None = None,
+    target_shifts: Tensor | None = None,
+    *,
+    normalizer: Literal["softmax", "sigmoid"] = "softmax",
+    temperature: float = 1.0,
+    label_smoothing: float = 0.0,
+    softcap: float = 0.0,
+    z_loss: float = 0.0,
+    ignore_index: int | None = None,
+    sample_weight: Tensor | None = None,
+    reduction: Reduction = "none",
+    return_log_partition: Literal[False] = False,
+    skipped: SkippedTiles | None = None,
+    impl: Impl = "auto",
+) -> Tensor: ...
+
+
+@overload
+def linear_cross_entropy(
+    hidden: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    targets: Tensor | Pairs,
+    *,
+    temperature: float = 1.0,
+    label_smoothing: float = 0.0,
+    softcap: float = 0.0,
+    z_loss: float = 0.0,
+    ignore_index: int | None = None,
+    sample_weight: Tensor | None = None,
+    reduction: Reduction = "none",
+    return_log_partition: Literal[True],
+    impl: Impl = "auto",
+) -> tuple[Tensor, Tensor]: ...
 
 
 def linear_cross_entropy(
@@ -35,11 +78,15 @@ def linear_cross_entropy(
     normalizer: Literal["softmax", "sigmoid"] = "softmax",
     temperature: float = 1.0,
     label_smoothing: float = 0.0,
+    softcap: float = 0.0,
+    z_loss: float = 0.0,
+    ignore_index: int | None = None,
     sample_weight: Tensor | None = None,
     reduction: Reduction = "none",
+    return_log_partition: bool = False,
     skipped: SkippedTiles | None = None,
     impl: Impl = "auto",
-) -> Tensor:
+) -> Tensor | tuple[Tensor, Tensor]:
     """Cross-entropy of a linear layer with sparse targets t, the same number in every form.
 
     With s = (h Wᵀ + bias) / temperature: ℓ_b = −Σ_j t_bj log softmax(s_b)_j, or with a sigmoid a class
@@ -51,8 +98,16 @@ def linear_cross_entropy(
     - ``"fused"`` computes a reduced loss together with its gradients, in three products. It holds the
       gradients and twice as many numbers as there are weights, 64 MB at least and 512 MB at most in float32.
 
-    A gradient of the gradient goes through the plain form. Under autocast products are taken in its dtype;
-    the two latter forms take those of float16 in float32.
+    - ``"triton"`` computes a reduced loss together with its gradients on a GPU, by kernels of Triton, which
+      is an extra (``pip install 'widemax[triton]'``). Tiles of classes whose probabilities are together too
+      small for the dtype to show beside 1 have no part in the gradient. It has not been measured, so "auto"
+      does not take it.
+
+    ``softcap``, ``z_loss``, ``ignore_index`` and ``return_log_partition`` are of a softmax with one label a
+    row, in the forms "plain", which "auto" takes then, and "triton".
+
+    A gradient of the gradient goes through the plain form, but for "triton", which has none. Under autocast
+    products are taken in its dtype; "fused" and "tiled" take those of float16 in float32.
 
     Args:
         hidden: [B, D] hidden vectors.
@@ -64,8 +119,12 @@ def linear_cross_entropy(
         normalizer: "softmax", or a "sigmoid" a class.
         temperature: divides the logits.
         label_smoothing: ε, the part of the target spread evenly over all classes; with a softmax only.
+        softcap: c > 0 makes logits c · tanh(s / c), in (−c, c); 0 leaves them.
+        z_loss: λ adds λ (log Z_b)² to each row's loss.
+        ignore_index: rows with this id have loss 0 and no part in a mean.
         sample_weight: [B] weight of each row.
         reduction: "mean", "sum" or "none", as in :func:`widemax.losses.reduce_loss`.
+        return_log_partition: whether [B] log Z_b, without a gradient, is returned beside the loss.
         skipped: allows the fused form to leave tiles out of the gradient, and is told how many were.
         impl: the form; "auto" takes the fastest that fits.
 
@@ -75,7 +134,8 @@ def linear_cross_entropy(
     Raises:
         OptionError: an unknown form or reduction.
         ShapeError: hidden vectors of another length than the weights.
-        UsageError: "fused" without a reduction.
+        UsageError: "fused" or "triton" without a reduction; "triton" without Triton or without a GPU; an
+            option that the form does not have.
 
     Example:
         >>> weight = torch.tensor([[2.0], [3.0], [4.0]])
@@ -91,6 +151,25 @@ def linear_cross_entropy(
             f"hidden must be [B, {weight.shape[1]}], rows as long as the class weights; "
             f"got shape {tuple(hidden.shape)}."
         )
+    is_capped = softcap or z_loss or ignore_index is not None or return_log_partition
+    if impl == "triton" or is_capped:
+        others = target_weights, target_shifts, skipped
+        if normalizer != "softmax" or isinstance(targets, Pairs) or any(x is not None for x in others):
+            raise UsageError(
+                "softcap, z_loss, ignore_index, return_log_partition and impl 'triton' are of a softmax with "
+                "one label a row, without shares, shifts and skipped; leave those out."
+            )
+        if impl not in ("auto", "plain", "triton"):
+            raise UsageError(f"impl {impl!r} has no softcap, z_loss, ignore_index and log Z; take 'auto'.")
+        options = CapOptions(1 / temperature, softcap, label_smoothing, z_loss)
+        loss, log_partition_B = capped_loss(
+            *(hidden, weight, bias, targets, options),
+            ignore_index=ignore_index,
+            sample_weight=sample_weight,
+            reduction=reduction,
+            by_triton=impl == "triton",
+        )
+        return (loss, log_partition_B) if return_log_partition else loss
     if impl == "auto":
         impl = _choose(hidden, weight, bias, reduction)
     is_softmax = normalizer == "softmax"
@@ -110,14 +189,14 @@ def linear_cross_entropy(
     if target_weights is None:
         target_weights = torch.ones_like(targets.ids_P, dtype=torch.float32)
     inputs = Inputs(hidden, weight, bias, *targets, target_weights, target_shifts)
-    options = Options(is_softmax, temperature, label_smoothing)
+    plain_options = Options(is_softmax, temperature, label_smoothing)
     if impl == "plain":
-        loss_B = plain_loss(inputs, options)
+        loss_B = plain_loss(inputs, plain_options)
     elif impl == "tiled":
-        loss_B = tiled_loss(_in_one_dtype(inputs), options)
+        loss_B = tiled_loss(_in_one_dtype(inputs), plain_options)
     elif reduction != "none":
         weights_B = row_weights(hidden, sample_weight=sample_weight, reduction=reduction)
-        return fused_loss(_in_one_dtype(inputs), weights_B, options, skipped)
+        return fused_loss(_in_one_dtype(inputs), weights_B, plain_options, skipped)
     else:
         raise UsageError(
             "impl 'fused' needs reduction 'mean' or 'sum'; got 'none'. Take impl 'tiled' for that."
