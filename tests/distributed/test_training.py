@@ -4,12 +4,16 @@ import shutil
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import load, save
+from tests.damage import sign_again
 from tests.distributed import ranks
 from tests.distributed.rows import configure, probabilities, weights, write_rows
 
 from widemax import Config, resume, train
 from widemax.errors import CorruptError, UsageError
 from widemax.storage import read_manifest
+from widemax.training.checkpoint import latest_checkpoint
 
 
 @pytest.fixture
@@ -73,6 +77,33 @@ def test_a_shard_with_other_rows_is_found(tmp_path):
     shutil.copy(tmp_path / "shard-00000-of-00002.safetensors", tmp_path / "shard-00001-of-00002.safetensors")
     with pytest.raises(CorruptError, match=r"has 6 rows; its classes are 5"):
         ranks.load_part(tmp_path, 1)
+
+
+def test_a_damaged_checkpoint_is_refused_by_the_name_of_its_file(worlds, folder):
+    """A shard whose bytes, tensors or rows are others is not trained on, whoever signs its hashes again."""
+    worlds(2).run(ranks.stop_after, str(configure(folder)), str(folder / "run"), 3)
+    checkpoint = latest_checkpoint(folder / "run")
+    path = checkpoint / "shard-00001-of-00002.safetensors"
+    content = path.read_bytes()
+    for name, tensors in {
+        "bit": None,
+        "left out": {"head.bias": ...},
+        "shape": {"head.weight": torch.zeros(15, 3)},
+        "rows": {"head.weight": torch.zeros(14, 8)},
+        "type": {"head.bias": torch.zeros(15, dtype=torch.float64)},
+        "no number": {"head.bias": torch.full((15,), torch.nan)},
+    }.items():
+        if tensors is None:
+            path.write_bytes(bytes([*content[:-1], content[-1] ^ 1]))
+        else:
+            held = load(content) | tensors
+            path.write_bytes(save({key: value for key, value in held.items() if value is not ...}))
+            sign_again(checkpoint, path.name)
+        with pytest.raises(CorruptError, match=path.name if name != "no number" else "not finite"):
+            resume(folder / "run")
+    path.write_bytes(content)
+    sign_again(checkpoint, path.name)
+    assert not resume(folder / "run").interrupted
 
 
 def test_in_one_process_several_are_not_forgotten(folder):

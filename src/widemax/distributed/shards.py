@@ -45,34 +45,50 @@ def write_shard(folder: Path, placement: Placement, tensors: Mapping[str, Tensor
     write_tensors(folder / name, tensors)
 
 
-def read_whole_rows(paths: Sequence[Path], placement: Placement) -> dict[str, Tensor]:
-    """What a process holds of tensors that one process saved, in files of consecutive classes."""
-    found: dict[str, Tensor] = {}
-    ids, starts = placement.ids(), dict[str, int]()
-    for path in paths:
-        for name, tensor in read_tensors(path).items():
-            if not tensor.ndim:
-                found[name] = tensor
-                continue
-            start = starts.get(name, 0)
-            starts[name] = stop = start + len(tensor)
-            rows = found.setdefault(name, tensor.new_empty(len(ids), *tensor.shape[1:]))
-            held = (start <= ids) & (ids < stop)
-            rows[held] = tensor[ids[held] - start]
-    for name, stop in starts.items():
-        if stop != placement.num_classes:
-            raise CorruptError(
-                f"{paths[-1]}: the files of the head end after {stop:,} rows of {name!r}; its classes are "
-                f"{placement.num_classes:,}. Restore them from a copy."
-            )
-    return found
-
-
-def read_shards(folder: Path, placement: Placement) -> dict[str, Tensor]:
-    """What a process holds of tensors that were saved by as many processes as there were; empty without any.
+@torch.no_grad()
+def read_whole_rows(paths: Sequence[Path], placement: Placement, into: Mapping[str, Tensor]) -> None:
+    """Fill what a process holds from tensors that one process saved, in files of consecutive classes.
 
     Raises:
-        CorruptError: a shard is missing, or has other rows than its classes.
+        CorruptError: they are other tensors, or not of all classes.
+    """
+    ids, ends = placement.ids(), dict.fromkeys(into, 0)
+    for path in paths:
+        for name, tensor in read_tensors(path).items():
+            target = into.get(name)
+            if target is None or target.shape[1:] != tensor.shape[1:] or target.dtype != tensor.dtype:
+                raise CorruptError(f"{path} holds {name!r}, which is not as it is in this head.")
+            if not tensor.ndim:
+                target.copy_(tensor)
+                ends[name] = placement.num_classes
+                continue
+            start = ends[name]
+            ends[name] = stop = start + len(tensor)
+            held = (start <= ids) & (ids < stop)
+            target[held] = tensor[ids[held] - start]
+    for name, stop in ends.items():
+        if stop != placement.num_classes:
+            raise CorruptError(
+                f"the files of the head {[path.name for path in paths]} hold {stop:,} rows of {name!r}; its "
+                f"classes are {placement.num_classes:,}. Restore them from a copy."
+            )
+
+
+def read_shards(
+    folder: Path, placement: Placement, into: Mapping[str, Tensor] | None = None, *, only: str = ""
+) -> dict[str, Tensor]:
+    """What a process holds of tensors that were saved by as many processes as there were; empty without any.
+
+    One file is in memory at a time.
+
+    Args:
+        folder: whose hashes were found right.
+        placement: what is held.
+        into: tensors to be filled, by name; others are made.
+        only: what the names begin with that are wanted.
+
+    Raises:
+        CorruptError: a shard is missing, or has other rows than its classes, or of another shape.
     """
     paths = sorted(folder.glob(PATTERN))
     names = [f"shard-{shard:05d}-of-{len(paths):05d}.safetensors" for shard in range(len(paths))]
@@ -81,26 +97,43 @@ def read_shards(folder: Path, placement: Placement) -> dict[str, Tensor]:
             f"{folder} lacks some of the shards of its classes; it holds {[path.name for path in paths]}. "
             "Restore it from a copy."
         )
-    found: dict[str, Tensor] = {}
-    ids = placement.ids()
+    found = dict(into or {}) if paths else {}
+    wanted: set[str] | None = None
     for shard, path in enumerate(paths):
         saved = Placement(placement.num_classes, len(paths), shard)
-        held = saved.holds(ids)
-        rows = saved.rows(ids[held])
-        tensors = read_tensors(path)
-        if shard and tensors.keys() != found.keys():
-            raise CorruptError(f"{path} holds {sorted(tensors)}; {paths[0].name} holds {sorted(found)}.")
+        if placement.num_shards == saved.num_shards and placement.shard != shard:
+            continue  # it holds none of the own classes
+        tensors = {name: rows for name, rows in read_tensors(path).items() if name.startswith(only)}
+        if wanted is None:
+            wanted = found.keys() | tensors.keys()
+        if wanted != tensors.keys():
+            raise CorruptError(
+                f"{path} must hold {sorted(wanted)}; got {sorted(tensors)}. Restore it from a copy."
+            )
         for name, tensor in tensors.items():
-            if not tensor.ndim:
-                found[name] = tensor
-                continue
-            if len(tensor) != len(saved):
+            if tensor.ndim and len(tensor) != len(saved):
                 raise CorruptError(
                     f"{path}: {name!r} has {len(tensor):,} rows; its classes are {len(saved):,}."
                 )
-            if name not in found:
-                found[name] = torch.empty(len(ids), *tensor.shape[1:], dtype=tensor.dtype)
-            elif found[name].shape[1:] != tensor.shape[1:] or found[name].dtype != tensor.dtype:
-                raise CorruptError(f"{path}: {name!r} is of another shape or type than in {paths[0].name}.")
-            found[name][held] = tensor[rows]
+            shape = (len(placement), *tensor.shape[1:]) if tensor.ndim else ()
+            target = found.setdefault(name, tensor.new_empty(shape))
+            if target.shape != shape or target.dtype != tensor.dtype:
+                raise CorruptError(
+                    f"{path}: {name!r} must hold {target.dtype} of shape {tuple(target.shape[1:])} for each "
+                    f"class; got {tensor.dtype} of {tuple(tensor.shape[1:])}."
+                )
+            _fill(target, placement, tensor, saved)
     return found
+
+
+@torch.no_grad()
+def _fill(target: Tensor, placement: Placement, tensor: Tensor, saved: Placement) -> None:
+    """Copy the rows of the classes that both hold."""
+    if placement == saved or not tensor.ndim:
+        target.copy_(tensor)
+    elif placement.num_shards == 1:
+        target[saved.shard :: saved.num_shards] = tensor
+    else:
+        ids = placement.ids()
+        held = saved.holds(ids)
+        target[held] = tensor[saved.rows(ids[held])]

@@ -25,7 +25,7 @@ from widemax.distributed import (
     write_shard,
 )
 from widemax.distributed.placement import Placement
-from widemax.errors import CorruptError, DataError, reason_of
+from widemax.errors import CorruptError, DataError
 from widemax.heads import Head
 from widemax.storage import CHECKPOINTS, MANIFEST, check_folder, read_json, sound
 
@@ -139,22 +139,15 @@ def _places(optimizer: Optimizer, head: Head) -> set[int]:
     return {place for place, parameter in enumerate(every) if id(parameter) in own}
 
 
-def _read_rows(folder: Path, head: Head) -> dict[str, Tensor]:
+def _read_rows(folder: Path, head: Head, *, only: str = "") -> dict[str, Tensor]:
     """Fill a head from a checkpoint, whoever saved it; returns the optimizer's state of rows saved apart."""
     placement = head.placement if isinstance(head, ShardedHead) else Placement(head.num_classes)
-    parts = read_shards(folder, placement)
+    own, of_optimizer = head.state_dict(), "optimizer."
+    parts = read_shards(folder, placement, {f"head.{name}": rows for name, rows in own.items()}, only=only)
     if not parts and not isinstance(head, ShardedHead):
         read_head(folder, head)
-        return {}
-    of_head, of_optimizer = "head.", "optimizer."
-    if parts:
-        state = {k.removeprefix(of_head): v for k, v in parts.items() if k.startswith(of_head)}
-    else:
-        state = read_whole_rows(sorted(folder.glob("head-*-of-*.safetensors")), placement)
-    try:
-        head.load_state_dict(state)
-    except RuntimeError as error:
-        raise CorruptError(f"{folder} does not hold this head: {reason_of(error)}.") from error
+    elif not parts:
+        read_whole_rows(sorted(folder.glob("head-*-of-*.safetensors")), placement, own)
     return {k.removeprefix(of_optimizer): v for k, v in parts.items() if k.startswith(of_optimizer)}
 
 
@@ -215,7 +208,7 @@ def load_weights(folder: Path, model: Model) -> None:
     """
     check_folder(folder)
     read_encoder(folder, model.encoder, copy=False)
-    _read_rows(folder, model.head)
+    _read_rows(folder, model.head, only="head.")
 
 
 def load_rest(folder: Path, head: Head | None, optimizer: Optimizer) -> dict[str, Tensor]:
@@ -225,9 +218,9 @@ def load_rest(folder: Path, head: Head | None, optimizer: Optimizer) -> dict[str
         What it carried.
     """
     tensors = {} if head is None else _read_rows(folder, head)
-    apart = bool(tensors)
+    is_apart = bool(tensors)
     tensors |= read_tensors(folder / OPTIMIZER)
-    if isinstance(head, ShardedHead) and not apart:
+    if isinstance(head, ShardedHead) and not is_apart:
         own, ids = _places(optimizer, head), head.placement.ids()
         of_head = [name for name in tensors if int(name.partition(".")[0]) in own]
         tensors |= {name: tensors[name][ids] for name in of_head}

@@ -22,11 +22,11 @@ from widemax.errors import UsageError, counted
 from widemax.evaluation import Threshold
 from widemax.evaluation.metrics import metrics
 from widemax.evaluation.report import ReportCollector
-from widemax.heads import CountingHead, Labels, SeveralLabels
+from widemax.heads import CountingHead, Head, Labels, SeveralLabels
 from widemax.optim import RowOptimizer
 from widemax.optim.stochastic_rounding import mixed_seed
 from widemax.options import checked
-from widemax.storage import NEW, WORK
+from widemax.storage import NEW, WORK, saving
 from widemax.systems import about, refuse_keys, with_task
 from widemax.task import Task
 from widemax.threads import threads_for, using_threads
@@ -68,6 +68,7 @@ EVALUATION_ROWS = 2048
 TRIED_OPERATIONS = 5e9
 EVALUATION_SHARE = 0.1
 SAVED_BYTES_PER_S = 1e8
+ZEROS_BYTES = 2**20
 
 
 @checked
@@ -403,6 +404,24 @@ def answering(session: Session, model: Model) -> Model:
     return model if session.classes is None else model.settled(session.classes)
 
 
+def mapped_head(session: Session) -> Head:
+    """A head of all classes whose weights lie in a file of the scratch space, so that no memory is short."""
+    model = session.model
+    with torch.device("meta"):
+        head = build_head(model.config, model.vocabulary, num_rows=model.num_train_rows)
+    state = {}
+    for name, rows in head.state_dict().items():
+        path = session.scratch / f"whole-{name}"
+        with saving(str(path), num_bytes=rows.nbytes), path.open("wb") as file:
+            # Written, not only made longer: a full disk would end the process when a page is first touched.
+            for _ in range(-(-rows.nbytes // ZEROS_BYTES)):
+                file.write(bytes(ZEROS_BYTES))
+        mapped = torch.from_file(str(path), shared=True, size=rows.numel(), dtype=rows.dtype)
+        state[name] = mapped.view(rows.shape)
+    head.load_state_dict(state, assign=True)
+    return head
+
+
 def _finish(job: _Fit, target: Path, reporter: Reporter, interrupted: bool) -> Outcome[Model]:
     """Calibrate and evaluate the best weights on the held-out rows, and write the model where it belongs."""
     session, progress = job.session, job.progress
@@ -411,7 +430,8 @@ def _finish(job: _Fit, target: Path, reporter: Reporter, interrupted: bool) -> O
     if not session.world.is_first:
         return Outcome(target, model, {}, {}, progress.step, progress.seconds, interrupted)
     if isinstance(model.head, ShardedHead):
-        head = build_head(model.config, model.vocabulary, num_rows=model.num_train_rows)
+        head = mapped_head(session)
+        model.head.to("meta")  # what it holds is in the checkpoint too
         model = replace(model, head=head)
         load_weights(folder_of(job.run, progress.step), model)
     device = model.device

@@ -137,6 +137,7 @@ class Session:
         progress: where the run stands.
         held_out: where the rows of valid were read from, by their numbers in its store.
         held_out_fingerprint: of these files and frames as they were read, where the report is to show rows.
+        scratch: space for files that no one needs afterwards.
         classes: what is known of the classes, and of those that no row has; where a tower makes weights.
         world: the processes that train together.
     """
@@ -149,6 +150,7 @@ class Session:
     progress: Progress
     held_out: Dataset
     held_out_fingerprint: str
+    scratch: Path
     classes: ClassTable | None = None
     world: World = ALONE
 
@@ -346,7 +348,9 @@ def prepare(
     is_told = valid_sources and config.train.time_limit_s is None
     fingerprint = held_out.fingerprint() if is_told else progress.data_fingerprint
     classes = None if tower is None else table
-    return Session(run, model, optimizer, train, valid, progress, held_out, fingerprint, classes, world)
+    return Session(
+        run, model, optimizer, train, valid, progress, held_out, fingerprint, scratch, classes, world
+    )
 
 
 def sharded_head(config: Config, vocabulary: LabelVocabulary, num_rows: int, world: World) -> ShardedHead:
