@@ -173,6 +173,8 @@ def test_a_folder_in_use_is_left_alone(widemax_data, tmp_path):
 
 
 ROWS = {
+    "brown": {"train": 400, "valid": 50, "test": 50},
+    "tinyshakespeare": {"train": 7_222},
     "letter_recognition": {"train": 16_000, "test": 4_000},
     "reverse_dictionary_eval": {"seen": 500, "unseen": 500},
     "amazon_beauty": {"train": 353_962 - 3 * 40_226, "valid": 40_226, "test": 40_226},
@@ -187,6 +189,8 @@ ROWS = {
     "wn18rr": {"train": 86_835, "valid": 3_034, "test": 3_134},
 }
 CLASSES = {
+    "brown": 15,
+    "tinyshakespeare": 309,
     "letter_recognition": 26,
     "amazon_beauty": 46_300,
     "finna_en": 24_931,
@@ -230,6 +234,17 @@ def test_wordnet_holds_out_definitions_whose_words_can_be_learned(prepared):
     )
     assert not set(train["definition"].to_pylist()) & set(test["definition"].to_pylist())
     assert set(test["word"].to_pylist()) <= set(train["word"].to_pylist())
+
+
+@pytest.mark.slow
+def test_texts_have_the_tokens_of_the_manifest(prepared):
+    folder = prepared("brown")
+    texts = [pq.read_table(folder / f"brown-{split}.parquet")["text"].to_pylist() for split in ROWS["brown"]]
+    words = [word for part in texts for text in part for word in text.split()]
+    assert (len(words), len(set(words))) == (1_161_192, 49_815)
+    speeches = pq.read_table(prepared("tinyshakespeare") / "tinyshakespeare-train.parquet")["speech"]
+    text = "\n\n".join(speeches.to_pylist())
+    assert (len(text), len(set(text)), len(text.split())) == (1_115_394, 65, 202_651)
 
 
 @pytest.mark.slow

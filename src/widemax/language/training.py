@@ -3,7 +3,7 @@
 from collections.abc import Generator, Iterable, Iterator
 from dataclasses import dataclass, replace
 from hashlib import sha256
-from itertools import chain
+from itertools import chain, groupby
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -152,24 +152,31 @@ class Plan(NamedTuple):
         """Steps in which nearly all tokens are read once."""
         return self._row_tokens // self.length
 
-    def starts(self, step: int) -> np.ndarray:
-        """[B] where the windows of a step begin."""
-        epoch, in_epoch = divmod(step, self.steps_per_epoch)
+    def starts(self, epoch: int) -> np.ndarray:
+        """[steps, B] where the windows of each step of an epoch begin."""
         random = np.random.default_rng([self.seed, epoch])
-        first = random.integers(self._slack + 1)
-        rows_B = np.arange(self.num_rows)
+        first, steps_S = random.integers(self._slack + 1), np.arange(self.steps_per_epoch)
         if self.carries:
-            return np.asarray(first + rows_B * self._row_tokens + in_epoch * self.length)
-        order = random.permutation(self.steps_per_epoch * self.num_rows)
-        return np.asarray(first + self.length * order[in_epoch * self.num_rows :][: self.num_rows])
-
-    def begins(self, step: int) -> bool:
-        """Whether nothing is carried into a step."""
-        return not self.carries or step % self.steps_per_epoch == 0
+            rows_B = self._row_tokens * np.arange(self.num_rows)
+            return np.asarray(first + self.length * steps_S[:, None] + rows_B)
+        order = random.permutation(len(steps_S) * self.num_rows)
+        return np.asarray(first + self.length * order.reshape(-1, self.num_rows))
 
 
-class _Fit(Job[int]):
-    """The steps of a language model; a batch is the number of its step."""
+class Windows(NamedTuple):
+    """What a step reads.
+
+    Attributes:
+        starts_B: where its windows begin.
+        reads_on: whether it begins with the state that the step before it ended with.
+    """
+
+    starts_B: np.ndarray
+    reads_on: bool
+
+
+class _Fit(Job[Windows]):
+    """The steps of a language model."""
 
     larger_is_better = False
 
@@ -194,10 +201,14 @@ class _Fit(Job[int]):
     def rate(self, step: float, total_steps: int) -> float:
         return linear_decay(step, total_steps, warmup=round(WARMUP * total_steps))
 
-    def batches(self, steps: range) -> Generator[int, None, None]:
-        yield from steps
+    def batches(self, steps: range) -> Generator[Windows, None, None]:
+        for epoch, in_epoch in groupby(steps, key=lambda step: step // self.steps_per_epoch):
+            starts_SB = self.plan.starts(epoch)
+            for step in in_epoch:
+                place = step % self.steps_per_epoch
+                yield Windows(starts_SB[place], self.plan.carries and place > 0)
 
-    def step(self, batch: int, rate: float, *, epoch: int) -> tuple[float, int]:
+    def step(self, batch: Windows, rate: float, *, epoch: int) -> tuple[float, int]:
         model, plan = self.model, self.plan
         model.encoder.train()
         model.head.train()
@@ -205,8 +216,8 @@ class _Fit(Job[int]):
         for group in self.optimizer.param_groups:
             group["lr"] = self.config.learning_rate * rate * group["factor"]
         self.optimizer.zero_grad(set_to_none=True)
-        windows_BT = torch.from_numpy(plan.starts(batch))[:, None] + torch.arange(plan.length)
-        state = None if plan.begins(batch) else self.state
+        windows_BT = torch.from_numpy(batch.starts_B)[:, None] + torch.arange(plan.length)
+        state = self.state if batch.reads_on else None
         hidden_BTD, state = model.encoder(model.embedded(self.ids_N[windows_BT]), state)
         labels_P = self.ids_N[windows_BT + 1].flatten()
         loss = model.head(hidden_BTD.flatten(0, 1), labels_P)

@@ -80,7 +80,7 @@ class LanguageHeads(Recipe):
         perplexity: dict[str, float] = {}
         curves: dict[str, tuple[list[float], list[float]]] = {}
         with TemporaryDirectory() as folder:
-            files = _texts(Path(folder), every)
+            files = write_texts(Path(folder), every=every)
             for name, head in HEADS.items():
                 found, times = [], StepTimes()
                 for each in seeds:
@@ -122,8 +122,8 @@ class LanguageHeads(Recipe):
         )
 
 
-def _texts(folder: Path, every: int) -> dict[str, Path]:
-    """Files of the documents, of each split one in so many."""
+def write_texts(folder: Path, *, every: int) -> dict[str, Path]:
+    """Files of the documents of each split, or of one in so many."""
     files = {}
     for split in ("train", "valid", "test"):
         documents = pq.read_table(resolve(f"brown:{split}")[0])["text"].to_pylist()[::every]
