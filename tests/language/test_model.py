@@ -95,6 +95,12 @@ def test_draws_are_those_of_the_model(model: LanguageModel) -> None:
     assert model.continue_("ba", tokens=0) == ""
 
 
+def test_words_stand_one_space_apart(model: LanguageModel) -> None:
+    options = {"tokens": 3, "temperature": 0.0}
+    assert model.continue_("ba", **options).startswith(" ")
+    assert model.continue_("ba ", **options) == model.continue_("ba", **options)[1:]
+
+
 HEADS = [
     {"kind": "exact"},
     {"kind": "adaptive", "cutoffs": [4, 8]},

@@ -275,9 +275,11 @@ class LanguageModel:
         generator = torch.Generator().manual_seed(seed)
         ids = [id_ for row in self.vocabulary.encode(lines_of(text)) for id_ in row]
         options: dict[str, Any] = {"temperature": temperature, "top_k": top_k, "top_p": top_p}
-        following = self._following([self.vocabulary.end, *ids], generator, options)
-        new = [next(following) for _ in range(tokens)]
-        return self.vocabulary.decode([*ids, *new])[len(self.vocabulary.decode(ids)) :]
+        tokens_after = self._following([self.vocabulary.end, *ids], generator, options)
+        new = [next(tokens_after) for _ in range(tokens)]
+        following = self.vocabulary.decode([*ids, *new])[len(self.vocabulary.decode(ids)) :]
+        is_apart = self.encoder.unit == "word" and text[-1:].isspace()
+        return following.removeprefix(" ") if is_apart else following
 
     @torch.no_grad()
     def _following(
