@@ -30,7 +30,7 @@ ARROWS = {
     "losses": {*GROUND, "numerics"},
     "samplers": {*GROUND, "numerics"},
     "auxiliaries": {*GROUND, "losses", "numerics"},
-    "encoders": {*GROUND, "numerics", "storage"},
+    "encoders": {*GROUND, "numerics", "sequences", "storage"},
     "sequences": {*GROUND, "numerics"},
     "kernels": {*GROUND, "losses", "numerics"},
     "heads": {*GROUND, "losses", "samplers", "kernels", "numerics", "solvers"},
@@ -57,7 +57,7 @@ ARROWS = {
     "ranking": {*GROUND, "artifact", "data", "heads", "recommender", "signatures", "solvers", "storage"},
     "training": {
         *GROUND,
-        *("heads", "encoders", "optim", "kernels", "data", "evaluation", "artifact"),
+        *("heads", "encoders", "optim", "kernels", "charts", "data", "evaluation", "artifact"),
         *("neighbors", "planner", "config", "devices", "distributed", "solvers", "storage", "systems"),
         "threads",
     },
@@ -68,8 +68,8 @@ ARROWS = {
     },
     "parsing": {
         *GROUND,
-        *("artifact", "config", "data", "devices", "encoders", "losses", "optim", "signatures", "storage"),
-        *("threads", "training"),
+        *("artifact", "charts", "config", "data", "devices", "encoders", "losses", "optim", "signatures"),
+        *("storage", "threads", "training"),
     },
     "translation": {
         *GROUND,

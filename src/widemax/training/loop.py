@@ -492,9 +492,10 @@ def _finish(job: _Fit, target: Path, reporter: Reporter, interrupted: bool) -> O
         told = rows_told(session.held_out, numbers.values())
         return {position: told[number] for position, number in numbers.items() if number in told}
 
+    model = answering(session, model)
     return finish(
         job,
-        answering(session, model),
+        model,
         target,
         metrics=values,
         baseline=baseline,
