@@ -40,6 +40,9 @@ def test_a_saved_parser_answers_as_the_trained_one(learned):
     history = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     assert [record["epoch"] for record in history] == [1, 2, 3, 4, 5, 6, 7, 8]
     assert history[-1]["valid_las"] > 0.9
+    report = (run / "report.html").read_text()
+    assert report.count("as in the treebank") >= 3
+    assert ">nsubj</text>" in report
 
 
 def test_a_killed_training_goes_on_to_the_same_bits(treebanks, tmp_path):

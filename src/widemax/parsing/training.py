@@ -2,7 +2,8 @@
 
 from collections.abc import Generator, Iterator, Sequence
 from hashlib import sha256
-from itertools import groupby
+from itertools import groupby, islice
+from operator import eq
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from widemax.charts import Drawing, arcs
 from widemax.config import Config, FreeSection
 from widemax.devices import on_the_cpu
 from widemax.errors import ConfigError, DataError, counted, did_you_mean
@@ -33,6 +35,8 @@ from widemax.training.runs import Outcome, begin, finish, go_on, home_of, take_b
 from widemax.training.steps import Job, fit
 
 DEFAULTS: dict[str, Any] = {"epochs": 20, "learning_rate": 8e-3, "metric": "las", "patience": 10}
+DRAWN, DRAWN_WORDS = 3, (4, 14)
+"""How many held-out sentences of how many words are drawn in the report."""
 SCORES = ("uas", "las", "clas", "mlas")
 LEAST_BATCH_WORDS, MOST_BATCH_WORDS = 100, 500
 STEPS_AN_EPOCH = 100
@@ -137,6 +141,7 @@ def _train(
             metrics=job.evaluate(),
             num_held_out=len(valid),
             interrupted=interrupted,
+            drawings=dict(job.drawings()),
         )
 
 
@@ -280,6 +285,16 @@ class _Lessons(Job[list[int]]):
                 scores.add(sentence, *tree)
         values = scores.values()
         return {name: values[name] for name in SCORES}
+
+    def drawings(self) -> Iterator[tuple[str, Drawing]]:
+        """The trees of some held-out sentences, and how many of their words are right."""
+        short = (each for each in self.valid if DRAWN_WORDS[0] <= len(each) <= DRAWN_WORDS[1])
+        for sentence, (heads, relations) in self.parser.parsed(islice(short, DRAWN)):
+            words = sentence.column("FORM")
+            gold = zip(sentence.heads(), sentence.column("DEPREL"), strict=True)
+            right = sum(map(eq, zip(heads, relations, strict=True), gold))
+            told = f"{' '.join(words)} – {right} of {counted(len(words), 'word')} as in the treebank."
+            yield told, arcs(words, heads, relations)
 
     def save(self) -> None:
         save_checkpoint(self.run, self.progress, self, self.optimizer)

@@ -1,7 +1,7 @@
 """The folder of a run from its first file to its last, whatever is trained in it."""
 
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +9,7 @@ from typing import Any, Generic, Protocol, TypeVar
 
 import torch
 
+from widemax.charts import Drawing
 from widemax.config import Config, TrainConfig
 from widemax.devices import CPU, repeatable
 from widemax.distributed import ALONE, World
@@ -175,6 +176,7 @@ def finish(
     interrupted: bool,
     baseline: Metrics | None = None,
     findings: Findings | None = None,
+    drawings: Mapping[str, Drawing] | None = None,
 ) -> Outcome[M]:
     """Write a model where it belongs: its files, its report, how training went and the manifest, in one."""
     progress, baseline = job.progress, baseline or {}
@@ -194,6 +196,7 @@ def finish(
             config=model.config.model_dump(mode="json", exclude_none=True),
             history=progress.history,
             findings=findings,
+            drawings=drawings or {},
             told=told,
         )
         write_report(folder / "report.html", report)

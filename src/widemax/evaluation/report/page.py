@@ -11,7 +11,7 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from widemax.charts import percent
+from widemax.charts import Drawing, percent
 from widemax.errors import visible
 from widemax.evaluation.headlines import CONTEXT, GUESSED, HEADLINES, called, in_words
 from widemax.evaluation.report.charts import (
@@ -64,6 +64,7 @@ class ReportData:
         config: the run's config, sections of keys and values.
         history: the records of metrics.jsonl: step, epoch, seconds, train_loss, and ``valid_`` + metric.
         findings: what a ``ReportCollector`` found, if rows were evaluated.
+        drawings: pictures of single answers, by what they show.
         told: what else the reader should know, such as version and date.
     """
 
@@ -74,6 +75,7 @@ class ReportData:
     config: Mapping[str, Any] = field(default_factory=dict)
     history: Sequence[Mapping[str, Any]] = ()
     findings: Findings | None = None
+    drawings: Mapping[str, Drawing] = field(default_factory=dict)
     told: Sequence[str] = ()
 
 
@@ -95,6 +97,11 @@ def render_report(run: ReportData) -> str:
     charts = _learning_curves(run) + (_finding_charts(run.findings) if run.findings else "")
     body += f'<div class="charts">{charts}</div>' if charts else ""
     body += _finding_tables(run.findings) if run.findings else ""
+    pictures = [
+        f"<figure><figcaption>{escape(caption)}</figcaption>{drawing.inline(caption)}</figure>"
+        for caption, drawing in run.drawings.items()
+    ]
+    body += f'<div class="pictures">{"".join(pictures)}</div>' if pictures else ""
     body += _config(run.config)
     return html_page(run.title, body, footer="Made by widemax. Metrics are exact over all classes.")
 
