@@ -1,5 +1,6 @@
 """What the tests of this room run in every process. Shapes: B rows of all, D hidden, C classes, P labels."""
 
+import resource
 import signal
 from dataclasses import replace
 from pathlib import Path
@@ -90,12 +91,14 @@ def train(world: World, case: dict[str, Any], num_steps: int = 1) -> dict[str, A
             "hidden": world.gather(own_ND.grad),
             "weight_grad": whole(world, head, dense(head.weight.grad)),
             "is_sparse": head.weight.grad.is_sparse,
-            "bias_grad": None if head.bias is None else whole(world, head, dense(head.bias.grad)),
+            "bias_grad": None
+            if getattr(head, "bias", None) is None
+            else whole(world, head, dense(head.bias.grad)),
         }
         optimizer.step()
     optimizer.catch_up()
     found["weight"] = whole(world, head, head.weight)
-    found["bias"] = None if head.bias is None else whole(world, head, head.bias)
+    found["bias"] = None if getattr(head, "bias", None) is None else whole(world, head, head.bias)
     return found
 
 
@@ -116,12 +119,12 @@ def train_alone(case: dict[str, Any], num_steps: int = 1) -> dict[str, Any]:
             "hidden": hidden_BD.grad,
             "weight_grad": dense(head.weight.grad),
             "is_sparse": head.weight.grad.is_sparse,
-            "bias_grad": None if head.bias is None else dense(head.bias.grad),
+            "bias_grad": None if getattr(head, "bias", None) is None else dense(head.bias.grad),
         }
         optimizer.step()
     optimizer.catch_up()
     found["weight"] = head.weight.detach()
-    found["bias"] = None if head.bias is None else head.bias.detach()
+    found["bias"] = None if getattr(head, "bias", None) is None else head.bias.detach()
     return found
 
 
@@ -297,3 +300,23 @@ def resharded(folder: Path) -> list[bool]:
         save_parts(here, size)
         found += [load_part(here, other, rank) for other in others for rank in range(other)]
     return found
+
+
+def wide_memory(world: World, num_classes: int, dim: int) -> tuple[float, float]:
+    """Peak memory beside that before the head was there, over the share of its weights; and the loss."""
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    torch.manual_seed(0)
+    head = ShardedHead("sampled", num_classes, dim, world=world, sampler="log_uniform", num_sampled=4096)
+    optimizer = optimizers["rowwise_adagrad"](head.parameters(), lr=0.1, rowwise=True)
+    draw = torch.Generator().manual_seed(0)
+    for _ in range(10):
+        hidden_BD = torch.randn(256, dim, generator=draw)
+        labels_B = torch.randint(num_classes, (256,), generator=draw)
+        rows = world.share(256)
+        optimizer.zero_grad()
+        loss = head(hidden_BD[rows.start : rows.stop], labels_B[rows.start : rows.stop])
+        loss.backward()
+        optimizer.step()
+    after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    share = len(head.placement) * (dim + 1) * 4 + len(head.placement) * 2 * 4
+    return (after - before) / share, loss.item()

@@ -5,6 +5,7 @@ import itertools
 import pytest
 import torch
 from tests.distributed import ranks
+from tests.distributed.worlds import Processes
 
 from widemax.distributed import World, sharded_head
 from widemax.errors import ConfigError
@@ -66,6 +67,13 @@ CASES = {
             ),
         ]
     },
+    **{
+        f"sub_center {score} {several}": case(
+            "sub_center", several=several, options={"score": score, "temperature": 0.2}
+        )
+        for score, several in itertools.product(["cosine", "arcface", "adaface"], [False, True])
+    },
+    "sub_center of 2 classes": case("sub_center", num_classes=2),
     "sampled adaface": case("sampled", options={"score": "adaface", "temperature": 0.1}),
     "sampled arcface sigmoid": case(
         "sampled", several=True, options={"score": "arcface", "loss": "binary_cross_entropy"}
@@ -98,7 +106,11 @@ def assert_close(actual, expected):
             assert actual[name] == value, name
 
 
-EDGES = [name for name in CASES if "classes" in name or "last process" in name or "smoothed" in name]
+EDGES = [
+    name
+    for name in CASES
+    if "classes" in name or "sub_center c" in name or "last process" in name or "smoothed" in name
+]
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -137,7 +149,9 @@ def test_first_weights_are_those_of_one_process(worlds, num_classes, monkeypatch
         assert torch.equal(found, head.weight)
 
 
-@pytest.mark.parametrize("name", ["exact", "exact of 2 classes", "sampled", "several", "excluded", "sigmoid"])
+@pytest.mark.parametrize(
+    "name", ["exact", "exact of 2 classes", "sampled", "several", "excluded", "sigmoid", "sub_center"]
+)
 def test_answers_are_those_of_one_process(worlds, name):
     exclude = None
     some = {
@@ -146,11 +160,15 @@ def test_answers_are_those_of_one_process(worlds, name):
         "sampled": case("sampled", num_classes=700),
         "several": case(several=True),
         "excluded": case(several=True),
+        "sub_center": case("sub_center"),
         "sigmoid": case(several=True, options={"loss": "binary_cross_entropy"}),
     }[name]
     if name == "excluded":
         exclude = SeveralLabels(torch.tensor([0, 3, 4, -1, 49]), torch.tensor([0, 3, *[5] * 11]))
     expected = ranks.answers_alone(some, 5, exclude)
+    if name == "sub_center":  # alone its logits are log-probabilities
+        expected = {what: value for what, value in expected.items() if "logits" not in what}
+        del expected["log_partition"]
     for size in (2, 3):
         for found in worlds(size).run(ranks.answers, some, 5, exclude):
             for what, value in expected.items():
@@ -230,3 +248,12 @@ def test_classes_cannot_change():
     head, _ = ranks.build(World(), case())
     with pytest.raises(ConfigError, match="split over processes"):
         head.extend(2)
+
+
+@pytest.mark.slow
+def test_a_process_takes_no_more_than_a_tenth_above_its_share():
+    processes = Processes(2)
+    processes.run(ranks.wide_memory, 10_000, 32)  # what a first step loads, whatever the size
+    for ratio, _ in processes.run(ranks.wide_memory, 6_000_000, 32):
+        assert ratio < 1.1
+    processes.stop()

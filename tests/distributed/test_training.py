@@ -22,7 +22,10 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-@pytest.mark.parametrize(("head", "split"), [("exact", "true"), ("sampled", "true"), ("sampled", "false")])
+@pytest.mark.parametrize(
+    ("head", "split"),
+    [("exact", "true"), pytest.param("sampled", "true", marks=pytest.mark.slow), ("sampled", "false")],
+)
 def test_two_processes_train_the_model_of_one(worlds, folder, head, split):
     path = configure(folder, head=head, split=split)
     config = Config.load(path)
@@ -35,7 +38,7 @@ def test_two_processes_train_the_model_of_one(worlds, folder, head, split):
     assert not (folder / "two" / ".widemax").exists()
 
 
-@pytest.mark.parametrize(("before", "size"), [(2, 1), (2, 3), (1, 2)])
+@pytest.mark.parametrize(("before", "size"), [(2, 1), pytest.param(2, 3, marks=pytest.mark.slow), (1, 2)])
 def test_what_some_have_saved_another_number_goes_on_with(worlds, folder, before, size):
     path = configure(folder)
     worlds(2).run(ranks.train_config, str(path), str(folder / "whole"))

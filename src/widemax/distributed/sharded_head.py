@@ -17,26 +17,27 @@ from widemax.distributed.placement import Placement
 from widemax.distributed.softmax import combine, partition
 from widemax.distributed.world import World
 from widemax.errors import ConfigError, UsageError
-from widemax.heads import ExactHead, LinearHead, SampledHead, SeveralLabels, heads
+from widemax.heads import ExactHead, LinearHead, SampledHead, SeveralLabels, SubCenterHead, heads
 from widemax.heads.dense import best_by_id, excluded_pairs
 from widemax.heads.exact_loss import margin_shifts
 from widemax.heads.labels import Labels, target_shares, training_pairs
 from widemax.heads.linear import prior_logits
 from widemax.heads.sampled_loss import loss_of_negatives, score_candidates, softmax_of_candidates
-from widemax.kernels import Found, Pairs, linear_logsumexp, stream_classes
+from widemax.kernels import Found, Pairs, linear_logsumexp, stream_classes, topk_by_id
+from widemax.losses import sub_center_cosines
 from widemax.losses.base import Reduction, reduce_loss, row_weights
 from widemax.numerics import log_sigmoid
 from widemax.numerics.ids import checked_ids
 
-SHARDED = ("exact", "sampled")
+SHARDED = ("exact", "sampled", "sub_center")
 """The heads whose class weights can be split."""
-DRAWN_AT_ONCE = 2**24
+DRAWN_AT_ONCE = 2**21
 """First weights are drawn so many at a time, of all classes, of which each process keeps its own."""
 
 
 @final
 class ShardedHead(LinearHead):
-    """An "exact" or "sampled" head of which each process holds the weights of some classes.
+    """An "exact", "sampled" or "sub_center" head of which each process holds the weights of some classes.
 
     Every process calls the same methods in the same order. In training each gives its own rows, of which it
     may have none; loss, gradients and steps are those of one process with all rows and weights, up to
@@ -44,7 +45,7 @@ class ShardedHead(LinearHead):
     generator, alike on all: they are bitwise those of one process, whatever the number of processes.
 
     Args:
-        kind: "exact" or "sampled".
+        kind: "exact", "sampled" or "sub_center".
         num_classes: C, or ``Classes`` with their counts.
         dim: D.
         world: the processes.
@@ -74,13 +75,13 @@ class ShardedHead(LinearHead):
         classes = Classes.of(num_classes)
         with torch.device("meta"):
             whole = heads[kind](classes, dim, **options)
-            assert isinstance(whole, ExactHead | SampledHead)
+            assert isinstance(whole, ExactHead | SampledHead | SubCenterHead)
             super().__init__(
                 classes,
                 dim,
                 normalizer=whole.normalizer,
                 temperature=whole.temperature,
-                bias=whole.bias is not None,
+                bias=getattr(whole, "bias", None) is not None,
                 score=whole.score,
             )
         self.register_buffer("calibration_temperature", torch.ones(()))
@@ -88,7 +89,7 @@ class ShardedHead(LinearHead):
         self.placement = Placement(classes.num, world.size, world.rank)
         whole.generator = self.generator
         # In a tuple, as it is no part of this one: its weights are none.
-        self.options: tuple[ExactHead | SampledHead] = (whole,)
+        self.options: tuple[ExactHead | SampledHead | SubCenterHead] = (whole,)
         _refuse(whole)
         self.weight = nn.Parameter(self._drawn(whole.weight.shape))
         if self.bias is not None:
@@ -121,8 +122,9 @@ class ShardedHead(LinearHead):
         hidden_BD, pairs, counts = self._of_all(hidden, labels)
         if sample_weight is not None:
             sample_weight = self.world.gather(sample_weight, counts)
-        if isinstance(whole, SampledHead):
-            loss_B = self._sampled_losses(whole, hidden_BD, pairs)
+        if not isinstance(whole, ExactHead):
+            losses = self._sampled_losses if isinstance(whole, SampledHead) else self._center_losses
+            loss_B = losses(hidden_BD, pairs)
             return reduce_loss(loss_B, sample_weight=sample_weight, reduction=reduction)
         own_P = self.placement.holds(pairs.ids_P)
         own = Pairs(pairs.rows_P[own_P], self.placement.rows(pairs.ids_P[own_P]))
@@ -151,8 +153,16 @@ class ShardedHead(LinearHead):
             class_ids = torch.arange(self.num_classes, device=hidden.device)
         class_ids = checked_ids(class_ids, self.num_classes, "class_ids", hidden)
         own = self.placement.holds(class_ids)
-        scaled_BD, bias_C = self.answering(hidden)
         rows = self.placement.rows(class_ids[own])
+        if self.weight.ndim == 3:
+            centers_BC = self._center_logits(hidden)
+            logits_BN = hidden.new_zeros(len(hidden), class_ids.shape[-1])
+            own_BN = own.expand_as(logits_BN)
+            rows_P, columns_P = own_BN.nonzero().T
+            ids_P = class_ids.expand_as(logits_BN)[own_BN]
+            logits_BN[rows_P, columns_P] = centers_BC[rows_P, self.placement.rows(ids_P)]
+            return summed(logits_BN, self.world)
+        scaled_BD, bias_C = self.answering(hidden)
         if class_ids.ndim == 1:
             logits_BN = scaled_BD.new_zeros(len(hidden), len(class_ids))
             logits_BN[:, own] = scaled_BD @ self.score.scaled(self.weight[rows]).T
@@ -170,17 +180,11 @@ class ShardedHead(LinearHead):
         self, hidden: Tensor, labels: Pairs, *, k: int, exclude: SeveralLabels | None, sums: bool
     ) -> Found:
         """The answers of all parts, of which each process has its own streamed, put together."""
-        scaled_BD, bias_C = self.answering(hidden)
-        layer = scaled_BD, self.score.scaled(self.weight), bias_C
         is_known_P = labels.ids_P >= 0
         own_P = self.placement.holds(labels.ids_P) & is_known_P
         excluded = self._own(excluded_pairs(exclude, hidden, labels, self.num_classes))
-        own_k = min(k, len(self.placement))
         own = Pairs(labels.rows_P[own_P], self.placement.rows(labels.ids_P[own_P]))
-        if len(self.placement):
-            found = stream_classes(*layer, own, excluded, k=own_k, sums=sums)
-        else:
-            found = _nothing(scaled_BD)
+        found = self._found(hidden, own, excluded, k=min(k, len(self.placement)), sums=sums)
         logits_P = found.label_logits_P.new_zeros(len(own_P))
         logits_P[own_P] = found.label_logits_P
         logits_P = self.world.sum(logits_P)
@@ -189,9 +193,8 @@ class ShardedHead(LinearHead):
         other_P = is_known_P & ~own_P
         if len(self.placement) and bool(other_P.any()):
             others = Pairs(labels.rows_P[other_P], self.placement.rows(labels.ids_P[other_P]))
-            of_others = stream_classes(
-                *(*layer, others, excluded), k=0, sums=False, label_logits=logits_P[other_P]
-            )
+            elsewhere_P = logits_P[other_P]
+            of_others = self._found(hidden, others, excluded, k=0, sums=False, label_logits=elsewhere_P)
             before_P[other_P] = of_others.label_ranks_P - 1
         ranks_P = torch.where(is_known_P, 1 + self.world.sum(before_P), 0)
         topk = self._best(found, k)
@@ -200,6 +203,33 @@ class ShardedHead(LinearHead):
         dtype = found.shift_B.dtype
         logits_P = logits_P.masked_fill(~is_known_P, torch.nan)
         return Found(*topk, shift_B, sum_B.log().to(dtype), square_sum_B.log().to(dtype), logits_P, ranks_P)
+
+    def _found(
+        self,
+        hidden: Tensor,
+        labels: Pairs,
+        excluded: Pairs,
+        *,
+        k: int,
+        sums: bool,
+        label_logits: Tensor | None = None,
+    ) -> Found:
+        """The answers of the own classes, by their rows."""
+        if not len(self.placement):
+            return _nothing(hidden)
+        if self.weight.ndim == 3:
+            return _dense_answers(self._center_logits(hidden), labels, excluded, k, label_logits)
+        scaled_BD, bias_C = self.answering(hidden)
+        weight_CD = self.score.scaled(self.weight)
+        return stream_classes(
+            *(scaled_BD, weight_CD, bias_C, labels, excluded), k=k, sums=sums, label_logits=label_logits
+        )
+
+    def _center_logits(self, hidden: Tensor) -> Tensor:
+        """[B, C'] logits of the nearest centers of the own classes."""
+        temperature = self.temperature * self.calibration_temperature
+        logits_BC: Tensor = sub_center_cosines(hidden, self.weight) / temperature
+        return logits_BC
 
     def _best(self, found: Found, k: int) -> tuple[Tensor, Tensor]:
         """The k best of all parts: logits and ids."""
@@ -222,8 +252,29 @@ class ShardedHead(LinearHead):
         flat_P2 = self.world.gather(torch.stack([pairs.rows_P + first, pairs.ids_P], 1), num_labels)
         return gathered(hidden, self.world, rows), Pairs(*flat_P2.T.contiguous()), list(rows)
 
-    def _sampled_losses(self, whole: SampledHead, hidden_BD: Tensor, pairs: Pairs) -> Tensor:
+    def _center_losses(self, hidden_BD: Tensor, pairs: Pairs) -> Tensor:
+        """[B] losses of all rows with the nearest centers of all classes."""
+        own_P, own = self.placement.holds(pairs.ids_P), self._own(pairs)
+        cosines_BC = sub_center_cosines(hidden_BD, self.weight)
+        labels_P = cosines_BC[tuple(own)]
+        if self.score.has_margin:
+            norms_B = torch.linalg.vector_norm(hidden_BD, dim=1)
+            labels_P = self.score.of_labels(labels_P, norms_B, own.rows_P)
+            cosines_BC = cosines_BC.index_put(tuple(own), labels_P)
+        logits_BC = cosines_BC / self.temperature
+        least_B1 = logits_BC.new_full((len(logits_BC), 1), torch.finfo(logits_BC.dtype).min)
+        largest_B = torch.cat([logits_BC.detach(), least_B1], 1).amax(1)
+        log_sum_B = (logits_BC - largest_B[:, None]).exp().sum(1).log()
+        largest_B, log_sum_B = partition(largest_B, log_sum_B, self.world)
+        labels_P = summed(labels_P.new_zeros(len(own_P)).masked_scatter(own_P, labels_P), self.world)
+        shares_P = target_shares(pairs, len(hidden_BD)).to(labels_P.dtype)
+        terms_P = log_sum_B[pairs.rows_P] + (largest_B[pairs.rows_P] - labels_P / self.temperature)
+        return torch.zeros_like(log_sum_B).index_add(0, pairs.rows_P, shares_P * terms_P)
+
+    def _sampled_losses(self, hidden_BD: Tensor, pairs: Pairs) -> Tensor:
         """[B] losses of all rows, from candidates that are drawn alike in every process."""
+        whole = self.options[0]
+        assert isinstance(whole, SampledHead)
         ids_P = pairs.ids_P.to(self.generator.device)
         candidates = whole.sampler.draw(ids_P, whole.num_sampled, generator=self.generator)
         candidates = candidates.to(hidden_BD.device)
@@ -278,7 +329,7 @@ def _blocks(num_rows: int, at_once: int) -> Iterator[tuple[int, int]]:
     yield from zip(starts, [*starts[1:], num_rows], strict=True)
 
 
-def _refuse(head: ExactHead | SampledHead) -> None:
+def _refuse(head: ExactHead | SampledHead | SubCenterHead) -> None:
     """Raises where a loss or a sampler needs the weights of all classes."""
     if isinstance(head, SampledHead):
         if head.sampler.follows_model:
@@ -286,12 +337,34 @@ def _refuse(head: ExactHead | SampledHead) -> None:
                 f"the sampler of head.sampler, {head.sampler!r}, reads the weights of all classes, which are "
                 "split over processes; take 'frequency', or set distributed.shard_classes = false."
             )
-    elif not head.is_wide or head.skipped is not None:
+    elif isinstance(head, ExactHead) and (not head.is_wide or head.skipped is not None):
         raise ConfigError(
             "over classes that are split over processes only the losses 'cross_entropy' and "
             "'binary_cross_entropy' are computed, without skip_mass; for another set "
             "distributed.shard_classes = false."
         )
+
+
+def _dense_answers(
+    logits_BC: Tensor, labels: Pairs, excluded: Pairs, k: int, label_logits: Tensor | None
+) -> Found:
+    """What :func:`~widemax.kernels.stream_classes` answers, from all logits of the own classes."""
+    shift_B = logits_BC.amax(1)
+    powers_BC = (logits_BC - shift_B[:, None]).double().exp()
+    label_logits_P = logits_BC[tuple(labels)] if label_logits is None else label_logits
+    ranked_BC = logits_BC.index_put(tuple(excluded), logits_BC.new_tensor(-torch.inf))
+    of_rows_PC, label_P1 = ranked_BC[labels.rows_P], label_logits_P[:, None]
+    is_earlier_PC = torch.arange(logits_BC.shape[1]) < labels.ids_P[:, None]
+    before_PC = (of_rows_PC > label_P1) | ((of_rows_PC == label_P1) & is_earlier_PC)
+    log_sum_B, log_square_sum_B = powers_BC.sum(1).log(), powers_BC.square().sum(1).log()
+    return Found(
+        *topk_by_id(ranked_BC, k),
+        shift_B,
+        log_sum_B.to(shift_B.dtype),
+        log_square_sum_B.to(shift_B.dtype),
+        label_logits_P,
+        1 + before_PC.sum(1),
+    )
 
 
 def _nothing(hidden_BD: Tensor) -> Found:

@@ -9,6 +9,7 @@ import torch
 from widemax.config import Config
 from widemax.data import LabelVocabulary, Schema, formats
 from widemax.devices import CPU, device_of, on_the_cpu
+from widemax.distributed import SHARDED
 from widemax.encoders import Encoder, default_encoder, encoders
 from widemax.errors import ConfigError, did_you_mean
 from widemax.evaluation.metrics import metrics
@@ -223,7 +224,9 @@ def training_device(config: Config) -> torch.device:
 def splits_classes(config: Config, num_classes: int, dim: int) -> bool:
     """Whether each of several processes holds the weights of some classes alone."""
     asked = config.distributed.shard_classes
-    return num_classes * dim > ELEMENTWISE_NUMEL if asked == "auto" else asked
+    if asked == "auto":
+        return config.head.kind in ("auto", *SHARDED) and num_classes * dim > ELEMENTWISE_NUMEL
+    return asked
 
 
 def head_sizes(
