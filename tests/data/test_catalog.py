@@ -187,6 +187,7 @@ ROWS = {
     "cifar10": {"train": 10_000, "test": 2_000},
     "omniglot_background": {"train": 14_460, "test": 4_820},
     "wn18rr": {"train": 86_835, "valid": 3_034, "test": 3_134},
+    "ud_english_ewt": {"train": 12_544, "valid": 2_001, "test": 2_077},
 }
 CLASSES = {
     "brown": 15,
@@ -202,6 +203,7 @@ CLASSES = {
     "cifar10": 10,
     "omniglot_background": 964,
     "wn18rr": 31_881,
+    "ud_english_ewt": 5,
 }
 
 
