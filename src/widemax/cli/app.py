@@ -130,7 +130,7 @@ def main() -> None:
         # Arrow takes signals itself while it reads CSV; its name is asked for, since it may not be loaded.
         if type(error).__name__ not in ("KeyboardInterrupt", "ArrowCancelled"):
             raise
-        _fail("interrupted.", train.INTERRUPTED, debug=debug)
+        _fail("interrupted.", workers.INTERRUPTED, debug=debug)
     except SystemExit as stop:
         # The reader of our output, such as head, has seen enough, which typer takes for a failure.
         sys.exit(0 if isinstance(stop.__context__, BrokenPipeError) else stop.code)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from widemax.cli.options import Json, print_json, result_lines
-from widemax.cli.train import INTERRUPTED
+from widemax.cli.workers import INTERRUPTED
 from widemax.errors import UnknownNameError, did_you_mean, visible
 
 if TYPE_CHECKING:

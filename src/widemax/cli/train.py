@@ -28,13 +28,11 @@ from widemax.cli.options import (
     read_config,
 )
 from widemax.cli.translation import TargetLines, ValidTargetLines
-from widemax.cli.workers import is_first, is_worker, run_workers
+from widemax.cli.workers import INTERRUPTED, is_first, is_worker, run_workers
 from widemax.errors import counted
 
 if TYPE_CHECKING:
     from widemax.training.runs import Outcome
-
-INTERRUPTED = 130
 
 
 def command(

@@ -15,6 +15,7 @@ from widemax.errors import PeerError, counted, visible
 
 FAILURE = "WIDEMAX_FAILURE"
 """Where a process writes the sentence it fails with, rather than beside those of the others."""
+INTERRUPTED = 130
 LOOK_S = 0.05
 # How long a process may take to find that another is gone, before it is killed.
 PATIENCE_S = 5.0
@@ -42,8 +43,10 @@ def run_workers(arguments: Sequence[str], *, workers: int, max_restarts: int) ->
         max_restarts: how often they are started again.
     """
     stopped: list[int] = []
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda number, frame: stopped.append(number))
+    for name in ("SIGINT", "SIGTERM", "SIGHUP"):
+        asked = getattr(signal, name, None)
+        if asked is not None and signal.getsignal(asked) is not signal.SIG_IGN:
+            signal.signal(asked, lambda number, frame: stopped.append(number))
     for restart in range(max_restarts + 1):
         with tempfile.TemporaryDirectory(prefix="widemax-workers-") as folder:
             code, cause = _Attempt(arguments, workers, restart, Path(folder)).wait(stopped)
@@ -64,7 +67,7 @@ class _Attempt:
     """Processes that run until all are done or one has failed."""
 
     def __init__(self, arguments: Sequence[str], workers: int, restart: int, folder: Path) -> None:
-        self.folder, self.read = folder, -1
+        self.folder = folder
         shared = {
             "WORLD_SIZE": str(workers),
             "WIDEMAX_RENDEZVOUS": f"file://{folder / 'rendezvous'}",
@@ -77,9 +80,9 @@ class _Attempt:
             subprocess.Popen(
                 [sys.executable, "-m", "widemax", *arguments],
                 env={**os.environ, **shared, "RANK": str(rank), FAILURE: str(self.failure(rank))},
-                stdin=subprocess.PIPE,
+                stdin=subprocess.DEVNULL,
                 stdout=None if rank == 0 else subprocess.DEVNULL,
-                start_new_session=True,
+                start_new_session=True,  # signals of the terminal are passed on, once
             )
             for rank in range(workers)
         ]
@@ -101,18 +104,17 @@ class _Attempt:
             for rank, process in enumerate(self.processes):
                 if rank not in codes and (code := process.poll()) is not None:
                     codes[rank] = code
-                    if code not in (0, 130) and deadline == float("inf"):
+                    if code not in (0, INTERRUPTED) and deadline == float("inf"):
                         deadline = time.monotonic() + PATIENCE_S
             if time.monotonic() > deadline:
                 for process in self.processes:
                     process.kill()
             time.sleep(LOOK_S)
-        for process in self.processes:
-            if process.stdin is not None:
-                process.stdin.close()
-        failed = {rank: code for rank, code in codes.items() if code not in (0, 130)}
+        failed = {rank: code for rank, code in codes.items() if code not in (0, INTERRUPTED)}
+        if stopped and INTERRUPTED in codes.values():
+            return INTERRUPTED, ""
         if not failed:
-            return max(codes.values()), ""
+            return 0, ""
         # Those that only miss another one, or were killed for it, come last.
         rank = min(failed, key=lambda rank: failed[rank] in (PeerError.exit_code, -signal.SIGKILL))
         return failed[rank], self._cause(rank, failed)

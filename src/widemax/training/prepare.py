@@ -257,6 +257,11 @@ def prepare(
     if dataset.num_bad_rows:
         reporter.say(f"dropped {counted(dataset.num_bad_rows, 'bad row')}; `widemax check` lists them")
     if isinstance(train_sources[0], HistoryRows) and train_sources[0].window is not None:
+        if world.size > 1:
+            raise ConfigError(
+                f"the encoder {config.encoder.kind!r} learns at every position of a history, in one process; "
+                "take the encoder 'history', or leave out distributed.workers."
+            )
         feed = HistoryFeed(
             *(feed.store, feed.labels, None, feed.rows_N), classes_F=classes_of_items(encoder, vocabulary)
         )
