@@ -8,7 +8,7 @@ import pytest
 
 from widemax.config import Config
 from widemax.language import LanguageModel
-from widemax.language.training import train
+from widemax.training.loop import train
 
 WORDS = ["ba", "bo", "da", "do", "ka", "ko", "ma", "mo", "na"]
 MakeConfig = Callable[..., Config]

@@ -15,7 +15,7 @@ from widemax.errors import ConfigError, CorruptError, DataError, OptionError, Us
 from widemax.language import LanguageModel, Stream
 from widemax.language import model as module
 from widemax.language.tokens import ListedVocabulary, lines_of
-from widemax.language.training import train
+from widemax.training.loop import train
 
 UNSEEN = made_text(40, seed=9)
 

@@ -19,14 +19,16 @@ import widemax
 from widemax.config import Config
 from widemax.errors import ConfigError, CorruptError, DataError
 from widemax.language import LanguageModel
-from widemax.language.training import Plan, train
+from widemax.language.training import Plan
 from widemax.training import runs
+from widemax.training.loop import train
 
 KILLED = """
 import os, sys
 from pathlib import Path
 from widemax.config import Config
 from widemax.language import training
+from widemax.training.loop import train
 
 saved, left = training.save_checkpoint, 3
 def save_and_die(*arguments, **options):
@@ -36,7 +38,7 @@ def save_and_die(*arguments, **options):
     if not left:
         os._exit(9)
 training.save_checkpoint = save_and_die
-training.train(Config.load(Path(sys.argv[1])))
+train(Config.load(Path(sys.argv[1])))
 """
 
 

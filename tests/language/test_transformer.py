@@ -10,7 +10,7 @@ from tests.language.conftest import MakeConfig, made_text
 from widemax.language import LanguageModel, Stream, TransformerDecoder
 from widemax.language import model as module
 from widemax.language.tokens import lines_of
-from widemax.language.training import train
+from widemax.training.loop import train
 
 LENGTH = 12
 

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from widemax.config import Config
+from widemax.training.loop import train
 from widemax.translation import Translator
-from widemax.translation.training import train
 
 pytest.importorskip("sentencepiece", reason="needs the extra translation")
 

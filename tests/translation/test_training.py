@@ -12,12 +12,13 @@ import widemax
 from widemax.config import Config
 from widemax.errors import ConfigError, DataError, UsageError
 from widemax.training import runs
-from widemax.translation.training import train
+from widemax.training.loop import train
 
 KILLED = """
 import os, sys
 from pathlib import Path
 from widemax.config import Config
+from widemax.training.loop import train
 from widemax.translation import training
 
 saved, left = training.save_checkpoint, 3
@@ -28,7 +29,7 @@ def save_and_die(*arguments):
     if not left:
         os._exit(9)
 training.save_checkpoint = save_and_die
-training.train(Config.load(Path(sys.argv[1])))
+train(Config.load(Path(sys.argv[1])))
 """
 
 

@@ -18,7 +18,6 @@ from widemax.language.evaluate import likelihood
 from widemax.language.model import LanguageModel, build_decoder
 from widemax.language.tokens import Stream, Unit, files_of, learn_vocabulary, read_lines
 from widemax.optim import linear_decay
-from widemax.options import checked
 from widemax.storage import check_folder, sound, write_file
 from widemax.storage import sha256 as digest_of
 from widemax.task import System
@@ -31,8 +30,8 @@ from widemax.training.checkpoint import (
 )
 from widemax.training.evaluate import Metrics
 from widemax.training.prepare import build_optimizer
-from widemax.training.progress import PlainReporter, Reporter
-from widemax.training.runs import Outcome, begin, finish, go_on, home_of, take_best, watching
+from widemax.training.progress import Reporter
+from widemax.training.runs import Outcome, finish, take_best, watching
 from widemax.training.steps import Job, fit
 
 DEFAULTS: dict[str, Any] = {
@@ -43,48 +42,6 @@ DEFAULTS: dict[str, Any] = {
 }
 WARMUP = 0.02
 """The share of the steps in which the learning rate rises."""
-
-
-@checked
-def train(
-    config: Config, *, reporter: Reporter | None = None, overwrite: bool = False
-) -> Outcome[LanguageModel]:
-    """Train a language model as configured and save it in ``config.output.dir``.
-
-    Args:
-        config: ``data.train`` names the files of the text, and ``data.valid`` those of the text that chooses
-            the epoch; without it the last ``valid_fraction`` of the text is held out.
-        reporter: where progress is told; nowhere by default.
-        overwrite: replace a run that is already there, once the new one is whole.
-
-    Raises:
-        ConfigError: an option that a language model does not have.
-        DataError: too short a text.
-        UsageError: the folder already holds something, or a file is missing.
-    """
-    run, reporter = Path(config.output.dir).expanduser(), reporter or PlainReporter(quiet=True)
-    config = completed(config)
-
-    def trained(workspace: Path, scratch: Path, checkpoint: Path | None) -> Outcome[LanguageModel]:
-        return _train(config, workspace, run, checkpoint, reporter)
-
-    return begin(run, trained, overwrite=overwrite, reporter=reporter)
-
-
-@checked
-def resume(run: Path | str, *, reporter: Reporter | None = None) -> Outcome[LanguageModel]:
-    """Continue a run from its latest checkpoint to bitwise the result it would have had.
-
-    Raises:
-        DataError: the files have changed since.
-        UsageError: the folder holds nothing to continue.
-    """
-    run, reporter = home_of(run), reporter or PlainReporter(quiet=True)
-
-    def trained(workspace: Path, scratch: Path, checkpoint: Path | None) -> Outcome[LanguageModel]:
-        return _train(Config.load(workspace / "config.toml"), workspace, run, checkpoint, reporter)
-
-    return go_on(run, trained, load=LanguageModel.load, reporter=reporter)
 
 
 def completed(config: Config) -> Config:
@@ -282,9 +239,10 @@ def _parts(config: Config) -> tuple[Iterable[str], Iterable[str] | None]:
     return replace(whole, end=cut), replace(whole, first=cut)
 
 
-def _train(
+def train_in(
     config: Config, run: Path, target: Path, checkpoint: Path | None, reporter: Reporter
 ) -> Outcome[LanguageModel]:
+    """Train a language model by a completed config in ``run``, from a checkpoint on, for ``target``."""
     data = config.data
     with watching(config.train, reporter) as watch:
         reporter.say(f"reading {', '.join(data.train)}")

@@ -18,7 +18,6 @@ from widemax.devices import on_the_cpu
 from widemax.errors import ConfigError, DataError, counted, did_you_mean
 from widemax.losses import marginal_softmax
 from widemax.optim import linear_decay
-from widemax.options import checked
 from widemax.parsing.attachment import Attachment
 from widemax.parsing.config import ParserConfig
 from widemax.parsing.conllu import Sentence, read_conllu
@@ -30,8 +29,8 @@ from widemax.task import System
 from widemax.threads import threads_for, using_threads
 from widemax.training.checkpoint import NOTHING, Progress, continued_progress, load_rest, save_checkpoint
 from widemax.training.evaluate import Metrics
-from widemax.training.progress import PlainReporter, Reporter
-from widemax.training.runs import Outcome, begin, finish, go_on, home_of, take_best, watching
+from widemax.training.progress import Reporter
+from widemax.training.runs import Outcome, finish, take_best, watching
 from widemax.training.steps import Job, fit
 
 DEFAULTS: dict[str, Any] = {"epochs": 20, "learning_rate": 8e-3, "metric": "las", "patience": 10}
@@ -46,46 +45,6 @@ MAX_GRADIENT = 5.0
 BETAS = 0.9, 0.99
 LENGTH_NOISE = 0.1
 """Sentences of a batch are of like length, give or take this share, so that batches differ between epochs."""
-
-
-@checked
-def train(config: Config, *, reporter: Reporter | None = None, overwrite: bool = False) -> Outcome[Parser]:
-    """Train a parser as configured and save it in ``config.output.dir``.
-
-    Args:
-        config: ``data.train`` names CoNLL-U files with trees; likewise ``data.valid``, without which the last
-            ``data.valid_fraction`` of the sentences is held out.
-        reporter: where progress is told; nowhere by default.
-        overwrite: replace a run that is there instead of refusing. It stays until the new one is whole.
-
-    Raises:
-        UsageError: the folder already holds something, or another process writes there.
-        DataError: the data cannot be used.
-    """
-    run, reporter = Path(config.output.dir).expanduser(), reporter or PlainReporter(quiet=True)
-    config = completed(config)
-
-    def trained(workspace: Path, scratch: Path, checkpoint: Path | None) -> Outcome[Parser]:
-        return _train(config, workspace, run, checkpoint, reporter)
-
-    return begin(run, trained, overwrite=overwrite, reporter=reporter)
-
-
-@checked
-def resume(run: Path | str, *, reporter: Reporter | None = None) -> Outcome[Parser]:
-    """Continue a run from its latest checkpoint to bitwise the result it would have had.
-
-    Raises:
-        UsageError: the folder holds nothing to continue, or another process writes there.
-        DataError: the data have changed since.
-    """
-    run, reporter = home_of(run), reporter or PlainReporter(quiet=True)
-
-    def trained(workspace: Path, scratch: Path, checkpoint: Path | None) -> Outcome[Parser]:
-        config = completed(Config.load(workspace / "config.toml"))
-        return _train(config, workspace, run, checkpoint, reporter)
-
-    return go_on(run, trained, load=Parser.load, reporter=reporter)
 
 
 def completed(config: Config) -> Config:
@@ -120,9 +79,10 @@ def completed(config: Config) -> Config:
     )
 
 
-def _train(
+def train_in(
     config: Config, run: Path, target: Path, checkpoint: Path | None, reporter: Reporter
 ) -> Outcome[Parser]:
+    """Train a parser by a completed config in ``run``, from a checkpoint on, for ``target``."""
     with watching(config.train, reporter) as watch:
         sentences, valid, fingerprint = _read(config)
         job = _Lessons(config, run, sentences, valid, fingerprint, checkpoint)

@@ -15,9 +15,9 @@ from widemax.charts import Panel
 from widemax.config import Config
 from widemax.data import resolve
 from widemax.language.evaluate import evaluate
-from widemax.language.training import train
 from widemax.recipes.base import Recipe, Results, recipes
 from widemax.recipes.known import Known
+from widemax.training.loop import train
 from widemax.training.progress import PlainReporter
 
 HEADS: dict[str, dict[str, Any]] = {

@@ -12,9 +12,9 @@ from widemax.charts import Panel
 from widemax.config import Config
 from widemax.data import resolve
 from widemax.language.evaluate import evaluate
-from widemax.language.training import train
 from widemax.recipes.base import Recipe, Results, recipes
 from widemax.recipes.known import Known
+from widemax.training.loop import train
 
 TRAINED = 0.9
 """The share of the characters that is trained on, as nanoGPT splits them."""

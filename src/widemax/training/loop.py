@@ -27,7 +27,7 @@ from widemax.optim import RowOptimizer
 from widemax.optim.stochastic_rounding import mixed_seed
 from widemax.options import checked
 from widemax.storage import NEW, WORK, saving
-from widemax.systems import about, refuse_keys, with_task
+from widemax.systems import about, load, refuse_keys, with_task
 from widemax.task import Task
 from widemax.threads import threads_for, using_threads
 from widemax.training.checkpoint import (
@@ -109,14 +109,15 @@ def train(
     refuse_keys(config)
     rows = {"train": data, "valid": valid, "classes": classes}
     reporter = reporter or PlainReporter(quiet=True)
+    run = Path(config.output.dir).expanduser()
     if system := _system(config, rows):
-        return system.train(config, reporter=reporter, overwrite=overwrite)  # type: ignore[no-any-return]
+        trained_by = _trained_by(system, system.completed(config), run, reporter)
+        return begin(run, trained_by, overwrite=overwrite, reporter=reporter)
     for key, given in rows.items():
         if given is not None and (names := getattr(config.data, key)):
             raise UsageError(
                 f"data.{key} in the config already names {list(names)}; leave it or the frame out."
             )
-    run = Path(config.output.dir).expanduser()
     sources = sources_of(config, data, valid, classes)
     if config.data.format and all(type(source) is Frame for source in [*sources[1], *sources[2]]):
         raise UsageError(
@@ -176,7 +177,7 @@ def resume(
     replacing = run / WORK / NEW / "config.toml"
     config = with_task(Config.load(replacing if replacing.is_file() else run / "config.toml"))
     if system := _system(config, {"train": data, "valid": valid, "classes": classes}):
-        return system.resume(run, reporter=reporter)  # type: ignore[no-any-return]
+        return go_on(run, _trained_by(system, None, run, reporter), load=load, reporter=reporter)
 
     timeout_s = Config.load(run / "config.toml").distributed.timeout_s if world_size() > 1 else 0.0
     with joined(timeout_s) as world:
@@ -190,6 +191,16 @@ def resume(
             return go_on(run, train, load=Model.load, reporter=told)
 
         return together(world, lead, trained, Model.load)
+
+
+def _trained_by(system: ModuleType, config: Config | None, target: Path, reporter: Reporter) -> Trained[Any]:
+    """What trains a system in a workspace, by the config saved there where none is given."""
+
+    def trained(workspace: Path, scratch: Path, checkpoint: Path | None) -> Outcome[Any]:
+        own = config or system.completed(Config.load(workspace / "config.toml"))
+        return system.train_in(own, workspace, target, checkpoint, reporter)  # type: ignore[no-any-return]
+
+    return trained
 
 
 def _system(config: Config, rows: dict[str, Any]) -> ModuleType | None:

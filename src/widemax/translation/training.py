@@ -14,7 +14,6 @@ from widemax.config import Config
 from widemax.devices import on_the_cpu
 from widemax.errors import ConfigError, counted
 from widemax.optim import linear_decay
-from widemax.options import checked
 from widemax.sequences import Subwords
 from widemax.sequences.subwords import END, PADDING
 from widemax.storage import check_folder, write_file
@@ -28,8 +27,8 @@ from widemax.training.checkpoint import (
 )
 from widemax.training.evaluate import Metrics
 from widemax.training.prepare import build_optimizer
-from widemax.training.progress import PlainReporter, Reporter
-from widemax.training.runs import Outcome, begin, finish, go_on, home_of, take_best, watching
+from widemax.training.progress import Reporter
+from widemax.training.runs import Outcome, finish, take_best, watching
 from widemax.training.steps import Job, fit, shuffled
 from widemax.translation.evaluate import nll_of
 from widemax.translation.pairs import Pairs, files_of, read_lines
@@ -46,48 +45,6 @@ WARMUP = 0.1
 """The share of the steps in which the learning rate rises."""
 CHUNK_PIECES = 4096
 """So many pieces, padding included, are computed with at a time; a batch is the sum of such chunks."""
-
-
-@checked
-def train(
-    config: Config, *, reporter: Reporter | None = None, overwrite: bool = False
-) -> Outcome[Translator]:
-    """Train a translator as configured and save it in ``config.output.dir``.
-
-    Args:
-        config: ``data.train`` names the files of the sources and ``data.target_lines`` those of their
-            translations, line by line; likewise ``valid`` and ``valid_target_lines``.
-        reporter: where progress is told; nowhere by default.
-        overwrite: replace a run that is already there, once the new one is whole.
-
-    Raises:
-        ConfigError: an option that a translator does not have.
-        DataError: lines that do not stand opposite one another.
-        UsageError: the folder already holds something, or a file is missing.
-    """
-    run, reporter = Path(config.output.dir).expanduser(), reporter or PlainReporter(quiet=True)
-    config = completed(config)
-
-    def trained(workspace: Path, scratch: Path, checkpoint: Path | None) -> Outcome[Translator]:
-        return _train(config, workspace, run, checkpoint, reporter)
-
-    return begin(run, trained, overwrite=overwrite, reporter=reporter)
-
-
-@checked
-def resume(run: Path | str, *, reporter: Reporter | None = None) -> Outcome[Translator]:
-    """Continue a run from its latest checkpoint to bitwise the result it would have had.
-
-    Raises:
-        DataError: the files have changed since.
-        UsageError: the folder holds nothing to continue.
-    """
-    run, reporter = home_of(run), reporter or PlainReporter(quiet=True)
-
-    def trained(workspace: Path, scratch: Path, checkpoint: Path | None) -> Outcome[Translator]:
-        return _train(Config.load(workspace / "config.toml"), workspace, run, checkpoint, reporter)
-
-    return go_on(run, trained, load=Translator.load, reporter=reporter)
 
 
 def completed(config: Config) -> Config:
@@ -176,9 +133,10 @@ def _lines(config: Config, source: Sequence[str], target: Sequence[str]) -> tupl
     return read_lines(source, encoding=encoding), read_lines(target, encoding=encoding)
 
 
-def _train(
+def train_in(
     config: Config, run: Path, target: Path, checkpoint: Path | None, reporter: Reporter
 ) -> Outcome[Translator]:
+    """Train a translator by a completed config in ``run``, from a checkpoint on, for ``target``."""
     data = config.data
     with watching(config.train, reporter) as watch:
         reporter.say(f"reading {', '.join((*data.train, *data.target_lines))}")
