@@ -160,7 +160,7 @@ def test_answers_are_those_of_one_process(worlds, name):
         "sampled": case("sampled", num_classes=700),
         "several": case(several=True),
         "excluded": case(several=True),
-        "sub_center": case("sub_center"),
+        "sub_center": case("sub_center", several=True),
         "sigmoid": case(several=True, options={"loss": "binary_cross_entropy"}),
     }[name]
     if name == "excluded":

@@ -23,7 +23,7 @@ from widemax.heads.exact_loss import margin_shifts
 from widemax.heads.labels import Labels, target_shares, training_pairs
 from widemax.heads.linear import prior_logits
 from widemax.heads.sampled_loss import loss_of_negatives, score_candidates, softmax_of_candidates
-from widemax.kernels import Found, Pairs, linear_logsumexp, stream_classes, topk_by_id
+from widemax.kernels import Found, Pairs, budget, linear_logsumexp, stream_classes, topk_by_id
 from widemax.losses import sub_center_cosines
 from widemax.losses.base import Reduction, reduce_loss, row_weights
 from widemax.numerics import log_sigmoid
@@ -218,7 +218,14 @@ class ShardedHead(LinearHead):
         if not len(self.placement):
             return _nothing(hidden)
         if self.weight.ndim == 3:
-            return _dense_answers(self._center_logits(hidden), labels, excluded, k, label_logits)
+            parts = []
+            size = max(1, budget.HELD_ELEMENTS // len(self.placement))
+            for start in range(0, max(len(hidden), 1), size):
+                (where, some), (_, out) = (pairs.of_rows(start, start + size) for pairs in (labels, excluded))
+                known = None if label_logits is None else label_logits[where]
+                logits_bC = self._center_logits(hidden[start : start + size])
+                parts.append(_dense_answers(logits_bC, some, out, k, known))
+            return Found(*(torch.cat(tensors) for tensors in zip(*parts, strict=True)))
         scaled_BD, bias_C = self.answering(hidden)
         weight_CD = self.score.scaled(self.weight)
         return stream_classes(

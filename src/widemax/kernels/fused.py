@@ -196,6 +196,7 @@ class Sweep:
             self.mean_weight_D = self.weight_CD.sum(0, dtype=torch.float64) / self.num_classes
 
     def run(self) -> Tensor:
+        """The loss of all rows."""
         num_rows = len(self.hidden_BD)
         if self.weight_grad_CD is not None and num_rows == 0:
             self.weight_grad_CD.zero_()
