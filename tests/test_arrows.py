@@ -52,6 +52,7 @@ ARROWS = {
         *("heads", "encoders", "data", "config", "devices", "neighbors", "storage", "signatures", "packing"),
         "systems",
     },
+    "predictor": {*GROUND, "artifact"},
     "exports": {*GROUND, "artifact", "heads", "storage"},
     "recommender": {*GROUND, "artifact", "data", "heads", "kernels"},
     "ranking": {*GROUND, "artifact", "data", "heads", "recommender", "signatures", "solvers", "storage"},

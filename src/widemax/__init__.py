@@ -10,17 +10,29 @@ if TYPE_CHECKING:
     from widemax.artifact import Model, Prediction
     from widemax.config import Config
     from widemax.errors import WidemaxError
+    from widemax.predictor import Predictor
     from widemax.training.evaluate import evaluate
     from widemax.training.loop import resume, train
     from widemax.training.runs import Outcome
 
-__all__ = ["Config", "Model", "Outcome", "Prediction", "WidemaxError", "evaluate", "resume", "train"]
+__all__ = [
+    "Config",
+    "Model",
+    "Outcome",
+    "Prediction",
+    "Predictor",
+    "WidemaxError",
+    "evaluate",
+    "resume",
+    "train",
+]
 
 _HOMES = {
     "Config": "widemax.config",
     "Model": "widemax.artifact",
     "Outcome": "widemax.training.runs",
     "Prediction": "widemax.artifact",
+    "Predictor": "widemax.predictor",
     "WidemaxError": "widemax.errors",
     "evaluate": "widemax.training.evaluate",
     "resume": "widemax.training.loop",
