@@ -106,7 +106,7 @@ def test_ray_data_answers_over_actors(run: Path, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setenv("RAY_AUTH_MODE", "disabled")  # it would leave a token in the home folder
     import ray
 
-    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
+    ray.init(num_cpus=4, include_dashboard=False, log_to_driver=False)
     try:
         rows = ray.data.from_arrow(pa.table({"text": TEXTS * 4, "row": range(20)}))
         answered = rows.map_batches(
