@@ -10,13 +10,13 @@
 
 import json
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from html import escape
 from importlib.metadata import version
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -66,7 +66,7 @@ from widemax.storage import (
     writing_tensors,
 )
 from widemax.systems import CLASSIFIERS, about
-from widemax.task import Task
+from widemax.task import TASKS, System, Task
 
 SHARD_BYTES = 2**31
 CONFIG, LABELS, ENCODER = "config.toml", "labels.parquet", "weights/encoder.safetensors"
@@ -77,6 +77,7 @@ TOWER = "weights/tower.safetensors"
 HISTORIES = "histories.parquet"
 """Users with their items as class ids in order."""
 CLASS_IDS = pa.list_(pa.int32())
+T = TypeVar("T")
 Count = Annotated[int, Field(ge=1)]
 Rank = Literal["probability", "psp"]
 Probability = Annotated[float, Field(ge=0, le=1)]
@@ -654,6 +655,36 @@ def said_in(config: Config, facts: Facts) -> dict[str, tuple[Any, Any]]:
         "data.target": (data.target, facts.schema.target),
         "data.input": (data.input, tuple(column.name for column in columns)),
     } | {f"data.kinds.{column.name}": (data.kinds.get(column.name), column.kind) for column in columns}
+
+
+def read_system(
+    run: Path | str,
+    task: System,
+    files: Sequence[str],
+    read: Callable[[Path], T],
+    *,
+    trusted_key: Path | str | None = None,
+) -> T:
+    """What a function reads from the run of a system, once its task, its signature and its files are right.
+
+    Raises:
+        CorruptError: a file is missing, altered or unsafe.
+        UsageError: the folder holds something else.
+    """
+
+    def whole(folder: Path) -> T:
+        found = read_manifest(folder).get("task")
+        if found not in list(TASKS):
+            raise CorruptError(f"{folder / MANIFEST} names no task. Restore it from a copy.")
+        if found != task:
+            wanted, there = about(task).noun, about(found)
+            raise UsageError(f"{folder} holds {there.noun}, not {wanted}; load it with {there.loader}.")
+        if trusted_key is not None:
+            check_signature(folder, trusted_key)
+        check_folder(folder, files)
+        return read(folder)
+
+    return read_whole(Path(run).expanduser(), whole)
 
 
 def read_encoder(folder: Path, encoder: Encoder, name: str = "encoder", *, copy: bool = True) -> None:

@@ -47,7 +47,7 @@ CLASSIFIERS = About(
     noun="a classifier",
     knows=frozenset({"data", "encoder", "head", "train", "distributed", "output"}),
     but=LINES,
-    loader="widemax.artifact.Model.load",
+    loader="widemax.Model.load",
     options=frozenset(
         {
             *("-k", "--threshold", "--rank", "--format", "--drop-bad", "--keep-going", "--delimiter"),

@@ -14,20 +14,28 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from widemax.artifact import CONFIG, ENCODER, LABELS, read_head, read_tensors, write_head, write_tensors
+from widemax.artifact import (
+    CONFIG,
+    ENCODER,
+    LABELS,
+    read_head,
+    read_system,
+    read_tensors,
+    write_head,
+    write_tensors,
+)
 from widemax.classes import Classes
 from widemax.config import Config
 from widemax.data import LabelVocabulary
-from widemax.errors import ConfigError, CorruptError, DataError, UsageError
+from widemax.errors import ConfigError, CorruptError, DataError
 from widemax.heads import AdaptiveHead, LinearHead, heads
 from widemax.language.decoder import Decoder, decoders
 from widemax.language.sampling import Temperature, TopK, TopP, sample
 from widemax.language.tokens import ListedVocabulary, Stream, SubwordVocabulary, Vocabulary, lines_of
 from widemax.options import checked
 from widemax.sequences import Subwords
-from widemax.signatures import check_signature
-from widemax.storage import MANIFEST, check_folder, read_manifest, read_whole, saving, sound
-from widemax.task import TASKS, System
+from widemax.storage import check_folder, saving, sound
+from widemax.task import System
 
 SUBWORDS = "subwords.model"
 MOST_NATS = 700.0
@@ -130,18 +138,11 @@ class LanguageModel:
             CorruptError: a file is missing or altered, or tensors do not fit.
             UsageError: the folder holds no language model.
         """
-        return read_whole(Path(run).expanduser(), lambda folder: cls._read(folder, trusted_key))
+        files = [CONFIG, LABELS, ENCODER]
+        return read_system(run, System.LANGUAGE, files, cls._read, trusted_key=trusted_key)
 
     @classmethod
-    def _read(cls, folder: Path, trusted_key: Path | str | None) -> "LanguageModel":
-        task = read_manifest(folder).get("task")
-        if task not in list(TASKS):
-            raise CorruptError(f"{folder / MANIFEST} names no task. Restore it from a copy.")
-        if task != System.LANGUAGE:
-            raise UsageError(f"{folder} holds no language model. Load a classifier with Model.load.")
-        if trusted_key is not None:
-            check_signature(folder, trusted_key)
-        check_folder(folder, [CONFIG, LABELS, ENCODER])
+    def _read(cls, folder: Path) -> "LanguageModel":
         with sound(folder / CONFIG):
             config = Config.load(folder / CONFIG)
             unit = build_decoder(config)[1].unit

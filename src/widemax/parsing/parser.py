@@ -16,9 +16,9 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from widemax.artifact import CONFIG, read_tensors, write_tensors
+from widemax.artifact import CONFIG, read_system, read_tensors, write_tensors
 from widemax.config import Config
-from widemax.errors import DataError, UsageError
+from widemax.errors import DataError
 from widemax.options import checked
 from widemax.parsing.actions import Actions
 from widemax.parsing.config import ParserConfig
@@ -29,8 +29,7 @@ from widemax.parsing.slots import Slots
 from widemax.parsing.transitions.base import NONE, Ints, States, transition_systems
 from widemax.parsing.vocabulary import Vocabulary
 from widemax.parsing.words import NGRAM_BUCKETS, UNKNOWN, Reader, Words
-from widemax.signatures import check_signature
-from widemax.storage import check_folder, read_manifest, read_whole, saving, sound
+from widemax.storage import saving, sound
 from widemax.task import System
 
 CHUNK_SENTENCES = 1024
@@ -176,15 +175,11 @@ class Parser:
             CorruptError: a file is missing, altered or unsafe.
             UsageError: the run is no parser's.
         """
-        return read_whole(Path(run).expanduser(), lambda folder: cls._read(folder, trusted_key))
+        files = [CONFIG, VOCABULARY, WEIGHTS]
+        return read_system(run, System.PARSING, files, cls._read, trusted_key=trusted_key)
 
     @classmethod
-    def _read(cls, folder: Path, trusted_key: Path | str | None) -> Self:
-        if read_manifest(folder).get("task") != System.PARSING:
-            raise UsageError(f"{folder} is not the run of a parser; load it with Model.load.")
-        check_folder(folder, [CONFIG, VOCABULARY, WEIGHTS])
-        if trusted_key is not None:
-            check_signature(folder, trusted_key)
+    def _read(cls, folder: Path) -> Self:
         with sound(folder / CONFIG):
             config = Config.load(folder / CONFIG)
             made = cls(config, Vocabulary.read(folder / VOCABULARY))

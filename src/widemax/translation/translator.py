@@ -14,17 +14,25 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from widemax.artifact import CONFIG, ENCODER, LABELS, read_head, read_tensors, write_head, write_tensors
+from widemax.artifact import (
+    CONFIG,
+    ENCODER,
+    LABELS,
+    read_head,
+    read_system,
+    read_tensors,
+    write_head,
+    write_tensors,
+)
 from widemax.classes import Classes
 from widemax.config import Config
 from widemax.data import LabelVocabulary
-from widemax.errors import ConfigError, CorruptError, UsageError
+from widemax.errors import ConfigError, CorruptError
 from widemax.heads import LinearHead, heads
 from widemax.options import checked
 from widemax.sequences import Subwords, beam_search
 from widemax.sequences.subwords import END, START
-from widemax.signatures import check_signature
-from widemax.storage import check_folder, read_manifest, read_whole, saving, sound
+from widemax.storage import saving, sound
 from widemax.task import System
 from widemax.translation.pairs import Pieces
 from widemax.translation.transformer import EncoderDecoder, translators
@@ -125,15 +133,11 @@ class Translator:
             CorruptError: a file is missing or altered, or tensors do not fit.
             UsageError: the folder holds no translator.
         """
-        return read_whole(Path(run).expanduser(), lambda folder: cls._read(folder, trusted_key))
+        files = [CONFIG, LABELS, ENCODER, SUBWORDS]
+        return read_system(run, System.TRANSLATE, files, cls._read, trusted_key=trusted_key)
 
     @classmethod
-    def _read(cls, folder: Path, trusted_key: Path | str | None) -> "Translator":
-        if read_manifest(folder).get("task") != System.TRANSLATE:
-            raise UsageError(f"{folder} holds no translator. Load a classifier with Model.load.")
-        if trusted_key is not None:
-            check_signature(folder, trusted_key)
-        check_folder(folder, [CONFIG, LABELS, ENCODER, SUBWORDS])
+    def _read(cls, folder: Path) -> "Translator":
         subwords = Subwords((folder / SUBWORDS).read_bytes())
         with sound(folder / LABELS):
             vocabulary = LabelVocabulary.from_table(pq.read_table(folder / LABELS))
