@@ -43,7 +43,7 @@ def make_config(text: Path) -> MakeConfig:
     ) -> Config:
         return Config(
             data={"train": text, "task": "language", **(data or {})},
-            encoder={"dim": 16, "length": 16, **(encoder or {})},
+            encoder={"dim": 16, "length": 16, "rate": 0.0, **(encoder or {})},
             head=head or {},
             train={"epochs": 2, "batch_size": 8, "learning_rate": 0.02, **train},
             output={"dir": out},

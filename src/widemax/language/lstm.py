@@ -48,7 +48,7 @@ class LSTM(Decoder):
         *,
         dim: AtLeast1 = 256,
         num_layers: AtLeast1 = 1,
-        rate: Rate = 0.0,
+        rate: Rate = 0.2,
         length: AtLeast1 = 64,
         unit: Unit = "word",
         vocabulary: AtLeast3 | Literal["auto"] = "auto",
