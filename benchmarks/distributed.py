@@ -1,39 +1,42 @@
 """Do two processes with a thread each train a wide head as fast as one process with two threads?
 
-    python -m benchmarks.distributed [--classes 1000000] [--dim 64] [--rows 256] [--steps 4]
+    python -m benchmarks.distributed
 
-Both take the same rows, in turn, and the ratio of their throughput is printed as one line of JSON a head.
+Both take steps on the same rows, in turn. The ratio is that of their throughput; beside it stands that of
+the CPU seconds they take, which a busy machine changes less.
 """
 
-import argparse
-import json
 import multiprocessing
 import statistics
 import tempfile
 import time
+from collections.abc import Sequence
 from datetime import timedelta
 from multiprocessing.connection import Connection
+from typing import Any
 
 import torch
 from torch import distributed
 
+from benchmarks.measure import is_quick, report, script
 from widemax.distributed import ShardedHead, World
 from widemax.heads import heads
 from widemax.optim import RowwiseAdagrad
 
-HEADS = {"exact": {}, "sampled": {"sampler": "log_uniform", "num_sampled": 8192}}
+SEED = 0
+HEADS: dict[str, dict[str, Any]] = {"exact": {}, "sampled": {"sampler": "log_uniform", "num_sampled": 8192}}
 
 
 def train(world: World, kind: str, sizes: tuple[int, int, int, int], connection: Connection) -> None:
     """Steps of a head, some at each message; answers with the seconds of each."""
     num_classes, dim, num_rows, num_steps = sizes
-    torch.manual_seed(0)
+    torch.manual_seed(SEED)
     if world.size == 1:
         head = heads[kind](num_classes, dim, **HEADS[kind])
     else:
         head = ShardedHead(kind, num_classes, dim, world=world, **HEADS[kind])
     optimizer = RowwiseAdagrad(head.parameters(), lr=0.1, rowwise=True)
-    draw = torch.Generator().manual_seed(0)
+    draw = torch.Generator().manual_seed(SEED)
     share = world.share(num_rows)
     while connection.recv():
         seconds, worked = [], time.process_time()
@@ -70,38 +73,42 @@ def start(size: int, folder: str, kind: str, sizes: tuple[int, int, int, int]) -
     return own
 
 
-def main() -> None:
-    """Print the ratios."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    for name, value in (("classes", 1_000_000), ("dim", 64), ("rows", 256), ("steps", 4), ("rounds", 3)):
-        parser.add_argument(f"--{name}", type=int, default=value)
-    given = parser.parse_args()
-    sizes = given.classes, given.dim, given.rows, given.steps
+def compare(kind: str, sizes: tuple[int, int, int, int], num_rounds: int) -> dict[str, Any]:
+    """Both in turn; the first turn allocates."""
+    seconds: dict[int, list[float]] = {1: [], 2: []}
+    worked = {1: 0.0, 2: 0.0}
     with tempfile.TemporaryDirectory() as folder:
-        for kind in HEADS:
-            worlds = {size: start(size, folder, kind, sizes) for size in (1, 2)}
-            seconds: dict[int, list[float]] = {1: [], 2: []}
-            worked = {1: 0.0, 2: 0.0}
-            for turn in range(given.rounds + 1):
-                for size, processes in worlds.items():
-                    for process in processes:
-                        process.send(True)
-                    found = [process.recv() for process in processes]
-                    if turn:  # the first allocates
-                        seconds[size] += found[0][0]
-                        worked[size] += sum(cpu_s for _, cpu_s in found)
-            medians = {size: statistics.median(found) for size, found in seconds.items()}
-            for process in (process for processes in worlds.values() for process in processes):
-                process.send(False)
-            result = {
-                "head": kind,
-                "one_s": medians[1],
-                "two_s": medians[2],
-                "ratio": medians[1] / medians[2],
-            }
-            result["ratio_of_cpu_s"] = worked[1] / worked[2]
-            print(json.dumps({**result, "classes": given.classes, "dim": given.dim, "rows": given.rows}))
+        worlds = {size: start(size, folder, kind, sizes) for size in (1, 2)}
+        for turn in range(num_rounds + 1):
+            for size, processes in worlds.items():
+                for process in processes:
+                    process.send(True)
+                found = [process.recv() for process in processes]
+                if turn:
+                    seconds[size] += found[0][0]
+                    worked[size] += sum(cpu_s for _, cpu_s in found)
+        for process in (process for processes in worlds.values() for process in processes):
+            process.send(False)
+    one_s, two_s = (statistics.median(seconds[size]) for size in (1, 2))
+    return {
+        "head": kind,
+        **dict(zip(("num_classes", "dim", "batch_size"), sizes, strict=False)),
+        "one_s": round(one_s, 5),
+        "two_s": round(two_s, 5),
+        "ratio": round(one_s / two_s, 4),
+        "ratio_of_cpu_s": round(worked[1] / worked[2], 4),
+    }
+
+
+def main(argv: Sequence[str]) -> dict[str, Any]:
+    """The throughput of two processes over that of one; the smaller one of both heads."""
+    sizes = (100_000, 64, 128, 2) if is_quick() else (1_000_000, 64, 256, 4)
+    rows = [compare(kind, sizes, 1 if is_quick() else 3) for kind in HEADS]
+    report("distributed", rows, seed=SEED)
+    ratios = {row["head"]: row["ratio"] for row in rows}
+    cpu = {row["head"]: row["ratio_of_cpu_s"] for row in rows}
+    return {"benchmark": "distributed", "ratio": min(ratios.values()), "ratios": ratios, "cpu_ratios": cpu}
 
 
 if __name__ == "__main__":
-    main()
+    script(main)

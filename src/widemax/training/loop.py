@@ -179,8 +179,7 @@ def resume(
     if system := _system(config, {"train": data, "valid": valid, "classes": classes}):
         return go_on(run, _trained_by(system, None, run, reporter), load=load, reporter=reporter)
 
-    timeout_s = Config.load(run / "config.toml").distributed.timeout_s if world_size() > 1 else 0.0
-    with joined(timeout_s) as world:
+    with joined(config.distributed.timeout_s) as world:
         told = reporter if world.is_first else PlainReporter(quiet=True)
 
         def trained(workspace: Path, scratch: Path, checkpoint: Path | None) -> Outcome[Model]:
