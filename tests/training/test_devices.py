@@ -11,10 +11,12 @@ import torch
 from safetensors.torch import load_file
 
 from widemax.artifact import Model
+from widemax.cli.plan import sizes_of
 from widemax.config import Config
 from widemax.errors import ConfigError
 from widemax.training import loop, prepare
 from widemax.training.checkpoint import latest_checkpoint
+from widemax.training.defaults import training_device
 from widemax.training.evaluate import evaluate
 from widemax.training.loop import resume, train
 
@@ -50,6 +52,20 @@ def test_heads_that_count_refuse_devices(make_config, setting: dict[str, str], s
     with pytest.raises(ConfigError) as refused:
         train(config)
     assert sentence in str(refused.value)
+
+
+@pytest.mark.parametrize("setting", [{"device": "cuda"}, {"precision": "bfloat16"}])
+def test_several_processes_refuse_devices(make_config, setting: dict[str, str]) -> None:
+    config = make_config(train=setting, distributed={"workers": 2})
+    with pytest.raises(ConfigError, match="but several processes are trained on the CPU in float32"):
+        training_device(config)
+    assert training_device(make_config(distributed={"workers": 2})) == torch.device("cpu")
+
+
+def test_the_planner_refuses_an_absent_device(make_config, monkeypatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(ConfigError, match=r"train\.device is 'cuda', but torch"):
+        sizes_of(make_config(train={"device": "cuda"}), None)
 
 
 def test_the_run_says_what_it_was_trained_on(make_config, tmp_path: Path) -> None:

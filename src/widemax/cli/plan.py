@@ -97,10 +97,11 @@ def sizes_of(config: "Config", dim: int | None) -> tuple[dict[str, Any], str]:
     from widemax.config import HeadConfig
     from widemax.data import Dataset, LabelCounter, Reading, infer_schema
     from widemax.heads import CountingHead, heads
-    from widemax.training.defaults import complete_encoder, head_sizes, width_needed
+    from widemax.training.defaults import complete_encoder, head_sizes, training_device, width_needed
     from widemax.training.prepare import sources_of
 
     config, sources, *_ = sources_of(config, None, None)
+    training_device(config)  # refuses one that is not here
     named = config.head.kind
     if config.head.kind != "auto" and issubclass(heads[config.head.kind], CountingHead):
         options = {name: value for name, value in config.encoder.options.items() if name != "dim"}

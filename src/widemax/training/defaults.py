@@ -9,7 +9,7 @@ import torch
 from widemax.config import Config
 from widemax.data import LabelVocabulary, Schema, formats
 from widemax.devices import CPU, device_of, on_the_cpu
-from widemax.distributed import SHARDED
+from widemax.distributed import SHARDED, world_size
 from widemax.encoders import Encoder, default_encoder, encoders
 from widemax.errors import ConfigError, did_you_mean
 from widemax.evaluation.metrics import metrics
@@ -209,15 +209,18 @@ def complete_rest(
 
 
 def training_device(config: Config) -> torch.device:
-    """What a config trains on; heads that count do so on the CPU.
+    """What a config trains on; heads that count, and several processes, do so on the CPU.
 
     Raises:
         ConfigError: this machine has no such device, or the head does not train on it in that precision.
     """
     kind, train = config.head.kind, config.train
-    if kind == "auto" or not issubclass(heads[kind], CountingHead):
+    if kind != "auto" and issubclass(heads[kind], CountingHead):
+        on_the_cpu(train.device, train.precision, f"heads such as {kind!r}")
+    elif max(config.distributed.workers, world_size()) > 1:
+        on_the_cpu(train.device, train.precision, "several processes")
+    else:
         return device_of(train.device, key="train.device")
-    on_the_cpu(train.device, train.precision, f"heads such as {kind!r}")
     return CPU
 
 
