@@ -82,7 +82,8 @@ ARROWS = {
         *GROUND,
         *("estimators", "training", "heads", "auxiliaries", "encoders", "data", "evaluation", "search"),
         *("losses", "numerics", "optim", "kernels", "charts", "storage"),
-        *("artifact", "config", "language", "ranking", "recommender", "sequences", "translation"),
+        *("artifact", "config", "language", "parsing", "ranking", "recommender", "sequences"),
+        "translation",
     },
     "serving": {
         *GROUND,

@@ -84,6 +84,7 @@ class SequenceEncoder(Encoder):
 
     @property
     def operations(self) -> int:
+        """Multiply-adds of one row: every weight of the layers at every position."""
         return self.max_length * sum(parameter.numel() for parameter in self.transformer.parameters())
 
     def featurize(self, columns: Mapping[str, pa.Array]) -> Features:
