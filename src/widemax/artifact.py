@@ -704,6 +704,20 @@ def read_encoder(folder: Path, encoder: Encoder, name: str = "encoder", *, copy:
         check_finite(encoder.state_dict())
 
 
+def read_network(path: Path, network: nn.Module) -> None:
+    """Fill a network whose sizes are known from its file.
+
+    Raises:
+        CorruptError: the file is damaged, or is of another network.
+    """
+    tensors, own = read_tensors(path), network.state_dict()
+    with sound(path):
+        if any(tensors[name].dtype != own[name].dtype for name in tensors.keys() & own.keys()):
+            raise CorruptError("a tensor is of another type than the network's")
+        network.load_state_dict(tensors)
+        check_finite(tensors)
+
+
 def read_labels(path: Path, facts: Facts) -> LabelVocabulary:
     """The labels of a run, as many as its manifest says, and of the type it says.
 

@@ -19,8 +19,8 @@ from widemax.artifact import (
     ENCODER,
     LABELS,
     read_head,
+    read_network,
     read_system,
-    read_tensors,
     write_head,
     write_tensors,
 )
@@ -174,12 +174,7 @@ class LanguageModel:
         Raises:
             CorruptError: they are damaged or do not fit.
         """
-        path = folder / Path(ENCODER).name
-        with sound(path):
-            tensors, own = read_tensors(path), self.encoder.state_dict()
-            if any(tensors[name].dtype != own[name].dtype for name in tensors.keys() & own.keys()):
-                raise CorruptError("a tensor is of another type than the network's")
-            self.encoder.load_state_dict(tensors)
+        read_network(folder / Path(ENCODER).name, self.encoder)
         read_head(folder, self.head)
 
     def facts(self) -> dict[str, Any]:

@@ -16,7 +16,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from widemax.artifact import CONFIG, read_system, read_tensors, write_tensors
+from widemax.artifact import CONFIG, read_network, read_system, write_tensors
 from widemax.config import Config
 from widemax.errors import DataError
 from widemax.options import checked
@@ -192,9 +192,7 @@ class Parser:
         Raises:
             CorruptError: they are damaged or do not fit.
         """
-        tensors = read_tensors(path)
-        with sound(path):
-            self.scorer.load_state_dict(tensors)
+        read_network(path, self.scorer)
 
     def facts(self) -> dict[str, Any]:
         """What the manifest says of it beside its files."""

@@ -19,8 +19,8 @@ from widemax.artifact import (
     ENCODER,
     LABELS,
     read_head,
+    read_network,
     read_system,
-    read_tensors,
     write_head,
     write_tensors,
 )
@@ -156,9 +156,7 @@ class Translator:
         Raises:
             CorruptError: they are damaged or do not fit.
         """
-        path = folder / Path(ENCODER).name
-        with sound(path):
-            self.encoder.load_state_dict(read_tensors(path))
+        read_network(folder / Path(ENCODER).name, self.encoder)
         read_head(folder, self.head)
 
     def facts(self) -> dict[str, Any]:
