@@ -104,13 +104,15 @@ def test_a_worker_without_the_device_says_so(run: Path, monkeypatch: pytest.Monk
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning", "ignore::FutureWarning")
 def test_ray_data_answers_over_actors(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RAY_AUTH_MODE", "disabled")  # it would leave a token in the home folder
+    monkeypatch.setenv("RAY_worker_niceness", "0")  # a busy machine would hardly run its workers
     import ray
 
     ray.init(num_cpus=4, include_dashboard=False, log_to_driver=False)
     try:
         rows = ray.data.from_arrow(pa.table({"text": TEXTS * 4, "row": range(20)}))
+        workers = ray.data.ActorPoolStrategy(size=1)
         answered = rows.map_batches(
-            Predictor, fn_constructor_args=(str(run),), batch_size=5, concurrency=2
+            Predictor, fn_constructor_args=(str(run),), batch_size=5, compute=workers
         ).to_pandas()
     finally:
         ray.shutdown()
