@@ -40,6 +40,7 @@ DEFAULTS: dict[str, Any] = {
     "optimizer": "lazy_adam",
     "learning_rate": 0.004,
     "metric": "nll",
+    "epochs": 30,
 }
 WARMUP = 0.1
 """The share of the steps in which the learning rate rises."""
@@ -62,7 +63,8 @@ def completed(config: Config) -> Config:
     if bool(data.valid) != bool(data.valid_target_lines):
         raise ConfigError("data.valid and data.valid_target_lines go together, as their lines do.")
     train = config.train
-    updates = {key: value for key, value in DEFAULTS.items() if getattr(train, key) == "auto"}
+    named = {key for key in train.model_fields_set if getattr(train, key) != "auto"}
+    updates = {key: value for key, value in DEFAULTS.items() if key not in named}
     updates |= on_the_cpu(train.device, train.precision, "translators")
     if train.metric not in ("auto", "nll"):
         raise ConfigError(f"train.metric must be 'nll' to translate; got {train.metric!r}.")
