@@ -30,7 +30,9 @@ def example(
 
 def dense(weight: Tensor, ragged: RaggedTensor) -> Tensor:
     hidden = torch.zeros(len(ragged.offsets) - 1, weight.shape[1], dtype=weight.dtype)
-    return hidden.index_add(0, rows_of(ragged.offsets), ragged.values[:, None] * weight[ragged.ids])
+    return hidden.index_add(
+        0, rows_of(ragged.offsets, len(ragged.ids)), ragged.values[:, None] * weight[ragged.ids]
+    )
 
 
 @given(st.integers(0, 10_000))

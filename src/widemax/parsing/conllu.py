@@ -256,7 +256,7 @@ def words_in(text: str) -> list[str]:
     A treebank may cut words otherwise, as in "do n't"; give a parser words where you have them.
 
     Example:
-        >>> words_in('He said: "Don\'t pay 3,50 $!"')
-        ['He', 'said', ':', '"', "Don't", 'pay', '3,50', '$', '!', '"']
+        >>> words_in("He said: (Don't pay 3,50 $!)")
+        ['He', 'said', ':', '(', "Don't", 'pay', '3,50', '$', '!', ')']
     """
     return _WORD.findall(text)
