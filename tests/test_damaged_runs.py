@@ -160,10 +160,15 @@ def test_every_damage_of_every_head(head: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", ["text", "number", "ids", "vector", "image", "sparse"])
-def test_every_damage_of_every_encoder(kind: str, tmp_path: Path) -> None:
-    hidden = {} if kind in ("text", "ids", "sparse") else {"hidden": [4]}
-    assert check_every(Runs.of_rows(*trained(tmp_path, [kind], hidden, "exact")), step=1) > 500
+@pytest.mark.parametrize(
+    ("kind", "encoder"),
+    [
+        *(("text", {}), ("ids", {}), ("sparse", {}), ("ids", {"kind": "sequence", "num_layers": 1})),
+        *((kind, {"hidden": [4]}) for kind in ("number", "vector", "image")),
+    ],
+)
+def test_every_damage_of_every_encoder(kind: str, encoder: dict[str, Any], tmp_path: Path) -> None:
+    assert check_every(Runs.of_rows(*trained(tmp_path, [kind], encoder, "exact")), step=1) > 500
 
 
 @pytest.mark.slow
