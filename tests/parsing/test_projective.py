@@ -1,9 +1,11 @@
 """Pseudo-projective trees: lifted, and restored."""
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from widemax.errors import ArgumentError
 from widemax.parsing.projective import crossing, lift, restore
 
 
@@ -72,3 +74,12 @@ def test_an_arc_over_a_gap_is_restored():
     assert lifted[0][5] == 3
     assert lifted[1][5] == "nmod↑nsubj"
     assert restore(*lifted) == (heads, relations)
+
+
+@pytest.mark.parametrize(
+    "heads", [[0, 1, 2], [1, 0], [2, 0, 5], [-1]]
+)  # counted from 1, round, beyond, below
+def test_heads_that_are_no_tree_are_refused(heads):
+    for work in (lift, restore):
+        with pytest.raises(ArgumentError, match="heads must be positions from 0"):
+            work(heads, ["r"] * len(heads))

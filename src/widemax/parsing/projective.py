@@ -2,6 +2,8 @@
 
 from collections.abc import Sequence
 
+from widemax.errors import ArgumentError
+
 LIFTED = "↑"
 """Stands in a relation between its name and that of the head that an arc was lifted from."""
 
@@ -64,8 +66,12 @@ def lift(heads: Sequence[int], relations: Sequence[str]) -> tuple[list[int], lis
         >>> lift([2, 3, 4, 2], ["nsubj", "obj", "root", "xcomp"])
         ([2, 2, 4, 2], ['nsubj', 'obj↑xcomp', 'root', 'xcomp'])
 
+    Raises:
+        ArgumentError: the heads are no tree.
+
     Source: Nivre and Nilsson, "Pseudo-Projective Dependency Parsing" (ACL 2005), the encoding "head".
     """
+    _check_tree(heads)
     heads, own = list(heads), list(relations)
     relations = list(relations)
     while found := crossing(heads):
@@ -86,7 +92,11 @@ def restore(heads: Sequence[int], relations: Sequence[str]) -> tuple[list[int], 
     Args:
         heads: [N] position of each word's head, n for the root's.
         relations: [N] as :func:`lift` gives them.
+
+    Raises:
+        ArgumentError: the heads are no tree.
     """
+    _check_tree(heads)
     heads = list(heads)
     for word, relation in enumerate(relations):
         if LIFTED in relation:
@@ -99,3 +109,17 @@ def restore(heads: Sequence[int], relations: Sequence[str]) -> tuple[list[int], 
                     heads[word] = match
                     break
     return heads, [unmarked(relation) for relation in relations]
+
+
+def _check_tree(heads: Sequence[int]) -> None:
+    """Refuse heads that do not lead from every word to the root."""
+    size = len(heads)
+    for word in range(size):
+        above, steps = word, 0
+        while above != size:
+            above, steps = heads[above], steps + 1
+            if not 0 <= above <= size or steps > size:
+                raise ArgumentError(
+                    f"heads must be positions from 0, and the root's {size}, so that every word leads to the "
+                    f"root; got {list(heads)}."
+                )
