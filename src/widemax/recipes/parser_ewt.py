@@ -136,8 +136,8 @@ def _draw(results: Results, asked: Sequence[Sentence], trees: Sequence[Tree], sc
     results.draw(
         charts.figure(panel),
         "length",
-        title="Long sentences are harder",
+        title="Short and long sentences",
         caption="The share of words of test sentences with the right head (UAS), and with the right relation "
         "too (LAS), by the number of words of the sentence.",
-        alt="Pairs of bars, most of them shorter the longer the sentences are.",
+        alt="A pair of bars for each length of sentences, that of UAS the higher.",
     )
