@@ -18,6 +18,7 @@ from widemax.encoders.keys import KeyIndex, KeySet, rise
 from widemax.errors import ConfigError
 from widemax.sequences import Transformer, dropout
 from widemax.sequences.dropout import Rate
+from widemax.sequences.layers import NumLayers
 from widemax.sequences.multi_head import AtLeast1
 
 
@@ -64,7 +65,7 @@ class SequenceEncoder(Encoder):
         columns: Sequence[tuple[str, str]],
         *,
         dim: AtLeast1 = 64,
-        num_layers: AtLeast1 = 2,
+        num_layers: NumLayers = 2,
         num_heads: AtLeast1 = 1,
         hidden_dim: AtLeast1 | None = None,
         rate: Rate = 0.2,

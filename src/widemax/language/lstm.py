@@ -11,6 +11,7 @@ from widemax.language.tokens import Unit
 from widemax.options import checked
 from widemax.sequences import dropout
 from widemax.sequences.dropout import Rate
+from widemax.sequences.layers import NumLayers
 
 State: TypeAlias = tuple[Tensor, Tensor]
 MOST_SEGMENTS = 16
@@ -47,7 +48,7 @@ class LSTM(Decoder):
         self,
         *,
         dim: AtLeast1 = 256,
-        num_layers: AtLeast1 = 1,
+        num_layers: NumLayers = 1,
         rate: Rate = 0.2,
         length: AtLeast1 = 64,
         unit: Unit = "word",

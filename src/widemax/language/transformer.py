@@ -10,7 +10,7 @@ from widemax.language.tokens import Unit
 from widemax.options import checked
 from widemax.sequences import KeyValueCache, Transformer, dropout
 from widemax.sequences.dropout import Rate
-from widemax.sequences.layers import Norm
+from widemax.sequences.layers import Norm, NumLayers
 
 State: TypeAlias = list[tuple[KeyValueCache, KeyValueCache]]
 
@@ -49,7 +49,7 @@ class TransformerDecoder(Decoder):
         self,
         *,
         dim: AtLeast1 = 256,
-        num_layers: AtLeast1 = 4,
+        num_layers: NumLayers = 4,
         num_heads: AtLeast1 = 4,
         hidden_dim: AtLeast1 | None = None,
         norm: Norm = "pre",

@@ -5,8 +5,9 @@ Shapes: B sequences, T tokens, S tokens of a memory, D numbers of a token, F num
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
+from pydantic import Field
 from torch import Tensor, nn
 
 from widemax.options import checked
@@ -14,6 +15,8 @@ from widemax.sequences.dropout import Rate, dropout
 from widemax.sequences.multi_head import AtLeast1, KeyValueCache, MultiHeadAttention
 
 Norm = Literal["pre", "post"]
+NumLayers = Annotated[int, Field(ge=1, le=1000)]
+"""More would be a mistake, or damage, that takes all memory before it is noticed."""
 
 
 class FeedForward(nn.Module):
@@ -131,7 +134,7 @@ class Transformer(nn.Module):
     """
 
     @checked
-    def __init__(self, num_layers: AtLeast1, *, dim: AtLeast1, **options: Any) -> None:
+    def __init__(self, num_layers: NumLayers, *, dim: AtLeast1, **options: Any) -> None:
         super().__init__()
         self.layers = nn.ModuleList(TransformerLayer(dim, **options) for _ in range(num_layers))
         # What is added up along the way has no norm of its own.

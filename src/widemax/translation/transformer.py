@@ -13,7 +13,7 @@ from widemax.options import checked
 from widemax.registry import Registry
 from widemax.sequences import KeyValueCache, Transformer, dropout, sinusoidal
 from widemax.sequences.dropout import Rate
-from widemax.sequences.layers import Norm
+from widemax.sequences.layers import Norm, NumLayers
 from widemax.sequences.multi_head import AtLeast1
 from widemax.sequences.subwords import PADDING
 
@@ -56,7 +56,7 @@ class EncoderDecoder(nn.Module):
         self,
         *,
         dim: AtLeast1 = 128,
-        num_layers: AtLeast1 = 4,
+        num_layers: NumLayers = 4,
         num_heads: AtLeast1 = 4,
         hidden_dim: AtLeast1 = 256,
         norm: Norm = "pre",
