@@ -33,7 +33,7 @@ class ParserEWT(Recipe):
         "dynamic oracle tells in training which actions lose no arc. Words alone are read, without tags."
     )
     data = ("ud_english_ewt",)
-    full_time = "8 min"
+    full_time = "5 min"
     known = {  # noqa: RUF012 - read only
         "UAS of the test sentences": Known.at_least(0.844, digits=4, source=UDPIPE),
         "LAS of the test sentences": Known.at_least(0.811, digits=4, source=UDPIPE),
