@@ -11,8 +11,8 @@ from typing import Literal, NamedTuple, final
 
 import numpy as np
 
-from widemax.data.formats.text import known_encoding, open_text, undecodable
-from widemax.errors import CorruptError, DataError, UsageError
+from widemax.data.formats.text import files_of, known_encoding, open_text, undecodable
+from widemax.errors import CorruptError, DataError
 from widemax.options import checked
 from widemax.sequences import Subwords
 from widemax.sequences.subwords import END, UNKNOWN
@@ -47,18 +47,6 @@ def lines_of(text: str) -> list[str]:
         ['to be\n', 'or']
     """
     return list(StringIO(text.replace("\r\n", NEWLINE)))
-
-
-def files_of(paths: Sequence[str | Path]) -> list[Path]:
-    """Paths of files that exist.
-
-    Raises:
-        UsageError: one does not.
-    """
-    for path in map(Path, paths):
-        if not path.is_file():
-            raise UsageError(f"{path} is no file; name a text.")
-    return [Path(path) for path in paths]
 
 
 class Sizes(NamedTuple):

@@ -2,7 +2,6 @@
 
 from collections.abc import Generator, Iterable, Iterator
 from dataclasses import dataclass, replace
-from hashlib import sha256
 from itertools import chain, groupby
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -11,21 +10,22 @@ import numpy as np
 import torch
 
 from widemax.config import Config
+from widemax.data.formats.text import files_of
 from widemax.devices import on_the_cpu
 from widemax.errors import ConfigError, DataError, counted
 from widemax.language.decoder import AtLeast1
 from widemax.language.evaluate import likelihood
 from widemax.language.model import LanguageModel, build_decoder
-from widemax.language.tokens import Stream, Unit, files_of, learn_vocabulary, read_lines
+from widemax.language.tokens import Stream, Unit, learn_vocabulary, read_lines
 from widemax.optim import linear_decay
 from widemax.storage import check_folder, sound, write_file
-from widemax.storage import sha256 as digest_of
 from widemax.task import System
 from widemax.training.checkpoint import (
     RANDOM,
     Progress,
-    continued_progress,
+    fingerprint_of,
     load_rest,
+    progress_at,
     save_checkpoint,
 )
 from widemax.training.evaluate import Metrics
@@ -247,10 +247,7 @@ def train_in(
     with watching(config.train, reporter) as watch:
         reporter.say(f"reading {', '.join(data.train)}")
         files = files_of([*data.train, *data.valid])
-        fingerprint = sha256("".join(map(digest_of, files)).encode()).hexdigest()
-        progress = Progress(fingerprint, torch.get_num_threads())
-        if checkpoint is not None:
-            progress = continued_progress(checkpoint, (fingerprint, progress.classes_fingerprint))
+        progress = progress_at(checkpoint, fingerprint_of(files))
         _, decoder = build_decoder(config)
         trained, held_out = _parts(config)
         vocabulary = learn_vocabulary(decoder.unit, trained, decoder.sizes)

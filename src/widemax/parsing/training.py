@@ -27,7 +27,7 @@ from widemax.parsing.words import TAG_COLUMNS
 from widemax.storage import check_folder, write_file
 from widemax.task import System
 from widemax.threads import threads_for, using_threads
-from widemax.training.checkpoint import NOTHING, Progress, continued_progress, load_rest, save_checkpoint
+from widemax.training.checkpoint import load_rest, progress_at, save_checkpoint
 from widemax.training.evaluate import Metrics
 from widemax.training.progress import Reporter
 from widemax.training.runs import Outcome, finish, take_best, watching
@@ -162,11 +162,10 @@ class _Lessons(Job[list[int]]):
                 if not name.startswith(("form", "ngram", "tag."))
             )
         )
+        self.progress = progress_at(checkpoint, fingerprint)
         if checkpoint is None:
-            self.progress = Progress(fingerprint, torch.get_num_threads())
             write_file(run / "config.toml", config.to_toml(home=run))
         else:
-            self.progress = continued_progress(checkpoint, (fingerprint, NOTHING))
             self.take_weights(checkpoint)
             load_rest(checkpoint, self.head, self.optimizer)
 

@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from hashlib import sha256
 from pathlib import Path
@@ -28,6 +28,7 @@ from widemax.distributed.placement import Placement
 from widemax.errors import CorruptError, DataError
 from widemax.heads import Head
 from widemax.storage import CHECKPOINTS, MANIFEST, check_folder, read_json, sound
+from widemax.storage import sha256 as digest_of
 
 STATE, OPTIMIZER, RANDOM = "state.json", "optimizer.safetensors", "random.safetensors"
 Count = Annotated[int, Field(ge=0, lt=2**63)]
@@ -177,20 +178,27 @@ def read_progress(folder: Path) -> Progress:
     return progress
 
 
-def continued_progress(checkpoint: Path, fingerprints: tuple[str, str]) -> Progress:
-    """The progress of a checkpoint, with its number of threads put back.
+def progress_at(checkpoint: Path | None, fingerprint: str, classes_fingerprint: str = NOTHING) -> Progress:
+    """Where a training on these data stands: at its beginning, or at a checkpoint, as many threads put back.
 
     Raises:
-        DataError: the data files have changed since.
+        DataError: the data files have changed since the checkpoint.
     """
+    if checkpoint is None:
+        return Progress(fingerprint, torch.get_num_threads(), classes_fingerprint)
     progress = read_progress(checkpoint)
-    if (progress.data_fingerprint, progress.classes_fingerprint) != fingerprints:
+    if (progress.data_fingerprint, progress.classes_fingerprint) != (fingerprint, classes_fingerprint):
         raise DataError(
             f"the training data have changed since {checkpoint} was saved. "
             "Put them back, or start a new run with `widemax train`."
         )
     torch.set_num_threads(progress.num_threads)
     return progress
+
+
+def fingerprint_of(files: Iterable[Path]) -> str:
+    """A sha256 of what files hold, in their order."""
+    return sha256("".join(map(digest_of, files)).encode()).hexdigest()
 
 
 def read_state(folder: Path) -> State:

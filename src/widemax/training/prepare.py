@@ -44,7 +44,7 @@ from widemax.optim import RowOptimizer, optimizers
 from widemax.planner import ELEMENTWISE_NUMEL
 from widemax.storage import check_folder, write_file
 from widemax.task import System, Task
-from widemax.training.checkpoint import Progress, continued_progress, folder_of, load_rest, load_weights
+from widemax.training.checkpoint import Progress, folder_of, load_rest, load_weights, progress_at
 from widemax.training.defaults import (
     check_words,
     complete_data,
@@ -231,11 +231,7 @@ def prepare(
     width = width_needed(config)
     config = complete_encoder(complete_data(config, schema), schema)
     fingerprints = dataset.fingerprint(), Dataset(class_sources, schema, format=reading).fingerprint()
-    progress = (
-        Progress(fingerprints[0], torch.get_num_threads(), fingerprints[1])
-        if checkpoint is None
-        else continued_progress(checkpoint, fingerprints)
-    )
+    progress = progress_at(checkpoint, *fingerprints)
     encoder = build_encoder(config.encoder, schema)
     if checkpoint is not None:
         read_encoder(checkpoint, encoder, copy=False)

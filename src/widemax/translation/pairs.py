@@ -12,25 +12,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from widemax.data.formats.text import known_encoding, open_text
-from widemax.errors import DataError, UsageError, counted
+from widemax.data.formats.text import files_of, known_encoding, open_text
+from widemax.errors import DataError, counted
 from widemax.options import checked
 from widemax.sequences import Subwords
 from widemax.sequences.subwords import END, PADDING, START
 
+SENTENCES = "a text with a sentence a line"
 LINES_AT_ONCE = 4096
-
-
-def files_of(paths: Sequence[str | Path]) -> list[Path]:
-    """Paths of files that exist.
-
-    Raises:
-        UsageError: one does not.
-    """
-    for path in map(Path, paths):
-        if not path.is_file():
-            raise UsageError(f"{path} is no file; name a text with a sentence a line.")
-    return [Path(path) for path in paths]
 
 
 @checked
@@ -57,7 +46,7 @@ def numbered_lines(
         UsageError: there is no such file, or no such encoding.
     """
     encoding = known_encoding(encoding)
-    for path in files_of(paths):
+    for path in files_of(paths, wanted=SENTENCES):
         with open_text(path, encoding) as file:
             for number, line in enumerate(file, start=1):
                 place = f"{path}:{number}"

@@ -2,27 +2,26 @@
 
 from collections.abc import Generator, Sequence
 from dataclasses import replace
-from hashlib import sha256
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from widemax.config import Config
+from widemax.data.formats.text import files_of
 from widemax.devices import on_the_cpu
 from widemax.errors import ConfigError, counted
 from widemax.optim import linear_decay
 from widemax.sequences import Subwords
 from widemax.sequences.subwords import END, PADDING
 from widemax.storage import check_folder, write_file
-from widemax.storage import sha256 as digest_of
 from widemax.task import System
 from widemax.training.checkpoint import (
     Progress,
-    continued_progress,
+    fingerprint_of,
     load_rest,
+    progress_at,
     save_checkpoint,
 )
 from widemax.training.evaluate import Metrics
@@ -31,7 +30,7 @@ from widemax.training.progress import Reporter
 from widemax.training.runs import Outcome, finish, take_best, watching
 from widemax.training.steps import Job, fit, shuffled
 from widemax.translation.evaluate import nll_of
-from widemax.translation.pairs import Pairs, files_of, read_lines
+from widemax.translation.pairs import SENTENCES, Pairs, read_lines
 from widemax.translation.transformer import translators
 from widemax.translation.translator import Translator
 
@@ -142,11 +141,10 @@ def train_in(
     data = config.data
     with watching(config.train, reporter) as watch:
         reporter.say(f"reading {', '.join((*data.train, *data.target_lines))}")
-        files = files_of([*data.train, *data.target_lines, *data.valid, *data.valid_target_lines])
-        fingerprint = sha256("".join(map(digest_of, files)).encode()).hexdigest()
-        progress = Progress(fingerprint, torch.get_num_threads())
-        if checkpoint is not None:
-            progress = continued_progress(checkpoint, (fingerprint, progress.classes_fingerprint))
+        files = files_of(
+            [*data.train, *data.target_lines, *data.valid, *data.valid_target_lines], wanted=SENTENCES
+        )
+        progress = progress_at(checkpoint, fingerprint_of(files))
         options = translators.options("transformer").complete(config.encoder.options)
         sides = _lines(config, data.train, data.target_lines)
         subwords = Subwords.learn(chain(*sides), size=options["pieces"])

@@ -3,7 +3,7 @@
 import codecs
 import gzip
 import io
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
@@ -190,3 +190,15 @@ def undecodable(line: bytes) -> str | None:
             return f"after {error.start} bytes stands what its encoding does not hold"
         return f"byte 0x{line[error.start]:02x} after {error.start} bytes is not UTF-8"
     return None
+
+
+def files_of(paths: Sequence[str | Path], *, wanted: str = "a text") -> list[Path]:
+    """Paths of files that exist.
+
+    Raises:
+        UsageError: one does not; says what is wanted.
+    """
+    for path in map(Path, paths):
+        if not path.is_file():
+            raise UsageError(f"{path} is no file; name {wanted}.")
+    return [Path(path) for path in paths]
