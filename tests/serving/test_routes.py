@@ -7,6 +7,8 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from tests.serving.conftest import Server
 
 from widemax import Model, evaluate
@@ -30,6 +32,22 @@ def test_labels_are_found_by_any_part_in_pages() -> None:
     assert search.page("ainkt", offset=0, limit=9)["total"] == 0  # of no label, but of two side by side
     assert search.page("(", offset=0, limit=9)["total"] == 0
     assert LabelSearch(LabelVocabulary.build([pa.array([107, 7])])).page("7", offset=0, limit=9)["total"] == 2
+
+
+@given(
+    st.lists(
+        st.text("aAb é\0", max_size=6) | st.text("ab", min_size=300, max_size=900), min_size=1, unique=True
+    ),
+    st.text("abé\0", max_size=3),
+)
+def test_labels_are_found_as_one_by_one(labels: list[str], query: str) -> None:
+    search = LabelSearch(LabelVocabulary(pa.array(labels), np.ones(len(labels), np.int64)))
+    found = search.page(query, offset=0, limit=len(labels))
+    small = [label.lower() for label in labels]
+    begins = [at for at, label in enumerate(small) if label.startswith(query)]
+    holds = [at for at, label in enumerate(small) if query in label[1:] and not label.startswith(query)]
+    assert [hit["class_id"] for hit in found["labels"]] == begins + holds
+    assert found["total"] == len(begins + holds)
 
 
 def test_labels_over_http(server: Server) -> None:
