@@ -100,8 +100,11 @@ def test_loaded_model_gives_the_same_bits(task: str, tmp_path: Path) -> None:
         with pytest.raises(UsageError, match="no fitted threshold"):
             replace(loaded, threshold=None).predict(rows, threshold="auto")
     else:
+        least = 1 / len(WORDS)
+        reached = [[p for p in row if p.probability >= least] for row in loaded.predict(rows, k=99)]
+        assert loaded.predict(rows, threshold=least) == reached
         with pytest.raises(UsageError, match=f"the task of this model is '{task}'"):
-            loaded.predict(rows, threshold=0.5)
+            loaded.predict(rows, threshold="auto")
 
 
 def test_rare_labels_are_worth_more_by_propensity(tmp_path: Path) -> None:

@@ -89,8 +89,8 @@ def test_what_is_wrong_is_said(run: Path, tmp_path: Path) -> None:
         answer({"text": TEXTS, "predicted_label": TEXTS})
     with pytest.raises(UsageError, match="there is no folder"):
         Predictor(tmp_path / "nothing")
-    with pytest.raises(UsageError, match="a threshold is for rows with several labels"):
-        Predictor(run, threshold=0.5)
+    with pytest.raises(UsageError, match="a threshold is fitted for rows with several labels"):
+        Predictor(run, threshold="auto")
 
 
 def test_a_worker_without_the_device_says_so(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:

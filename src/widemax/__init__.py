@@ -11,17 +11,20 @@ if TYPE_CHECKING:
     from widemax.config import Config
     from widemax.errors import WidemaxError
     from widemax.predictor import Predictor
+    from widemax.training.coverage import Covering, covering
     from widemax.training.evaluate import evaluate
     from widemax.training.loop import resume, train
     from widemax.training.runs import Outcome
 
 __all__ = [
     "Config",
+    "Covering",
     "Model",
     "Outcome",
     "Prediction",
     "Predictor",
     "WidemaxError",
+    "covering",
     "evaluate",
     "resume",
     "train",
@@ -29,11 +32,13 @@ __all__ = [
 
 _HOMES = {
     "Config": "widemax.config",
+    "Covering": "widemax.training.coverage",
     "Model": "widemax.artifact",
     "Outcome": "widemax.training.runs",
     "Prediction": "widemax.artifact",
     "Predictor": "widemax.predictor",
     "WidemaxError": "widemax.errors",
+    "covering": "widemax.training.coverage",
     "evaluate": "widemax.training.evaluate",
     "resume": "widemax.training.loop",
     "train": "widemax.training.loop",

@@ -320,15 +320,16 @@ class Model:
             rows: a frame of pandas (2.2 or later) or polars, or a pyarrow table; or a mapping of column name
                 to value, or a list with one a row; or a list of texts for a model of one text column. Other
                 columns are ignored.
-            k: how many labels; all of them when there are fewer. 5, or 20 at most above a threshold.
-            threshold: the least probability of labels that are given, where rows have several; "auto" for the
+            k: how many labels; all of them when there are fewer. 5, or above a threshold 20 at most, 10 where
+                rows have one label.
+            threshold: the least probability of labels that are given; "auto", where rows have several, is the
                 one whose labels had the best F1 on held-out rows.
             rank: "psp" gives the k labels of the largest probability times inverse propensity, by which rare
                 labels are worth more, largest first.
 
         Raises:
             ArgumentError: rows or k are something else, or another keyword is given.
-            UsageError: a threshold where rows have one label, or "auto" where none was fitted.
+            UsageError: the threshold is "auto", and none was fitted.
             DataError: a row lacks an input column or holds a value of the wrong kind.
         """
         if hasattr(rows, "__arrow_c_stream__"):
@@ -345,17 +346,17 @@ class Model:
         """How many labels are given at most, and their least probability, as `predict` is asked for them.
 
         Raises:
-            UsageError: a threshold where rows have one label, or "auto" where none was fitted.
+            UsageError: the threshold is "auto", and none was fitted.
         """
         if threshold is None:
             return k or 5, 0.0
-        if self.task is not Task.SEVERAL:
-            raise UsageError(
-                f"a threshold is for rows with several labels, but the task of this model is "
-                f"{self.task.value!r}. Leave it out, and choose how many labels by k."
-            )
         if threshold != "auto":
             return k or self.task.k, threshold
+        if self.task is not Task.SEVERAL:
+            raise UsageError(
+                f"a threshold is fitted for rows with several labels, but the task of this model is "
+                f"{self.task.value!r}. Give a probability, or choose how many labels by k."
+            )
         if self.threshold is None:
             raise UsageError(
                 "the model has no fitted threshold, since no rows were held out in training. Give a "

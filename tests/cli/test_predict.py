@@ -97,7 +97,7 @@ def test_labels_that_reach_a_threshold(widemax, tmp_path: Path) -> None:
 def test_a_threshold_is_for_several_labels(widemax, fruit_run: Path, fruit_csv: Path) -> None:
     refused = widemax("predict", fruit_run, fruit_csv, "--threshold", "auto")
     assert refused.code == 2
-    assert "a threshold is for rows with several labels" in refused.err
+    assert "a threshold is fitted for rows with several labels" in refused.err
 
 
 def test_rows_are_numbered_as_in_the_files(widemax, fruit_run: Path, tmp_path: Path) -> None:

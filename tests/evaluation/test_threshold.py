@@ -34,6 +34,40 @@ def test_no_other_threshold_is_better(seed: int) -> None:
     assert threshold.f1(threshold.best()) == pytest.approx(max(truth))
 
 
+@pytest.mark.parametrize("coverage", [0.3, 0.5])
+def test_no_higher_threshold_covers_as_much(coverage: float) -> None:
+    probs_BC = random_probs(3, B, C).round(2) + 1e-3
+    labels = random_label_lists(3, B, C, unseen_share=0.1, fewest=0)
+    threshold = Threshold()
+    for part in np.array_split(np.arange(B), 3):
+        threshold.update(rows_of(probs_BC[part], [labels[row] for row in part]))
+    labeled = [(probs, row) for probs, row in zip(probs_BC, labels, strict=True) if row]
+
+    def covered(least: float) -> float:
+        """The mean share of right labels, where one more row has none."""
+        shares = [np.mean([label >= 0 and probs[label] >= least for label in row]) for probs, row in labeled]
+        return float(sum(shares) / (len(labeled) + 1))
+
+    found = threshold.covering(coverage)
+    assert covered(found) >= coverage > covered(probs_BC[probs_BC >= found].min() + 1e-9)
+    assert threshold.mean_size(found) == pytest.approx((probs_BC >= found).sum(axis=1).mean())
+    with pytest.raises(UsageError, match="too few are among the best"):
+        threshold.covering(0.95)
+
+
+def test_new_rows_are_covered_as_promised() -> None:
+    # Few rows, so that a threshold of the same share of these alone would miss more of others.
+    missed = []
+    for seed in range(400):
+        probs_BC = random_probs(seed, 20, 5)
+        labels = [[np.random.default_rng((seed, row)).choice(5, p=probs_BC[row])] for row in range(20)]
+        threshold = Threshold()
+        threshold.update(rows_of(probs_BC[:9], labels[:9]))
+        least = threshold.covering(0.7)
+        missed += [probs[label] < least for probs, (label,) in zip(probs_BC[9:], labels[9:], strict=True)]
+    assert 0.24 < np.mean(missed) <= 0.3
+
+
 def test_labels_that_training_never_saw_are_missed() -> None:
     threshold = Threshold()
     threshold.update(rows_of(np.array([[0.6, 0.4]]), [[0, -1]]))

@@ -33,6 +33,7 @@ from widemax.cli import (
     serve,
     sign,
     studio,
+    suggest,
     train,
     verify,
     workers,
@@ -92,8 +93,8 @@ def without_pandas(command: Callable[..., None]) -> Callable[..., None]:
 
 
 VERBS = (
-    *(init, check, plan, train, resume, evaluate, predict, recommend, rank, neighbors, extend, export),
-    *(serve, studio, audit, verify, sign, doctor, demo),
+    *(init, check, plan, train, resume, evaluate, predict, suggest, recommend, rank, neighbors),
+    *(extend, export, serve, studio, audit, verify, sign, doctor, demo),
 )
 for verb in VERBS:
     name = verb.__name__.rpartition(".")[2]

@@ -57,6 +57,13 @@ Safe = Annotated[
         "begin with = + - @ or a tab and are no numbers.",
     ),
 ]
+Rank = Annotated[
+    Literal["probability", "psp"],
+    typer.Option(
+        help="What orders labels: their probability, or psp, that times their inverse propensity, by "
+        "which rare labels are worth more."
+    ),
+]
 Inputs = dict[str, Any]
 Decoded = Callable[[Inputs], "list[list[Prediction]]"]
 Answers = Iterator[tuple[int, "list[Prediction] | str", Callable[[], Inputs]]]
@@ -76,17 +83,11 @@ def command(
     threshold: Annotated[
         str | None,
         typer.Option(
-            help="Give the labels whose probability reaches it, where rows have several: a number, or auto "
+            help="Give the labels whose probability reaches it: a number, or auto, where rows have several, "
             "for the one whose labels had the best F1 on held-out rows."
         ),
     ] = None,
-    rank: Annotated[
-        Literal["probability", "psp"],
-        typer.Option(
-            help="What orders labels: their probability, or psp, that times their inverse propensity, by "
-            "which rare labels are worth more."
-        ),
-    ] = "probability",
+    rank: Rank = "probability",
     beam: Beam = None,
     tokens: language.Tokens = None,
     temperature: language.Temperature = None,
@@ -145,11 +146,7 @@ def command(
                 f"{source} holds events; `widemax recommend {run} DATA` answers for their users."
             )
     most, least = model.limits(k, threshold_of(threshold))
-
-    def decoded(columns: Inputs) -> "list[list[Prediction]]":
-        best = model.useful if rank == "psp" else model.topk
-        return model.decode(best(columns, most), least=least)
-
+    decoded = decoded_by(model, most, least, rank)
     if data == ["-"]:
         answers = stdin_answers(model, decoded, encoding)
     else:
@@ -160,6 +157,12 @@ def command(
     names = [column.name for column in model.schema.inputs if column.kind != "image"]
     print_answers(names, rows, format, json=json, safe=safe)
     tell_bad(bad, drop_bad=drop_bad)
+
+
+def decoded_by(model: "Model", k: int, least: float, rank: str) -> Decoded:
+    """What answers columns: the k best labels whose probability is not less."""
+    best = model.useful if rank == "psp" else model.topk
+    return lambda columns: model.decode(best(columns, k), least=least)
 
 
 def threshold_of(text: str | None) -> float | Literal["auto"] | None:

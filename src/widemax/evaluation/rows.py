@@ -179,3 +179,16 @@ class SeveralLabelRows:
     def sum_by_row(self, values_P: Array) -> FloatArray:
         """The sum over each row's labels; 0 for a row without labels."""
         return np.asarray(np.bincount(self.row_of_label_P, values_P, minlength=len(self)), np.float64)
+
+    @checked
+    def take(self, where_B: NDArray[np.bool_]) -> "SeveralLabelRows":
+        """Some of the rows."""
+        where_P = where_B[self.row_of_label_P]
+        log_probs_BK = self.topk_log_probs_BK
+        return SeveralLabelRows(
+            label_ids_P=self.label_ids_P[where_P],
+            offsets_B1=np.append(0, np.cumsum(self.num_labels_B[where_B])),
+            ranks_P=self.ranks_P[where_P],
+            topk_ids_BK=self.topk_ids_BK[where_B],
+            topk_log_probs_BK=None if log_probs_BK is None else log_probs_BK[where_B],
+        )
