@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from widemax import Config
 from widemax.errors import ConfigError, DataError, UsageError
 from widemax.parsing import Parser
-from widemax.parsing.conllu import read_conllu, sentences
+from widemax.parsing.conllu import read_conllu, sentence_of, sentences
 from widemax.parsing.network import BiLSTM
 from widemax.parsing.slots import CHEN_MANNING
 from widemax.parsing.transitions import NONE, States, transition_systems
@@ -62,8 +62,9 @@ def test_any_input_gets_trees_with_one_root(treebanks, system, beam, slots, give
         assert_tree(tree)
 
 
-def test_sentences_are_parsed_alike_alone_and_in_a_batch(treebanks):
-    parser = untrained(treebanks[0])
+@pytest.mark.parametrize("encoder", ["lstm", "transformer"])
+def test_sentences_are_parsed_alike_alone_and_in_a_batch(treebanks, encoder):
+    parser = untrained(treebanks[0], encoder=encoder)
     found = [sentence.column("FORM") for sentence in read_conllu(treebanks[1])]
     together = parser.parse(found)
     assert together == [parser.parse([words])[0] for words in found]
@@ -190,7 +191,29 @@ def test_tags_are_read_where_asked_for_and_missed_where_absent(treebanks):
         for s in found
     ]
     assert parser.parse(without) != trees
-    with pytest.raises(DataError, match="UPOS is missing, which this parser reads"):
+
+
+def test_missing_tags_are_those_that_the_parser_gives_itself(treebanks):
+    parser = untrained(treebanks[0], columns=("UPOS", "FEATS"))
+    found = [sentence_of(each.column("FORM")) for each in read_conllu(treebanks[1])]
+    words = parser.reader(found)
+    assert (words.tag_counts == 2).all()
+    _, first_WD = parser.scorer.eval().encode(words.without_tags(np.ones(len(words.form_W), dtype=bool)))
+    names = parser.vocabulary.tagged["UPOS"]
+    given = iter([names[at] for at in parser.scorer.taggers[0](first_WD).argmax(1).tolist()])
+    tagged = [sentence_of(each.column("FORM"), UPOS=[next(given) for _ in each.words]) for each in found]
+    assert parser.parse(found) == parser.parse(tagged)
+    assert len({tag for each in tagged for tag in each.column("UPOS")}) > 1
+    # A tag that stands in the file is kept.
+    halves = [sentence_of(s.column("FORM"), UPOS=["VERB"] + ["_"] * (len(s) - 1)) for s in found]
+    assert parser.parse(halves) != parser.parse(found)
+
+
+def test_a_parser_that_has_not_learned_to_tag_refuses_words_without_tags(treebanks):
+    parser = untrained(treebanks[0], columns=("UPOS",), untagged=0)
+    with pytest.raises(
+        DataError, match=r"line 1 .*reads UPOS, and some of it is missing\. Tag the file first"
+    ):
         parser.parse([["the", "dog"]])
 
 

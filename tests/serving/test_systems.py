@@ -126,11 +126,14 @@ def test_the_document_names_what_each_system_takes(served_systems: Server, tmp_p
     assert schemathesis(served_systems, tmp_path, "--exclude-path-regex", "studio", *options) > 20
 
 
-def test_a_parser_of_tags_wants_them(tmp_path: Path, systems: Path) -> None:
+@pytest.mark.parametrize("untagged", [0.0, 0.5])
+def test_a_parser_of_tags_takes_them_or_gives_them_itself(
+    tmp_path: Path, systems: Path, untagged: float
+) -> None:
     from widemax.serving.models import Models
 
     data = {"input": "UPOS"}
-    small = {"form_dim": 8, "hidden": 8, "action_dim": 8, "layers": 1}
+    small = {"form_dim": 8, "hidden": 8, "action_dim": 8, "layers": 1, "untagged": untagged}
     run = tmp_path / "tagged"
     Parser.train(systems / "trees.conllu", out=run, data=data, parser=small, train={"epochs": 1})
     served = Models([run])["tagged"]
@@ -138,7 +141,12 @@ def test_a_parser_of_tags_wants_them(tmp_path: Path, systems: Path) -> None:
     assert set(example["inputs"][0]) == {"words", "UPOS"}
     ((row,),) = served.predict([served.read(example)])
     assert len(row["heads"]) == 6
-    with pytest.raises(ValueError, match="an object of words, UPOS"):
-        served.read({"inputs": ["a text"]})
+    text = {"inputs": ["a text"]}
+    if untagged:
+        ((row,),) = served.predict([served.read(text)])
+        assert row["words"] == ["a", "text"]
+    else:
+        with pytest.raises(ValueError, match="an object of words, UPOS"):
+            served.read(text)
     with pytest.raises(ValueError, match="UPOS must hold a text for each word"):
         served.read({"inputs": {"words": ["a", "b"], "UPOS": ["DET"]}})

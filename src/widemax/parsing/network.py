@@ -9,8 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from widemax.parsing.words import Ints, Words
+from widemax.sequences import TransformerLayer
 
 NUM_MASKS = 256
+HEAD_DIM = 64
 
 
 class BiLSTM(nn.Module):
@@ -47,6 +49,36 @@ class BiLSTM(nn.Module):
         return outputs
 
 
+class Attention(nn.Module):
+    """Words that look at all words of their sentence, layer by layer.
+
+    What comes in is mapped to 2 H numbers, as many as two LSTMs give.
+
+    Source: Vaswani et al., "Attention Is All You Need" (NeurIPS 2017), with positions turned into distances.
+    """
+
+    def __init__(self, dim: int, hidden: int, *, layers: int, dropout: float) -> None:
+        super().__init__()
+        self.dim = 2 * hidden if layers else dim
+        self.start = nn.Linear(dim, self.dim) if layers else nn.Identity()
+        num_heads = max(1, self.dim // HEAD_DIM)
+        self.layers = nn.ModuleList(
+            TransformerLayer(self.dim, num_heads, head_dim=HEAD_DIM, rate=dropout, rotary=True)
+            for _ in range(layers)
+        )
+        self.norm = nn.LayerNorm(self.dim)
+
+    def forward(self, words_NBD: Tensor, lengths_B: Ints) -> list[Tensor]:
+        """The vectors that go in and those of each layer; [N, B, D] each, a sentence a column."""
+        is_word_BN = torch.arange(len(words_NBD)) < torch.from_numpy(lengths_B)[:, None]
+        words_BND = self.start(words_NBD).transpose(0, 1)
+        outputs = [words_NBD]
+        for layer in self.layers:
+            words_BND = layer(words_BND, where=None if is_word_BN.all() else is_word_BN)
+            outputs.append(self.norm(words_BND).transpose(0, 1))
+        return outputs
+
+
 def drop(words_NBD: Tensor, p: float) -> Tensor:
     """Dropout with one mask for all words of a sentence.
 
@@ -56,6 +88,9 @@ def drop(words_NBD: Tensor, p: float) -> Tensor:
     if p == 0:
         return words_NBD
     return words_NBD * ((torch.rand(1, *words_NBD.shape[1:]) >= p) / (1 - p))
+
+
+ENCODERS: dict[str, type[BiLSTM | Attention]] = {"lstm": BiLSTM, "transformer": Attention}
 
 
 class Scorer(nn.Module):
@@ -78,6 +113,7 @@ class Scorer(nn.Module):
         num_slots: int,
         num_actions: int,
         num_relations: int,
+        encoder: str,
         tag_sizes: tuple[int, ...],
         form_dim: int,
         tag_dim: int,
@@ -95,7 +131,7 @@ class Scorer(nn.Module):
             if table is not None:
                 nn.init.normal_(table.weight, std=std)
         dim = 2 * form_dim + (tag_dim if num_tags else 0)
-        self.encoder = BiLSTM(dim, hidden, layers=layers, dropout=dropout)
+        self.encoder = ENCODERS[encoder](dim, hidden, layers=layers, dropout=dropout)
         self.slots = nn.Linear(self.encoder.dim, num_slots * action_dim, bias=False)
         # What stands in a slot with the root, and in one with no word.
         self.special = nn.Parameter(torch.zeros(2, num_slots * action_dim))

@@ -88,6 +88,9 @@ class Parser:
             "XPOS", "FEATS" are read beside the words.
         vocabulary: of the training sentences.
 
+    Attributes:
+        can_tag: whether it gives itself the tags that it reads where a sentence lacks them.
+
     Example:
         >>> parser = Parser.load("run")  # doctest: +SKIP
         >>> parser.parse([["I", "see", "stars"]])  # doctest: +SKIP
@@ -114,6 +117,7 @@ class Parser:
             num_slots=len(self.slots),
             num_actions=len(self.actions),
             num_relations=len(vocabulary.relations) + 1 if self.slots.has_dependents else 0,
+            encoder=own.encoder,
             tag_sizes=tuple(map(len, vocabulary.tagged.values())),
             form_dim=own.form_dim,
             tag_dim=own.tag_dim,
@@ -124,6 +128,7 @@ class Parser:
         )
         self._relation_ids = {name: at for at, name in enumerate(vocabulary.relations)}
         self._tag_ids = [{tag: at for at, tag in enumerate(tags)} for tags in vocabulary.tagged.values()]
+        self.can_tag = own.untagged > 0 and any(column in vocabulary.tagged for column in self.columns)
         self._counts_F = torch.tensor([0, *vocabulary.counts])
 
     @classmethod
@@ -234,8 +239,6 @@ class Parser:
         """
         stream = iter(sentences)
         while chunk := list(islice(stream, CHUNK_SENTENCES)):
-            for sentence in chunk:
-                self._check_tags(sentence)
             order = sorted(range(len(chunk)), key=lambda at: -len(chunk[at]))
             trees: dict[int, Tree] = {}
             for batch in in_batches(order, [len(chunk[at]) for at in order], BATCH_WORDS):
@@ -243,21 +246,55 @@ class Parser:
                 trees.update(zip(batch, found, strict=True))
             yield from ((sentence, trees[at]) for at, sentence in enumerate(chunk))
 
-    def _check_tags(self, sentence: Sentence) -> None:
+    def _is_untagged(self, sentence: Sentence) -> npt.NDArray[np.bool_]:
+        """[N] which words lack a tag that is read: _, where training has seen none.
+
+        Words without features are written _ too: those lack them that have no UPOS either.
+        """
+        is_untagged_N = np.zeros(len(sentence), dtype=np.bool_)
         for column in self.columns:
-            # Words without features are written _, tags are not.
-            if column != "FEATS" and "_" in (tags := sentence.column(column)):
-                line = sentence.words[tags.index("_")]
+            told = "UPOS" if column == "FEATS" else column
+            if "_" not in self.vocabulary.tagged.get(told, ()):
+                is_untagged_N |= np.array(sentence.column(told)) == "_"
+        return is_untagged_N
+
+    def _words(self, sentences: Sequence[Sentence]) -> Words:
+        """The words of sentences with their tags, of which the network gives those that are absent.
+
+        Raises:
+            DataError: a tag is absent, and the network has not learned to give it.
+        """
+        untagged = [self._is_untagged(sentence) for sentence in sentences]
+        for sentence, is_N in zip(sentences, untagged, strict=True):
+            if is_N.any() and not self.can_tag:
                 raise DataError(
-                    f"{sentence.where(line)}: {column} is missing, which this parser reads. Tag the file "
-                    "first, or train a parser of words alone."
+                    f"{sentence.where(sentence.words[is_N.argmax()])}: this parser reads "
+                    f"{', '.join(self.columns)}, and some of it is missing. Tag the file first, or train "
+                    "with parser.tagging and parser.untagged above 0."
                 )
+        words = self.reader(sentences)
+        if not (is_untagged_W := np.concatenate(untagged)).any():
+            return words
+        _, first_WD = self.scorer.encode(words.without_tags(is_untagged_W))
+        given: dict[str, Iterator[str]] = {}
+        for (column, tags), tagger in zip(self.vocabulary.tagged.items(), self.scorer.taggers, strict=True):
+            given[column] = iter([tags[at] for at in tagger(first_WD).argmax(1).tolist()])
+        tagged = []
+        for sentence, is_N in zip(sentences, untagged, strict=True):
+            columns = {}
+            for column in self.columns:
+                own = columns[column] = sentence.column(column)
+                for at, name in enumerate(islice(given.get(column, iter(())), len(own))):
+                    if is_N[at] and own[at] == "_":
+                        own[at] = name
+            tagged.append(sentence_of(sentence.column("FORM"), **columns))
+        return self.reader(tagged)
 
     @torch.no_grad()
     def _parse_batch(self, sentences: Sequence[Sentence], beam: int) -> list[Tree]:
         """Trees of sentences, the longest first."""
         self.scorer.eval()
-        words = self.reader(sentences)
+        words = self._words(sentences)
         slots_WSH, _ = self.scorer.encode(words)
         n_B = words.lengths_B
         states = self._greedy(slots_WSH, n_B) if beam == 1 else self._beam(slots_WSH, n_B, beam)
@@ -335,11 +372,15 @@ class Parser:
         return Gold(heads_BN, relations_BN, tags)
 
     def with_unknown(self, words: Words) -> Words:
-        """The same words, of which rare ones are now and then taken for unknown."""
+        """The same words, of which now and then rare ones are taken for unknown, sentences for untagged."""
         form_W = torch.from_numpy(words.form_W)
         alpha = self.settings.unknown
         is_dropped_W = torch.rand(len(form_W)) * (alpha + self._counts_F[form_W]) < alpha
-        return words._replace(form_W=form_W.masked_fill(is_dropped_W, UNKNOWN).numpy())
+        words = words._replace(form_W=form_W.masked_fill(is_dropped_W, UNKNOWN).numpy())
+        if not self.columns or not self.settings.untagged:
+            return words
+        is_untagged_B = (torch.rand(len(words.lengths_B)) < self.settings.untagged).numpy()
+        return words.without_tags(np.repeat(is_untagged_B, words.lengths_B))
 
     @torch.no_grad()
     def lesson(

@@ -118,6 +118,11 @@ def _read(config: Config) -> tuple[list[Sentence], list[Sentence], str]:
     if not config.data.valid:
         kept = len(sentences) - max(1, int(config.data.valid_fraction * len(sentences)))
         sentences, valid = sentences[:kept], sentences[kept:]
+    for column in config.data.input:
+        if sentences and not any(tag != "_" for each in sentences for tag in each.column(column)):
+            raise DataError(
+                f"no word of the training files has {column}, which data.input names; leave it out."
+            )
     if not sentences or not valid:
         raise DataError(
             f"a parser needs sentences to learn from and others to be held out; got {len(sentences)} and "
@@ -219,7 +224,8 @@ class _Lessons(Job[list[int]]):
         with using_threads(threads_for(self.step_operations)):
             scorer.train()
             words = parser.reader(sentences)
-            slots_WSH, first_WD = scorer.encode(parser.with_unknown(words))
+            words = parser.with_unknown(words)
+            slots_WSH, first_WD = scorer.encode(words)
             scorer.eval()
             random = np.random.default_rng([self.config.seed, self.progress.step, 1])
             lesson = parser.lesson(slots_WSH.detach(), words.lengths_B, gold, explore=explore, random=random)
@@ -229,8 +235,11 @@ class _Lessons(Job[list[int]]):
             loss_B = marginal_softmax(masked_BA, lesson.right_BA.float())
             loss = loss_B.mean()
             share = parser.settings.tagging / max(1, len(gold.tags))
+            # Of words whose tags are not read.
+            named_P = torch.from_numpy(np.flatnonzero(words.tag_counts == 0))
             for tagger, tags_W in zip(scorer.taggers, gold.tags, strict=True):
-                loss = loss + share * F.cross_entropy(tagger(first_WD), tags_W)
+                losses_P = F.cross_entropy(tagger(first_WD[named_P]), tags_W[named_P], reduction="none")
+                loss = loss + share * losses_P.sum() / len(tags_W)
             self.optimizer.zero_grad(set_to_none=True)
             loss.backward()  # type: ignore[no-untyped-call]
             torch.nn.utils.clip_grad_norm_(scorer.parameters(), MAX_GRADIENT)

@@ -224,13 +224,15 @@ class ServedParser(ServedSystem):
 
     @property
     def row(self) -> dict[str, Any]:
-        """A text, or words; where the parser reads tags an object of words and these."""
+        """A text, or words; where the parser reads tags also an object of words and these."""
         text = {**TEXT, "minLength": 1, "pattern": r"\S"}
         words = {"type": "array", "items": text, "minItems": 1, "maxItems": MAX_WORDS}
         names = ["words", *self.model.columns]
         tagged = {"type": "object", "required": names, "additionalProperties": False}
         tagged["properties"] = dict.fromkeys(names, words)
-        return tagged if self.model.columns else {"anyOf": [text, words]}
+        if not self.model.columns:
+            return {"anyOf": [text, words]}
+        return {"anyOf": [text, words, tagged]} if self.model.can_tag else tagged
 
     @property
     def example(self) -> dict[str, Any]:
@@ -248,7 +250,7 @@ class ServedParser(ServedSystem):
         from widemax.parsing import sentence_of, words_in
 
         columns = self.model.columns
-        if columns:
+        if columns and (isinstance(row, dict) or not self.model.can_tag):
             names = ["words", *columns]
             if not isinstance(row, dict) or set(row) != set(names):
                 raise DataError(f"row {number}: it must be an object of {', '.join(names)}, a list each.")
