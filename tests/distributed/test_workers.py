@@ -102,6 +102,20 @@ def test_sigterm_saves_and_resume_finishes(folder: Path) -> None:
     assert read_manifest(folder / "run")["complete"]
 
 
+def test_nothing_is_left_running_when_the_command_itself_is_killed(folder: Path) -> None:
+    configure(folder, epochs=40)
+    training = start(folder, "train", "c.toml", "--out", "run", "--workers", "2")
+    await_step(folder / "run", 5)
+    workers = psutil.Process(training.pid).children()
+    training.kill()
+    training.communicate()
+    assert len(workers) == 2
+    assert not psutil.wait_procs(workers, timeout=60)[1]
+    assert not read_manifest(folder / "run")["complete"]
+    run(folder, "resume", "run")
+    assert read_manifest(folder / "run")["complete"]
+
+
 def test_without_restarts_the_first_line_says_who_died_of_what(folder: Path) -> None:
     configure(folder, epochs=40, restarts=0)
     training = start(folder, "train", "c.toml", "--out", "run", "--workers", "2")

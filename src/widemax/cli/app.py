@@ -111,6 +111,7 @@ def main() -> None:
     gc.set_threshold(100_000)
     arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
     debug = len(arguments) < len(sys.argv) - 1
+    workers.end_with_starter()
     try:
         app(arguments)
     except WidemaxError as error:

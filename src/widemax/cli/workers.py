@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -29,6 +30,17 @@ def is_worker() -> bool:
 def is_first() -> bool:
     """Whether this process is the one of them that speaks."""
     return os.environ.get("RANK", "0") == "0"
+
+
+def end_with_starter() -> None:
+    """Save and end where the process that has started this one is gone, as its end of stdin closes then."""
+
+    def wait() -> None:
+        os.read(0, 1)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    if FAILURE in os.environ:
+        threading.Thread(target=wait, daemon=True).start()
 
 
 def run_workers(arguments: Sequence[str], *, workers: int, max_restarts: int) -> None:
@@ -80,7 +92,7 @@ class _Attempt:
             subprocess.Popen(
                 [sys.executable, "-m", "widemax", *arguments],
                 env={**os.environ, **shared, "RANK": str(rank), FAILURE: str(self.failure(rank))},
-                stdin=subprocess.DEVNULL,
+                stdin=subprocess.PIPE,
                 stdout=None if rank == 0 else subprocess.DEVNULL,
                 start_new_session=True,  # signals of the terminal are passed on, once
             )
