@@ -95,6 +95,10 @@ def test_draws_are_those_of_the_model(model: LanguageModel) -> None:
     assert model.continue_("ba", tokens=0) == ""
 
 
+def test_no_text_goes_on_with_the_class_of_unknown_words(model: LanguageModel) -> None:
+    assert "<unk>" not in model.continue_("ba", tokens=500, temperature=100.0)
+
+
 def test_words_stand_one_space_apart(model: LanguageModel) -> None:
     options = {"tokens": 3, "temperature": 0.0}
     assert model.continue_("ba", **options).startswith(" ")

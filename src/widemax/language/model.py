@@ -259,7 +259,7 @@ class LanguageModel:
         top_p: TopP | None = None,
         seed: Seed = 0,
     ) -> str:
-        """What may follow a text, token by token.
+        """What may follow a text, token by token; the class of unknown tokens is left out.
 
         Args:
             text: which is to be continued; it follows a newline.
@@ -290,7 +290,9 @@ class LanguageModel:
                 ids, state = ids[-max(decoder.context, 1) :], None
                 unread = ids
             hidden_1TD, state = decoder(self.embedded(torch.tensor([unread])), state)
-            new = int(sample(self.head.logits(hidden_1TD[:, -1]), generator=generator, **options)[0])
+            logits_1C = self.head.logits(hidden_1TD[:, -1])
+            logits_1C[:, self.vocabulary.unknown] = -torch.inf
+            new = int(sample(logits_1C, generator=generator, **options)[0])
             yield new
             ids, unread = [*ids, new], [new]
 
