@@ -107,6 +107,21 @@ def test_loaded_model_gives_the_same_bits(task: str, tmp_path: Path) -> None:
             loaded.predict(rows, threshold="auto")
 
 
+@pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="what is mapped is read from /proc")
+def test_mapped_weights_are_the_files_and_give_the_same_bits(run: Path) -> None:
+    def mapped() -> set[str]:
+        lines = Path("/proc/self/maps").read_text().splitlines()
+        return {Path(line.split()[-1].split(".safetensors")[0]).name for line in lines if str(run) in line}
+
+    expected = Model.load(run).predict(["a red thing", "a gold thing"], k=8)
+    assert mapped() == set()
+    model = Model.load(run, mapped=True)
+    assert mapped() == {"encoder", "head-00000-of-00001"}
+    assert model.predict(["a red thing", "a gold thing"], k=8) == expected
+    shutil.rmtree(run)
+    assert model.predict(["a red thing", "a gold thing"], k=8) == expected
+
+
 def test_rare_labels_are_worth_more_by_propensity(tmp_path: Path) -> None:
     words = random.Random(1)
     labels = [words.choices(WORDS, weights=[50, 20, 10, 5, 4, 3, 2, 1])[0] for _ in range(200)]

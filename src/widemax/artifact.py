@@ -492,12 +492,17 @@ class Model:
 
     @classmethod
     @checked
-    def load(cls, folder: Path | str, *, trusted_key: Path | str | None = None) -> "Model":
+    def load(
+        cls, folder: Path | str, *, trusted_key: Path | str | None = None, mapped: bool = False
+    ) -> "Model":
         """Load a run after checking every hash and shape.
 
         Args:
             folder: the run.
             trusted_key: a file with an Ed25519 public key in PEM; a run not signed by its owner is refused.
+            mapped: whether weights stay in their files, mapped, unless they were packed or a head's take more
+                than one file. It takes less memory, which processes share; but the files may be replaced or
+                removed, not written over, while the model lives.
 
         Raises:
             UsageError: there is no such folder, or no such key.
@@ -506,10 +511,10 @@ class Model:
         folder = Path(folder).expanduser()
         if not folder.is_dir():
             raise UsageError(f"there is no folder {folder}; give the folder of a trained or saved model.")
-        return read_whole(folder, partial(cls._read, trusted_key=trusted_key))
+        return read_whole(folder, partial(cls._read, trusted_key=trusted_key, copy=not mapped))
 
     @classmethod
-    def _read(cls, folder: Path, *, trusted_key: Path | str | None) -> "Model":
+    def _read(cls, folder: Path, *, trusted_key: Path | str | None, copy: bool) -> "Model":
         if trusted_key is not None:
             check_signature(folder, trusted_key)
         if "ranker" in read_manifest(folder):
@@ -531,11 +536,11 @@ class Model:
             with torch.device("meta"):  # restoring gives it weights of the sizes that were saved
                 encoder = build_encoder(config.encoder, facts.schema)
             head = build_head(config, vocabulary)
-        read_encoder(folder / "weights", encoder)
+        read_encoder(folder / "weights", encoder, copy=copy)
         with sound(folder / CONFIG):
             if encoder.dim != head.dim:
                 raise CorruptError(f"encoder.dim is {encoder.dim}, but head.dim {head.dim}")
-        read_head(folder / "weights", head)
+        read_head(folder / "weights", head, copy=copy)
         row_keys = neighbors = None
         if ROW_KEYS in manifest["files"]:
             row_keys = read_row_keys(folder / ROW_KEYS, facts)
@@ -559,7 +564,7 @@ class Model:
                     raise CorruptError(f"it and {MANIFEST} must tell of the tower of {TOWER}")
                 with torch.device("meta"):
                     tower = Tower(facts.tower, build_encoder(own.encoder, facts.tower).eval())
-            read_encoder(folder / "weights", tower.encoder, "tower")
+            read_encoder(folder / "weights", tower.encoder, "tower", copy=copy)
         model = cls(
             config,
             facts.schema,
@@ -817,8 +822,11 @@ def write_head(folder: Path, head: Head, *, precision: Precision = "float32") ->
 
 
 @torch.no_grad()
-def read_head(folder: Path, head: Head) -> None:
+def read_head(folder: Path, head: Head, *, copy: bool = True) -> None:
     """Fill a head from its shards, one shard in memory at a time, and what has a learned size whole.
+
+    Args:
+        copy: whether weights are copied; otherwise those of a single shard are the file, mapped.
 
     Raises:
         CorruptError: shards are missing or their shapes disagree with the head.
@@ -846,7 +854,10 @@ def read_head(folder: Path, head: Head) -> None:
                     f"{path}: {name!r} has shape {tuple(part.shape)} of {part.dtype}; "
                     f"{tuple(target.shape)} of {target.dtype} was expected."
                 )
-            target.copy_(part)
+            if copy or len(paths) > 1:
+                target.copy_(part)
+            else:
+                head.load_state_dict({name: part}, strict=False, assign=True)
     for name, tensor in state.items():
         if name not in learned and filled[name] != (tensor.shape[0] if tensor.ndim else 1):
             raise CorruptError(

@@ -8,8 +8,10 @@ import pytest
 from tests.serving.conftest import Server
 from tests.serving.test_openapi import schemathesis
 
+from widemax.errors import UsageError
 from widemax.language import LanguageModel
 from widemax.parsing import Parser, words_in
+from widemax.serving.models import Coverage, Models
 from widemax.translation import Translator
 
 
@@ -107,6 +109,16 @@ def test_what_is_of_classes_is_refused_by_a_sentence(served_systems: Server) -> 
     assert served_systems.get("/v2/models/lines/ready").json() == {"name": "lines", "ready": True}
 
 
+@pytest.mark.parametrize(
+    ("options", "named"), [({"mapped": True}, "--mmap"), ({"coverage": Coverage(0.9, "rows")}, "--coverage")]
+)
+def test_what_is_for_classifiers_is_refused(systems: Path, options: dict[str, Any], named: str) -> None:
+    with pytest.raises(
+        UsageError, match=f"{named} is for classifiers, and .*trees is a parser; leave it out"
+    ):
+        Models([systems / "trees"], **options)
+
+
 def test_a_model_says_what_it_is(served_systems: Server, systems: Path) -> None:
     told = served_systems.get("/v1/model").json()
     assert (told["model"], told["task"], told["problem"]) == ("trees", "parsing", None)
@@ -130,8 +142,6 @@ def test_the_document_names_what_each_system_takes(served_systems: Server, tmp_p
 def test_a_parser_of_tags_takes_them_or_gives_them_itself(
     tmp_path: Path, systems: Path, untagged: float
 ) -> None:
-    from widemax.serving.models import Models
-
     data = {"input": "UPOS"}
     small = {"form_dim": 8, "hidden": 8, "action_dim": 8, "layers": 1, "untagged": untagged}
     run = tmp_path / "tagged"

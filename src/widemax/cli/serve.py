@@ -62,6 +62,10 @@ def command(
             file_okay=False,
         ),
     ] = None,
+    mmap: Annotated[
+        bool,
+        typer.Option("--mmap", help="Leave weights in their files: less memory, which processes share."),
+    ] = False,
     json: Json = False,
 ) -> None:
     """Answer requests over HTTP: predictions, labels, neighbors, explanations, and the page Studio at /."""
@@ -75,7 +79,7 @@ def command(
         raise UsageError("--coverage is for one run, whose columns and labels --calibration has.")
     sets = None if coverage is None or calibration is None else Coverage(coverage, calibration)
     listener = listen(host, port)
-    models = Models(runs, coverage=sets)
+    models = Models(runs, coverage=sets, mapped=mmap)
     for name, problem in models.problems.items():
         typer.echo(f"{name} is not served: {problem}", err=True)
     settings = Settings(

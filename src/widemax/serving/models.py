@@ -4,7 +4,7 @@ import hashlib
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from threading import Lock
 from typing import Any, NamedTuple
@@ -50,13 +50,15 @@ class Served:
     sets: ConformalSets | None = None
 
     @classmethod
-    def load(cls, name: str, folder: Path, *, coverage: Coverage | None = None) -> "Served":
-        """Read a run, and fit its sets where a coverage is asked for.
+    def load(
+        cls, name: str, folder: Path, *, coverage: Coverage | None = None, mapped: bool = False
+    ) -> "Served":
+        """Read a run, its weights mapped or copied, and fit its sets where a coverage is asked for.
 
         Raises:
             CorruptError, UsageError: as of ``Model.load``.
         """
-        model = Model.load(folder)
+        model = Model.load(folder, mapped=mapped)
         sets = None if coverage is None else fit_sets(model, coverage.data, coverage.probability)
         return cls(name, folder, model, *_told(folder), sets)
 
@@ -103,18 +105,23 @@ class Served:
         }
 
 
-def serve(name: str, folder: Path, *, coverage: Coverage | None = None) -> Served | ServedSystem:
+def serve(
+    name: str, folder: Path, *, coverage: Coverage | None = None, mapped: bool = False
+) -> Served | ServedSystem:
     """Read a run, whatever it is of.
 
     Raises:
         CorruptError: it is damaged.
-        UsageError: there is no run, or a coverage is asked of what has no classes.
+        UsageError: there is no run, or a coverage or mapping is asked of what is no classifier.
     """
     task = read_manifest(current(folder)).get("task")
     if (kind := SERVED.get(task) if isinstance(task, str) else None) is None:
-        return Served.load(name, folder, coverage=coverage)
-    if coverage is not None:
-        raise UsageError(f"--coverage is for classifiers, and {folder} is {about(task).noun}; leave it out.")
+        return Served.load(name, folder, coverage=coverage, mapped=mapped)
+    for option, is_given in (("--coverage", coverage is not None), ("--mmap", mapped)):
+        if is_given:
+            raise UsageError(
+                f"{option} is for classifiers, and {folder} is {about(task).noun}; leave it out."
+            )
     return kind(name, folder, load(folder), *_told(folder))
 
 
@@ -151,14 +158,17 @@ class Models(Mapping[str, Served | ServedSystem]):
     Args:
         folders: run folders, whose last names become those of the models.
         coverage: what sets of classes each is given.
+        mapped: whether weights stay in their files, as ``Model.load`` says.
 
     Raises:
         UsageError: two are of one name, or one is no run.
         CorruptError: none of them can be read.
     """
 
-    def __init__(self, folders: Sequence[Path | str], *, coverage: Coverage | None = None) -> None:
-        self.coverage = coverage
+    def __init__(
+        self, folders: Sequence[Path | str], *, coverage: Coverage | None = None, mapped: bool = False
+    ) -> None:
+        self._serve = partial(serve, coverage=coverage, mapped=mapped)
         self.folders: dict[str, Path] = {}
         for folder in map(Path, folders):
             name = _NOT_IN_NAMES.sub("-", folder.resolve().name) or "model"
@@ -188,7 +198,7 @@ class Models(Mapping[str, Served | ServedSystem]):
         """
         with self._reloading:
             try:
-                self.served[name] = serve(name, self.folders[name], coverage=self.coverage)
+                self.served[name] = self._serve(name, self.folders[name])
             except WidemaxError as error:
                 self.problems[name] = str(error)
                 raise
