@@ -1,8 +1,15 @@
 """Parsers, translators and language models behind HTTP: the library's answers, else a sentence."""
 
+import json
+import socket
+import threading
+import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 from tests.serving.conftest import Server
@@ -11,6 +18,7 @@ from tests.serving.test_openapi import schemathesis
 from widemax.errors import UsageError
 from widemax.language import LanguageModel
 from widemax.parsing import Parser, words_in
+from widemax.serving.batches import GoneError
 from widemax.serving.models import Coverage, Models
 from widemax.translation import Translator
 
@@ -107,6 +115,48 @@ def test_what_is_of_classes_is_refused_by_a_sentence(served_systems: Server) -> 
         assert reply.status_code == 400
         assert "trees is a parser, which answers /v1/predict and /v1/model" in reply.json()["error"]
     assert served_systems.get("/v2/models/lines/ready").json() == {"name": "lines", "ready": True}
+
+
+class AfterSteps(threading.Event):
+    """Set from so many looks at it on."""
+
+    def __init__(self, steps: int) -> None:
+        super().__init__()
+        self.left = steps
+
+    def is_set(self) -> bool:
+        self.left -= 1
+        return self.left < 0
+
+
+@pytest.mark.parametrize(
+    ("name", "body", "steps"),
+    [
+        ("letters", {"inputs": ["the", "cat"], "tokens": 9}, 18),
+        ("lines", {"inputs": ["one dog ."]}, 2),
+        ("trees", {"inputs": ["a", "b"]}, 2),
+    ],
+)
+def test_nothing_more_is_computed_once_nobody_waits(
+    systems: Path, name: str, body: dict[str, Any], steps: int
+) -> None:
+    served = Models([systems / name])[name]
+    asked = replace(served.read(body), over=AfterSteps(steps - 1))
+    with pytest.raises(GoneError):
+        served.predict([asked])
+    assert asked.over.left == -1
+
+
+def test_a_client_that_goes_frees_the_server(serve: Callable[..., Server], systems: Path) -> None:
+    server = serve(systems / "letters", "--timeout", "2")  # what is asked takes many times as long
+    body = json.dumps({"inputs": ["the cat"] * 64, "tokens": 1000}).encode()
+    head = b"POST /v1/predict HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n" % len(body)
+    place = urlsplit(server.url)
+    with socket.create_connection((place.hostname, place.port), timeout=20) as connection:
+        connection.sendall(head + body)
+        while "widemax_batch_size_count 1.0" not in server.get("/metrics").text:
+            time.sleep(0.01)
+    assert server.post("/v1/predict", {"inputs": ["the"], "tokens": 1}).status_code == 200
 
 
 @pytest.mark.parametrize(

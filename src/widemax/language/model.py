@@ -1,7 +1,7 @@
 """The saved language model: its vocabulary, its network and its head; loading runs no code from it."""
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -258,6 +258,7 @@ class LanguageModel:
         top_k: TopK | None = None,
         top_p: TopP | None = None,
         seed: Seed = 0,
+        before_step: Callable[[], object] | None = None,
     ) -> str:
         """What may follow a text, token by token; the class of unknown tokens is left out.
 
@@ -267,12 +268,17 @@ class LanguageModel:
             temperature, top_k, top_p: of :func:`~widemax.language.sample`; a temperature of 0 takes the most
                 probable token each time.
             seed: of the randomness: the same one continues alike.
+            before_step: called before each token; what it raises ends the continuation.
         """
         generator = torch.Generator().manual_seed(seed)
         ids = [id_ for row in self.vocabulary.encode(lines_of(text)) for id_ in row]
         options: dict[str, Any] = {"temperature": temperature, "top_k": top_k, "top_p": top_p}
         tokens_after = self._following([self.vocabulary.end, *ids], generator, options)
-        new = [next(tokens_after) for _ in range(tokens)]
+        new = []
+        for _ in range(tokens):
+            if before_step is not None:
+                before_step()
+            new.append(next(tokens_after))
         following = self.vocabulary.decode([*ids, *new])[len(self.vocabulary.decode(ids)) :]
         is_apart = self.encoder.unit == "word" and text[-1:].isspace()
         return following.removeprefix(" ") if is_apart else following

@@ -51,7 +51,10 @@ def model_routes(name: str, *, prefix: str) -> APIRouter:
         if isinstance(served, ServedSystem):
             asked = served.read(await read_object(request))
             batches, size = request.app.state.batches, len(asked.rows)
-            found = await batches.answer(served.predict, asked, size=size, gone=disconnected(request))
+            try:
+                found = await batches.answer(served.predict, asked, size=size, gone=disconnected(request))
+            finally:
+                asked.over.set()
             return Reply({**served.said, "rows": found})
         given = predictions.BODY.complete(predictions.whole(await read_object(request)))
         question = predictions.question(served.model, **given)

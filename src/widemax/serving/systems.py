@@ -4,16 +4,18 @@ A system is served by one class here: what a body may hold, how bounded it is, a
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from functools import cached_property
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property, partial
 from pathlib import Path
+from threading import Event
 from typing import Annotated, Any, ClassVar
 
 from pydantic import Field
 
 from widemax.errors import DataError, UsageError, shown
 from widemax.options import Options
+from widemax.serving.batches import GoneError
 from widemax.task import System
 
 MAX_ROWS = 64
@@ -29,10 +31,15 @@ Beam = Annotated[int, Field(ge=1, le=MAX_BEAM)]
 
 @dataclass(frozen=True)
 class Asked:
-    """What a request asks: rows, and the same options for all of them."""
+    """What a request asks: rows, and the same options for all of them.
+
+    Attributes:
+        over: set once nobody waits for the answer any more.
+    """
 
     rows: Sequence[Any]
     options: Mapping[str, Any]
+    over: Event = field(default_factory=Event)
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,8 +80,10 @@ class ServedSystem(ABC):
         """What a body asks; the keywords are its keys."""
 
     @abstractmethod
-    def answers(self, rows: Sequence[Any], **options: Any) -> Iterable[dict[str, Any]]:
-        """What is answered to rows."""
+    def answers(
+        self, rows: Sequence[Any], *, before_step: Callable[[], None], **options: Any
+    ) -> Iterable[dict[str, Any]]:
+        """What is answered to rows; ``before_step`` is called now and then, and may raise."""
 
     def read(self, body: Mapping[str, Any]) -> Asked:
         """What a body asks.
@@ -99,7 +108,8 @@ class ServedSystem(ABC):
                 alike = [at for at, other in enumerate(asked) if other.options == one.options]
                 done.update(alike)
                 rows = [row for at in alike for row in asked[at].rows]
-                answers = iter(list(self.answers(rows, **one.options)))
+                before_step = partial(check_somebody_waits, [asked[at].over for at in alike])
+                answers = iter(list(self.answers(rows, before_step=before_step, **one.options)))
                 for at in alike:
                     results[at] = [{"row": row, **next(answers)} for row in range(len(asked[at].rows))]
         return results
@@ -133,6 +143,21 @@ class ServedSystem(ABC):
             "additionalProperties": False,
             "example": self.example,
         }
+
+
+def check_somebody_waits(overs: Sequence[Event]) -> None:
+    """Let a computation go on as long as somebody waits for what comes of it.
+
+    Raises:
+        GoneError: nobody does.
+
+    Example:
+        >>> gone, stays = Event(), Event()
+        >>> gone.set()
+        >>> check_somebody_waits([gone, stays])
+    """
+    if all(over.is_set() for over in overs):
+        raise GoneError("the client has gone.")
 
 
 def texts_of(inputs: Any) -> list[str]:
@@ -266,9 +291,12 @@ class ServedParser(ServedSystem):
                 raise DataError(f"row {number}: {name} must hold a text for each word, none of them empty.")
         return sentence_of(words, **tags)
 
-    def answers(self, rows: Sequence[Any], **options: Any) -> Iterable[dict[str, Any]]:
+    def answers(
+        self, rows: Sequence[Any], *, before_step: Callable[[], None], **options: Any
+    ) -> Iterable[dict[str, Any]]:
         """The tree of each sentence."""
         for sentence, tree in self.model.parsed(rows, **options):
+            before_step()
             yield {"words": sentence.column("FORM"), **tree._asdict()}
 
 

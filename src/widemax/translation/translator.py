@@ -1,6 +1,6 @@
 """The saved translator: its pieces, its network and its head; loading runs no code from it."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from importlib.metadata import version
 from itertools import islice
@@ -193,6 +193,7 @@ class Translator:
         beam: AtLeast1 = 5,
         length_penalty: Annotated[float, Field(ge=0)] = 0.6,
         num_best: AtLeast1 = 1,
+        before_step: Callable[[], object] | None = None,
     ) -> Iterator[Translation]:
         """The translation of each line, in order, as lines come.
 
@@ -200,13 +201,17 @@ class Translator:
             lines: texts, as long as there are any.
             beam: hypotheses that are kept; 1 takes the most probable piece each time.
             length_penalty, num_best: of :func:`~widemax.sequences.beam_search`.
+            before_step: called before each step of the search; what it raises ends the search.
         """
         coming = iter(lines)
+        options = {"beam": beam, "length_penalty": length_penalty, "num_best": num_best}
         while part := list(islice(coming, LINES_AT_ONCE)):
-            yield from self._translated(part, beam=beam, length_penalty=length_penalty, num_best=num_best)
+            yield from self._translated(part, before_step, **options)
 
     @torch.no_grad()
-    def _translated(self, lines: list[str], **options: Any) -> list[Translation]:
+    def _translated(
+        self, lines: list[str], before_step: Callable[[], object] | None, **options: Any
+    ) -> list[Translation]:
         pieces = Pieces.of(iter(lines), self.subwords)
         asked = np.flatnonzero(pieces.lengths > 0)
         found = [Translation("", 0.0)] * len(lines)
@@ -219,6 +224,8 @@ class Translator:
         beams = 1  # hypotheses of a line
 
         def best(latest_R: Tensor, n: int) -> tuple[Tensor, Tensor]:
+            if before_step is not None:
+                before_step()
             hidden_R1D = encoder.decode(latest_R[:, None], self.table, memory, where, caches)
             chosen = self.head.topk(hidden_R1D[:, 0], n)
             return chosen.class_ids, chosen.log_probs
