@@ -76,7 +76,7 @@ ROW_KEYS = "rows.parquet"
 TOWER = "weights/tower.safetensors"
 HISTORIES = "histories.parquet"
 """Users with their items as class ids in order."""
-CLASS_IDS = pa.list_(pa.int32())
+CLASS_IDS, TOKENS = pa.list_(pa.int32()), pa.large_list(pa.large_string())
 T = TypeVar("T")
 Count = Annotated[int, Field(ge=1)]
 Rank = Literal["probability", "psp"]
@@ -259,13 +259,20 @@ class Model:
         lengths_U, ids = ragged(plain(self.histories[HISTORY]))
         return self.histories.set_column(1, HISTORY, lists(lengths_U, self.vocabulary.labels.take(ids)))
 
+    def about_users(self, at_B: pa.Array) -> dict[str, pa.Array]:
+        """What a table of users said of some, by their places in ``histories``; a null is nobody."""
+        columns = self.histories.column_names[2:]
+        return {name: plain(self.histories[name]).take(at_B) for name in columns}
+
     @checked
     def seen_items(self, columns: Mapping[str, pa.Array]) -> SeveralLabels | None:
         """The classes that already stand in each row's histories; None when they may be predicted again."""
-        histories = [columns[column.name] for column in self.schema.inputs if column.kind == "ids"]
-        if not self.excludes_seen or not histories:
+        names = [column.name for column in self.schema.inputs if column.kind == "ids"]
+        if not self.excludes_seen or not names:
             return None
-        return seen_labels(self.vocabulary, histories)
+        # Of events the other columns hold what is known of the users.
+        names = names if self.histories is None else [HISTORY]
+        return seen_labels(self.vocabulary, [columns[name] for name in names])
 
     @checked
     def topk(self, columns: Mapping[str, pa.Array], k: Count) -> TopK:
@@ -904,8 +911,11 @@ def read_histories(path: Path, facts: Facts) -> pa.Table:
     with sound(path):
         table = read_table(path)
         names = [(field.name, field.type) for field in table.schema]
-        if names[1:] != [(HISTORY, CLASS_IDS)] or names[0][0] != USER:
+        about = [(column.name, TOKENS) for column in facts.schema.inputs[1:]]
+        if names[1:] != [(HISTORY, CLASS_IDS), *about] or names[0][0] != USER:
             raise CorruptError(f"it must hold users and lists of class ids; got {names}")
+        if any(table[name].null_count for name, _ in about):
+            raise CorruptError("it must hold a list of what is known of each user")
         users, histories = (plain(table[name]) for name in (USER, HISTORY))
         distinct = pc.count_distinct(users).as_py()
         if users.null_count or not distinct == len(users) == facts.num_users:

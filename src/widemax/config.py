@@ -25,7 +25,7 @@ from widemax.task import TASKS, System, Task
 PathText = Annotated[str, BeforeValidator(lambda value: str(value) if isinstance(value, Path) else value)]
 """A path as its text, which TOML can hold."""
 
-FILES = "train", "valid", "classes", "target_lines", "valid_target_lines"
+FILES = "train", "valid", "classes", "items", "users", "target_lines", "valid_target_lines"
 """The keys of [data] that name files."""
 
 # Keys that did nothing; runs saved with them still load.
@@ -145,6 +145,9 @@ class DataConfig(Section):
         classes: tables of the classes, a row a class: its label, and columns such as its name, of which a
             tower makes class weights, or which a head that counts takes as rows. Classes that no row has
             are among them.
+        items: tables of the items of events, a row an item: those without events are learned from those that
+            are most like them by the other columns.
+        users: tables of the users, a row a user, whose other columns are read beside the history.
         repeat: whether the next item may be one that already stands in the history; left out otherwise.
         drop_bad: count and drop rows that cannot be read instead of stopping at the first.
         valid_fraction: the part of the training rows that is held out when there is no ``valid``; 0 holds out
@@ -170,6 +173,8 @@ class DataConfig(Section):
     weight: str | None = None
     split: str | None = None
     classes: tuple[PathText, ...] = ()
+    items: tuple[PathText, ...] = ()
+    users: tuple[PathText, ...] = ()
     repeat: bool = False
     drop_bad: bool = False
     valid_fraction: float = Field(default=0.1, ge=0.0, lt=1.0)

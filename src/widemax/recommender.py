@@ -67,8 +67,8 @@ class Recommender:
         exclude: Sequence[Any] = (),
         ranker: Reranker | None = None,
     ) -> None:
-        if [column.kind for column in model.schema.inputs] != ["ids"]:
-            names = [column.name for column in model.schema.inputs]
+        names = [column.name for column in model.schema.inputs]
+        if [column.kind for column in model.schema.inputs] != ["ids"] and model.histories is None:
             raise UsageError(f"the run answers about the columns {names}, not about histories; use predict.")
         self.model = model
         self.k = k
@@ -105,8 +105,8 @@ class Recommender:
     def users(self, users: Sequence[Any]) -> list[list[Prediction]]:
         """The best items for each user, best first; strangers are given what is popular."""
         _, user_B = names_of(self.known_users, users)
-        known = plain(self.model.histories[HISTORY]).take(pa.array(user_B, mask=user_B < 0))
-        return self._best([history or [] for history in known.to_pylist()], users)
+        histories = plain(self.model.histories[HISTORY]).take(pa.array(user_B, mask=user_B < 0))
+        return self._best([history or [] for history in histories.to_pylist()], users)
 
     @partial(checked, of="recommender.histories")
     def histories(self, histories: Sequence[Sequence[Any]]) -> list[list[Prediction]]:
@@ -128,20 +128,26 @@ class Recommender:
     def _best(
         self, histories: Sequence[Sequence[int]], users: Sequence[Any] | None = None
     ) -> list[list[Prediction]]:
-        topk = self.candidates(histories)
+        topk = self.candidates(histories, users)
         if self.ranker is not None:
             topk = self.ranker.reordered(self.model, topk, histories, users)
         answers = self.model.decode(topk)
         return [answer[: self.k] for answer in answers]
 
-    def candidates(self, histories: Sequence[Sequence[int]]) -> TopK:
+    def candidates(self, histories: Sequence[Sequence[int]], users: Sequence[Any] | None = None) -> TopK:
         """The run's best classes after histories of class ids: k, or as many as the ranker takes if more."""
         k = self.k if self.ranker is None else max(self.k, self.ranker.num_candidates)
         lengths_B = np.array([len(history) for history in histories], np.int64)
         ids_P = np.array([item for history in histories for item in history], np.int64)
-        (column,) = self.model.schema.inputs
+        history, *about = self.model.schema.inputs
         items = lists(lengths_B, self.model.vocabulary.labels.take(pa.array(ids_P)))
-        hidden_BD = self.model.hidden({column.name: convert(items, **column.form)[0]})
+        columns = {history.name: convert(items, **history.form)[0]}
+        if about:
+            user_B = np.full(len(histories), -1)
+            if users is not None:
+                user_B = names_of(self.known_users, users)[1]
+            columns |= self.model.about_users(pa.array(user_B, mask=user_B < 0))
+        hidden_BD = self.model.hidden(columns)
         barred = [[] if self.include_seen else history for history in histories]
         rows = [
             torch.from_numpy(np.union1d(history, self._excluded_N).astype(np.int64)) for history in barred

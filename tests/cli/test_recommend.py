@@ -6,10 +6,11 @@ import json
 import random
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from widemax import Config, train
+from widemax import Config, Model, train
 
 
 @pytest.fixture(scope="module")
@@ -54,6 +55,43 @@ def test_events_are_recognized(widemax, events: Path, tmp_path: Path) -> None:
     assert "--user user_id --item product_id --time timestamp" in failed.err
     # With a target, they are rows as any others.
     assert "events of" not in widemax("check", events, "--target", "product_id").out
+
+
+def test_tables_say_what_items_and_users_are(widemax, events: Path, tmp_path: Path) -> None:
+    items, users, run = tmp_path / "items.csv", tmp_path / "users.csv", tmp_path / "run"
+    rows = [f'"tea, green {n}",leaf\nink {n},bottle\n' for n in range(15)]
+    new = 'brick,stone\n"tea, green new",leaf\nink new,bottle\n'
+    items.write_text("product_id,kind\n" + "".join(rows) + new, encoding="utf-8")
+    users.write_text("user_id,likes\n" + "".join(f"{u},{'tea' if u % 2 else 'ink'}\n" for u in range(44)))
+    tables = ("--items", items, "--users", users)
+    told = widemax("check", events, *tables).out
+    assert f"--items {items} --users {users} --out run" in told
+    assert "44 users described by likes, 4 of them without events" in told
+    assert (
+        "33 items described by kind; 2 without events learned from those most like them, 1 like none" in told
+    )
+    config = tmp_path / "events.toml"
+    assert widemax("init", events, *tables, "-o", config).code == 0
+    assert widemax("train", config, "--out", run).code == 0
+    assert "likes (ids)" in repr(Model.load(run))
+
+    def best(*options: Any) -> list[str]:
+        lines = widemax("recommend", run, *options).out.splitlines()
+        return [json.loads(line)["predictions"][0]["label"] for line in lines]
+
+    both = tmp_path / "new.csv"
+    both.write_text('product_id\n"tea, green new"\nink new\n', encoding="utf-8")
+    # Items and users without events, by their columns alone.
+    assert best("--user", "1,2", "--only", both) == ["tea, green new", "ink new"]
+    assert [label[:3] for label in best("--user", "41,42")] == ["tea", "ink"]
+    assert best("--history", "tea, green new")[0].startswith("tea")
+    values = json.loads(widemax("evaluate", run, events, "--json").out)
+    assert values["ndcg@20"] > values["baseline"]["ndcg@20"]
+    refused = widemax("train", events, *COLUMNS, "--users", items, "--out", tmp_path / "other")
+    assert refused.code == 2
+    assert "'user_id'" in refused.err
+    refused = widemax("train", events, "--target", "product_id", "--users", users)
+    assert "data.users is of events, which need data.user and data.item" in refused.err
 
 
 def test_the_split_is_evaluated(widemax, run: Path, events: Path) -> None:

@@ -25,7 +25,9 @@ from widemax.data import (
 )
 from widemax.errors import DataError, UsageError
 
-NAMES = dict.fromkeys(("time", "weight", "split", "format", "delimiter", "encoding", "missing"))
+NAMES = dict.fromkeys(
+    ("time", "weight", "split", "format", "delimiter", "encoding", "missing", "items", "users")
+)
 
 
 def section(**given: Any) -> SimpleNamespace:

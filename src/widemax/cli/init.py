@@ -14,12 +14,14 @@ from widemax.cli.options import (
     Encoding,
     Input,
     Item,
+    Items,
     Json,
     Kind,
     Split,
     Target,
     Time,
     User,
+    Users,
     Weight,
     print_result,
     read_config,
@@ -67,6 +69,8 @@ def command(
     time: Time = None,
     weight: Weight = None,
     split: Split = None,
+    items: Items = None,
+    users: Users = None,
     delimiter: Delimiter = None,
     encoding: Encoding = None,
     json: Json = False,
@@ -80,7 +84,15 @@ def command(
     from widemax.storage import write_file
     from widemax.training.prepare import sources_of
 
-    columns_named = {"user": user, "item": item, "time": time, "weight": weight, "split": split}
+    columns_named = {
+        "user": user,
+        "item": item,
+        "time": time,
+        "weight": weight,
+        "split": split,
+        "items": items,
+        "users": users,
+    }
     config, told = recognize_events(
         read_config(
             data,
@@ -102,7 +114,7 @@ def command(
         format=Reading.of(section),
     )
     events = {key: getattr(section, key) for key in ("user", "item", "time", "weight")}
-    given = {"delimiter": delimiter, "encoding": encoding} | events
+    given = {"delimiter": delimiter, "encoding": encoding} | events | {"items": items, "users": users}
     if section.user:
         given["split"] = section.split or ("time:0.9" if section.time else "random:0.9")
     choice = "counts, for events" if section.user else "asks the planner"

@@ -70,6 +70,16 @@ Split = Annotated[
         help="The events that are kept for evaluate: after time:0.9, last-one, random:0.9; given: no others."
     ),
 ]
+Items = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="A file with a row for each item: items without events are learned from those most like them."
+    ),
+]
+Users = Annotated[
+    list[str] | None,
+    typer.Option(help="A file with a row for each user, whose columns are read beside the history."),
+]
 DropBad = Annotated[bool, typer.Option("--drop-bad", help="Count and drop bad rows instead of stopping.")]
 Delimiter = Annotated[
     str | None,
@@ -147,7 +157,7 @@ def read_config(
     kind: Sequence[str] | None = None,
     task: str | None = None,
     unit: str | None = None,
-    events: Mapping[str, str | None] | None = None,
+    events: Mapping[str, Any] | None = None,
     valid: Sequence[str] | None = None,
     classes: Sequence[str] | None = None,
     target_lines: Sequence[str] | None = None,
@@ -214,7 +224,10 @@ def recognize_events(config: "Config") -> tuple["Config", list[str]]:
     columns = EventColumns.recognized(names)
     if columns is None or {name.lower() for name in names} & set(USUAL_TARGETS):
         return config, []
-    command = f"widemax train {shlex.join(data.train)} {columns.options} --out run"
+    given = {"--items": data.items, "--users": data.users}
+    tables = [part for option, files in given.items() for name in files for part in (option, name)]
+    options = f"{columns.options} {shlex.join(tables)}".rstrip()
+    command = f"widemax train {shlex.join(data.train)} {options} --out run"
     named = {key: value for key, value in vars(columns).items() if value}
     return config.model_copy(update={"data": data.model_copy(update=named)}), [
         f"these look like events of users and items; to learn what users take next: {command}"

@@ -95,7 +95,7 @@ def command(
         ranker=second,
     )
     if history:
-        (histories,) = model.schema.inputs
+        histories = model.schema.inputs[0]
         told: tuple[str, ...] = (histories.name,)
         items = items_of(history)
         rows: Answers = iter([(0, recommender.histories([items])[0], lambda: {histories.name: items})])

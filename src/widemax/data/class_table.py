@@ -45,8 +45,8 @@ class ClassTable:
         twice = counts.field("values").filter(pc.greater(counts.field("counts"), 1))
         if len(twice):
             raise DataError(
-                f"a table of classes must name each label once; {shown(twice[0].as_py())} stands more than "
-                f"once in column {schema.target!r}, as do {len(twice) - 1:,} others."
+                f"a table must name each label once; {shown(twice[0].as_py())} stands more than once in "
+                f"column {schema.target!r}, as do {len(twice) - 1:,} others."
             )
         columns = {
             column.name: pa.concat_arrays([*(b.columns[column.name] for b in batches), column.nothing()])

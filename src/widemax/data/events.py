@@ -12,8 +12,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from widemax.data.catalog import resolve
 from widemax.data.convert import lists, plain, ragged
 from widemax.data.dataset import Dataset
+from widemax.data.descriptions import described, most_alike
 from widemax.data.event_columns import EventColumns
 from widemax.data.formats import Chunk, Frame, Reading, Source
 from widemax.data.formats.base import slices
@@ -204,12 +206,13 @@ class HistoryRows(Frame):
     stand in both columns; those longer than a window in several rows.
 
     Args:
-        table: users with their histories.
+        table: users with their histories, and lists of tokens that a table says of them, if any.
         ordered: whether the order of a history means something.
         seed: of the random parts.
         sentences: about what was read.
         last_times: the items with the times of their last events; None where nothing tells.
         window: the most items of a whole history; None where each item has a row.
+        more: a table of further rows, of items without events; None where there are none.
     """
 
     ordered: bool
@@ -217,8 +220,8 @@ class HistoryRows(Frame):
     sentences: tuple[str, ...]
     last_times: tuple[Any, np.ndarray] | None
     window: int | None = None
+    more: Any = None
     name: ClassVar[str] = "the histories"
-    _columns: ClassVar[tuple[str, ...]] = (HISTORY, NEXT)
     _folds_U: np.ndarray = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -228,8 +231,13 @@ class HistoryRows(Frame):
             folds_U = lengths_U if self.window is None else -(-lengths_U // self.window)
         object.__setattr__(self, "_folds_U", folds_U)
 
+    @property
+    def num_rows(self) -> int:
+        """How many rows are of events."""
+        return int(self._folds_U.sum())
+
     def columns(self, path: Any) -> list[str]:
-        return list(self._columns)
+        return [*self.table.column_names[1:], NEXT]
 
     def told(self, path: Any) -> list[str]:
         return list(self.sentences)
@@ -237,6 +245,8 @@ class HistoryRows(Frame):
     def fingerprint(self, path: Any) -> Iterator[bytes]:
         yield f"{self.ordered} {self.seed}{f' {self.window}' if self.window else ''}".encode()
         yield from Frame(self.table).fingerprint(path)
+        if self.more is not None:
+            yield from Frame(self.more).fingerprint(path)
 
     def chunks(self, path: Any, columns: Sequence[str]) -> Iterator[Chunk]:
         lengths_U, items = ragged(plain(self.table[HISTORY]))
@@ -266,7 +276,12 @@ class HistoryRows(Frame):
                 for name, count_B, first_B in ((HISTORY, known_B, from_B), (NEXT, stop_B - at_B, at_B))
                 for positions_P in [_positions(start_U[user_B], size_B, first_B, count_B)]
             }
+            for name in self.table.column_names[2:]:
+                made[name] = plain(self.table[name]).take(pa.array(user_B))
             yield from slices({name: made[name] for name in columns}, len(row_B), first=first)
+        if self.more is not None:
+            more = {name: plain(self.more[name]) for name in columns}
+            yield from slices(more, len(self.more), first=self.num_rows)
 
 
 def _positions(
@@ -319,8 +334,54 @@ def history_rows(sources: Sequence[Source], section: Any, *, seed: int) -> Histo
         )
     if not by_time and split == "last-one":
         told.append("no column of times is named: events are taken in their order in the data")
+    more = None
+    if section.users:
+        histories, of_users = _with_users(histories, section)
+        told += of_users
+    if section.items:
+        more, of_items = _rows_of_items(histories, kept, section)
+        told += of_items
     ordered = split == "last-one" or (by_time and not (split or "").startswith("random"))
-    return HistoryRows(histories, ordered, seed, tuple(told), part.last_times())
+    return HistoryRows(histories, ordered, seed, tuple(told), part.last_times(), more=more)
+
+
+def _with_users(histories: Any, section: Any) -> tuple[Any, list[str]]:
+    """Histories with what a table says of their users, and the other users of the table, who have none."""
+    users = histories[USER]
+    reading = Reading.of(section)
+    table, told = described(resolve(section.users), section.user, key_type=str(users.type), reading=reading)
+    taken = {HISTORY, NEXT, USER} & table.columns.keys()
+    if taken:
+        raise UsageError(f"rename the columns {sorted(taken)} of {', '.join(section.users)}: rows have such.")
+    new = table.labels.filter(pc.invert(pc.is_in(table.labels, value_set=plain(users))))
+    told.append(
+        f"{counted(len(table.labels), 'user')} described by {', '.join(table.columns)}, "
+        f"{len(new):,} of them without events"
+    )
+    everyone = pa.concat_arrays([plain(users), new])
+    lengths_U, items = ragged(plain(histories[HISTORY]))
+    lengths_U = np.append(lengths_U, np.zeros(len(new), np.int64))
+    return pa.table({USER: everyone, HISTORY: lists(lengths_U, items), **table.of(everyone)}), told
+
+
+def _rows_of_items(histories: Any, kept: Events, section: Any) -> tuple[Any, list[str]]:
+    """Rows by which items without events are learned, as if each had followed the items most like it."""
+    reading = Reading.of(section)
+    known = kept.items.filter(pa.array(kept.amounts[1] > 0))
+    table, told = described(resolve(section.items), section.item, key_type=str(known.type), reading=reading)
+    new, alike = most_alike(table, known)
+    num_new = len(table.labels) - int(pc.sum(pc.is_in(table.labels, value_set=known)).as_py() or 0)
+    told.append(
+        f"{counted(len(table.labels), 'item')} described by {', '.join(table.columns)}; {len(new):,} without "
+        "events learned from those most like them"
+        + f", {num_new - len(new):,} like none and left out"
+        * (num_new > len(new))
+    )
+    each = lists(np.ones(len(new), np.int64), new)
+    rows = {HISTORY: pa.concat_arrays([alike, each]), NEXT: pa.concat_arrays([each, alike])}
+    nothing = lists(np.zeros(2 * len(new), np.int64), pa.array([], pa.large_string()))
+    others = dict.fromkeys(histories.column_names[2:], nothing)
+    return (pa.table({**rows, **others}) if len(new) else None), told
 
 
 def held_out_rows(sources: Sequence[Source], section: Any, known: Any, *, seed: int, same: bool) -> Frame:
@@ -342,8 +403,8 @@ def held_out_rows(sources: Sequence[Source], section: Any, known: Any, *, seed: 
         convert_labels(ids, type_name=str(of.type), several=False)[0]
         for ids, of in ((events.users, known[USER]), (events.items, known[HISTORY].type.value_field))
     )
-    at_U = pc.index_in(users, plain(known[USER]))
-    histories = plain(known[HISTORY]).take(at_U)
+    of_U = pc.index_in(users, plain(known[USER]))
+    histories = plain(known[HISTORY]).take(of_U)
     if not section.repeat:
         lengths_U, flat = ragged(histories)
         item_P = pc.fill_null(pc.index_in(flat, items), -1).to_numpy()
@@ -359,7 +420,8 @@ def held_out_rows(sources: Sequence[Source], section: Any, known: Any, *, seed: 
         pa.table(
             {
                 USER: nexts[USER],
-                HISTORY: histories.take(pa.array(np.flatnonzero(events.amounts[0]))),
+                HISTORY: histories.take(at_U := pa.array(np.flatnonzero(events.amounts[0]))),
+                **{name: plain(known[name]).take(pc.take(of_U, at_U)) for name in known.column_names[2:]},
                 NEXT: nexts[HISTORY],
             }
         )

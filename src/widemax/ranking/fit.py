@@ -254,7 +254,7 @@ def queries_of(model: Model, clicks: Clicks, features: Features, num_candidates:
     for start in range(0, num_queries, QUERIES_AT_ONCE):
         some = slice(start, start + QUERIES_AT_ONCE)
         histories, users = clicks.histories[some], clicks.users[some]
-        topk = recommender.candidates(histories)
+        topk = recommender.candidates(histories, users)
         parts.append(features.of(model, topk, histories, users))
         valid_QK.append((topk.logits > -torch.inf).numpy())
         pairs = slice(ends_Q1[start], ends_Q1[start + len(users)])

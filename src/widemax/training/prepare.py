@@ -87,8 +87,8 @@ def sources_of(
     section = config.data.model_copy(update=names)
     config = config.model_copy(update={"data": section})
     if not section.user or not section.item:
-        for key in ("user", "item", "time", "weight", "split"):
-            if getattr(section, key) is not None:
+        for key in ("user", "item", "time", "weight", "split", "items", "users"):
+            if getattr(section, key):
                 raise ConfigError(
                     f"data.{key} is of events, which need data.user and data.item (--user, --item)."
                 )
@@ -101,14 +101,15 @@ def of_events(
 ) -> tuple[Config, list[Source], list[Source]]:
     """A config whose input are the histories of events, and these; heads count where none is named."""
     data = config.data
-    made = {((), None, "auto"), ((HISTORY,), NEXT, Task.NEXT)}
-    if valid or (data.input, data.target, data.task) not in made:
+    is_made = data.input[:1] == (HISTORY,) and (data.target, data.task) == (NEXT, Task.NEXT)
+    if valid or not (is_made or (data.input, data.target, data.task) == ((), None, "auto")):
         raise ConfigError(
             "events become histories and what comes next: leave input, target, task and valid out, and hold "
             "events out by data.split."
         )
     rows = history_rows(train, data, seed=config.train.seed)
-    columns = {"input": (HISTORY,), "target": NEXT, "kinds": {HISTORY: "ids"}, "task": Task.NEXT}
+    inputs = tuple(rows.table.column_names[1:])
+    columns = {"input": inputs, "target": NEXT, "kinds": dict.fromkeys(inputs, "ids"), "task": Task.NEXT}
     split = None if data.split == GIVEN else data.split
     updates: dict[str, Any] = {"data": data.model_copy(update=columns | {"split": split})}
     if config.encoder.kind == "sequence":
@@ -116,6 +117,11 @@ def of_events(
             raise ConfigError(
                 "the encoder 'sequence' learns from the order of events: name the column of times (--time), "
                 "or take the split last-one."
+            )
+        if data.items or data.users:
+            raise ConfigError(
+                "the encoder 'sequence' reads nothing but histories: leave data.items and data.users out "
+                "(--items, --users), or take the encoder 'history'."
             )
         options = encoders.options("sequence").complete(config.encoder.options)
         rows = replace(rows, window=options["max_length"])
@@ -338,7 +344,8 @@ def prepare(
         load_rest(checkpoint, head, optimizer)
         reporter.say(f"continuing after step {progress.step}")
     held_out = Dataset(valid_sources or train_sources, schema, format=reading, drop_bad=data.drop_bad)
-    train, valid = split(model, feed, held_out if valid_sources else None, scratch)
+    num_asked = train_sources[0].num_rows if isinstance(train_sources[0], HistoryRows) else len(feed)
+    train, valid = split(model, feed, held_out if valid_sources else None, scratch, num_asked=num_asked)
     if checkpoint is None and len(train) < len(feed) and not isinstance(head, CountingHead):
         encoder.weigh(train.chunks)  # rows held out are as strange to it as rows to come
     inputs = ", ".join(f"{column.name} ({column.kind})" for column in schema.inputs)
@@ -512,14 +519,18 @@ def restart(session: Session) -> Session:
     return replace(session, optimizer=optimizer)
 
 
-def split(model: Model, feed: Feed, given: Dataset | None, scratch: Path) -> tuple[Feed, Feed | None]:
-    """Training rows, and the validation rows given or held out."""
+def split(
+    model: Model, feed: Feed, given: Dataset | None, scratch: Path, *, num_asked: int
+) -> tuple[Feed, Feed | None]:
+    """Training rows, and the validation rows given or held out of the first ``num_asked``."""
     data, seed = model.config.data, model.config.train.seed
     if given is not None:
         return feed, read_encoded(given, model.encoder, model.vocabulary, scratch / "valid")
     if data.valid_fraction == 0.0:
         return feed, None
-    train, valid = hold_out(feed, data.valid_fraction, data.max_valid_rows, seed=seed)
+    asked, more_N = feed.first(num_asked), feed.rows_N[num_asked:]
+    train, valid = hold_out(asked, data.valid_fraction, data.max_valid_rows, seed=seed)
+    train = replace(train, rows_N=np.append(train.rows_N, more_N))
     if isinstance(valid, HistoryFeed):
         valid = replace(valid, every_position=False)
     return train, valid if len(valid) else None
