@@ -22,8 +22,10 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from widemax import artifact
-from widemax.artifact import Model, read_head, seen_labels, write_head, write_tensors
+from widemax.artifact import Model, weights
+from widemax.artifact import model as module
+from widemax.artifact.tables import seen_labels
+from widemax.artifact.weights import read_head, write_head, write_tensors
 from widemax.classes import Classes, inverse_propensity
 from widemax.config import Config
 from widemax.data import LabelVocabulary
@@ -233,7 +235,7 @@ def test_rows_of_any_form_have_the_same_answers(outcome: Outcome, rows: Any) -> 
 
 def test_a_frame_is_predicted_in_parts(outcome: Outcome, monkeypatch: pytest.MonkeyPatch) -> None:
     (one,) = outcome.model.predict({"text": TEXTS[2]})
-    monkeypatch.setattr(artifact, "ROWS_AT_ONCE", 2)
+    monkeypatch.setattr(module, "ROWS_AT_ONCE", 2)
     first, second, third = outcome.model.predict(pa.table({"text": TEXTS}))
     assert third == one
     assert [first, second] == outcome.model.predict(TEXTS[:2])
@@ -343,15 +345,15 @@ def test_a_run_replaced_while_it_is_read_is_read_again(
     model, labels = outcome.model, [f"other {number}" for number in range(8)]
     other = replace(model, vocabulary=LabelVocabulary(pa.array(labels), model.vocabulary.counts))
     model.save(tmp_path / "saved")
-    read = getattr(artifact, name)
+    read = getattr(module, name)
 
     def read_and_replace(*arguments: Any, **options: Any) -> Any:
         found = read(*arguments, **options)
-        monkeypatch.setattr(artifact, name, read)
+        monkeypatch.setattr(module, name, read)
         other.save(tmp_path / "saved", overwrite=True)
         return found
 
-    monkeypatch.setattr(artifact, name, read_and_replace)
+    monkeypatch.setattr(module, name, read_and_replace)
     rows = [{"text": "the old fox"}]
     assert Model.load(tmp_path / "saved").predict(rows) == other.predict(rows)
 
@@ -448,7 +450,7 @@ def test_labels_and_classes_must_agree(run: Path) -> None:
 @pytest.fixture
 def small_shards(monkeypatch: pytest.MonkeyPatch) -> None:
     """Three of the eight classes a shard: 8 weights and a bias of 4 bytes each."""
-    monkeypatch.setattr(artifact, "SHARD_BYTES", 3 * 36 + 10)
+    monkeypatch.setattr(weights, "SHARD_BYTES", 3 * 36 + 10)
 
 
 @pytest.fixture
@@ -516,7 +518,7 @@ def test_a_shard_of_the_wrong_shape_is_named(sharded: Outcome, change: Any, mess
 
 @pytest.mark.parametrize("rows_a_shard", [1, 2, 5, 6, 100])
 def test_any_number_of_shards(rows_a_shard: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(artifact, "SHARD_BYTES", rows_a_shard * 4 * (3 + 1))
+    monkeypatch.setattr(weights, "SHARD_BYTES", rows_a_shard * 4 * (3 + 1))
     torch.manual_seed(0)
     head, other = heads["exact"](6, 3), heads["exact"](6, 3)
     head.calibration_temperature.fill_(2.5)
@@ -532,7 +534,7 @@ def test_any_number_of_shards(rows_a_shard: int, tmp_path: Path, monkeypatch: py
 def test_no_shard_is_larger_than_allowed(
     kind: str, shard_bytes: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(artifact, "SHARD_BYTES", shard_bytes)
+    monkeypatch.setattr(weights, "SHARD_BYTES", shard_bytes)
     torch.manual_seed(0)
     head, other = (heads[kind](Classes(50, torch.arange(50, 0, -1)), 3) for _ in range(2))
     write_head(tmp_path, head)

@@ -12,7 +12,8 @@ import pyarrow as pa
 import torch
 from torch import Tensor, nn
 
-from widemax.artifact import Count, Model, Prediction
+from widemax.artifact import Model, Prediction
+from widemax.artifact.facts import Count
 from widemax.data import HISTORY, USER, LabelVocabulary, array_of, convert, convert_labels, lists, plain
 from widemax.errors import UnknownNameError, UsageError, nearest
 from widemax.heads import LinearHead, SeveralLabels, TopK

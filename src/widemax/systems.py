@@ -22,7 +22,7 @@ class About:
         knows: the keys of a config that say something to it, as "section.key", or a whole section.
         options: of the command line that say something to its runs, of those that not all runs know.
         loader: what loads a run in Python.
-        home: the module that trains it, by ``completed`` and ``train_in``; none for the loop over rows.
+        home: the module whose ``Training`` trains it; none for the loop over rows.
         but: keys of the sections it knows that say nothing to it.
     """
 

@@ -67,13 +67,11 @@ def test_a_text_is_evaluated(folder: Path, capsys: pytest.CaptureFixture[str]) -
     assert len((folder / "tokens.jsonl").read_text().splitlines()) == len((folder / "book.txt").read_text())
     assert exit_code(*asked, "--json") == 0
     assert {"perplexity", "nll", "tokens", "rows"} <= json.loads(capsys.readouterr().out).keys()
-    assert exit_code("verify", folder / "run") == 0
 
 
 @pytest.mark.parametrize(
     ("arguments", "code", "said"),
     [
-        (("predict", "run", "book.txt", "-k", 3), 2, "-k is for a classifier, and"),
         (("predict", "run", "book.txt", "--beam", 3), 2, "--beam is for a parser or a translator, and"),
         (("predict", "run", "book.txt", "--format", "csv"), 2, "a text goes on as text"),
         (("predict", "run", "book.txt", "--top-p", 3), 2, "top_p"),
@@ -84,13 +82,8 @@ def test_a_text_is_evaluated(folder: Path, capsys: pytest.CaptureFixture[str]) -
             2,
             "--target-lines is for a translator, and",
         ),
-        (("predict", "run", "absent.txt"), 2, "absent.txt"),
-        (("neighbors", "run", "a"), 2, "holds a language model"),
-        (("export", "run", "--out", "small"), 2, "holds a language model"),
         (("check", "run/config.toml"), 2, "data.task is 'language'"),
-        (("plan", "run/config.toml"), 2, "data.task is 'language'"),
         (("train", "book.txt", "--unit", "word", "--target", "x"), 2, "--unit is of language models"),
-        (("train", "book.txt", "--task", "language", "--target", "x"), 2, "data.target"),
         (("train", "book.txt", "--task", "langage"), 2, "did you mean 'language'"),
         (("train", "book.txt", "--task", "language", "--set", "head.kind=tree"), 2, "head.kind must be"),
     ],

@@ -55,26 +55,19 @@ def test_references_are_compared(folder: Path, capsys: pytest.CaptureFixture[str
     assert "nrefs:1" in out
     assert exit_code(*asked, "--json") == 0
     assert {"bleu", "chrf", "signature", "nll", "tokens"} <= json.loads(capsys.readouterr().out).keys()
-    assert exit_code("verify", folder / "run") == 0
 
 
 @pytest.mark.parametrize(
     ("arguments", "code", "said"),
     [
         (("evaluate", "run", "a.en"), 2, "name their files with --target-lines"),
-        (("predict", "run", "a.en", "-k", 3), 2, "-k is for a classifier, and"),
         (("predict", "run", "a.en", "--format", "csv"), 2, "translations are lines, or jsonl"),
-        (("neighbors", "run", "hund"), 2, "holds a translator"),
-        (("predict", "run", "absent.en"), 2, "absent.en"),
         (
             ("plan", "a.en", "--set", "data.target_lines=a.de"),
             2,
             "data.task is 'translate', which reads texts",
         ),
-        (("export", "run", "--out", "other"), 2, "holds a translator"),
-        (("evaluate", "run", "a.en", "--target-lines", "a.de", "--drop-bad"), 2, "--drop-bad is for a class"),
         (("train", "a.en", "--target-lines", "b.de", "--out", "other"), 2, "b.de"),
-        (("train", "a.en", "--target-lines", "a.de", "--target", "x", "--out", "other"), 2, "data.target"),
     ],
 )
 def test_what_is_wrong_is_told(

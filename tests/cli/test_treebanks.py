@@ -103,15 +103,12 @@ def test_what_has_no_meaning_for_trees_is_refused(widemax, parser_run, treebank,
         (("train", treebank, "--target", "HEAD"), "data.target says nothing to a parser"),
         (("train", treebank, fruit_csv), "is no CoNLL-U file, as others are"),
         (("train", treebank, "--set", "parser.sistem=x"), "did you mean 'system'?"),
-        (("predict", parser_run, treebank, "-k", "3"), "-k is for a classifier, and"),
         (("plan", treebank), "data.task is 'parsing', which reads texts"),
         (("init", treebank, "-o", treebank.parent / "x.toml"), "data.task is 'parsing', which reads texts"),
         (("check", treebank, "--kind", "FORM=text"), "data.kinds says nothing to a parser"),
-        (("export", parser_run, "--out", treebank.parent / "x"), "holds a parser"),
         (("evaluate", parser_run, treebank, "--report", "x.html"), "--report is for a classifier"),
         (("predict", parser_run, fruit_csv), "must be a CoNLL-U file"),
         (("predict", fruit_run, fruit_csv, "--beam", "2"), "--beam is for a parser or a translator, and"),
-        (("neighbors", parser_run, "dog"), "holds a parser"),
     ]:
         told = widemax(*arguments)
         assert told.code == 2, (arguments, told.err)

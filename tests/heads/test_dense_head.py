@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from widemax.artifact import read_head, write_head
+from widemax.artifact.weights import read_head, write_head
 from widemax.classes import Classes
 from widemax.errors import ConfigError, LabelError
 from widemax.heads import SeveralLabels, heads, normalized, tree, two_level

@@ -1,7 +1,6 @@
 """A saved language model: what it says of a text, what it adds to one, and what it refuses."""
 
 import math
-import shutil
 from pathlib import Path
 
 import numpy as np
@@ -9,9 +8,8 @@ import pytest
 import torch
 from tests.language.conftest import WORDS, MakeConfig, made_text
 
-from widemax.artifact import Model
 from widemax.config import Config
-from widemax.errors import ConfigError, CorruptError, DataError, OptionError, UsageError
+from widemax.errors import ConfigError, DataError, OptionError
 from widemax.language import LanguageModel, Stream
 from widemax.language import model as module
 from widemax.language.tokens import ListedVocabulary, lines_of
@@ -143,25 +141,6 @@ def test_the_table_of_tokens_is_that_of_the_head(model: LanguageModel) -> None:
 def test_a_text_of_nothing_has_no_perplexity(model: LanguageModel) -> None:
     with pytest.raises(DataError, match="without a token"):
         model.perplexity("")
-
-
-def test_a_language_model_is_no_classifier_and_the_reverse(run: Path, tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="holds a language model"):
-        Model.load(run)
-    (tmp_path / "manifest.json").write_text('{"task": "one"}')
-    with pytest.raises((CorruptError, UsageError)):
-        LanguageModel.load(tmp_path)
-
-
-@pytest.mark.parametrize("name", ["labels.parquet", "config.toml", "weights/encoder.safetensors"])
-def test_a_damaged_file_is_named(run: Path, tmp_path: Path, name: str) -> None:
-    copy = tmp_path / "copy"
-    shutil.copytree(run, copy)
-    content = bytearray((copy / name).read_bytes())
-    content[len(content) // 2] ^= 1
-    (copy / name).write_bytes(content)
-    with pytest.raises(CorruptError, match=Path(name).name):
-        LanguageModel.load(copy)
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,8 @@ import pytest
 import torch
 from tests.damage import altered, sign_again
 
-from widemax.artifact import Model, read_encoder
+from widemax.artifact import Model
+from widemax.artifact.weights import read_encoder
 from widemax.config import Config
 from widemax.data import Column, LabelVocabulary, Schema
 from widemax.encoders import encoders

@@ -7,7 +7,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from widemax.artifact import Model, build_encoder
+from widemax.artifact import Model
+from widemax.artifact.model import build_encoder
 from widemax.config import Config
 from widemax.data import Column, LabelVocabulary, Schema
 from widemax.errors import ConfigError, UnknownNameError

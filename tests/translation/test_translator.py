@@ -1,17 +1,14 @@
 """A saved translator: what it answers, and what it refuses."""
 
-import shutil
 from itertools import islice
-from pathlib import Path
 
 import pytest
 import torch
 from tests.translation.conftest import sentences, translated
 from torch.nn.functional import pad
 
-from widemax.artifact import Model
 from widemax.config import Config
-from widemax.errors import ConfigError, CorruptError, OptionError, UsageError
+from widemax.errors import ConfigError, OptionError
 from widemax.sequences import Subwords
 from widemax.sequences.subwords import END, PADDING, START
 from widemax.translation import EncoderDecoder, Translator
@@ -74,25 +71,6 @@ def test_padding_changes_nothing(translator: Translator) -> None:
 def test_source_and_target_share_the_table_of_the_head(translator: Translator) -> None:
     assert not any(len(p) == len(translator.subwords) for p in translator.encoder.parameters())
     assert translator.table is translator.head.weight
-
-
-def test_a_run_that_translates_is_no_classifier_and_the_reverse(run: Path, tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="holds a translator"):
-        Model.load(run)
-    (tmp_path / "manifest.json").write_text('{"task": "one"}')
-    with pytest.raises((CorruptError, UsageError)):
-        Translator.load(tmp_path)
-
-
-@pytest.mark.parametrize("name", ["labels.parquet", "subwords.model", "weights/encoder.safetensors"])
-def test_a_damaged_file_is_named(run: Path, tmp_path: Path, name: str) -> None:
-    copy = tmp_path / "copy"
-    shutil.copytree(run, copy)
-    content = bytearray((copy / name).read_bytes())
-    content[len(content) // 2] ^= 1
-    (copy / name).write_bytes(content)
-    with pytest.raises(CorruptError, match=Path(name).name):
-        Translator.load(copy)
 
 
 @pytest.mark.parametrize(

@@ -93,7 +93,7 @@ def named_line(kind: str) -> Iterator[str]:
 
 def sizes_of(config: "Config", dim: int | None) -> tuple[dict[str, Any], str]:
     """What the planner asks of a config, counted in one pass over its data, and the head that is named."""
-    from widemax.artifact import build_encoder
+    from widemax.artifact.model import build_encoder
     from widemax.config import HeadConfig
     from widemax.data import Dataset, LabelCounter, Reading, infer_schema
     from widemax.heads import CountingHead, heads

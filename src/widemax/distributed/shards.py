@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from widemax.artifact import read_tensors, write_tensors
+from widemax.artifact.weights import read_tensors, write_tensors
 from widemax.distributed.placement import Placement
 from widemax.distributed.world import World
 from widemax.errors import CorruptError

@@ -3,41 +3,30 @@
 import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, NamedTuple
+from typing import Annotated, Any, NamedTuple, Self
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 import torch
 from pydantic import Field
 from torch import Tensor
 
-from widemax.artifact import (
-    CONFIG,
-    ENCODER,
-    LABELS,
-    read_head,
-    read_network,
-    read_system,
-    write_head,
-    write_tensors,
-)
+from widemax.artifact.facts import CONFIG, LABELS
+from widemax.artifact.system import SavedSystem
+from widemax.artifact.tables import read_pieces, write_pieces
 from widemax.classes import Classes
 from widemax.config import Config
-from widemax.data import LabelVocabulary
-from widemax.errors import ConfigError, CorruptError, DataError
+from widemax.errors import ConfigError, DataError
 from widemax.heads import AdaptiveHead, LinearHead, heads
 from widemax.language.decoder import Decoder, decoders
 from widemax.language.sampling import Temperature, TopK, TopP, sample
 from widemax.language.tokens import ListedVocabulary, Stream, SubwordVocabulary, Vocabulary, lines_of
 from widemax.options import checked
 from widemax.sequences import Subwords
-from widemax.storage import check_folder, saving, sound
+from widemax.sequences.subwords import SUBWORDS
+from widemax.storage import check_folder, sound
 from widemax.task import System
 
-SUBWORDS = "subwords.model"
 MOST_NATS = 700.0
 """Of more the exponential is no float."""
 USUAL_DECODER = "lstm"
@@ -67,7 +56,7 @@ def perplexity_of(nll: float) -> float:
 
 
 @dataclass(frozen=True, eq=False)
-class LanguageModel:
+class LanguageModel(SavedSystem):
     """A model of the next token of a text.
 
     Args:
@@ -85,7 +74,8 @@ class LanguageModel:
         ' not to be ,'
     """
 
-    task: ClassVar[System] = System.LANGUAGE
+    task = System.LANGUAGE
+    classes_files = (LABELS,)
 
     config: Config
     vocabulary: Vocabulary
@@ -94,7 +84,7 @@ class LanguageModel:
     head: LinearHead | AdaptiveHead
 
     @classmethod
-    def build(cls, config: Config, vocabulary: Vocabulary, counts: np.ndarray) -> "LanguageModel":
+    def build(cls, config: Config, vocabulary: Vocabulary, counts: np.ndarray) -> Self:
         """A model before its training, with the completed config.
 
         Args:
@@ -130,74 +120,25 @@ class LanguageModel:
         return cls(config, vocabulary, counts, decoder, head)
 
     @classmethod
-    @checked
-    def load(cls, run: Path | str, *, trusted_key: Path | str | None = None) -> "LanguageModel":
-        """Read the model of a run, all its files checked.
-
-        Raises:
-            CorruptError: a file is missing or altered, or tensors do not fit.
-            UsageError: the folder holds no language model.
-        """
-        files = [CONFIG, LABELS, ENCODER]
-        return read_system(run, System.LANGUAGE, files, cls._read, trusted_key=trusted_key)
-
-    @classmethod
-    def _read(cls, folder: Path) -> "LanguageModel":
+    def untrained(cls, folder: Path) -> Self:
         with sound(folder / CONFIG):
             config = Config.load(folder / CONFIG)
             unit = build_decoder(config)[1].unit
-        with sound(folder / LABELS):
-            table = LabelVocabulary.from_table(pq.read_table(folder / LABELS))
-            labels = table.labels.to_pylist()
-            if not all(isinstance(label, str) for label in labels):
-                raise CorruptError(f"{folder / LABELS} must hold texts. Restore it from a copy.")
-            listed = None if unit == "subword" else ListedVocabulary(unit, labels)
-        vocabulary = listed or cls._read_pieces(folder, labels)
+        labels, counts = read_pieces(folder / LABELS)
+        vocabulary: Vocabulary
+        if unit == "subword":
+            check_folder(folder, [SUBWORDS])
+            vocabulary = SubwordVocabulary(Subwords.read(folder / SUBWORDS, labels))
+        else:
+            with sound(folder / LABELS):
+                vocabulary = ListedVocabulary(unit, labels)
         with sound(folder / CONFIG):
-            made = cls.build(config, vocabulary, table.counts)
-        made.read_weights(folder / "weights")
-        return made
+            return cls.build(config, vocabulary, counts)
 
-    @staticmethod
-    def _read_pieces(folder: Path, labels: list[str]) -> SubwordVocabulary:
-        check_folder(folder, [SUBWORDS])
-        vocabulary = SubwordVocabulary(Subwords((folder / SUBWORDS).read_bytes()))
-        if vocabulary.labels != labels:
-            raise CorruptError(
-                f"{folder / LABELS} must hold the pieces of {SUBWORDS}. Restore them from a copy."
-            )
-        return vocabulary
-
-    def read_weights(self, folder: Path) -> None:
-        """Take over the weights in a folder.
-
-        Raises:
-            CorruptError: they are damaged or do not fit.
-        """
-        read_network(folder / Path(ENCODER).name, self.encoder)
-        read_head(folder, self.head)
-
-    def facts(self) -> dict[str, Any]:
-        """What the manifest says of it beside its files."""
-        return {
-            "widemax_version": version("widemax"),
-            "num_classes": self.head.num_classes,
-            "dim": self.head.dim,
-            "dtype": str(next(self.encoder.parameters()).dtype).removeprefix("torch."),
-            "task": System.LANGUAGE,
-        }
-
-    def write(self, folder: Path, *, home: Path) -> None:
-        """Write its files, without the manifest, into an existing folder that is to stand at ``home``."""
-        with saving(str(folder)):
-            (folder / "weights").mkdir()
-            write_tensors(folder / ENCODER, self.encoder.state_dict())
-            write_head(folder / "weights", self.head)
-            if isinstance(self.vocabulary, SubwordVocabulary):
-                (folder / SUBWORDS).write_bytes(self.vocabulary.subwords.model)
-            table = LabelVocabulary(pa.array(self.vocabulary.labels), self.counts)
-            pq.write_table(table.to_table(), folder / LABELS)
-            (folder / CONFIG).write_text(self.config.to_toml(home=home), encoding="utf-8")
+    def write_classes(self, folder: Path) -> None:
+        if isinstance(self.vocabulary, SubwordVocabulary):
+            self.vocabulary.subwords.write(folder / SUBWORDS)
+        write_pieces(folder / LABELS, self.vocabulary.labels, self.counts)
 
     def embedded(self, ids: Tensor) -> Tensor:
         """[..., D] the vectors of tokens [...], which the head compares hidden vectors with, times √D."""

@@ -5,10 +5,9 @@ Shapes: B sentences or states, N words of the longest, S slots, A actions, K sta
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
-from importlib.metadata import version
 from itertools import islice
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, NamedTuple, Self, final
+from typing import Annotated, Any, NamedTuple, Self, final
 
 import numpy as np
 import numpy.typing as npt
@@ -16,7 +15,8 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from widemax.artifact import CONFIG, read_network, read_system, write_tensors
+from widemax.artifact.facts import CONFIG
+from widemax.artifact.system import SavedSystem
 from widemax.config import Config
 from widemax.errors import DataError
 from widemax.options import checked
@@ -29,14 +29,14 @@ from widemax.parsing.slots import Slots
 from widemax.parsing.transitions.base import NONE, Ints, States, transition_systems
 from widemax.parsing.vocabulary import Vocabulary
 from widemax.parsing.words import NGRAM_BUCKETS, UNKNOWN, Reader, Words
-from widemax.storage import saving, sound
+from widemax.storage import sound
 from widemax.task import System
 
 CHUNK_SENTENCES = 1024
 """Sentences that are read before any is parsed, so that those of like length go together."""
 BATCH_WORDS = 2000
 Beam = Annotated[int, Field(ge=1, le=1024)]
-VOCABULARY, WEIGHTS = "vocabulary.json", "weights/parser.safetensors"
+VOCABULARY = "vocabulary.json"
 
 
 class Tree(NamedTuple):
@@ -80,7 +80,7 @@ class Lesson(NamedTuple):
 
 
 @final
-class Parser:
+class Parser(SavedSystem):
     """Parses sentences by a transition system whose actions a network scores.
 
     Args:
@@ -97,7 +97,10 @@ class Parser:
         [Tree(heads=[2, 0, 2], relations=['nsubj', 'root', 'obj'])]
     """
 
-    task: ClassVar[System] = System.PARSING
+    task = System.PARSING
+    classes_files = (VOCABULARY,)
+    weights = "weights/parser.safetensors"
+    head = None
 
     def __init__(self, config: Config, vocabulary: Vocabulary) -> None:
         self.config, self.columns, self.vocabulary = config, config.data.input, vocabulary
@@ -110,7 +113,7 @@ class Parser:
             np.array(vocabulary.of_word, dtype=np.bool_),
         )
         self.slots = Slots(own.slots)
-        self.scorer = Scorer(
+        self.encoder = self.scorer = Scorer(
             num_forms=len(vocabulary.forms),
             num_tags=len(vocabulary.tags),
             buckets=NGRAM_BUCKETS,
@@ -168,53 +171,15 @@ class Parser:
         return parser
 
     @classmethod
-    @checked
-    def load(cls, run: Path | str, *, trusted_key: Path | str | None = None) -> Self:
-        """The parser of a run, all its files checked.
-
-        Args:
-            run: its folder.
-            trusted_key: an Ed25519 public key in PEM; refuse a run that its owner has not signed.
-
-        Raises:
-            CorruptError: a file is missing, altered or unsafe.
-            UsageError: the run is no parser's.
-        """
-        files = [CONFIG, VOCABULARY, WEIGHTS]
-        return read_system(run, System.PARSING, files, cls._read, trusted_key=trusted_key)
-
-    @classmethod
-    def _read(cls, folder: Path) -> Self:
+    def untrained(cls, folder: Path) -> Self:
         with sound(folder / CONFIG):
-            config = Config.load(folder / CONFIG)
-            made = cls(config, Vocabulary.read(folder / VOCABULARY))
-        made.read_weights(folder / WEIGHTS)
-        return made
+            return cls(Config.load(folder / CONFIG), Vocabulary.read(folder / VOCABULARY))
 
-    def read_weights(self, path: Path) -> None:
-        """Take over the weights in a file.
-
-        Raises:
-            CorruptError: they are damaged or do not fit.
-        """
-        read_network(path, self.scorer)
+    def write_classes(self, folder: Path) -> None:
+        self.vocabulary.write(folder / VOCABULARY)
 
     def facts(self) -> dict[str, Any]:
-        """What the manifest says of it beside its files."""
-        return {
-            "widemax_version": version("widemax"),
-            "task": System.PARSING,
-            "num_classes": len(self.actions),
-            "dim": self.settings.action_dim,
-        }
-
-    def write(self, folder: Path, *, home: Path) -> None:
-        """Write its files, without the manifest, into an existing folder that is to stand at ``home``."""
-        with saving(str(folder)):
-            (folder / "weights").mkdir()
-            write_tensors(folder / WEIGHTS, self.scorer.state_dict())
-            self.vocabulary.write(folder / VOCABULARY)
-            (folder / CONFIG).write_text(self.config.to_toml(home=home), encoding="utf-8")
+        return super().facts() | {"num_classes": len(self.actions), "dim": self.settings.action_dim}
 
     @partial(checked, of="parser.parse")
     def parse(self, sentences: Sequence[Sentence | Sequence[str]], *, beam: Beam | None = None) -> list[Tree]:

@@ -5,16 +5,14 @@ from hashlib import sha256
 from itertools import groupby, islice
 from operator import eq
 from pathlib import Path
-from typing import Any
+from typing import ClassVar
 
 import numpy as np
 import torch
-from torch import nn
 from torch.nn import functional as F
 
 from widemax.charts import Drawing, arcs
 from widemax.config import Config, FreeSection
-from widemax.devices import on_the_cpu
 from widemax.errors import ConfigError, DataError, counted, did_you_mean
 from widemax.losses import marginal_softmax
 from widemax.optim import linear_decay
@@ -24,16 +22,13 @@ from widemax.parsing.conllu import Sentence, read_conllu
 from widemax.parsing.parser import Parser
 from widemax.parsing.vocabulary import Vocabulary, lifted
 from widemax.parsing.words import TAG_COLUMNS
-from widemax.storage import check_folder, write_file
-from widemax.task import System
 from widemax.threads import threads_for, using_threads
-from widemax.training.checkpoint import load_rest, progress_at, save_checkpoint
+from widemax.training.checkpoint import progress_at
 from widemax.training.evaluate import Metrics
 from widemax.training.progress import Reporter
-from widemax.training.runs import Outcome, finish, take_best, watching
-from widemax.training.steps import Job, fit
+from widemax.training.steps import set_rates
+from widemax.training.system import SystemJob
 
-DEFAULTS: dict[str, Any] = {"epochs": 20, "learning_rate": 8e-3, "metric": "las", "patience": 10}
 DRAWN, DRAWN_WORDS = 3, (4, 14)
 """How many held-out sentences of how many words are drawn in the report."""
 SCORES = ("uas", "las", "clas", "mlas")
@@ -47,104 +42,20 @@ LENGTH_NOISE = 0.1
 """Sentences of a batch are of like length, give or take this share, so that batches differ between epochs."""
 
 
-def completed(config: Config) -> Config:
-    """The config with the defaults of a parser.
+class Training(SystemJob[list[int], Parser]):
+    """A parser in training: a step takes some sentences of like length."""
 
-    Raises:
-        ConfigError: a key is missing, or names what there is not.
-    """
-    data, train = config.data, config.train
-    if not data.train or not data.valid_fraction:
-        raise ConfigError(
-            "a parser needs trees to learn from, and others that choose the epoch: name CoNLL-U files by "
-            "data.train, and more by data.valid or a part of them by data.valid_fraction."
-        )
-    for column in data.input:
-        if column not in TAG_COLUMNS:
-            near = did_you_mean(column, list(TAG_COLUMNS))
-            raise ConfigError(f"data.input of a parser names columns of tags, not {column!r}; {near}")
-    if train.metric not in ("auto", *SCORES):
-        raise ConfigError(f"train.metric must be one of {', '.join(SCORES)} to parse; got {train.metric!r}.")
-    named = {key for key in train.model_fields_set if getattr(train, key) != "auto"}
-    updates = {key: value for key, value in DEFAULTS.items() if key not in named}
-    updates |= on_the_cpu(train.device, train.precision, "parsers")
-    own = ParserConfig(**config.parser.options)
-    return config.model_copy(
-        update={
-            "data": data.model_copy(update={"task": System.PARSING}),
-            "parser": FreeSection(**own.model_dump()),
-            "train": train.model_copy(update=updates),
-            "output": config.output.model_copy(update={"dir": "."}),
-        }
-    )
+    trains = Parser
+    defaults: ClassVar = {"epochs": 20, "learning_rate": 8e-3, "metric": "las", "patience": 10}
+    metrics = SCORES
+    held_out = "sentences"
+    larger_is_better = True
 
-
-def train_in(
-    config: Config, run: Path, target: Path, checkpoint: Path | None, reporter: Reporter
-) -> Outcome[Parser]:
-    """Train a parser by a completed config in ``run``, from a checkpoint on, for ``target``."""
-    with watching(config.train, reporter) as watch:
+    def __init__(self, config: Config, run: Path, checkpoint: Path | None, reporter: Reporter) -> None:
         sentences, valid, fingerprint = _read(config)
-        job = _Lessons(config, run, sentences, valid, fingerprint, checkpoint)
-        reporter.say(
-            f"{counted(len(sentences), 'sentence')}, {counted(len(valid), 'held-out sentence')}, "
-            f"{counted(len(job.parser.actions), 'action')}"
-        )
-        watch.clock.earlier_s = job.progress.seconds
-        watch.clock.begin_steps()
-        interrupted = fit(job, watch, epochs=config.train.epochs, patient=True)
-        take_best(job, job.take_weights, reporter, rows="sentences")
-        return finish(
-            job,
-            job.parser,
-            run if interrupted else target,
-            metrics=job.evaluate(),
-            num_held_out=len(valid),
-            interrupted=interrupted,
-            drawings=dict(job.drawings()),
-        )
-
-
-def _read(config: Config) -> tuple[list[Sentence], list[Sentence], str]:
-    """Training sentences, held-out ones, and what tells whether they have changed."""
-    digest = sha256()
-
-    def read(names: Sequence[str]) -> Iterator[Sentence]:
-        for sentence in (sentence for name in names for sentence in read_conllu(Path(name))):
-            digest.update(sentence.text.encode())
-            yield sentence
-
-    sentences, valid = list(read(config.data.train)), list(read(config.data.valid))
-    if not config.data.valid:
-        kept = len(sentences) - max(1, int(config.data.valid_fraction * len(sentences)))
-        sentences, valid = sentences[:kept], sentences[kept:]
-    for column in config.data.input:
-        if sentences and not any(tag != "_" for each in sentences for tag in each.column(column)):
-            raise DataError(
-                f"no word of the training files has {column}, which data.input names; leave it out."
-            )
-    if not sentences or not valid:
-        raise DataError(
-            f"a parser needs sentences to learn from and others to be held out; got {len(sentences)} and "
-            f"{len(valid)}. Give larger files."
-        )
-    return sentences, valid, digest.hexdigest()
-
-
-class _Lessons(Job[list[int]]):
-    """A parser and its sentences; a step takes some of like length."""
-
-    def __init__(
-        self,
-        config: Config,
-        run: Path,
-        sentences: list[Sentence],
-        valid: list[Sentence],
-        fingerprint: str,
-        checkpoint: Path | None,
-    ) -> None:
         self.run, self.config = run, config.train
-        self.sentences, self.valid = sentences, valid
+        self.progress = progress_at(checkpoint, fingerprint)
+        self.sentences, self.valid, self.num_held_out = sentences, valid, len(valid)
         self.trees = [lifted(sentence) for sentence in sentences]
         for sentence in valid:
             sentence.heads()
@@ -152,42 +63,43 @@ class _Lessons(Job[list[int]]):
         self.num_rows = len(sentences)
         own = ParserConfig(**config.parser.options)
         vocabulary = Vocabulary.of(sentences, columns=config.data.input, tagging=own.tagging > 0)
-        self.parser = Parser(config, vocabulary)
+        self.model = Parser(config, vocabulary)
         num_words = int(self.lengths_N.sum())
         usual = min(MOST_BATCH_WORDS, max(LEAST_BATCH_WORDS, num_words // STEPS_AN_EPOCH))
         batch_words = usual if own.batch_words == "auto" else own.batch_words
         self.steps_per_epoch = max(1, round(num_words / batch_words))
-        self.optimizer = torch.optim.Adam(self.encoder.parameters(), betas=BETAS, fused=True)
-        self.step_operations = (
-            6
-            * batch_words
-            * sum(
-                parameter.numel()
-                for name, parameter in self.encoder.named_parameters()
-                if not name.startswith(("form", "ngram", "tag."))
-            )
+        self.optimizer = torch.optim.Adam(self.model.encoder.parameters(), betas=BETAS, fused=True)
+        num_dense = sum(
+            parameter.numel()
+            for name, parameter in self.model.encoder.named_parameters()
+            if not name.startswith(("form", "ngram", "tag."))
         )
-        self.progress = progress_at(checkpoint, fingerprint)
-        if checkpoint is None:
-            write_file(run / "config.toml", config.to_toml(home=run))
-        else:
-            self.take_weights(checkpoint)
-            load_rest(checkpoint, self.head, self.optimizer)
+        self.step_operations = 6 * batch_words * num_dense
 
-    @property
-    def encoder(self) -> nn.Module:
-        """All that is learned; its last layer scores the actions."""
-        return self.parser.scorer
+    @classmethod
+    def completed(cls, config: Config) -> Config:
+        data = config.data
+        if not data.train or not data.valid_fraction:
+            raise ConfigError(
+                "a parser needs trees to learn from, and others that choose the epoch: name CoNLL-U files by "
+                "data.train, and more by data.valid or a part of them by data.valid_fraction."
+            )
+        for column in data.input:
+            if column not in TAG_COLUMNS:
+                near = did_you_mean(column, list(TAG_COLUMNS))
+                raise ConfigError(f"data.input of a parser names columns of tags, not {column!r}; {near}")
+        own = ParserConfig(**config.parser.options)
+        updates = {
+            "parser": FreeSection(**own.model_dump()),
+            "output": config.output.model_copy(update={"dir": "."}),
+        }
+        return super().completed(config.model_copy(update=updates))
 
-    @property
-    def head(self) -> None:
-        """None that is apart from it."""
-
-    def take_weights(self, checkpoint: Path) -> None:
-        """Put the weights of a checkpoint in place, all its files checked."""
-        check_folder(checkpoint)
-        earlier = checkpoint / "parser.safetensors"  # the name that they had at first
-        self.parser.read_weights(earlier if earlier.exists() else checkpoint / "encoder.safetensors")
+    def told(self) -> Iterator[str]:
+        yield (
+            f"{counted(self.num_rows, 'sentence')}, {counted(self.num_held_out, 'held-out sentence')}, "
+            f"{counted(len(self.model.actions), 'action')}"
+        )
 
     def rate(self, step: float, total_steps: int) -> float:
         warm_up = min(WARM_UP_STEPS, max(1, total_steps // 10))
@@ -213,14 +125,12 @@ class _Lessons(Job[list[int]]):
     def step(self, batch: list[int], rate: float, *, epoch: int) -> tuple[float, int]:
         if not batch:  # beside a sentence longer than a batch
             return 0.0, 0
-        parser, scorer = self.parser, self.parser.scorer
+        parser, scorer = self.model, self.model.scorer
         sentences = [self.sentences[at] for at in batch]
         gold = parser.gold(sentences, [self.trees[at] for at in batch])
         is_dynamic = parser.actions.system.is_dynamic
         explore = parser.settings.explore if epoch and is_dynamic else 0.0
-        assert isinstance(self.config.learning_rate, float)
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.config.learning_rate * rate
+        set_rates(self.optimizer, self.config, rate)
         with using_threads(threads_for(self.step_operations)):
             scorer.train()
             words = parser.reader(sentences)
@@ -249,7 +159,7 @@ class _Lessons(Job[list[int]]):
     def evaluate(self) -> Metrics:
         scores = Attachment()
         with using_threads(threads_for(self.step_operations)):
-            for sentence, tree in self.parser.parsed(self.valid):
+            for sentence, tree in self.model.parsed(self.valid):
                 scores.add(sentence, *tree)
         values = scores.values()
         return {name: values[name] for name in SCORES}
@@ -257,12 +167,35 @@ class _Lessons(Job[list[int]]):
     def drawings(self) -> Iterator[tuple[str, Drawing]]:
         """The trees of some held-out sentences, and how many of their words are right."""
         short = (each for each in self.valid if DRAWN_WORDS[0] <= len(each) <= DRAWN_WORDS[1])
-        for sentence, (heads, relations) in self.parser.parsed(islice(short, DRAWN)):
+        for sentence, (heads, relations) in self.model.parsed(islice(short, DRAWN)):
             words = sentence.column("FORM")
             gold = zip(sentence.heads(), sentence.column("DEPREL"), strict=True)
             right = sum(map(eq, zip(heads, relations, strict=True), gold))
             told = f"{' '.join(words)} – {right} of {counted(len(words), 'word')} as in the treebank."
             yield told, arcs(words, heads, relations)
 
-    def save(self) -> None:
-        save_checkpoint(self.run, self.progress, self, self.optimizer)
+
+def _read(config: Config) -> tuple[list[Sentence], list[Sentence], str]:
+    """Training sentences, held-out ones, and what tells whether they have changed."""
+    digest = sha256()
+
+    def read(names: Sequence[str]) -> Iterator[Sentence]:
+        for sentence in (sentence for name in names for sentence in read_conllu(Path(name))):
+            digest.update(sentence.text.encode())
+            yield sentence
+
+    sentences, valid = list(read(config.data.train)), list(read(config.data.valid))
+    if not config.data.valid:
+        kept = len(sentences) - max(1, int(config.data.valid_fraction * len(sentences)))
+        sentences, valid = sentences[:kept], sentences[kept:]
+    for column in config.data.input:
+        if sentences and not any(tag != "_" for each in sentences for tag in each.column(column)):
+            raise DataError(
+                f"no word of the training files has {column}, which data.input names; leave it out."
+            )
+    if not sentences or not valid:
+        raise DataError(
+            f"a parser needs sentences to learn from and others to be held out; got {len(sentences)} and "
+            f"{len(valid)}. Give larger files."
+        )
+    return sentences, valid, digest.hexdigest()

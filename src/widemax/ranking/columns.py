@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from widemax.artifact import read_table
+from widemax.artifact.tables import read_table
 from widemax.data import (
     Dataset,
     LabelVocabulary,

@@ -19,7 +19,9 @@ import pyarrow.parquet as pq
 import torch
 from pydantic import Field, TypeAdapter
 
-from widemax.artifact import Count, Model, read_tensors, write_tensors
+from widemax.artifact import Model
+from widemax.artifact.facts import Count
+from widemax.artifact.weights import read_tensors, write_tensors
 from widemax.errors import ConfigError, CorruptError, UsageError
 from widemax.heads import TopK
 from widemax.options import checked

@@ -2,7 +2,8 @@
 
 from collections.abc import Iterable, Sequence
 from io import BytesIO
-from typing import Annotated, Any
+from pathlib import Path
+from typing import Annotated, Any, Self
 
 from pydantic import Field
 
@@ -11,6 +12,8 @@ from widemax.options import checked
 
 UNKNOWN, START, END, PADDING = range(4)
 """The ids of what is no piece; the pieces follow."""
+SUBWORDS = "subwords.model"
+"""Their file in a run."""
 MOST_BYTES = 2**26
 """A model is smaller; a vocabulary of a million pieces has 20 MB."""
 
@@ -94,6 +97,22 @@ class Subwords:
                 f"no subwords can be learned from these texts: {error}. Give more text."
             ) from None
         return cls(made.getvalue())
+
+    @classmethod
+    def read(cls, path: Path, pieces: Sequence[str]) -> Self:
+        """Those of a file.
+
+        Raises:
+            CorruptError: they are damaged, or have other pieces.
+        """
+        made = cls(path.read_bytes())
+        if made.pieces != pieces:
+            raise CorruptError(f"{path} must hold the pieces of the labels. Restore both from a copy.")
+        return made
+
+    def write(self, path: Path) -> None:
+        """Write them into a file."""
+        path.write_bytes(self.model)
 
     def __len__(self) -> int:
         return int(self._pieces.vocab_size())

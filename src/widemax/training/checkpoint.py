@@ -13,7 +13,8 @@ from pydantic import Field, TypeAdapter
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from widemax.artifact import Model, read_encoder, read_head, read_tensors, write_head, write_tensors
+from widemax.artifact import Model
+from widemax.artifact.weights import read_encoder, read_head, read_tensors, write_head, write_tensors
 from widemax.devices import CPU, random_states, set_random_states
 from widemax.distributed import (
     ALONE,

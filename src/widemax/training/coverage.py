@@ -10,7 +10,8 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from widemax.artifact import Count, Model
+from widemax.artifact import Model
+from widemax.artifact.facts import Count
 from widemax.data import Data, Dataset, Reading, resolve
 from widemax.errors import DataError, UsageError
 from widemax.evaluation import SeveralLabelRows, Threshold

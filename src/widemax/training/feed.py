@@ -14,7 +14,7 @@ import pyarrow as pa
 import torch
 from torch import Tensor
 
-from widemax.artifact import seen_labels
+from widemax.artifact.tables import seen_labels
 from widemax.data import STORED_BYTES, Batch, Dataset, LabelCounter, LabelVocabulary, Schema, row_keys
 from widemax.encoders import Encoder, Features, FeatureStore, Ragged, RaggedTensor, to_tensors
 from widemax.encoders.features import moved

@@ -6,14 +6,14 @@ from dataclasses import replace
 from functools import partial
 from importlib import import_module
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from widemax.artifact import Model, build_head
+from widemax.artifact import Model
+from widemax.artifact.model import build_head
 from widemax.config import Config
 from widemax.data import Data, Frame, Source
 from widemax.devices import CPU, answering_device, autocast
@@ -59,7 +59,8 @@ from widemax.training.runs import (
     watching,
 )
 from widemax.training.separating import add_separators, fit_separators, separators_of
-from widemax.training.steps import Job, Watch, fit, shuffled
+from widemax.training.steps import Job, Watch, fit, set_rates, shuffled
+from widemax.training.system import SystemJob
 from widemax.training.together import together, was_begun
 
 EVALUATION_ROWS = 2048
@@ -192,17 +193,19 @@ def resume(
         return together(world, lead, trained, Model.load)
 
 
-def _trained_by(system: ModuleType, config: Config | None, target: Path, reporter: Reporter) -> Trained[Any]:
+def _trained_by(
+    system: type[SystemJob[Any, Any]], config: Config | None, target: Path, reporter: Reporter
+) -> Trained[Any]:
     """What trains a system in a workspace, by the config saved there where none is given."""
 
     def trained(workspace: Path, scratch: Path, checkpoint: Path | None) -> Outcome[Any]:
         own = config or system.completed(Config.load(workspace / "config.toml"))
-        return system.train_in(own, workspace, target, checkpoint, reporter)  # type: ignore[no-any-return]
+        return system.train_in(own, workspace, target, checkpoint, reporter)
 
     return trained
 
 
-def _system(config: Config, rows: dict[str, Any]) -> ModuleType | None:
+def _system(config: Config, rows: dict[str, Any]) -> type[SystemJob[Any, Any]] | None:
     """What trains it where it is no classifier.
 
     Raises:
@@ -216,7 +219,7 @@ def _system(config: Config, rows: dict[str, Any]) -> ModuleType | None:
         raise UsageError(
             f"data.task {str(config.data.task)!r} trains in one process; start it without torchrun."
         )
-    return import_module(home) if home else None
+    return import_module(home).Training if home else None
 
 
 def _train(
@@ -343,12 +346,9 @@ def take_step(
     if counts and isinstance(model.head, CountingHead):
         model.head.partial_fit(model.encoder.eval()(rows.features), rows.labels)
         return 0.0, 0
-    learning_rate = model.config.train.learning_rate
-    assert isinstance(learning_rate, float)
     model.encoder.train()
     model.head.train()
-    for group in optimizer.param_groups:
-        group["lr"] = learning_rate * rate * group.get("factor", 1.0)
+    set_rates(optimizer, model.config.train, rate)
     with using_threads(threads_for(session.step_operations)):
         optimizer.zero_grad(set_to_none=True)
         rows = rows.to(model.device)

@@ -13,7 +13,10 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 
-from widemax.artifact import Model, Tower, build_encoder, build_head, known_histories, read_encoder
+from widemax.artifact import Model
+from widemax.artifact.model import Tower, build_encoder, build_head
+from widemax.artifact.tables import known_histories
+from widemax.artifact.weights import read_encoder
 from widemax.classes import Classes
 from widemax.config import Config, TrainConfig, WeightConfig
 from widemax.data import (

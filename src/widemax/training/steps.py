@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Generic, TypeVar
 
 import numpy as np
+from torch.optim import Optimizer
 
 from widemax.config import TrainConfig
 from widemax.distributed import ALONE, World
@@ -80,6 +81,13 @@ class Job(ABC, Generic[Batch]):
 
     def settle(self) -> None:
         """What has to be done before the model is looked at between steps."""
+
+
+def set_rates(optimizer: Optimizer, config: TrainConfig, rate: float) -> None:
+    """Give each group of an optimizer its learning rate of a step."""
+    assert isinstance(config.learning_rate, float)
+    for group in optimizer.param_groups:
+        group["lr"] = config.learning_rate * rate * group.get("factor", 1.0)
 
 
 def shuffled(num_rows: int, batch_size: int, steps: range, *, seed: int) -> Iterator[np.ndarray]:

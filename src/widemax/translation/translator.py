@@ -2,42 +2,30 @@
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from importlib.metadata import version
 from itertools import islice
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, NamedTuple
+from typing import Annotated, Any, NamedTuple, Self
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 import torch
 from pydantic import Field
 from torch import Tensor
 
-from widemax.artifact import (
-    CONFIG,
-    ENCODER,
-    LABELS,
-    read_head,
-    read_network,
-    read_system,
-    write_head,
-    write_tensors,
-)
+from widemax.artifact.facts import CONFIG, LABELS
+from widemax.artifact.system import SavedSystem
+from widemax.artifact.tables import read_pieces, write_pieces
 from widemax.classes import Classes
 from widemax.config import Config
-from widemax.data import LabelVocabulary
-from widemax.errors import ConfigError, CorruptError
+from widemax.errors import ConfigError
 from widemax.heads import LinearHead, heads
 from widemax.options import checked
 from widemax.sequences import Subwords, beam_search
-from widemax.sequences.subwords import END, START
-from widemax.storage import saving, sound
+from widemax.sequences.subwords import END, START, SUBWORDS
+from widemax.storage import sound
 from widemax.task import System
 from widemax.translation.pairs import Pieces
 from widemax.translation.transformer import EncoderDecoder, translators
 
-SUBWORDS = "subwords.model"
 LINES_AT_ONCE = 64
 """Lines that are translated together; they are sorted by length, so that little is padding."""
 MORE_PIECES = 1.5, 10
@@ -60,7 +48,7 @@ class Translation(NamedTuple):
 
 
 @dataclass(frozen=True, eq=False)
-class Translator:
+class Translator(SavedSystem):
     """A model that translates line by line.
 
     Args:
@@ -76,7 +64,8 @@ class Translator:
         'ein hund rennt .'
     """
 
-    task: ClassVar[System] = System.TRANSLATE
+    task = System.TRANSLATE
+    classes_files = LABELS, SUBWORDS
 
     config: Config
     subwords: Subwords
@@ -85,7 +74,7 @@ class Translator:
     head: LinearHead
 
     @classmethod
-    def build(cls, config: Config, subwords: Subwords, counts: np.ndarray) -> "Translator":
+    def build(cls, config: Config, subwords: Subwords, counts: np.ndarray) -> Self:
         """A translator before its training, with the completed config.
 
         Args:
@@ -125,60 +114,15 @@ class Translator:
         return cls(config, subwords, counts, encoder, head)
 
     @classmethod
-    @checked
-    def load(cls, run: Path | str, *, trusted_key: Path | str | None = None) -> "Translator":
-        """Read the translator of a run, all its files checked.
-
-        Raises:
-            CorruptError: a file is missing or altered, or tensors do not fit.
-            UsageError: the folder holds no translator.
-        """
-        files = [CONFIG, LABELS, ENCODER, SUBWORDS]
-        return read_system(run, System.TRANSLATE, files, cls._read, trusted_key=trusted_key)
-
-    @classmethod
-    def _read(cls, folder: Path) -> "Translator":
-        subwords = Subwords((folder / SUBWORDS).read_bytes())
-        with sound(folder / LABELS):
-            vocabulary = LabelVocabulary.from_table(pq.read_table(folder / LABELS))
-        if vocabulary.labels.to_pylist() != subwords.pieces:
-            raise CorruptError(
-                f"{folder / LABELS} must hold the pieces of {SUBWORDS}. Restore them from a copy."
-            )
+    def untrained(cls, folder: Path) -> Self:
+        labels, counts = read_pieces(folder / LABELS)
+        subwords = Subwords.read(folder / SUBWORDS, labels)
         with sound(folder / CONFIG):
-            made = cls.build(Config.load(folder / CONFIG), subwords, vocabulary.counts)
-        made.read_weights(folder / "weights")
-        return made
+            return cls.build(Config.load(folder / CONFIG), subwords, counts)
 
-    def read_weights(self, folder: Path) -> None:
-        """Take over the weights in a folder.
-
-        Raises:
-            CorruptError: they are damaged or do not fit.
-        """
-        read_network(folder / Path(ENCODER).name, self.encoder)
-        read_head(folder, self.head)
-
-    def facts(self) -> dict[str, Any]:
-        """What the manifest says of it beside its files."""
-        return {
-            "widemax_version": version("widemax"),
-            "num_classes": self.head.num_classes,
-            "dim": self.head.dim,
-            "dtype": str(self.table.dtype).removeprefix("torch."),
-            "task": System.TRANSLATE,
-        }
-
-    def write(self, folder: Path, *, home: Path) -> None:
-        """Write its files, without the manifest, into an existing folder that is to stand at ``home``."""
-        with saving(str(folder)):
-            (folder / "weights").mkdir()
-            write_tensors(folder / ENCODER, self.encoder.state_dict())
-            write_head(folder / "weights", self.head)
-            (folder / SUBWORDS).write_bytes(self.subwords.model)
-            vocabulary = LabelVocabulary(pa.array(self.subwords.pieces), self.counts)
-            pq.write_table(vocabulary.to_table(), folder / LABELS)
-            (folder / CONFIG).write_text(self.config.to_toml(home=home), encoding="utf-8")
+    def write_classes(self, folder: Path) -> None:
+        self.subwords.write(folder / SUBWORDS)
+        write_pieces(folder / LABELS, self.subwords.pieces, self.counts)
 
     @property
     def table(self) -> Tensor:

@@ -8,31 +8,43 @@
     weights/tower.safetensors  (of class weights that a tower has made)
 """
 
-import json
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from html import escape
 from importlib.metadata import version
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, TypeVar
+from typing import Annotated, Any, Literal, Self
 
-import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import torch
-from pydantic import Field, TypeAdapter
-from safetensors.torch import load_file, save_file
+from pydantic import Field
 from torch import Tensor, nn
 
+from widemax.artifact.facts import (
+    CONFIG,
+    ENCODER,
+    LABELS,
+    Count,
+    Facts,
+    Probability,
+    agree,
+    said_in,
+)
+from widemax.artifact.tables import read_histories, read_labels, read_row_keys, seen_labels
+from widemax.artifact.weights import (
+    read_encoder,
+    read_head,
+    read_tensors,
+    write_head,
+    write_tensors,
+)
 from widemax.classes import Classes, inverse_propensity
 from widemax.config import Config, EncoderConfig
 from widemax.data import (
     HISTORY,
-    STORED_BYTES,
-    USER,
     ArrowStream,
     ClassTable,
     Data,
@@ -53,69 +65,21 @@ from widemax.errors import ConfigError, CorruptError, UsageError, counted
 from widemax.heads import Answers, CountingHead, Head, Labels, LinearHead, SeveralLabels, TopK, heads
 from widemax.neighbors import Neighbors
 from widemax.options import checked
-from widemax.packing import Precision, pack, unpack
+from widemax.packing import Precision, pack
 from widemax.signatures import check_signature
-from widemax.storage import (
-    MANIFEST,
-    check_folder,
-    read_manifest,
-    read_whole,
-    replacing,
-    saving,
-    sound,
-    writing_tensors,
-)
+from widemax.storage import MANIFEST, check_folder, read_manifest, read_whole, replacing, saving, sound
 from widemax.systems import CLASSIFIERS, about
-from widemax.task import TASKS, System, Task
+from widemax.task import Task
 
-SHARD_BYTES = 2**31
-CONFIG, LABELS, ENCODER = "config.toml", "labels.parquet", "weights/encoder.safetensors"
 NEIGHBORS = "weights/neighbors.safetensors"
 ROW_KEYS = "rows.parquet"
 """Digests of the training rows, by which evaluation counts rows that stand in training too."""
 TOWER = "weights/tower.safetensors"
 HISTORIES = "histories.parquet"
 """Users with their items as class ids in order."""
-CLASS_IDS, TOKENS = pa.list_(pa.int32()), pa.large_list(pa.large_string())
-T = TypeVar("T")
-Count = Annotated[int, Field(ge=1)]
 Rank = Literal["probability", "psp"]
-Probability = Annotated[float, Field(ge=0, le=1)]
 ROWS_AT_ONCE = 2048
 """Rows of a frame that are predicted together."""
-
-
-@dataclass(frozen=True)
-class Facts:
-    """What the manifest of a model says beside its files, as far as a model is made of it."""
-
-    num_classes: Count
-    dim: Count
-    dtype: str
-    task: Task
-    num_train_rows: Annotated[int, Field(ge=0)]
-    schema: Schema
-    metrics: dict[str, float | None]
-    complete: bool
-    repeat: bool | None = None
-    num_labels: int | None = None
-    neighbors: bool | None = None
-    num_users: Count | None = None
-    tower: Schema | None = None
-    threshold: Probability | None = None
-    baseline: dict[str, float | None] = field(default_factory=dict)
-    steps: Annotated[int, Field(ge=0)] | None = None
-    seconds: Annotated[float, Field(ge=0)] = 0.0
-
-    @classmethod
-    def of(cls, path: Path, manifest: Mapping[str, Any]) -> Self:
-        """The facts of a manifest.
-
-        Raises:
-            CorruptError: one is missing, or of a wrong type or value.
-        """
-        with sound(path):
-            return TypeAdapter(cls).validate_json(json.dumps(manifest), strict=True)
 
 
 @dataclass(frozen=True)
@@ -609,20 +573,6 @@ class Model:
             raise CorruptError(f"{TOWER} makes weights of {self.tower.encoder.dim}, not {self.head.dim}")
 
 
-def seen_labels(vocabulary: LabelVocabulary, histories: Sequence[pa.Array]) -> SeveralLabels:
-    """Each row's history items that are classes, over all history columns."""
-    encoded = [vocabulary.encode_lists(history) for history in histories]
-    num_rows = len(encoded[0][1]) - 1
-    rows_P = np.concatenate([np.repeat(np.arange(num_rows), np.diff(offsets)) for _, offsets in encoded])
-    ids_P = np.concatenate([ids for ids, _ in encoded])
-    known_P = ids_P >= 0
-    rows_P, ids_P = rows_P[known_P], ids_P[known_P]
-    order_P = np.argsort(rows_P, kind="stable")
-    offsets_B1 = np.zeros(num_rows + 1, dtype=np.int64)
-    np.cumsum(np.bincount(rows_P, minlength=num_rows), out=offsets_B1[1:])
-    return SeveralLabels(torch.from_numpy(ids_P[order_P]), torch.from_numpy(offsets_B1))
-
-
 def build_encoder(section: EncoderConfig, schema: Schema) -> Encoder:
     """The encoder a completed section names, nothing learned yet."""
     columns = [(column.name, column.kind) for column in schema.inputs]
@@ -646,281 +596,3 @@ def build_head(
         assert config.head.weight is not None
         head.own_weight.requires_grad_(config.head.weight.id)
     return head
-
-
-def agree(said: Mapping[str, tuple[Any, Any]]) -> None:
-    """Hold what a file says, where it says it, to what the manifest says.
-
-    Raises:
-        CorruptError: they differ.
-    """
-    for what, (own, stated) in said.items():
-        if None not in (own, stated) and own not in ((), stated):
-            raise CorruptError(f"its {what} must be {stated!r}, as {MANIFEST} says; got {own!r}")
-
-
-def said_in(config: Config, facts: Facts) -> dict[str, tuple[Any, Any]]:
-    """What a config says again of a manifest's facts, beside them."""
-    data, columns = config.data, facts.schema.inputs
-    return {
-        "head.dim": (config.head.options["dim"], facts.dim),
-        "data.repeat": (data.repeat, facts.repeat),
-        "data.target": (data.target, facts.schema.target),
-        "data.input": (data.input, tuple(column.name for column in columns)),
-    } | {f"data.kinds.{column.name}": (data.kinds.get(column.name), column.kind) for column in columns}
-
-
-def read_system(
-    run: Path | str,
-    task: System,
-    files: Sequence[str],
-    read: Callable[[Path], T],
-    *,
-    trusted_key: Path | str | None = None,
-) -> T:
-    """What a function reads from the run of a system, once its task, its signature and its files are right.
-
-    Raises:
-        CorruptError: a file is missing, altered or unsafe.
-        UsageError: the folder holds something else.
-    """
-
-    def whole(folder: Path) -> T:
-        found = read_manifest(folder).get("task")
-        if found not in list(TASKS):
-            raise CorruptError(f"{folder / MANIFEST} names no task. Restore it from a copy.")
-        if found != task:
-            wanted, there = about(task).noun, about(found)
-            raise UsageError(f"{folder} holds {there.noun}, not {wanted}; load it with {there.loader}.")
-        if trusted_key is not None:
-            check_signature(folder, trusted_key)
-        check_folder(folder, files)
-        return read(folder)
-
-    return read_whole(Path(run).expanduser(), whole)
-
-
-def read_encoder(folder: Path, encoder: Encoder, name: str = "encoder", *, copy: bool = True) -> None:
-    """Fill an encoder, learned or not, from its file.
-
-    Args:
-        copy: whether weights are copied from the file. Otherwise they are the file, mapped, until they are
-            changed, and take the place of the old ones before they are read: less memory, but the file must
-            stay as it is.
-
-    Raises:
-        CorruptError: the file is damaged, or is of another encoder.
-    """
-    path = folder / f"{name}.safetensors"
-    with sound(path):
-        encoder.restore(unpack(load_file(path)), copy=copy)
-        check_finite(encoder.state_dict())
-
-
-def read_network(path: Path, network: nn.Module) -> None:
-    """Fill a network whose sizes are known from its file.
-
-    Raises:
-        CorruptError: the file is damaged, or is of another network.
-    """
-    tensors, own = read_tensors(path), network.state_dict()
-    with sound(path):
-        if any(tensors[name].dtype != own[name].dtype for name in tensors.keys() & own.keys()):
-            raise CorruptError("a tensor is of another type than the network's")
-        network.load_state_dict(tensors)
-        check_finite(tensors)
-
-
-def read_labels(path: Path, facts: Facts) -> LabelVocabulary:
-    """The labels of a run, as many as its manifest says, and of the type it says.
-
-    Raises:
-        CorruptError: the file is damaged, or says something else.
-    """
-    with sound(path):
-        vocabulary = LabelVocabulary.from_table(read_table(path))
-        kinds = str(vocabulary.labels.type), facts.schema.target_type
-        own_kind, stated_kind = (kind.removeprefix("large_") for kind in kinds)
-        agree(
-            {
-                "classes": (len(vocabulary), facts.num_classes),
-                "rows with these labels": (int(vocabulary.counts.sum()), facts.num_labels),
-                "type of labels": (own_kind, stated_kind),
-            }
-        )
-    return vocabulary
-
-
-def read_table(path: Path) -> pa.Table:
-    """A Parquet file whose values are sound, whatever its bytes."""
-    with pq.ParquetFile(path) as file:  # read_table would import pyarrow.dataset
-        table = file.read()
-    table.validate(full=True)
-    return table
-
-
-def read_tensors(path: Path) -> dict[str, Tensor]:
-    """All tensors of a safetensors file, packed matrices as they were.
-
-    Raises:
-        CorruptError: the file is damaged, or holds numbers that are not finite.
-    """
-    with sound(path):
-        tensors = unpack(load_file(path))
-        check_finite(tensors)
-    return tensors
-
-
-def check_finite(tensors: Mapping[str, Tensor]) -> None:
-    """Refuse a state with a number that is none.
-
-    Raises:
-        CorruptError: there is one.
-    """
-    for name in not_finite(tensors):
-        raise CorruptError(f"{name!r} holds values that are not finite")
-
-
-def not_finite(tensors: Mapping[str, Tensor]) -> Iterator[str]:
-    """The names of the tensors that hold infinite numbers, or none."""
-    for name, tensor in tensors.items():
-        # Lowest and highest take one pass; isfinite of all values makes several tensors of their size.
-        bounds = tensor.aminmax() if tensor.is_floating_point() and tensor.numel() else ()
-        if not all(map(torch.isfinite, bounds)):
-            yield name
-
-
-def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
-    """Save tensors, refusing values that are not finite: a model holding them answers nothing.
-
-    Raises:
-        ConfigError: training has diverged.
-    """
-    for name in not_finite(tensors):
-        raise ConfigError(
-            f"{name!r} holds values that are not finite: training has diverged. "
-            "Lower train.learning_rate and train again."
-        )
-    num_bytes = sum(tensor.nbytes for tensor in tensors.values())
-    with saving(str(path), num_bytes=num_bytes), writing_tensors(path):
-        save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, path)
-
-
-def write_head(folder: Path, head: Head, *, precision: Precision = "float32") -> None:
-    """Save a head in shards of whole rows, each at most 2 GiB: of every tensor a shard has an equal part."""
-    state = head.state_dict()
-    matrices = [tensor for tensor in state.values() if tensor.ndim and len(tensor)]
-
-    def largest(num_shards: int) -> int:
-        return sum(-(-len(tensor) // num_shards) * tensor[0].nbytes for tensor in matrices)
-
-    most = max(map(len, matrices))
-    num_shards = max(1, min(most, -(-largest(1) // SHARD_BYTES)))
-    while num_shards < most and largest(num_shards) > SHARD_BYTES:
-        num_shards += 1
-    parts = {
-        name: tensor.split(-(-len(tensor) // num_shards)) if tensor.ndim and len(tensor) else (tensor,)
-        for name, tensor in state.items()
-    }
-    for shard in range(num_shards):
-        part = {name: rows[shard] for name, rows in parts.items() if shard < len(rows)}
-        path = folder / f"head-{shard:05d}-of-{num_shards:05d}.safetensors"
-        write_tensors(path, pack(part, precision=precision))
-
-
-@torch.no_grad()
-def read_head(folder: Path, head: Head, *, copy: bool = True) -> None:
-    """Fill a head from its shards, one shard in memory at a time, and what has a learned size whole.
-
-    Args:
-        copy: whether weights are copied; otherwise those of a single shard are the file, mapped.
-
-    Raises:
-        CorruptError: shards are missing or their shapes disagree with the head.
-    """
-    state = head.state_dict()
-    paths = sorted(folder.glob("head-*-of-*.safetensors"))
-    names = {f"head-{shard:05d}-of-{len(paths):05d}.safetensors" for shard in range(len(paths))}
-    if not paths or {path.name for path in paths} != names:
-        raise CorruptError(f"{folder} lacks some of the head's shards; it holds {[p.name for p in paths]}.")
-    filled = dict.fromkeys(state, 0)
-    learned: dict[str, list[Tensor]] = {name: [] for name in head.learned_sizes}
-    for path in paths:
-        parts = read_tensors(path)
-        if not set(parts) <= set(state):
-            raise CorruptError(f"{path} holds tensors this head does not have: {sorted(parts)}.")
-        for name, part in parts.items():
-            start, whole = filled[name], state[name]
-            if name in learned and part.ndim == whole.ndim and part.dtype == whole.dtype:
-                learned[name].append(part)
-                continue
-            filled[name] += part.shape[0] if part.ndim else 1
-            target = whole[start : filled[name]] if whole.ndim else whole
-            if target.shape != part.shape or target.dtype != part.dtype:
-                raise CorruptError(
-                    f"{path}: {name!r} has shape {tuple(part.shape)} of {part.dtype}; "
-                    f"{tuple(target.shape)} of {target.dtype} was expected."
-                )
-            if copy or len(paths) > 1:
-                target.copy_(part)
-            else:
-                head.load_state_dict({name: part}, strict=False, assign=True)
-    for name, tensor in state.items():
-        if name not in learned and filled[name] != (tensor.shape[0] if tensor.ndim else 1):
-            raise CorruptError(
-                f"{paths[-1]}: the shards end before row {tensor.shape[0] if tensor.ndim else 0} of {name!r}."
-            )
-    if learned:
-        sizes = {name: torch.cat([state[name][:0], *parts]) for name, parts in learned.items()}
-        head.load_state_dict(sizes, strict=False)
-    for holds, law in head.laws():
-        if not holds:
-            raise CorruptError(f"{paths[0]}: the head's state must have {law}. Restore it from a copy.")
-
-
-def read_row_keys(path: Path, facts: Facts) -> pa.ChunkedArray:
-    """The distinct keys of the training rows.
-
-    Raises:
-        CorruptError: the file holds something else.
-    """
-    with sound(path):
-        table = read_table(path)
-        if table.schema != pa.schema([("key", pa.binary(STORED_BYTES))]):
-            raise CorruptError("it must hold keys of rows")
-        keys = table["key"]
-        distinct = pc.count_distinct(keys, mode="all").as_py()
-        if keys.null_count or not distinct == len(keys) <= facts.num_train_rows:
-            raise CorruptError(f"it must hold distinct keys of the {facts.num_train_rows} rows of {MANIFEST}")
-    return keys
-
-
-def known_histories(table: pa.Table, vocabulary: LabelVocabulary) -> pa.Table:
-    """Users and their histories with class ids in place of the items."""
-    lengths_U, items = ragged(plain(table[HISTORY]))
-    ids = pa.array(vocabulary.encode(items), pa.int32())
-    return table.set_column(1, HISTORY, lists(lengths_U, ids, large=False))
-
-
-def read_histories(path: Path, facts: Facts) -> pa.Table:
-    """Users with their histories, as many as the manifest says.
-
-    Raises:
-        CorruptError: the file holds something else.
-    """
-    with sound(path):
-        table = read_table(path)
-        names = [(field.name, field.type) for field in table.schema]
-        about = [(column.name, TOKENS) for column in facts.schema.inputs[1:]]
-        if names[1:] != [(HISTORY, CLASS_IDS), *about] or names[0][0] != USER:
-            raise CorruptError(f"it must hold users and lists of class ids; got {names}")
-        if any(table[name].null_count for name, _ in about):
-            raise CorruptError("it must hold a list of what is known of each user")
-        users, histories = (plain(table[name]) for name in (USER, HISTORY))
-        distinct = pc.count_distinct(users).as_py()
-        if users.null_count or not distinct == len(users) == facts.num_users:
-            raise CorruptError(f"it must hold the {facts.num_users} distinct users of {MANIFEST}")
-        ids_P = histories.flatten().to_numpy()
-        if histories.null_count or not ((ids_P >= 0) & (ids_P < facts.num_classes)).all():
-            raise CorruptError(f"its class ids must lie in [0, {facts.num_classes})")
-    return table
