@@ -23,7 +23,7 @@ from widemax.heads.exact_loss import margin_shifts
 from widemax.heads.labels import Labels, target_shares, training_pairs
 from widemax.heads.linear import prior_logits
 from widemax.heads.sampled_loss import loss_of_negatives, score_candidates, softmax_of_candidates
-from widemax.kernels import Found, Pairs, budget, linear_logsumexp, stream_classes, topk_by_id
+from widemax.kernels import Found, Pairs, Powers, budget, linear_logsumexp, stream_classes, topk_by_id
 from widemax.losses import sub_center_cosines
 from widemax.losses.base import Reduction, reduce_loss, row_weights
 from widemax.numerics import log_sigmoid
@@ -177,14 +177,14 @@ class ShardedHead(LinearHead):
         return summed(logits_BN, self.world)
 
     def stream(
-        self, hidden: Tensor, labels: Pairs, *, k: int, exclude: SeveralLabels | None, sums: bool
+        self, hidden: Tensor, labels: Pairs, *, k: int, exclude: SeveralLabels | None, powers: Powers
     ) -> Found:
         """The answers of all parts, of which each process has its own streamed, put together."""
         is_known_P = labels.ids_P >= 0
         own_P = self.placement.holds(labels.ids_P) & is_known_P
         excluded = self._own(excluded_pairs(exclude, hidden, labels, self.num_classes))
         own = Pairs(labels.rows_P[own_P], self.placement.rows(labels.ids_P[own_P]))
-        found = self._found(hidden, own, excluded, k=min(k, len(self.placement)), sums=sums)
+        found = self._found(hidden, own, excluded, k=min(k, len(self.placement)), powers=powers)
         logits_P = found.label_logits_P.new_zeros(len(own_P))
         logits_P[own_P] = found.label_logits_P
         logits_P = self.world.sum(logits_P)
@@ -194,7 +194,7 @@ class ShardedHead(LinearHead):
         if len(self.placement) and bool(other_P.any()):
             others = Pairs(labels.rows_P[other_P], self.placement.rows(labels.ids_P[other_P]))
             elsewhere_P = logits_P[other_P]
-            of_others = self._found(hidden, others, excluded, k=0, sums=False, label_logits=elsewhere_P)
+            of_others = self._found(hidden, others, excluded, k=0, powers=0, label_logits=elsewhere_P)
             before_P[other_P] = of_others.label_ranks_P - 1
         ranks_P = torch.where(is_known_P, 1 + self.world.sum(before_P), 0)
         topk = self._best(found, k)
@@ -211,7 +211,7 @@ class ShardedHead(LinearHead):
         excluded: Pairs,
         *,
         k: int,
-        sums: bool,
+        powers: Powers,
         label_logits: Tensor | None = None,
     ) -> Found:
         """The answers of the own classes, by their rows."""
@@ -229,7 +229,7 @@ class ShardedHead(LinearHead):
         scaled_BD, bias_C = self.answering(hidden)
         weight_CD = self.score.scaled(self.weight)
         return stream_classes(
-            *(scaled_BD, weight_CD, bias_C, labels, excluded), k=k, sums=sums, label_logits=label_logits
+            *(scaled_BD, weight_CD, bias_C, labels, excluded), k=k, powers=powers, label_logits=label_logits
         )
 
     def _center_logits(self, hidden: Tensor) -> Tensor:

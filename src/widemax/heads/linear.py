@@ -14,7 +14,7 @@ from widemax.heads.dense import excluded_pairs
 from widemax.heads.labels import SeveralLabels, no_pairs
 from widemax.heads.resize import FollowsRows, NewRows, replace_rows
 from widemax.heads.scores import Score, build_score
-from widemax.kernels import Found, Pairs, stream_classes
+from widemax.kernels import Found, Pairs, Powers, stream_classes
 from widemax.numerics import log_sigmoid
 from widemax.numerics.ids import checked_ids
 from widemax.options import checked
@@ -116,11 +116,12 @@ class LinearHead(Head):
         return self._sums(hidden).log_probs(logits_BN)
 
     def best_classes(self, hidden: Tensor, k: int, exclude: SeveralLabels | None) -> TopK:
-        sums = self.normalizer == "softmax"
-        return self._topk(self.stream(hidden, no_pairs(hidden.device), k=k, exclude=exclude, sums=sums))
+        powers: Powers = 1 if self.normalizer == "softmax" else 0
+        return self._topk(self.stream(hidden, no_pairs(hidden.device), k=k, exclude=exclude, powers=powers))
 
     def answers_about(self, hidden: Tensor, labels: Pairs, k: int, exclude: SeveralLabels | None) -> Answers:
-        found = self.stream(hidden, labels, k=k, exclude=exclude, sums=self.normalizer == "softmax")
+        powers: Powers = 2 if self.normalizer == "softmax" else 0
+        found = self.stream(hidden, labels, k=k, exclude=exclude, powers=powers)
         return Answers(
             self._topk(found),
             found.shift_B + found.log_sum_B,
@@ -270,16 +271,16 @@ class LinearHead(Head):
         return self.score.scaled(hidden) / temperature, None if self.bias is None else self.bias / temperature
 
     def stream(
-        self, hidden: Tensor, labels: Pairs, *, k: int, exclude: SeveralLabels | None, sums: bool
+        self, hidden: Tensor, labels: Pairs, *, k: int, exclude: SeveralLabels | None, powers: Powers
     ) -> Found:
         """What the answers about all classes are made of; excluded classes that are labels take part."""
         scaled_BD, bias_C = self.answering(hidden)
         excluded = excluded_pairs(exclude, hidden, labels, self.num_classes)
         weight_CD = self.score.scaled(self.weight)
-        return stream_classes(scaled_BD, weight_CD, bias_C, labels, excluded, k=k, sums=sums)
+        return stream_classes(scaled_BD, weight_CD, bias_C, labels, excluded, k=k, powers=powers)
 
     def _sums(self, hidden: Tensor) -> Found:
-        return self.stream(hidden, no_pairs(hidden.device), k=0, exclude=None, sums=True)
+        return self.stream(hidden, no_pairs(hidden.device), k=0, exclude=None, powers=1)
 
     def _topk(self, found: Found) -> TopK:
         log_probs_BK = self._normalized(found, found.topk_logits_BK)

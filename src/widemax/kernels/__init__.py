@@ -8,7 +8,7 @@ from widemax.kernels.pairs import Pairs
 from widemax.kernels.partition import linear_logsumexp
 from widemax.kernels.ranking import topk_by_id
 from widemax.kernels.rows import gather_groups, gather_rows
-from widemax.kernels.stream import Added, Found, stream_classes
+from widemax.kernels.stream import Added, Found, Powers, stream_classes
 from widemax.kernels.tracing import not_traced
 
 __all__ = [
@@ -17,6 +17,7 @@ __all__ = [
     "Found",
     "Impl",
     "Pairs",
+    "Powers",
     "SkippedTiles",
     "Sweep",
     "gather_groups",

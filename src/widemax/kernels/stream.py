@@ -6,7 +6,7 @@ T tiles held, G blocks of classes.
 
 import math
 import threading
-from typing import NamedTuple
+from typing import Literal, NamedTuple, TypeAlias
 
 import torch
 from torch import Tensor
@@ -20,6 +20,7 @@ from widemax.numerics.autocast import autocast_dtype
 
 # Classes whose maximum is taken together; the top k lie in the k blocks with the largest maxima.
 BLOCK = 64
+Powers: TypeAlias = Literal[0, 1, 2]
 
 _kept = threading.local()
 
@@ -83,7 +84,7 @@ def stream_classes(
     excluded: Pairs,
     *,
     k: int,
-    sums: bool = True,
+    powers: Powers = 2,
     added: Added | None = None,
     label_logits: Tensor | None = None,
 ) -> Found:
@@ -96,7 +97,8 @@ def stream_classes(
         labels: (row, class) pairs whose logits and ranks are wanted; class −1 stands for an unknown label.
         excluded: (row, class) pairs that take no part in top k and ranks; their logit there is −inf.
         k: how many classes to keep, at most C.
-        sums: whether the log-partition and the sum of squares are wanted; yes-or-no questions need neither.
+        powers: of the exponentials, whose sums are wanted: 1 for the log-partition, 2 for the sum of squares
+            too; 0 for yes-or-no questions, which need neither.
         added: what some logits are more than h Wᵀ + bias.
         label_logits: [P] the logits of the labels, where these are no classes of these C: ids then say before
             which class they would stand, and ranks are those among these classes and the label.
@@ -128,7 +130,7 @@ def stream_classes(
         logits = _TileLogits(chunk_bD, weight, bias, added_b, buffer[: math.prod(shape)].view(shape))
         pairs = labels.of_rows(start, stop)[1], excluded.of_rows(start, stop)[1]
         known = None if label_logits is None else label_logits[labels.of_rows(start, stop)[0]]
-        chunks.append(_answer_chunk(logits, *pairs, k, sums, known))
+        chunks.append(_answer_chunk(logits, *pairs, k, powers, known))
     return Found(*(torch.cat(parts) for parts in zip(*chunks, strict=True)))
 
 
@@ -155,7 +157,9 @@ def _plan(num_rows: int, num_classes: int, k: int) -> tuple[int, int, int]:
     )
     num_chunks = -(-num_rows // limit)
     rows = max(1, -(-num_rows // max(num_chunks, 1)))
-    width = BLOCK * min(max(budget.SMALL_TILE_ELEMENTS // (rows * BLOCK), 8), num_blocks)
+    blocks = max(budget.SMALL_TILE_ELEMENTS // (rows * BLOCK), 8)
+    # Tiles of one width, so that the last is not nearly empty.
+    width = BLOCK * -(-num_blocks // -(-num_blocks // blocks))
     held = num_classes if holds_all else min(max(budget.HELD_ELEMENTS // rows, least, 1), num_classes)
     return rows, -(-held // width), width
 
@@ -202,9 +206,10 @@ class _TileLogits:
 
 
 class _Sums:
-    """Σ exp(s − shift) and its like with squares of each row over tiles; the shift is its largest logit."""
+    """Σ exp(s − shift) of each row over tiles, and its like with squares; the shift is its largest logit."""
 
-    def __init__(self, like_bW: Tensor) -> None:
+    def __init__(self, like_bW: Tensor, powers: Powers) -> None:
+        self.has_squares = powers == 2
         self.powers_bW = torch.empty_like(like_bW)
         self.shift_b = like_bW.new_full((len(like_bW),), torch.finfo(like_bW.dtype).min)
         self.sum_b = torch.zeros_like(self.shift_b, dtype=torch.float64)
@@ -215,13 +220,15 @@ class _Sums:
         scale_b = (self.shift_b - shift_b).double().exp_()
         powers_bW = exp_minus(logits_bW, shift_b, out=self.powers_bW)
         self.sum_b.mul_(scale_b).add_(powers_bW.sum(1))
-        self.square_sum_b.mul_(scale_b.square_()).add_(powers_bW.square_().sum(1))
+        if self.has_squares:
+            self.square_sum_b.mul_(scale_b.square_()).add_(powers_bW.square_().sum(1))
         self.shift_b = shift_b
 
     def found(self) -> tuple[Tensor, Tensor, Tensor]:
-        """The shift, and the logarithms of both sums."""
+        """The shift, and the logarithms of both sums; NaN of what was not summed."""
         dtype = self.shift_b.dtype
-        return self.shift_b, self.sum_b.log().to(dtype), self.square_sum_b.log().to(dtype)
+        square_sum_b = self.square_sum_b if self.has_squares else self.square_sum_b.fill_(torch.nan)
+        return self.shift_b, self.sum_b.log().to(dtype), square_sum_b.log().to(dtype)
 
 
 def _answer_chunk(
@@ -229,7 +236,7 @@ def _answer_chunk(
     labels: Pairs,
     excluded: Pairs,
     k: int,
-    wants_sums: bool,
+    powers: Powers,
     label_logits: Tensor | None,
 ) -> Found:
     held_tiles, num_rows, width = logits.buffer_TbW.shape
@@ -252,7 +259,7 @@ def _answer_chunk(
             if len(places):
                 note_labels(tile, logits.compute(tile))
 
-    sums = _Sums(logits.buffer_TbW[0]) if wants_sums else None
+    sums = _Sums(logits.buffer_TbW[0], powers) if powers else None
     best = BestSoFar(label_logits_P.new_empty(num_rows, 0), k=k)
     larger_P = torch.zeros_like(labels.ids_P)
     for first in range(0, logits.num_tiles, held_tiles):
