@@ -41,7 +41,7 @@ def test_the_plans_differ(monkeypatch):
     for name in PLANS:
         set_plan(monkeypatch, name)
         plans.append(stream._plan(B, C, 10))
-    assert plans == [(37, 1, 1344), (37, 3, 512), (37, 1, 512), (37, 2, 512), (1, 1, 512)]
+    assert plans == [(37, 1, 1344), (37, 3, 448), (37, 1, 448), (37, 2, 448), (1, 1, 448)]
 
 
 def example(*, levels):
