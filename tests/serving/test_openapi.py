@@ -6,13 +6,13 @@ import sys
 from pathlib import Path
 
 import pytest
-from tests.serving.conftest import Server
+from tests.serving.conftest import Process, Server
 
 COUNTED = "feedback|infer"
 """Routes that want as many labels as rows, or values as a shape has, which no schema can say."""
 
 
-def schemathesis(server: Server, folder: Path, *options: str) -> int:
+def schemathesis(server: Process, folder: Path, *options: str) -> int:
     """How many requests were tried, all checks on, none of them answered wrongly."""
     command = [sys.executable, "-m", "schemathesis.cli", "run", f"{server.url}/openapi.json"]
     command += ["--checks", "all", "--no-color", "--seed", "0", "--suppress-health-check", "all", *options]

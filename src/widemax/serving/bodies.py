@@ -5,12 +5,29 @@ import json
 import math
 from typing import Any
 
+from pydantic import BaseModel, ConfigDict, model_validator
 from starlette.requests import Request
 
 from widemax.errors import UsageError, reason_of, shown
 from widemax.serving.replies import BodyTooSlowError
 
 MAX_DEPTH = 32
+
+
+class Body(BaseModel):
+    """A JSON object with known keys, in which true and "5" are no numbers and 5.0 is a whole one."""
+
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False, strict=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _whole(cls, given: Any) -> Any:
+        if not isinstance(given, dict):
+            return given
+        return {
+            key: int(value) if isinstance(value, float) and value.is_integer() else value
+            for key, value in given.items()
+        }
 
 
 async def read_body(request: Request) -> bytes:

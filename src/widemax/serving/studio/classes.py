@@ -99,7 +99,11 @@ def describe(name: str, library: Library) -> Any:
     )
 
 
-@classes.get("/runs/{name}/classes/map")
+@classes.get(
+    "/runs/{name}/classes/map",
+    response_class=Response,
+    responses={200: {"content": {"application/octet-stream": {}}}},
+)
 def draw(name: str, library: Library) -> Response:
     """The map in little-endian bytes: N float32 x, N float32 y, N uint32 class ids, N uint32 training rows.
 

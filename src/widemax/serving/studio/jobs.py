@@ -17,12 +17,13 @@ from threading import Lock
 from typing import IO, Annotated, Any
 
 from fastapi import APIRouter, Depends, Request
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from widemax.config import Config, assign
 from widemax.encoders import encoders
 from widemax.errors import UnknownNameError, UsageError, visible
 from widemax.heads import heads
+from widemax.serving.bodies import Body
 from widemax.serving.replies import Reply
 from widemax.serving.studio.library import OWN, Library, Runs, chosen
 
@@ -116,14 +117,12 @@ def jobs_of(request: Request, library: Library) -> Jobs:
 Work = Annotated[Jobs, Depends(jobs_of)]
 
 
-class Training(BaseModel):
+class Training(Body):
     """What ``widemax train`` is asked for. What is None is left to it."""
-
-    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
     data: Annotated[str, Field(max_length=300)]
-    inputs: Annotated[list[str], Field(max_length=100)] = []
+    inputs: list[str] = Field([], max_length=100)
     target: str | None = None
     encoder: str = "auto"
     head: str = "auto"
@@ -207,10 +206,8 @@ def start_training(training: Training, library: Library, work: Work) -> Any:
     return Reply(work.start("train", training.name, training.arguments(library)).told(), 201)
 
 
-class Auditing(BaseModel):
+class Auditing(Body):
     """What ``widemax audit`` is asked for."""
-
-    model_config = ConfigDict(extra="forbid")
 
     num_sampled: Annotated[int, Field(ge=1)] | None = None
     batch: Annotated[int, Field(ge=2, le=4096)] = 128

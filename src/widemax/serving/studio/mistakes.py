@@ -4,10 +4,11 @@ from typing import Annotated, Any
 
 import numpy as np
 from fastapi import APIRouter, Query, Request
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from widemax.errors import UsageError
 from widemax.evaluation.headlines import HEADLINES, called
+from widemax.serving.bodies import Body
 from widemax.serving.feedback import feedback
 from widemax.serving.replies import Reply
 from widemax.serving.studio.library import OWN, Library
@@ -96,10 +97,8 @@ def list_mistakes(
     )
 
 
-class Right(BaseModel):
+class Right(Body):
     """A row of some data, by its number among those evaluated, and its right label."""
-
-    model_config = ConfigDict(extra="forbid")
 
     data: Annotated[str, Field(max_length=300)]
     row: Annotated[int, Field(ge=0)]

@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal
 import numpy as np
 import torch
 from fastapi import APIRouter
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from torch import Tensor, nn
 
 from widemax.auxiliaries import CenterLoss
@@ -31,6 +31,7 @@ from widemax.losses import crammer_singer, cross_entropy, weston_watkins
 from widemax.numerics import log_softmax, sigmoid, softmax
 from widemax.optim import LazyAdam
 from widemax.samplers import Candidates, Query, build_sampler, samplers
+from widemax.serving.bodies import Body
 
 playground = APIRouter(prefix="/playground", tags=["studio"])
 
@@ -49,13 +50,7 @@ LOSSES: dict[str, Callable[..., Tensor]] = {
 }
 
 
-class Question(BaseModel):
-    """The body of a request; unknown keys are refused."""
-
-    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
-
-
-class Scores(Question):
+class Scores(Body):
     """Logits of one row, the temperature that divides them, and the right class."""
 
     logits: Logits
@@ -81,7 +76,7 @@ def scores(question: Scores) -> dict[str, Any]:
     }
 
 
-class Overflow(Question):
+class Overflow(Body):
     """Logits, and the number format to compute with."""
 
     logits: Logits
@@ -107,7 +102,7 @@ def overflow(question: Overflow) -> dict[str, Any]:
     }
 
 
-class Margins(Question):
+class Margins(Body):
     """Logits of one row, whose right class is moved along a grid."""
 
     logits: Logits
@@ -139,7 +134,7 @@ def losses(question: Margins) -> dict[str, Any]:
     return {"places": places_N[:-1].tolist(), "curves": curves}
 
 
-class Sampled(Question):
+class Sampled(Body):
     """Draws of a sampler, from the first on; the classes follow from the seed."""
 
     sampler: str = "uniform"
@@ -211,14 +206,14 @@ def sampled(question: Sampled) -> dict[str, Any]:
     }
 
 
-class Weights(Question):
+class Weights(Body):
     """Where training stands: all numbers that it moves, in one list."""
 
     step: Annotated[int, Field(ge=0, le=1_000_000)]
     values: Annotated[list[Logit], Field(max_length=20_000)]
 
 
-class Regions(Question):
+class Regions(Body):
     """Points in the plane, the net that tells their classes apart, and how many steps it takes now."""
 
     shape: Shape = "clouds"
