@@ -33,12 +33,16 @@ def test_options_win_over_the_file_and_set_over_both(tmp_path: Path) -> None:
     )
     config = read_config(
         [str(path)],
-        input=["age,name", "city"],
-        target="z",
-        kind=["age=number"],
-        assignments=["train.seed=9"],
-        train={"seed": 5, "time_limit_s": None},
-        out=Path("out"),
+        {
+            "input": ["age,name", "city"],
+            "target": "z",
+            "kind": ["age=number"],
+            "set_": ["train.seed=9"],
+            "seed": 5,
+            "time_limit": None,
+            "out": Path("out"),
+            "json": True,
+        },
     )
     assert config.data.train == ("a.csv",)
     assert config.data.input == ("age", "name", "city")
@@ -50,7 +54,7 @@ def test_options_win_over_the_file_and_set_over_both(tmp_path: Path) -> None:
 def test_a_seed_of_zero_wins_too(tmp_path: Path) -> None:
     path = tmp_path / "c.toml"
     path.write_text("[data]\ntrain = 'a.csv'\n[train]\nseed = 7\n")
-    assert read_config([str(path)], train={"seed": 0}).train.seed == 0
+    assert read_config([str(path)], {"seed": 0}).train.seed == 0
 
 
 @pytest.mark.parametrize("content", ["[data", "[data]\ntrain = 'a'\ntrian = 'b'\n", "data = 3\n"])
@@ -58,6 +62,6 @@ def test_a_config_that_is_none_is_refused(tmp_path: Path, content: str) -> None:
     path = tmp_path / "c.toml"
     path.write_text(content)
     with pytest.raises(UsageError):
-        read_config([str(path)], target="y")
+        read_config([str(path)], {"target": "y"})
     with pytest.raises(ConfigError, match=r"absent\.toml"):
-        read_config([str(tmp_path / "absent.toml")])
+        read_config([str(tmp_path / "absent.toml")], {})

@@ -8,25 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 import typer.core
 
-from widemax.cli.options import (
-    Data,
-    Delimiter,
-    Encoding,
-    Input,
-    Item,
-    Items,
-    Json,
-    Kind,
-    Split,
-    Target,
-    Time,
-    User,
-    Users,
-    Weight,
-    print_result,
-    read_config,
-    recognize_events,
-)
+from widemax.cli import options
+from widemax.cli.options import print_result, read_config, recognize_events
 from widemax.errors import UsageError
 
 if TYPE_CHECKING:
@@ -59,21 +42,22 @@ class Command(typer.core.TyperCommand):
 
 
 def command(
-    data: Data,
+    context: typer.Context,
+    data: options.Data,
     out: Annotated[Path, typer.Option("-o", "--out", help="The config to write.")] = Path("widemax.toml"),
-    input: Input = None,  # noqa: A002 - the name users type
-    target: Target = None,
-    kind: Kind = None,
-    user: User = None,
-    item: Item = None,
-    time: Time = None,
-    weight: Weight = None,
-    split: Split = None,
-    items: Items = None,
-    users: Users = None,
-    delimiter: Delimiter = None,
-    encoding: Encoding = None,
-    json: Json = False,
+    input: options.Input = None,  # noqa: A002 - the name users type
+    target: options.Target = None,
+    kind: options.Kind = None,
+    user: options.User = None,
+    item: options.Item = None,
+    time: options.Time = None,
+    weight: options.Weight = None,
+    split: options.Split = None,
+    items: options.Items = None,
+    users: options.Users = None,
+    delimiter: options.Delimiter = None,
+    encoding: options.Encoding = None,
+    json: options.Json = False,
 ) -> None:
     """Guess the columns, write a commented config, and print the next command."""
     if out.exists():
@@ -84,26 +68,7 @@ def command(
     from widemax.storage import write_file
     from widemax.training.prepare import sources_of
 
-    columns_named = {
-        "user": user,
-        "item": item,
-        "time": time,
-        "weight": weight,
-        "split": split,
-        "items": items,
-        "users": users,
-    }
-    config, told = recognize_events(
-        read_config(
-            data,
-            input=input,
-            target=target,
-            kind=kind,
-            events=columns_named,
-            delimiter=delimiter,
-            encoding=encoding,
-        )
-    )
+    config, told = recognize_events(read_config(data, {**context.params, "out": None}))
     config, sources, *_ = sources_of(config, None, None)
     section = config.data
     schema = infer_schema(

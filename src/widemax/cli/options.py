@@ -90,6 +90,11 @@ Encoding = Annotated[
     typer.Option(help="The encoding of text files, such as latin-1. Default: by byte order mark, or UTF-8."),
 ]
 Set = Annotated[list[str] | None, typer.Option("--set", help="Override a config key: section.key=value.")]
+DATA_KEYS = (
+    *("target", "user", "item", "time", "weight", "split", "items", "users", "valid", "classes", "task"),
+    *("target_lines", "valid_target_lines", "delimiter", "encoding"),
+)
+"""Options that are keys of [data] by the same names."""
 
 
 def print_json(values: Any) -> None:
@@ -149,59 +154,38 @@ def result_lines(values: Mapping[str, Any], *, every: bool = False) -> Iterator[
     yield from group_lines(values)
 
 
-def read_config(
-    data: Sequence[str],
-    *,
-    input: Sequence[str] | None = None,  # noqa: A002 - the name users type
-    target: str | None = None,
-    kind: Sequence[str] | None = None,
-    task: str | None = None,
-    unit: str | None = None,
-    events: Mapping[str, Any] | None = None,
-    valid: Sequence[str] | None = None,
-    classes: Sequence[str] | None = None,
-    target_lines: Sequence[str] | None = None,
-    valid_target_lines: Sequence[str] | None = None,
-    drop_bad: bool = False,
-    delimiter: str | None = None,
-    encoding: str | None = None,
-    assignments: Sequence[str] = (),
-    train: dict[str, Any] | None = None,
-    distributed: dict[str, Any] | None = None,
-    out: Path | None = None,
-) -> "Config":
-    """A config from FILE.toml or from data and options; options win over the file, --set over both."""
+def read_config(data: Sequence[str], given: Mapping[str, Any]) -> "Config":
+    """A config from FILE.toml or from data and options; options win over the file, --set over both.
+
+    Args:
+        data: what the verb was given.
+        given: its options by their names, as ``typer.Context.params`` holds them; of no use are those that a
+            config does not know.
+    """
     from widemax.config import Config, assign, read_toml
     from widemax.systems import refuse_keys, with_task
 
     is_config = len(data) == 1 and data[0].endswith(".toml")
     values: dict[str, Any] = read_toml(Path(data[0])) if is_config else {"data": {"train": list(data)}}
-    given: dict[str, dict[str, Any]] = {
+    unit, kind, limit, out = map(given.get, ("unit", "kind", "time_limit", "out"))
+    named: dict[str, dict[str, Any]] = {
         "data": {
-            "input": parse_columns(input),
-            "target": target,
-            **(events or {}),
-            "valid": valid,
-            "classes": classes,
-            "target_lines": target_lines,
-            "valid_target_lines": valid_target_lines,
-            "task": task,
-            "drop_bad": drop_bad or None,
-            "delimiter": delimiter,
-            "encoding": encoding,
+            "input": parse_columns(given.get("input")),
+            "drop_bad": given.get("drop_bad") or None,
+            **{key: given.get(key) for key in DATA_KEYS},
         },
         "encoder": {"unit": unit},
-        "train": train or {},
-        "distributed": distributed or {},
+        "train": {"seed": given.get("seed"), "time_limit_s": parse_seconds(limit) if limit else None},
+        "distributed": {"workers": given.get("workers")},
         "output": {"dir": str(out) if out else None},
     }
-    for section, keys in given.items():
+    for section, keys in named.items():
         for key, value in keys.items():
-            if value is not None and value != []:
+            if value not in (None, (), []):
                 table(values, section)[key] = value
     if kind:
         table(table(values, "data"), "kinds").update(parse_kinds(kind))
-    config = with_task(Config.from_dict(assign(values, assignments)))
+    config = with_task(Config.from_dict(assign(values, given.get("set_") or ())))
     if unit and config.data.task != "language":
         raise UsageError("--unit is of language models; give --task language, or leave it out.")
     refuse_keys(config)

@@ -5,18 +5,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from widemax.cli.options import (
-    Delimiter,
-    DropBad,
-    Encoding,
-    Input,
-    Json,
-    Kind,
-    Set,
-    Target,
-    print_result,
-    read_config,
-)
+from widemax.cli import options
+from widemax.cli.options import print_result, read_config
 from widemax.errors import UsageError
 
 if TYPE_CHECKING:
@@ -24,6 +14,7 @@ if TYPE_CHECKING:
 
 
 def command(
+    context: typer.Context,
     data: Annotated[
         list[str] | None,
         typer.Argument(help="A config FILE.toml, or data; its rows are read to count classes."),
@@ -37,14 +28,14 @@ def command(
     workers: Annotated[
         int | None, typer.Option(min=1, help="Processes that hold the classes together. Default: one.")
     ] = None,
-    input: Input = None,  # noqa: A002 - the name users type
-    target: Target = None,
-    kind: Kind = None,
-    set_: Set = None,
-    drop_bad: DropBad = False,
-    delimiter: Delimiter = None,
-    encoding: Encoding = None,
-    json: Json = False,
+    input: options.Input = None,  # noqa: A002 - the name users type
+    target: options.Target = None,
+    kind: options.Kind = None,
+    set_: options.Set = None,
+    drop_bad: options.DropBad = False,
+    delimiter: options.Delimiter = None,
+    encoding: options.Encoding = None,
+    json: options.Json = False,
 ) -> None:
     """Predict peak memory and time of each head, and say which one is chosen and why."""
     sizes: dict[str, Any] = {
@@ -56,16 +47,7 @@ def command(
     }
     named = "auto"
     if data:
-        config = read_config(
-            data,
-            input=input,
-            target=target,
-            kind=kind,
-            drop_bad=drop_bad,
-            delimiter=delimiter,
-            encoding=encoding,
-            assignments=set_ or (),
-        )
+        config = read_config(data, {**context.params, "classes": None, "workers": None})
         sizes, named = sizes_of(config, dim)
         sizes["workers"] = workers or config.distributed.workers
     if sizes["num_classes"] is None or sizes["dim"] is None:

@@ -6,29 +6,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from widemax.cli import options
 from widemax.cli.language import Unit
-from widemax.cli.options import (
-    DataOrConfig,
-    Delimiter,
-    DropBad,
-    Encoding,
-    Input,
-    Item,
-    Items,
-    Json,
-    Kind,
-    Set,
-    Split,
-    Target,
-    Time,
-    User,
-    Users,
-    Weight,
-    Workers,
-    parse_seconds,
-    print_result,
-    read_config,
-)
+from widemax.cli.options import print_result, read_config
 from widemax.cli.translation import TargetLines, ValidTargetLines
 from widemax.cli.workers import INTERRUPTED, is_first, is_worker, run_workers
 from widemax.errors import counted
@@ -38,22 +18,23 @@ if TYPE_CHECKING:
 
 
 def command(
-    data: DataOrConfig,
-    input: Input = None,  # noqa: A002 - the name users type
-    target: Target = None,
-    kind: Kind = None,
+    context: typer.Context,
+    data: options.DataOrConfig,
+    input: options.Input = None,  # noqa: A002 - the name users type
+    target: options.Target = None,
+    kind: options.Kind = None,
     task: Annotated[
         str | None,
         typer.Option(help="What is learned: one, several, next, translate, language. Default: by the data."),
     ] = None,
     unit: Unit = None,
-    user: User = None,
-    item: Item = None,
-    time: Time = None,
-    weight: Weight = None,
-    split: Split = None,
-    items: Items = None,
-    users: Users = None,
+    user: options.User = None,
+    item: options.Item = None,
+    time: options.Time = None,
+    weight: options.Weight = None,
+    split: options.Split = None,
+    items: options.Items = None,
+    users: options.Users = None,
     valid: Annotated[
         list[str] | None,
         typer.Option(help="Validation data. Default: a tenth of DATA is held out, of a text its end."),
@@ -64,7 +45,7 @@ def command(
         list[str] | None,
         typer.Option(help="A table of the classes: their labels, and their names or what else is known."),
     ] = None,
-    set_: Set = None,
+    set_: options.Set = None,
     out: Annotated[
         Path | None, typer.Option("--out", help="The run folder. Default: run.", readable=False)
     ] = None,
@@ -74,47 +55,19 @@ def command(
     seed: Annotated[
         int | None, typer.Option(help="The seed of all randomness; the same seed gives the same result.")
     ] = None,
-    drop_bad: DropBad = False,
-    delimiter: Delimiter = None,
-    encoding: Encoding = None,
-    workers: Workers = None,
+    drop_bad: options.DropBad = False,
+    delimiter: options.Delimiter = None,
+    encoding: options.Encoding = None,
+    workers: options.Workers = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the run in --out.")] = False,
-    json: Json = False,
+    json: options.Json = False,
 ) -> None:
     """Train a classifier and save it, a translator of lines, a language model of a text (--task language), or
     of CoNLL-U files a dependency parser.
 
     Ctrl-C saves and stops; `widemax resume` continues.
     """
-    train = {"seed": seed, "time_limit_s": parse_seconds(time_limit) if time_limit else None}
-    config = read_config(
-        data,
-        input=input,
-        target=target,
-        kind=kind,
-        task=task,
-        unit=unit,
-        events={
-            "user": user,
-            "item": item,
-            "time": time,
-            "weight": weight,
-            "split": split,
-            "items": items,
-            "users": users,
-        },
-        valid=valid,
-        target_lines=target_lines,
-        valid_target_lines=valid_target_lines,
-        classes=classes,
-        drop_bad=drop_bad,
-        delimiter=delimiter,
-        encoding=encoding,
-        assignments=set_ or (),
-        train=train,
-        distributed={"workers": workers},
-        out=out,
-    )
+    config = read_config(data, context.params)
     if config.distributed.workers > 1 and not is_worker():
         several = config.distributed
         run_workers(sys.argv[1:], workers=several.workers, max_restarts=several.max_restarts)
