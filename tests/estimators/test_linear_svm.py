@@ -6,7 +6,7 @@ import warnings
 
 import numpy as np
 import pytest
-from scipy.sparse import csr_matrix
+from scipy.sparse import csr_matrix, random, vstack
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.svm import LinearSVC
 
@@ -54,6 +54,27 @@ def test_it_reaches_the_optimum_of_liblinear(loss, num_classes, kind):
     assert best - 1e-9 <= model.objective_ <= best * (1 + 1e-3)
     assert model.objective_ == pytest.approx(objective_of(model, X, y, C=0.3), rel=1e-12)
     assert model.coef_.shape == peer.coef_.shape
+
+
+@pytest.mark.parametrize("num_classes", [2, 4])
+@pytest.mark.parametrize("loss", ["crammer_singer", "one_vs_rest"])
+def test_many_sparse_rows_reach_the_optimum_with_a_proof(loss, num_classes):
+    generator = np.random.default_rng(0)
+    X = csr_matrix(random(2000, 600, 0.03, random_state=0))
+    weight = generator.uniform(0.5, 2, 2000)
+    scores = X @ generator.standard_normal((600, num_classes))
+    y = (scores + generator.gumbel(size=scores.shape)).argmax(axis=1)
+    options = {"loss": loss, "C": 0.3, "max_iter": 50_000}
+    model, best = (LinearSVM(tol=tol, **options).fit(X, y, weight) for tol in (1e-2, 1e-5))
+    # A row without weight makes it the other solver.
+    more = vstack([X, csr_matrix((1, 600))]), np.append(y, 0), np.append(weight, 0.0)
+    other = LinearSVM(tol=1e-2, **options).fit(*more)
+    assert model.objective_ == pytest.approx(objective_of(model, X, y, C=0.3, weight=weight), rel=1e-12)
+    assert 1e-5 < model.gap_ <= 1e-2
+    assert model.gap_ >= (model.objective_ - best.objective_) / model.objective_ > 0
+    assert best.objective_ * (1 - 1e-5) <= other.objective_ <= best.objective_ * (1 + 1e-2)
+    with pytest.warns(ConvergenceWarning, match=r"after \d+ steps at a relative gap of"):
+        LinearSVM(loss=loss, max_iter=3).fit(X, y)
 
 
 @pytest.mark.parametrize("loss", LOSSES)

@@ -28,7 +28,9 @@ class LinearSVM(LinearClassifier):
     ``sklearn.svm.LinearSVC`` divided by C Σ_i w_i, with ``loss="hinge"`` for one against the rest.
 
     L-BFGS minimizes a bound from below, smooth over a width around the breakpoints, and the width shrinks
-    until the certificate ``gap_`` holds: the duality gap at the slopes of the bound.
+    until the certificate ``gap_`` holds: the duality gap at the slopes of the bound. Many sparse rows go to
+    scikit-learn's liblinear instead, which has no "weston_watkins", until the duality gap at its dual point
+    is small enough; it begins anew also with ``warm_start``.
 
     There are no probabilities, as a margin is none: ``CalibratedTemperature(LinearSVM())`` gives some. There
     is no ``partial_fit``: an optimum belongs to all rows together; ``warm_start`` begins at the previous one.
@@ -37,6 +39,8 @@ class LinearSVM(LinearClassifier):
         loss: "crammer_singer", "weston_watkins" or "one_vs_rest".
         C: inverse strength of the penalty, above 0.
         tol: stop where ``gap_`` is at most this.
+        max_iter: at most so many steps, or passes of liblinear, which with Crammer and Singer's loss looks at
+            it only where ``tol`` wants it to begin anew.
 
     Attributes:
         gap_: a bound from above on (objective − optimum) / objective.

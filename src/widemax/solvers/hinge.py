@@ -1,14 +1,16 @@
-"""The optimum of a linear model's hinge loss with a penalty, through smooth bounds from below.
+"""The optimum of a linear model's hinge loss with a penalty, by smooth bounds from below or dual coordinates.
 
 Shapes: N rows, D features, C classes, K = C vectors of weights (1 for two classes), F = D + 1 with biases
 (F = D without).
 """
 
+from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
 import torch
 from scipy.optimize import minimize
+from scipy.sparse import issparse
 from scipy.sparse.linalg import LinearOperator, cg
 from torch import Tensor
 from torch.nn.functional import one_hot
@@ -16,6 +18,7 @@ from torch.nn.functional import one_hot
 from widemax.losses import crammer_singer, one_vs_rest_hinge, sparsemax_loss, weston_watkins
 from widemax.options import checked
 from widemax.solvers.change_of_variables import ChangeOfVariables
+from widemax.solvers.liblinear import dual_coordinate_descent
 from widemax.solvers.products import Array, Products, products
 from widemax.solvers.solution import Solution
 
@@ -23,6 +26,7 @@ HingeLoss = Literal["crammer_singer", "weston_watkins", "one_vs_rest"]
 
 _SHRINK = 4
 _CHEAP = 1_000_000
+_FIRST_VIOLATION, _VIOLATION_OF_GAP = 0.1, 30
 _NEWTON_STEPS, _HALVINGS, _LARGEST_GRADIENT = 50, 20, 1e-13
 
 
@@ -38,9 +42,10 @@ def minimize_hinge(
     tol: float,
     max_iter: int,
 ) -> Solution:
-    """The optimum of Σ_i ω_i ℓ_i + λ/2 ‖W‖², with biases penalized, by L-BFGS on bounds of shrinking width.
+    """The optimum of Σ_i ω_i ℓ_i + λ/2 ‖W‖², with biases penalized.
 
-    ω_i is the share of row i in all weights, λ = 1 / (C Σ_i w_i).
+    ω_i is the share of row i in all weights, λ = 1 / (C Σ_i w_i). By L-BFGS on bounds of shrinking width, or
+    for many sparse rows with a loss that liblinear has by dual coordinate descent, which knows no start.
 
     Args:
         features: [N, D], dense or CSR.
@@ -50,7 +55,7 @@ def minimize_hinge(
         loss: ℓ, with margin 1; with one vector of weights all are the hinge of two classes.
         C: inverse strength of the penalty, above 0.
         tol: relative duality gap to stop at.
-        max_iter: at most so many steps.
+        max_iter: at most so many steps, or passes over the rows.
 
     Returns:
         The weights of the smallest gap, in float64.
@@ -58,6 +63,10 @@ def minimize_hinge(
     problem = HingeObjective(
         products(features, np.float64), torch.from_numpy(labels), row_weight, loss, C, start.shape
     )
+    # Small problems keep the solver that does not depend on the order of rows.
+    is_large = issparse(features) and start.size * len(labels) > _CHEAP
+    if is_large and row_weight.all() and (loss != "weston_watkins" or start.shape[1] == 1):
+        return _by_dual_coordinates(problem, features, labels, row_weight, loss, C, tol, max_iter)
     width, steps, weight_FK, value = 1.0, 0, start, problem.value(start)
     best = Solution(start, value, float("inf"), 0, converged=False)
     smoothing, _ = problem.gap(start, width)
@@ -75,6 +84,37 @@ def minimize_hinge(
         if best.converged or steps >= max_iter or not improves:
             return best._replace(num_steps=steps)
         width, smoothing = width / _SHRINK, smoothing / _SHRINK
+
+
+def _by_dual_coordinates(
+    problem: "HingeObjective",
+    features: Any,
+    labels: Array,
+    row_weight: Array,
+    loss: HingeLoss,
+    C: float,
+    tol: float,
+    max_iter: int,
+) -> Solution:
+    violation, steps = min(_FIRST_VIOLATION, _VIOLATION_OF_GAP * tol), 0
+    while True:
+        weight_FK, part_NK, more = dual_coordinate_descent(
+            features,
+            labels,
+            row_weight,
+            crammer_singer=loss == "crammer_singer",
+            C=C,
+            fit_intercept=problem.num_biases > 0,
+            violation=max(violation, np.finfo(float).tiny),
+            max_iter=max_iter - steps,
+        )
+        steps, value = steps + more, problem.value(weight_FK)
+        slope_NK = torch.from_numpy(part_NK / (-C * row_weight[:, None]))
+        slope_NC = torch.cat([-slope_NK, slope_NK], dim=1) if slope_NK.shape[1] == 1 else slope_NK
+        gap = sum(problem.gap_of(weight_FK, slope_NC)) / value
+        if gap <= tol or steps >= max_iter:
+            return Solution(weight_FK, value, gap, steps, converged=gap <= tol)
+        violation *= min(max(tol / gap, 0.1), 0.5)
 
 
 class HingeObjective:
@@ -97,7 +137,11 @@ class HingeObjective:
         self._loss = "weston_watkins" if shape[1] == 1 else loss
         self._shape = shape
         self._answers_NK = one_hot(labels_N, max(shape[1], 2))
-        self.change_of_variables = ChangeOfVariables(features, self._share_N.numpy(), self.strength, shape)
+        self.num_biases = shape[0] - features.num_features
+
+    @cached_property
+    def change_of_variables(self) -> ChangeOfVariables:
+        return ChangeOfVariables(self._features, self._share_N.numpy(), self.strength, self._shape)
 
     def value(self, weight_FK: Array) -> float:
         loss_N = self._hinge(self._logits(weight_FK))
@@ -111,20 +155,22 @@ class HingeObjective:
         return float(self._share_N @ loss_N) + self._penalty(weight_FK), gradient_FK
 
     def gap(self, weight_FK: Array, width: float) -> tuple[float, float]:
-        """Two parts whose sum bounds value − optimum, by duality; the first shrinks with the width.
+        """Two parts whose sum bounds value − optimum, with the slopes of the bound as the dual point.
 
-        The slopes α of the bound are a dual point: the first part is the difference between the losses and
-        their linear functions of slope α, the second ‖gradient of the bound‖² / (2λ).
+        The first shrinks with the width, the second is ‖gradient of the bound‖² / (2λ).
         """
-        loss_N, slope_NC = self._smooth_losses(weight_FK, width)
-        if self._loss == "crammer_singer":
-            dual_NC = slope_NC + self._answers_NK
-        elif self._loss == "weston_watkins":
-            dual_NC = slope_NC * (1 - self._answers_NK)
-        else:
-            dual_NC = slope_NC
-        # Up to a constant the bound is the largest α·s − width/2 ‖α‖², and the loss is the largest α·s.
-        linear_N = loss_N + width / 2 * dual_NC.square().sum(dim=1)
+        return self.gap_of(weight_FK, self._smooth_losses(weight_FK, width)[1])
+
+    def gap_of(self, weight_FK: Array, slope_NC: Tensor) -> tuple[float, float]:
+        """Two parts whose sum bounds value − optimum, by duality with slopes of the losses.
+
+        The first is the difference between the losses and their linear functions of these slopes, the second
+        ‖Σ_i ω_i x_i slope_i + λ W‖² / (2λ).
+        """
+        # The linear function that touches Σ_j max(0, 1 ± s_j) from below is Σ_j abs(slope_j) at s = 0. Of the
+        # other losses only the label's slope is below 0, by as much as the rest is above.
+        at_0_N = slope_NC.abs().sum(dim=1) / (1 if self._loss == "one_vs_rest" else 2)
+        linear_N = (slope_NC * self._logits(weight_FK)).sum(dim=1) + at_0_N
         smoothing = self.value(weight_FK) - float(self._share_N @ linear_N) - self._penalty(weight_FK)
         gradient_FK = self._gradient(slope_NC, weight_FK)
         # A negative value is rounding.
@@ -203,8 +249,7 @@ class HingeObjective:
 
     def _pull_back(self, slope_NC: Tensor) -> Array:
         slope_KN = np.ascontiguousarray(slope_NC.detach().numpy().T[-self._shape[1] :])
-        num_biases = self._shape[0] - self._features.num_features
-        bias_GK = slope_KN.sum(axis=1)[None].repeat(num_biases, axis=0)
+        bias_GK = slope_KN.sum(axis=1)[None].repeat(self.num_biases, axis=0)
         return np.concatenate([self._features.pull_back(slope_KN), bias_GK])
 
     def _logits(self, weight_FK: Array) -> Tensor:
