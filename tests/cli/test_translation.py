@@ -102,7 +102,7 @@ def test_lines_are_checked_side_by_side(tmp_path: Path, capsys: pytest.CaptureFi
         f"{tmp_path / 'a.de'}:3: empty, and left out of training.",
     ]
     no_text, no_pair = told["problems"]
-    assert no_text.startswith(f"{tmp_path / 'a.en'}:4: the line is no text in UTF-8")
+    assert no_text.startswith(f"{tmp_path / 'a.en'}:4: byte 0xff after 0 bytes is not UTF-8")
     assert no_pair == f"{tmp_path / 'v.en'}:2: this line and those after it stand opposite no other."
     assert exit_code(*lines, "--encoding", "latin-1") == 0
     assert "4 pairs of lines, 2 with an empty side" in capsys.readouterr().out

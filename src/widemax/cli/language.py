@@ -97,15 +97,11 @@ def predict(
 def _texts(data: Sequence[str], encoding: str | None) -> Iterator[str]:
     """The lines of stdin as they arrive, or the text of files as one."""
     from widemax.cli.predict import stdin_lines
-    from widemax.data.formats.text import undecodable
-    from widemax.errors import DataError
+    from widemax.data.formats.text import text_of
     from widemax.language import read_lines
 
     if list(data) != ["-"]:
         yield "".join(read_lines(data, encoding=encoding))
         return
     for part in stdin_lines(encoding):
-        for number, line in part:
-            if wrong := undecodable(line):
-                raise DataError(f"stdin:{number}: {wrong}. Name the encoding of the text (--encoding).")
-            yield line.decode().removesuffix("\r")
+        yield from (text_of(line, f"stdin:{number}").removesuffix("\r") for number, line in part)

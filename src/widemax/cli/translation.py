@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from widemax.cli.options import print_json, print_result
-from widemax.errors import DataError, UsageError, counted, visible
+from widemax.errors import UsageError, counted, visible
 
 if TYPE_CHECKING:
     from widemax.config import DataConfig
@@ -34,7 +34,7 @@ MOST_PROBLEMS = 20
 
 def check(data: "DataConfig", *, json: bool) -> None:
     """Print how many lines stand opposite a translation, and which do not; exit with 3 if there is one."""
-    from widemax.translation.pairs import numbered_lines
+    from widemax.data.formats.text import numbered_lines, undecodable
 
     told = {"pairs": 0, "empty": 0}
     empty: list[str] = []
@@ -47,8 +47,8 @@ def check(data: "DataConfig", *, json: bool) -> None:
                 problems.append(f"{place}: this line and those after it stand opposite no other.")
                 break
             told["pairs"] += 1
-            problems += [text.args[0] for _, text in pair if isinstance(text, DataError)]
-            if blank := [place for place, text in pair if text == ""]:
+            problems += [f"{place}: {wrong}." for place, line in pair if (wrong := undecodable(line))]
+            if blank := [place for place, line in pair if not line.rstrip(b"\r\n")]:
                 told["empty"] += 1
                 empty.append(f"{' and '.join(blank)}: empty, and left out of training.")
     lines = [f"{counted(told['pairs'], 'pair')} of lines, {told['empty']:,} with an empty side"]
@@ -97,12 +97,7 @@ def print_translations(
 def _stdin(encoding: str | None) -> Iterator[list[str]]:
     """Lines as they arrive."""
     from widemax.cli.predict import stdin_lines
+    from widemax.data.formats.text import text_of
 
     for part in stdin_lines(encoding):
-        try:
-            yield [line.decode().rstrip("\r") for _, line in part]
-        except UnicodeDecodeError:
-            first, last = part[0][0], part[-1][0]
-            raise DataError(
-                f"stdin: one of the lines {first} to {last} is no text; name the encoding (--encoding)."
-            ) from None
+        yield [text_of(line, f"stdin:{number}").rstrip("\r") for number, line in part]

@@ -11,8 +11,8 @@ from typing import Literal, NamedTuple, final
 
 import numpy as np
 
-from widemax.data.formats.text import files_of, known_encoding, open_text, undecodable
-from widemax.errors import CorruptError, DataError
+from widemax.data.formats.text import numbered_lines, text_of
+from widemax.errors import CorruptError
 from widemax.options import checked
 from widemax.sequences import Subwords
 from widemax.sequences.subwords import END, UNKNOWN
@@ -30,13 +30,8 @@ def read_lines(paths: Sequence[str | Path], *, encoding: str | None = None) -> I
         DataError: a file cannot be read, or a line is no text.
         UsageError: there is no such file, or no such encoding.
     """
-    encoding = known_encoding(encoding)
-    for path in files_of(paths):
-        with open_text(path, encoding) as file:
-            for number, line in enumerate(file, start=1):
-                if wrong := undecodable(line):
-                    raise DataError(f"{path}:{number}: {wrong}. Name the encoding of the text (--encoding).")
-                yield line.decode().replace("\r\n", NEWLINE)
+    for place, line in numbered_lines(paths, encoding=encoding):
+        yield text_of(line, place).replace("\r\n", NEWLINE)
 
 
 def lines_of(text: str) -> list[str]:

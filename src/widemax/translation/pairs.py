@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from widemax.data.formats.text import files_of, known_encoding, open_text
+from widemax.data.formats.text import numbered_lines, text_of
 from widemax.errors import DataError, counted
 from widemax.options import checked
 from widemax.sequences import Subwords
@@ -30,36 +30,8 @@ def read_lines(paths: Sequence[str | Path], *, encoding: str | None = None) -> I
         DataError: a file cannot be read, or a line is no text.
         UsageError: there is no such file, or no such encoding.
     """
-    for _, line in numbered_lines(paths, encoding=encoding):
-        if isinstance(line, DataError):
-            raise line
-        yield line
-
-
-def numbered_lines(
-    paths: Sequence[str | Path], *, encoding: str | None = None
-) -> Iterator[tuple[str, str | DataError]]:
-    """Lines with their places, as path:number; in place of one that is no text what is wrong with it.
-
-    Raises:
-        DataError: a file cannot be read.
-        UsageError: there is no such file, or no such encoding.
-    """
-    encoding = known_encoding(encoding)
-    for path in files_of(paths, wanted=SENTENCES):
-        with open_text(path, encoding) as file:
-            for number, line in enumerate(file, start=1):
-                place = f"{path}:{number}"
-                try:
-                    yield place, line.decode("utf-8").rstrip("\r\n")
-                except UnicodeDecodeError:
-                    named = encoding or "UTF-8"
-                    yield (
-                        place,
-                        DataError(
-                            f"{place}: the line is no text in {named}; name its encoding (--encoding)."
-                        ),
-                    )
+    for place, line in numbered_lines(paths, encoding=encoding, wanted=SENTENCES):
+        yield text_of(line, place).rstrip("\r\n")
 
 
 @dataclass(frozen=True, eq=False)

@@ -202,3 +202,29 @@ def files_of(paths: Sequence[str | Path], *, wanted: str = "a text") -> list[Pat
         if not path.is_file():
             raise UsageError(f"{path} is no file; name {wanted}.")
     return [Path(path) for path in paths]
+
+
+def text_of(line: bytes, place: str) -> str:
+    """A line as text.
+
+    Raises:
+        DataError: it is none; says where it stands.
+    """
+    if wrong := undecodable(line):
+        raise DataError(f"{place}: {wrong}. Name the encoding of the text (--encoding).")
+    return line.decode()
+
+
+def numbered_lines(
+    paths: Sequence[str | Path], *, encoding: str | None = None, wanted: str = "a text"
+) -> Iterator[tuple[str, bytes]]:
+    """The places, as path:number, and the lines of text files in UTF-8, one file after another.
+
+    Raises:
+        DataError: a file cannot be read.
+        UsageError: there is no such file, or no such encoding; says what is wanted.
+    """
+    encoding = known_encoding(encoding)
+    for path in files_of(paths, wanted=wanted):
+        with open_text(path, encoding) as file:
+            yield from ((f"{path}:{number}", line) for number, line in enumerate(file, start=1))
