@@ -70,7 +70,7 @@ ARROWS = {
     "parsing": {
         *GROUND,
         *("artifact", "charts", "config", "data", "devices", "encoders", "losses", "optim", "signatures"),
-        *("storage", "threads", "training"),
+        *("sequences", "storage", "threads", "training"),
     },
     "translation": {
         *GROUND,
