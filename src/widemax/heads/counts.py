@@ -470,7 +470,7 @@ class _Pairs:
         """Of each feature the largest entries of Xᵀ D_row Y D_c^-b, equal ones by ascending class."""
         labels, rows = _scaled(self.labels, self.sums_C, class_power), self.rows_of_features[features_U]
         work_P = np.cumsum(np.diff(labels.indptr)[rows.indices])
-        parts = [_best_of_rows(part @ labels, keep) for part in _parts(rows, work_P, budget.HELD_ELEMENTS)]
+        parts = [best_of_rows(part @ labels, keep) for part in _parts(rows, work_P, budget.HELD_ELEMENTS)]
         return scipy_sparse().vstack(parts, format="csr")
 
 
@@ -581,7 +581,7 @@ def _scaled(matrix: Sparse, sums: NDArray[np.float64], power: float) -> Sparse:
     return scipy_sparse().csr_array(parts, matrix.shape)
 
 
-def _best_of_rows(matrix: Sparse, keep: int) -> Sparse:
+def best_of_rows(matrix: Sparse, keep: int) -> Sparse:
     """The largest entries of each row, equal ones by ascending column."""
     kept_P = np.ones(matrix.nnz, bool)
     for row in np.flatnonzero(np.diff(matrix.indptr) > keep).tolist():

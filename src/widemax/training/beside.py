@@ -4,7 +4,6 @@ Shapes: U users, B rows, C items, P items of all histories.
 """
 
 import math
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -16,6 +15,7 @@ from widemax.classes import Classes
 from widemax.data import HISTORY, plain, ragged
 from widemax.evaluation import Groups, Measures, SeveralLabelRows
 from widemax.heads import CountsHead, SeveralLabels
+from widemax.heads.counts import best_of_rows
 
 NUM_NEIGHBORS, LATEST_ITEMS = 100, 500
 """Of an item, and the items of a user that are compared."""
@@ -81,12 +81,9 @@ def item_knn(model: Model) -> CountsHead:
     lengths_C = np.sqrt(np.maximum(users_UC.sum(axis=0), 1))
     of_P = np.repeat(np.arange(num_classes), np.diff(together.indptr))
     cosine_P = (together.data / (lengths_C[of_P] * lengths_C[together.indices])).astype(np.float32)
-    for start, end in pairwise(together.indptr.tolist()):
-        if end - start > NUM_NEIGHBORS:
-            farther = np.argpartition(-cosine_P[start:end], NUM_NEIGHBORS)[NUM_NEIGHBORS:]
-            cosine_P[start + farther] = 0
-    near = csr_array((cosine_P, together.indices, together.indptr), shape=together.shape)
-    near.eliminate_zeros()
+    cosines = csr_array((cosine_P, together.indices, together.indptr), shape=together.shape)
+    cosines.eliminate_zeros()
+    near = best_of_rows(cosines, NUM_NEIGHBORS)
     classes = Classes(num_classes, torch.from_numpy(model.vocabulary.counts))
     head = CountsHead(classes, num_classes, value_power=0.0)
     parts = {"offsets": near.indptr, "class_ids": near.indices, "weight": near.data}
