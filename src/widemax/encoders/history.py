@@ -1,6 +1,6 @@
 """A history of items as the average of their embeddings."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import reduce
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -8,17 +8,17 @@ import numpy as np
 import pyarrow as pa
 import torch
 from pydantic import Field
-from torch import Tensor, nn
+from torch import Tensor
 
 from widemax.encoders.bag import bag_sum, rows_of
-from widemax.encoders.base import Dim, Encoder, encoders
+from widemax.encoders.base import Dim, encoders
 from widemax.encoders.features import Features, Ragged, RaggedTensor, Tensors, entry, list_offsets
 from widemax.encoders.hashing import salt, stable_keys
-from widemax.encoders.keys import KeyIndex, KeySet, rise
+from widemax.encoders.keyed import KeyedEncoder
 
 
 @encoders.register("history")
-class HistoryEncoder(Encoder):
+class HistoryEncoder(KeyedEncoder):
     """Items seen so far as a weighted average: hidden = Σ_i w_i · embedding_i / norm(w).
 
     The weight of an item is recency^(its distance from the end of the history). Items not seen in training
@@ -48,8 +48,6 @@ class HistoryEncoder(Encoder):
     operations = 0  # rows of a table are summed
     counted_options: ClassVar[Mapping[str, Any]] = {"dim": "features", "recency": 0.8}
 
-    keys_F: Tensor
-
     def __init__(
         self,
         columns: Sequence[tuple[str, str]],
@@ -65,8 +63,6 @@ class HistoryEncoder(Encoder):
         self.recency = recency
         self.dropout = dropout
         self.max_length = max_length
-        self.weight_FD = nn.Parameter(torch.empty(0, self.dim))
-        self.register_buffer("keys_F", torch.empty(0, dtype=torch.int64))
 
     def _bag(self, histories: pa.Array, *, column: str) -> Ragged:
         keys_P = stable_keys(histories.flatten(), salt=salt(column, "item"))
@@ -78,29 +74,6 @@ class HistoryEncoder(Encoder):
 
     def featurize(self, columns: Mapping[str, pa.Array]) -> Features:
         return {name: self._bag(self.column(columns, name), column=name) for name, _ in self.columns}
-
-    def begin(self) -> None:
-        self._seen = KeySet()
-
-    def observe(self, features: Features) -> None:
-        for name, _ in self.columns:
-            self._seen.update(entry(features, name, Ragged).ids_P)
-
-    def finish(self, *, generator: torch.Generator) -> None:
-        self.keys_F = torch.from_numpy(self._seen.sorted())
-        # Zeros: the head starts random, so gradients flow, and items not yet met say nothing.
-        self.weight_FD = nn.Parameter(torch.zeros(len(self.keys_F), self.dim))
-
-    def laws(self) -> Iterator[tuple[bool, str]]:
-        yield rise(self.keys_F), "keys that rise"
-        yield len(self.weight_FD) == len(self.keys_F), "a row of weights for each key"
-
-    def prepare(self) -> None:
-        self._known = KeyIndex(self.keys_F.cpu().numpy())
-        self.dim = self.weight_FD.shape[1] or len(self.weight_FD)
-
-    def index(self, features: Features) -> Features:
-        return {name: self._known.look_up(entry(features, name, Ragged)) for name, _ in self.columns}
 
     def _pool(self, bag: RaggedTensor) -> Tensor:
         if self.training and self.dropout:

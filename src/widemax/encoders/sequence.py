@@ -1,6 +1,6 @@
 """A history of items read in its order by a causal Transformer."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from math import sqrt
 from typing import Annotated
 
@@ -11,10 +11,10 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from widemax.encoders.bag import bag_sum
-from widemax.encoders.base import Encoder, encoders
+from widemax.encoders.base import encoders
 from widemax.encoders.features import Features, Ragged, RaggedTensor, Tensors, entry, list_offsets
 from widemax.encoders.hashing import salt, stable_keys
-from widemax.encoders.keys import KeyIndex, KeySet, rise
+from widemax.encoders.keyed import KeyedEncoder
 from widemax.errors import ConfigError
 from widemax.sequences import Transformer, dropout
 from widemax.sequences.dropout import Rate
@@ -23,7 +23,7 @@ from widemax.sequences.multi_head import AtLeast1
 
 
 @encoders.register("sequence")
-class SequenceEncoder(Encoder):
+class SequenceEncoder(KeyedEncoder):
     """Items seen so far, each looking at itself and those before it: what follows the last one.
 
     A start of its own stands before the first item, so that a stranger has a hidden vector too; items not
@@ -58,8 +58,6 @@ class SequenceEncoder(Encoder):
     optimizer = "lazy_adam"
     learning_rate = 0.002
 
-    keys_F: Tensor
-
     def __init__(
         self,
         columns: Sequence[tuple[str, str]],
@@ -80,8 +78,6 @@ class SequenceEncoder(Encoder):
             options = {"num_heads": num_heads, "head_dim": 2 * -(-dim // (2 * num_heads)), "rotary": True}
             self.transformer = Transformer(num_layers, dim=dim, hidden_dim=hidden_dim, rate=rate, **options)
         self.start_D = nn.Parameter(torch.zeros(dim))
-        self.weight_FD = nn.Parameter(torch.empty(0, dim))
-        self.register_buffer("keys_F", torch.empty(0, dtype=torch.int64))
 
     @property
     def operations(self) -> int:
@@ -96,30 +92,13 @@ class SequenceEncoder(Encoder):
         distance_P = bag.offsets_B1[1:][bag.rows] - np.arange(len(keys_P))
         return {name: bag.where(distance_P <= self.max_length)}
 
-    def begin(self) -> None:
-        self._seen = KeySet()
-
-    def observe(self, features: Features) -> None:
-        self._seen.update(entry(features, self.columns[0][0], Ragged).ids_P)
-
     def finish(self, *, generator: torch.Generator) -> None:
-        self.keys_F = torch.from_numpy(self._seen.sorted())
+        super().finish(generator=generator)
         size = len(self.keys_F), self.dim
         self.weight_FD = nn.Parameter(torch.randn(size, generator=generator) / sqrt(self.dim))
         for parameter in self.transformer.parameters():
             if parameter.ndim == 2:
                 nn.init.xavier_uniform_(parameter, generator=generator)
-
-    def laws(self) -> Iterator[tuple[bool, str]]:
-        yield rise(self.keys_F), "keys that rise"
-        yield self.weight_FD.shape == (len(self.keys_F), self.dim), "a row of weights for each key"
-
-    def prepare(self) -> None:
-        self._known = KeyIndex(self.keys_F.cpu().numpy())
-
-    def index(self, features: Features) -> Features:
-        name, _ = self.columns[0]
-        return {name: self._known.look_up(entry(features, name, Ragged))}
 
     def forward(self, features: Tensors, *, every_position: bool = False) -> Tensor:
         """What follows the last item of each row [B, D]; or the start and each of P items [B + P, D]."""

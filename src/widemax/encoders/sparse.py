@@ -6,11 +6,10 @@ from typing import Any, ClassVar
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from widemax.encoders.bag import bag_sum
-from widemax.encoders.base import Dim, Encoder, encoders
+from widemax.encoders.base import Dim, encoders
 from widemax.encoders.features import (
     Features,
     Ragged,
@@ -20,7 +19,7 @@ from widemax.encoders.features import (
     entry,
     list_offsets,
 )
-from widemax.encoders.keys import KeyIndex, KeySet, rise
+from widemax.encoders.keyed import KeyedEncoder
 from widemax.errors import DataError
 
 # Several columns share one table: the column's number stands above the bits of its indices.
@@ -47,7 +46,7 @@ def _pairs(values: pa.Array, *, column: str, number: int) -> Ragged:
 
 
 @encoders.register("sparse")
-class SparseEncoder(Encoder):
+class SparseEncoder(KeyedEncoder):
     """Sparse vectors through a linear map: hidden = Σ_i x_i · embedding_i over indices seen in training.
 
     Args:
@@ -69,8 +68,6 @@ class SparseEncoder(Encoder):
     operations = 0  # rows of a table are summed
     counted_options: ClassVar[Mapping[str, Any]] = {"dim": "features"}
 
-    keys_F: Tensor
-
     def __init__(
         self,
         columns: Sequence[tuple[str, str]],
@@ -80,8 +77,6 @@ class SparseEncoder(Encoder):
     ) -> None:
         super().__init__(columns, dim=dim)
         self.normalize = normalize
-        self.weight_FD = nn.Parameter(torch.empty(0, self.dim))
-        self.register_buffer("keys_F", torch.empty(0, dtype=torch.int64))
 
     def featurize(self, columns: Mapping[str, pa.Array]) -> Features:
         parts = [
@@ -90,31 +85,16 @@ class SparseEncoder(Encoder):
         ]
         return {"bag": beside(parts)}
 
-    def begin(self) -> None:
-        self._seen = KeySet()
-
-    def observe(self, features: Features) -> None:
-        self._seen.update(entry(features, "bag", Ragged).ids_P)
-
     def narrow(self, dim: int) -> None:
         self.dim = min(dim, self.dim)
 
-    def finish(self, *, generator: torch.Generator) -> None:
-        self.keys_F = torch.from_numpy(self._seen.sorted())
-        # Zeros: the head starts random, so gradients flow, and features not yet met say nothing.
-        self.weight_FD = nn.Parameter(torch.zeros(len(self.keys_F), self.dim))
-
     def laws(self) -> Iterator[tuple[bool, str]]:
         in_range = (self.keys_F >= 0) & (self.keys_F < len(self.columns) << _INDEX_BITS)
-        yield rise(self.keys_F) and bool(in_range.all()), "keys that rise among those of its columns"
-        yield len(self.weight_FD) == len(self.keys_F), "a row of weights for each key"
-
-    def prepare(self) -> None:
-        self._known = KeyIndex(self.keys_F.cpu().numpy())
-        self.dim = self.weight_FD.shape[1] or len(self.weight_FD)
+        yield bool(in_range.all()), "keys of its columns"
+        yield from super().laws()
 
     def index(self, features: Features) -> Features:
-        bag = self._known.look_up(entry(features, "bag", Ragged))
+        bag = entry(super().index(features), "bag", Ragged)
         return {"bag": bag.normalized() if self.normalize else bag}
 
     def forward(self, features: Tensors) -> Tensor:
