@@ -2,6 +2,7 @@
 
 import importlib
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -47,6 +48,13 @@ def test_a_name_imports_the_module_of_its_name_alone(room: Registry[Any]) -> Non
 def test_an_unknown_name_offers_the_nearest(room: Registry[Any]) -> None:
     with pytest.raises(UnknownNameError, match="unknown chair 'stol'; did you mean 'stool'"):
         room["stol"]
+
+
+def test_two_threads_find_all_members(room: Registry[Any], tmp_path: Path) -> None:
+    slow = tmp_path / "roomy" / "bench.py"
+    slow.write_text(f"import time; time.sleep(0.3)\n{slow.read_text()}")
+    with ThreadPoolExecutor(4) as pool:
+        assert list(pool.map(lambda _: room.names(), range(4))) == [["bench", "stool"]] * 4
 
 
 def test_a_name_is_given_once(room: Registry[Any]) -> None:

@@ -6,6 +6,7 @@ import pkgutil
 from collections.abc import Callable, Iterator, Mapping
 from importlib.metadata import entry_points
 from importlib.util import find_spec
+from threading import RLock
 from typing import Any, Generic, Self, TypeAlias, TypeVar, cast
 
 from widemax.docstrings import complete, inherit
@@ -58,6 +59,7 @@ class Registry(Generic[T]):
         self._members: dict[str, T] = {}
         self._traits: dict[T, Any] = {}
         self._walked = False
+        self._walking = RLock()
 
     @checked
     def register(self, name: str, **traits: Any) -> Callable[[Member], Member]:
@@ -104,14 +106,15 @@ class Registry(Generic[T]):
         return enter
 
     def _walk(self) -> None:
-        if self._walked:
-            return
-        self._walked = True
-        package = importlib.import_module(self.package)
-        for module in pkgutil.iter_modules(package.__path__, self.package + "."):
-            importlib.import_module(module.name)
-        for entry_point in entry_points(group=self.package):
-            entry_point.load()
+        with self._walking:  # another thread waits for all members
+            if self._walked:
+                return
+            self._walked = True
+            package = importlib.import_module(self.package)
+            for module in pkgutil.iter_modules(package.__path__, self.package + "."):
+                importlib.import_module(module.name)
+            for entry_point in entry_points(group=self.package):
+                entry_point.load()
 
     def names(self) -> list[str]:
         """All names, sorted."""

@@ -16,8 +16,6 @@ if TYPE_CHECKING:
     from widemax.heads import Correction, Labels, LinearHead
     from widemax.testing.audit import Audit
 
-LEAST_BIAS = 1e-4
-
 
 def command(
     run: Run,
@@ -53,6 +51,7 @@ def command(
     import torch
 
     from widemax.artifact import Model
+    from widemax.evaluation.report.charts import AUDIT_HEADING, audit_chart
     from widemax.storage import write_file
     from widemax.testing.audit import audit_samplers
 
@@ -76,7 +75,7 @@ def command(
         seed=seed,
     )
     if plot is not None:
-        write_file(plot, picture(audit))
+        write_file(plot, audit_chart(audit.to_dict()).file(AUDIT_HEADING))
     print_result(audit.to_dict(), lines(audit), json=json)
 
 
@@ -126,25 +125,3 @@ def lines(audit: "Audit") -> Iterator[str]:
         )
     yield f"{'exact':<18} {'':<11} {audit.num_classes:>10,} {'':>35} {audit.exact_step_s * 1e3:>6.2f} ms"
     yield f"recommended: {audit.recommended}: {audit.reason}"
-
-
-def picture(audit: "Audit") -> str:
-    """Bias against cost, each sampler with its better correction, and the recommended one named."""
-    from widemax.charts import Panel, figure
-
-    best = {row.sampler: row for row in reversed(audit.rows)}
-    heading = "Bias of the gradient against the cost of a step"
-    axes = "time of a step, the exact loss = 1", "bias, exact gradient = 1"
-    panel = Panel(f"{heading}\nrecommended: {audit.recommended}", *axes, width=640, log_x=True, log_y=True)
-    points = {}
-    for row in best.values():
-        # What sampling noise hides, and a bias of 0, have a place at the lower edge of a logarithmic axis.
-        share, bias = row.step_s / audit.exact_step_s, max(row.bias, LEAST_BIAS)
-        chosen = f"{row.sampler}, {row.correction}" == audit.recommended
-        points[row.sampler + " (recommended)" * chosen] = [share], [bias]
-        if chosen:
-            panel.note(share, 1.1 * bias, row.sampler, css="ink title halo")
-    panel.lines(points, markers=True)
-    name = "exact loss" + " (recommended)" * (audit.recommended == "exact")
-    panel.lines({name: ([1.0], [LEAST_BIAS])}, markers=True)
-    return figure(panel).file(heading)

@@ -95,7 +95,7 @@ def create_app(
     app.state.is_stopping = False
     for error in (WidemaxError, HTTPException, RequestValidationError, ClientDisconnect, MemoryError):
         app.add_exception_handler(error, refuse)
-    app.state.runs = runs or Runs(fixed=models.folders if models else {})
+    app.state.runs = runs or Runs(fixed=models)
     if models is not None:
         app.include_router(model_routes(models.default, prefix="/v1"))
         for name in models:

@@ -55,4 +55,4 @@ def test_runs_are_folders_with_a_config(tmp_path: Path) -> None:
 
 def test_fixed_runs_are_not_added_to() -> None:
     with pytest.raises(UsageError, match="serves fixed runs"):
-        Training(name="x", data="clinc150:train").arguments(Runs(fixed={"a": Path("a")}))
+        Training(name="x", data="clinc150:train").arguments(Runs())

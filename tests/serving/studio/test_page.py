@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.serving.conftest import Process
 from tests.serving.studio.conftest import Studio
 
 from widemax.parsing import Parser, words_in
@@ -101,6 +102,22 @@ def test_what_is_typed_is_answered_and_stands_in_the_address(visit: Any, studio:
     page.reload()
     page.wait_for_selector("li:has-text('coffee')")
     assert page.get_by_label("text").input_value() == "bean black 3"
+
+
+def test_a_set_that_is_too_large_says_to_abstain(visit: Any, folder: Path) -> None:
+    options = "--coverage", 0.99, "--calibration", folder / "drinks.csv"
+    served = Process("serve", folder / "first", "--port", 0, *options, says="serving ", under="/v1")
+    try:
+        for text in ("bean black", "zzz"):
+            asked = {"inputs": [{"text": text}], "k": 2}
+            (row,) = served.client.post("predict", json=asked).raise_for_status().json()["rows"]
+            page = visit(f"predict?text={text.replace(' ', '+')}&k=2", at=served)
+            noun = "class" if row["set_size"] == 1 else "classes"
+            page.wait_for_selector(f"text=The prediction set has {row['set_size']} {noun}")
+            assert page.locator("text=better no answer").count() == row["abstain"]
+        assert row["abstain"]
+    finally:
+        served.stop()
 
 
 def test_a_file_is_predicted_and_downloaded(visit: Any, studio: Any, tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from widemax.charts import Panel, compact, percent, ticks
+from widemax.charts import Drawing, Panel, compact, percent, ticks
 from widemax.charts import figure as drawn
 from widemax.evaluation.report.findings import Group, Reliability
 from widemax.evaluation.rows import FloatArray
@@ -16,6 +16,8 @@ MAX_POINTS = 150
 LONGEST_NAME = 18
 WRITTEN = 10
 """Of so many classes the confusion matrix has room for numbers."""
+AUDIT_HEADING = "Bias of the gradient against the cost of a step"
+LEAST_BIAS = 1e-4
 
 
 def points_of(history: Sequence[Mapping[str, Any]], key: str) -> FloatArray:
@@ -160,3 +162,27 @@ def share_by_frequency(
         above=[percent(shares[place], decimals=decimals) for place in places],
     )
     return figure(heading, caption, panel)
+
+
+def audit_chart(audit: Mapping[str, Any]) -> Drawing:
+    """Bias against cost, each sampler with its better correction, and the recommended one named.
+
+    Args:
+        audit: what ``widemax audit --json`` prints.
+    """
+    best = {row["sampler"]: row for row in reversed(audit["rows"])}
+    axes = "time of a step, the exact loss = 1", "bias, exact gradient = 1"
+    heading = f"{AUDIT_HEADING}\nrecommended: {audit['recommended']}"
+    panel = Panel(heading, *axes, width=640, log_x=True, log_y=True)
+    points = {}
+    for name, row in best.items():
+        # What sampling noise hides, and a bias of 0, have a place at the lower edge of a logarithmic axis.
+        share, bias = row["step_s"] / audit["exact_step_s"], max(row["bias"], LEAST_BIAS)
+        chosen = f"{name}, {row['correction']}" == audit["recommended"]
+        points[name + " (recommended)" * chosen] = [share], [bias]
+        if chosen:
+            panel.note(share, 1.1 * bias, name, css="ink title halo")
+    panel.lines(points, markers=True)
+    name = "exact loss" + " (recommended)" * (audit["recommended"] == "exact")
+    panel.lines({name: ([1.0], [LEAST_BIAS])}, markers=True)
+    return drawn(panel)

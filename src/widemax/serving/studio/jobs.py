@@ -22,6 +22,7 @@ from pydantic import Field
 from widemax.config import Config, assign
 from widemax.encoders import encoders
 from widemax.errors import UnknownNameError, UsageError, visible
+from widemax.evaluation.report.charts import AUDIT_HEADING, audit_chart
 from widemax.heads import heads
 from widemax.serving.bodies import Body
 from widemax.serving.replies import Reply
@@ -57,6 +58,9 @@ class Job:
     def told(self) -> dict[str, Any]:
         """What the page shows of it; the result once it has finished."""
         state = self.state
+        result = json.loads(_whole(self.out)) if state == "finished" else None
+        if result and self.verb == "audit":
+            result["picture"] = audit_chart(result).inline(AUDIT_HEADING)
         return {
             "id": self.id,
             "verb": self.verb,
@@ -64,7 +68,7 @@ class Job:
             "command": command(self.arguments),
             "state": state,
             "log": visible(_tail(self.log)),
-            "result": json.loads(_whole(self.out)) if state == "finished" else None,
+            "result": result,
         }
 
 

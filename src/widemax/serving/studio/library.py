@@ -12,7 +12,7 @@ from fastapi import Depends, Request
 from widemax.data import USUAL_TARGETS, Reading, at_hand, format_of, formats, resolve, sets
 from widemax.errors import UnknownNameError, UsageError, did_you_mean
 from widemax.serving.guard import check_may_order
-from widemax.serving.models import Served, classifier, serve
+from widemax.serving.models import Models, Served, classifier, serve
 from widemax.serving.systems import ServedSystem
 from widemax.storage import MANIFEST, current
 
@@ -28,7 +28,7 @@ class Runs:
     Args:
         folder: whose subfolders with a config are the runs; new ones are found as they come. None where the
             runs are fixed.
-        fixed: names to run folders, in place of a folder.
+        fixed: the runs that are served, in place of a folder.
 
     Example:
         >>> runs = Runs(Path("runs"))
@@ -37,7 +37,7 @@ class Runs:
     """
 
     folder: Path | None = None
-    fixed: Mapping[str, Path] = field(default_factory=dict)
+    fixed: Models | None = None
     _served: "OrderedDict[str, tuple[int, Served | ServedSystem]]" = field(
         default_factory=OrderedDict, repr=False
     )
@@ -46,7 +46,7 @@ class Runs:
     def paths(self) -> dict[str, Path]:
         """Name to folder, in the order of names."""
         if self.folder is None:
-            return dict(self.fixed)
+            return dict(self.fixed.folders) if self.fixed else {}
         if not self.folder.is_dir():
             return {}
         return {
@@ -73,13 +73,15 @@ class Runs:
         return classifier(self.answering(name))
 
     def answering(self, name: str) -> Served | ServedSystem:
-        """A run as it answers requests, read again once it was saved anew.
+        """A run as it answers requests, read again once it was saved anew unless it is a fixed one.
 
         Raises:
             UsageError: it has not been saved yet.
             CorruptError: its files are damaged.
         """
         path = self.path(name)
+        if self.fixed is not None:
+            return self.fixed[name]
         manifest = current(path) / MANIFEST
         if not manifest.is_file():
             raise UsageError(f"{name} has not been saved yet. Wait until its training ends.")

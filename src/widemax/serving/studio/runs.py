@@ -15,6 +15,7 @@ from widemax.config import Config
 from widemax.errors import UsageError, WidemaxError
 from widemax.evaluation.headlines import HEADLINES, called
 from widemax.serving import explanations
+from widemax.serving.abstention import set_sizes
 from widemax.serving.models import Served
 from widemax.serving.predictions import BODY, question
 from widemax.serving.replies import Reply
@@ -101,7 +102,7 @@ def model(name: Name, library: Library) -> Any:
 
 @runs.post("/runs/{name}/predict")
 def predict(name: Name, body: dict[str, Any], library: Library) -> Any:
-    """What ``/v1/predict`` gives, labels with their class ids, trees with a drawing."""
+    """What ``/v1/predict`` gives, labels with their class ids, trees with a drawing, and sizes of sets."""
     served = library.answering(name)
     if isinstance(served, ServedSystem):
         (found,) = served.predict([served.read(body)])
@@ -113,10 +114,13 @@ def predict(name: Name, body: dict[str, Any], library: Library) -> Any:
                     " ".join(row["words"])
                 )
         return Reply({**served.said, "rows": found})
-    (answers,) = served.predict([question(served.model, **BODY.complete(body))])
+    asked, sets = question(served.model, **BODY.complete(body)), served.sets
+    (answers,) = served.predict([asked if sets is None else asked.listing(sets.k)])
     if isinstance(answers, Exception):
         raise answers
-    return Reply({**served.said, "rows": [[ranked._asdict() for ranked in answer] for answer in answers]})
+    rows = [[ranked._asdict() for ranked in answer[: asked.k]] for answer in answers]
+    sizes = {} if sets is None else {"set_sizes": set_sizes(sets, answers)}
+    return Reply({**served.said, "rows": rows, **sizes})
 
 
 @runs.post("/runs/{name}/explain")
