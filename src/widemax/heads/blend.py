@@ -16,7 +16,7 @@ from torch.nn.functional import pad
 from widemax.classes import Classes
 from widemax.heads.answers import Answers, TopK
 from widemax.heads.base import AtLeast1, CountingHead, Dim, Head, heads
-from widemax.heads.counts import CHOICE_ROWS, DISCOUNTS, CountsHead
+from widemax.heads.counts import DISCOUNTS, CountsHead
 from widemax.heads.dense import excluded_pairs
 from widemax.heads.exact import ExactHead
 from widemax.heads.labels import Labels, SeveralLabels, known_pairs, label_pairs, no_pairs, target_shares
@@ -36,6 +36,9 @@ PROPORTIONS = (
     *((1.0, 1.0), (0.5, 1.0), (0.2, 1.0), (0.0, 1.0)),
 )
 CANDIDATES = 100
+# So many held-out rows decide, some at a time, and by so many standard errors the trained part must gain:
+# what is worth nothing is kept one time in twenty.
+CHOICE_ROWS, ROWS_AT_ONCE, BEYOND_NOISE = 5000, 500, 1.645
 # Held-out rows whose logits are so many numbers decide about the scale; finer steps cost more than they gain.
 FITTED_LOGITS, PRECISION, LEAST_SCALE = 2**23, 1e-6, 1e-3
 
@@ -60,7 +63,8 @@ class BlendHead(CountingHead):
     :meth:`partial_fit` counts rows for the first part, and the loss trains the second, which :meth:`finish`
     starts with the factors of what was counted. It also chooses the proportion of the weights that ranks
     held-out rows best, and the scale of the least nll: they are never less likely than by counts alone, and
-    a part that is worth nothing gets 0. Before, both are one half. Answers are exact over all classes.
+    the softmax gets 0 unless the nDCG of these rows gains by more than its noise. Before, both are one half.
+    Answers are exact over all classes.
 
     Use: for what "counts" is for, where a few epochs more are worth it.
 
@@ -233,8 +237,9 @@ class BlendHead(CountingHead):
     def _choose(self, hidden: Tensor, labels: Pairs, excluded: Pairs) -> None:
         """The proportion of the weights that ranks held-out rows best, and the scale of the least nll.
 
-        The nll is convex in the scale. What makes it worse than counts alone is no choice: they are there
-        without any training. That of the softmax alone may be less where its ranking is worse.
+        The nll is convex in the scale. What makes it worse than counts alone, or ranks better by chance, is
+        no choice: they are there without any training. That of the softmax alone may be less where its
+        ranking is worse.
         """
         from scipy.optimize import minimize
 
@@ -246,7 +251,13 @@ class BlendHead(CountingHead):
         hidden = hidden.index_select(0, rows_B)
         labels = _among(rows_B, known)
         embedded_BE = self._embedded(hidden)
-        gains = self._gains(hidden, embedded_BE, labels, _among(rows_B, excluded))
+        excluded = _among(rows_B, excluded)
+        starts = range(0, len(rows_B), ROWS_AT_ONCE)
+        gains_BG = torch.cat([self._gains(hidden, embedded_BE, labels, excluded, at) for at in starts])
+        more_BG = gains_BG - gains_BG[:, :1]
+        noise_G = BEYOND_NOISE * more_BG.std(dim=0, correction=0) / len(rows_B) ** 0.5
+        is_gain = more_BG.mean(0) > noise_G
+        is_gain[0] = True
 
         few_b, (_, pairs) = torch.arange(min(num_rows, len(rows_B))), labels.of_rows(0, num_rows)
         parts = self.counts.logits(hidden.index_select(0, few_b)), self.softmax.logits(embedded_BE[few_b])
@@ -270,7 +281,9 @@ class BlendHead(CountingHead):
 
         alone = {proportion: fitted(proportion) for proportion in (PROPORTIONS[0], PROPORTIONS[-1])}
         least = alone[PROPORTIONS[0]][0]
-        for place in gains.argsort(descending=True, stable=True).tolist():
+        for place in gains_BG.mean(0).argsort(descending=True, stable=True).tolist():
+            if not is_gain[place]:
+                continue
             proportion = PROPORTIONS[place]
             nll, scale = alone[proportion] if proportion in alone else fitted(proportion)
             if nll <= least:
@@ -278,8 +291,13 @@ class BlendHead(CountingHead):
         self.weights.copy_(scale * torch.tensor(proportion))
         self.nlls.copy_(torch.tensor([*(value for value, _ in alone.values()), nll]))
 
-    def _gains(self, hidden: Tensor, embedded_BE: Tensor, labels: Pairs, excluded: Pairs) -> Tensor:
-        """The mean NDCG at a few places of each proportion, among the best classes of both parts."""
+    def _gains(
+        self, hidden: Tensor, embedded_BE: Tensor, labels: Pairs, excluded: Pairs, start: int
+    ) -> Tensor:
+        """[b, proportions] NDCG at a few places of rows from one on, among the best classes of both parts."""
+        rows_b = torch.arange(start, min(start + ROWS_AT_ONCE, len(hidden)))
+        hidden, embedded_BE = hidden.index_select(0, rows_b), embedded_BE[rows_b]
+        labels, excluded = (pairs.of_rows(start, start + len(rows_b))[1] for pairs in (labels, excluded))
         exclude = None
         if len(excluded.rows_P):
             lengths_B = torch.bincount(excluded.rows_P, minlength=len(hidden))
@@ -302,8 +320,8 @@ class BlendHead(CountingHead):
             logits_BN = (counts * parts[0] + softmax * parts[1]).masked_fill(barred_BN, -torch.inf)
             logits_BK, places_BK = logits_BN.topk(len(discounts_K))
             hits_BK = is_label_BN.gather(1, places_BK) & (logits_BK > -torch.inf)
-            gains.append((hits_BK.to(discounts_K) @ discounts_K / most_B).mean())
-        return torch.stack(gains)
+            gains.append(hits_BK.to(discounts_K) @ discounts_K / most_B)
+        return torch.stack(gains, 1)
 
     def _embedded(self, hidden: Tensor) -> Tensor:
         """[B, E] Eᵀ x^p; the gradient of E is over the features that stand in a row of sparse ones."""

@@ -221,7 +221,8 @@ class CountsHead(SparseRowsHead):
             csr_of_pairs(known_pairs(pairs), shape),
             csr_of_pairs(excluded, shape),
         )
-        features, known, no_answer = (matrix[:CHOICE_ROWS] for matrix in matrices)
+        rows = np.unique(np.linspace(0, len(hidden) - 1, CHOICE_ROWS).astype(np.int64))
+        features, known, no_answer = (matrix[rows] for matrix in matrices)
         return features, known, no_answer
 
     def _calibrate(self, features: Sparse, labels: Sparse) -> None:

@@ -4,7 +4,7 @@ import numpy as np
 import torch
 
 from widemax.heads import CountingHead
-from widemax.heads.counts import CHOICE_ROWS
+from widemax.heads.blend import CHOICE_ROWS
 from widemax.training.feed import EncodedRows, Feed
 from widemax.training.prepare import Session
 
