@@ -65,13 +65,18 @@ def ask(shell: str, typed: str) -> str:
     return answer.stdout
 
 
-@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
-def test_shells_complete(shell: str) -> None:
-    verb = ask(shell, "widemax ev")
-    assert "evaluate" in verb
-    assert "train" not in verb
-    assert "--encoding" in ask(shell, "widemax evaluate --enc")
-    assert "get" in ask(shell, "widemax data ")
+@pytest.mark.parametrize(
+    ("shell", "typed", "there", "absent"),
+    [
+        *((shell, "widemax ev", "evaluate", "train") for shell in ("bash", "zsh", "fish")),
+        ("bash", "widemax evaluate --enc", "--encoding", "--beam"),
+        ("bash", "widemax data ", "get", "evaluate"),
+    ],
+)
+def test_shells_complete(shell: str, typed: str, there: str, absent: str) -> None:
+    answer = ask(shell, typed)
+    assert there in answer
+    assert absent not in answer
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
