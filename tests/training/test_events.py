@@ -13,9 +13,10 @@ import pytest
 from tests.damage import altered
 
 from widemax import Config, Model, evaluate, train
-from widemax.data import HISTORY, USER
+from widemax.data import HISTORY, USER, resolve
 from widemax.errors import ConfigError, CorruptError, DataError
 from widemax.storage import MANIFEST, sha256, signed
+from widemax.training import prepare
 from widemax.training.loop import resume
 from widemax.training.prepare import of_events
 
@@ -191,3 +192,20 @@ def test_a_sequence_needs_an_order(tmp_path: Path) -> None:
             ),
             data=events,
         )
+
+
+def test_how_much_is_trained_where_no_head_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    events = resolve(made_events())
+
+    def chosen(**sections: Any) -> tuple[str, int]:
+        section = {"data": COLUMNS, "output": {"dir": "run"}, **sections}
+        completed, _, _ = of_events(Config(**section), events, [])
+        return completed.head.kind, completed.train.epochs
+
+    assert chosen() == ("blend", 2)
+    assert chosen(train={"epochs": 5}) == ("blend", 5)
+    assert chosen(head={"kind": "counts"}) == ("counts", 8)
+    monkeypatch.setattr(prepare, "TRAINED_EVENTS", 100)
+    assert chosen() == ("blend", 1)
+    monkeypatch.setattr(prepare, "BLENDED_EVENTS", 200)
+    assert chosen() == ("counts", 1)

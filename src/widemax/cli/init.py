@@ -82,7 +82,7 @@ def command(
     given = {"delimiter": delimiter, "encoding": encoding} | events | {"items": items, "users": users}
     if section.user:
         given["split"] = section.split or ("time:0.9" if section.time else "random:0.9")
-    choice = "counts, for events" if section.user else "asks the planner"
+    choice = "counts and blends, for events" if section.user else "asks the planner"
     encoder = default_encoder([column.kind for column in schema.inputs])
     text = "\n".join(
         [

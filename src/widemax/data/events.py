@@ -236,6 +236,11 @@ class HistoryRows(Frame):
         """How many rows are of events."""
         return int(self._folds_U.sum())
 
+    @property
+    def num_events(self) -> int:
+        """How many items stand in histories."""
+        return len(ragged(plain(self.table[HISTORY]))[1])
+
     def columns(self, path: Any) -> list[str]:
         return [*self.table.column_names[1:], NEXT]
 

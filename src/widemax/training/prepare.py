@@ -61,6 +61,9 @@ from widemax.training.defaults import (
 from widemax.training.feed import Feed, HistoryFeed, hold_out, read_encoded, read_training
 from widemax.training.progress import Reporter
 
+TRAINED_EVENTS, BLENDED_EVENTS = 500_000, 2_000_000
+"""Where no head is named, a blend is trained for an epoch of so many events; of more it is only begun, which
+takes no step; beyond the second number counts stand alone."""
 REFIT_SHARE = 0.05
 """Fit again on all rows where at least this share of them was held out."""
 
@@ -102,7 +105,7 @@ def sources_of(
 def of_events(
     config: Config, train: list[Source], valid: list[Source]
 ) -> tuple[Config, list[Source], list[Source]]:
-    """A config whose input are the histories of events, and these; heads count where none is named."""
+    """A config whose input are the histories of events, and these; where no head is named, one counts."""
     data = config.data
     is_made = data.input[:1] == (HISTORY,) and (data.target, data.task) == (NEXT, Task.NEXT)
     if valid or not (is_made or (data.input, data.target, data.task) == ((), None, "auto")):
@@ -129,7 +132,11 @@ def of_events(
         options = encoders.options("sequence").complete(config.encoder.options)
         rows = replace(rows, window=options["max_length"])
     elif config.head.kind == "auto" and not config.head.options and config.head.weight is None:
-        updates["head"] = config.head.completed("counts", {})
+        num_events = rows.num_events
+        updates["head"] = config.head.completed("blend" if num_events <= BLENDED_EVENTS else "counts", {})
+        if "epochs" not in config.train.model_fields_set:
+            epochs = 2 if num_events <= TRAINED_EVENTS else 1
+            updates["train"] = config.train.model_copy(update={"epochs": epochs})
     recency = {} if rows.ordered else {"recency": 1.0}
     if config.encoder.kind in ("auto", "history"):
         updates["encoder"] = config.encoder.completed("history", {**recency, **config.encoder.options})
