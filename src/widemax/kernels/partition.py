@@ -69,7 +69,7 @@ class _LinearLogsumexp(torch.autograd.Function):
             logits_bS.index_put_(tuple(block_hits), logits_bS.new_full((), -torch.inf))
             # A finite number in place of −inf where every class is hit: −inf − −inf is NaN.
             max_b = logits_bS.amax(1).clamp_(min=torch.finfo(dtype).min)
-            exp_minus(logits_bS, max_b, out=logits_bS)
+            exp_minus(logits_bS, max_b, out=logits_bS).index_put_(tuple(block_hits), logits_bS.new_zeros(()))
             max_B[block], sum_B[block] = max_b, logits_bS.sum(1)
             if logits_bS is not kept_bS:
                 kept_bS.copy_(logits_bS)
