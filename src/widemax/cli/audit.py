@@ -75,7 +75,8 @@ def command(
         seed=seed,
     )
     if plot is not None:
-        write_file(plot, audit_chart(audit.to_dict()).file(AUDIT_HEADING))
+        heading = f"{AUDIT_HEADING}\nrecommended: {audit.recommended}"
+        write_file(plot, audit_chart(audit.to_dict(), heading).file(AUDIT_HEADING))
     print_result(audit.to_dict(), lines(audit), json=json)
 
 

@@ -42,8 +42,8 @@ export function paint(context: CanvasRenderingContext2D, points: Points, view: W
     const y = Math.round(low - (ys[i]! - middleY) * scale);
     if (x >= 0 && y >= 0 && x < width && y < height) sight.push(i, x, y);
   }
-  const number = sight.length / 3;
-  const radius = number > 30_000 ? 0 : number > 4_000 ? 1 : number > 800 ? 2 : 3;
+  const room = (width * height) / (sight.length / 3); // pixels a point
+  const radius = room < 20 ? 0 : room < 150 ? 1 : room < 750 ? 2 : 3;
   for (let at = 0; at < sight.length; at += 3) {
     const color = ramp[levels[sight[at]!]!]!;
     const [x, y] = [sight[at + 1]!, sight[at + 2]!];

@@ -3,6 +3,7 @@
 import csv
 import fcntl
 import json
+import os
 import re
 import shutil
 import signal
@@ -10,10 +11,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from tests.serving.conftest import Process
 from tests.serving.studio.conftest import Studio
 
+from widemax import Config, train
 from widemax.parsing import Parser, words_in
 
 REPOSITORY = Path(__file__).parents[3]
@@ -77,6 +80,28 @@ def test_views_are_whole_and_open_to_all(
     page = visit(view, theme=theme, width=width)
     page.wait_for_selector(VIEWS[view])
     check_whole(page, tmp_path / "view.png", theme=theme)
+
+
+@pytest.mark.slow
+def test_the_picture_of_the_readme_shows_the_page(visit: Any, tmp_path: Path) -> None:
+    """``WIDEMAX_PICTURES=docs/images`` puts a new one there."""
+    image = pytest.importorskip("PIL.Image", reason="needs the extra images")
+    data = {"train": "clinc150", "input": "text", "target": "intent"}
+    train(Config(data=data, output={"dir": str(tmp_path / "intents")}))
+    studio = Studio(tmp_path)
+    try:
+        page = visit("mistakes?run=intents&data=clinc150:test", at=studio, width=1280)
+        page.wait_for_selector("text=Surest mistakes")
+        picture = Path(os.environ.get("WIDEMAX_PICTURES", tmp_path), "studio.png")
+        page.screenshot(path=picture, clip={"x": 0, "y": 0, "width": 1280, "height": 860})
+    finally:
+        studio.stop()
+    image.open(picture).quantize(96).save(picture, optimize=True)
+    taken, shown = (
+        np.asarray(image.open(path).convert("L").resize((64, 43)), np.float64)
+        for path in (picture, REPOSITORY / "docs" / "images" / "studio.png")
+    )
+    assert np.abs(taken - shown).mean() < 4  # of 255; bars differ from one machine to another
 
 
 def check_whole(page: Any, picture: Path, *, theme: str) -> None:

@@ -164,15 +164,15 @@ def share_by_frequency(
     return figure(heading, caption, panel)
 
 
-def audit_chart(audit: Mapping[str, Any]) -> Drawing:
+def audit_chart(audit: Mapping[str, Any], heading: str = "") -> Drawing:
     """Bias against cost, each sampler with its better correction, and the recommended one named.
 
     Args:
         audit: what ``widemax audit --json`` prints.
+        heading: above the chart.
     """
     best = {row["sampler"]: row for row in reversed(audit["rows"])}
     axes = "time of a step, the exact loss = 1", "bias, exact gradient = 1"
-    heading = f"{AUDIT_HEADING}\nrecommended: {audit['recommended']}"
     panel = Panel(heading, *axes, width=640, log_x=True, log_y=True)
     points = {}
     for name, row in best.items():
