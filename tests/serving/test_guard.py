@@ -98,6 +98,19 @@ def test_a_slow_client_is_given_up_and_holds_nobody_back(guarded: Server) -> Non
         assert slow.recv(1 << 16).startswith(b"HTTP/1.1 408")
 
 
+@pytest.mark.parametrize("begun", [b"", b"GET /v1/model HTTP/1.1\r\nHost: local", b"GE"])
+def test_a_head_that_does_not_come_is_not_waited_for(guarded: Server, begun: bytes) -> None:
+    place = urlsplit(guarded.url)
+    whole = b"GET /v1/model HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    for before in (b"", whole):
+        with socket.create_connection((place.hostname, place.port), timeout=20) as slow:
+            slow.sendall(before + begun)
+            answer = b""
+            while part := slow.recv(1 << 16):
+                answer += part
+            assert answer.count(b"HTTP/1.1 200") == bool(before)
+
+
 def test_orders_from_elsewhere_need_the_token(guarded: Server) -> None:
     elsewhere = {"X-Forwarded-For": "203.0.113.7"}  # as a proxy on this machine says it
     refused = guarded.post("/v1/reload", headers=elsewhere)

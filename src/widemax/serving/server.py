@@ -10,8 +10,10 @@ from typing import Any
 
 import uvicorn
 from fastapi import FastAPI
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from widemax.errors import UsageError
+from widemax.serving.settings import Settings
 
 STOPS = signal.SIGTERM, signal.SIGINT
 BACKLOG = 2048
@@ -19,6 +21,42 @@ FAREWELL_S = 1.0
 """How long open connections may bring another request, whose answer says that it is the last."""
 DRAIN_S = 30
 """How long what was accepted may take to be answered."""
+
+
+class Connection(HttpToolsProtocol):
+    """A connection that is closed where the head of a request takes longer than a request may wait."""
+
+    _patience: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Wait for the first request."""
+        super().connection_made(transport)
+        self._wait()
+
+    def on_message_begin(self) -> None:
+        """Wait for the rest of a head."""
+        super().on_message_begin()
+        self._wait()
+
+    def on_headers_complete(self) -> None:
+        """Wait no longer."""
+        self._stop_waiting()
+        super().on_headers_complete()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Wait no longer."""
+        self._stop_waiting()
+        super().connection_lost(exc)
+
+    def _wait(self) -> None:
+        if self._patience is None:
+            settings: Settings = self.config.app.state.settings  # type: ignore[union-attr]
+            self._patience = self.loop.call_later(settings.timeout_s, self.transport.close)
+
+    def _stop_waiting(self) -> None:
+        if self._patience is not None:
+            self._patience.cancel()
+            self._patience = None
 
 
 class Server(uvicorn.Server):
@@ -31,6 +69,7 @@ class Server(uvicorn.Server):
     def __init__(self, app: FastAPI) -> None:
         self.app = app
         options: dict[str, Any] = {"log_level": "warning", "access_log": False, "server_header": False}
+        options["http"] = Connection
         super().__init__(uvicorn.Config(app, timeout_graceful_shutdown=DRAIN_S, lifespan="on", **options))
 
     @contextmanager
