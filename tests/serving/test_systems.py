@@ -188,12 +188,12 @@ def test_the_document_names_what_each_system_takes(served_systems: Server, tmp_p
     assert schemathesis(served_systems, tmp_path, "--exclude-path-regex", "studio", *options) > 20
 
 
-@pytest.mark.parametrize("untagged", [0.0, 0.5])
+@pytest.mark.parametrize("tagging", [0.0, 0.3])
 def test_a_parser_of_tags_takes_them_or_gives_them_itself(
-    tmp_path: Path, systems: Path, untagged: float
+    tmp_path: Path, systems: Path, tagging: float
 ) -> None:
     data = {"input": "UPOS"}
-    small = {"form_dim": 8, "hidden": 8, "action_dim": 8, "layers": 1, "untagged": untagged}
+    small = {"form_dim": 8, "hidden": 8, "action_dim": 8, "layers": 1, "tagging": tagging}
     run = tmp_path / "tagged"
     Parser.train(systems / "trees.conllu", out=run, data=data, parser=small, train={"epochs": 1})
     served = Models([run])["tagged"]
@@ -202,7 +202,7 @@ def test_a_parser_of_tags_takes_them_or_gives_them_itself(
     ((row,),) = served.predict([served.read(example)])
     assert len(row["heads"]) == 6
     text = {"inputs": ["a text"]}
-    if untagged:
+    if tagging:
         ((row,),) = served.predict([served.read(text)])
         assert row["words"] == ["a", "text"]
     else:

@@ -27,9 +27,8 @@ class ParserConfig(Section):
         unknown: α; a form seen c times is read as an unknown one with α / (α + c) in training.
         explore: how often training follows the parser's own best action instead of a right one, from its
             second epoch on; for a system whose right actions are known in every state.
-        tagging: weight of a second loss, of naming each word's tags, which makes better vectors; 0 for none.
-        untagged: where tags are read, how often training hides those of a sentence and learns to name them,
-            so that the parser tags what comes without; 0 refuses such sentences.
+        tagging: weight of a second loss, of naming each word's tags, which makes better vectors, and where
+            tags are read gives them to words that have none; 0 for none.
         beam: how many states are kept at once for a sentence when it is parsed.
         batch_words: words of a step, of sentences of like length; "auto" takes 500, and fewer, down to 100,
             where an epoch would have less than 100 steps.
@@ -47,7 +46,6 @@ class ParserConfig(Section):
     unknown: float = Field(default=0.25, ge=0.0)
     explore: float = Field(default=0.9, ge=0.0, le=1.0)
     tagging: float = Field(default=0.3, ge=0.0)
-    untagged: float = Field(default=0.25, ge=0.0, le=1.0)
     beam: int = Field(default=1, ge=1, le=1024)
     batch_words: Annotated[int, Field(ge=1)] | Literal["auto"] = "auto"
 

@@ -132,6 +132,10 @@ class Scorer(nn.Module):
                 nn.init.normal_(table.weight, std=std)
         dim = 2 * form_dim + (tag_dim if num_tags else 0)
         self.encoder = ENCODERS[encoder](dim, hidden, layers=layers, dropout=dropout)
+        # What names tags that are read must not see them.
+        self.untagged = (
+            BiLSTM(2 * form_dim, hidden, layers=1, dropout=dropout) if num_tags and tag_sizes else None
+        )
         self.slots = nn.Linear(self.encoder.dim, num_slots * action_dim, bias=False)
         # What stands in a slot with the root, and in one with no word.
         self.special = nn.Parameter(torch.zeros(2, num_slots * action_dim))
@@ -140,27 +144,51 @@ class Scorer(nn.Module):
             nn.init.zeros_(self.relation.weight)
         self.bias = nn.Parameter(torch.zeros(action_dim))
         self.actions = nn.Linear(action_dim, num_actions)
-        self.taggers = nn.ModuleList(nn.Linear(self.encoder.dim, size) for size in tag_sizes)
+        named_dim = self.encoder.dim if self.untagged is None else self.untagged.dim
+        self.taggers = nn.ModuleList(nn.Linear(named_dim, size) for size in tag_sizes)
 
     def encode(self, words: Words) -> tuple[Tensor, Tensor]:
         """What words add in each slot, the root and no word last [W + 2, S, H]; what taggers read [W, D]."""
+        forms_WD = self._forms(words)
+        vectors_WD = forms_WD
+        if self.tag is not None:
+            tags_WD = self.tag(torch.from_numpy(words.tags_P), torch.from_numpy(words.tag_starts_W))
+            vectors_WD = torch.cat([forms_WD, tags_WD], dim=1)
+        last_WD, named_WD = self._read(self.encoder, vectors_WD, words)
+        slots_WH = torch.cat([self.slots(last_WD), self.special])
+        if self.untagged is not None:
+            named_WD, _ = self._read(self.untagged, forms_WD, words)
+        return slots_WH.view(len(slots_WH), self.num_slots, -1), named_WD
+
+    def tags(self, words: Words) -> list[Tensor]:
+        """[W] ids of the tags that each tagger names, without a look at those of the words.
+
+        Raises:
+            ValueError: this network reads no tags.
+        """
+        if self.untagged is None:
+            raise ValueError("a network that reads no tags names them in training alone.")
+        named_WD, _ = self._read(self.untagged, self._forms(words), words)
+        return [tagger(named_WD).argmax(1) for tagger in self.taggers]
+
+    def _forms(self, words: Words) -> Tensor:
+        """[W, D] vectors of known forms and of their n-grams."""
+        grams_UD = self.ngram(torch.from_numpy(words.ngrams_P), torch.from_numpy(words.ngram_starts_U))
+        parts = self.form(torch.from_numpy(words.form_W)), grams_UD[torch.from_numpy(words.distinct_W)]
+        return torch.cat(parts, dim=1)
+
+    def _read(self, encoder: BiLSTM | Attention, vectors_WD: Tensor, words: Words) -> tuple[Tensor, Tensor]:
+        """What the last and the first layer of an encoder make of words in their sentences; [W, D] both."""
         lengths_B = words.lengths_B
         N, B = int(lengths_B.max()), len(lengths_B)
         column_W = np.repeat(np.arange(B), lengths_B)
         place_W = np.arange(len(column_W)) - np.repeat(np.cumsum(lengths_B) - lengths_B, lengths_B)
         flat_W = torch.from_numpy(place_W * B + column_W)
-        grams_UD = self.ngram(torch.from_numpy(words.ngrams_P), torch.from_numpy(words.ngram_starts_U))
-        parts = [self.form(torch.from_numpy(words.form_W)), grams_UD[torch.from_numpy(words.distinct_W)]]
-        if self.tag is not None:
-            parts.append(self.tag(torch.from_numpy(words.tags_P), torch.from_numpy(words.tag_starts_W)))
-        vectors_WD = torch.cat(parts, dim=1)
         columns_PD = vectors_WD.new_zeros(N * B, vectors_WD.shape[1]).index_copy(0, flat_W, vectors_WD)
-        outputs = self.encoder(columns_PD.view(N, B, -1), lengths_B)
         p = self.dropout if self.training else 0.0
-        last_WD = drop(outputs[-1], p).flatten(0, 1)[flat_W]
-        slots_WSH = torch.cat([self.slots(last_WD), self.special]).view(len(flat_W) + 2, self.num_slots, -1)
-        first_WD = drop(outputs[min(1, len(outputs) - 1)], p).flatten(0, 1)[flat_W]
-        return slots_WSH, first_WD
+        outputs = encoder(columns_PD.view(N, B, -1), lengths_B)
+        last_NBD, first_NBD = drop(outputs[-1], p), drop(outputs[min(1, len(outputs) - 1)], p)
+        return last_NBD.flatten(0, 1)[flat_W], first_NBD.flatten(0, 1)[flat_W]
 
     def forward(self, slots_WSH: Tensor, places_BS: Tensor, relations_BS: Tensor | None) -> Tensor:
         """[B, A] logits of states.

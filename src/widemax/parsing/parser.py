@@ -131,7 +131,7 @@ class Parser(SavedSystem):
         )
         self._relation_ids = {name: at for at, name in enumerate(vocabulary.relations)}
         self._tag_ids = [{tag: at for at, tag in enumerate(tags)} for tags in vocabulary.tagged.values()]
-        self.can_tag = own.untagged > 0 and any(column in vocabulary.tagged for column in self.columns)
+        self.can_tag = any(column in vocabulary.tagged for column in self.columns)
         self._counts_F = torch.tensor([0, *vocabulary.counts])
 
     @classmethod
@@ -235,15 +235,13 @@ class Parser(SavedSystem):
                 raise DataError(
                     f"{sentence.where(sentence.words[is_N.argmax()])}: this parser reads "
                     f"{', '.join(self.columns)}, and some of it is missing. Tag the file first, or train "
-                    "with parser.tagging and parser.untagged above 0."
+                    "with parser.tagging above 0."
                 )
         words = self.reader(sentences)
-        if not (is_untagged_W := np.concatenate(untagged)).any():
+        if not any(is_N.any() for is_N in untagged):
             return words
-        _, first_WD = self.scorer.encode(words.without_tags(is_untagged_W))
-        given: dict[str, Iterator[str]] = {}
-        for (column, tags), tagger in zip(self.vocabulary.tagged.items(), self.scorer.taggers, strict=True):
-            given[column] = iter([tags[at] for at in tagger(first_WD).argmax(1).tolist()])
+        named = zip(self.vocabulary.tagged.items(), self.scorer.tags(words), strict=True)
+        given = {column: iter([tags[at] for at in ids_W.tolist()]) for (column, tags), ids_W in named}
         tagged = []
         for sentence, is_N in zip(sentences, untagged, strict=True):
             columns = {}
@@ -337,15 +335,11 @@ class Parser(SavedSystem):
         return Gold(heads_BN, relations_BN, tags)
 
     def with_unknown(self, words: Words) -> Words:
-        """The same words, of which now and then rare ones are taken for unknown, sentences for untagged."""
+        """The same words, of which rare ones are now and then taken for unknown."""
         form_W = torch.from_numpy(words.form_W)
         alpha = self.settings.unknown
         is_dropped_W = torch.rand(len(form_W)) * (alpha + self._counts_F[form_W]) < alpha
-        words = words._replace(form_W=form_W.masked_fill(is_dropped_W, UNKNOWN).numpy())
-        if not self.columns or not self.settings.untagged:
-            return words
-        is_untagged_B = (torch.rand(len(words.lengths_B)) < self.settings.untagged).numpy()
-        return words.without_tags(np.repeat(is_untagged_B, words.lengths_B))
+        return words._replace(form_W=form_W.masked_fill(is_dropped_W, UNKNOWN).numpy())
 
     @torch.no_grad()
     def lesson(

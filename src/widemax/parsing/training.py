@@ -134,8 +134,7 @@ class Training(SystemJob[list[int], Parser]):
         with using_threads(threads_for(self.step_operations)):
             scorer.train()
             words = parser.reader(sentences)
-            words = parser.with_unknown(words)
-            slots_WSH, first_WD = scorer.encode(words)
+            slots_WSH, named_WD = scorer.encode(parser.with_unknown(words))
             scorer.eval()
             random = np.random.default_rng([self.config.seed, self.progress.step, 1])
             lesson = parser.lesson(slots_WSH.detach(), words.lengths_B, gold, explore=explore, random=random)
@@ -145,11 +144,8 @@ class Training(SystemJob[list[int], Parser]):
             loss_B = marginal_softmax(masked_BA, lesson.right_BA.float())
             loss = loss_B.mean()
             share = parser.settings.tagging / max(1, len(gold.tags))
-            # Of words whose tags are not read.
-            named_P = torch.from_numpy(np.flatnonzero(words.tag_counts == 0))
             for tagger, tags_W in zip(scorer.taggers, gold.tags, strict=True):
-                losses_P = F.cross_entropy(tagger(first_WD[named_P]), tags_W[named_P], reduction="none")
-                loss = loss + share * losses_P.sum() / len(tags_W)
+                loss = loss + share * F.cross_entropy(tagger(named_WD), tags_W)
             self.optimizer.zero_grad(set_to_none=True)
             loss.backward()  # type: ignore[no-untyped-call]
             torch.nn.utils.clip_grad_norm_(scorer.parameters(), MAX_GRADIENT)

@@ -4,7 +4,7 @@ Shapes: W words, U distinct forms, P n-grams or tags, N characters.
 """
 
 from collections.abc import Sequence
-from typing import NamedTuple, Self
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -39,18 +39,6 @@ class Words(NamedTuple):
     ngram_starts_U: Ints
     tags_P: Ints
     tag_starts_W: Ints
-
-    @property
-    def tag_counts(self) -> Ints:
-        """[W] how many tags of each word are read."""
-        return np.diff(self.tag_starts_W, append=len(self.tags_P))
-
-    def without_tags(self, hidden_W: npt.NDArray[np.bool_]) -> Self:
-        """The same words, the tags of some not read."""
-        counts_W = self.tag_counts
-        kept_W = np.where(hidden_W, 0, counts_W)
-        tags_P = self.tags_P[np.repeat(~hidden_W, counts_W)]
-        return self._replace(tags_P=tags_P, tag_starts_W=np.cumsum(kept_W) - kept_W)
 
 
 def hash_ngrams(forms: Sequence[str], *, sizes: tuple[int, int], buckets: int) -> tuple[Ints, Ints]:
@@ -123,8 +111,8 @@ class Reader:
         distinct_W = [distinct.setdefault(form, len(distinct)) for form in forms]
         known_U = np.array([self._form_ids.get(form.lower(), UNKNOWN) for form in distinct], dtype=np.int64)
         ngrams_P, ngram_starts_U = hash_ngrams(list(distinct), sizes=NGRAM_SIZES, buckets=NGRAM_BUCKETS)
-        tags = [each for sentence in sentences for each in tags_of(sentence, self.columns)]
-        counts_W = np.array([len(each) for each in tags], dtype=np.int64)
+        word_tags = [tags for sentence in sentences for tags in tags_of(sentence, self.columns)]
+        counts_W = np.array([len(tags) for tags in word_tags], dtype=np.int64)
         return Words(
             lengths_B=np.array([len(sentence) for sentence in sentences], dtype=np.int64),
             form_W=known_U[distinct_W],
@@ -132,7 +120,7 @@ class Reader:
             ngrams_P=ngrams_P,
             ngram_starts_U=ngram_starts_U,
             tags_P=np.array(
-                [self._tag_ids.get(tag, UNKNOWN) for each in tags for tag in each], dtype=np.int64
+                [self._tag_ids.get(tag, UNKNOWN) for tags in word_tags for tag in tags], dtype=np.int64
             ),
             tag_starts_W=np.cumsum(counts_W) - counts_W,
         )
