@@ -31,8 +31,10 @@ from widemax.training.checkpoint import latest_checkpoint, read_progress
 from widemax.training.clock import Clock
 from widemax.training.loop import resume, train
 from widemax.training.progress import PlainReporter
+from widemax.training.runs import Outcome
 
 MakeConfig = Callable[..., Config]
+Trained = Callable[..., Outcome[Any]]
 
 SAMPLED = {"kind": "sampled", "num_sampled": 4}
 
@@ -47,8 +49,8 @@ def weights(run: Path) -> dict[str, bytes]:
 
 
 @pytest.mark.parametrize("head", [{"kind": "exact"}, SAMPLED, {"kind": "auto"}])
-def test_it_learns(make_config: MakeConfig, head: dict[str, object]) -> None:
-    outcome = train(make_config(head=head))
+def test_it_learns(trained: Trained, head: dict[str, object]) -> None:
+    outcome = trained(head=head)
     assert outcome.metrics["accuracy"] > 0.95
     loaded = Model.load(outcome.run)
     (best,) = loaded.predict([{"text": "the old fox"}], k=1)[0]
@@ -56,10 +58,10 @@ def test_it_learns(make_config: MakeConfig, head: dict[str, object]) -> None:
     assert (outcome.run / "report.html").is_file()
 
 
-def test_the_same_seed_gives_the_same_bits(make_config: MakeConfig) -> None:
-    first = train(make_config("a", head=SAMPLED))
-    again = train(make_config("b", head=SAMPLED))
-    other = train(make_config("c", head=SAMPLED, train={"seed": 1}))
+def test_the_same_seed_gives_the_same_bits(make_config: MakeConfig, trained: Trained) -> None:
+    first = trained(**OTHER)
+    again = train(make_config("b", **OTHER))
+    other = train(make_config("c", **OTHER | {"train": {"epochs": 1, "seed": 1}}))
     assert weights(first.run) == weights(again.run)
     assert weights(first.run) != weights(other.run)
 
@@ -93,8 +95,8 @@ def test_a_run_killed_while_reading_is_begun_anew(make_config: MakeConfig, tmp_p
     assert train(make_config(train={"epochs": 1})).steps > 0
 
 
-def test_metrics_lines_are_a_record_an_epoch(make_config: MakeConfig) -> None:
-    outcome = train(make_config(train={"refit": False}))
+def test_metrics_lines_are_a_record_an_epoch(trained: Trained) -> None:
+    outcome = trained(head={"kind": "exact"}, train={"refit": False})
     records = records_of(outcome.run)
     assert [record["epoch"] for record in records] == [1, 2, 3]
     assert records[-1]["step"] == outcome.steps
@@ -107,7 +109,7 @@ def test_metrics_lines_are_a_record_an_epoch(make_config: MakeConfig) -> None:
 
 @pytest.mark.parametrize("head", [{"kind": "exact"}, SAMPLED])
 def test_the_second_fit_takes_all_rows_and_keeps_what_was_measured(
-    make_config: MakeConfig, monkeypatch: pytest.MonkeyPatch, head: dict[str, object]
+    make_config: MakeConfig, trained: Trained, monkeypatch: pytest.MonkeyPatch, head: dict[str, object]
 ) -> None:
     rows: list[np.ndarray] = []
     take = feed.Feed.take
@@ -117,7 +119,7 @@ def test_the_second_fit_takes_all_rows_and_keeps_what_was_measured(
             rows.append(taken.rows_N[positions_B])
         return take(taken, positions_B)
 
-    once = train(make_config("once", head=head, train={"refit": False}))
+    once = trained(head=head, train={"refit": False})
     monkeypatch.setattr(feed.Feed, "take", watched)
     twice = train(make_config("twice", head=head, train={"refit": True}))
 
@@ -143,8 +145,8 @@ def test_the_second_fit_takes_all_rows_and_keeps_what_was_measured(
     assert not any("valid_nll" in record for record in records_of(twice.run)[3:])
 
 
-def test_a_finished_run_keeps_no_checkpoint_and_resumes_to_itself(make_config: MakeConfig) -> None:
-    outcome = train(make_config())
+def test_a_finished_run_keeps_no_checkpoint_and_resumes_to_itself(trained: Trained) -> None:
+    outcome = trained(head={"kind": "exact"})
     assert not (outcome.run / "checkpoints").exists()
     before = {path: path.stat().st_mtime_ns for path in outcome.run.rglob("*")}
     again = resume(outcome.run)
@@ -158,8 +160,8 @@ def test_a_finished_run_keeps_no_checkpoint_and_resumes_to_itself(make_config: M
 # Stopped and continued.
 
 
-def test_a_run_is_not_overwritten_unasked(make_config: MakeConfig, tmp_path: Path) -> None:
-    train(make_config())
+def test_a_run_is_not_overwritten_unasked(make_config: MakeConfig, trained: Trained, tmp_path: Path) -> None:
+    shutil.copytree(trained(head={"kind": "exact"}).run, tmp_path / "run")
     with pytest.raises(UsageError, match="--overwrite"):
         train(make_config())
     (tmp_path / "mine").mkdir()
@@ -171,14 +173,15 @@ def test_a_run_is_not_overwritten_unasked(make_config: MakeConfig, tmp_path: Pat
 
 # One run in the place of another.
 
+ONE_EPOCH = {"head": {"kind": "exact"}, "train": {"epochs": 1}}
 OTHER = {"encoder": {"dim": 8}, "head": SAMPLED, "train": {"epochs": 1}}
 
 
 def test_a_run_is_replaced_by_what_it_would_have_been_alone(
-    make_config: MakeConfig, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    make_config: MakeConfig, trained: Trained, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    alone = train(make_config("alone", **OTHER))
-    train(make_config(train={"epochs": 1}))
+    alone = trained(**OTHER)
+    shutil.copytree(trained(**ONE_EPOCH).run, tmp_path / "run")
     (tmp_path / "run" / "notes.txt").write_text("mine")
     (tmp_path / "link").symlink_to("run")
     outcome = train(make_config("link", **OTHER), reporter=PlainReporter(sys.stderr), overwrite=True)
@@ -188,7 +191,8 @@ def test_a_run_is_replaced_by_what_it_would_have_been_alone(
     assert weights(tmp_path / "run") == weights(alone.run)
     names = {path.name for path in alone.run.iterdir()}
     assert {path.name for path in (tmp_path / "run").iterdir()} == {*names, "notes.txt"}
-    assert Model.load(outcome.run).config.data == alone.model.config.data
+    own, expected = Model.load(outcome.run).config.data, alone.model.config.data
+    assert own.model_copy(update={"train": expected.train}) == expected
 
 
 @pytest.mark.parametrize(
@@ -201,9 +205,9 @@ def test_a_run_is_replaced_by_what_it_would_have_been_alone(
     ],
 )
 def test_a_run_stays_when_what_was_to_replace_it_fails(
-    make_config: MakeConfig, sections: dict[str, Any]
+    make_config: MakeConfig, trained: Trained, tmp_path: Path, sections: dict[str, Any]
 ) -> None:
-    run = train(make_config(train={"epochs": 1})).run
+    run = shutil.copytree(trained(**ONE_EPOCH).run, tmp_path / "run")
     before = {path: path.stat().st_mtime_ns for path in run.rglob("*")}
     with pytest.raises((UsageError, DataError)):
         train(make_config(**sections), overwrite=True)
@@ -211,30 +215,34 @@ def test_a_run_stays_when_what_was_to_replace_it_fails(
 
 
 def test_a_run_stays_until_what_is_to_replace_it_is_whole(
-    make_config: MakeConfig, monkeypatch: pytest.MonkeyPatch
+    make_config: MakeConfig, trained: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Stopped, stopped again, then finished; the old model answers until then, the new one beside it."""
-    alone = train(make_config("alone", **OTHER))
-    old = train(make_config(train={"epochs": 1}))
+    alone, old = trained(**OTHER), tmp_path / "run"
+    shutil.copytree(trained(**ONE_EPOCH).run, old)
     with monkeypatch.context() as patched:
         patched.setattr(runs, "stop_requested", lambda: nullcontext(lambda: True))
-        for outcome in (train(make_config(**OTHER), overwrite=True), resume(old.run)):
+        for outcome in (train(make_config(**OTHER), overwrite=True), resume(old)):
             assert outcome.interrupted
-            assert outcome.run == old.run / ".widemax" / "new"
+            assert outcome.run == old / ".widemax" / "new"
             assert Model.load(outcome.run).encoder.dim == 8
-            assert Model.load(old.run).encoder.dim == 16
-    assert weights(old.run) != weights(alone.run)
-    assert resume(outcome.run).run == old.run
-    assert weights(old.run) == weights(alone.run)
-    assert {path.name for path in old.run.iterdir()} == {path.name for path in alone.run.iterdir()}
+            assert Model.load(old).encoder.dim == 16
+    assert weights(old) != weights(alone.run)
+    assert resume(outcome.run).run == old
+    assert weights(old) == weights(alone.run)
+    assert {path.name for path in old.iterdir()} == {path.name for path in alone.run.iterdir()}
 
 
 @pytest.mark.parametrize("name", ["loop.prepare", "runs.settle"])
 def test_a_run_whose_replacement_was_killed_is_whole(
-    make_config: MakeConfig, tmp_path: Path, name: str, capsys: pytest.CaptureFixture[str]
+    make_config: MakeConfig,
+    trained: Trained,
+    tmp_path: Path,
+    name: str,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    alone = train(make_config("alone", **OTHER))
-    run = train(make_config(train={"epochs": 1})).run
+    alone = trained(**OTHER)
+    run = train(make_config(**ONE_EPOCH)).run
     path = tmp_path / "config.toml"
     path.write_text(make_config(**OTHER).to_toml(), encoding="utf-8")
     died = subprocess.run([sys.executable, "-c", REPLACE_AND_DIE, str(path), name], check=False)
@@ -289,8 +297,9 @@ loop.train(Config.load(Path(sys.argv[1])))
 """
 
 
-# One checkpoint before the first step, then one a step: 3 epochs of 17 steps, and the second fit after them.
-IN_THE_SECOND_EPOCH, AFTER_THE_FIRST_FIT, IN_THE_SECOND_FIT = 24, 1 + 3 * 17, 1 + 3 * 17 + 8
+# One checkpoint before the first step, then one a step: 3 epochs of 5 steps, and the second fit after them.
+LARGE_BATCHES = {"batch_size": 128}
+IN_THE_SECOND_EPOCH, AFTER_THE_FIRST_FIT, IN_THE_SECOND_FIT = 8, 1 + 3 * 5, 1 + 3 * 5 + 3
 
 
 @pytest.mark.parametrize(
@@ -304,11 +313,11 @@ IN_THE_SECOND_EPOCH, AFTER_THE_FIRST_FIT, IN_THE_SECOND_FIT = 24, 1 + 3 * 17, 1 
     ],
 )
 def test_killed_and_resumed_to_the_same_bits(
-    make_config: MakeConfig, tmp_path: Path, head: dict[str, object], checkpoints: int
+    make_config: MakeConfig, trained: Trained, tmp_path: Path, head: dict[str, object], checkpoints: int
 ) -> None:
     """The process is killed with SIGKILL after this number of checkpoints."""
-    whole = train(make_config("whole", head=head))
-    config = make_config("killed", head=head, train={"checkpoint_every_s": 1e-9})
+    whole = trained(head=head, train=LARGE_BATCHES)
+    config = make_config("killed", head=head, train={**LARGE_BATCHES, "checkpoint_every_s": 1e-9})
     path = tmp_path / "config.toml"
     path.write_text(config.to_toml(), encoding="utf-8")
     with subprocess.Popen(
@@ -337,16 +346,16 @@ def test_killed_and_resumed_to_the_same_bits(
 
 @pytest.mark.parametrize("name", ["write_report", "lines_of", "settle"])
 def test_a_crash_while_saving_is_resumed_to_the_same_bits(
-    make_config: MakeConfig, monkeypatch: pytest.MonkeyPatch, name: str
+    make_config: MakeConfig, trained: Trained, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
-    whole = train(make_config("whole"))
+    whole = trained(**ONE_EPOCH)
 
     def crash(*arguments: object, **keywords: object) -> None:
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
         patched.setattr(runs, name, crash)
-        config = make_config("crashed")
+        config = make_config("crashed", **ONE_EPOCH)
         with pytest.raises(KeyboardInterrupt):
             train(config)
     resumed = resume(Path(config.output.dir))
@@ -356,10 +365,10 @@ def test_a_crash_while_saving_is_resumed_to_the_same_bits(
 
 
 def test_ctrl_c_stops_and_resume_goes_on_to_the_same_bits(
-    make_config: MakeConfig, monkeypatch: pytest.MonkeyPatch
+    make_config: MakeConfig, trained: Trained, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Once in the first fit, and once more in the second."""
-    whole = train(make_config("whole", head=SAMPLED))
+    whole = trained(head=SAMPLED)
     config = make_config("stopped", head=SAMPLED)
     run = Path(config.output.dir)
     step = loop.take_step
@@ -519,12 +528,12 @@ def test_a_diverging_run_says_so(make_config: MakeConfig) -> None:
 
 @pytest.mark.parametrize("block_bytes", [300, 7000])
 def test_files_of_many_blocks_train_to_the_same_bits(
-    make_config: MakeConfig, monkeypatch: pytest.MonkeyPatch, block_bytes: int
+    make_config: MakeConfig, trained: Trained, monkeypatch: pytest.MonkeyPatch, block_bytes: int
 ) -> None:
-    whole = train(make_config("whole"))
+    whole = trained(**ONE_EPOCH)
     monkeypatch.setattr(BlockFormat.__init__, "__kwdefaults__", {"block_bytes": block_bytes})
     monkeypatch.setattr(feed, "CHUNK_ROWS", 11)
-    blocks = train(make_config("blocks"))
+    blocks = train(make_config("blocks", **ONE_EPOCH))
     assert weights(blocks.run) == weights(whole.run)
     assert blocks.metrics == whole.metrics
 
@@ -627,13 +636,13 @@ def test_a_run_that_fails_leaves_no_folder(
 
 
 def test_what_cannot_be_tidied_up_is_still_a_run(
-    make_config: MakeConfig, monkeypatch: pytest.MonkeyPatch
+    make_config: MakeConfig, trained: Trained, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(*_: Any, **__: Any) -> None:
         raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
 
-    alone = train(make_config("alone")).run
-    config = make_config()
+    alone = trained(**ONE_EPOCH).run
+    config = make_config(**ONE_EPOCH)
     with monkeypatch.context() as patched:
         patched.setattr(Path, "rename", refuse)
         patched.setattr(shutil, "rmtree", lambda *_, **__: None)
