@@ -1,8 +1,10 @@
 """What every test shares."""
 
+import multiprocessing
 import os
 import tempfile
 from pathlib import Path
+from typing import Any
 
 # Before torch is imported: the tests share the cores among workers, so each has one thread, and none spins.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -35,3 +37,11 @@ def widemax_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no real data: {folder} is absent; set WIDEMAX_DATA")
     return folder
+
+
+@pytest.fixture(scope="session")
+def processes() -> Any:
+    """Makes processes that share nothing with this one, but begin at once: what trains is loaded for all."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["widemax.training.loop"])
+    return context

@@ -19,6 +19,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
+from tests.training.killed import replace_and_die, train_and_tell
 
 from widemax.artifact import Model
 from widemax.config import Config
@@ -237,6 +238,7 @@ def test_a_run_stays_until_what_is_to_replace_it_is_whole(
 def test_a_run_whose_replacement_was_killed_is_whole(
     make_config: MakeConfig,
     trained: Trained,
+    processes: Any,
     tmp_path: Path,
     name: str,
     capsys: pytest.CaptureFixture[str],
@@ -245,8 +247,10 @@ def test_a_run_whose_replacement_was_killed_is_whole(
     run = train(make_config(**ONE_EPOCH)).run
     path = tmp_path / "config.toml"
     path.write_text(make_config(**OTHER).to_toml(), encoding="utf-8")
-    died = subprocess.run([sys.executable, "-c", REPLACE_AND_DIE, str(path), name], check=False)
-    assert died.returncode == 9
+    process = processes.Process(target=replace_and_die, args=(path, name))
+    process.start()
+    process.join()
+    assert process.exitcode == 9
     assert Model.load(run).encoder.dim == (8 if name == "runs.settle" else 16)
     outcome = resume(run, reporter=PlainReporter(sys.stderr))
     told = f"what was to replace {run} had not begun to train; start it again"
@@ -254,18 +258,6 @@ def test_a_run_whose_replacement_was_killed_is_whole(
     assert outcome.run == run
     assert (weights(run) == weights(alone.run)) == (name != "loop.prepare")
     assert {path.name for path in run.iterdir()} == {path.name for path in alone.run.iterdir()}
-
-
-REPLACE_AND_DIE = """
-import os, sys
-from pathlib import Path
-from widemax.config import Config
-from widemax.training import loop, runs
-
-module, name = sys.argv[2].split(".")
-setattr({"loop": loop, "runs": runs}[module], name, lambda *arguments, **options: os._exit(9))
-loop.train(Config.load(Path(sys.argv[1])), overwrite=True)
-"""
 
 
 def test_one_process_trains_in_a_folder(make_config: MakeConfig) -> None:
@@ -279,22 +271,6 @@ def test_one_process_trains_in_a_folder(make_config: MakeConfig) -> None:
         ):
             with pytest.raises(UsageError, match="is being written by process"):
                 again()
-
-
-TRAIN_AND_DIE = """
-import os, sys
-from pathlib import Path
-from widemax.config import Config
-from widemax.training import checkpoint, loop
-
-saved = loop.save_checkpoint
-def save_and_tell(*arguments, **options):
-    saved(*arguments, **options)
-    print("saved", flush=True)
-    sys.stdin.readline()
-loop.save_checkpoint = save_and_tell
-loop.train(Config.load(Path(sys.argv[1])))
-"""
 
 
 # One checkpoint before the first step, then one a step: 3 epochs of 5 steps, and the second fit after them.
@@ -313,27 +289,27 @@ IN_THE_SECOND_EPOCH, AFTER_THE_FIRST_FIT, IN_THE_SECOND_FIT = 8, 1 + 3 * 5, 1 + 
     ],
 )
 def test_killed_and_resumed_to_the_same_bits(
-    make_config: MakeConfig, trained: Trained, tmp_path: Path, head: dict[str, object], checkpoints: int
+    make_config: MakeConfig,
+    trained: Trained,
+    processes: Any,
+    tmp_path: Path,
+    head: dict[str, object],
+    checkpoints: int,
 ) -> None:
     """The process is killed with SIGKILL after this number of checkpoints."""
     whole = trained(head=head, train=LARGE_BATCHES)
     config = make_config("killed", head=head, train={**LARGE_BATCHES, "checkpoint_every_s": 1e-9})
     path = tmp_path / "config.toml"
     path.write_text(config.to_toml(), encoding="utf-8")
-    with subprocess.Popen(
-        [sys.executable, "-c", TRAIN_AND_DIE, str(path)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    ) as process:
-        assert process.stdin
-        assert process.stdout
-        for _ in range(checkpoints):
-            assert process.stdout.readline() == "saved\n"
-            process.stdin.write("\n")
-            process.stdin.flush()
-        process.send_signal(signal.SIGKILL)
-    assert process.returncode == -signal.SIGKILL
+    told, end = processes.Pipe()
+    process = processes.Process(target=train_and_tell, args=(path, end))
+    process.start()
+    for _ in range(checkpoints):
+        assert told.poll(120)
+        told.send(told.recv())
+    process.kill()
+    process.join()
+    assert process.exitcode == -signal.SIGKILL
     assert not (tmp_path / "killed" / "manifest.json").exists()
     latest = read_progress(latest_checkpoint(tmp_path / "killed"))
     assert (latest.refit_from is not None) == (checkpoints == IN_THE_SECOND_FIT)
