@@ -97,7 +97,12 @@ def test_a_sample_of_all_classes(logits_C, correction):
 @pytest.mark.parametrize("size", [1e5, 1e12, 1e37])
 @pytest.mark.parametrize("form", FORMS)
 def test_many_tiles(monkeypatch, form, size):
-    for limit, value in {"TILE_ELEMENTS": 64, "SMALL_TILE_ELEMENTS": 64, "MIN_TILE_WIDTH": 8}.items():
+    for limit, value in {
+        "TILE_ELEMENTS": 64,
+        "SMALL_TILE_ELEMENTS": 64,
+        "BLOCK_ELEMENTS": 64,
+        "MIN_TILE_WIDTH": 8,
+    }.items():
         monkeypatch.setattr(budget, limit, value)
     generator = torch.Generator().manual_seed(0)
     logits_C = size * torch.randint(-3, 4, (1000,), generator=generator).float()

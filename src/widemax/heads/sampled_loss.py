@@ -12,10 +12,9 @@ from torch import Tensor
 from widemax.errors import ShapeError
 from widemax.heads.labels import Labels, target_shares, training_pairs
 from widemax.heads.scores import Score, build_score
-from widemax.kernels import Pairs, gather_groups, linear_logsumexp
+from widemax.kernels import Pairs, gather_groups, linear_logsumexp, linear_softplus
 from widemax.numerics import log_sigmoid, softplus
 from widemax.numerics.arrays import widened_tensor
-from widemax.numerics.autocast import without_autocast
 from widemax.numerics.ids import explained
 from widemax.options import checked
 from widemax.registry import Spec
@@ -171,14 +170,10 @@ def sampled_sigmoid_loss(
 
 def loss_of_negatives(scored: "Scored", candidates: Candidates, *, correction: Correction) -> Tensor:
     """[B] Σ_j w_j softplus(s_bj) over the candidates that are no label of the row."""
-    others_BS = widened_tensor(scored.hidden_BD @ scored.weight_SD.T) + scored.shift_S
-    others_BS.index_put_(tuple(scored.hits), others_BS.new_full((), -torch.inf))
-    negatives_BS = softplus(others_BS)
+    factor_S = torch.ones_like(scored.shift_S)
     if correction in ("importance", "refined"):
-        # Autocast would round this sum to 16 bits.
-        with without_autocast(negatives_BS):
-            return negatives_BS @ (-candidates.log_expected_count).exp().to(negatives_BS.dtype)
-    return negatives_BS.sum(1)
+        factor_S = (-candidates.log_expected_count).exp()
+    return linear_softplus(scored.hidden_BD, scored.weight_SD, scored.shift_S, factor_S, scored.hits)
 
 
 class Scored(NamedTuple):

@@ -5,7 +5,7 @@ from widemax.kernels.cross_entropy import Impl, linear_cross_entropy
 from widemax.kernels.fused import Elsewhere, SkippedTiles, Sweep
 from widemax.kernels.memory import keep_freed_memory
 from widemax.kernels.pairs import Pairs
-from widemax.kernels.partition import linear_logsumexp
+from widemax.kernels.partition import linear_logsumexp, linear_softplus
 from widemax.kernels.ranking import topk_by_id
 from widemax.kernels.rows import gather_groups, gather_rows
 from widemax.kernels.stream import Added, Found, Powers, stream_classes
@@ -25,6 +25,7 @@ __all__ = [
     "keep_freed_memory",
     "linear_cross_entropy",
     "linear_logsumexp",
+    "linear_softplus",
     "not_traced",
     "rows_at_once",
     "stream_classes",

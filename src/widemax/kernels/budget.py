@@ -9,6 +9,8 @@ PLAIN_ELEMENTS = 2**20
 TILE_ELEMENTS = 2**21
 # Where a tile is passed over many times, as in answers, a smaller one.
 SMALL_TILE_ELEMENTS = 2**20
+# Rows of logits that are passed over many times between two products: they should stay in a core's own cache.
+BLOCK_ELEMENTS = 2**17
 # A tile of few rows: below so many classes calls take more time than arithmetic.
 MIN_TILE_WIDTH = 512
 # One part of what needs whole rows of logits: here memory matters, not the cache.

@@ -1,16 +1,18 @@
-"""The log-partition of a linear layer over classes that rows share, in cache-sized blocks of rows.
+"""The log-partition of a linear layer over classes that rows share, and its like for yes-or-no questions.
 
-Shapes: B rows, b rows of one block, S shared classes, D hidden, H hits.
+In cache-sized blocks of rows. Shapes: B rows, b rows of one block, S shared classes, D hidden, H hits.
 """
 
+from collections.abc import Iterator
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from widemax.kernels import budget
-from widemax.kernels.exponentials import exp_minus
+from widemax.kernels.exponentials import exp_minus, softplus_into
 from widemax.kernels.pairs import Pairs
+from widemax.numerics import softplus
 from widemax.numerics.arrays import widened_tensor
 from widemax.numerics.autocast import autocast_dtype
 
@@ -44,60 +46,146 @@ def linear_logsumexp(hidden: Tensor, weight: Tensor, shift: Tensor, hits: Pairs)
     return result
 
 
+def linear_softplus(hidden: Tensor, weight: Tensor, shift: Tensor, factor: Tensor, hits: Pairs) -> Tensor:
+    """Σ_j f_j log(1 + exp(h_b · w_j + shift_j)) over the classes j that row b does not hit.
+
+    What is kept for the backward pass, and gradients of gradients, are as in :func:`linear_logsumexp`.
+
+    Args:
+        hidden, weight, shift, hits: as there.
+        factor: [S] f, a constant to autograd.
+
+    Returns:
+        [B] sums in float32 at least.
+
+    Example:
+        >>> nothing = Pairs(torch.arange(0), torch.arange(0))
+        >>> linear_softplus(torch.zeros(1, 2), torch.zeros(4, 2), torch.zeros(4), torch.ones(4), nothing)
+        tensor([2.7726])
+    """
+    layer = hidden.to(autocast_dtype(hidden)), weight.to(autocast_dtype(weight))
+    sum_B: Tensor = _LinearSoftplus.apply(*layer, shift, *hits, factor)  # type: ignore[no-untyped-call]  # torch has no type for apply
+    return sum_B
+
+
 class _LinearLogsumexp(torch.autograd.Function):
     @staticmethod
     def forward(
         ctx: Any, hidden_BD: Tensor, weight_SD: Tensor, shift_S: Tensor, rows_H: Tensor, columns_H: Tensor
     ) -> tuple[Tensor, Tensor]:
-        num_rows, num_shared = len(hidden_BD), len(weight_SD)
-        dtype = torch.promote_types(hidden_BD.dtype, torch.float32)
-        shift_S = shift_S.to(dtype)
         kept_BS = hidden_BD @ weight_SD.T
-        sum_B = torch.zeros(num_rows, dtype=dtype, device=hidden_BD.device)
-        max_B = torch.full_like(sum_B, torch.finfo(dtype).min)
-        hits = Pairs(rows_H, columns_H)
-        # A processor's cache holds one block; an accelerator would wait to be told which hits are of which.
-        size = max(1, budget.SMALL_TILE_ELEMENTS // max(num_shared, 1)) if hidden_BD.is_cpu else num_rows
-        room_bS = shift_S.new_empty(min(size, num_rows) if kept_BS.dtype != dtype else 0, num_shared)
-        for start in range(0, num_rows if num_shared else 0, size):
-            block = slice(start, start + size)
-            logits_bS = kept_bS = kept_BS[block]
-            if kept_bS.dtype != dtype:
-                logits_bS = room_bS[: len(kept_bS)].copy_(kept_bS)
-            logits_bS += shift_S
-            block_hits = hits if size >= num_rows else hits.of_rows(start, start + size)[1]
-            logits_bS.index_put_(tuple(block_hits), logits_bS.new_full((), -torch.inf))
+        sum_B = kept_BS.new_zeros(len(hidden_BD), dtype=_wide(hidden_BD))
+        max_B = torch.full_like(sum_B, torch.finfo(sum_B.dtype).min)
+        for block, logits_bS, hits in _blocks(kept_BS, shift_S, Pairs(rows_H, columns_H)):
             # A finite number in place of −inf where every class is hit: −inf − −inf is NaN.
-            max_b = logits_bS.amax(1).clamp_(min=torch.finfo(dtype).min)
-            exp_minus(logits_bS, max_b, out=logits_bS).index_put_(tuple(block_hits), logits_bS.new_zeros(()))
+            max_b = logits_bS.amax(1).clamp_(min=torch.finfo(sum_B.dtype).min)
+            exp_minus(logits_bS, max_b, out=logits_bS).index_put_(tuple(hits), logits_bS.new_zeros(()))
             max_B[block], sum_B[block] = max_b, logits_bS.sum(1)
-            if logits_bS is not kept_bS:
-                kept_bS.copy_(logits_bS)
         ctx.save_for_backward(hidden_BD, weight_SD, shift_S, rows_H, columns_H, kept_BS, sum_B)
         ctx.mark_non_differentiable(max_B)
         return max_B, sum_B.log()
 
     @staticmethod
     def backward(ctx: Any, _: Tensor, grad_B: Tensor) -> tuple[Tensor | None, ...]:
-        hidden_BD, weight_SD, shift_S, rows_H, columns_H, kept_BS, sum_B = ctx.saved_tensors
-        needs_hidden, needs_weight, needs_shift, *_ = ctx.needs_input_grad
+        *tensors, kept_BS, sum_B = ctx.saved_tensors
         if torch.is_grad_enabled():
-            logits_BS = widened_tensor(hidden_BD @ weight_SD.T) + shift_S
-            logits_BS = logits_BS.index_put((rows_H, columns_H), logits_BS.new_full((), -torch.inf))
-            inputs = [x for x, needed in zip(ctx.saved_tensors, ctx.needs_input_grad, strict=False) if needed]
-            log_partition_B = torch.logsumexp(logits_BS, 1)
-            found = iter(torch.autograd.grad(log_partition_B, inputs, grad_B, create_graph=True))
-            return tuple(next(found) if needed else None for needed in ctx.needs_input_grad)
-        # Factors of a row go to the small operand: [B, D] numbers, not [B, S].
+            log_partition_B = torch.logsumexp(_plain_logits(*tensors), 1)
+            return *_plain_gradients(log_partition_B, tensors, ctx.needs_input_grad, grad_B), None, None
         factor_B = torch.where(sum_B == 0, 0, grad_B / sum_B)
-        hidden_grad_BD = weight_grad_SD = shift_grad_S = None
-        if needs_hidden:
-            hidden_grad_BD = ((kept_BS @ weight_SD) * factor_B[:, None]).to(hidden_BD.dtype)
-        if needs_shift:
-            # The shift is the weight of a hidden unit that is always 1.
-            scaled = torch.cat([hidden_BD * factor_B[:, None], factor_B[:, None]], 1)
-            product = scaled.T.to(hidden_BD.dtype) @ kept_BS
-            weight_grad_SD, shift_grad_S = product[:-1].T, product[-1].to(shift_S.dtype)
-        elif needs_weight:
-            weight_grad_SD = kept_BS.T @ (hidden_BD * factor_B[:, None]).to(hidden_BD.dtype)
-        return hidden_grad_BD, weight_grad_SD, shift_grad_S, None, None
+        return *_gradients(kept_BS, tensors, ctx.needs_input_grad, factor_B), None, None
+
+
+class _LinearSoftplus(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any,
+        hidden_BD: Tensor,
+        weight_SD: Tensor,
+        shift_S: Tensor,
+        rows_H: Tensor,
+        columns_H: Tensor,
+        factor_S: Tensor,
+    ) -> Tensor:
+        kept_BS = hidden_BD @ weight_SD.T
+        sum_B = kept_BS.new_zeros(len(hidden_BD), dtype=_wide(hidden_BD))
+        factor_S = factor_S.to(sum_B.dtype)
+        room_bS = sum_B.new_empty(0)
+        for block, logits_bS, _ in _blocks(kept_BS, shift_S, Pairs(rows_H, columns_H)):
+            if room_bS.shape != logits_bS.shape:
+                room_bS = torch.empty_like(logits_bS)
+            # Not `@`, whose sums autocast would round to 16 bits.
+            torch.mv(softplus_into(logits_bS, room_bS), factor_S, out=sum_B[block])
+            logits_bS.sigmoid_().mul_(factor_S)
+        ctx.save_for_backward(hidden_BD, weight_SD, shift_S, rows_H, columns_H, factor_S, kept_BS)
+        return sum_B
+
+    @staticmethod
+    def backward(ctx: Any, grad_B: Tensor) -> tuple[Tensor | None, ...]:
+        *tensors, factor_S, kept_BS = ctx.saved_tensors
+        if torch.is_grad_enabled():
+            sum_B = softplus(_plain_logits(*tensors)) @ factor_S
+            return *_plain_gradients(sum_B, tensors, ctx.needs_input_grad, grad_B), None, None, None
+        return *_gradients(kept_BS, tensors, ctx.needs_input_grad, grad_B), None, None, None
+
+
+def _wide(tensor: Tensor) -> torch.dtype:
+    return torch.promote_types(tensor.dtype, torch.float32)
+
+
+def _blocks(kept_BS: Tensor, shift_S: Tensor, hits: Pairs) -> Iterator[tuple[slice, Tensor, Pairs]]:
+    """Rows at hand, their logits, −inf at hits, and these; what the caller makes of the logits is kept."""
+    num_rows, num_shared = kept_BS.shape
+    dtype = _wide(kept_BS)
+    shift_S = shift_S.to(dtype)
+    # A core's own cache holds one block; an accelerator would wait to be told which hits are of which.
+    size = max(1, budget.BLOCK_ELEMENTS // max(num_shared, 1)) if kept_BS.is_cpu else num_rows
+    room_bS = shift_S.new_empty(min(size, num_rows) if kept_BS.dtype != dtype else 0, num_shared)
+    for start in range(0, num_rows if num_shared else 0, size):
+        block = slice(start, start + size)
+        logits_bS = kept_bS = kept_BS[block]
+        if kept_bS.dtype != dtype:
+            logits_bS = room_bS[: len(kept_bS)].copy_(kept_bS)
+        logits_bS += shift_S
+        block_hits = hits if size >= num_rows else hits.of_rows(start, start + size)[1]
+        logits_bS.index_put_(tuple(block_hits), logits_bS.new_full((), -torch.inf))
+        yield block, logits_bS, block_hits
+        if logits_bS is not kept_bS:
+            kept_bS.copy_(logits_bS)
+
+
+def _plain_logits(
+    hidden_BD: Tensor, weight_SD: Tensor, shift_S: Tensor, rows_H: Tensor, columns_H: Tensor
+) -> Tensor:
+    logits_BS = widened_tensor(hidden_BD @ weight_SD.T) + shift_S
+    return logits_BS.index_put((rows_H, columns_H), logits_BS.new_full((), -torch.inf))
+
+
+def _plain_gradients(
+    sum_B: Tensor, tensors: list[Tensor], needed: tuple[bool, ...], grad_B: Tensor
+) -> tuple[Tensor | None, ...]:
+    inputs = [tensor for tensor, is_needed in zip(tensors, needed, strict=False) if is_needed]
+    found = iter(torch.autograd.grad(sum_B, inputs, grad_B, create_graph=True))
+    return tuple(next(found) if is_needed else None for is_needed in needed[:3])
+
+
+def _gradients(
+    kept_BS: Tensor, tensors: list[Tensor], needed: tuple[bool, ...], factor_B: Tensor
+) -> tuple[Tensor | None, ...]:
+    """Those of hidden vectors, weights and shifts, where the slope of a logit is the factor of its row times
+    what is kept.
+
+    Factors of a row go to the small operand: [B, D] numbers, not [B, S].
+    """
+    hidden_BD, weight_SD, shift_S, *_ = tensors
+    needs_hidden, needs_weight, needs_shift, *_ = needed
+    hidden_grad_BD = weight_grad_SD = shift_grad_S = None
+    if needs_hidden:
+        hidden_grad_BD = ((kept_BS @ weight_SD) * factor_B[:, None]).to(hidden_BD.dtype)
+    if needs_shift:
+        # The shift is the weight of a hidden unit that is always 1.
+        scaled = torch.cat([hidden_BD * factor_B[:, None], factor_B[:, None]], 1)
+        product = scaled.T.to(hidden_BD.dtype) @ kept_BS
+        weight_grad_SD, shift_grad_S = product[:-1].T, product[-1].to(shift_S.dtype)
+    elif needs_weight:
+        weight_grad_SD = kept_BS.T @ (hidden_BD * factor_B[:, None]).to(hidden_BD.dtype)
+    return hidden_grad_BD, weight_grad_SD, shift_grad_S
