@@ -3,6 +3,7 @@
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
+from shutil import which
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -89,7 +90,8 @@ def command(
         tell("\nType your own, one a line; end with Ctrl-D.")
         for line in sys.stdin:
             answer(model, demo, line.strip())
-    tell(f"\nto serve it, with Studio at http://127.0.0.1:8000: widemax serve {run}")
+    called = "widemax" if which("widemax") else sys.argv[0]
+    tell(f"\nto serve it, with Studio at http://127.0.0.1:8000: {called} serve {run}")
 
 
 def trained(demo: Demo, run: Path) -> "Model":
