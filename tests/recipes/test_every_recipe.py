@@ -31,6 +31,9 @@ def test_a_recipe_says_what_it_is(name):
 
 SYNTHETIC = [name for name in recipes if not recipes[name].data]
 REAL = [pytest.param(name, marks=pytest.mark.slow) for name in recipes if recipes[name].data]
+LONGER = ("attention-facts", "youtube-two-stage")
+REPEATED = [pytest.param(name, marks=[pytest.mark.slow] * (name in LONGER)) for name in SYNTHETIC]
+"""Runs on real data are long; that their parts repeat is tested where those are."""
 
 
 @pytest.mark.parametrize("name", [*SYNTHETIC, *REAL])
@@ -41,25 +44,28 @@ def test_a_quick_run(name, tmp_path, request):
     if absent:
         pytest.skip(f"data not at hand: {', '.join(absent)}")
 
-    facts = []
-    # Runs on real data are long; that their parts repeat is tested where those are.
-    for folder in (tmp_path / "one",) if recipes[name].data else (tmp_path / "one", tmp_path / "two"):
-        outcome = run_recipe(name, folder=folder, quick=True, seed=0)
-        facts.append(json.loads((folder / "results.json").read_text("utf-8")))
-        assert outcome.results.pictures
-        for picture in outcome.results.pictures:
-            # A table of cells is two images: itself and its bar of colors.
-            assert marks(picture.path) >= 2, picture.path
-            assert picture.title
-            assert picture.caption
-            assert picture.alt
-    lines = facts[0]["lines"]
-    assert facts[0]["quick"]
-    assert lines
-    for line in lines:
+    outcome = run_recipe(name, folder=tmp_path / "one", quick=True, seed=0)
+    facts = json.loads((tmp_path / "one" / "results.json").read_text("utf-8"))
+    assert outcome.results.pictures
+    for picture in outcome.results.pictures:
+        # A table of cells is two images: itself and its bar of colors.
+        assert marks(picture.path) >= 2, picture.path
+        assert picture.title
+        assert picture.caption
+        assert picture.alt
+    assert facts["quick"]
+    assert facts["lines"]
+    for line in facts["lines"]:
         assert line["what"]
         assert line["known"]
         assert line["source"]
         assert line["obtained"]
-    assert lines == facts[-1]["lines"]
-    assert facts[0]["findings"] == facts[-1]["findings"]
+
+
+@pytest.mark.parametrize("name", REPEATED)
+def test_the_same_seed_gives_the_same_results(name, tmp_path):
+    one, other = (
+        run_recipe(name, folder=tmp_path / folder, quick=True, seed=0).facts for folder in ("one", "other")
+    )
+    assert one["lines"] == other["lines"]
+    assert one["findings"] == other["findings"]
