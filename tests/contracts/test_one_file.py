@@ -3,6 +3,7 @@
 The module is found by the entry points of its distribution, which is what ``pip install`` leaves behind.
 """
 
+import json
 import os
 import subprocess
 import sys
@@ -65,7 +66,7 @@ def environment(tmp_path: Path) -> dict[str, str]:
 
 def run(arguments: list[str], environment: dict[str, str], cwd: Path) -> str:
     done = subprocess.run(
-        [sys.executable, "-m", *arguments],
+        [sys.executable, *arguments],
         capture_output=True,
         text=True,
         env=environment,
@@ -76,38 +77,58 @@ def run(arguments: list[str], environment: dict[str, str], cwd: Path) -> str:
     return done.stdout
 
 
+VERBS = """
+import json, sys
+from widemax.cli import main
+
+for words in json.loads(sys.argv[1]):
+    sys.argv = ["widemax", *words]
+    try:
+        main()
+    except SystemExit as stopped:
+        assert not stopped.code, words
+"""
+
+
 def test_the_command_line_lists_them_and_a_config_trains_with_them(
     tmp_path: Path, environment: dict[str, str]
 ) -> None:
-    help_text = run(["widemax", "init", "--help"], environment, tmp_path)
-    assert "scratch_loss" in help_text
-    assert "scratch_sampler" in help_text
-    assert "scratch_loss" not in losses.names()
     rows = [f"{color} thing number {n},{color}" for color in ("red", "green", "blue") for n in range(40)]
     (tmp_path / "rows.csv").write_text("\n".join(["text,label", *rows]) + "\n", encoding="utf-8")
-    train = ["widemax", "train", "rows.csv", "--target", "label", "--set", "train.epochs=2"]
-    exact = [
-        "--set",
-        "head.kind=exact",
-        "--set",
-        'head.loss={kind="scratch_loss", power=1.5}',
-        "--out",
-        "exact",
-    ]
-    sampled = ["--set", "head.kind=sampled", "--set", "head.sampler=scratch_sampler", "--out", "sampled"]
-    for options in (exact, sampled):
-        run([*train, *options], environment, tmp_path)
-        assert "scratch" in (tmp_path / options[-1] / "config.toml").read_text(encoding="utf-8")
-    assert '"label": "red"' in run(
-        ["widemax", "predict", "exact", "rows.csv", "-k", "1"], environment, tmp_path
-    )
+    sections = {
+        "exact": ["head.kind=exact", 'head.loss={kind="scratch_loss", power=1.5}'],
+        "sampled": ["head.kind=sampled", "head.sampler=scratch_sampler"],
+    }
+    verbs = [["init", "--help"]]
+    for out, settings in sections.items():
+        words = [word for setting in (*settings, "train.epochs=2") for word in ("--set", setting)]
+        verbs.append(["train", "rows.csv", "--target", "label", "--out", out, *words])
+    verbs.append(["predict", "exact", "rows.csv", "-k", "1"])
+    out = run(["-c", VERBS, json.dumps(verbs)], environment, tmp_path)
+    assert "scratch_loss" in out
+    assert "scratch_sampler" in out
+    assert '"label": "red"' in out
+    assert "scratch_loss" not in losses.names()
+    for folder in sections:
+        assert "scratch" in (tmp_path / folder / "config.toml").read_text(encoding="utf-8")
     with pytest.raises(Exception, match="unknown loss 'scratch_loss'"):
         Model.load(tmp_path / "exact")
 
 
 @pytest.mark.slow
 def test_the_conformance_tests_run_over_them(environment: dict[str, str]) -> None:
-    command = ["pytest", "-q", "-p", "no:cacheprovider", "tests/contracts", "-k", "scratch", "-m", "not slow"]
+    command = [
+        "-m",
+        "pytest",
+        "-q",
+        "-p",
+        "no:cacheprovider",
+        "tests/contracts",
+        "-k",
+        "scratch",
+        "-m",
+        "not slow",
+    ]
     shown = run([*command, "--collect-only"], environment, TESTS.parent)
     for name in ("scratch_loss", "scratch_sampler"):
         assert f"test_laws.py::test_{'loss' if 'loss' in name else 'sampler'}" in shown

@@ -1,9 +1,9 @@
 """What every system keeps: its runs go on after a kill, refuse what is damaged, and say what they are."""
 
 import json
+import os
 import shutil
-import subprocess
-import sys
+import signal
 from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
@@ -21,7 +21,7 @@ from widemax.errors import ConfigError, CorruptError, DataError, UsageError
 from widemax.storage import read_manifest
 from widemax.systems import SYSTEMS, load
 from widemax.task import System
-from widemax.training import runs
+from widemax.training import runs, system
 
 PAIRS = [("one dog .", "ein hund ."), ("two cats .", "zwei katzen ."), ("red house .", "rotes haus .")] * 16
 FILES: dict[System, dict[str, str]] = {
@@ -48,27 +48,19 @@ SECTIONS: dict[str, dict[str, Any]] = {
     "translator": {"encoder": {"hidden_dim": 8, "pieces": 300, **TINY}},
 }
 TASKS = {"parser": System.PARSING, "translator": System.TRANSLATE}
-KILLED = """
-import os, sys
-from pathlib import Path
-import torch
-from widemax.config import Config
-from widemax.training import system
-from widemax.training.loop import train
 
-saved, left = system.save_checkpoint, 3
-def save_and_die(*arguments, **options):
-    global left
-    saved(*arguments, **options)
-    left -= 1
-    if not left:
-        os.kill(os.getpid(), 9)
-system.save_checkpoint = save_and_die
-for path in sys.argv[1:]:
-    if not os.fork():
-        train(Config.load(Path(path)))
-    os.wait()
-"""
+
+def train_and_die(config: Path) -> None:
+    """Train, and be killed after the third checkpoint."""
+    saved, left = system.save_checkpoint, iter(range(2))
+
+    def save_and_die(*arguments: Any, **options: Any) -> None:
+        saved(*arguments, **options)
+        if next(left, None) is None:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    system.save_checkpoint = save_and_die
+    widemax.train(Config.load(config))
 
 
 def config_of(name: str, folder: Path, **train: Any) -> Config:
@@ -105,16 +97,16 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Any]:
     return outcome_of
 
 
-@pytest.fixture(scope="module")
-def killed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder for each system, with a run that was killed at its third checkpoint."""
-    folder, configs = tmp_path_factory.mktemp("killed"), []
-    for name in SECTIONS:
-        config = config_of(name, folder / name, checkpoint_every_s=1e-9)
-        configs.append(folder / name / "config.toml")
-        configs[-1].write_text(config.to_toml())
-    subprocess.run([sys.executable, "-c", KILLED, *configs], check=True)
-    return folder
+@pytest.fixture
+def killed(name: str, processes: Any, tmp_path: Path) -> Path:
+    """A run that was killed at its third checkpoint."""
+    config = config_of(name, tmp_path / "killed", checkpoint_every_s=1e-9)
+    (tmp_path / "config.toml").write_text(config.to_toml())
+    process = processes.Process(target=train_and_die, args=(tmp_path / "config.toml",))
+    process.start()
+    process.join()
+    assert process.exitcode == -signal.SIGKILL
+    return tmp_path / "killed" / "run"
 
 
 def files_of(run: Path) -> dict[str, bytes]:
@@ -126,7 +118,7 @@ def test_a_run_that_is_killed_and_stopped_goes_on_to_the_same_bits(
     name: str, trained: Callable[[str], Any], killed: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """In the middle of an epoch too."""
-    whole, run = trained(name), killed / name / "run"
+    whole, run = trained(name), killed
     assert not (run / "manifest.json").exists()
     with monkeypatch.context() as patched:
         patched.setattr(runs, "stop_requested", lambda: nullcontext(lambda: True))

@@ -5,8 +5,6 @@ Truth is the same head in float64; what plain torch errs is that of a linear lay
 
 import copy
 import inspect
-import subprocess
-import sys
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
@@ -328,19 +326,13 @@ def gradients_of_ranks(rank: int, folder: str) -> None:
     torch.distributed.destroy_process_group()
 
 
-def test_two_processes_train_as_one(tmp_path: Path) -> None:
-    run = "import sys, test_torch_users as tests; tests.gradients_of_ranks(int(sys.argv[1]), sys.argv[2])"
-    processes = [
-        subprocess.Popen(
-            [sys.executable, "-c", run, str(rank), str(tmp_path)],
-            cwd=Path(__file__).parent,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for rank in range(2)
-    ]
-    errors = [process.communicate(timeout=300)[1] for process in processes]
-    assert [process.returncode for process in processes] == [0, 0], errors
+def test_two_processes_train_as_one(tmp_path: Path, processes: Any) -> None:
+    ranks = [processes.Process(target=gradients_of_ranks, args=(rank, str(tmp_path))) for rank in range(2)]
+    for rank in ranks:
+        rank.start()
+    for rank in ranks:
+        rank.join(300)
+    assert [rank.exitcode for rank in ranks] == [0, 0]
     of_ranks = [torch.load(tmp_path / f"{rank}.pt") for rank in range(2)]
     assert list(of_ranks[0]) == TRAINED
     for name in TRAINED:
