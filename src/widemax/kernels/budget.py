@@ -23,6 +23,8 @@ MOST_ANSWER_ELEMENTS = 2**26
 MOST_LOSS_ELEMENTS = 2**27
 # Rows of one product: more make it no faster.
 MOST_ROWS = 512
+# Of so few, MKL's product with many classes takes up to twice as long as of the next number of rows.
+SLOW_ROWS = range(6, 11)
 
 
 def rows_at_once(num_rows: int, dim: int, num_classes: int) -> int:

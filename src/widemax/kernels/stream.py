@@ -9,7 +9,7 @@ import threading
 from typing import Literal, NamedTuple, TypeAlias
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from widemax.kernels import budget
 from widemax.kernels.exponentials import exp_minus
@@ -180,7 +180,10 @@ class _TileLogits:
         self.width = buffer_TbW.shape[2]
         self.num_tiles = -(-len(weight_CD) // self.width)
         is_wide = hidden_bD.dtype == buffer_TbW.dtype
-        self.product_bW = None if is_wide else hidden_bD.new_empty(buffer_TbW.shape[1:])
+        if is_wide and hidden_bD.is_cpu and len(hidden_bD) in budget.SLOW_ROWS:
+            self.hidden_bD = nn.functional.pad(hidden_bD, (0, 0, 0, budget.SLOW_ROWS.stop - len(hidden_bD)))
+            is_wide = False
+        self.product_bW = None if is_wide else hidden_bD.new_empty(len(self.hidden_bD), self.width)
 
     def compute(self, tile: int) -> Tensor:
         """[b, W] logits, −inf beyond the last class; the same bits each time."""
@@ -193,7 +196,7 @@ class _TileLogits:
             torch.mm(self.hidden_bD, weight_wD.T, out=logits_bw)
         else:
             product_bw = self.product_bW[:, : len(weight_wD)]
-            logits_bw.copy_(torch.mm(self.hidden_bD, weight_wD.T, out=product_bw))
+            logits_bw.copy_(torch.mm(self.hidden_bD, weight_wD.T, out=product_bw)[: len(logits_bw)])
         if self.bias_C is not None:
             logits_bw += self.bias_C[start : start + self.width]
         if self.added is not None:
