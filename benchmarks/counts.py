@@ -2,7 +2,7 @@
 
 Gowalla, Amazon Beauty and finna_en (the first 200,000 and 20,000 rows) through the command line; and made
 interactions of users with items, counted by widemax and by implicit's item-item neighbors, each in a process
-of its own with one thread, where ``pip install implicit`` has been done.
+of its own with one thread, where implicit is installed (``pip install 'widemax[bench]'``).
 """
 
 import tempfile
