@@ -14,6 +14,7 @@ from widemax import Config, resume, train
 from widemax.errors import BadRowError
 from widemax.parsing import Parser
 from widemax.parsing.slots import CHEN_MANNING
+from widemax.storage import read_manifest
 from widemax.training import runs
 
 SMALL = {
@@ -37,6 +38,15 @@ def test_a_saved_parser_answers_as_the_trained_one(learned):
     report = (run / "report.html").read_text()
     assert report.count("as in the treebank") >= 3
     assert ">nsubj</text>" in report
+
+
+def test_a_transformer_learns_at_a_rate_of_its_own(treebanks, tmp_path):
+    options = {**SMALL["parser"], "hidden": 24, "dropout": 0.1, "encoder": "transformer"}
+    parser = Parser.train(
+        treebanks[0], valid=treebanks[1], out=tmp_path / "run", parser=options, train={"epochs": 12}
+    )
+    assert parser.config.train.learning_rate < 8e-3
+    assert read_manifest(tmp_path / "run")["metrics"]["las"] > 0.9
 
 
 def test_the_teaching_parser_and_tags_learn_too(treebanks, tmp_path):

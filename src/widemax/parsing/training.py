@@ -37,6 +37,8 @@ STEPS_AN_EPOCH = 100
 """Of a small treebank, since a parser learns little in a few hundred steps."""
 WARM_UP_STEPS = 200
 MAX_GRADIENT = 5.0
+TRANSFORMER_RATE = 1e-3
+"""Attention learns nothing at the rate of LSTMs."""
 BETAS = 0.9, 0.99
 LENGTH_NOISE = 0.1
 """Sentences of a batch are of like length, give or take this share, so that batches differ between epochs."""
@@ -93,6 +95,8 @@ class Training(SystemJob[list[int], Parser]):
             "parser": FreeSection(**own.model_dump()),
             "output": config.output.model_copy(update={"dir": "."}),
         }
+        if own.encoder == "transformer" and config.train.learning_rate == "auto":
+            updates["train"] = config.train.model_copy(update={"learning_rate": TRANSFORMER_RATE})
         return super().completed(config.model_copy(update=updates))
 
     def told(self) -> Iterator[str]:
