@@ -5,13 +5,17 @@ import io
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 from datetime import date, datetime
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+
+from widemax import Config, train
 
 WORDS = ("cat", "dog", "owl")
 LABELS: dict[str, tuple[Any, ...]] = {
@@ -26,37 +30,35 @@ LABELS: dict[str, tuple[Any, ...]] = {
 }
 
 
-def train(widemax, tmp_path: Path, labels: tuple[Any, ...]) -> Path:
+@pytest.fixture(scope="module")
+def run_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[[tuple[Any, ...]], Path]:
     """A run that has learned which of three words stands for which label; its data lie beside it."""
-    rows = [(f"we saw a {word} there", label) for word, label in zip(WORDS, labels, strict=True)] * 30
-    texts, targets = zip(*rows, strict=True)
-    pq.write_table(pa.table({"text": texts, "label": targets}), tmp_path / "rows.parquet")
-    result = widemax(
-        "train",
-        tmp_path / "rows.parquet",
-        "--kind",
-        "text=text",
-        "--out",
-        tmp_path / "run",
-        "--json",
-        *("--set", "data.valid_fraction=0"),
-    )
-    assert result.code == 0, result.err
-    return tmp_path / "run"
+
+    @cache
+    def trained(labels: tuple[Any, ...]) -> Path:
+        folder = tmp_path_factory.mktemp("predict")
+        rows = [(f"we saw a {word} there", label) for word, label in zip(WORDS, labels, strict=True)] * 30
+        texts, targets = zip(*rows, strict=True)
+        pq.write_table(pa.table({"text": texts, "label": targets}), folder / "rows.parquet")
+        data = {"train": folder / "rows.parquet", "kinds": {"text": "text"}, "valid_fraction": 0}
+        return train(Config(data=data, output={"dir": folder / "run"})).run
+
+    return trained
 
 
 @pytest.mark.parametrize("kind", LABELS)
-def test_labels_come_back_as_they_were_given(widemax, tmp_path: Path, kind: str) -> None:
+def test_labels_come_back_as_they_were_given(widemax, run_of, kind: str) -> None:
     labels = LABELS[kind]
-    run = train(widemax, tmp_path, labels)
+    run = run_of(labels)
+    rows = run.parent / "rows.parquet"
     in_json = [label.isoformat() if isinstance(label, date) else label for label in labels]
-    lines = widemax("predict", run, tmp_path / "rows.parquet", "-k", 9).out.splitlines()
+    lines = widemax("predict", run, rows, "-k", 9).out.splitlines()
     found = [[p["label"] for p in json.loads(line)["predictions"]] for line in lines]
     assert [labels[0] for labels in found[:3]] == in_json
     assert {len(labels) for labels in found} == {len(set(labels))}
-    whole = json.loads(widemax("predict", run, tmp_path / "rows.parquet", "-k", 9, "--json").out)
+    whole = json.loads(widemax("predict", run, rows, "-k", 9, "--json").out)
     assert whole == {"rows": [json.loads(line) for line in lines]}
-    tsv = widemax("predict", run, tmp_path / "rows.parquet", "-k", 1, "--format", "tsv").out
+    tsv = widemax("predict", run, rows, "-k", 1, "--format", "tsv").out
     header, *cells = [line.split("\t") for line in tsv.removesuffix("\n").split("\n")]
     assert header == ["row", "text", "label", "probability", "logit"]
     assert [len(cell) for cell in cells] == [5] * 90
@@ -116,8 +118,8 @@ def give_stdin(monkeypatch: pytest.MonkeyPatch, content: bytes) -> None:
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(content)))
 
 
-def test_text_on_stdin_is_a_row_a_line(widemax, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    run = train(widemax, tmp_path, WORDS)
+def test_text_on_stdin_is_a_row_a_line(widemax, run_of, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = run_of(WORDS)
     give_stdin(monkeypatch, b'\xef\xbb\xbfthe cat\r\n\n{"text": "the dog"}\nthe owl')
     lines = [json.loads(line) for line in widemax("predict", run, "-", "-k", 1).out.splitlines()]
     assert [line["row"] for line in lines] == [0, 1, 2, 3]
@@ -224,10 +226,10 @@ def test_an_open_pipe_gets_its_answers_at_once(fruit_run: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", LABELS)
-def test_csv_has_a_header_and_the_inputs_as_they_were_given(widemax, tmp_path: Path, kind: str) -> None:
+def test_csv_has_a_header_and_the_inputs_as_they_were_given(widemax, run_of, kind: str) -> None:
     labels = LABELS[kind]
-    run = train(widemax, tmp_path, labels)
-    text = widemax("predict", run, tmp_path / "rows.parquet", "-k", 2, "--format", "csv").out
+    run = run_of(labels)
+    text = widemax("predict", run, run.parent / "rows.parquet", "-k", 2, "--format", "csv").out
     rows = list(csv.DictReader(io.StringIO(text, newline="")))
     assert list(rows[0]) == ["row", "text", "label", "probability", "logit"]
     assert [row["row"] for row in rows[:4]] == ["0", "0", "1", "1"]
