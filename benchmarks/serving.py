@@ -239,6 +239,24 @@ def trained(name: str, run: str) -> None:
     widemax("train", *RUNS[name], "--set", "train.epochs=2", "--time-limit", "60s", "--out", run)
 
 
+def table(rows: Sequence[dict[str, Any]]) -> Iterator[str]:
+    """What was measured, for a page of the documentation."""
+    columns = {
+        "run": ("run", ""),
+        "server": ("server", ""),
+        "requests_per_s": ("requests/s, 32 clients", ",.0f"),
+        "cpu_ms_per_request": ("CPU ms each", ".2f"),
+        "lone_ms": ("alone, ms", ".1f"),
+        "p99_at_half_ms": ("p99 at half load, ms", ".1f"),
+        "refused_at_4x": ("refused at 4 ×", ".0%"),
+        "recovered_s": ("answers after, s", ".2f"),
+    }
+    yield f"| {' | '.join(heading for heading, _ in columns.values())} |"
+    yield f"|{'---|' * len(columns)}"
+    for row in rows:
+        yield f"| {' | '.join(format(row[name], form) for name, (_, form) in columns.items())} |"
+
+
 def main(argv: Sequence[str]) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         if "--soak" in argv:
@@ -247,6 +265,7 @@ def main(argv: Sequence[str]) -> dict[str, Any]:
             return {"benchmark": "soak", **soak(f"{folder}/run", minutes)}
         rows = [row for name in argv or RUNS for row in compared(name, folder)]
     report("serving", rows, seed=0)
+    print(*table(rows), sep="\n", file=sys.stderr)
     ours = [row for row in rows if row["server"] == "widemax"]
     return {
         "benchmark": "serving",
