@@ -57,9 +57,8 @@ class LabelSearch:
         if not query:
             return np.arange(len(self.vocabulary))
         wanted = pc.utf8_lower(pa.scalar(query)).as_py().encode()
-        places_C = np.zeros(
-            len(self.vocabulary), np.int8
-        )  # 2 where a label begins with it, 1 where it holds it
+        # 2 where a label begins with it, 1 where it stands elsewhere.
+        places_C = np.zeros(len(self.vocabulary), np.int8)
         for ids_N, bytes_WN in self._blocks:
             num_starts = max(len(bytes_WN) - len(wanted) + 1, 0)
             same = np.ones((num_starts, len(ids_N)), bool)
