@@ -3,7 +3,8 @@
 A tiled loss computes its logits once for the loss and once more for the gradients. Where the weight of every
 row in the total is known beforehand, the gradients can be had at once: exp(logits) of some rows are kept
 until their sum is known, and then multiplied.
-Shapes: B rows, b rows of one chunk, C classes, D hidden, P targets, W classes of one tile.
+Shapes: B rows, b rows of one chunk, r rows of one block, C classes, D hidden, P targets, W classes of one
+tile, p targets among them.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -17,6 +18,7 @@ from widemax.kernels import budget
 from widemax.kernels.exponentials import exp_minus, softplus_into
 from widemax.kernels.pairs import Pairs
 from widemax.kernels.plain import Inputs, Options, plain_gradients, plain_loss
+from widemax.numerics import softplus
 from widemax.numerics.autocast import without_autocast
 
 
@@ -176,11 +178,14 @@ class Sweep:
         self.chunk_rows = max(1, budget.rows_at_once(num_rows, dim, held))
         self.width = min(max(budget.TILE_ELEMENTS // self.chunk_rows, budget.MIN_TILE_WIDTH), held)
         self.kept = hidden_BD.new_empty(self.chunk_rows * num_classes)
-        # One room for all tiles: memory taken and given back tile by tile, between small tensors that stay,
-        # would fall to pieces.
-        tile = self.chunk_rows * self.width
-        self.wide = hidden_BD.new_empty(0 if self.dtype == self.low_dtype else tile, dtype=self.dtype)
-        self.softplus = hidden_BD.new_empty(0 if self.is_softmax else tile, dtype=self.dtype)
+        self.block_rows = self.chunk_rows
+        if hidden_BD.is_cpu:
+            self.block_rows = min(self.chunk_rows, max(1, budget.BLOCK_ELEMENTS // max(self.width, 1)))
+        # One room for all blocks: memory taken and given back each time, between small tensors, would
+        # fall to pieces.
+        block = self.block_rows * self.width
+        self.wide = hidden_BD.new_empty(0 if self.dtype == self.low_dtype else block, dtype=self.dtype)
+        self.softplus = hidden_BD.new_empty(0 if self.is_softmax else block, dtype=self.dtype)
         self.loss_B = torch.zeros_like(self.row_weights_B)
         needs_rows, needs_hidden, needs_weight, needs_bias, _, _, _, needs_shifts = needed
         self.row_grad_B = self.loss_B if needs_rows else None
@@ -287,31 +292,55 @@ class Sweep:
             stop = min(start + self.width, num_classes)
             kept_bW = self.kept[num_rows * start : num_rows * stop].view(num_rows, stop - start)
             torch.mm(hidden_bD, self.weight_CD[start:stop].T, out=kept_bW)
-            logits_bW = kept_bW
-            if self.dtype != self.low_dtype:
-                logits_bW = self.wide[: kept_bW.numel()].view_as(kept_bW).copy_(kept_bW)
-            if self.bias_C is not None:
-                logits_bW += self.bias_C[start:stop]
             rows, columns = targets.rows_P[places], targets.ids_P[places] - start
+            target_logits_p = kept_bW[rows, columns].to(self.dtype)
+            if self.bias_C is not None:
+                target_logits_p += self.bias_C[targets.ids_P[places]]
             if shifts_P is not None:
-                logits_bW[rows, columns] += shifts_P[places]
-            target_logits_P[places] = logits_bW[rows, columns]
+                target_logits_p += shifts_P[places]
+            target_logits_P[places] = target_logits_p
+            kept_bW[rows, columns] = -torch.inf
             if self.is_softmax:
-                larger_b = torch.maximum(shift_b, logits_bW.amax(1))
-                sum_b *= (shift_b - larger_b).exp()
-                shift_b = larger_b
-                values_bW = exp_minus(logits_bW, shift_b, out=logits_bW)
-                values_bW[rows, columns] = 0
-                tile_sum_b = values_bW.sum(1)
+                larger_b = shift_b.scatter_reduce(0, rows, target_logits_p, "amax")
             else:
-                room_bW = self.softplus[: logits_bW.numel()].view_as(logits_bW)
-                tile_sum_b = softplus_into(logits_bW, room_bW).sum(1)
-                values_bW = logits_bW.sigmoid_()
-                values_bW[rows, columns] = 0
+                larger_b = shift_b
+                sum_b.index_add_(0, rows, softplus(target_logits_p).double())
+            tile_sum_b = self._exponentials(kept_bW, start, larger_b)
+            kept_bW[rows, columns] = 0
+            sum_b *= (shift_b - larger_b).exp()
             sum_b += tile_sum_b
-            if values_bW is not kept_bW:
-                kept_bW.copy_(values_bW)
+            shift_b = larger_b
             yield _Tile(slice(start, stop), kept_bW, shift_b, tile_sum_b)
+
+    def _exponentials(self, kept_bW: Tensor, start: int, larger_b: Tensor) -> Tensor:
+        """Turn products into what a tile holds, and return [b] sums over its classes.
+
+        A few rows at a time, which stay in a core's own cache from one pass to the next.
+
+        Args:
+            larger_b: the largest logits so far, which are brought up to date.
+        """
+        sum_b = torch.empty_like(larger_b)
+        num_rows, width = kept_bW.shape
+        for first in range(0, num_rows, self.block_rows):
+            block = slice(first, first + self.block_rows)
+            kept_rW, largest_r = kept_bW[block], larger_b[block]
+            logits_rW = kept_rW
+            if self.dtype != self.low_dtype:
+                logits_rW = self.wide[: kept_rW.numel()].view_as(kept_rW).copy_(kept_rW)
+            if self.bias_C is not None:
+                logits_rW += self.bias_C[start : start + width]
+            if self.is_softmax:
+                torch.maximum(largest_r, logits_rW.amax(1), out=largest_r)
+                exp_minus(logits_rW, largest_r, out=logits_rW)
+                torch.sum(logits_rW, 1, out=sum_b[block])
+            else:
+                softplus_rW = self.softplus[: kept_rW.numel()].view_as(kept_rW)
+                torch.sum(softplus_into(logits_rW, softplus_rW), 1, out=sum_b[block])
+                logits_rW.sigmoid_()
+            if logits_rW is not kept_rW:
+                kept_rW.copy_(logits_rW)
+        return sum_b
 
     def _heavy(self, tiles: list[_Tile], max_b: Tensor, sum_b: Tensor) -> list[_Tile]:
         """The tiles that no row can do without; the lightest go first."""
