@@ -214,6 +214,17 @@ def clicks(events: Path) -> Path:
     return path
 
 
+def test_a_catalogue_of_one_item(widemax, tmp_path: Path) -> None:
+    events, run = tmp_path / "events.csv", tmp_path / "run"
+    events.write_text("user,item\n" + "".join(f"{user % 9},tea\n" for user in range(30)), encoding="utf-8")
+    asked = ("train", events, "--user", "user", "--item", "item", "--out", run)
+    assert "no user has two items" in widemax(*asked).err
+    assert widemax(*asked, "--set", "data.repeat=true").code == 0
+    assert json.loads(widemax("recommend", run, "--user", 3).out)["predictions"][0]["label"] == "tea"
+    alone = widemax("neighbors", run, "--item", "tea")
+    assert (alone.code, alone.out, alone.err) == (0, "", "the run knows nothing beside 'tea'.\n")
+
+
 def test_a_second_stage(widemax, run: Path, events: Path, clicks: Path, tmp_path: Path) -> None:
     columns = tmp_path / "items.csv"
     names = [f"{kind} {number}" for kind in ("tea, green", "ink") for number in range(15)]

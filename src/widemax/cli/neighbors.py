@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from widemax.cli.options import Json, Run, TrustedKey, print_result
-from widemax.errors import UsageError
+from widemax.errors import UsageError, visible
 
 
 def command(
@@ -27,4 +27,6 @@ def command(
     found = neighbors(model, name, k=k)
     measure = "cosine" if model.head.has_weight_rows else "probability"
     result = {"label": name, "neighbors": [{"label": near, measure: value} for near, value in found]}
+    if not found:
+        typer.echo(visible(f"the run knows nothing beside {name!r}."), err=True)
     print_result(result, [f"{value:.4f}  {near}" for near, value in found], json=json)
