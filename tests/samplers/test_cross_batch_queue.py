@@ -19,7 +19,7 @@ def draw_labels(count, generator):
     return torch.multinomial(COUNTS.double(), count, replacement=True, generator=generator)
 
 
-def steps(duplicates, num_steps, *, num_draws=2000, start=None):
+def steps(duplicates, num_steps, *, num_draws=800, start=None):
     """Candidates of the last of several steps, for many streams of labels."""
     generator = torch.Generator().manual_seed(1)
     for _ in range(num_draws):

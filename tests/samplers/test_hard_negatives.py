@@ -36,7 +36,7 @@ def build(of="uniform", num_classes=NUM_CLASSES, **options):
     return build_sampler({"kind": "hard_negatives", "of": of, **options}, Classes(num_classes, counts))
 
 
-def ratios(sampler, query, wrong=None, num_draws=500):
+def ratios(sampler, query, wrong=None, num_draws=250):
     """[R, C] count / expected count in each of many draws."""
     rng = generator(2)
     ratios_RC = torch.zeros(num_draws, NUM_CLASSES, dtype=torch.float64)

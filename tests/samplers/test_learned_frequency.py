@@ -45,7 +45,7 @@ def test_probabilities_follow_the_last_labels(stream, window, uniform_share):
     assert sampler.state()["labels"].tolist() == list(last)
 
 
-def z_scores(sampler, correct=lambda candidates: candidates.log_expected_count, num_draws=2500):
+def z_scores(sampler, correct=lambda candidates: candidates.log_expected_count, num_draws=1000):
     """Mean of count / expected count of each class, minus 1, in standard errors, along a stream of labels."""
     generator = torch.Generator().manual_seed(1)
     ratios_RC = torch.zeros(num_draws, C, dtype=torch.float64)
@@ -63,7 +63,7 @@ def test_counts_are_as_declared_while_labels_come(duplicates, window):
 
 def test_counts_are_as_declared_when_few_of_many_classes_are_drawn():
     """Redrawing then goes through draws, not through all classes."""
-    num_classes, num_draws = 5000, 1500
+    num_classes, num_draws = 5000, 600
     sampler = LearnedFrequency(num_classes, window=300, duplicates="redraw")
     generator = torch.Generator().manual_seed(2)
     ratios_R = torch.zeros(num_draws, dtype=torch.float64)

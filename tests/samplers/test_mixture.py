@@ -54,7 +54,7 @@ def z_scores(ids_and_counts):
     return np.delete(scores_C.abs().numpy(), OWN)
 
 
-def draws(mixture, num_draws=1000):
+def draws(mixture, num_draws=500):
     generator = torch.Generator().manual_seed(1)
     for _ in range(num_draws):
         if mixture.state():
