@@ -1,4 +1,4 @@
-"""Runs every benchmark of this folder in a process of its own, and prints a table.
+"""Runs every benchmark of this folder in a process of its own, and prints a table of ratios and their floors.
 
 python -m benchmarks [--quick] [NAME ...]
 """
@@ -26,7 +26,7 @@ def _defines_main(path: Path) -> bool:
 def run_all(chosen: Sequence[str]) -> int:
     """Runs the chosen benchmarks, all where none is named; the number that failed."""
     failures = 0
-    print(f"{'benchmark':<28}  {'seconds':>8}  {'ratio':>8}  result")
+    print(f"{'benchmark':<28}  {'seconds':>8}  {'ratio':>8}  {'floor':>8}  result")
     for name in chosen or names():
         started = time.perf_counter()
         try:
@@ -34,11 +34,16 @@ def run_all(chosen: Sequence[str]) -> int:
         except RuntimeError as error:
             failures += 1
             summary = {"failed": str(error)}
-        ratio = summary.pop("ratio", None)
-        shown = "" if ratio is None else f"{ratio:.3g}"
+        ratio, floor = (_shown(summary.pop(name, None)) for name in ("ratio", "floor"))
         rest = ", ".join(f"{key}={value}" for key, value in summary.items() if key != "benchmark")
-        print(f"{name:<28}  {time.perf_counter() - started:>8.1f}  {shown:>8}  {rest}", flush=True)
+        print(
+            f"{name:<28}  {time.perf_counter() - started:>8.1f}  {ratio:>8}  {floor:>8}  {rest}", flush=True
+        )
     return failures
+
+
+def _shown(number: float | None) -> str:
+    return "" if number is None else f"{number:.3g}"
 
 
 if __name__ == "__main__":
