@@ -7,7 +7,7 @@ import pyarrow as pa
 import pytest
 from sklearn.feature_extraction.text import TfidfVectorizer
 
-from widemax.data import Reading, resolve
+from widemax.data import Reading, descriptions, resolve
 from widemax.data.descriptions import NUM_ALIKE, described, most_alike
 from widemax.errors import DataError, UsageError
 
@@ -40,7 +40,9 @@ def test_every_kind_of_column_becomes_tokens() -> None:
     assert found["title"][2] == ["title=a", "title=bottle", "title=of", "title=black", "title=ink"]
 
 
-def test_those_most_alike_have_the_nearest_words() -> None:
+@pytest.mark.parametrize("pairs_at_once", [2**24, 7])
+def test_those_most_alike_have_the_nearest_words(pairs_at_once: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(descriptions, "PAIRS_AT_ONCE", pairs_at_once)
     rng = np.random.default_rng(0)
     words = [f"w{number}" for number in range(60)]
     texts = [" ".join(rng.choice(words, rng.integers(3, 8), replace=False)) for _ in range(90)]

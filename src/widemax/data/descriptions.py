@@ -21,7 +21,8 @@ from widemax.errors import UsageError
 NUM_BINS = 10
 """Numbers and dates are told by the tenth of the rows that they lie in."""
 NUM_ALIKE = 10
-ROWS_AT_ONCE = 512
+PAIRS_AT_ONCE = 2**24
+"""Tokens that two items share are compared so many at a time, as frequent ones make many."""
 _WORD = re.compile(r"\w+")
 
 
@@ -127,9 +128,11 @@ def most_alike(table: ClassTable, known: Any) -> tuple[Any, Any]:
     is_known_N = pc.is_in(table.labels, value_set=known).to_numpy(zero_copy_only=False)
     known_N, new_M = np.flatnonzero(is_known_N), np.flatnonzero(~is_known_N)
     by_token = tokens_NT[known_N].T.tocsr()
+    new_tokens = tokens_NT[new_M]
+    pairs_P1 = np.append(0, np.cumsum(np.diff(by_token.indptr)[new_tokens.indices]))
+    part_M = pairs_P1[new_tokens.indptr[1:]] // PAIRS_AT_ONCE
     rows, alike = [], []
-    for start in range(0, len(new_M), ROWS_AT_ONCE):
-        part = new_M[start : start + ROWS_AT_ONCE]
+    for part in np.split(new_M, np.flatnonzero(np.diff(part_M)) + 1):
         cosines = (tokens_NT[part] @ by_token).tocsr()
         for row, first, last in zip(part, cosines.indptr, cosines.indptr[1:], strict=False):
             values, ids = cosines.data[first:last], cosines.indices[first:last]
