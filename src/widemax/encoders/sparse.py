@@ -56,6 +56,7 @@ class SparseEncoder(KeyedEncoder):
         normalize: divide each row by its Euclidean length.
 
     Example:
+        >>> import torch
         >>> rows = pa.array([[{"index": 3, "value": 3.0}, {"index": 9, "value": 4.0}]])
         >>> encoder = SparseEncoder([("x", "sparse")], dim=8)
         >>> encoder.fit([encoder.featurize({"x": rows})], generator=torch.Generator())
