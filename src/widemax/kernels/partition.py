@@ -4,6 +4,7 @@ In cache-sized blocks of rows. Shapes: B rows, b rows of one block, S shared cla
 """
 
 from collections.abc import Iterator
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -140,13 +141,18 @@ def _blocks(kept_BS: Tensor, shift_S: Tensor, hits: Pairs) -> Iterator[tuple[sli
     # A core's own cache holds one block; an accelerator would wait to be told which hits are of which.
     size = max(1, budget.BLOCK_ELEMENTS // max(num_shared, 1)) if kept_BS.is_cpu else num_rows
     room_bS = shift_S.new_empty(min(size, num_rows) if kept_BS.dtype != dtype else 0, num_shared)
-    for start in range(0, num_rows if num_shared else 0, size):
-        block = slice(start, start + size)
+    ends = [0, len(hits.rows_P)]
+    if kept_BS.is_cpu:
+        ends = torch.searchsorted(hits.rows_P, torch.arange(0, num_rows + size, size)).tolist()
+    for start, (first, last) in zip(
+        range(0, num_rows if num_shared else 0, size), pairwise(ends), strict=False
+    ):
+        block, own = slice(start, start + size), slice(first, last)
         logits_bS = kept_bS = kept_BS[block]
         if kept_bS.dtype != dtype:
             logits_bS = room_bS[: len(kept_bS)].copy_(kept_bS)
         logits_bS += shift_S
-        block_hits = hits if size >= num_rows else hits.of_rows(start, start + size)[1]
+        block_hits = Pairs(hits.rows_P[own] - start, hits.ids_P[own])
         logits_bS.index_put_(tuple(block_hits), logits_bS.new_full((), -torch.inf))
         yield block, logits_bS, block_hits
         if logits_bS is not kept_bS:
@@ -185,7 +191,7 @@ def _gradients(
         # The shift is the weight of a hidden unit that is always 1.
         scaled = torch.cat([hidden_BD * factor_B[:, None], factor_B[:, None]], 1)
         product = scaled.T.to(hidden_BD.dtype) @ kept_BS
-        weight_grad_SD, shift_grad_S = product[:-1].T, product[-1].to(shift_S.dtype)
+        weight_grad_SD, shift_grad_S = product[:-1].T.contiguous(), product[-1].to(shift_S.dtype)
     elif needs_weight:
         weight_grad_SD = kept_BS.T @ (hidden_BD * factor_B[:, None]).to(hidden_BD.dtype)
     return hidden_grad_BD, weight_grad_SD, shift_grad_S
