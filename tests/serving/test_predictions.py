@@ -36,7 +36,7 @@ def test_every_model_answers_by_its_name(server: Server) -> None:
         ({"inputs": ["tea"], "k": 10**9}, 400, "whole number in [1, 1000]"),
         ({"inputs": []}, 400, "inputs must hold 1 to 1,024 rows; got 0."),
         ({"inputs": ["tea"] * 1025}, 400, "got 1,025."),
-        ({"inputs": ["tea"], "threshold": 0.5}, 400, "a threshold is for rows with several labels"),
+        ({"inputs": ["tea"], "threshold": "auto"}, 400, "a threshold is fitted for rows with several labels"),
         ([], 400, "the body must be a JSON object; got []."),
     ],
 )

@@ -151,10 +151,9 @@ def bodies(model: Model) -> dict[str, dict[str, Any]]:
         label = {"type": ["string", "number", "boolean"], "minLength": 1}
     if model.schema.several:
         label = {"type": "array", "items": label}
-    predict = {"inputs": rows, "k": k}
-    if model.schema.several:
-        number = {"type": "number", "minimum": 0, "maximum": 1}
-        predict["threshold"] = {"anyOf": [number, {"enum": ["auto", None]}]}
+    number = {"type": "number", "minimum": 0, "maximum": 1}
+    fitted = ["auto"] if model.threshold is not None else []
+    predict = {"inputs": rows, "k": k, "threshold": {"anyOf": [number, {"enum": [*fitted, None]}]}}
     explain = {"inputs": one, "label": {"type": ["string", "integer", "null"]}}
     feedback = {"inputs": rows, "labels": {"type": "array", "items": label, "minItems": 1}}
     known = model.vocabulary.labels[:1].to_pylist()
