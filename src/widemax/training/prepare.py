@@ -133,9 +133,11 @@ def of_events(
         rows = replace(rows, window=options["max_length"])
     elif config.head.kind == "auto" and not config.head.options and config.head.weight is None:
         num_events = rows.num_events
-        updates["head"] = config.head.completed("blend" if num_events <= BLENDED_EVENTS else "counts", {})
+        # Without an order a user's other rows hold the pairs of one held out, and overrate the softmax.
+        blends = rows.ordered and num_events <= BLENDED_EVENTS
+        updates["head"] = config.head.completed("blend" if blends else "counts", {})
         if "epochs" not in config.train.model_fields_set:
-            epochs = 2 if num_events <= TRAINED_EVENTS else 1
+            epochs = 2 if blends and num_events <= TRAINED_EVENTS else 1
             updates["train"] = config.train.model_copy(update={"epochs": epochs})
     recency = {} if rows.ordered else {"recency": 1.0}
     if config.encoder.kind in ("auto", "history"):
