@@ -61,3 +61,10 @@ def test_a_class_twice_in_a_row_is_refused():
         training_pairs(labels, torch.zeros(2, 3), 3)
     with pytest.raises(LabelError, match="must lie in"):
         training_pairs(labels, torch.zeros(2, 3), 2)
+
+
+def test_one_label_a_row_is_several_of_length_one():
+    several = SeveralLabels.of(torch.tensor([5, 2, 5]))
+    assert several.ids_P.tolist() == [5, 2, 5]
+    assert several.offsets_B1.tolist() == [0, 1, 2, 3]
+    assert SeveralLabels.of(several) is several

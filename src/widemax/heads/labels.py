@@ -75,6 +75,13 @@ class SeveralLabels:
         return SeveralLabels(self.ids_P[places_P], offsets_N1)
 
     @staticmethod
+    def of(labels: "Tensor | SeveralLabels") -> "SeveralLabels":
+        """One label a row, [B] class ids, as several; several as they are."""
+        if isinstance(labels, SeveralLabels):
+            return labels
+        return SeveralLabels(labels, torch.arange(len(labels) + 1, device=labels.device))
+
+    @staticmethod
     def concatenate(parts: Sequence["SeveralLabels"]) -> "SeveralLabels":
         """The rows of all parts, one part after the other."""
         lengths_B = torch.cat([part.offsets_B1.diff() for part in parts])

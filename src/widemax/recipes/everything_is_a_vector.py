@@ -219,7 +219,7 @@ def entities(results: Results, *, quick: bool, seed: int) -> None:
     key_N, key_Q = (facts[:, 0] * 2 * len(kinds) + facts[:, 1] for facts in (every_N3, test_Q3))
     keys, key_N = torch.unique(key_N, return_inverse=True)
     known = grouped(key_N, every_N3[:, 2], len(keys)).take(torch.searchsorted(keys, key_Q))
-    labels = SeveralLabels(test_Q3[:, 2].contiguous(), torch.arange(len(test_Q3) + 1))
+    labels = SeveralLabels.of(test_Q3[:, 2].contiguous())
     ranks_Q = ranks(queries, head, test_Q3[:, :2], labels, known).double()
     results.obtain("entities: filtered MRR", float((1 / ranks_Q).mean()))
     results.obtain("entities: hits among the first 10", float((ranks_Q <= 10).double().mean()))

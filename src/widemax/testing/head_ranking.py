@@ -82,7 +82,7 @@ def ranks(factory: Factory) -> str:
     labels[5] = -1
     known = labels >= 0
     ids_B = labels.clamp(min=0)[:, None]
-    exclude = SeveralLabels(_by_sorting(build(factory).logits(hidden))[:, 0], torch.arange(len(hidden) + 1))
+    exclude = SeveralLabels.of(_by_sorting(build(factory).logits(hidden))[:, 0])
     for head in (build(factory), _tied(factory)):
         for excluded in (None, exclude):
             answers = head.answer(hidden, labels, k=4, exclude=excluded)

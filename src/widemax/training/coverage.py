@@ -6,9 +6,7 @@ from typing import Annotated, Any, NamedTuple
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import torch
 from pydantic import Field
-from torch import Tensor
 
 from widemax.artifact import Model
 from widemax.artifact.facts import Count
@@ -78,9 +76,7 @@ def covering(
     threshold, num_rows, num_known = Threshold(), 0, 0
     keys: list[Any] | None = None if model.row_keys is None else []
     for rows in dataset_rows(model, dataset, keys):
-        labels = rows.labels
-        if isinstance(labels, Tensor):
-            labels = SeveralLabels(labels, torch.arange(len(labels) + 1))
+        labels = SeveralLabels.of(rows.labels)
         answered = evaluation_rows(model.answer(rows.features, labels, k=k), labels)
         assert isinstance(answered, SeveralLabelRows)
         if keys is not None:

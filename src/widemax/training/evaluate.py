@@ -62,9 +62,7 @@ def answered_rows(
     baseline = Baseline(model.vocabulary.counts)
     for batch in rows:
         seen = batch.seen if model.excludes_seen else None
-        labels = batch.labels
-        if not model.task.one_label and isinstance(labels, Tensor):
-            labels = SeveralLabels(labels, torch.arange(len(labels) + 1))
+        labels = batch.labels if model.task.one_label else SeveralLabels.of(batch.labels)
         answers = model.answer(batch.features, labels, k=model.task.k, exclude=seen)
         if seen is not None:
             excluded_P = stand_in(labels, seen, model.head.num_classes)

@@ -173,9 +173,7 @@ class TargetSpool:
 
 def stand_in(labels: Labels, seen: SeveralLabels, num_classes: int) -> Tensor:
     """Whether each label [P] is among what its own row has seen."""
-    if isinstance(labels, Tensor):
-        labels = SeveralLabels(labels, torch.arange(len(labels) + 1))
-    (rows_P, ids_P), (rows_Q, ids_Q) = labels.pairs(), seen.pairs()
+    (rows_P, ids_P), (rows_Q, ids_Q) = SeveralLabels.of(labels).pairs(), seen.pairs()
     if torch.equal(rows_P, torch.arange(len(labels))):  # one label a row is found without sorting
         stands_P = torch.zeros(len(rows_P), dtype=torch.bool)
         stands_P[rows_Q[ids_Q == ids_P[rows_Q]]] = True
