@@ -5,19 +5,10 @@ import json
 from pathlib import Path
 
 import pytest
+from tests.command import exit_code
 from tests.language.conftest import made_text
 
-from widemax.cli import main
-
 SMALL = ["encoder.dim=8", "encoder.length=8", "train.epochs=1", "train.batch_size=4"]
-
-
-def exit_code(*arguments: object) -> int:
-    with pytest.MonkeyPatch.context() as patched:
-        patched.setattr("sys.argv", ["widemax", *map(str, arguments)])
-        with pytest.raises(SystemExit) as exited:
-            main()
-    return int(exited.value.code or 0)
 
 
 @pytest.fixture(scope="module")

@@ -5,8 +5,7 @@ import json
 from pathlib import Path
 
 import pytest
-
-from widemax.cli import main
+from tests.command import exit_code
 
 pytest.importorskip("sentencepiece", reason="needs the extra translation")
 SMALL = ["encoder.dim=16", "encoder.num_layers=1", "encoder.num_heads=2", "encoder.hidden_dim=16"]
@@ -23,14 +22,6 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     arguments = ["train", folder / "a.en", "--target-lines", folder / "a.de", "--out", folder / "run"]
     assert exit_code(*arguments, *settings) == 0
     return folder
-
-
-def exit_code(*arguments: object) -> int:
-    with pytest.MonkeyPatch.context() as patched:
-        patched.setattr("sys.argv", ["widemax", *map(str, arguments)])
-        with pytest.raises(SystemExit) as exited:
-            main()
-    return int(exited.value.code or 0)
 
 
 def test_lines_go_in_and_as_many_come_out(

@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.command import exit_code
 from tests.language.conftest import made_text
 from tests.parsing.conftest import treebank
 
 import widemax
 from widemax.artifact import Model
-from widemax.cli import main
 from widemax.config import Config
 from widemax.errors import ConfigError, CorruptError, DataError, UsageError
 from widemax.storage import read_manifest
@@ -201,14 +201,6 @@ def test_what_says_nothing_to_a_system_is_refused(
 def test_rows_in_memory_are_refused(name: str, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="reads files, not rows in memory"):
         widemax.train(config_of(name, tmp_path), data=[{"text": "a"}])
-
-
-def exit_code(*arguments: object) -> int:
-    with pytest.MonkeyPatch.context() as patched:
-        patched.setattr("sys.argv", ["widemax", *map(str, arguments)])
-        with pytest.raises(SystemExit) as exited:
-            main()
-    return int(exited.value.code or 0)
 
 
 def test_the_verbs_of_classifiers_say_what_a_run_is(
