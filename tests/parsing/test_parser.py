@@ -1,5 +1,6 @@
 """The parser: trees of any input, however its sentences are batched."""
 
+import re
 from itertools import pairwise
 
 import numpy as np
@@ -18,11 +19,11 @@ from widemax.parsing.transitions import NONE, States, transition_systems
 from widemax.parsing.vocabulary import Vocabulary
 
 
-def untrained(treebank, *, columns=(), tagging=True, seed=0, **options):
+def untrained(treebank, *, columns=(), seed=0, **options):
     """A parser with random weights, large ones, so that its answers are no accident of rounding."""
     torch.manual_seed(seed)
     found = list(read_conllu(treebank))
-    vocabulary = Vocabulary.of(found, columns=columns, tagging=tagging)
+    vocabulary = Vocabulary.of(found, columns=columns)
     small = {"form_dim": 8, "tag_dim": 8, "hidden": 8, "action_dim": 16}
     parser = Parser(Config(data={"input": columns}, parser={**small, **options}), vocabulary)
     with torch.no_grad():
@@ -207,11 +208,23 @@ def test_missing_tags_are_those_that_the_parser_gives_itself(treebanks):
 
 
 def test_a_parser_that_has_not_learned_to_tag_refuses_words_without_tags(treebanks):
-    parser = untrained(treebanks[0], columns=("UPOS",), tagging=False)
+    parser = untrained(treebanks[0], columns=("UPOS",), tagging=0.0)
     with pytest.raises(
         DataError, match=r"line 1 .*reads UPOS, and some of it is missing\. Tag the file first"
     ):
         parser.parse([["the", "dog"]])
+
+
+@pytest.mark.parametrize("tagging", [0.0, 0.3])
+def test_what_no_word_of_the_training_file_has_is_not_missed(treebanks, tmp_path, monkeypatch, tagging):
+    file = tmp_path / "features.conllu"
+    file.write_bytes(
+        re.sub(rb"\t(NOUN|VERB|DET|[A-Z]+)\t_\t_\t(\d)", rb"\t_\t_\tKind=\1\t\2", treebanks[0].read_bytes())
+    )
+    parser = untrained(file, columns=("FEATS",), tagging=tagging)
+    assert parser.vocabulary.tagged["UPOS"] == ("_",)
+    monkeypatch.setattr(parser.scorer, "tags", lambda words: pytest.fail("named"))
+    parser.parse([sentence_of(["the", "dog"], FEATS=["Kind=DET", "_"])])
 
 
 @pytest.mark.parametrize("words", ["the dog", [], ["", "x"], [1]])

@@ -113,6 +113,10 @@ class Parser(SavedSystem):
             np.array(vocabulary.of_word, dtype=np.bool_),
         )
         self.slots = Slots(own.slots)
+        self.named = {
+            column: tags for column, tags in vocabulary.tagged.items() if own.tagging and len(tags) > 1
+        }
+        """The columns of tags that the network names, and the values of each."""
         self.encoder = self.scorer = Scorer(
             num_forms=len(vocabulary.forms),
             num_tags=len(vocabulary.tags),
@@ -121,7 +125,7 @@ class Parser(SavedSystem):
             num_actions=len(self.actions),
             num_relations=len(vocabulary.relations) + 1 if self.slots.has_dependents else 0,
             encoder=own.encoder,
-            tag_sizes=tuple(map(len, vocabulary.tagged.values())),
+            tag_sizes=tuple(map(len, self.named.values())),
             form_dim=own.form_dim,
             tag_dim=own.tag_dim,
             layers=own.layers,
@@ -130,8 +134,8 @@ class Parser(SavedSystem):
             dropout=own.dropout,
         )
         self._relation_ids = {name: at for at, name in enumerate(vocabulary.relations)}
-        self._tag_ids = [{tag: at for at, tag in enumerate(tags)} for tags in vocabulary.tagged.values()]
-        self.can_tag = any(column in vocabulary.tagged for column in self.columns)
+        self._tag_ids = [{tag: at for at, tag in enumerate(tags)} for tags in self.named.values()]
+        self.can_tag = any(column in self.named for column in self.columns)
         self._counts_F = torch.tensor([0, *vocabulary.counts])
 
     @classmethod
@@ -240,7 +244,7 @@ class Parser(SavedSystem):
         words = self.reader(sentences)
         if not any(is_N.any() for is_N in untagged):
             return words
-        named = zip(self.vocabulary.tagged.items(), self.scorer.tags(words), strict=True)
+        named = zip(self.named.items(), self.scorer.tags(words), strict=True)
         given = {column: iter([tags[at] for at in ids_W.tolist()]) for (column, tags), ids_W in named}
         tagged = []
         for sentence, is_N in zip(sentences, untagged, strict=True):
@@ -330,7 +334,7 @@ class Parser(SavedSystem):
             relations_BN[row, : len(heads)] = [self._relation_ids[name] for name in known]
         tags = [
             torch.tensor([ids[tag] for sentence in sentences for tag in sentence.column(column)])
-            for column, ids in zip(self.vocabulary.tagged, self._tag_ids, strict=True)
+            for column, ids in zip(self.named, self._tag_ids, strict=True)
         ]
         return Gold(heads_BN, relations_BN, tags)
 

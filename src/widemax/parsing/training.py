@@ -64,8 +64,7 @@ class Training(SystemJob[list[int], Parser]):
         self.lengths_N = np.array([len(sentence) for sentence in sentences])
         self.num_rows = len(sentences)
         own = ParserConfig(**config.parser.options)
-        vocabulary = Vocabulary.of(sentences, columns=config.data.input, tagging=own.tagging > 0)
-        self.model = Parser(config, vocabulary)
+        self.model = Parser(config, Vocabulary.of(sentences, columns=config.data.input))
         num_words = int(self.lengths_N.sum())
         usual = min(MOST_BATCH_WORDS, max(LEAST_BATCH_WORDS, num_words // STEPS_AN_EPOCH))
         batch_words = usual if own.batch_words == "auto" else own.batch_words

@@ -27,7 +27,7 @@ class Vocabulary:
         tags: of the columns that are read, as column=value.
         relations: of dependents to heads, those of lifted arcs too.
         of_root, of_word: whether a relation was seen with the root as head, and with a word.
-        tagged: the values of each column that is named in training.
+        tagged: the values of each column of tags.
     """
 
     forms: tuple[str, ...]
@@ -39,7 +39,7 @@ class Vocabulary:
     tagged: dict[str, tuple[str, ...]]
 
     @classmethod
-    def of(cls, sentences: Sequence[Sentence], *, columns: Sequence[str], tagging: bool) -> Self:
+    def of(cls, sentences: Sequence[Sentence], *, columns: Sequence[str]) -> Self:
         """What a parser must know of its training sentences."""
         forms = Counter(form.lower() for sentence in sentences for form in sentence.column("FORM"))
         known = sorted(form for form, count in forms.items() if count > 1)
@@ -53,10 +53,6 @@ class Vocabulary:
         rare = {name for name, count in marked.items() if count < MIN_LIFTED}
         pairs = {(is_root, unmarked(name) if name in rare else name) for is_root, name in seen}
         relations = tuple(sorted({relation for _, relation in pairs}))
-        tagged = {
-            column: sorted({tag for each in sentences for tag in each.column(column)})
-            for column in TAG_COLUMNS
-        }
         return cls(
             forms=tuple(known),
             counts=tuple(forms[form] for form in known),
@@ -64,7 +60,10 @@ class Vocabulary:
             relations=relations,
             of_root=tuple((True, relation) in pairs for relation in relations),
             of_word=tuple((False, relation) in pairs for relation in relations),
-            tagged={name: tuple(values) for name, values in tagged.items() if tagging and len(values) > 1},
+            tagged={
+                column: tuple(sorted({tag for each in sentences for tag in each.column(column)}))
+                for column in TAG_COLUMNS
+            },
         )
 
     @classmethod
