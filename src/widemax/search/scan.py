@@ -39,7 +39,11 @@ def candidates(
         start = tile * width
         codes_WD = codes_ND[start : start + width]
         products_BW = buffer[: num_queries * len(codes_WD)].view(num_queries, -1)
-        torch._int_mm(query.codes_BD, codes_WD.T, out=products_BW)
+        if num_queries == 1:
+            # The same numbers in the same order; from this side they are read in half the time.
+            torch._int_mm(codes_WD, query.codes_BD.T, out=products_BW.T)
+        else:
+            torch._int_mm(query.codes_BD, codes_WD.T, out=products_BW)
         products_BGb = products_BW.view(num_queries, -1, block)
         here = slice(start // block, start // block + products_BGb.shape[1])
         lower_BG = products_BGb.amax(2).double().mul_(blocks.scale_G[here])
