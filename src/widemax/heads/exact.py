@@ -15,7 +15,7 @@ from widemax.heads.exact_loss import Smoothing, Temperature, exact_loss, margin_
 from widemax.heads.labels import Labels, target_shares, training_pairs
 from widemax.heads.linear import LinearHead
 from widemax.heads.scores import Score
-from widemax.kernels import Pairs, SkippedTiles, budget
+from widemax.kernels import Pairs, SkippedTiles, budget, small_cross_entropy
 from widemax.losses import binary_cross_entropy, cross_entropy, losses
 from widemax.losses.base import Reduction
 from widemax.numerics.arrays import widened_tensor
@@ -101,6 +101,7 @@ class ExactHead(LinearHead):
                 f"skip_mass must be 0 unless loss is 'cross_entropy'; got {skip_mass}. Remove it."
             )
         self.skipped = SkippedTiles(skip_mass) if skip_mass else None
+        self.is_small = is_wide_softmax and not (self.score.is_cosine or self.score.has_margin or skip_mass)
         if label_smoothing and not is_wide_softmax:
             raise ConfigError(
                 f"label_smoothing must be 0 unless loss is 'cross_entropy'; got {label_smoothing}. "
@@ -115,6 +116,22 @@ class ExactHead(LinearHead):
         sample_weight: Tensor | None = None,
         reduction: Reduction = "mean",
     ) -> Tensor:
+        # What exact_loss comes to where calls take more time than arithmetic; so do attributes of modules.
+        weight = self._parameters.get("weight")
+        if (
+            self.is_small
+            and weight is not None
+            and sample_weight is None
+            and isinstance(labels, Tensor)
+            and labels.is_cpu
+            and hidden.is_cpu
+            and labels.dtype == torch.int64
+            and labels.ndim == 1
+            and 0 < labels.numel() == hidden.shape[0] <= budget.PLAIN_ELEMENTS // self.num_classes
+        ):
+            return small_cross_entropy(
+                *(hidden, weight, self.bias, labels, self.temperature, self.label_smoothing, reduction)
+            )
         if self.is_wide:
             return exact_loss(
                 *(hidden, self.weight, labels),

@@ -1,7 +1,7 @@
 """Linear layers over many classes, and rows of their weights, in little memory and time."""
 
 from widemax.kernels.budget import rows_at_once
-from widemax.kernels.cross_entropy import Impl, linear_cross_entropy
+from widemax.kernels.cross_entropy import Impl, linear_cross_entropy, small_cross_entropy
 from widemax.kernels.fused import Elsewhere, SkippedTiles, Sweep
 from widemax.kernels.memory import keep_freed_memory
 from widemax.kernels.pairs import Pairs
@@ -28,6 +28,7 @@ __all__ = [
     "linear_softplus",
     "not_traced",
     "rows_at_once",
+    "small_cross_entropy",
     "stream_classes",
     "topk_by_id",
 ]

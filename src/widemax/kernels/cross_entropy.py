@@ -180,9 +180,15 @@ def linear_cross_entropy(
         and target_shifts is None
         and len(hidden)
     ):
-        return _by_torch(
-            *(hidden, weight, bias, targets), temperature, label_smoothing, sample_weight, reduction
+        loss = small_cross_entropy(
+            *(hidden, weight, bias, targets),
+            temperature,
+            label_smoothing,
+            "none" if sample_weight is not None else reduction,
         )
+        if sample_weight is None:
+            return loss
+        return reduce_loss(loss, sample_weight=sample_weight, reduction=reduction)
     targets = Pairs.of(targets)
     if targets.ids_P.is_cpu:
         check_labels(targets.ids_P, len(weight), rows=targets.rows_P)
@@ -207,32 +213,28 @@ def linear_cross_entropy(
 _ARGUMENTS = Arguments(linear_cross_entropy, of="linear_cross_entropy")
 
 
-def _by_torch(
+def small_cross_entropy(
     hidden: Tensor,
     weight: Tensor,
     bias: Tensor | None,
     class_ids: Tensor,
     temperature: float,
     label_smoothing: float,
-    sample_weight: Tensor | None,
     reduction: Reduction,
 ) -> Tensor:
     """torch's own loss: with few classes and one label a row, calls take more time than arithmetic."""
     logits_BC = torch.nn.functional.linear(hidden, weight, bias)
     try:
-        loss = torch.nn.functional.cross_entropy(
+        return torch.nn.functional.cross_entropy(
             widened_tensor(logits_BC if temperature == 1.0 else logits_BC / temperature),
             class_ids,
-            reduction=reduction if sample_weight is None else "none",
+            reduction=reduction,
             label_smoothing=label_smoothing,
             ignore_index=NO_CLASS,
         )
     except IndexError:  # torch looks at the labels in passing; another look would take a tenth of the time
         check_labels(class_ids, len(weight))
         raise
-    return (
-        loss if sample_weight is None else reduce_loss(loss, sample_weight=sample_weight, reduction=reduction)
-    )
 
 
 def _in_one_dtype(inputs: Inputs) -> Inputs:
