@@ -23,6 +23,7 @@ from widemax.distributed import (
     write_shard,
 )
 from widemax.distributed.exact_loss import sharded_exact_loss
+from widemax.distributed.exchange import Exchange
 from widemax.errors import WidemaxError
 from widemax.heads import SeveralLabels, heads
 from widemax.kernels import Pairs, budget
@@ -230,6 +231,18 @@ def exchanged(world: World) -> dict[str, Any]:
         "nothing": world.tell(),
         "any": world.any(world.rank == 1, False),
     }
+
+
+def messages(world: World, sizes: list[list[tuple[int, int]]]) -> list[tuple[Tensor, list[list[int]]]]:
+    """Hidden vectors and labels of all in each exchange, of as many rows and labels as a process has."""
+    exchange, found = Exchange(world), []
+    for step, of_ranks in enumerate(sizes):
+        num_rows, num_labels = of_ranks[world.rank]
+        labels = Pairs(torch.arange(num_labels) % max(num_rows, 1), 10 * step + torch.arange(num_labels))
+        hidden_ND = torch.full((num_rows, 3), float(world.rank), dtype=torch.bfloat16)
+        hidden_BD, pairs, _ = exchange(hidden_ND, labels)
+        found.append((hidden_BD, torch.stack(tuple(pairs)).tolist()))
+    return found
 
 
 def config_of(path: str, out: str, sections: dict[str, Any] | None = None) -> Config:

@@ -20,6 +20,26 @@ def test_uneven_rows_go_there_and_back(worlds, size):
         assert found["any"] == [size > 1, False]
 
 
+def test_messages_grow_and_hold_what_each_has(worlds):
+    """More than any had before, nothing, fewer again; three bfloat16 are no whole number of words."""
+    sizes = [
+        [(2, 2), (0, 0), (1, 3)],
+        [(1, 1), (7, 9), (0, 0)],
+        [(0, 0), (0, 0), (0, 0)],
+        [(1, 2), (1, 1), (1, 1)],
+    ]
+    for found in worlds(3).run(ranks.messages, sizes):
+        for step, (of_ranks, (hidden_BD, pairs)) in enumerate(zip(sizes, found, strict=True)):
+            expected = [rank for rank, (num_rows, _) in enumerate(of_ranks) for _ in range(num_rows)]
+            assert hidden_BD.tolist() == [[rank] * 3 for rank in expected]
+            rows, ids, first = [], [], 0
+            for num_rows, num_labels in of_ranks:
+                rows += [first + number % max(num_rows, 1) for number in range(num_labels)]
+                ids += [10 * step + number for number in range(num_labels)]
+                first += num_rows
+            assert pairs == [rows, ids]
+
+
 def test_who_sees_something_else_is_named(worlds):
     said = worlds(3).run(ranks.disagreement)
     assert all("process 1 has another number of classes than process 0" in sentence for sentence in said)

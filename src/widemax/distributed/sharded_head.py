@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from widemax.classes import Classes
 from widemax.distributed.exact_loss import sharded_exact_loss
-from widemax.distributed.exchange import gathered, summed
+from widemax.distributed.exchange import Exchange, summed
 from widemax.distributed.placement import Placement
 from widemax.distributed.softmax import combine, partition
 from widemax.distributed.world import World
@@ -86,6 +86,7 @@ class ShardedHead(LinearHead):
             )
         self.register_buffer("calibration_temperature", torch.ones(()))
         self.world = world
+        self.exchange = Exchange(world)
         self.placement = Placement(classes.num, world.size, world.rank)
         whole.generator = self.generator
         # In a tuple, as it is no part of this one: its weights are none.
@@ -119,7 +120,8 @@ class ShardedHead(LinearHead):
         if reduction == "none":
             raise UsageError("reduction must be 'mean' or 'sum' over the rows of all processes; got 'none'.")
         whole = self.options[0]
-        hidden_BD, pairs, counts = self._of_all(hidden, labels)
+        own_pairs = training_pairs(labels, hidden, self.num_classes)
+        hidden_BD, pairs, counts = self.exchange(hidden, own_pairs)
         if sample_weight is not None:
             sample_weight = self.world.gather(sample_weight, counts)
         if not isinstance(whole, ExactHead):
@@ -251,14 +253,6 @@ class ShardedHead(LinearHead):
         own_P = self.placement.holds(pairs.ids_P)
         return Pairs(pairs.rows_P[own_P], self.placement.rows(pairs.ids_P[own_P]))
 
-    def _of_all(self, hidden: Tensor, labels: Labels) -> tuple[Tensor, Pairs, list[int]]:
-        """Hidden vectors and labels of all processes, and how many rows each has."""
-        pairs = training_pairs(labels, hidden, self.num_classes)
-        rows, num_labels = zip(*self.world.counts(len(hidden), len(pairs.ids_P)), strict=True)
-        first = sum(rows[: self.world.rank])
-        flat_P2 = self.world.gather(torch.stack([pairs.rows_P + first, pairs.ids_P], 1), num_labels)
-        return gathered(hidden, self.world, rows), Pairs(*flat_P2.T.contiguous()), list(rows)
-
     def _center_losses(self, hidden_BD: Tensor, pairs: Pairs) -> Tensor:
         """[B] losses of all rows with the nearest centers of all classes."""
         own_P, own = self.placement.holds(pairs.ids_P), self._own(pairs)
@@ -272,8 +266,8 @@ class ShardedHead(LinearHead):
         least_B1 = logits_BC.new_full((len(logits_BC), 1), torch.finfo(logits_BC.dtype).min)
         largest_B = torch.cat([logits_BC.detach(), least_B1], 1).amax(1)
         log_sum_B = (logits_BC - largest_B[:, None]).exp().sum(1).log()
-        largest_B, log_sum_B = partition(largest_B, log_sum_B, self.world)
-        labels_P = summed(labels_P.new_zeros(len(own_P)).masked_scatter(own_P, labels_P), self.world)
+        labels_P = labels_P.new_zeros(len(own_P)).masked_scatter(own_P, labels_P)
+        largest_B, log_sum_B, labels_P = partition(largest_B, log_sum_B, labels_P, self.world)
         shares_P = target_shares(pairs, len(hidden_BD)).to(labels_P.dtype)
         terms_P = log_sum_B[pairs.rows_P] + (largest_B[pairs.rows_P] - labels_P / self.temperature)
         return torch.zeros_like(log_sum_B).index_add(0, pairs.rows_P, shares_P * terms_P)
@@ -300,15 +294,14 @@ class ShardedHead(LinearHead):
         )
         places = own_P.nonzero().squeeze(1)
         labels_P = scored.labels_P.new_zeros(len(own_P)).index_copy(0, places, scored.labels_P)
-        labels_P = summed(labels_P, self.world)
         if not is_softmax:
-            negative_B = summed(loss_of_negatives(scored, drawn, correction=correction), self.world)
+            negative_B = loss_of_negatives(scored, drawn, correction=correction)
+            both = summed(torch.cat([negative_B, labels_P]), self.world)
+            negative_B, labels_P = both[: len(negative_B)], both[len(negative_B) :]
             return negative_B.index_add(0, pairs.rows_P, -log_sigmoid(labels_P))
         own = linear_logsumexp(scored.hidden_BD, scored.weight_SD, scored.shift_S, scored.hits)
-        others = partition(*own, self.world)
-        return softmax_of_candidates(
-            *(*others, labels_P, pairs), correction=correction, decoupled=whole.is_decoupled
-        )
+        found = partition(*own, labels_P, self.world)
+        return softmax_of_candidates(*(*found, pairs), correction=correction, decoupled=whole.is_decoupled)
 
     def _drawn(self, shape: torch.Size) -> Tensor:
         """Own rows of the weights that one process would draw at once."""

@@ -102,13 +102,11 @@ class World:
         """Own rows of the sum over all processes, whose rows come one after the other; of :meth:`gather`."""
         if self.size == 1:
             return rows
-        padded = rows.new_zeros(self.size, max(counts), *rows.shape[1:])
-        for part, own in zip(padded, torch.split(rows, list(counts)), strict=True):
-            part[: len(own)] = own
-        found = torch.empty_like(padded[0])
+        own = counts[self.rank]
+        found = rows.new_empty(self.size * own, *rows.shape[1:])
         with _answered():
-            distributed.reduce_scatter(found, list(padded))
-        return found[: counts[self.rank]]
+            distributed.all_to_all_single(found, rows.contiguous(), [own] * self.size, list(counts))
+        return found.view(self.size, own, *rows.shape[1:]).sum(0)
 
     def tell(self, text: str = "") -> str:
         """What the first process says."""
