@@ -2,6 +2,7 @@
 
 import multiprocessing
 import os
+import sys
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,10 @@ os.environ.setdefault("GOMP_SPINCOUNT", "0")
 
 import pytest
 from hypothesis import settings
+
+# Tests start hundreds of processes: without bytecode kept, each would compile the package anew.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
 
 # No test writes into the home folder; workers inherit the cache of the process that starts them.
 CACHE = tempfile.TemporaryDirectory(prefix="widemax-cache-")
