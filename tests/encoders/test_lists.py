@@ -39,15 +39,19 @@ def check(rows, ids):
     assert (bag.ids_P.dtype, bag.values_P.dtype) == (np.int32, np.float32)
 
 
-@given(ids_strategy, st.data())
-def test_counts_like_a_counter(ids, data):
+@pytest.mark.parametrize("few", [0, lists.FEW_ITEMS])
+@given(ids=ids_strategy, data=st.data())
+def test_counts_like_a_counter(few, ids, data):
     numbers = st.lists(st.integers(0, len(ids) - 1), max_size=6) if ids else st.just([])
-    check(data.draw(st.lists(numbers, max_size=8)), ids)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(lists, "FEW_ITEMS", few)
+        check(data.draw(st.lists(numbers, max_size=8)), ids)
 
 
 @pytest.mark.parametrize("group", [1, 20, 1 << 13])
 @pytest.mark.parametrize("items", [1, 50, 1 << 17])
 def test_slices_and_groups_do_not_show(monkeypatch, items, group):
+    monkeypatch.setattr(lists, "FEW_ITEMS", 0)
     monkeypatch.setattr(lists, "SLICE_ITEMS", items)
     monkeypatch.setattr(lists, "GROUP_ITEMS", group)
     generator = np.random.default_rng(0)
@@ -56,7 +60,8 @@ def test_slices_and_groups_do_not_show(monkeypatch, items, group):
     check(rows, ids)
 
 
-def test_rows_of_one_length_are_not_filled_up():
+def test_rows_of_one_length_are_not_filled_up(monkeypatch):
+    monkeypatch.setattr(lists, "FEW_ITEMS", 0)
     check([[0], [1]], [[5, 5, 4], [7, 8, 7]])
 
 

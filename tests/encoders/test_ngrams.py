@@ -121,11 +121,22 @@ def test_any_space_ends_a_word(space):
 
 def test_blocks_do_not_show(monkeypatch):
     whole = count(TEXTS * 3)
+    monkeypatch.setattr(ngrams, "FEW_BYTES", 0)
     monkeypatch.setattr(ngrams, "BLOCK_BYTES", 50)
     monkeypatch.setattr(ngrams, "BLOCK_ROWS", 3)
     cut = count(TEXTS * 3)
     for view in ("words", "chars"):
         assert rows_of(cut[view]) == rows_of(whole[view])
+
+
+@given(st.lists(st.text(alphabet="aB é_'\0=\u0338 京ー😀\u0301\x1f.", max_size=12), min_size=1, max_size=6))
+def test_few_texts_are_counted_as_many_are(texts):
+    few = count(texts)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ngrams, "FEW_BYTES", 0)
+        many = count(texts)
+    for view in ("words", "chars"):
+        assert rows_of(few[view]) == rows_of(many[view])
 
 
 def test_slices_and_nulls():

@@ -74,6 +74,16 @@ def split_tokens(texts: pa.Array) -> pa.Array:
     return pc.ascii_split_whitespace(pa.Array.from_buffers(pa.large_string(), len(texts), buffers))
 
 
+def cut_tokens(text: str) -> list[bytes]:
+    """The tokens of one text, as `split_tokens` finds them, in UTF-8.
+
+    Example:
+        >>> cut_tokens("Tea, coffee & A=B")
+        [b'tea', b'coffee', b'a=b']
+    """
+    return text.encode().translate(_TOKEN_BYTES).split()
+
+
 def fold_tokens(tokens: pa.Array) -> str:
     """The folded tokens of `split_tokens`, a separator between any two of them."""
     foreign = pc.invert(pc.string_is_ascii(tokens))

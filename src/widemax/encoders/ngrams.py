@@ -4,14 +4,22 @@ Letters: B rows, N places where an n-gram may begin, L lengths of n-grams, P n-g
 """
 
 from collections.abc import Iterator
-from itertools import pairwise
+from itertools import accumulate, chain, pairwise
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from widemax.encoders.codepoints import Words, find_words, fold_tokens, split_tokens
+from widemax.encoders.codepoints import (
+    SEPARATOR,
+    Words,
+    cut_tokens,
+    find_words,
+    fold,
+    fold_tokens,
+    split_tokens,
+)
 from widemax.encoders.features import Features, Int, concatenate, list_offsets
 from widemax.encoders.hashing import BASE, UInt64, hash_spans, mix, salt
 from widemax.encoders.lists import Lists, count_rows
@@ -19,11 +27,16 @@ from widemax.encoders.lists import Lists, count_rows
 # Rows whose tokens are hashed together, each distinct one once. Both bound the memory.
 BLOCK_BYTES = 1 << 20
 BLOCK_ROWS = 1 << 14
+# Up to so many, Python takes texts apart in less time than the calls of Arrow.
+FEW_BYTES = 1 << 13
 _SPACE = ord(" ")
 
 
 def _blocks(texts: pa.Array) -> Iterator[pa.Array]:
     """Consecutive slices of at most ``BLOCK_ROWS`` rows and about ``BLOCK_BYTES`` bytes."""
+    if texts.nbytes <= FEW_BYTES:
+        yield texts
+        return
     size_classes = np.cumsum(pc.binary_length(texts).to_numpy()) // BLOCK_BYTES
     row_classes = np.arange(len(texts)) // BLOCK_ROWS
     changes = np.flatnonzero(np.diff(size_classes) | np.diff(row_classes)) + 1
@@ -101,13 +114,30 @@ def _char_ids(words: Words, *, column: str, sizes: tuple[int, int], buckets: int
     return Lists(np.concatenate(([0], np.cumsum(counts_N)))[starts_near], ids_P)
 
 
-def _count_block(
-    texts: pa.Array, *, column: str, word_ngrams: int, char_ngrams: tuple[int, int] | tuple[()], buckets: int
-) -> Features:
+def _tokens(texts: pa.Array) -> tuple[Lists, str]:
+    """For each text the numbers of its tokens, and the distinct tokens, folded, with separators."""
     tokens = split_tokens(texts)
     encoded = tokens.flatten().dictionary_encode()
     rows = Lists(list_offsets(tokens), encoded.indices.to_numpy().astype(np.int64))
-    words = find_words(fold_tokens(encoded.dictionary))
+    return rows, fold_tokens(encoded.dictionary)
+
+
+def _tokens_of_few(texts: pa.Array) -> tuple[Lists, str]:
+    """`_tokens`, by Python's own strings."""
+    numbers: dict[bytes, int] = {}
+    rows = [
+        [numbers.setdefault(token, len(numbers)) for token in cut_tokens(text)] for text in texts.to_pylist()
+    ]
+    offsets_B1 = np.array([0, *accumulate(map(len, rows))])
+    folded = fold(SEPARATOR.encode().join(numbers).decode())
+    return Lists(offsets_B1, np.array([*chain.from_iterable(rows)], np.int64)), folded
+
+
+def _count_block(
+    texts: pa.Array, *, column: str, word_ngrams: int, char_ngrams: tuple[int, int] | tuple[()], buckets: int
+) -> Features:
+    rows, folded = (_tokens_of_few if texts.nbytes <= FEW_BYTES else _tokens)(texts)
+    words = find_words(folded)
     word_offsets = np.searchsorted(words.starts_W, np.flatnonzero(words.codes_N == 0))
     hashes = Lists(word_offsets, hash_spans(words.codes_N, words.starts_W, words.ends_W)).joined(rows)
     word_ids = _word_ids(hashes, column=column, longest=word_ngrams, buckets=buckets)
