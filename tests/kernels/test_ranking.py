@@ -10,6 +10,14 @@ from widemax.kernels import Pairs, budget, ranking, topk_by_id
 from widemax.kernels.ranking import BestSoFar, Window, count_larger
 
 
+@pytest.fixture(autouse=True, scope="module", params=[0, budget.FEW_ELEMENTS])
+def few(request):
+    """Small matrices as themselves, and as large ones are."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(budget, "FEW_ELEMENTS", request.param)
+        yield
+
+
 def brute_force(values_BN, k):
     return np.argsort(-values_BN, axis=1, kind="stable")[:, :k]
 

@@ -3,6 +3,8 @@
 Sizes count numbers, of 4 bytes each in float32.
 """
 
+# So few are sorted in less time than the calls take that look for the largest of them.
+FEW_ELEMENTS = 2**11
 # Up to here the whole matrix of logits is cheaper to keep than to cut into tiles.
 PLAIN_ELEMENTS = 2**20
 # One tile of logits: it should stay in a processor's cache between the passes over it.

@@ -30,8 +30,9 @@ def topk_by_id(values: Tensor, k: int) -> tuple[Tensor, Tensor]:
     """
     if k == 0:
         return values[:, :0], values.new_empty((len(values), 0), dtype=torch.int64)
-    if torch.compiler.is_compiling() or values.is_meta:
-        # What follows looks at the values, which are not there.
+    is_traced = torch.compiler.is_compiling() or values.is_meta
+    if is_traced or (values.is_cpu and values.numel() <= budget.FEW_ELEMENTS):
+        # What follows looks at the values, which are not there where it is traced.
         sorted_BN, order_BN = values.sort(dim=1, descending=True, stable=True)
         return sorted_BN[:, :k], order_BN[:, :k]
     if k == values.shape[1]:
@@ -42,7 +43,8 @@ def topk_by_id(values: Tensor, k: int) -> tuple[Tensor, Tensor]:
         num_nan_B = values_BK.isnan().sum(1)
         smallest_B1 = values_BK.nan_to_num(torch.inf, torch.inf, -torch.inf).amin(1, keepdim=True)
         tied = ((values >= smallest_B1).sum(1) + num_nan_B > k).nonzero().squeeze(1)
-        for rows in torch.split(tied, max(1, budget.CHUNK_ELEMENTS // values.shape[1])):
+        chunk = max(1, budget.CHUNK_ELEMENTS // values.shape[1])
+        for rows in torch.split(tied, chunk) if len(tied) else ():
             values_bN = values[rows].nan_to_num(torch.inf, torch.inf, -torch.inf)
             positions_BK[rows] = _first_positions(values_bN, smallest_B1[rows], k)
         positions_BK = positions_BK.sort(1).values
@@ -85,6 +87,20 @@ class Window(NamedTuple):
         places = (tiles * num_rows + rows) * blocks_per_tile + blocks % blocks_per_tile
         return self.logits_TBV.view(-1, self.block).index_select(0, places)
 
+    def best_blocks(self, rows: Tensor, k: int) -> tuple[Tensor, Tensor]:
+        """[n, N] the logits of blocks that hold the k best of these rows [n], and their class ids, rising."""
+        num_blocks = self.maxima_BG.shape[1]
+        if len(self.logits_TBV) == 1 and num_blocks <= k:
+            ids_N = torch.arange(self.first_id, self.first_id + self.logits_TBV.shape[2], device=rows.device)
+            return self.logits_TBV[0, rows], ids_N.expand(len(rows), -1)
+        # They lie in the k blocks with the largest maxima.
+        num_blocks = min(k, num_blocks)
+        blocks_nK = topk_by_id(self.maxima_BG[rows], num_blocks)[1].sort(1).values
+        logits_NW = self.take(rows.repeat_interleave(num_blocks), blocks_nK.flatten())
+        columns_W = torch.arange(self.block, device=rows.device)
+        ids_nKW = self.first_id + blocks_nK[..., None] * self.block + columns_W
+        return logits_NW.view_as(ids_nKW).flatten(1), ids_nKW.flatten(1)
+
 
 def count_larger(window: Window, labels: Pairs, label_logits: Tensor) -> Tensor:
     """How many classes of a window rank before each label: #{larger logits} + #{equal logits of smaller id}.
@@ -101,6 +117,8 @@ def count_larger(window: Window, labels: Pairs, label_logits: Tensor) -> Tensor:
         tensor([2, 3])
     """
     counts_P = torch.zeros_like(labels.ids_P)
+    if not len(counts_P):
+        return counts_P
     reached = (window.maxima_BG[labels.rows_P] >= label_logits[:, None]).nonzero()
     for pairs in torch.split(reached, _COUNTED_BLOCKS) if len(reached) else ():
         places_n, blocks_n = pairs.unbind(1)
@@ -154,14 +172,9 @@ class BestSoFar:
             rows = (window.maxima_BG.amax(1) > self.logits_BK[:, -1]).nonzero().squeeze(1)
             if len(rows) == 0:
                 return
-        # The k best of a window lie in the k blocks with the largest maxima.
-        num_blocks = min(self.k, window.maxima_BG.shape[1])
-        blocks_bK = topk_by_id(window.maxima_BG[rows], num_blocks)[1].sort(1).values
-        new_bKW = window.take(rows.repeat_interleave(num_blocks), blocks_bK.flatten())
-        columns_W = torch.arange(window.block, device=rows.device)
-        ids_bKW = window.first_id + blocks_bK[..., None] * window.block + columns_W
-        logits_bN = torch.cat([self.logits_BK[rows], new_bKW.view_as(ids_bKW).flatten(1)], 1)
-        ids_bN = torch.cat([self.ids_BK[rows], ids_bKW.flatten(1)], 1)
+        logits_bN, ids_bN = window.best_blocks(rows, self.k)
+        logits_bN = torch.cat([self.logits_BK[rows], logits_bN], 1)
+        ids_bN = torch.cat([self.ids_BK[rows], ids_bN], 1)
         logits_bK, places_bK = topk_by_id(logits_bN, min(self.k, logits_bN.shape[1]))
         ids_bK = ids_bN.gather(1, places_bK)
         if is_full:

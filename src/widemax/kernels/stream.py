@@ -131,7 +131,7 @@ def stream_classes(
         pairs = labels.of_rows(start, stop)[1], excluded.of_rows(start, stop)[1]
         known = None if label_logits is None else label_logits[labels.of_rows(start, stop)[0]]
         chunks.append(_answer_chunk(logits, *pairs, k, powers, known))
-    return Found(*(torch.cat(parts) for parts in zip(*chunks, strict=True)))
+    return chunks[0] if len(chunks) == 1 else Found(*map(torch.cat, zip(*chunks, strict=True)))
 
 
 def _buffer(numel: int, dtype: torch.dtype, device: torch.device) -> Tensor:
@@ -252,6 +252,8 @@ def _answer_chunk(
         label_logits_P.copy_(label_logits)
 
     def note_labels(tile: int, logits_bW: Tensor) -> None:
+        if not len(known):
+            return
         places = known[known_places[tile]]
         label_logits_P[places] = logits_bW[labels.rows_P[places], labels.ids_P[places] - tile * width]
 
