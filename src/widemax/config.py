@@ -131,6 +131,7 @@ class DataConfig(Section):
             without one, when it is not given.
         missing: the texts that stand for a missing value in columns of numbers, dates, categories and ids;
             the usual ones, such as "NA", "null", "?" and "-", when none are given.
+        label_separator: what separates the labels of a row with several, such as ";"; JSON lists need none.
         kinds: the kind of a column where the guess is wrong, such as ``{age = "category"}``.
         task: whether a row has "one" right class or "several", or the "next" item is ranked; "auto" decides
             by the labels. "translate" makes lines of text out of lines, and "parsing" trees out of sentences,
@@ -165,6 +166,7 @@ class DataConfig(Section):
     delimiter: str | None = None
     encoding: str | None = None
     missing: tuple[str, ...] | None = None
+    label_separator: str | None = Field(default=None, min_length=1)
     kinds: dict[str, str] = Field(default_factory=dict)
     task: Annotated[Task | System | Literal["auto"], BeforeValidator(_task)] = "auto"
     user: str | None = None

@@ -2,7 +2,7 @@
 
 from collections import Counter
 from datetime import date
-from itertools import pairwise
+from itertools import pairwise, permutations
 
 import numpy as np
 import pyarrow as pa
@@ -144,10 +144,21 @@ def test_labels_that_differ_in_case_spaces_or_form_alone_are_said():
     labels = ["Red", "red ", "r ed", "ＲＥＤ", "blue", "Straße", "e\u0301", "é", "ink"]
     vocabulary = LabelVocabulary.build([pa.array(labels)])
     assert set(vocabulary.alike()) == {"Red", "red ", "r ed", "ＲＥＤ", "e\u0301", "é"}
-    assert vocabulary.warning().startswith(
-        "6 labels differ from another only in case, spaces or Unicode form"
-    )
+    [sentence] = vocabulary.warnings()
+    assert sentence.startswith("6 labels differ from another only in case, spaces or Unicode form")
     twins = LabelVocabulary.build([pa.array(["e\u0301", "é", "ink"])])
-    assert r"such as 'e\u0301' and '\xe9'" in twins.warning()  # which look the same
+    assert r"such as 'e\u0301' and '\xe9'" in twins.warnings()[0]  # which look the same
     for others in (["Red", "blue"], [1, 2], [True, False]):
-        assert LabelVocabulary.build([pa.array(others)]).warning() is None
+        assert LabelVocabulary.build([pa.array(others)]).warnings() == []
+
+
+@pytest.mark.parametrize("separator", [";", " | ", ","])
+def test_labels_that_look_like_lists_of_labels_are_said(separator):
+    topics = ["animals", "food", "tools", "dark music"]
+    lists = LabelVocabulary.build(
+        [pa.array([separator.join(pair) for pair in permutations(topics, 2)] + topics)]
+    )
+    [sentence] = lists.warnings()
+    assert f"give --label-separator {separator.strip()!r}" in sentence
+    for names in (lists.labels.to_pylist()[:9], [f"Town {n}, State {n % 9}" for n in range(99)]):
+        assert LabelVocabulary.build([pa.array(names)]).warnings() == []

@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from widemax.data import Batch, Dataset, Reading, columns_of
+from widemax.data.formats import Frame
 from widemax.data.schema import MISSING, Column, Schema, infer_schema
 from widemax.errors import DataError, UsageError
 
@@ -60,6 +61,20 @@ def test_kinds_can_be_forced_and_columns_chosen(csv):
     assert infer_schema([csv], inputs=["ids"], kinds={"ids": "vector"}).inputs[0].width == 2
     several = infer_schema([csv], inputs=["age"], target="ids", kinds={"ids": "ids"})
     assert (several.several, several.target_type) == (True, "int64")
+
+
+def test_labels_are_cut_where_their_separator_is_named(tmp_path):
+    path = tmp_path / "a.csv"
+    path.write_text('x,y\nab,red; dark blue\ncd,red\nef,"[""red"", ""a;b""]"\n', encoding="utf-8")
+    reading = Reading(label_separator=";")
+    schema = infer_schema([path], target="y", format=reading)
+    assert (schema.several, schema.target_type) == (True, "large_string")
+    for read in (schema, Schema.from_dict(schema.to_dict())):
+        [batch] = Dataset([path], read, format=reading).batches(9)
+        assert batch.labels.to_pylist() == [["red", "dark blue"], ["red"], ["red", "a;b"]]
+    assert not infer_schema([path], target="y").several
+    with pytest.raises(UsageError, match=r"label_separator cuts labels that are texts, and .* int64"):
+        infer_schema([Frame(pa.table({"x": ["a"], "y": [1]}))], target="y", format=reading)
 
 
 def test_most_cells_decide_whether_a_csv_column_is_numeric(tmp_path):

@@ -30,6 +30,7 @@ def command(
     set_: options.Set = None,
     drop_bad: options.DropBad = False,
     delimiter: options.Delimiter = None,
+    label_separator: options.LabelSeparator = None,
     encoding: options.Encoding = None,
     json: options.Json = False,
 ) -> None:

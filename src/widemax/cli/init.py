@@ -56,6 +56,7 @@ def command(
     items: options.Items = None,
     users: options.Users = None,
     delimiter: options.Delimiter = None,
+    label_separator: options.LabelSeparator = None,
     encoding: options.Encoding = None,
     json: options.Json = False,
 ) -> None:
@@ -78,8 +79,8 @@ def command(
         kinds=section.kinds,
         format=Reading.of(section),
     )
-    events = {key: getattr(section, key) for key in ("user", "item", "time", "weight")}
-    given = {"delimiter": delimiter, "encoding": encoding} | events | {"items": items, "users": users}
+    keys = ("delimiter", "encoding", "label_separator", "user", "item", "time", "weight", "items", "users")
+    given = {key: getattr(section, key) for key in keys}
     if section.user:
         given["split"] = section.split or ("time:0.9" if section.time else "random:0.9")
     choice = "counts and blends, for events" if section.user else "asks the planner"

@@ -85,6 +85,12 @@ Delimiter = Annotated[
     str | None,
     typer.Option(help="What separates cells in CSV, such as ';' or tab. Default: what the first rows say."),
 ]
+LabelSeparator = Annotated[
+    str | None,
+    typer.Option(
+        help="What separates the labels of a row with several, such as ';'. A JSON list needs none."
+    ),
+]
 Encoding = Annotated[
     str | None,
     typer.Option(help="The encoding of text files, such as latin-1. Default: by byte order mark, or UTF-8."),
@@ -92,7 +98,7 @@ Encoding = Annotated[
 Set = Annotated[list[str] | None, typer.Option("--set", help="Override a config key: section.key=value.")]
 DATA_KEYS = (
     *("target", "user", "item", "time", "weight", "split", "items", "users", "valid", "classes", "task"),
-    *("target_lines", "valid_target_lines", "delimiter", "encoding"),
+    *("target_lines", "valid_target_lines", "delimiter", "encoding", "label_separator"),
 )
 """Options that are keys of [data] by the same names."""
 

@@ -57,6 +57,7 @@ def command(
     ] = None,
     drop_bad: options.DropBad = False,
     delimiter: options.Delimiter = None,
+    label_separator: options.LabelSeparator = None,
     encoding: options.Encoding = None,
     workers: options.Workers = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the run in --out.")] = False,

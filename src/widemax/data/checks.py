@@ -95,11 +95,7 @@ def check(
         valid=compared,
         notes=tuple(train.told()),
         warnings=tuple(
-            [
-                f"{sentence}."
-                for sentence in [*schema.left_out, *train.passed_over(), vocabulary.warning()]
-                if sentence
-            ]
+            [f"{sentence}." for sentence in [*schema.left_out, *train.passed_over(), *vocabulary.warnings()]]
             + [*_warnings(columns, len(vocabulary), int((labels_N == 0).sum()), compared)]
         ),
     )

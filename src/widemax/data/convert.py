@@ -33,6 +33,7 @@ from widemax.errors import DataError
 
 SPARSE_ITEM = pa.struct([("index", pa.int64()), ("value", pa.float32())])
 _ONE_OR_SEVERAL = "one or several"  # what the items of lists are called beside which single values stood
+_BLANKS = r"[\s,]+"
 WHOLE_NUMBER = "^(0|-?[1-9][0-9]*)$"
 """A whole number as it is written: 007 is another id than 7, and 0x7 is none."""
 Reasons = dict[int, str]  # row → what is wrong with it
@@ -124,15 +125,23 @@ def lists(lengths_B: np.ndarray, items: Any, *, large: bool = True) -> Any:
     return array.from_arrays(pa.array(np.append(0, np.cumsum(lengths_B)), offset), items)
 
 
-def split_cells(texts: Any) -> Any:
-    """Cells such as ``[1, 2]``, ``1 2`` or ``1,2`` as lists of strings; a broken JSON list is null."""
-    rows = [None if text is None else _split(text) for text in texts.to_pylist()]
+def split_cells(texts: Any, separator: str | None = None) -> Any:
+    """Cells such as ``[1, 2]`` as lists of strings, others cut at a separator; a broken JSON list is null.
+
+    Example:
+        >>> split_cells(pa.array(["red; dark blue", "1 2", '["x"]']), ";").to_pylist()
+        [['red', 'dark blue'], ['1 2'], ['x']]
+        >>> split_cells(pa.array(["1 2", "1,2"])).to_pylist()  # at blanks and commas where none is given
+        [['1', '2'], ['1', '2']]
+    """
+    cut = _BLANKS if separator is None else re.escape(separator)
+    rows = [None if text is None else _split(text, cut) for text in texts.to_pylist()]
     return pa.array(rows, pa.large_list(pa.large_string()))
 
 
-def _split(text: str) -> list[str | None] | None:
+def _split(text: str, cut: str = _BLANKS) -> list[str | None] | None:
     if not text.lstrip().startswith("["):
-        return re.split(r"[\s,]+", text.strip(" ,\t\r\n")) if text.strip(" ,\t\r\n") else []
+        return [item for part in re.split(cut, text) if (item := part.strip())]
     try:
         items = json.loads(text)
     except ValueError:

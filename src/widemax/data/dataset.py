@@ -249,6 +249,7 @@ class Dataset:
                     type_name=self.schema.target_type,
                     several=self.schema.several,
                     unlabeled_is_empty=form.unlabeled_is_empty,
+                    separator=self.schema.label_separator,
                 )
             except DataError as error:
                 raise DataError(f"target {self.schema.target!r} of {source}: {error}") from error

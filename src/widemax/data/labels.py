@@ -16,6 +16,8 @@ from widemax.data.convert import is_list, is_string, plain, ragged
 from widemax.errors import DataError, LabelError
 
 KEYS_AT_ONCE = 1 << 20
+_SEPARATORS = (";", "|", ",")
+_MANY = 10  # fewer labels with a separator prove nothing
 
 
 class LabelCounter:
@@ -200,18 +202,35 @@ class LabelVocabulary:
         alike: list[Any] = self.labels.take(pa.array(places_C[several_C])).to_pylist()
         return alike
 
-    def warning(self) -> str | None:
-        """A sentence on labels that are :meth:`alike`, if there are any."""
-        alike = self.alike()
-        if not alike:
+    def warnings(self) -> list[str]:
+        """Sentences on labels that are :meth:`alike`, and on those that look like lists of labels."""
+        sentences = []
+        if alike := self.alike():
+            first, second = alike[:2]
+            # Forms of one character look the same.
+            show = ascii if normalize("NFC", first) == normalize("NFC", second) else repr
+            sentences.append(
+                f"{len(alike):,} labels differ from another only in case, spaces or Unicode form, such as "
+                f"{show(first)} and {show(second)}; they are classes of their own"
+            )
+        if separator := self._separator():
+            sentences.append(
+                f"many labels are a few parts with {separator!r} between them, and are classes of their own; "
+                f"where rows have several labels, give --label-separator {separator!r}"
+            )
+        return sentences
+
+    def _separator(self) -> str | None:
+        """What cuts at least a tenth of the labels into parts that are less than half as many as they."""
+        if not is_string(self.labels.type):
             return None
-        first, second = alike[:2]
-        # Forms of one character look the same.
-        show = ascii if normalize("NFC", first) == normalize("NFC", second) else repr
-        return (
-            f"{len(alike):,} labels differ from another only in case, spaces or Unicode form, such as "
-            f"{show(first)} and {show(second)}; they are classes of their own"
-        )
+        for separator in _SEPARATORS:
+            cut = self.labels.filter(pc.match_substring(self.labels, separator))
+            if len(cut) >= max(_MANY, len(self) / 10):
+                parts = pc.list_flatten(pc.split_pattern(cut, separator))
+                if pc.count_distinct(pc.utf8_trim_whitespace(parts)).as_py() < len(cut) / 2:
+                    return separator
+        return None
 
     def to_table(self) -> Any:
         """A pyarrow table (class_id int64, label, count int64), with last_time double where it is known."""

@@ -94,6 +94,7 @@ class Schema:
         several: whether the target is a list of labels.
         target_type: the name of the Arrow type of a label.
         left_out: a sentence about each column that is no input because nothing can be learned from it.
+        label_separator: what separates the labels in a text of several.
     """
 
     inputs: tuple[Column, ...]
@@ -101,6 +102,7 @@ class Schema:
     several: bool = False
     target_type: str = "large_string"
     left_out: tuple[str, ...] = ()
+    label_separator: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """The schema in types that JSON has."""
@@ -132,7 +134,8 @@ def infer_schema(
         format: name of a format, to overrule the files' endings; or all that they do not say themselves.
 
     Raises:
-        UsageError: a name or kind that does not exist, or no target can be found.
+        UsageError: a name or kind that does not exist, no target can be found, or its labels are no texts to
+            be cut at a separator.
         DataError: the files have no rows.
     """
     kinds = dict(kinds or {})
@@ -160,8 +163,9 @@ def infer_schema(
         raise UsageError(f"{path} has no column but the target {target!r}; at least one input is needed.")
     untyped = format_of(path, format).untyped
     sample, types = _sample(path, [*names, target], format)
-    given = format.missing if isinstance(format, Reading) else None
-    missing = MISSING if given is None else given
+    reading = format if isinstance(format, Reading) else Reading(format)
+    missing = MISSING if reading.missing is None else reading.missing
+    separator = reading.label_separator
     columns = tuple(
         _column(name, sample[name], types[name], kinds.get(name), untyped, missing) for name in names
     )
@@ -189,7 +193,8 @@ def infer_schema(
                 and _is_useless(column, sample[column.name], sample[target])
             }
         left_out = left_out if len(left_out) < len(columns) else {}
-    target_type, several = common_type(_labels(sources, target, kinds.get(target) == "ids", format))
+    split = kinds.get(target) == "ids" or separator is not None
+    target_type, several = common_type(_labels(sources, target, split, reading))
     return Schema(
         tuple(column for column in columns if column.name not in left_out),
         target,
@@ -199,6 +204,7 @@ def infer_schema(
             f"column {name!r} is left out: {reason} (name the inputs to keep it)"
             for name, reason in left_out.items()
         ),
+        separator,
     )
 
 
@@ -370,7 +376,7 @@ def _guess_string_kind(texts: Any, untyped: bool) -> str:
 
 
 def _labels(
-    sources: Iterable[Source], target: str, split: bool, reading: Reading | str | None
+    sources: Iterable[Source], target: str, split: bool, reading: Reading
 ) -> Iterator[tuple[Any, bool]]:
     for source in sources:
         form = format_of(source, reading)
@@ -380,4 +386,11 @@ def _labels(
             )
         for chunk in form.chunks(source, [target]):
             labels = plain(chunk.columns[target])
-            yield (split_cells(labels) if split and is_string(labels.type) else labels), form.untyped or split
+            if split and is_string(labels.type):
+                labels = split_cells(labels, reading.label_separator)
+            elif reading.label_separator is not None and len(labels.drop_null()):
+                raise UsageError(
+                    f"label_separator cuts labels that are texts, and those of {source} are {labels.type}; "
+                    "leave it out."
+                )
+            yield labels, form.untyped or split

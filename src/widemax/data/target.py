@@ -88,7 +88,12 @@ def _spelled_type(texts: Any) -> str:
 
 
 def convert_labels(
-    values: Any, *, type_name: str, several: bool, unlabeled_is_empty: bool = False
+    values: Any,
+    *,
+    type_name: str,
+    several: bool,
+    unlabeled_is_empty: bool = False,
+    separator: str | None = None,
 ) -> tuple[Any, Reasons]:
     """Raw labels in the type learned in training, and what is wrong with which row.
 
@@ -99,6 +104,7 @@ def convert_labels(
         type_name: the name of an Arrow type, as ``common_type`` gives it.
         several: whether the result has a list a row.
         unlabeled_is_empty: a missing label is an empty list where ``several``.
+        separator: what separates the labels of a text where ``several``, blanks and commas by default.
 
     Returns:
         The labels [B] (or list<label>) and row → reason.
@@ -108,7 +114,7 @@ def convert_labels(
     """
     values = plain(values)
     if several and is_string(values.type):
-        values = split_cells(values)
+        values = split_cells(values, separator)
     if is_list(values.type) and not several:
         raise DataError("the target holds lists, but one label a row is expected, as in training.")
     missing_B = _missing(values)

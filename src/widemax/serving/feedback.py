@@ -35,6 +35,8 @@ def feedback(served: Served, *, inputs: Any, labels: Annotated[list[Any], Field(
             f"{len(labels):,}."
         )
     wrong = good_rows(schema, rows)[1]
+    if schema.several:
+        labels = [label if isinstance(label, list) else [label] for label in labels]
     typed, unlabeled = convert_labels(array_of(labels), type_name=schema.target_type, several=schema.several)
     for number, label in enumerate(typed.to_pylist()):
         if label is None:

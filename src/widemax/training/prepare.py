@@ -265,9 +265,8 @@ def prepare(
         width=width,
         more=more,
     )
-    for sentence in [*schema.left_out, *dataset.told(), *dataset.passed_over(), vocabulary.warning()]:
-        if sentence:
-            reporter.say(sentence)
+    for sentence in [*schema.left_out, *dataset.told(), *dataset.passed_over(), *vocabulary.warnings()]:
+        reporter.say(sentence)
     if dataset.num_bad_rows:
         reporter.say(f"dropped {counted(dataset.num_bad_rows, 'bad row')}; `widemax check` lists them")
     if isinstance(train_sources[0], HistoryRows) and train_sources[0].window is not None:

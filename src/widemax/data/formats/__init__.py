@@ -41,12 +41,14 @@ class Reading:
         delimiter: what separates the cells of a row, to overrule what a file's first rows look like.
         encoding: of text files without a byte order mark, UTF-8 by default.
         missing: the texts that stand for a missing value, the usual ones by default.
+        label_separator: what separates the labels of a row with several.
     """
 
     format: str | None = None
     delimiter: str | None = None
     encoding: str | None = None
     missing: tuple[str, ...] | None = None
+    label_separator: str | None = None
 
     @classmethod
     def of(cls, section: Any, **given: Any) -> Self:
