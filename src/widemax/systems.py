@@ -51,7 +51,7 @@ CLASSIFIERS = About(
     options=frozenset(
         {
             *("-k", "--threshold", "--rank", "--format", "--drop-bad", "--keep-going", "--delimiter"),
-            *("--device", "--encoding", "--safe", "--report", "--json"),
+            *("--device", "--encoding", "--safe", "--report", "--json", "--workers"),
         }
     ),
 )

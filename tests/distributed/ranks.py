@@ -2,17 +2,21 @@
 
 import resource
 import signal
+from contextlib import redirect_stdout
 from dataclasses import replace
+from io import StringIO
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
 import torch
+from tests.command import exit_code
 from torch import Tensor
 
 import widemax
 from widemax import Config
 from widemax.classes import Classes
+from widemax.cli import predict
 from widemax.distributed import (
     Placement,
     ShardedHead,
@@ -28,6 +32,7 @@ from widemax.errors import WidemaxError
 from widemax.heads import SeveralLabels, heads
 from widemax.kernels import Pairs, budget
 from widemax.optim import optimizers
+from widemax.training import evaluate as evaluation
 from widemax.training.progress import PlainReporter
 
 
@@ -280,6 +285,24 @@ def refused_config(world: World, path: str, out: str, sections: dict[str, Any]) 
     except WidemaxError as error:
         return str(error)
     return "nothing"
+
+
+ROWS_AT_ONCE = 50
+
+
+def evaluated(world: World, run: str, rows: str) -> tuple[dict[str, Any], bool]:
+    """All metrics of a model, from several batches, and whether this process wrote the page."""
+    page = Path(run, f"page-{world.rank}-of-{world.size}.html")
+    with patch.object(evaluation, "ROWS_AT_ONCE", ROWS_AT_ONCE):
+        values = widemax.evaluate(widemax.Model.load(run), rows, report=page)
+    return values, page.exists()
+
+
+def predicted(world: World, run: str, rows: str, *options: str) -> tuple[int, str]:
+    """The exit code of ``widemax predict``, and what it prints."""
+    with patch.object(predict, "ROWS_AT_ONCE", ROWS_AT_ONCE), redirect_stdout(StringIO()) as said:
+        code = exit_code("predict", run, rows, *options)
+    return code, said.getvalue()
 
 
 NUM_SAVED = 11

@@ -144,6 +144,25 @@ def test_torchrun_starts_the_same_command(folder: Path) -> None:
     assert len(probabilities(folder / "run")) == 3 * NUM_CLASSES
 
 
+def test_two_processes_answer_as_one(folder: Path) -> None:
+    configure(folder)
+    run(folder, "train", "c.toml", "--out", "run")
+    one, _ = run(folder, "predict", "run", "rows.jsonl", "-k", "1")
+    two, _ = run(folder, "predict", "run", "rows.jsonl", "-k", "1", "--workers", "2")
+    labels = [
+        [json.loads(line)["predictions"][0]["label"] for line in said.splitlines()] for said in (one, two)
+    ]
+    assert len(labels[0]) == 600
+    assert labels[0] == labels[1]
+    values = [
+        json.loads(run(folder, "evaluate", "run", "rows.jsonl", "--json", *more)[0])
+        for more in ([], ["--workers", "2"])
+    ]
+    assert values[0]["nll"] == pytest.approx(values[1]["nll"], rel=1e-6)
+    _, error = run(folder, "predict", "run", "-", "--workers", "2", code=2)
+    assert error.startswith("error: rows of stdin come to one process alone")
+
+
 def test_a_wrong_call_is_told_once_and_not_tried_again(folder: Path) -> None:
     configure(folder)
     (folder / "run").mkdir()

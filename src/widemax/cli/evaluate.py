@@ -17,11 +17,13 @@ from widemax.cli.options import (
     Json,
     Run,
     TrustedKey,
+    Workers,
     print_result,
     result_lines,
     task_of,
 )
 from widemax.cli.translation import USUAL_BEAM, Beam, TargetLines
+from widemax.cli.workers import answer_in_several, is_first
 from widemax.errors import UsageError
 from widemax.task import System
 
@@ -43,6 +45,7 @@ def command(
         Path | None, typer.Option(help="The page to write. Default: report-DATA.html in the run.")
     ] = None,
     device: Device = None,
+    workers: Workers = None,
     trusted_key: TrustedKey = None,
     json: Json = False,
 ) -> None:
@@ -52,6 +55,7 @@ def command(
     attachment scores; a language model for the perplexity of a text.
     """
     task = task_of(context, run)
+    answer_in_several(workers)
     if task == System.PARSING:
         treebanks.evaluate(run, data, trusted_key=trusted_key, beam=beam, every=every, json=json)
         return
@@ -83,6 +87,8 @@ def command(
     reading: dict[str, Any] = {"drop_bad": drop_bad, "delimiter": delimiter, "encoding": encoding}
     model = Model.load(run, trusted_key=trusted_key).to(device or "auto")
     values = evaluate(model, data, **reading, report=page)
+    if not is_first():
+        return
     told = f"report: {page}" if page else f"no report: {run} is read-only; name a place with --report"
     lines = [*result_lines(values, every=every), told]
     print_result(values | {"report": page and str(page)}, lines, json=json)

@@ -40,7 +40,7 @@ Json = Annotated[
 ]
 Workers = Annotated[
     int | None,
-    typer.Option(min=1, help="How many processes train together on this machine. Default: one."),
+    typer.Option(min=1, help="How many processes work together on this machine. Default: one."),
 ]
 Input = Annotated[
     list[str] | None,

@@ -21,16 +21,19 @@ from widemax.cli.options import (
     Json,
     Run,
     TrustedKey,
+    Workers,
     print_json,
     task_of,
 )
 from widemax.cli.translation import Beam, print_translations
+from widemax.cli.workers import answer_in_several, is_worker
 from widemax.errors import DataError, UsageError, counted, visible
 from widemax.task import System
 
 if TYPE_CHECKING:
     from widemax.artifact import Model, Prediction
     from widemax.data import Batch, Reading
+    from widemax.distributed import World
 
 ROWS_AT_ONCE = 512
 PIECE_BYTES = 1 << 16
@@ -107,6 +110,7 @@ def command(
     encoding: Encoding = None,
     safe: Safe = True,
     device: Device = None,
+    workers: Workers = None,
     trusted_key: TrustedKey = None,
     json: Json = False,
 ) -> None:
@@ -118,6 +122,9 @@ def command(
     continues the text of files, or with - each line of stdin.
     """
     task = task_of(context, run)
+    if data == ["-"] and (is_worker() or (workers or 1) > 1):
+        raise UsageError("rows of stdin come to one process alone; leave out --workers, or give a file.")
+    answer_in_several(workers)
     if task == System.PARSING:
         treebanks.predict(run, data, trusted_key=trusted_key, beam=beam, json=json)
         return
@@ -132,6 +139,7 @@ def command(
         return
     from widemax.artifact import Model
     from widemax.data import HISTORY, Reading
+    from widemax.distributed import joined
 
     model = Model.load(run, trusted_key=trusted_key).to(device or "auto")
     read = Reading.of(model.config.data, delimiter=delimiter, encoding=encoding)
@@ -146,23 +154,48 @@ def command(
                 f"{source} holds events; `widemax recommend {run} DATA` answers for their users."
             )
     most, least = model.limits(k, threshold_of(threshold))
-    decoded = decoded_by(model, most, least, rank)
-    if data == ["-"]:
-        answers = stdin_answers(model, decoded, encoding)
-    else:
-        answers = file_answers(model, data, decoded, read, stop=not (drop_bad or keep_going))
     bad: list[int] = []
-    rows = kept(answers, bad, drop_bad=drop_bad)
     # An image fits into no cell.
     names = [column.name for column in model.schema.inputs if column.kind != "image"]
-    print_answers(names, rows, format, json=json, safe=safe)
+    with joined(model.config.distributed.timeout_s) as world:
+        decoded = decoded_by(model, most, least, rank, world)
+        if data == ["-"]:
+            answers = stdin_answers(model, decoded, encoding)
+        else:
+            at_once = ROWS_AT_ONCE * world.size
+            answers = file_answers(
+                model, data, decoded, read, stop=not (drop_bad or keep_going), at_once=at_once
+            )
+        rows = kept(answers, bad, drop_bad=drop_bad)
+        if world.is_first:
+            print_answers(names, rows, format, json=json, safe=safe)
+        else:
+            deque(rows, maxlen=0)
     tell_bad(bad, drop_bad=drop_bad)
 
 
-def decoded_by(model: "Model", k: int, least: float, rank: str) -> Decoded:
-    """What answers columns: the k best labels whose probability is not less."""
+def decoded_by(model: "Model", k: int, least: float, rank: str, world: "World | None" = None) -> Decoded:
+    """What answers columns: the k best labels whose probability is not less.
+
+    Of several processes each answers for its share of the rows.
+    """
     best = model.useful if rank == "psp" else model.topk
-    return lambda columns: model.decode(best(columns, k), least=least)
+    if world is None or world.size == 1:
+        return lambda columns: model.decode(best(columns, k), least=least)
+    from widemax.distributed import Messages
+    from widemax.heads import TopK
+
+    messages = Messages(world)
+
+    def decoded(columns: Inputs) -> "list[list[Prediction]]":
+        num_rows = len(next(iter(columns.values())))
+        rows = world.asked(num_rows)
+        found = best({name: values[rows] for name, values in columns.items()}, k)
+        counted = slice(len(world.share(num_rows)))
+        parts = messages.joined(*(part[counted] for part in vars(found).values()))
+        return model.decode(TopK(*parts), least=least)
+
+    return decoded
 
 
 def threshold_of(text: str | None) -> float | Literal["auto"] | None:
@@ -336,7 +369,13 @@ def cell(value: Any) -> str:
 
 
 def file_answers(
-    model: "Model", data: list[str], decoded: "Decoded", reading: "Reading", *, stop: bool
+    model: "Model",
+    data: list[str],
+    decoded: "Decoded",
+    reading: "Reading",
+    *,
+    stop: bool,
+    at_once: int = ROWS_AT_ONCE,
 ) -> Answers:
     """The rows of data files in order, numbered from 0; ``stop`` at the first bad one."""
     from dataclasses import replace
@@ -351,7 +390,7 @@ def file_answers(
         drop_bad=not stop,
         on_bad=lambda row, reason: bad.append((row, reason)),
     )
-    for batch in dataset.batches(ROWS_AT_ONCE):
+    for batch in dataset.batches(at_once):
         answers = decoded(batch.columns)
         for at, (row, answer) in enumerate(zip(batch.rows_B.tolist(), answers, strict=True)):
             while bad and bad[0][0] < row:

@@ -32,6 +32,12 @@ def is_first() -> bool:
     return os.environ.get("RANK", "0") == "0"
 
 
+def answer_in_several(workers: int | None) -> None:
+    """Start the verb at hand in so many processes, if several are asked for, and exit when they are done."""
+    if workers is not None and workers > 1 and not is_worker():
+        run_workers(sys.argv[1:], workers=workers, max_restarts=0)
+
+
 def end_with_starter() -> None:
     """Save and end where the process that has started this one is gone, as its end of stdin closes then."""
 

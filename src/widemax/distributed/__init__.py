@@ -1,6 +1,7 @@
 """Training over several processes: class weights split by rows, encoders alike on all, the same numbers."""
 
 from widemax.distributed.agree import agree
+from widemax.distributed.exchange import Messages
 from widemax.distributed.gradients import sum_gradients
 from widemax.distributed.placement import Placement
 from widemax.distributed.sharded_head import SHARDED, ShardedHead
@@ -10,6 +11,7 @@ from widemax.distributed.world import ALONE, World, joined, world_size
 __all__ = [
     "ALONE",
     "SHARDED",
+    "Messages",
     "Placement",
     "ShardedHead",
     "World",

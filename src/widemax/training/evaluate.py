@@ -18,6 +18,7 @@ from torch.nn.utils import parametrize
 from widemax.artifact import Model
 from widemax.data import (
     STORED_BYTES,
+    Batch,
     Data,
     Dataset,
     Frame,
@@ -28,13 +29,14 @@ from widemax.data import (
     resolve,
     row_keys,
 )
-from widemax.encoders import to_tensors
+from widemax.distributed import ALONE, Messages, World, joined
+from widemax.encoders import Features, to_tensors
 from widemax.encoders.features import Tensors
 from widemax.errors import DataError
 from widemax.evaluation import Baseline, Measures, OneLabelRows, SeveralLabelRows, Threshold, fit_temperature
 from widemax.evaluation.headlines import COUNTS
 from widemax.evaluation.report import ReportCollector, ReportData, write_report
-from widemax.heads import Answers, SeveralLabels
+from widemax.heads import Answers, Labels, SeveralLabels, TopK
 from widemax.neighbors import MOST_NUMBERS, Neighbors
 from widemax.options import checked
 from widemax.storage import replacing_file
@@ -57,13 +59,17 @@ def answered_rows(
     rows: Iterable[EncodedRows],
     of_baseline: Measures | None = None,
     beside: Beside | None = None,
+    world: World = ALONE,
 ) -> Iterator[EvaluationRows]:
-    """The head's exact answers for each batch, as evaluation takes them; others take their own beside it."""
-    baseline = Baseline(model.vocabulary.counts)
+    """The head's exact answers for each batch, as evaluation takes them; others take their own beside it.
+
+    Of several processes each answers for its share of the rows, whose features alone its batches have.
+    """
+    baseline, messages = Baseline(model.vocabulary.counts), Messages(world)
     for batch in rows:
         seen = batch.seen if model.excludes_seen else None
         labels = batch.labels if model.task.one_label else SeveralLabels.of(batch.labels)
-        answers = model.answer(batch.features, labels, k=model.task.k, exclude=seen)
+        answers = _of_all(messages, model, batch.features, labels, seen)
         if seen is not None:
             excluded_P = stand_in(labels, seen, model.head.num_classes)
             answers = replace(answers, label_ranks=answers.label_ranks.masked_fill(excluded_P, 0))
@@ -79,6 +85,23 @@ def answered_rows(
             pairs = None if seen is None else seen.pairs()
             excluded = pairs and (pairs.rows_P.numpy(), pairs.ids_P.numpy())
             of_baseline.update(baseline.several(answered, excluded))
+
+
+def _of_all(
+    messages: Messages, model: Model, features: Tensors, labels: Labels, seen: SeveralLabels | None
+) -> Answers:
+    """The answers about all rows, each from the process whose share it is in."""
+    world, num_rows = messages.world, len(labels)
+    if world.size == 1:
+        return model.answer(features, labels, k=model.task.k, exclude=seen)
+    rows = torch.arange(num_rows)[world.asked(num_rows)]
+    of_rows = labels.take(rows) if isinstance(labels, SeveralLabels) else labels[rows]
+    excluded = None if seen is None else seen.take(rows)
+    found = model.answer(features, of_rows, k=model.task.k, exclude=excluded)
+    parts = *vars(found.topk).values(), *(part for name, part in vars(found).items() if name != "topk")
+    counted = slice(None if world.share(num_rows) else 0)
+    all_parts = messages.joined(*(part[counted] for part in parts))
+    return Answers(TopK(*all_parts[:3]), *all_parts[3:])
 
 
 def evaluation_rows(answers: Answers, labels: Tensor | SeveralLabels) -> EvaluationRows:
@@ -110,6 +133,7 @@ def collect_metrics(
     with_baseline: bool = True,
     beside: Beside | None = None,
     threshold: Threshold | None = None,
+    world: World = ALONE,
 ) -> tuple[Metrics, Metrics]:
     """Every metric of the model's task over all rows and all classes, None where no row counts.
 
@@ -121,7 +145,7 @@ def collect_metrics(
     )
     model.head.eval()
     with parametrize.cached():  # a tower encodes the classes once for all rows
-        for answered in answered_rows(model, rows, of_baseline if with_baseline else None, beside):
+        for answered in answered_rows(model, rows, of_baseline if with_baseline else None, beside, world):
             if collector is not None:
                 collector.update(answered)
             if threshold is not None and isinstance(answered, SeveralLabelRows):
@@ -134,10 +158,19 @@ def collect_metrics(
     return values, {name: value for name, value in baseline.items() if name not in COUNTS}
 
 
-def dataset_rows(model: Model, dataset: Dataset, keys: list[Any] | None = None) -> Iterator[EncodedRows]:
-    """A dataset's batches through the encoder's featurizer, some ahead; ``keys`` collects the rows'."""
-    batches = dataset.batches(ROWS_AT_ONCE)
-    for batch, features in in_threads(lambda batch: model.encoder.encode(batch.columns), batches):
+def dataset_rows(
+    model: Model, dataset: Dataset, keys: list[Any] | None = None, world: World = ALONE
+) -> Iterator[EncodedRows]:
+    """A dataset's batches through the encoder's featurizer, some ahead; ``keys`` collects the rows'.
+
+    Of several processes each encodes its share of the rows.
+    """
+
+    def encoded(batch: Batch) -> Features:
+        rows = world.asked(len(batch))
+        return model.encoder.encode({name: values[rows] for name, values in batch.columns.items()})
+
+    for batch, features in in_threads(encoded, dataset.batches(world.size * ROWS_AT_ONCE)):
         assert batch.labels is not None
         if keys is not None:
             keys.append(row_keys(batch.columns, num_bytes=STORED_BYTES))
@@ -156,6 +189,9 @@ def evaluate(
     report: Path | None = None,
 ) -> dict[str, Any]:
     """All metrics of a model on data, exact over every row and class.
+
+    Where several processes were started together, each answers for its share of the rows, and all get the
+    metrics of all rows.
 
     Args:
         model: as trained or loaded.
@@ -186,16 +222,19 @@ def evaluate(
     num_rows = 0
     keys: list[Any] | None = None if model.row_keys is None else []
 
-    def counted() -> Iterator[EncodedRows]:
+    def counted(world: World) -> Iterator[EncodedRows]:
         nonlocal num_rows
-        for rows in dataset_rows(model, dataset, keys):
+        for rows in dataset_rows(model, dataset, keys, world):
             num_rows += len(rows.labels)
             yield rows
 
     collector = None if report is None else ReportCollector(model.task, class_counts=model.vocabulary.counts)
     beside = None if model.histories is None else Beside(model)
     threshold = None if model.threshold is None else Threshold()
-    metrics, baseline = collect_metrics(model, counted(), collector, beside=beside, threshold=threshold)
+    with joined(model.config.distributed.timeout_s) as world:
+        metrics, baseline = collect_metrics(
+            *(model, counted(world), collector), beside=beside, threshold=threshold, world=world
+        )
     if threshold is not None and model.threshold is not None:
         f1 = threshold.f1(model.threshold)
         metrics |= {"f1": None if math.isnan(f1) else f1, "threshold": model.threshold}
@@ -214,7 +253,7 @@ def evaluate(
         "baseline": baseline,
         **({} if beside is None else beside.compute()),
     }
-    if report is not None and collector is not None:
+    if report is not None and collector is not None and world.is_first:
         found = collector.findings(decode=model.vocabulary.decode, tell=partial(rows_told, dataset))
         title = f"{', '.join(source.name for source in sources)}: evaluated"
         page = ReportData(title, model.task, values, baseline, findings=found, told=made_now())
