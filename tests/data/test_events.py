@@ -6,12 +6,12 @@ from dataclasses import replace
 from datetime import date
 from itertools import pairwise
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pyarrow as pa
 import pytest
 
+from widemax.config import DataConfig
 from widemax.data import (
     HISTORY,
     NEXT,
@@ -25,14 +25,10 @@ from widemax.data import (
 )
 from widemax.errors import DataError, UsageError
 
-NAMES = dict.fromkeys(
-    ("time", "weight", "split", "format", "delimiter", "encoding", "missing", "items", "users")
-)
 
-
-def section(**given: Any) -> SimpleNamespace:
+def section(**given: Any) -> DataConfig:
     """[data] of a config."""
-    return SimpleNamespace(**{**NAMES, "user": "u", "item": "i", "repeat": False, "drop_bad": False, **given})
+    return DataConfig(**{"user": "u", "item": "i", **given})
 
 
 def read(events: Any, **given: Any) -> Any:

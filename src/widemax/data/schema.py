@@ -49,6 +49,10 @@ _TEXT_WORDS = 2.0  # more words than this on average: text, not names
 _MOSTLY = 0.5  # more distinct values a row than this: text, not categories
 _DECIMAL_COMMA = r"^\s*[+-]?[0-9]*,[0-9]+([eE][+-]?[0-9]+)?\s*$"
 _THOUSANDS = r"^\s*[+-]?[1-9][0-9]{0,2}(,[0-9]{3})+\s*$"
+_JSON_LIST = r"(?s)^\s*\[.*\]\s*$"
+_A_NUMBER = r"[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]+)?"
+_NUMBERS = rf"^\s*{_A_NUMBER}([\s,]+{_A_NUMBER})*\s*$"
+_LIKE_AN_IMAGE = 64  # whole numbers in each cell: pixels and the like, no ids
 _NUMERIC = 0.9  # this share of the cells of a CSV column are numbers: the others are mistakes
 
 
@@ -193,7 +197,11 @@ def infer_schema(
                 and _is_useless(column, sample[column.name], sample[target])
             }
         left_out = left_out if len(left_out) < len(columns) else {}
-    split = kinds.get(target) == "ids" or separator is not None
+    split = (
+        kinds.get(target) == "ids"
+        or separator is not None
+        or (untyped and target not in kinds and _holds_json_lists(sample[target]))
+    )
     target_type, several = common_type(_labels(sources, target, split, reading))
     return Schema(
         tuple(column for column in columns if column.name not in left_out),
@@ -370,9 +378,43 @@ def _guess_string_kind(texts: Any, untyped: bool) -> str:
     for kind, parse in (("number", parse_number), ("date", parse_moment)):
         if (untyped or kind == "date") and parsed(texts, parse).null_count <= (1 - _NUMERIC) * len(texts):
             return kind
+    if untyped and (of_lists := _guess_list_kind(texts)):
+        return of_lists
     words = pc.mean(pc.count_substring_regex(texts, r"\S+")).as_py()
     distinct = pc.count_distinct(texts).as_py() / len(texts)
     return "text" if words > _TEXT_WORDS or distinct > _MOSTLY else "category"
+
+
+def _guess_list_kind(texts: Any) -> str | None:
+    """The kind of cells that hold JSON lists, or numbers with blanks or commas between them; None for others.
+
+    Lists of one length are a vector where they hold fractions or, like images, many numbers.
+    """
+    if not (is_json := _holds_json_lists(texts)):
+        if pc.mean(pc.match_substring_regex(texts, _NUMBERS)).as_py() < _NUMERIC:
+            return None
+        if pc.all(pc.match_substring_regex(texts, f"{_THOUSANDS}|{_WHOLE_NUMBER}")).as_py():
+            return None  # 1,234 is one number
+    lengths, items = ragged(split_cells(texts).drop_null())
+    if not len(items) or pc.any(pc.match_substring_regex(items, r"^[\[{]")).as_py():
+        return None  # a matrix, such as an image, or records
+    if not is_json and lengths.mean() == 1:
+        return None
+    floats = numbers(items)
+    whole = pc.all(pc.match_substring_regex(items, _WHOLE_NUMBER)).as_py()
+    if not floats.null_count and np.ptp(lengths) == 0 and (not whole or lengths[0] >= _LIKE_AN_IMAGE):
+        return "vector"
+    return "ids" if is_json or whole else None
+
+
+def _holds_json_lists(texts: Any) -> bool:
+    """Whether the cells of a column are JSON lists."""
+    if not is_string(texts.type) or not len(texts := texts.drop_null()):
+        return False
+    return bool(
+        pc.mean(pc.match_substring_regex(texts, _JSON_LIST)).as_py() >= _NUMERIC
+        and split_cells(texts).null_count <= (1 - _NUMERIC) * len(texts)
+    )
 
 
 def _labels(
