@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from widemax.serving.batches import Batches, GoneError, QueueFullError, TooLateError
+from widemax.serving.batches import QUICK_S, Batches, GoneError, Pace, QueueFullError, TooLateError
 from widemax.serving.settings import Settings
 
 
@@ -16,11 +16,13 @@ class Work:
 
     def __init__(self) -> None:
         self.batches: list[list[int]] = []
+        self.threads: list[threading.Thread] = []
         self.let = threading.Event()
         self.let.set()
 
     def squares(self, numbers: Sequence[int]) -> list[int]:
         self.batches.append(list(numbers))
+        self.threads.append(threading.current_thread())
         assert self.let.wait(10)
         if 13 in numbers:
             raise ValueError("13")
@@ -124,3 +126,50 @@ def test_what_has_waited_for_too_long_is_given_up() -> None:
         assert work.batches == [[0]]
 
     run(trial, timeout_s=0.1)
+
+
+def test_what_is_quick_is_computed_at_once_and_together_in_the_loop() -> None:
+    async def trial(batches: Batches, work: Work) -> None:
+        pace = Pace()
+        assert await batches.answer(work.squares, 1, pace=pace) == 1  # which nothing is known of yet
+        assert pace.expected_s < QUICK_S
+        answers = [batches.answer(work.squares, number, pace=pace) for number in (2, 3, 13)]
+        assert (await asyncio.gather(*answers, return_exceptions=True))[:2] == [4, 9]
+        assert work.batches[:2] == [[1], [2, 3, 13]]
+        in_loop = [thread is threading.current_thread() for thread in work.threads]
+        assert in_loop == [False] + [True] * (len(in_loop) - 1)
+        assert await batches.answer(work.squares, 4) == 16
+        assert work.threads[-1] is not threading.current_thread()
+
+    run(trial, max_wait_ms=0)
+
+
+def test_what_takes_long_is_computed_in_a_thread() -> None:
+    async def trial(batches: Batches, work: Work) -> None:
+        pace = Pace()
+        pace.note(2 * QUICK_S)
+        assert await batches.answer(work.squares, 2, pace=pace) == 4
+        assert work.threads[0] is not threading.current_thread()
+        assert pace.expected_s < 2 * QUICK_S
+
+    run(trial)
+
+
+def test_the_event_loop_lives_while_quick_answers_follow_one_another() -> None:
+    async def trial(batches: Batches, work: Work) -> None:
+        pace = Pace(0.0)
+        turns = 0
+
+        async def turn() -> None:
+            nonlocal turns
+            while True:
+                turns += 1
+                await asyncio.sleep(0)
+
+        turning = asyncio.create_task(turn())
+        await asyncio.gather(*(batches.answer(work.squares, number, pace=pace) for number in range(20, 40)))
+        turning.cancel()
+        assert len(work.batches) == 20
+        assert turns > 20
+
+    run(trial, max_batch=1)

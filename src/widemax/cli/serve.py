@@ -25,7 +25,8 @@ def command(
     threads: Annotated[int, typer.Option("--workers-threads", min=1, help="Batches computed at a time.")] = 1,
     max_batch: Annotated[int, typer.Option(min=1, help="Rows that are answered together.")] = 64,
     max_wait_ms: Annotated[
-        float, typer.Option(min=0, help="How long a request waits for others to be answered with.")
+        float,
+        typer.Option(min=0, help="How long a request waits for others, where answers take 5 ms or more."),
     ] = 2,
     queue: Annotated[int, typer.Option(min=1, help="Requests that may wait; others are answered 429.")] = 256,
     timeout: Annotated[

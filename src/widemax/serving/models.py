@@ -3,7 +3,7 @@
 import hashlib
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
 from threading import Lock
@@ -13,6 +13,7 @@ from widemax.artifact import Model
 from widemax.errors import CorruptError, UsageError, WidemaxError
 from widemax.evaluation.calibration import ConformalSets
 from widemax.serving.abstention import fit_sets
+from widemax.serving.batches import Pace
 from widemax.serving.labels import LabelSearch
 from widemax.serving.predictions import Question, Ranked, predict
 from widemax.serving.systems import SERVED, ServedSystem
@@ -40,6 +41,7 @@ class Served:
         sha256: of its manifest, which holds the hashes of all its files.
         facts: what its manifest says.
         sets: sets of classes that hold the right one with a chosen probability, where they were asked for.
+        pace: how long it takes to answer.
     """
 
     name: str
@@ -48,6 +50,7 @@ class Served:
     sha256: str
     facts: Mapping[str, Any]
     sets: ConformalSets | None = None
+    pace: Pace = field(default_factory=Pace)
 
     @classmethod
     def load(

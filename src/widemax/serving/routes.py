@@ -21,11 +21,15 @@ from widemax.serving.predictions import MAX_K, Question, Ranked
 from widemax.serving.replies import Reply
 from widemax.serving.systems import ServedSystem
 
+SHORT_BYTES = 1 << 12
+"""Of a body that takes no longer to answer than others."""
+
 
 async def ask(request: Request, served: Served, question: Question) -> list[list[Ranked]]:
     """The answers to a question, computed beside those to others."""
+    pace = served.pace if len(await request.body()) <= SHORT_BYTES else None
     answers: list[list[Ranked]] = await request.app.state.batches.answer(
-        served.predict, question, size=len(question.rows), gone=disconnected(request)
+        served.predict, question, size=len(question.rows), gone=disconnected(request), pace=pace
     )
     return answers
 

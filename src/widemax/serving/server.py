@@ -4,7 +4,8 @@ import asyncio
 import signal
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from functools import partial
 from types import FrameType
 from typing import Any
 
@@ -90,16 +91,27 @@ class Server(uvicorn.Server):
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Let no more connections in, and let those that are open end with an answer."""
-        for listener in sockets or []:
-            listener.listen(0)  # what waits to be accepted still is, and nothing more
-        await asyncio.sleep(0.05)
+        loop = asyncio.get_running_loop()
+        waiting = [connection for listener in sockets or [] for connection in _accepted(listener)]
         for server in self.servers:
             server.close()
-        clock = asyncio.get_running_loop().time
+        protocol = partial(
+            Connection, self.config, server_state=self.server_state, app_state=self.lifespan.state
+        )
+        for connection in waiting:
+            await loop.connect_accepted_socket(protocol, connection)
+        clock = loop.time
         end = clock() + FAREWELL_S
         while self.server_state.connections and clock() < end and not self.force_exit:
             await asyncio.sleep(0.02)
         await super().shutdown(sockets)
+
+
+def _accepted(listener: socket.socket) -> Iterator[socket.socket]:
+    """The connections that clients have made already, which would be reset with the listener's end."""
+    with suppress(BlockingIOError):
+        while True:
+            yield listener.accept()[0]
 
 
 def listen(host: str, port: int) -> socket.socket:

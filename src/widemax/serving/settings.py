@@ -11,7 +11,7 @@ class Settings:
     Args:
         threads: batches that are computed at the same time.
         max_batch: rows of a batch; a request with more is a batch of its own.
-        max_wait_ms: how long the first request of a batch waits for others.
+        max_wait_ms: how long the first request of a batch waits for others, unless it is quick to answer.
         queue: requests that may wait; further ones are answered 429.
         timeout_s: how long a request waits before it is given up, and how long its body may take to arrive.
         token: what an order from another machine must bring.
