@@ -121,6 +121,23 @@ def test_loss_and_gradient_at_once_are_those_of_the_rows(monkeypatch, loss, redu
         torch.testing.assert_close(one, other)
 
 
+@pytest.mark.parametrize("labels", [SEVERAL, torch.tensor([0, 11, 3, 3, 7])])
+def test_class_weights_and_z_loss_need_no_logits(monkeypatch, labels):
+    monkeypatch.setattr(budget, "PLAIN_ELEMENTS", 0)
+    options = {"class_weight": torch.linspace(0.0, 2.0, C), "z_loss": 0.1}
+    head, hidden = build(loss={"kind": "cross_entropy", **options}, temperature=0.5), some_hidden()
+    hidden.requires_grad_()
+    logits = (hidden @ head.weight.T + head.bias) / 0.5
+    target = labels if isinstance(labels, torch.Tensor) else target_rows(share=True)
+    rows = cross_entropy(logits, target, **options)
+    torch.testing.assert_close(head(hidden, labels, reduction="none"), rows)
+    fused, inputs = head(hidden, labels), [hidden, *head.parameters()]
+    assert "Fused" in fused.grad_fn.name()
+    torch.testing.assert_close(fused, rows.mean())
+    for one, other in zip(*(torch.autograd.grad(x, inputs) for x in (fused, rows.mean())), strict=True):
+        torch.testing.assert_close(one, other)
+
+
 def test_weights_of_rows_can_be_learned(path):
     weights = torch.ones(B, dtype=torch.float64, requires_grad=True)
     head = build()

@@ -18,6 +18,7 @@ CASES = [
     {"normalizer": "sigmoid", "temperature": 2.0},
     {"target_shifts": SHIFTS, "label_smoothing": 0.1, "temperature": 0.5},
     {"target_shifts": SHIFTS, "normalizer": "sigmoid"},
+    {"z_loss": 0.1, "temperature": 0.5, "label_smoothing": 0.1},
 ]
 every_case = pytest.mark.parametrize("options", CASES)
 
@@ -61,9 +62,10 @@ def test_plain_is_the_loss_of_the_logits(kind, reduction):
     (hidden, weight, bias), (pairs, masses) = layer(), targets()
     target_BC = torch.zeros(B, C, dtype=torch.float64).index_put(tuple(pairs), masses.double())
     loss_fn = cross_entropy if kind == "softmax" else binary_cross_entropy
-    loss_B = loss_fn((hidden @ weight.T + bias) / 0.5, target_BC)
+    options = {"z_loss": 0.1} if kind == "softmax" else {}
+    loss_B = loss_fn((hidden @ weight.T + bias) / 0.5, target_BC, **options)
     expected = reduce_loss(loss_B, sample_weight=WEIGHTS, reduction=reduction)
-    options = {"normalizer": kind, "temperature": 0.5, "reduction": reduction}
+    options |= {"normalizer": kind, "temperature": 0.5, "reduction": reduction}
     torch.testing.assert_close(results(layer(), "plain", **options)[0], expected)
 
 
@@ -86,6 +88,7 @@ def layers(draw):
         "normalizer": kind,
         "temperature": draw(st.sampled_from([0.3, 1.0])),
         "label_smoothing": draw(st.sampled_from([0.0, 0.2])) if kind == "softmax" else 0.0,
+        "z_loss": draw(st.sampled_from([0.0, 0.1])) if kind == "softmax" else 0.0,
         "sample_weight": draw(
             st.sampled_from([None, torch.rand(rows, generator=generator).double().requires_grad_()])
         ),

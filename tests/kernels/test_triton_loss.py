@@ -131,6 +131,8 @@ def test_what_is_refused() -> None:
     with pytest.raises(UsageError, match="impl 'fused' has no softcap"):
         linear_cross_entropy(hidden, weight, bias, labels, softcap=3.0, reduction="mean", impl="fused")
     with pytest.raises(UsageError, match="are of a softmax with one label a row"):
+        linear_cross_entropy(hidden, weight, bias, labels, softcap=3.0, normalizer="sigmoid")
+    with pytest.raises(UsageError, match="z_loss is of a softmax"):
         linear_cross_entropy(hidden, weight, bias, labels, z_loss=0.1, normalizer="sigmoid")
 
 

@@ -37,7 +37,7 @@ def sharded_exact_loss(
         target_weights: [P] their mass.
         own: [P] which of them are of own classes.
         shifts: of these, what is added to their logits.
-        options: of the loss, as ``widemax.kernels.plain.Options``.
+        options: of the loss, as ``widemax.kernels.plain.Options`` without a z-loss.
     """
     mass_B = torch.zeros_like(row_weights, dtype=torch.float64)
     elsewhere = Elsewhere(
@@ -58,7 +58,7 @@ class _ExactLoss(torch.autograd.Function):
     def forward(
         ctx: Any, world: World, elsewhere: Elsewhere, options: tuple[bool, float, float], *tensors: Any
     ) -> Tensor:
-        sweep = Sweep(tensors, (*options, 0.0), ctx.needs_input_grad[3:], elsewhere)
+        sweep = Sweep(tensors, (*options, 0.0, 0.0), ctx.needs_input_grad[3:], elsewhere)
         loss = world.sum(sweep.run())
         ctx.gradients, ctx.dtypes = sweep.gradients(), [None if x is None else x.dtype for x in tensors]
         return loss

@@ -21,8 +21,9 @@ from widemax.losses.base import Reduction
 from widemax.numerics.arrays import widened_tensor
 from widemax.registry import Spec, called
 
-# Losses that can be computed without the matrix of logits.
+# Losses that can be computed without the matrix of logits, and the options that the first may have then.
 WIDE_LOSSES = (cross_entropy, binary_cross_entropy)
+WIDE_OPTIONS = ("class_weight", "z_loss")
 
 
 @final
@@ -32,8 +33,9 @@ class ExactHead(LinearHead):
 
     Cross-entropy: ℓ_b = log Z_b − Σ_p s_bp / P_b over the row's P_b labels (0 without labels). Binary
     cross-entropy: ℓ_b = Σ_j softplus(s_bj) − Σ_p s_bp. Both are streamed over tiles of classes when [B, C]
-    logits would be large, also where the score has a margin. Any other loss of the registry, or an option
-    beside these, takes the logits of a few rows at a time, and computes them again in the backward pass.
+    logits would be large, also where the score has a margin, and with the options class_weight and z_loss of
+    cross-entropy. Any other loss or option takes the logits of a few rows at a time, and computes them again
+    in the backward pass.
 
     Use: the first choice as long as a step over all classes is affordable, which ``widemax plan`` tells: its
     gradient has no noise, and it takes every loss. Beyond that take "sampled".
@@ -93,8 +95,13 @@ class ExactHead(LinearHead):
                 "'arcface' or 'adaface' and a temperature such as 0.0156."
             )
         self.label_smoothing = label_smoothing
-        is_default = self.loss_options == losses.choose(self.loss)[1]
-        self.is_wide = self.loss in WIDE_LOSSES and is_default
+        defaults = losses.choose(self.loss)[1]
+        self.is_wide = self.loss in WIDE_LOSSES and self.loss_options == defaults
+        self.wide_options = {}
+        if self.loss is cross_entropy:
+            self.wide_options = {name: self.loss_options[name] for name in WIDE_OPTIONS}
+        others = self.loss_options | {name: defaults[name] for name in self.wide_options}
+        self.is_streamed = self.loss in WIDE_LOSSES and others == defaults
         is_wide_softmax = self.is_wide and self.loss is cross_entropy
         if skip_mass and not is_wide_softmax:
             raise ConfigError(
@@ -132,7 +139,7 @@ class ExactHead(LinearHead):
             return small_cross_entropy(
                 *(hidden, weight, self.bias, labels, self.temperature, self.label_smoothing, reduction)
             )
-        if self.is_wide:
+        if self.is_streamed:
             return exact_loss(
                 *(hidden, self.weight, labels),
                 normalizer=self.normalizer,
@@ -143,12 +150,13 @@ class ExactHead(LinearHead):
                 sample_weight=sample_weight,
                 reduction=reduction,
                 skipped=self.skipped,
+                **self.wide_options,
             )
         return super().forward(hidden, labels, sample_weight=sample_weight, reduction=reduction)
 
     def row_losses(self, hidden: Tensor, labels: Labels) -> Tensor:
         """[B] losses from the logits of a few rows at a time, computed again in the backward pass."""
-        if self.is_wide:
+        if self.is_streamed:
             return self.forward(hidden, labels, reduction="none")
         pairs = training_pairs(labels, hidden, self.num_classes)
         weight_CD = self.score.scaled(self.weight)

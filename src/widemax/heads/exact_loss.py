@@ -6,10 +6,10 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from widemax.heads.labels import Labels, row_labels, target_shares
+from widemax.heads.labels import Labels, row_labels, target_shares, training_pairs
 from widemax.heads.scores import Score, build_score
 from widemax.kernels import Impl, Pairs, SkippedTiles, linear_cross_entropy
-from widemax.losses.base import Reduction
+from widemax.losses.base import Reduction, class_factors
 from widemax.numerics.arrays import widened_tensor
 from widemax.numerics.ids import explained
 from widemax.options import checked
@@ -144,12 +144,23 @@ def exact_loss(
     reduction: Reduction,
     impl: Impl = "auto",
     skipped: SkippedTiles | None = None,
+    class_weight: Tensor | None = None,
+    z_loss: float = 0.0,
 ) -> Tensor:
-    """Either of the two losses; ``skipped`` is that of :func:`~widemax.kernels.linear_cross_entropy`."""
+    """Either of the two losses.
+
+    ``skipped`` is that of :func:`~widemax.kernels.linear_cross_entropy`; ``class_weight`` and ``z_loss`` are
+    those of :func:`~widemax.losses.cross_entropy`.
+    """
     targets = row_labels(labels, hidden)
     shares_P = shifts_P = None
     if isinstance(targets, Pairs) and normalizer == "softmax":
         shares_P = target_shares(targets, len(hidden))
+    if class_weight is not None:
+        targets = training_pairs(labels, hidden, len(weight))
+        like = hidden.new_empty(0, len(weight), dtype=torch.float64)
+        factors_P = class_factors(class_weight, like, name="class_weight").expand(len(weight))[targets.ids_P]
+        shares_P = factors_P if shares_P is None else shares_P * factors_P
     if score.has_margin:
         shifts_P = margin_shifts(hidden, weight, Pairs.of(targets), score) / temperature
     return linear_cross_entropy(
@@ -161,6 +172,7 @@ def exact_loss(
         reduction=reduction,
         skipped=skipped,
         impl=impl,
+        z_loss=z_loss,
     )
 
 

@@ -103,8 +103,8 @@ def linear_cross_entropy(
       small for the dtype to show beside 1 have no part in the gradient. It has not been measured, so "auto"
       does not take it.
 
-    ``softcap``, ``z_loss``, ``ignore_index`` and ``return_log_partition`` are of a softmax with one label a
-    row, in the forms "plain", which "auto" takes then, and "triton".
+    ``softcap``, ``ignore_index`` and ``return_log_partition`` are of a softmax with one label a row, in the
+    forms "plain", which "auto" takes then, and "triton". ``z_loss`` is of a softmax in every form.
 
     A gradient of the gradient goes through the plain form, but for "triton", which has none. Under autocast
     products are taken in its dtype; "fused" and "tiled" take those of float16 in float32.
@@ -151,16 +151,19 @@ def linear_cross_entropy(
             f"hidden must be [B, {weight.shape[1]}], rows as long as the class weights; "
             f"got shape {tuple(hidden.shape)}."
         )
-    is_capped = softcap or z_loss or ignore_index is not None or return_log_partition
+    is_softmax = normalizer == "softmax"
+    if z_loss and (not is_softmax or skipped is not None):
+        raise UsageError("z_loss is of a softmax without skipped tiles; leave it or them out.")
+    is_capped = softcap or ignore_index is not None or return_log_partition
     if impl == "triton" or is_capped:
         others = target_weights, target_shifts, skipped
-        if normalizer != "softmax" or isinstance(targets, Pairs) or any(x is not None for x in others):
+        if not is_softmax or isinstance(targets, Pairs) or any(x is not None for x in others):
             raise UsageError(
-                "softcap, z_loss, ignore_index, return_log_partition and impl 'triton' are of a softmax with "
-                "one label a row, without shares, shifts and skipped; leave those out."
+                "softcap, ignore_index, return_log_partition and impl 'triton' are of a softmax with one label "
+                "a row, without shares, shifts and skipped; leave those out."
             )
         if impl not in ("auto", "plain", "triton"):
-            raise UsageError(f"impl {impl!r} has no softcap, z_loss, ignore_index and log Z; take 'auto'.")
+            raise UsageError(f"impl {impl!r} has no softcap, ignore_index and log Z; take 'auto'.")
         options = CapOptions(1 / temperature, softcap, label_smoothing, z_loss)
         loss, log_partition_B = capped_loss(
             *(hidden, weight, bias, targets, options),
@@ -172,12 +175,13 @@ def linear_cross_entropy(
         return (loss, log_partition_B) if return_log_partition else loss
     if impl == "auto":
         impl = _choose(hidden, weight, bias, reduction)
-    is_softmax = normalizer == "softmax"
     if (
         impl == "plain"
         and is_softmax
         and isinstance(targets, Tensor)
+        and target_weights is None
         and target_shifts is None
+        and not z_loss
         and len(hidden)
     ):
         loss = small_cross_entropy(
@@ -195,7 +199,7 @@ def linear_cross_entropy(
     if target_weights is None:
         target_weights = torch.ones_like(targets.ids_P, dtype=torch.float32)
     inputs = Inputs(hidden, weight, bias, *targets, target_weights, target_shifts)
-    plain_options = Options(is_softmax, temperature, label_smoothing)
+    plain_options = Options(is_softmax, temperature, label_smoothing, z_loss)
     if impl == "plain":
         loss_B = plain_loss(inputs, plain_options)
     elif impl == "tiled":

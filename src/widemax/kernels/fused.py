@@ -90,7 +90,7 @@ class _FusedLoss(torch.autograd.Function):
         with without_autocast(grad):
             if torch.is_grad_enabled():
                 row_weights_B, *inputs = ctx.saved_tensors
-                options = Options(*ctx.options[:3])
+                options = Options(*ctx.options[:4])
                 loss_B = plain_loss(Inputs(*inputs), options)
                 return (
                     *(None, None, grad * loss_B if needed[0] else None),
@@ -162,7 +162,7 @@ class Sweep:
     ) -> None:
         self.elsewhere = elsewhere
         row_weights_B, hidden_BD, self.weight_CD, bias_C, rows_P, ids_P, target_weights_P, shifts_P = tensors
-        self.is_softmax, self.temperature, self.smoothing, self.allowed_mass = options
+        self.is_softmax, self.temperature, self.smoothing, self.z_loss, self.allowed_mass = options
         self.num_tiles = self.num_skipped = 0
         self.dropped_mass = 0.0
         self.low_dtype = hidden_BD.dtype
@@ -243,8 +243,13 @@ class Sweep:
             sum_b.index_add_(0, rows_P, (target_logits_P - max_b[rows_P]).exp().double())
             if self.elsewhere is not None:
                 max_b, sum_b = self.elsewhere.combine(max_b, sum_b)
-            slope_b = row_weights_b * all_mass_b / sum_b.to(self.dtype)
             loss_b = mass_b * sum_b.log().to(self.dtype)
+            softmax_b = all_mass_b
+            if self.z_loss:
+                log_partition_b = (max_b + sum_b.log()).to(self.dtype)
+                loss_b += self.z_loss * log_partition_b.square()
+                softmax_b = all_mass_b + 2 * self.z_loss * log_partition_b
+            slope_b = row_weights_b * softmax_b / sum_b.to(self.dtype)
             target_slope_P = slope_b[rows_P] * (target_logits_P - max_b[rows_P]).exp()
         else:
             slope_b = row_weights_b

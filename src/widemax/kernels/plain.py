@@ -9,7 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from widemax.numerics import log_softmax, softplus
+from widemax.numerics import log_softmax, logsumexp, softplus
 from widemax.numerics.arrays import widened_tensor
 
 
@@ -42,11 +42,13 @@ class Options(NamedTuple):
         is_softmax: whether classes compete, or answer a yes-or-no question each.
         temperature: divides the logits.
         smoothing: the part of the target spread evenly over all classes; 0 without a softmax.
+        z_loss: the weight of (log Z)²; 0 without a softmax.
     """
 
     is_softmax: bool
     temperature: float
     smoothing: float
+    z_loss: float
 
 
 def plain_loss(inputs: Inputs, options: Options) -> Tensor:
@@ -66,6 +68,8 @@ def plain_loss(inputs: Inputs, options: Options) -> Tensor:
     if options.smoothing:
         mass_B = torch.zeros_like(loss_B).index_add_(0, rows_P, weights_P)
         loss_B = loss_B - options.smoothing * mass_B * log_probs_BC.mean(1)
+    if options.z_loss:
+        loss_B = loss_B + options.z_loss * logsumexp(logits_BC, axis=1).square()
     return loss_B
 
 

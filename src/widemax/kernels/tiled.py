@@ -48,7 +48,7 @@ class _TiledLoss(torch.autograd.Function):
 
 def _forward(inputs: Sequence[Tensor | None], options: Sequence[float]) -> list[Tensor]:
     """Losses; and of each row the largest logit, or 0, and the sum over classes."""
-    is_softmax, temperature, smoothing = options
+    is_softmax, temperature, smoothing, z_loss = options
     tiles = _Tiles(Inputs._make(inputs), temperature)
     rows_P, ids_P, weights_P, mass_B = tiles.rows_P, tiles.ids_P, tiles.weights_P, tiles.mass_B
     max_B = torch.full_like(mass_B, torch.finfo(tiles.dtype).min if is_softmax else 0.0)
@@ -74,6 +74,8 @@ def _forward(inputs: Sequence[Tensor | None], options: Sequence[float]) -> list[
     if smoothing:
         below_B = max_B.double() - logit_sum_B / tiles.num_classes  # two large numbers, rounded afterwards
         loss_B += smoothing * mass_B * below_B.to(tiles.dtype)
+    if z_loss:
+        loss_B += z_loss * (max_B + sum_B.log()).to(tiles.dtype).square()
     return [loss_B, max_B, sum_B.to(tiles.dtype)]
 
 
@@ -84,11 +86,12 @@ def _backward(
     needed: Sequence[bool],
 ) -> list[Tensor]:
     """The gradients that are needed; ``found`` are maxima and sums of the rows, and the losses' gradient."""
-    is_softmax, temperature, smoothing = options
+    is_softmax, temperature, smoothing, z_loss = options
     max_B, sum_B, grad_B = found
     hidden_BD, weight_CD, bias_C, *_, shifts_P = Inputs._make(inputs)
     tiles = _Tiles(Inputs._make(inputs), temperature)
-    slope_B1 = (grad_B * tiles.mass_B / sum_B if is_softmax else grad_B)[:, None]
+    softmax_B = tiles.mass_B + 2 * z_loss * (max_B + sum_B.log()) if z_loss else tiles.mass_B
+    slope_B1 = (grad_B * softmax_B / sum_B if is_softmax else grad_B)[:, None]
     spread_B1 = (grad_B * tiles.mass_B * (smoothing / tiles.num_classes))[:, None]
     target_grad_P = (smoothing - 1) * tiles.weights_P * grad_B[tiles.rows_P]
     hidden_grad_BD = torch.zeros_like(hidden_BD, dtype=tiles.dtype) if needed[0] else None
