@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from widemax.kernels.exponentials import exp_minus, softplus_into
+from widemax.kernels.exponentials import exp_minus, softplus_and_sigmoid, softplus_by_exp, softplus_into
 from widemax.numerics import softplus
 
 
@@ -60,3 +60,17 @@ def test_softplus_has_the_sigmoid_as_its_slope():
     values = torch.tensor([-torch.inf, -50.0, 0.0, 3.0, 50.0, 1000.0], dtype=torch.float64).requires_grad_()
     softplus(values).sum().backward()
     torch.testing.assert_close(values.grad, torch.sigmoid(values.detach()))
+
+
+@pytest.mark.parametrize("both", [softplus_by_exp, softplus_and_sigmoid])
+def test_softplus_and_sigmoid_at_once(both):
+    values = torch.cat([torch.linspace(-80, 80, 10_001), torch.tensor([-torch.inf])])
+    exact = values.double()
+    softplus_N = both(values, torch.empty_like(values))
+    rtol = 4 * torch.finfo(torch.float32).eps
+    torch.testing.assert_close(
+        softplus_N.double(), torch.logaddexp(exact, torch.zeros(())), rtol=rtol, atol=0
+    )
+    torch.testing.assert_close(values.double(), exact.sigmoid(), rtol=rtol, atol=0)
+    found = both(torch.tensor([1000.0]), torch.empty(1))
+    assert found == (torch.inf if both is softplus_by_exp else 1000.0)

@@ -159,8 +159,8 @@ def linear_cross_entropy(
         others = target_weights, target_shifts, skipped
         if not is_softmax or isinstance(targets, Pairs) or any(x is not None for x in others):
             raise UsageError(
-                "softcap, ignore_index, return_log_partition and impl 'triton' are of a softmax with one label "
-                "a row, without shares, shifts and skipped; leave those out."
+                "softcap, ignore_index, return_log_partition and impl 'triton' are of a softmax with one "
+                "label a row, without shares, shifts and skipped; leave those out."
             )
         if impl not in ("auto", "plain", "triton"):
             raise UsageError(f"impl {impl!r} has no softcap, ignore_index and log Z; take 'auto'.")

@@ -3,7 +3,7 @@
 In cache-sized blocks of rows. Shapes: B rows, b rows of one block, S shared classes, D hidden, H hits.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import pairwise
 from typing import Any
 
@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from widemax.kernels import budget
-from widemax.kernels.exponentials import exp_minus, softplus_into
+from widemax.kernels.exponentials import exp_minus, softplus_and_sigmoid, softplus_by_exp
 from widemax.kernels.pairs import Pairs
 from widemax.numerics import softplus
 from widemax.numerics.arrays import widened_tensor
@@ -107,16 +107,12 @@ class _LinearSoftplus(torch.autograd.Function):
         columns_H: Tensor,
         factor_S: Tensor,
     ) -> Tensor:
-        kept_BS = hidden_BD @ weight_SD.T
-        sum_B = kept_BS.new_zeros(len(hidden_BD), dtype=_wide(hidden_BD))
-        factor_S = factor_S.to(sum_B.dtype)
-        room_bS = sum_B.new_empty(0)
-        for block, logits_bS, _ in _blocks(kept_BS, shift_S, Pairs(rows_H, columns_H)):
-            if room_bS.shape != logits_bS.shape:
-                room_bS = torch.empty_like(logits_bS)
-            # Not `@`, whose sums autocast would round to 16 bits.
-            torch.mv(softplus_into(logits_bS, room_bS), factor_S, out=sum_B[block])
-            logits_bS.sigmoid_().mul_(factor_S)
+        factor_S = factor_S.to(_wide(hidden_BD))
+        tensors = hidden_BD, weight_SD, shift_S, Pairs(rows_H, columns_H), factor_S
+        softplus_of = softplus_by_exp if hidden_BD.is_cpu else softplus_and_sigmoid
+        sum_B, kept_BS = _softplus_sums(*tensors, softplus_of)
+        if hidden_BD.is_cpu and not sum_B.isfinite().all():  # some e^x may be beyond the numbers
+            sum_B, kept_BS = _softplus_sums(*tensors, softplus_and_sigmoid)
         ctx.save_for_backward(hidden_BD, weight_SD, shift_S, rows_H, columns_H, factor_S, kept_BS)
         return sum_B
 
@@ -126,7 +122,27 @@ class _LinearSoftplus(torch.autograd.Function):
         if torch.is_grad_enabled():
             sum_B = softplus(_plain_logits(*tensors)) @ factor_S
             return *_plain_gradients(sum_B, tensors, ctx.needs_input_grad, grad_B), None, None, None
-        return *_gradients(kept_BS, tensors, ctx.needs_input_grad, grad_B), None, None, None
+        return *_gradients(kept_BS, tensors, ctx.needs_input_grad, grad_B, factor_S), None, None, None
+
+
+def _softplus_sums(
+    hidden_BD: Tensor,
+    weight_SD: Tensor,
+    shift_S: Tensor,
+    hits: Pairs,
+    factor_S: Tensor,
+    softplus_of: Callable[[Tensor, Tensor], Tensor],
+) -> tuple[Tensor, Tensor]:
+    """[B] Σ_j f_j log(1 + e^s), and σ(s) of all logits, 0 at hits."""
+    kept_BS = hidden_BD @ weight_SD.T
+    sum_B = factor_S.new_zeros(len(hidden_BD))
+    room_bS = sum_B.new_empty(0)
+    for block, logits_bS, _ in _blocks(kept_BS, shift_S, hits):
+        if room_bS.shape != logits_bS.shape:
+            room_bS = torch.empty_like(logits_bS)
+        # Not `@`, whose sums autocast would round to 16 bits.
+        torch.mv(softplus_of(logits_bS, room_bS), factor_S, out=sum_B[block])
+    return sum_B, kept_BS
 
 
 def _wide(tensor: Tensor) -> torch.dtype:
@@ -175,23 +191,33 @@ def _plain_gradients(
 
 
 def _gradients(
-    kept_BS: Tensor, tensors: list[Tensor], needed: tuple[bool, ...], factor_B: Tensor
+    kept_BS: Tensor,
+    tensors: list[Tensor],
+    needed: tuple[bool, ...],
+    factor_B: Tensor,
+    factor_S: Tensor | None = None,
 ) -> tuple[Tensor | None, ...]:
-    """Those of hidden vectors, weights and shifts, where the slope of a logit is the factor of its row times
-    what is kept.
+    """Those of hidden vectors, weights and shifts, where the slope of a logit is the factor of its row, and
+    of its class, times what is kept.
 
-    Factors of a row go to the small operand: [B, D] numbers, not [B, S].
+    Factors go to the small operand or result: [B, D] or [S, D] numbers, not [B, S].
     """
     hidden_BD, weight_SD, shift_S, *_ = tensors
     needs_hidden, needs_weight, needs_shift, *_ = needed
     hidden_grad_BD = weight_grad_SD = shift_grad_S = None
     if needs_hidden:
-        hidden_grad_BD = ((kept_BS @ weight_SD) * factor_B[:, None]).to(hidden_BD.dtype)
+        scaled_SD = weight_SD if factor_S is None else (weight_SD * factor_S[:, None]).to(weight_SD.dtype)
+        hidden_grad_BD = ((kept_BS @ scaled_SD) * factor_B[:, None]).to(hidden_BD.dtype)
     if needs_shift:
         # The shift is the weight of a hidden unit that is always 1.
         scaled = torch.cat([hidden_BD * factor_B[:, None], factor_B[:, None]], 1)
         product = scaled.T.to(hidden_BD.dtype) @ kept_BS
-        weight_grad_SD, shift_grad_S = product[:-1].T.contiguous(), product[-1].to(shift_S.dtype)
+        if factor_S is not None:
+            product = product * factor_S
+        weight_grad_SD = product[:-1].T.to(weight_SD.dtype).contiguous()
+        shift_grad_S = product[-1].to(shift_S.dtype)
     elif needs_weight:
         weight_grad_SD = kept_BS.T @ (hidden_BD * factor_B[:, None]).to(hidden_BD.dtype)
+        if factor_S is not None:
+            weight_grad_SD = (weight_grad_SD * factor_S[:, None]).to(weight_SD.dtype)
     return hidden_grad_BD, weight_grad_SD, shift_grad_S
