@@ -22,12 +22,6 @@ ALLOWED = {
 }
 
 
-PENDING = {
-    *("kernels/test_ranking.py", "kernels/test_stream.py"),
-}
-"""Files that still set a private function or size of their module."""
-
-
 def is_private(name: str) -> bool:
     """Whether a name, dotted or not, has a part with one leading underscore, other than a mere one."""
     parts = (part for part in name.split(".") if part.isidentifier())
@@ -63,7 +57,7 @@ def test_no_test_names_anything_private() -> None:
         str(path.relative_to(TESTS)): private_names(path.read_text(encoding="utf-8"))
         for path in TESTS.rglob("*.py")
     }
-    assert {path: names for path, names in found.items() if names and path not in PENDING} == {}
+    assert {path: names for path, names in found.items() if names} == {}
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from widemax.kernels import Pairs, budget, ranking, topk_by_id
+from widemax.kernels import Pairs, budget, topk_by_id
 from widemax.kernels.ranking import BestSoFar, Window, count_larger
 
 
@@ -109,7 +109,7 @@ def test_counts_the_classes_before_a_label(shape, seed):
 
 
 def test_blocks_are_looked_into_in_small_portions(monkeypatch):
-    monkeypatch.setattr(ranking, "_COUNTED_BLOCKS", 3)
+    monkeypatch.setattr(budget, "COUNTED_BLOCKS", 3)
     values = np.random.default_rng(0).integers(0, 3, (7, 40)).astype(np.float32)
     labels, label_logits = labels_of(values, 0)
     assert count_larger(window(values, block=4), labels, label_logits).tolist() == counted_by_sorting(

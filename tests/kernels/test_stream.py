@@ -1,6 +1,5 @@
 """Questions about all classes against brute force, whatever the tiling."""
 
-import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -40,7 +39,7 @@ def test_the_plans_differ(monkeypatch):
     plans = []
     for name in PLANS:
         set_plan(monkeypatch, name)
-        plans.append(stream._plan(B, C, 10))
+        plans.append(stream.plan(B, C, 10))
     assert plans == [(37, 1, 1344), (37, 3, 448), (37, 1, 448), (37, 2, 448), (1, 1, 448)]
 
 
@@ -241,7 +240,7 @@ def test_bfloat16_weights(plan):
 @pytest.mark.parametrize("k", [0, 10, 10**5])
 @pytest.mark.parametrize(("rows", "classes"), [(1, 10), (5000, 128_000), (5000, 10**7), (3, 10**8), (0, 5)])
 def test_plans_bound_memory(rows, classes, k):
-    rows_per_chunk, held_tiles, width = stream._plan(rows, classes, min(k, classes))
+    rows_per_chunk, held_tiles, width = stream.plan(rows, classes, min(k, classes))
     assert width % stream.BLOCK == 0
     assert rows_per_chunk >= 1
     one_tile_more = budget.SMALL_TILE_ELEMENTS + 8 * stream.BLOCK * rows_per_chunk
@@ -250,7 +249,7 @@ def test_plans_bound_memory(rows, classes, k):
 
 
 def test_very_many_classes_are_passed_over_in_large_chunks():
-    rows_per_chunk, held_tiles, width = stream._plan(1000, 10**8, 10)
+    rows_per_chunk, held_tiles, width = stream.plan(1000, 10**8, 10)
     assert rows_per_chunk == 500
     assert rows_per_chunk * held_tiles * width < 2 * budget.HELD_ELEMENTS
 
@@ -285,15 +284,15 @@ def test_threads_do_not_share_a_buffer(monkeypatch, kept):
 
 def test_a_large_buffer_does_not_outlive_the_call(monkeypatch):
     answers_of(0)
-    assert stream._kept.buffer is not None
+    assert stream.kept.buffer is not None
     monkeypatch.setattr(budget, "HELD_ELEMENTS", 10)
-    stream._kept.buffer = None
+    stream.kept.buffer = None
     answers_of(0)
-    assert stream._kept.buffer is None
+    assert stream.kept.buffer is None
 
 
 def test_inference_mode_does_not_stay(monkeypatch):
-    monkeypatch.setattr(stream, "_kept", threading.local())
+    monkeypatch.setattr(stream, "kept", stream.Kept())
     with torch.inference_mode():
         inside = answers_of(0)
     assert equal(inside, answers_of(0))

@@ -23,6 +23,8 @@ HELD_ELEMENTS = 2**24
 MOST_ANSWER_ELEMENTS = 2**26
 # What a loss holds at most, so that its weights are passed over less often: 512 MB.
 MOST_LOSS_ELEMENTS = 2**27
+# Blocks of a window gathered at a time to count the larger logits in them.
+COUNTED_BLOCKS = 2**13
 # Rows of one product: more make it no faster.
 MOST_ROWS = 512
 # Of so few, MKL's product with many classes takes up to twice as long as of the next number of rows.

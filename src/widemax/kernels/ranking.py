@@ -11,9 +11,6 @@ from torch import Tensor
 from widemax.kernels import budget
 from widemax.kernels.pairs import Pairs
 
-# Blocks gathered at a time to count the larger logits in them.
-_COUNTED_BLOCKS = 2**13
-
 
 def topk_by_id(values: Tensor, k: int) -> tuple[Tensor, Tensor]:
     """The k largest values of each row in descending order, equal values by ascending position.
@@ -120,7 +117,7 @@ def count_larger(window: Window, labels: Pairs, label_logits: Tensor) -> Tensor:
     if not len(counts_P):
         return counts_P
     reached = (window.maxima_BG[labels.rows_P] >= label_logits[:, None]).nonzero()
-    for pairs in torch.split(reached, _COUNTED_BLOCKS) if len(reached) else ():
+    for pairs in torch.split(reached, budget.COUNTED_BLOCKS) if len(reached) else ():
         places_n, blocks_n = pairs.unbind(1)
         logits_nW = window.take(labels.rows_P[places_n], blocks_n)
         label_logits_n = label_logits[places_n]

@@ -22,7 +22,14 @@ from widemax.numerics.autocast import autocast_dtype
 BLOCK = 64
 Powers: TypeAlias = Literal[0, 1, 2]
 
-_kept = threading.local()
+
+class Kept(threading.local):
+    """What a thread keeps for its next call."""
+
+    buffer: Tensor | None = None
+
+
+kept = Kept()
 
 
 class Added(NamedTuple):
@@ -117,7 +124,7 @@ def stream_classes(
         (tensor([[1]]), tensor([2]))
     """
     hidden = hidden.to(autocast_dtype(hidden))
-    rows_per_chunk, held_tiles, width = _plan(len(hidden), len(weight), k)
+    rows_per_chunk, held_tiles, width = plan(len(hidden), len(weight), k)
     dtype = torch.promote_types(hidden.dtype, torch.float32)
     buffer = _buffer(rows_per_chunk * held_tiles * width, dtype, hidden.device)
     chunks = []
@@ -136,16 +143,16 @@ def stream_classes(
 
 def _buffer(numel: int, dtype: torch.dtype, device: torch.device) -> Tensor:
     """Room for logits; this thread's next call gets the same memory, as new pages cost time to touch."""
-    kept: Tensor | None = getattr(_kept, "buffer", None)
-    if kept is None or kept.dtype != dtype or kept.device != device or len(kept) < numel:
+    buffer = kept.buffer
+    if buffer is None or buffer.dtype != dtype or buffer.device != device or len(buffer) < numel:
         # A tensor born in inference mode could not be written to outside of it.
         with torch.inference_mode(False):
-            kept = torch.empty(numel, dtype=dtype, device=device)
-        _kept.buffer = kept if numel <= budget.HELD_ELEMENTS else None
-    return kept
+            buffer = torch.empty(numel, dtype=dtype, device=device)
+        kept.buffer = buffer if numel <= budget.HELD_ELEMENTS else None
+    return buffer
 
 
-def _plan(num_rows: int, num_classes: int, k: int) -> tuple[int, int, int]:
+def plan(num_rows: int, num_classes: int, k: int) -> tuple[int, int, int]:
     """Rows of a chunk, tiles held, classes of a tile."""
     num_blocks = -(-num_classes // BLOCK)
     holdable = budget.MOST_ANSWER_ELEMENTS // (num_blocks * BLOCK)
