@@ -17,7 +17,7 @@ def read(columns: dict[str, Any], key: str = "item", key_type: str = "large_stri
 
 
 def tokens(columns: dict[str, Any]) -> dict[str, list[list[str]]]:
-    table, _ = read(columns)
+    table, _, _ = read(columns)
     return {name: values.to_pylist()[:-1] for name, values in table.columns.items()}
 
 
@@ -47,8 +47,8 @@ def test_those_most_alike_have_the_nearest_words(pairs_at_once: int, monkeypatch
     words = [f"w{number}" for number in range(60)]
     texts = [" ".join(rng.choice(words, rng.integers(3, 8), replace=False)) for _ in range(90)]
     items = list(range(90))
-    table, _ = read({"item": items, "title": texts}, key_type="int64")
-    new, alike = most_alike(table, pa.array(items[:70]))
+    table, numbers, _ = read({"item": items, "title": texts}, key_type="int64")
+    new, alike = most_alike(table, numbers, pa.array(items[:70]))
     vectorizer = TfidfVectorizer(smooth_idf=False).fit(texts)
     # There idf is 1 + log(N / df), here log((1 + N) / df).
     vectorizer.idf_ = vectorizer.idf_ - 1 + np.log(91 / 90)
@@ -60,9 +60,22 @@ def test_those_most_alike_have_the_nearest_words(pairs_at_once: int, monkeypatch
 
 
 def test_items_like_no_other_are_left_out() -> None:
-    table, _ = read({"item": ["a", "b", "c"], "kind": ["tea", "tea", "ink"]})
-    new, alike = most_alike(table, pa.array(["a"], pa.large_string()))
+    table, numbers, _ = read({"item": ["a", "b", "c"], "kind": ["tea", "tea", "ink"]})
+    new, alike = most_alike(table, numbers, pa.array(["a"], pa.large_string()))
     assert (new.to_pylist(), alike.to_pylist()) == (["b"], [["a"]])
+
+
+def test_a_word_of_the_name_goes_before_a_rare_number() -> None:
+    """Half of all items are teas; that two share 7.5 grams, as no third one does, says less."""
+    names = [f"{['tea', 'ink'][row % 2]} {row}" for row in range(40)]
+    grams = [7.5 if row in (1, 38) else float(row % 3) for row in range(40)]
+    table, numbers, _ = read({"item": list(range(40)), "name": names, "grams": grams}, key_type="int64")
+    assert numbers == {"grams"}
+    new, alike = most_alike(table, numbers, pa.array(range(38)))
+    assert new.to_pylist() == [38, 39]
+    assert all(item % 2 == 0 for item in alike.to_pylist()[0])
+    only = read({"item": list(range(40)), "grams": grams}, key_type="int64")
+    assert most_alike(only[0], only[1], pa.array(range(38)))[1].to_pylist()[0] == [1]
 
 
 def test_what_goes_wrong_is_said() -> None:
@@ -73,6 +86,6 @@ def test_what_goes_wrong_is_said() -> None:
         read({"item": ["a", "b"], "v": vectors})
     with pytest.raises(DataError, match="name each label once; 'a' stands more than once in column 'item'"):
         read({"item": ["a", "a"], "kind": ["tea", "ink"]})
-    table, told = read({"item": ["a", "b"], "v": vectors, "kind": ["tea", "ink"]})
+    table, _, told = read({"item": ["a", "b"], "v": vectors, "kind": ["tea", "ink"]})
     assert list(table.columns) == ["kind"]
     assert "column 'v' of" in told[0]

@@ -4,7 +4,7 @@ Shapes: N rows of a table, P tokens of all rows, M items without events, K alike
 """
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -28,8 +28,8 @@ _WORD = re.compile(r"\w+")
 
 def described(
     sources: Sequence[Source], key: str, *, key_type: str, reading: Reading
-) -> tuple[ClassTable, list[str]]:
-    """A table of users or items whose columns are lists of tokens, and sentences about columns left out.
+) -> tuple[ClassTable, frozenset[str], list[str]]:
+    """A table of users or items whose columns are lists of tokens, which were numbers, and what is left out.
 
     A token is ``"column=value"``: of a category its value, of a list each of its values, of a text each of
     its words, of a number or a date the tenth of the rows in which it lies.
@@ -53,7 +53,8 @@ def described(
     read = ClassTable.read(sources, replace(schema, inputs=tuple(used), target_type=key_type), reading)
     tokens = {column.name: _tokens(column, read.columns[column.name]) for column in used}
     columns = tuple(Column(column.name, "ids", item="string") for column in used)
-    return ClassTable(replace(read.schema, inputs=columns), read.labels, tokens), told
+    numbers = frozenset(column.name for column in used if _TOKENS[column.kind] is _of_numbers)
+    return ClassTable(replace(read.schema, inputs=columns), read.labels, tokens), numbers, told
 
 
 def _tokens(column: Column, values: Any) -> Any:
@@ -97,14 +98,16 @@ _TOKENS: dict[str, Callable[[Any], list[list[str]]]] = {
 }
 
 
-def most_alike(table: ClassTable, known: Any) -> tuple[Any, Any]:
+def most_alike(table: ClassTable, numbers: Collection[str], known: Any) -> tuple[Any, Any]:
     """The items of a table that are not known, each with the known ones most like it by their tokens.
 
     Likeness is the cosine of the tokens that two items share, weighted by how rare these are (TF-IDF). Items
-    that share none with a known one are not given.
+    that share none with a known one are not given. A number that two items share says little, however rare it
+    is: it weighs as the tenth of the rows does, divided by ten, so that words go before it.
 
     Args:
         table: as :func:`described` gives it.
+        numbers: names of its columns that were numbers or dates.
         known: items, an Arrow array.
 
     Returns:
@@ -122,7 +125,13 @@ def most_alike(table: ClassTable, known: Any) -> tuple[Any, Any]:
     places = np.concatenate(rows_P), codes.indices.to_numpy()
     tokens_NT = csr_array((np.ones(len(codes), np.float32), places), shape=shape)[:num_rows]
     tokens_NT.data[:] = 1
-    tokens_NT.data *= np.log((1 + num_rows) / tokens_NT.sum(axis=0))[tokens_NT.indices]
+    weight_T = np.log((1 + num_rows) / np.maximum(tokens_NT.sum(axis=0), 1))
+    are_numbers = [
+        np.full(len(ids), name in numbers) for name, ids in zip(table.columns, rows_P, strict=True)
+    ]
+    number_T = np.unique(places[1][np.concatenate(are_numbers)])
+    weight_T[number_T] = np.minimum(weight_T[number_T], np.log(NUM_BINS)) / NUM_BINS
+    tokens_NT.data *= weight_T[tokens_NT.indices]
     lengths_N = np.sqrt(tokens_NT.power(2).sum(axis=1))
     tokens_NT.data /= np.repeat(np.maximum(lengths_N, 1e-30), np.diff(tokens_NT.indptr))
     is_known_N = pc.is_in(table.labels, value_set=known).to_numpy(zero_copy_only=False)

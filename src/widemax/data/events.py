@@ -354,7 +354,7 @@ def _with_users(histories: Any, section: Any) -> tuple[Any, list[str]]:
     """Histories with what a table says of their users, and the other users of the table, who have none."""
     users = histories[USER]
     reading = Reading.of(section)
-    table, told = described(resolve(section.users), section.user, key_type=str(users.type), reading=reading)
+    table, _, told = described(resolve(section.users), section.user, key_type=str(users.type), reading=reading)
     taken = {HISTORY, NEXT, USER} & table.columns.keys()
     if taken:
         raise UsageError(f"rename the columns {sorted(taken)} of {', '.join(section.users)}: rows have such.")
@@ -373,8 +373,10 @@ def _rows_of_items(histories: Any, kept: Events, section: Any) -> tuple[Any, lis
     """Rows by which items without events are learned, as if each had followed the items most like it."""
     reading = Reading.of(section)
     known = kept.items.filter(pa.array(kept.amounts[1] > 0))
-    table, told = described(resolve(section.items), section.item, key_type=str(known.type), reading=reading)
-    new, alike = most_alike(table, known)
+    table, numbers, told = described(
+        resolve(section.items), section.item, key_type=str(known.type), reading=reading
+    )
+    new, alike = most_alike(table, numbers, known)
     num_new = len(table.labels) - int(pc.sum(pc.is_in(table.labels, value_set=known)).as_py() or 0)
     told.append(
         f"{counted(len(table.labels), 'item')} described by {', '.join(table.columns)}; {len(new):,} without "
