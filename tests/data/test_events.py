@@ -28,7 +28,7 @@ from widemax.errors import DataError, UsageError
 
 def section(**given: Any) -> DataConfig:
     """[data] of a config."""
-    return DataConfig(**{"user": "u", "item": "i", **given})
+    return DataConfig(**{"user": "u", "item": "i", "valid_fraction": 0.0, **given})
 
 
 def read(events: Any, **given: Any) -> Any:
@@ -93,6 +93,28 @@ def test_without_times_each_item_is_hidden_once_beside_the_others() -> None:
         assert len(own) == 5
     assert rows == rows_of(read(events))
     assert rows != rows_of(history_rows(resolve(pa.table({"u": [1] * 9, "i": range(9)})), section(), seed=4))
+
+
+@pytest.mark.parametrize("split", [None, "last-one"])
+def test_what_is_held_out_stands_in_no_other_row_of_its_user(split: str | None) -> None:
+    """A user without an order has it in no history either; the one of a single item is never asked."""
+    events = [(user, 100 * user + item) for user in range(12) for item in range(2 + 2 * user)]
+    rows = read([*events, (99, 9907)], split=split, valid_fraction=0.1)
+    made, asked = rows_of(rows), rows.held_out.tolist()
+    read_rows, leaking = made[: rows.num_rows], [made[at] for at in rows.leaking]
+    assert len(made) == len(read_rows) + len(leaking)
+    assert leaking == ([] if split else [(after, known) for known, after in (read_rows[at] for at in asked)])
+    assert len(asked) == min(round(0.1 * len(read_rows)), 13 // 2) > 4
+    for known, after in (read_rows[at] for at in asked):
+        user = after[0] // 100
+        others = [row for at, row in enumerate(read_rows) if at not in asked and row[1][0] // 100 == user]
+        assert known
+        assert not set(after) & {item for row in others for part in row for item in part}
+        assert set(known) == {item for _, others_after in others for item in others_after}
+    assert not len(read(events, split=split).held_out)
+    few = read(events, split=split, valid_fraction=0.1, max_valid_rows=3)
+    assert len(few.held_out) == 3
+    assert read(events, split=split).fingerprint(None) != few.fingerprint(None)
 
 
 def test_a_user_of_ten_thousand_items_makes_rows_of_bounded_size() -> None:

@@ -205,12 +205,17 @@ class HistoryRows(Frame):
     items is next once, beside the others. Whole histories, of which each item is next after those before it,
     stand in both columns; those longer than a window in several rows.
 
+    The last rows of some users are held out, as a model will be asked: what is next in them stands in no
+    other row of theirs. Where there is no order, further rows, the others after these, make up for that.
+
     Args:
         table: users with their histories, and lists of tokens that a table says of them, if any.
         ordered: whether the order of a history means something.
         seed: of the random parts.
         sentences: about what was read.
         last_times: the items with the times of their last events; None where nothing tells.
+        fraction: of all rows, how many are held out, of half of the users at most.
+        most: the most rows that are held out.
         window: the most items of a whole history; None where each item has a row.
         more: a table of further rows, of items without events; None where there are none.
     """
@@ -219,10 +224,13 @@ class HistoryRows(Frame):
     seed: int
     sentences: tuple[str, ...]
     last_times: tuple[Any, np.ndarray] | None
+    fraction: float
+    most: int
     window: int | None = None
     more: Any = None
     name: ClassVar[str] = "the histories"
     _folds_U: np.ndarray = field(init=False, repr=False)
+    _held_out_V: np.ndarray = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         lengths_U, _ = ragged(plain(self.table[HISTORY]))
@@ -230,6 +238,19 @@ class HistoryRows(Frame):
         if self.ordered:
             folds_U = lengths_U if self.window is None else -(-lengths_U // self.window)
         object.__setattr__(self, "_folds_U", folds_U)
+        user_V = np.random.default_rng(self.seed).permutation(np.flatnonzero(folds_U > 1))
+        most = min(self.most, round(self.fraction * int(folds_U.sum())), len(folds_U) // 2)
+        object.__setattr__(self, "_held_out_V", np.sort(user_V[:most]))
+
+    @property
+    def held_out(self) -> np.ndarray:
+        """The numbers of the rows held out."""
+        return np.asarray(np.cumsum(self._folds_U)[self._held_out_V] - 1)
+
+    @property
+    def leaking(self) -> np.ndarray:
+        """The numbers of the rows that know what is held out."""
+        return np.arange(0 if self.ordered else len(self._held_out_V)) + self.num_rows
 
     @property
     def num_rows(self) -> int:
@@ -249,13 +270,13 @@ class HistoryRows(Frame):
 
     def fingerprint(self, path: Any) -> Iterator[bytes]:
         yield f"{self.ordered} {self.seed}{f' {self.window}' if self.window else ''}".encode()
+        yield self._held_out_V.tobytes()
         yield from Frame(self.table).fingerprint(path)
         if self.more is not None:
             yield from Frame(self.more).fingerprint(path)
 
     def chunks(self, path: Any, columns: Sequence[str]) -> Iterator[Chunk]:
         lengths_U, items = ragged(plain(self.table[HISTORY]))
-        start_U = np.cumsum(lengths_U) - lengths_U
         place_P = np.arange(len(items))
         if not self.ordered:
             shuffled_P = np.random.default_rng(self.seed).random(len(items))
@@ -267,6 +288,9 @@ class HistoryRows(Frame):
             folds_B, size_B = self._folds_U[user_B], lengths_U[user_B]
             fold_B = row_B - ends_U[user_B] + folds_B
             at_B, stop_B = size_B * fold_B // folds_B, size_B * (fold_B + 1) // folds_B
+            if not self.ordered:  # what is held out is hidden in the other rows too
+                hides_B = np.isin(user_B, self._held_out_V) & (fold_B < folds_B - 1)
+                size_B = np.where(hides_B, size_B * (folds_B - 1) // folds_B, size_B)
             from_B = at_B
             if self.window is not None:
                 known_B = stop_B - at_B
@@ -276,17 +300,37 @@ class HistoryRows(Frame):
                 known_B = np.minimum(size_B - (stop_B - at_B), MOST_KNOWN)
             if self.window is None:
                 from_B = at_B - known_B
-            made = {
-                name: lists(count_B, items.take(pa.array(place_P[positions_P])))
-                for name, count_B, first_B in ((HISTORY, known_B, from_B), (NEXT, stop_B - at_B, at_B))
-                for positions_P in [_positions(start_U[user_B], size_B, first_B, count_B)]
-            }
-            for name in self.table.column_names[2:]:
-                made[name] = plain(self.table[name]).take(pa.array(user_B))
-            yield from slices({name: made[name] for name in columns}, len(row_B), first=first)
+            parts = (from_B, known_B), (at_B, stop_B - at_B)
+            yield from slices(self._rows(columns, place_P, user_B, size_B, *parts), len(row_B), first=first)
+        if len(self.leaking):
+            user_V = self._held_out_V
+            size_V, folds_V = lengths_U[user_V], self._folds_U[user_V]
+            at_V = size_V * (folds_V - 1) // folds_V
+            parts = (at_V, size_V - at_V), (np.zeros_like(at_V), np.minimum(at_V, MOST_KNOWN))
+            rows = self._rows(columns, place_P, user_V, size_V, *parts)
+            yield from slices(rows, len(user_V), first=self.num_rows)
         if self.more is not None:
             more = {name: plain(self.more[name]) for name in columns}
-            yield from slices(more, len(self.more), first=self.num_rows)
+            yield from slices(more, len(self.more), first=self.num_rows + len(self.leaking))
+
+    def _rows(
+        self,
+        columns: Sequence[str],
+        place_P: np.ndarray,
+        user_B: np.ndarray,
+        size_B: np.ndarray,
+        *parts: tuple[np.ndarray, np.ndarray],
+    ) -> dict[str, Any]:
+        """Rows of users, by where their histories and what came next begin, and how long these are."""
+        lengths_U, items = ragged(plain(self.table[HISTORY]))
+        start_B = (np.cumsum(lengths_U) - lengths_U)[user_B]
+        made = {}
+        for name, (from_B, count_B) in zip((HISTORY, NEXT), parts, strict=True):
+            positions_P = _positions(start_B, size_B, from_B, count_B)
+            made[name] = lists(count_B, items.take(pa.array(place_P[positions_P])))
+        for name in self.table.column_names[2:]:
+            made[name] = plain(self.table[name]).take(pa.array(user_B))
+        return {name: made[name] for name in columns}
 
 
 def _positions(
@@ -347,14 +391,17 @@ def history_rows(sources: Sequence[Source], section: Any, *, seed: int) -> Histo
         more, of_items = _rows_of_items(histories, kept, section)
         told += of_items
     ordered = split == "last-one" or (by_time and not (split or "").startswith("random"))
-    return HistoryRows(histories, ordered, seed, tuple(told), part.last_times(), more=more)
+    last_times, held_out = part.last_times(), (section.valid_fraction, section.max_valid_rows)
+    return HistoryRows(histories, ordered, seed, tuple(told), last_times, *held_out, more=more)
 
 
 def _with_users(histories: Any, section: Any) -> tuple[Any, list[str]]:
     """Histories with what a table says of their users, and the other users of the table, who have none."""
     users = histories[USER]
     reading = Reading.of(section)
-    table, _, told = described(resolve(section.users), section.user, key_type=str(users.type), reading=reading)
+    table, _, told = described(
+        resolve(section.users), section.user, key_type=str(users.type), reading=reading
+    )
     taken = {HISTORY, NEXT, USER} & table.columns.keys()
     if taken:
         raise UsageError(f"rename the columns {sorted(taken)} of {', '.join(section.users)}: rows have such.")

@@ -6,6 +6,7 @@ chunk, T of a row, K kept.
 
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
+from itertools import product
 from typing import Annotated, Any, Literal, NamedTuple, final
 
 import numpy as np
@@ -496,22 +497,25 @@ class _Choice:
 
     def best(self, given: tuple[float | Auto, ...]) -> list[float]:
         """p, a and b, each the best there is beside the others; those given stay as they are."""
-        powers = [usual if own == "auto" else own for own, usual in zip(given, USUAL_POWERS, strict=True)]
+        powers = tuple(
+            usual if own == "auto" else own for own, usual in zip(given, USUAL_POWERS, strict=True)
+        )
         before = None if self.labels.nnz else powers
         values = np.concatenate([self.rows[0].data, self.held_out.data])
-        axes: list[tuple[int, tuple[float, ...]]] = [(2, CLASS_POWERS), (1, FEATURE_POWERS)]
-        if (values != values[:1]).any():  # where all are alike, powers change nothing
-            axes.insert(0, (0, VALUE_POWERS))
+        grids = VALUE_POWERS, FEATURE_POWERS, CLASS_POWERS
+        has_powers = bool((values != values[:1]).any())  # where all are alike, powers change nothing
         while powers != before:
-            is_first, before = before is None, list(powers)
-            for axis, grid in axes:
-                if given[axis] == "auto":
-                    # All of them at first, afterwards those beside the best so far.
-                    at = grid.index(powers[axis])
-                    near = grid if is_first else grid[max(at - 1, 0) : at + 2]
-                    tried = {power: self.gain((*powers[:axis], power, *powers[axis + 1 :])) for power in near}
-                    powers[axis] = max(tried, key=lambda power: tried[power])
-        return powers
+            # All of them at first; afterwards those beside the best so far, a and b together, since one makes
+            # up for the other.
+            is_first, before = before is None, powers
+            for axes in [(0,)] * has_powers + ([(2,), (1,)] if is_first else [(1, 2)]):
+                near: list[tuple[float, ...]] = [(power,) for power in powers]
+                for axis in axes:
+                    if given[axis] == "auto":
+                        at = grids[axis].index(powers[axis])
+                        near[axis] = grids[axis] if is_first else grids[axis][max(at - 1, 0) : at + 2]
+                powers = max(product(*near), key=self.gain)
+        return list(powers)
 
     def gain(self, powers: tuple[float, ...]) -> float:
         """The mean NDCG of p, a and b, kept for when it is asked again."""

@@ -152,6 +152,7 @@ class Session:
     Attributes:
         model: the encoder and head in training, with the completed config.
         train, valid: encoded rows; valid is None where nothing is held out.
+        everything: all training rows read: those of train, those held out, and those that know these.
         progress: where the run stands.
         held_out: where the rows of valid were read from, by their numbers in its store.
         held_out_fingerprint: of these files and frames as they were read, where the report is to show rows.
@@ -165,6 +166,7 @@ class Session:
     optimizer: Optimizer
     train: Feed
     valid: Feed | None
+    everything: Feed
     progress: Progress
     held_out: Dataset
     held_out_fingerprint: str
@@ -188,31 +190,26 @@ class Session:
         return 6 * self.batch_size * (self.model.encoder.operations + num_classes * head.operations)
 
     @property
-    def everything(self) -> Feed:
-        """The training rows and those held out of them."""
-        if self.valid is None or self.model.config.data.valid:
-            return self.train
-        return replace(self.train, rows_N=np.sort(np.concatenate([self.train.rows_N, self.valid.rows_N])))
-
-    @property
     def second(self) -> Feed:
         """What the second fit reads: all rows, or those that a head has not counted yet."""
-        if self.valid is not None and isinstance(self.model.head, CountingHead):
-            return self.valid
-        return self.everything
+        if not isinstance(self.model.head, CountingHead):
+            return self.everything
+        return replace(self.everything, rows_N=np.setdiff1d(self.everything.rows_N, self.train.rows_N))
 
     @property
     def refits(self) -> bool:
         """Whether a second fit on all rows follows the choice of the best epoch.
 
-        It costs as much again, so by default it is made where a real share of the rows was held out. A time
-        limit leaves no time for it.
+        It costs as much again, so by default it is made where a real share of the rows was held out, or
+        where a head only counts these. A time limit leaves no time for it.
         """
         train = self.model.config.train
         held_out = len(self.everything) - len(self.train)
         if train.time_limit_s is not None or not held_out:
             return False
-        return held_out >= REFIT_SHARE * len(self.train) if train.refit == "auto" else train.refit
+        is_cheap = isinstance(self.model.head, CountingHead)
+        pays = is_cheap or held_out >= REFIT_SHARE * len(self.train)
+        return pays if train.refit == "auto" else train.refit
 
     @property
     def best_epochs(self) -> int:
@@ -355,8 +352,7 @@ def prepare(
         load_rest(checkpoint, head, optimizer)
         reporter.say(f"continuing after step {progress.step}")
     held_out = Dataset(valid_sources or train_sources, schema, format=reading, drop_bad=data.drop_bad)
-    num_asked = train_sources[0].num_rows if isinstance(train_sources[0], HistoryRows) else len(feed)
-    train, valid = split(model, feed, held_out if valid_sources else None, scratch, num_asked=num_asked)
+    train, valid = split(model, feed, train_sources[0], held_out if valid_sources else None, scratch)
     if checkpoint is None and len(train) < len(feed) and not isinstance(head, CountingHead):
         encoder.weigh(train.chunks)  # rows held out are as strange to it as rows to come
     inputs = ", ".join(f"{column.name} ({column.kind})" for column in schema.inputs)
@@ -368,7 +364,8 @@ def prepare(
     fingerprint = held_out.fingerprint() if is_told else progress.data_fingerprint
     classes = None if tower is None else table
     return Session(
-        run, model, optimizer, train, valid, progress, held_out, fingerprint, scratch, classes, world
+        *(run, model, optimizer, train, valid, feed, progress, held_out, fingerprint, scratch),
+        *(classes, world),
     )
 
 
@@ -531,17 +528,20 @@ def restart(session: Session) -> Session:
 
 
 def split(
-    model: Model, feed: Feed, given: Dataset | None, scratch: Path, *, num_asked: int
+    model: Model, feed: Feed, source: Source, given: Dataset | None, scratch: Path
 ) -> tuple[Feed, Feed | None]:
-    """Training rows, and the validation rows given or held out of the first ``num_asked``."""
+    """Training rows, and the validation rows given or held out, of histories those that their source says."""
     data, seed = model.config.data, model.config.train.seed
     if given is not None:
         return feed, read_encoded(given, model.encoder, model.vocabulary, scratch / "valid")
     if data.valid_fraction == 0.0:
         return feed, None
-    asked, more_N = feed.first(num_asked), feed.rows_N[num_asked:]
-    train, valid = hold_out(asked, data.valid_fraction, data.max_valid_rows, seed=seed)
-    train = replace(train, rows_N=np.append(train.rows_N, more_N))
+    if isinstance(source, HistoryRows) and source.window is None:
+        valid = replace(feed, rows_N=source.held_out)
+        unknown_N = np.append(source.held_out, source.leaking)
+        train = replace(feed, rows_N=np.setdiff1d(feed.rows_N, unknown_N))
+    else:
+        train, valid = hold_out(feed, data.valid_fraction, data.max_valid_rows, seed=seed)
     if isinstance(valid, HistoryFeed):
         valid = replace(valid, every_position=False)
     return train, valid if len(valid) else None
