@@ -147,10 +147,12 @@ def test_nothing_more_is_computed_once_nobody_waits(
     assert asked.over.left == -1
 
 
-def test_a_client_that_goes_frees_the_server(serve: Callable[..., Server], systems: Path) -> None:
+@pytest.mark.parametrize("path", ["/v1/predict", "/v1/studio/runs/letters/predict"])
+def test_a_client_that_goes_frees_the_server(serve: Callable[..., Server], systems: Path, path: str) -> None:
     server = serve(systems / "letters", "--timeout", "2")  # what is asked takes many times as long
     body = json.dumps({"inputs": ["the cat"] * 64, "tokens": 1000}).encode()
-    head = b"POST /v1/predict HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n" % len(body)
+    head = f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n".encode()
+    head += b"Content-Length: %d\r\n\r\n" % len(body)
     place = urlsplit(server.url)
     with socket.create_connection((place.hostname, place.port), timeout=20) as connection:
         connection.sendall(head + body)

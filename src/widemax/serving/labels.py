@@ -1,7 +1,6 @@
 """Labels that hold a text, among a million of them while somebody types."""
 
 from collections.abc import Iterator
-from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -9,6 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from widemax.data import LabelVocabulary
+from widemax.serving.once import once
 
 BLOCK_BYTES = 1 << 18
 """What is compared at once lies in the processor's cache."""
@@ -59,7 +59,7 @@ class LabelSearch:
         wanted = pc.utf8_lower(pa.scalar(query)).as_py().encode()
         # 2 where a label begins with it, 1 where it stands elsewhere.
         places_C = np.zeros(len(self.vocabulary), np.int8)
-        for ids_N, bytes_WN in self._blocks:
+        for ids_N, bytes_WN in self._blocks():
             num_starts = max(len(bytes_WN) - len(wanted) + 1, 0)
             same = np.ones((num_starts, len(ids_N)), bool)
             for at, byte in enumerate(wanted):
@@ -67,7 +67,7 @@ class LabelSearch:
             places_C[ids_N] = same.any(axis=0).view(np.int8) + same[:1].any(axis=0)
         return np.concatenate([np.flatnonzero(places_C == 2), np.flatnonzero(places_C == 1)])
 
-    @cached_property
+    @once
     def _blocks(self) -> list[tuple[np.ndarray, np.ndarray]]:
         return list(self._cut())
 

@@ -19,7 +19,7 @@ from widemax.serving.inference import EXTENSIONS, HEADER_LENGTH, infer_reply, me
 from widemax.serving.models import Models, Served, classifier
 from widemax.serving.predictions import MAX_K, Question, Ranked
 from widemax.serving.replies import Reply
-from widemax.serving.systems import ServedSystem
+from widemax.serving.systems import Asked, ServedSystem
 
 SHORT_BYTES = 1 << 12
 """Of a body that takes no longer to answer than others."""
@@ -32,6 +32,17 @@ async def ask(request: Request, served: Served, question: Question) -> list[list
         served.predict, question, size=len(question.rows), gone=disconnected(request), pace=pace
     )
     return answers
+
+
+async def ask_system(request: Request, served: ServedSystem, asked: Asked) -> list[dict[str, Any]]:
+    """The answers of a system, which stops computing them once the client has gone."""
+    try:
+        answers: list[dict[str, Any]] = await request.app.state.batches.answer(
+            served.predict, asked, size=len(asked.rows), gone=disconnected(request)
+        )
+        return answers
+    finally:
+        asked.over.set()
 
 
 async def alone(request: Request, compute: Callable[[], Result]) -> Result:
@@ -54,12 +65,7 @@ def model_routes(name: str, *, prefix: str) -> APIRouter:
         served = request.app.state.models[name]
         if isinstance(served, ServedSystem):
             asked = served.read(await read_object(request))
-            batches, size = request.app.state.batches, len(asked.rows)
-            try:
-                found = await batches.answer(served.predict, asked, size=size, gone=disconnected(request))
-            finally:
-                asked.over.set()
-            return Reply({**served.said, "rows": found})
+            return Reply({**served.said, "rows": await ask_system(request, served, asked)})
         given = predictions.BODY.complete(predictions.whole(await read_object(request)))
         question = predictions.question(served.model, **given)
         sets = served.sets

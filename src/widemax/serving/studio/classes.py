@@ -3,7 +3,6 @@
 Shapes: C classes, N shown, D hidden.
 """
 
-from functools import lru_cache
 from typing import Annotated, Any
 
 import numpy as np
@@ -14,6 +13,7 @@ from widemax.data import Dataset, Reading, resolve
 from widemax.errors import UsageError, WidemaxError
 from widemax.heads import LinearHead
 from widemax.serving.models import Served
+from widemax.serving.once import once
 from widemax.serving.replies import Reply
 from widemax.serving.studio.library import Library
 
@@ -25,7 +25,7 @@ SAMPLED_ROWS = 4096
 SEED = 0
 
 
-@lru_cache(maxsize=2)
+@once
 def vectors(served: Served) -> tuple[np.ndarray, int]:
     """[C, D] class vectors whose products are the covariances of the classes' logits, and over how many rows.
 
@@ -52,7 +52,7 @@ def vectors(served: Served) -> tuple[np.ndarray, int]:
     return weight_CD @ (axes_DD * np.sqrt(values_D.clip(min=0))).astype(np.float32), len(hidden_BD)
 
 
-@lru_cache(maxsize=2)
+@once
 def places(served: Served) -> tuple[np.ndarray, list[float]]:
     """[C, 2] the class vectors along their two directions of most variance, and those shares of it; exact."""
     from sklearn.decomposition import PCA
@@ -62,7 +62,7 @@ def places(served: Served) -> tuple[np.ndarray, list[float]]:
     return pca.transform(vectors_CD).astype(np.float32), pca.explained_variance_ratio_.tolist()
 
 
-@lru_cache(maxsize=2)
+@once
 def _units(served: Served) -> np.ndarray:
     vectors_CD, _ = vectors(served)
     units_CD: np.ndarray = vectors_CD / np.linalg.norm(vectors_CD, axis=1, keepdims=True).clip(min=1e-12)

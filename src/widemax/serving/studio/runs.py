@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import numpy as np
 from fastapi import APIRouter, Header, Query, Request
+from starlette.concurrency import run_in_threadpool
 from starlette.responses import StreamingResponse
 
 from widemax.charts import arcs
@@ -19,6 +20,7 @@ from widemax.serving.abstention import set_sizes
 from widemax.serving.models import Served
 from widemax.serving.predictions import BODY, question
 from widemax.serving.replies import Reply
+from widemax.serving.routes import ask, ask_system
 from widemax.serving.studio.library import OWN, Library
 from widemax.serving.studio.rows import evaluated
 from widemax.serving.systems import ServedSystem
@@ -101,13 +103,11 @@ def model(name: Name, library: Library) -> Any:
 
 
 @runs.post("/runs/{name}/predict")
-def predict(name: Name, body: dict[str, Any], library: Library) -> Any:
+async def predict(name: Name, body: dict[str, Any], request: Request, library: Library) -> Any:
     """What ``/v1/predict`` gives, labels with their class ids, trees with a drawing, and sizes of sets."""
-    served = library.answering(name)
+    served = await run_in_threadpool(library.answering, name)
     if isinstance(served, ServedSystem):
-        (found,) = served.predict([served.read(body)])
-        if isinstance(found, Exception):
-            raise found
+        found = await ask_system(request, served, served.read(body))
         for row in found:
             if "heads" in row:
                 row["tree"] = arcs(row["words"], row["heads"], row["relations"]).inline(
@@ -115,9 +115,7 @@ def predict(name: Name, body: dict[str, Any], library: Library) -> Any:
                 )
         return Reply({**served.said, "rows": found})
     asked, sets = question(served.model, **BODY.complete(body)), served.sets
-    (answers,) = served.predict([asked if sets is None else asked.listing(sets.k)])
-    if isinstance(answers, Exception):
-        raise answers
+    answers = await ask(request, served, asked if sets is None else asked.listing(sets.k))
     rows = [[ranked._asdict() for ranked in answer[: asked.k]] for answer in answers]
     sizes = {} if sets is None else {"set_sizes": set_sizes(sets, answers)}
     return Reply({**served.said, "rows": rows, **sizes})
