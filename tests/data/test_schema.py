@@ -6,7 +6,6 @@ from itertools import cycle
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.csv
 import pyarrow.parquet as pq
 import pytest
 
@@ -76,30 +75,6 @@ def test_labels_are_cut_where_their_separator_is_named(tmp_path):
     assert not infer_schema([path], target="y").several
     with pytest.raises(UsageError, match=r"label_separator cuts labels that are texts, and .* int64"):
         infer_schema([Frame(pa.table({"x": ["a"], "y": [1]}))], target="y", format=reading)
-
-
-@pytest.mark.parametrize(
-    ("cells", "kind"),
-    [
-        (["7 8", "9", "7 8 9"], "ids"),
-        (["7,8", "9,11,2", "7,8,9"], "ids"),
-        (["[7, 8]", "[]", '["x"]'], "ids"),
-        (['["a b", "c"]', '["c"]', '["d"]'], "ids"),
-        (["[0.5, 1]", "[2, 1e-3]", "[0, 0]"], "vector"),
-        (["0.5 1", "2 .1", "0 0"], "vector"),
-        ([" ".join(map(str, range(n, n + 64))) for n in range(3)], "vector"),
-        (["1,234", "12,000", "950"], "text"),
-        (["[a] note", "[b] and [c]", "[d]"], "text"),
-        (["[[1], [2]]", "[[3], [4]]", "[[5], [6]]"], "text"),
-        (["1.5 2", "3", "4 5"], "text"),
-    ],
-)
-def test_cells_of_csv_that_hold_lists_are_read_as_such(tmp_path, cells, kind):
-    path = tmp_path / "a.csv"
-    pa.csv.write_csv(pa.table({"x": cells, "y": list("aba")}), path)
-    assert kinds(infer_schema([path])) == {"x": kind}
-    typed = infer_schema([Frame(pa.table({"x": cells, "y": list("aba")}))])
-    assert kinds(typed) == {"x": "text"}
 
 
 def test_labels_of_csv_that_are_json_lists_are_several(tmp_path):

@@ -1,7 +1,6 @@
 """Which columns go in, which one comes out, and of what kind each is."""
 
 import json
-import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Annotated, Any, Literal, Self
@@ -15,10 +14,6 @@ from widemax.data.convert import (
     convert,
     is_list,
     is_string,
-    numbers,
-    parse_moment,
-    parse_number,
-    parsed,
     plain,
     ragged,
     split_cells,
@@ -28,6 +23,7 @@ from widemax.data.convert import (
 from widemax.data.event_columns import EventColumns
 from widemax.data.formats import Reading, Source, format_of
 from widemax.data.images import Shape, nested_shape, tensor_shape
+from widemax.data.kinds import WHOLE_INT64, guess_kind, has_decimal_commas, holds_json_lists, is_identifier
 from widemax.data.relevance import says_nothing
 from widemax.data.target import common_type
 from widemax.errors import DataError, UsageError, did_you_mean
@@ -40,20 +36,7 @@ USUAL_TARGETS = ("label", "target", "class", "y", "intent", "category")
 MISSING = ("", "NA", "N/A", "#N/A", "<NA>", "NaN", "NaT", "None", "null", "?", "-", "--")
 """The texts that stand for a missing value, in any case, where ``data.missing`` names no others."""
 _SAMPLE_ROWS = 10_000
-_ENOUGH_ROWS, _MANY_ROWS = 20, 100  # fewer rows prove nothing about words, or about numbers
-_ENOUGH_TO_TELL = 50  # nor fewer than these whether a column says anything about the labels
-_OWN_VALUE = 0.99  # at least this many distinct values a row: each row has its own
-_ID_NAME = r"(^|[^a-zA-Z])(id|ID|Id|uuid|guid)$|[a-z](Id|ID)$"
-_WHOLE_NUMBER = "^(0|-?[1-9][0-9]{0,17})$"
-_TEXT_WORDS = 2.0  # more words than this on average: text, not names
-_MOSTLY = 0.5  # more distinct values a row than this: text, not categories
-_DECIMAL_COMMA = r"^\s*[+-]?[0-9]*,[0-9]+([eE][+-]?[0-9]+)?\s*$"
-_THOUSANDS = r"^\s*[+-]?[1-9][0-9]{0,2}(,[0-9]{3})+\s*$"
-_JSON_LIST = r"(?s)^\s*\[.*\]\s*$"
-_A_NUMBER = r"[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]+)?"
-_NUMBERS = rf"^\s*{_A_NUMBER}([\s,]+{_A_NUMBER})*\s*$"
-_LIKE_AN_IMAGE = 64  # whole numbers in each cell: pixels and the like, no ids
-_NUMERIC = 0.9  # this share of the cells of a CSV column are numbers: the others are mistakes
+_ENOUGH_TO_TELL = 50  # fewer rows prove nothing of whether a column says anything about the labels
 
 
 @dataclass(frozen=True)
@@ -186,7 +169,7 @@ def infer_schema(
         left_out |= {
             column.name: "it has another value in nearly every row, like an identifier"
             for column in guessed
-            if _is_identifier(column, sample[column.name])
+            if is_identifier(column.name, column.kind, with_nulls(sample[column.name], column.missing))
         }
         if {column.kind for column in columns if column.name not in left_out} - set(TABLE_KINDS):
             left_out |= {
@@ -200,7 +183,7 @@ def infer_schema(
     split = (
         kinds.get(target) == "ids"
         or separator is not None
-        or (untyped and target not in kinds and _holds_json_lists(sample[target]))
+        or (untyped and target not in kinds and holds_json_lists(sample[target]))
     )
     target_type, several = common_type(_labels(sources, target, split, reading))
     return Schema(
@@ -239,23 +222,6 @@ def _is_useless(column: Column, values: Any, labels: Any) -> bool:
         return False
     values = with_points(with_nulls(values, column.missing), column.decimal)
     return says_nothing(values, column.kind, labels)
-
-
-def _is_identifier(column: Column, values: Any) -> bool:
-    """Whether nearly every row has a value of its own: a word with a digit, or a number that counts rows."""
-    values = with_nulls(values, column.missing).drop_null()
-    if len(values) < _ENOUGH_ROWS or not (is_string(values.type) or column.kind == "number"):
-        return False
-    if pc.count_distinct(values).as_py() < _OWN_VALUE * len(values):
-        return False
-    if column.kind == "number":
-        floats = numbers(values).drop_null().to_numpy()
-        counts_rows = len(floats) >= _MANY_ROWS and np.ptp(floats) < 2 * len(floats)
-        return bool((floats % 1 == 0).all() and (counts_rows or re.search(_ID_NAME, column.name)))
-    return bool(
-        column.kind in ("text", "category")
-        and pc.mean(pc.match_substring_regex(values, r"^\S*[0-9]\S*$")).as_py() >= _NUMERIC
-    )
 
 
 def _usual_target(path: Source, known: Iterable[str]) -> str:
@@ -312,7 +278,7 @@ def _column(
 ) -> Column:
     shape = tensor_shape(raw)
     values = with_nulls(values, missing)
-    decimal = "," if untyped and kind in (None, "number") and _has_decimal_commas(values) else None
+    decimal = "," if untyped and kind in (None, "number") and has_decimal_commas(values) else None
     values = with_points(values, decimal)
     kind = kind or ("image" if shape else guess_kind(name, values, untyped=untyped))
     if kind == "image":
@@ -333,88 +299,9 @@ def _column(
         return Column(name, kind, width=int(lengths[counts.argmax()]) if len(lengths) else 0)
     if kind == "ids":
         items = with_nulls(ragged(values)[1], missing)
-        spelled = cells and pc.all(pc.match_substring_regex(items, _WHOLE_NUMBER)).as_py()
+        spelled = cells and pc.all(pc.match_substring_regex(items, WHOLE_INT64)).as_py()
         return Column(name, kind, item="int64" if spelled or pa.types.is_integer(items.type) else "string")
     return Column(name, kind, decimal=decimal)
-
-
-def _has_decimal_commas(texts: Any) -> bool:
-    """Whether commas stand in numbers, as in ``3,5``; those of ``1,234`` alone may part thousands."""
-    commas = texts.filter(pc.match_substring(texts, ","))
-    if not len(commas):
-        return False
-    decimal = pc.sum(pc.match_substring_regex(commas, _DECIMAL_COMMA)).as_py() / len(commas)
-    return bool(decimal >= _NUMERIC and not pc.all(pc.match_substring_regex(commas, _THOUSANDS)).as_py())
-
-
-def guess_kind(name: str, values: Any, *, untyped: bool) -> str:
-    """The kind of a column by its type, and of strings by what they look like.
-
-    Example:
-        >>> guess_kind("color", pa.array(["red", "red", "blue", "red"]), untyped=False)
-        'category'
-    """
-    kind = values.type
-    if is_string(kind):
-        return _guess_string_kind(values.drop_null(), untyped)
-    if is_list(kind) and is_list(kind.value_type):
-        return "image"
-    if pa.types.is_fixed_size_list(kind):
-        return "vector"
-    if is_list(kind):
-        if pa.types.is_struct(kind.value_type):
-            return "sparse"
-        return "vector" if pa.types.is_floating(kind.value_type) else "ids"
-    if pa.types.is_struct(kind) or pa.types.is_map(kind) or pa.types.is_binary(kind):
-        raise DataError(
-            f"column {name!r} is of type {kind}, which cannot be an input; leave it out of the inputs."
-        )
-    return "date" if pa.types.is_date(kind) or pa.types.is_timestamp(kind) else "number"
-
-
-def _guess_string_kind(texts: Any, untyped: bool) -> str:
-    if not len(texts):
-        return "number" if untyped else "text"
-    for kind, parse in (("number", parse_number), ("date", parse_moment)):
-        if (untyped or kind == "date") and parsed(texts, parse).null_count <= (1 - _NUMERIC) * len(texts):
-            return kind
-    if untyped and (of_lists := _guess_list_kind(texts)):
-        return of_lists
-    words = pc.mean(pc.count_substring_regex(texts, r"\S+")).as_py()
-    distinct = pc.count_distinct(texts).as_py() / len(texts)
-    return "text" if words > _TEXT_WORDS or distinct > _MOSTLY else "category"
-
-
-def _guess_list_kind(texts: Any) -> str | None:
-    """The kind of cells that hold JSON lists, or numbers with blanks or commas between them; None for others.
-
-    Lists of one length are a vector where they hold fractions or, like images, many numbers.
-    """
-    if not (is_json := _holds_json_lists(texts)):
-        if pc.mean(pc.match_substring_regex(texts, _NUMBERS)).as_py() < _NUMERIC:
-            return None
-        if pc.all(pc.match_substring_regex(texts, f"{_THOUSANDS}|{_WHOLE_NUMBER}")).as_py():
-            return None  # 1,234 is one number
-    lengths, items = ragged(split_cells(texts).drop_null())
-    if not len(items) or pc.any(pc.match_substring_regex(items, r"^[\[{]")).as_py():
-        return None  # a matrix, such as an image, or records
-    if not is_json and lengths.mean() == 1:
-        return None
-    floats = numbers(items)
-    whole = pc.all(pc.match_substring_regex(items, _WHOLE_NUMBER)).as_py()
-    if not floats.null_count and np.ptp(lengths) == 0 and (not whole or lengths[0] >= _LIKE_AN_IMAGE):
-        return "vector"
-    return "ids" if is_json or whole else None
-
-
-def _holds_json_lists(texts: Any) -> bool:
-    """Whether the cells of a column are JSON lists."""
-    if not is_string(texts.type) or not len(texts := texts.drop_null()):
-        return False
-    return bool(
-        pc.mean(pc.match_substring_regex(texts, _JSON_LIST)).as_py() >= _NUMERIC
-        and split_cells(texts).null_count <= (1 - _NUMERIC) * len(texts)
-    )
 
 
 def _labels(
