@@ -11,6 +11,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from widemax.encoders import features
 from widemax.encoders.features import (
     Ragged,
     RaggedTensor,
@@ -125,7 +126,9 @@ def test_take_spans(lists, dtype, data):
     numbers = data.draw(st.lists(st.integers(0, len(lists) - 1), max_size=10)) if lists else []
     offsets = np.cumsum([0, *map(len, lists)])
     items = np.array([number for row in lists for number in row], dtype=dtype)
-    starts, found = take_spans(offsets, items, np.array(numbers, dtype=np.int64))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(features, "FEW_ITEMS", data.draw(st.sampled_from([-1, features.FEW_ITEMS])))
+        starts, found = take_spans(offsets, items, np.array(numbers, dtype=np.int64))
     assert [found[a:b].tolist() for a, b in itertools.pairwise(starts)] == [lists[n] for n in numbers]
     assert found.dtype == dtype
     found += 1  # what is taken can be written to

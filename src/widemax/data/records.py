@@ -83,6 +83,8 @@ def good_rows(schema: Schema, rows: Sequence[Mapping[str, Any]]) -> tuple[dict[s
         columns[column.name], wrong = _converted(column, [rows[number][column.name] for number in whole])
         for at, reason in wrong.items():
             reasons.setdefault(whole[at], f"column {column.name!r} {reason}")
+    if not reasons:
+        return columns, reasons
     good = pa.array([at for at, number in enumerate(whole) if number not in reasons], pa.int64())
     return {name: values.take(good) for name, values in columns.items()}, reasons
 

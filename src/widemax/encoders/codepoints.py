@@ -106,6 +106,9 @@ def classify(code: int) -> int:
     return _WORD | alone | (_MARK if category[0] == "M" else 0)
 
 
+_ASCII_KINDS = np.array([classify(code) for code in range(128)], np.uint8)
+
+
 def find_words(joined: str) -> Words:
     """Finds the words in texts joined by separators.
 
@@ -121,12 +124,15 @@ def find_words(joined: str) -> Words:
         ['don', 't', '東', '京', 'x']
     """
     codes = np.frombuffer(f"{SEPARATOR}{joined}{SEPARATOR}".encode("utf-32-le"), dtype=np.uint32)
-    is_present = np.zeros(codes.max() + 1, dtype=np.bool_)
-    is_present[codes] = True
-    present = np.flatnonzero(is_present)
-    kinds = np.zeros(len(is_present), dtype=np.uint8)
-    kinds[present] = [classify(code) for code in present.tolist()]
-    kind = kinds[codes]
+    if joined.isascii():
+        kind = _ASCII_KINDS[codes]
+    else:
+        is_present = np.zeros(codes.max() + 1, dtype=np.bool_)
+        is_present[codes] = True
+        present = np.flatnonzero(is_present)
+        kinds = np.zeros(len(is_present), dtype=np.uint8)
+        kinds[present] = [classify(code) for code in present.tolist()]
+        kind = kinds[codes]
     is_word = (kind & _WORD).astype(np.bool_)
     starts = is_word.copy()
     starts[1:] &= ~is_word[:-1]
