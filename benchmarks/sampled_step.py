@@ -25,6 +25,7 @@ STEPS, WARM_UP = 15, 3
 # Adagrad of torch and TensorFlow keeps another matrix of the weights' size.
 PEERS_AT_MOST = 10_000_000
 FLOAT32_AT_MOST = 10_000_000
+SIGMOID_AT_MOST = 1_000_000
 
 TENSORFLOW = """
 import sys, time, numpy as np, tensorflow as tf
@@ -62,14 +63,13 @@ def weights(num_classes: int, dtype: Any) -> Any:
     return torch.nn.Parameter(weight)
 
 
-def widemax_step(num_classes: int, dtype: Any) -> Callable[[], float]:
+def widemax_step(num_classes: int, dtype: Any, loss: str = "cross_entropy") -> Callable[[], float]:
     from widemax.heads import SampledHead
     from widemax.optim import RowwiseAdagrad
 
     sampler = {"kind": "log_uniform", "duplicates": "redraw"}
-    head = SampledHead(
-        num_classes, DIM, weight=weights(num_classes, dtype), num_sampled=SAMPLED, sampler=sampler
-    )
+    weight = weights(num_classes, dtype)
+    head = SampledHead(num_classes, DIM, weight=weight, num_sampled=SAMPLED, sampler=sampler, loss=loss)
     optimizer = RowwiseAdagrad(head.parameters(), lr=0.1)
 
     def step() -> float:
@@ -143,6 +143,8 @@ def measure(num_classes: int, tensorflow: str | None, num_steps: int) -> dict[st
     steps = {"widemax_bfloat16": widemax_step(num_classes, torch.bfloat16)}
     if num_classes <= FLOAT32_AT_MOST:
         steps["widemax_float32"] = widemax_step(num_classes, torch.float32)
+    if num_classes <= SIGMOID_AT_MOST:
+        steps["sigmoid_bfloat16"] = widemax_step(num_classes, torch.bfloat16, "binary_cross_entropy")
     if num_classes <= PEERS_AT_MOST:
         steps["torch"] = step_elsewhere(
             [sys.executable, "-m", "benchmarks.sampled_step", "torch", str(num_classes)]
@@ -156,7 +158,7 @@ def measure(num_classes: int, tensorflow: str | None, num_steps: int) -> dict[st
             seconds = step()
             if repetition >= WARM_UP:
                 times[name].append(seconds)
-    names = ("widemax_bfloat16", "widemax_float32", "torch", "tensorflow")
+    names = ("widemax_bfloat16", "widemax_float32", "sigmoid_bfloat16", "torch", "tensorflow")
     medians = {name: 1e3 * statistics.median(values) for name, values in times.items()}
     floor = {"floor_ms": 1e3 * floor_s()}
     return {"classes": num_classes} | {f"{name}_ms": medians.get(name, "") for name in names} | floor
@@ -201,6 +203,9 @@ def main(argv: Sequence[str]) -> dict[str, Any]:
         "ratio": round(max(one / peer for one, peer in zip(ours, peers, strict=False)), 3),
         "floor": max(floors),
         "slowest_over_fastest_size": round(max(ours) / min(ours), 3),
+        "sigmoid_over_softmax": round(
+            max(row["sigmoid_bfloat16_ms"] / row["widemax_bfloat16_ms"] for row in rows[:2]), 3
+        ),
     }
 
 
