@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
+import numpy as np
 import torch
 from tests.command import exit_code
 from torch import Tensor
@@ -17,6 +18,7 @@ import widemax
 from widemax import Config
 from widemax.classes import Classes
 from widemax.cli import predict
+from widemax.data import Dataset, infer_schema
 from widemax.distributed import (
     Placement,
     ShardedHead,
@@ -28,11 +30,13 @@ from widemax.distributed import (
 )
 from widemax.distributed.exact_loss import sharded_exact_loss
 from widemax.distributed.exchange import Exchange
+from widemax.encoders import encoders
 from widemax.errors import WidemaxError
 from widemax.heads import SeveralLabels, heads
 from widemax.kernels import Pairs, budget
 from widemax.optim import optimizers
 from widemax.training import evaluate as evaluation
+from widemax.training import feed
 from widemax.training.progress import PlainReporter
 
 
@@ -285,6 +289,30 @@ def refused_config(world: World, path: str, out: str, sections: dict[str, Any]) 
     except WidemaxError as error:
         return str(error)
     return "nothing"
+
+
+def read_rows(world: World, paths: list[Path], scratch: Path) -> dict[str, Any]:
+    """What training reads in all processes, and how many rows this one has read of the files."""
+    schema = infer_schema(
+        paths, inputs=["text", "number", "history"], target="label", kinds={"history": "ids"}
+    )
+    dataset = Dataset(paths, schema, drop_bad=True, part=(world.rank, world.size))
+    encoder = encoders["mixed"]([(column.name, column.kind) for column in schema.inputs], dim=4)
+    folder = scratch / f"{world.rank}-of-{world.size}"
+    folder.mkdir()
+    options = {"seed": 0, "fitted": False, "world": world}
+    with patch.object(feed, "WORK_S", 0.0), patch.object(feed, "CHUNK_ROWS", 7):
+        found, vocabulary = feed.read_training(dataset, encoder, folder, **options)
+    rows = found.take(np.arange(len(found)))
+    return {
+        "classes": (vocabulary.labels.to_pylist(), vocabulary.counts.tolist()),
+        "labels": rows.labels.tolist(),
+        "seen": (rows.seen.ids_P.tolist(), rows.seen.offsets_B1.tolist()),
+        "keys": sorted(found.row_keys.to_pylist()),
+        "num_bad": dataset.num_bad_rows,
+        "hidden": encoder.eval()(rows.features).detach(),
+        "num_read": sum(map(len, dataset.batches())),
+    }
 
 
 ROWS_AT_ONCE = 50

@@ -80,6 +80,8 @@ class Dataset:
         drop_bad: count and drop bad rows instead of raising at the first.
         on_bad: called with each bad row's number in the data set and what is wrong, in their order, before
             the batches of the rows read with it.
+        part: which part is read, of how many of about as many bytes: files, and row groups of Parquet, stay
+            whole. The parts one after the other have all rows in their order.
 
     ``num_bad_rows`` and ``bad_rows`` ("file:line: reason", the first 20) tell of the latest complete pass.
 
@@ -101,12 +103,14 @@ class Dataset:
         format: Reading | str | None = None,  # noqa: A002 - the name of the config key
         drop_bad: bool = False,
         on_bad: Callable[[int, str], object] | None = None,
+        part: tuple[int, int] = (0, 1),
     ) -> None:
         self.sources = list(sources)
         self.schema = schema
         self.format = format
         self.drop_bad = drop_bad
         self.on_bad = on_bad
+        self.part = part
         self.num_bad_rows = 0
         self.bad_rows: list[str] = []
 
@@ -142,11 +146,25 @@ class Dataset:
     def _read(self) -> Iterator[tuple[Source, Format, Batch, list[BadRow]]]:
         """The good rows of each chunk in canonical types, and the bad ones."""
         num_rows = 0
-        for source in self.sources:
-            form = format_of(source, self.format)
-            for chunk in form.chunks(source, self._names(source, form)):
+        for source, form, piece in self._pieces():
+            for chunk in form.chunks(piece, self._names(source, form)):
                 yield source, form, *self._convert(source, form, chunk, num_rows)
                 num_rows += len(chunk.positions_B) + len(chunk.bad)
+
+    def _pieces(self) -> Iterator[tuple[Source, Format, Any]]:
+        """What is read of which source."""
+        number, num_parts = self.part
+        forms = [(source, format_of(source, self.format)) for source in self.sources]
+        if num_parts == 1:
+            yield from ((source, form, source) for source, form in forms)
+            return
+        pieces = [(source, form, *piece) for source, form in forms for piece in form.pieces(source)]
+        total, before = sum(num_bytes for *_, num_bytes in pieces), 0
+        for source, form, piece, num_bytes in pieces:
+            middle = (2 * before + num_bytes) * num_parts // max(2 * total, 1)
+            if min(middle, num_parts - 1) == number:
+                yield source, form, piece
+            before += num_bytes
 
     def sample(self, count: int, *, seed: int) -> Batch:
         """``count`` rows drawn at random without replacement in one pass (all, if there are fewer), in order.

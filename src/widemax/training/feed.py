@@ -1,8 +1,9 @@
 """Files become encoded rows on disk once; training then reads them in any order, however large they are."""
 
 import shutil
+import time
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from itertools import chain
@@ -16,6 +17,7 @@ from torch import Tensor
 
 from widemax.artifact.tables import seen_labels
 from widemax.data import STORED_BYTES, Batch, Dataset, LabelCounter, LabelVocabulary, Schema, row_keys
+from widemax.distributed import ALONE, World
 from widemax.encoders import Encoder, Features, FeatureStore, Ragged, RaggedTensor, to_tensors
 from widemax.encoders.features import moved
 from widemax.errors import DataError
@@ -30,6 +32,8 @@ CHUNK_BYTES = 1 << 19
 INDEX_ROWS = 256
 # More would wait for the one thread that writes, and hold more chunks in memory.
 MAX_THREADS = 4
+# Processes that read different numbers of rows tell one another so often that they are there.
+WORK_S = 2.0
 
 T = TypeVar("T")
 U = TypeVar("U")
@@ -136,7 +140,10 @@ class HistoryFeed(Feed):
 
 
 class TargetSpool:
-    """The target and history columns of a dataset, kept on disk until the label vocabulary is known."""
+    """The target and history columns of a dataset, kept on disk until the label vocabulary is known.
+
+    With them the keys of rows, where they are given.
+    """
 
     def __init__(self, path: Path, schema: Schema) -> None:
         self.path = path
@@ -144,31 +151,41 @@ class TargetSpool:
         self.columns = [column.name for column in schema.inputs if column.kind == "ids"]
         self._writer: pa.RecordBatchFileWriter | None = None
 
-    def append(self, batch: Batch) -> None:
-        arrays = [batch.labels, *(batch.columns[name] for name in self.columns)]
-        record = pa.record_batch(arrays, names=["label", *self.columns])
+    def append(self, batch: Batch, *keys: pa.Array) -> None:
+        arrays = [batch.labels, *(batch.columns[name] for name in self.columns), *keys]
+        record = pa.record_batch(arrays, names=list(map(str, range(len(arrays)))))
         with saving(str(self.path), num_bytes=record.nbytes):
             if self._writer is None:
                 self._writer = pa.ipc.new_file(self.path, record.schema)
             self._writer.write_batch(record)
 
-    def encode(self, vocabulary: LabelVocabulary) -> tuple[Labels, SeveralLabels | None]:
-        """Class ids of every row's labels, and of its histories when there are any."""
-        assert self._writer is not None
-        with saving(str(self.path)):
-            self._writer.close()
-        labels: list[Any] = []
-        seen = []
+    def close(self) -> None:
+        """End what is written."""
+        if self._writer is not None:
+            with saving(str(self.path)):
+                self._writer.close()
+
+    def records(self) -> Iterator[list[pa.Array]]:
+        """Labels, histories, and keys where they were given, of some rows at a time."""
         with pa.memory_map(str(self.path)) as source:
             reader = pa.ipc.open_file(source)
             for index in range(reader.num_record_batches):
-                record = reader.get_batch(index)
-                labels.append(encode_labels(vocabulary, record["label"], several=self.several))
-                if self.columns:
-                    seen.append(seen_labels(vocabulary, [record[name] for name in self.columns]))
-        self.path.unlink()
-        joined: Labels = SeveralLabels.concatenate(labels) if self.several else torch.cat(labels)
-        return joined, SeveralLabels.concatenate(seen) if seen else None
+                yield reader.get_batch(index).columns
+
+
+def encode_spools(
+    spools: Sequence[TargetSpool], vocabulary: LabelVocabulary
+) -> tuple[Labels, SeveralLabels | None]:
+    """Class ids of every row's labels, one spool after the other, and of its histories when there are any."""
+    several, names = spools[0].several, spools[0].columns
+    labels: list[Any] = []
+    seen = []
+    for column, *others in chain.from_iterable(spool.records() for spool in spools):
+        labels.append(encode_labels(vocabulary, column, several=several))
+        if names:
+            seen.append(seen_labels(vocabulary, others[: len(names)]))
+    joined: Labels = SeveralLabels.concatenate(labels) if several else torch.cat(labels)
+    return joined, SeveralLabels.concatenate(seen) if seen else None
 
 
 def stand_in(labels: Labels, seen: SeveralLabels, num_classes: int) -> Tensor:
@@ -224,33 +241,61 @@ def read_training(
     fitted: bool,
     width: Callable[[int], int] | None = None,
     more: Iterable[Features] = (),
+    world: World = ALONE,
 ) -> tuple[Feed, LabelVocabulary]:
     """Read the training files once: count labels, hash features, let the encoder learn, encode.
 
+    Of several processes each reads a part of the rows into the folder of the first, and takes all from there.
+
     Args:
+        dataset: the rows, of several processes the part of this one; learns of the bad rows of all.
         encoder: not yet fitted, or with ``fitted=True`` restored from a checkpoint.
         folder: scratch space; grows with the encoded rows.
         width: from the number of classes to what an encoder that can is narrowed to.
         more: what the encoder learns from beside the rows.
+        world: the processes.
 
     Raises:
         DataError: no usable rows.
     """
-    raw_writer = FeatureStore.create(folder / "raw")
-    spool = TargetSpool(folder / "targets.arrow", dataset.schema)
+    shared = Path(world.tell(str(folder.resolve())))
+    parts = [shared / f"raw-{rank}" for rank in range(world.size)]
+    spools = [TargetSpool(part / "targets.arrow", dataset.schema) for part in parts]
+    raw_writer, own_spool = FeatureStore.create(parts[world.rank]), spools[world.rank]
     counter = LabelCounter()
     keys: list[Any] = []
+    stores: list[FeatureStore] = []
     vocabulary: LabelVocabulary | None = None
 
-    def raw_features() -> Iterator[Features]:
-        nonlocal vocabulary
+    def own_features() -> Iterator[Features]:
         for batch, features in in_threads(lambda batch: encoder.featurize(batch.columns), chunks_of(dataset)):
             assert batch.labels is not None
             counter.update(batch.labels)
-            spool.append(batch)
             keys.append(row_keys(batch.columns, num_bytes=STORED_BYTES))
+            own_spool.append(batch, keys[-1])
             raw_writer.append(features)
             yield features
+        stores.append(raw_writer.finish())
+        own_spool.close()
+
+    def all_features() -> Iterator[Features]:
+        reading = own_features()
+        while any(world.any(_goes_on(reading))):
+            pass
+        read = world.counts(len(stores.pop()), dataset.num_bad_rows)
+        dataset.num_bad_rows = sum(num_bad for _, num_bad in read)
+        spools[:] = [spool for spool, (num_rows, _) in zip(spools, read, strict=True) if num_rows]
+        for spool in spools:
+            stores.append(FeatureStore.open(spool.path.parent))
+            if spool is not own_spool:
+                for labels, *_, others in spool.records():
+                    counter.update(labels)
+                    keys.append(others)
+            yield from stores[-1].chunks(CHUNK_ROWS)
+
+    def raw_features() -> Iterator[Features]:
+        nonlocal vocabulary
+        yield from own_features() if world.size == 1 else all_features()
         if not keys:
             raise dataset.without_rows()
         vocabulary = counter.finish()
@@ -263,15 +308,22 @@ def read_training(
     else:
         encoder.fit(chain(raw_features(), more), generator=torch.Generator().manual_seed(seed))
     assert vocabulary is not None  # the last of the features has been read
-    raw = raw_writer.finish()
     writer = FeatureStore.create(folder / "train")
-    for _, indexed in in_threads(encoder.index, raw.chunks(INDEX_ROWS)):
+    chunks = chain.from_iterable(store.chunks(INDEX_ROWS) for store in stores)
+    for _, indexed in in_threads(encoder.index, chunks):
         writer.append(indexed)
     store = writer.finish()
-    shutil.rmtree(folder / "raw")
-    labels, seen = spool.encode(vocabulary)
+    labels, seen = encode_spools(spools, vocabulary)
     distinct_keys = pa.chunked_array(keys).unique()
+    world.wait()
+    shutil.rmtree(parts[world.rank])
     return Feed(store, labels, seen, np.arange(len(store)), distinct_keys), vocabulary
+
+
+def _goes_on(work: Iterator[Any]) -> bool:
+    """Some seconds of work; whether there is more of it. No other process waits longer to hear of it."""
+    until = time.monotonic() + WORK_S
+    return any(time.monotonic() > until for _ in work)
 
 
 def read_encoded(dataset: Dataset, encoder: Encoder, vocabulary: LabelVocabulary, folder: Path) -> Feed:
@@ -288,7 +340,9 @@ def read_encoded(dataset: Dataset, encoder: Encoder, vocabulary: LabelVocabulary
     store = writer.finish()
     if not len(store):
         raise dataset.without_rows(" to validate on")
-    labels, seen = spool.encode(vocabulary)
+    spool.close()
+    labels, seen = encode_spools([spool], vocabulary)
+    spool.path.unlink()
     return Feed(store, labels, seen, np.arange(len(store)))
 
 

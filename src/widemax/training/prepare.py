@@ -242,10 +242,13 @@ def prepare(
     schema = infer_schema(
         train_sources, inputs=data.input, target=data.target, kinds=data.kinds, format=reading
     )
-    dataset = Dataset(train_sources, schema, format=reading, drop_bad=data.drop_bad)
+    part = world.rank, world.size
+    dataset = Dataset(train_sources, schema, format=reading, drop_bad=data.drop_bad, part=part)
     width = width_needed(config)
     config = complete_encoder(complete_data(config, schema), schema)
     fingerprints = dataset.fingerprint(), Dataset(class_sources, schema, format=reading).fingerprint()
+    versions = {"version of widemax": version("widemax"), "version of torch": torch.__version__}
+    agree(world, {**versions, "set of rows": fingerprints})
     progress = progress_at(checkpoint, *fingerprints)
     encoder = build_encoder(config.encoder, schema)
     if checkpoint is not None:
@@ -261,6 +264,7 @@ def prepare(
         fitted=checkpoint is not None,
         width=width,
         more=more,
+        world=world,
     )
     for sentence in [*schema.left_out, *dataset.told(), *dataset.passed_over(), *vocabulary.warnings()]:
         reporter.say(sentence)
@@ -300,9 +304,6 @@ def prepare(
     agree(
         world,
         {
-            "version of widemax": version("widemax"),
-            "version of torch": torch.__version__,
-            "set of rows": fingerprints,
             "number of classes": len(vocabulary),
             "length of a hidden vector": encoder.dim,
         },

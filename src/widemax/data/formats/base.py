@@ -53,6 +53,11 @@ class Format(ABC):
     def chunks(self, path: Any, columns: Sequence[str]) -> Iterator[Chunk]:
         """The named columns, in chunks of bounded size."""
 
+    def pieces(self, path: Any) -> list[tuple[Any, int]]:
+        """What can be read by itself, in the order of the rows, as :meth:`chunks` takes it; and its bytes."""
+        is_file = isinstance(path, Path) and path.is_file()
+        return [(path, path.stat().st_size if is_file else 1)]
+
     def files(self, path: Path) -> list[Path]:
         """Every file that the rows come from."""
         return [path]

@@ -1,13 +1,23 @@
 """Apache Parquet, read one batch of rows at a time."""
 
 from collections.abc import Iterator, Sequence
+from itertools import accumulate
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow.parquet as pq
 
 from widemax.data.formats import formats
 from widemax.data.formats.base import CHUNK_ROWS, Chunk, Format, distinct_names, readable, sound_columns
+
+
+class RowGroup(NamedTuple):
+    """One of those that a file holds, and the number of its first row, from 1."""
+
+    path: Path
+    number: int
+    first: int
 
 
 @formats.register("parquet")
@@ -20,9 +30,20 @@ class Parquet(Format):
         with readable(path, "Parquet"):
             return distinct_names(path, pq.read_schema(path).names)
 
-    def chunks(self, path: Path, columns: Sequence[str]) -> Iterator[Chunk]:
+    def pieces(self, path: Path) -> list[tuple[RowGroup, int]]:
+        with readable(path, "Parquet"):
+            metadata = pq.read_metadata(path)
+        groups = [metadata.row_group(number) for number in range(metadata.num_row_groups)]
+        firsts = accumulate((group.num_rows for group in groups), initial=1)
+        return [
+            (RowGroup(path, number, first), group.total_byte_size)
+            for number, (group, first) in enumerate(zip(groups, firsts, strict=False))
+        ]
+
+    def chunks(self, path: Path | RowGroup, columns: Sequence[str]) -> Iterator[Chunk]:
+        path, *of_group = path if isinstance(path, RowGroup) else (path,)
+        groups, first = ([of_group[0]], of_group[1]) if of_group else (None, 1)
         with readable(path, "Parquet"), pq.ParquetFile(path) as file:
-            first = 1
-            for batch in file.iter_batches(CHUNK_ROWS, columns=list(columns)):
+            for batch in file.iter_batches(CHUNK_ROWS, row_groups=groups, columns=list(columns)):
                 yield Chunk(sound_columns(batch, columns), np.arange(first, first + len(batch)))
                 first += len(batch)
