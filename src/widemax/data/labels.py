@@ -16,6 +16,7 @@ from widemax.data.convert import is_list, is_string, plain, ragged
 from widemax.errors import DataError, LabelError
 
 KEYS_AT_ONCE = 1 << 20
+FEW_IDS = 32  # of which each label alone is had sooner than all of them by one call
 _SEPARATORS = (";", "|", ",")
 _MANY = 10  # fewer labels with a separator prove nothing
 
@@ -183,6 +184,8 @@ class LabelVocabulary:
         wrong = class_ids[(class_ids < 0) | (class_ids >= len(self))]
         if len(wrong):
             raise LabelError(f"class ids must lie in [0, {len(self)}); got {wrong[0]}.")
+        if len(class_ids) <= FEW_IDS:
+            return [self.labels[class_id].as_py() for class_id in class_ids.tolist()]
         decoded: list[Any] = self.labels.take(pa.array(class_ids)).to_pylist()
         return decoded
 

@@ -92,6 +92,8 @@ def good_rows(schema: Schema, rows: Sequence[Mapping[str, Any]]) -> tuple[dict[s
 def _converted(column: Column, values: Sequence[Any]) -> Converted:
     """The values of a column; one that no column can hold beside its neighbors takes none of them along."""
     try:
+        if column.kind == "text" and column.decimal is None and all(type(value) is str for value in values):
+            return pa.array(values, pa.large_string()), {}  # as the following gives them too
         return convert(array_of(values), **column.form)
     except (DataError, UnicodeEncodeError) as error:
         if len(values) > 1:

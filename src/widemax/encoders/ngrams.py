@@ -171,7 +171,8 @@ def count_ngrams(
         >>> sorted(features["words"].values_P.tolist()), features["words"].lengths.tolist()
         ([1.0, 2.0], [2, 0])
     """
-    texts = texts.cast(pa.large_string()).fill_null("")
+    if texts.type != pa.large_string() or texts.null_count:
+        texts = texts.cast(pa.large_string()).fill_null("")
     return concatenate(
         [
             _count_block(

@@ -251,7 +251,9 @@ def _answer_chunk(
 ) -> Found:
     held_tiles, num_rows, width = logits.buffer_TbW.shape
     by_block = num_rows, width // BLOCK, BLOCK
-    known = (labels.ids_P >= (0 if label_logits is None else math.inf)).nonzero().squeeze(1)
+    known = labels.ids_P
+    if len(known):
+        known = (labels.ids_P >= (0 if label_logits is None else math.inf)).nonzero().squeeze(1)
     known_places = Pairs(labels.rows_P[known], labels.ids_P[known]).places_by_tile(width, logits.num_tiles)
     excluded_places = excluded.places_by_tile(width, logits.num_tiles)
     label_logits_P = logits.buffer_TbW.new_full(labels.ids_P.shape, torch.nan)

@@ -133,4 +133,6 @@ def together(model: Model, questions: Sequence[Question]) -> tuple[dict[str, Any
         for start, (_, wrong) in zip(starts, converted, strict=False)
         for row, reason in wrong.items()
     }
+    if len(converted) == 1:
+        return converted[0][0], reasons
     return {name: pa.concat_arrays([columns[name] for columns, _ in converted]) for name in names}, reasons
