@@ -97,12 +97,18 @@ async def closed_loop(port: int, clients: int, seconds: float) -> Load:
 async def open_loop(port: int, rate: float, seconds: float) -> tuple[Load, float]:
     """Requests at a rate, whether others are answered or not; as many at once as connections are allowed.
 
-    Beside what came of them: how long after the last of them another one was first answered.
+    Beside what came of them: how long after the last of them was sent another one was first answered.
     """
     load, free = Load(), asyncio.Queue[Streams]()
+    to_send = min(int(rate * seconds), MOST_REQUESTS)
+    all_sent = asyncio.Event()
 
     async def one(number: int) -> None:
+        nonlocal to_send
         streams = await free.get()
+        to_send -= 1
+        if not to_send:
+            all_sent.set()
         await ask(streams, load, number)
         free.put_nowait(streams)
 
@@ -110,9 +116,10 @@ async def open_loop(port: int, rate: float, seconds: float) -> tuple[Load, float
         for _ in range(MOST_OPEN):
             free.put_nowait(await stack.enter_async_context(connected(port)))
         begun, tasks = time.perf_counter(), []
-        for number in range(min(int(rate * seconds), MOST_REQUESTS)):
+        for number in range(to_send):
             await asyncio.sleep(max(0.0, begun + number / rate - time.perf_counter()))
             tasks.append(asyncio.create_task(one(number)))
+        await all_sent.wait()  # while there is no free connection, the load goes on
         after, ended = Load(), time.perf_counter()
         async with connected(port) as streams:
             while not after.codes["200"]:

@@ -96,7 +96,10 @@ def command(
     url = address_of(listener)
     if json:
         print_json({"url": url, "models": list(models)})
-    typer.echo(f"serving {', '.join(models)} at {url} (Ctrl-C stops)", err=True)
+    typer.echo(
+        f"serving {', '.join(models)} at {url} (with the page Studio; /docs lists all routes; Ctrl-C stops)",
+        err=True,
+    )
     run(create_app(models, settings), listener)
 
 

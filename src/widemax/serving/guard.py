@@ -25,6 +25,9 @@ SECURITY_HEADERS = {
 }
 
 
+_RAW_HEADERS = [(name.lower().encode(), value.encode()) for name, value in SECURITY_HEADERS.items()]
+
+
 class Guard:
     """Refuses foreign hosts and origins, and bodies that are compressed, too large or too slow.
 
@@ -45,11 +48,11 @@ class Guard:
 
         async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
-                headers = MutableHeaders(scope=message)
-                for name, value in SECURITY_HEADERS.items():
-                    headers.setdefault(name, value)
+                given = {name for name, _ in message["headers"]}
+                added = [header for header in _RAW_HEADERS if header[0] not in given]
+                message["headers"] = [*message["headers"], *added]
                 if scope["app"].state.is_stopping:
-                    headers["Connection"] = "close"
+                    MutableHeaders(scope=message)["Connection"] = "close"
             await send(message)
 
         headers = Headers(scope=scope)

@@ -1,10 +1,11 @@
 """The routes of one run, and those of the Open Inference Protocol over all."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from functools import partial
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request
+from fastapi.routing import APIRoute
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response
 
@@ -20,6 +21,16 @@ from widemax.serving.models import Models, Served, classifier
 from widemax.serving.predictions import MAX_K, Question, Ranked
 from widemax.serving.replies import Reply
 from widemax.serving.systems import Asked, ServedSystem
+
+
+class PlainRoute(APIRoute):
+    """A route whose function takes the request as it is, so that nothing has to be found out about it."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        """The function itself."""
+        handler: Callable[[Request], Coroutine[Any, Any, Response]] = self.endpoint
+        return handler
+
 
 SHORT_BYTES = 1 << 12
 """Of a body that takes no longer to answer than others."""
@@ -62,6 +73,7 @@ def model_routes(name: str, *, prefix: str) -> APIRouter:
 
         A set of labels that is larger than k says to abstain.
         """
+        request.app.state.batches.check_room()  # before anything is read, so that refusing takes little
         served = request.app.state.models[name]
         if isinstance(served, ServedSystem):
             asked = served.read(await read_object(request))
@@ -123,7 +135,7 @@ def model_routes(name: str, *, prefix: str) -> APIRouter:
         return Reply({**served.description, "problem": None})
 
     for path, post in (("predict", predict), ("explain", explain), ("feedback", keep), ("reload", reload)):
-        router.add_api_route(f"/{path}", post, methods=["POST"])
+        router.add_api_route(f"/{path}", post, methods=["POST"], route_class_override=PlainRoute)
     router.add_api_route("/model", model, methods=["GET"])
     router.add_api_route("/labels", labels, methods=["GET"])
     router.add_api_route("/neighbors/{label:path}", near, methods=["GET"])

@@ -1,6 +1,7 @@
 """One process that listens until it is told to stop, and then answers what it has accepted."""
 
 import asyncio
+import gc
 import signal
 import socket
 from collections.abc import Iterator
@@ -143,4 +144,6 @@ def address_of(listener: socket.socket) -> str:
 
 def run(app: FastAPI, listener: socket.socket) -> None:
     """Answer requests until a signal stops it."""
+    gc.collect()
+    gc.freeze()  # what has been loaded stays, and is not looked through while requests wait
     Server(app).run(sockets=[listener])
