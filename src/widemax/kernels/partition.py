@@ -210,8 +210,8 @@ def _gradients(
         hidden_grad_BD = ((kept_BS @ scaled_SD) * factor_B[:, None]).to(hidden_BD.dtype)
     if needs_shift:
         # The shift is the weight of a hidden unit that is always 1.
-        scaled = torch.cat([hidden_BD * factor_B[:, None], factor_B[:, None]], 1)
-        product = scaled.T.to(hidden_BD.dtype) @ kept_BS
+        scaled = torch.cat([hidden_BD.T * factor_B, factor_B[None]])
+        product = scaled.to(hidden_BD.dtype) @ kept_BS
         if factor_S is not None:
             product = product * factor_S
         weight_grad_SD = product[:-1].T.to(weight_SD.dtype).contiguous()
