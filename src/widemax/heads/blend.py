@@ -38,7 +38,7 @@ PROPORTIONS = (
 CANDIDATES = 100
 # So many held-out rows decide, some at a time, and by so many standard errors the trained part must gain:
 # what is worth nothing is kept one time in twenty.
-CHOICE_ROWS, ROWS_AT_ONCE, BEYOND_NOISE = 5000, 500, 1.645
+CHOICE_ROWS, ROWS_AT_ONCE, BEYOND_NOISE = 2500, 500, 1.645
 # Held-out rows whose logits are so many numbers decide about the scale; finer steps cost more than they gain.
 FITTED_LOGITS, PRECISION, LEAST_SCALE = 2**23, 1e-6, 1e-3
 

@@ -61,9 +61,9 @@ from widemax.training.defaults import (
 from widemax.training.feed import Feed, HistoryFeed, hold_out, read_encoded, read_training
 from widemax.training.progress import Reporter
 
-TRAINED_EVENTS, BLENDED_EVENTS = 500_000, 2_000_000
-"""Where no head is named, a blend is trained for an epoch of so many events; of more it is only begun, which
-takes no step; beyond the second number counts stand alone."""
+TRAINED_EVENTS, BLENDED_EVENTS = 1_000_000, 2_000_000
+"""Where no head is named, a blend is trained for an epoch of so many events, for two where they have no
+order; of more it is only begun, which takes no step; beyond the second number counts stand alone."""
 REFIT_SHARE = 0.05
 """Fit again on all rows where at least this share of them was held out."""
 
@@ -132,12 +132,12 @@ def of_events(
         options = encoders.options("sequence").complete(config.encoder.options)
         rows = replace(rows, window=options["max_length"])
     elif config.head.kind == "auto" and not config.head.options and config.head.weight is None:
-        num_events = rows.num_events
-        # Without an order a user's other rows hold the pairs of one held out, and overrate the softmax.
-        blends = rows.ordered and num_events <= BLENDED_EVENTS
-        updates["head"] = config.head.completed("blend" if blends else "counts", {})
+        updates["head"] = config.head.completed(
+            "blend" if rows.num_events <= BLENDED_EVENTS else "counts", {}
+        )
         if "epochs" not in config.train.model_fields_set:
-            epochs = 2 if blends and num_events <= TRAINED_EVENTS else 1
+            trained = 1 if rows.ordered else 2
+            epochs = 1 + trained * (rows.num_events <= TRAINED_EVENTS)
             updates["train"] = config.train.model_copy(update={"epochs": epochs})
     recency = {} if rows.ordered else {"recency": 1.0}
     if config.encoder.kind in ("auto", "history"):
