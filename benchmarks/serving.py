@@ -21,6 +21,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from importlib.util import find_spec
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -155,18 +156,30 @@ def served(module: str, *arguments: str) -> Iterator[tuple[psutil.Process, int]]
 def measured(module: str, arguments: Sequence[str], seconds: float) -> dict[str, Any]:
     """What a server does alone, with 32 clients, at half of that and at four times of it."""
     with served(module, *arguments) as (process, port):
+
+        def seconds_of_cpu() -> float:
+            return sum(process.cpu_times()[:2])
+
+        cpu = [seconds_of_cpu()]
         lone = asyncio.run(closed_loop(port, 1, seconds))
-        cpu = sum(process.cpu_times()[:2])
+        cpu.append(seconds_of_cpu())
         full = asyncio.run(closed_loop(port, CLIENTS, seconds))
-        cpu = sum(process.cpu_times()[:2]) - cpu
+        cpu.append(seconds_of_cpu())
         rate = len(full.seconds) / seconds
         half, _ = asyncio.run(open_loop(port, rate / 2, seconds))
+        cpu.append(seconds_of_cpu())
         flood, recovered_s = asyncio.run(open_loop(port, 4 * rate, min(seconds, 3)))
     lone_ms, p99_ms = 1000 * lone.quantile(0.5), 1000 * half.quantile(0.99)
+    lone_cpu_ms, full_cpu_ms, half_cpu_ms = (
+        1000 * (after - before) / len(load.seconds)
+        for load, (before, after) in zip((lone, full, half), pairwise(cpu), strict=True)
+    )
     return {
         "lone_ms": lone_ms,
         "requests_per_s": rate,
-        "cpu_ms_per_request": 1000 * cpu / len(full.seconds),
+        "cpu_ms_per_request": full_cpu_ms,
+        "lone_cpu_ms": lone_cpu_ms,
+        "half_cpu_ms": half_cpu_ms,
         "p99_at_half_ms": p99_ms,
         "p99_over_lone_ms": p99_ms - lone_ms,
         "refused_at_4x": flood.codes["429"] / len(flood.seconds),
@@ -253,6 +266,8 @@ def table(rows: Sequence[dict[str, Any]]) -> Iterator[str]:
         "server": ("server", ""),
         "requests_per_s": ("requests/s, 32 clients", ",.0f"),
         "cpu_ms_per_request": ("CPU ms each", ".2f"),
+        "half_cpu_ms": ("at half load", ".2f"),
+        "lone_cpu_ms": ("alone", ".2f"),
         "lone_ms": ("alone, ms", ".1f"),
         "p99_at_half_ms": ("p99 at half load, ms", ".1f"),
         "refused_at_4x": ("refused at 4 ×", ".0%"),
