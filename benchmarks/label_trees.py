@@ -1,9 +1,10 @@
 """What is a label tree worth beside Omikuji and one-against-rest linear SVMs, and what does it cost?
 
 Texts with several labels, made of data at hand: bodies of 20 Newsgroups with the words of their header lines,
-and definitions of Open English WordNet with all lemmas and hypernyms; and the first 200,000 titles of
-finna_en. Peers read TF-IDF of words and pairs of words; each side has a process of its own. ``python -m
-benchmarks.label_trees headers`` asks for one set.
+words of bookmarks with their tags (delicious), definitions of Open English WordNet with all lemmas and
+hypernyms, and titles of finna_en with their subjects. Peers read TF-IDF of words and pairs of words; each
+side has a process of its own. Of large sets some rows are read. ``python -m benchmarks.label_trees headers``
+asks for one set.
 """
 
 import gzip
@@ -23,11 +24,12 @@ from benchmarks.measure import is_quick, report, run_fresh, script
 from benchmarks.runs import data_folder, rounded, train_and_evaluate
 from widemax.classes import inverse_propensity
 
-SETS = "headers", "wordnet", "finna_en"
+SETS = "headers", "delicious", "wordnet", "finna_en"
 NAMES = "p@1", "p@5", "psp@1", "train_cpu_s"
 HEADERS = "From", "Subject", "Organization", "Keywords", "Summary"
 LEAST_ROWS, QUICK_ROWS, PLACES = 10, 1_000, 5
-MOST_FEATURES, MOST_ONE_AGAINST_REST = 300_000, 1_500
+TRAIN_ROWS, TEST_ROWS = 40_000, 5_000
+MOST_FEATURES, MOST_ONE_AGAINST_REST = 300_000, 1_000
 
 Rows = list[tuple[str, list[str]]]
 
@@ -41,6 +43,20 @@ def headers(split: str) -> Iterator[tuple[str, list[str]]]:
             told = " ".join(value for name, _, value in lines if name in HEADERS)
             words = "".join(letter if letter.isalpha() else " " for letter in told.lower()).split()
             yield body, sorted({word for word in words if len(word) > 2})
+
+
+def delicious(split: str) -> Iterator[tuple[str, list[str]]]:
+    """The words of each bookmark, in the order of their names, and its tags."""
+    path = data_folder() / "mulan_delicious" / f"delicious-{split}.arff.gz"
+    names = []
+    with gzip.open(path, "rt", encoding="utf-8") as file:
+        for line in file:
+            if line.startswith("@attribute"):
+                names.append(line.split()[1])
+            elif line.startswith("{"):
+                own = [names[int(entry.split()[0])] for entry in line.strip("{}\n").split(",") if entry]
+                tags = [name for name in own if name.startswith("TAG_")]
+                yield " ".join(name for name in own if not name.startswith("TAG_")), tags
 
 
 def wordnet() -> Iterator[tuple[str, list[str]]]:
@@ -60,17 +76,18 @@ def made(name: str, folder: Path) -> tuple[str, str]:
     import pyarrow.parquet as pq
 
     if name == "finna_en":
-        return first_rows(folder, "train", 200_000), first_rows(folder, "test", 20_000)
-    if name == "headers":
-        train, test = list(headers("train")), list(headers("test"))
-    else:
+        return first_rows(folder, "train", TRAIN_ROWS), first_rows(folder, "test", TEST_ROWS)
+    if name == "wordnet":
         rows = list(wordnet())
-        order = np.random.default_rng(0).permutation(len(rows))
-        test, train = ([rows[row] for row in part] for part in np.split(order, [len(rows) // 10]))
+        order = np.random.default_rng(0).permutation(len(rows))[: TRAIN_ROWS + TEST_ROWS]
+        test, train = ([rows[row] for row in part] for part in np.split(order, [TEST_ROWS]))
+    else:
+        read_rows = {"headers": headers, "delicious": delicious}[name]
+        train, test = list(read_rows("train")), list(read_rows("test"))
     if is_quick():
         train, test = train[:QUICK_ROWS], test[:QUICK_ROWS]
     counts = Counter(label for _, labels in train for label in labels)
-    least = LEAST_ROWS if name == "headers" else 2
+    least = 2 if name == "wordnet" else LEAST_ROWS
     paths = []
     for split, part in (("train", train), ("test", test)):
         kept = [(text, [label for label in labels if counts[label] >= least]) for text, labels in part]

@@ -85,7 +85,7 @@ def test_groups_are_of_similar_classes_and_separated_from_the_rows_they_share(mo
 
 
 def test_few_classes_make_one_group_and_many_as_many_as_each_holds():
-    assert [LabelTreeHead(num, 2).num_groups for num in (1, 1024, 1025, 10_000)] == [1, 1, 32, 128]
+    assert [LabelTreeHead(num, 2).num_groups for num in (1, 2048, 2049, 10_000)] == [1, 1, 64, 128]
 
 
 def test_held_out_rows_calibrate():

@@ -34,7 +34,7 @@ from widemax.kernels import Pairs, budget
 from widemax.numerics.ids import checked_ids
 from widemax.options import checked
 
-FEW_CLASSES, CLASSES_AT_ONCE = 1024, 256
+FEW_CLASSES, CLASSES_AT_ONCE = 2048, 256
 """So many are separated from all rows, without groups, and these at a time."""
 BIAS = -1.0
 """What a separator says of a row without features."""
@@ -66,7 +66,7 @@ class LabelTreeHead(SparseRowsHead):
     Similar classes stand in one of about √C groups of equal size, and each group's v separates the rows with
     a class of the group from all others; each w_c separates the rows of the class from those with another
     class of the group, which are the hard ones. Both are support vector machines with a squared hinge, one
-    against the rest, and weights below 0.1 are dropped. Held-out rows choose a, b, a', b'. Up to 1,024
+    against the rest, and weights below 0.1 are dropped. Held-out rows choose a, b, a', b'. Up to 2,048
     classes make no groups: then P(c | x) = σ(a' x·w_c + b'), with weights from 0.02 on, more nearly solved.
 
     No gradient trains it: :meth:`partial_fit` keeps rows, :meth:`merge` adds those of another head, and
@@ -80,7 +80,7 @@ class LabelTreeHead(SparseRowsHead):
     Args:
         num_classes: C, or ``Classes`` with their counts.
         dim: F, the number of features.
-        groups: G; "auto" is the power of two nearest to √C, and 1 up to 1,024 classes.
+        groups: G; "auto" is the power of two nearest to √C, and 1 up to 2,048 classes.
 
     Source: Prabhu et al. 2018, "Parabel: Partitioned label trees for extreme classification"; with groups as
     many as classes in each, Khandagale, Xiao and Babbar 2020, "Bonsai: diverse and shallow trees for extreme
