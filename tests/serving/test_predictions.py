@@ -37,7 +37,7 @@ def test_every_model_answers_by_its_name(server: Server) -> None:
         ({"inputs": []}, 400, "inputs must hold 1 to 1,024 rows; got 0."),
         ({"inputs": ["tea"] * 1025}, 400, "got 1,025."),
         ({"inputs": ["tea"], "threshold": "auto"}, 400, "a threshold is fitted for rows with several labels"),
-        ([], 400, "the body must be a JSON object; got []."),
+        ([], 400, 'the body must be a JSON object such as {"inputs": …}; got [].'),
     ],
 )
 def test_bad_bodies_get_the_sentences_of_the_library(

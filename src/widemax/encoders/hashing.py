@@ -17,6 +17,7 @@ BASE = 0x9E3779B97F4A7C15
 _MODULUS = 1 << 64
 
 
+@lru_cache(maxsize=256)
 def salt(*words: str) -> int:
     """A 64-bit number for the given words, so that what differs in meaning differs in hash.
 

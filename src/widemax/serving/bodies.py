@@ -50,7 +50,7 @@ async def read_object(request: Request) -> dict[str, Any]:
     """
     value = parse_json(await read_body(request))
     if not isinstance(value, dict):
-        raise UsageError(f"the body must be a JSON object; got {shown(value)}.")
+        raise UsageError(f'the body must be a JSON object such as {{"inputs": …}}; got {shown(value)}.')
     return value
 
 
