@@ -19,6 +19,9 @@ from widemax import Config
 from widemax.classes import Classes
 from widemax.cli import predict
 from widemax.data import Dataset, infer_schema
+from widemax.data import dataset as datasets
+from widemax.data.formats import format_of
+from widemax.data.formats.jsonl import JsonLines
 from widemax.distributed import (
     Placement,
     ShardedHead,
@@ -291,6 +294,10 @@ def refused_config(world: World, path: str, out: str, sections: dict[str, Any]) 
     return "nothing"
 
 
+def small_blocks(path: Path, reading: Any) -> Any:
+    return JsonLines(block_bytes=500) if path.suffix == ".jsonl" else format_of(path, reading)
+
+
 def read_rows(world: World, paths: list[Path], scratch: Path) -> dict[str, Any]:
     """What training reads in all processes, and how many rows this one has read of the files."""
     schema = infer_schema(
@@ -301,17 +308,20 @@ def read_rows(world: World, paths: list[Path], scratch: Path) -> dict[str, Any]:
     folder = scratch / f"{world.rank}-of-{world.size}"
     folder.mkdir()
     options = {"seed": 0, "fitted": False, "world": world}
-    with patch.object(feed, "WORK_S", 0.0), patch.object(feed, "CHUNK_ROWS", 7):
+    small = patch.object(datasets, "format_of", small_blocks)
+    with patch.object(feed, "WORK_S", 0.0), patch.object(feed, "CHUNK_ROWS", 7), small:
         found, vocabulary = feed.read_training(dataset, encoder, folder, **options)
+        num_bad = dataset.num_bad_rows
+        num_read = sum(map(len, dataset.batches()))
     rows = found.take(np.arange(len(found)))
     return {
         "classes": (vocabulary.labels.to_pylist(), vocabulary.counts.tolist()),
         "labels": rows.labels.tolist(),
         "seen": (rows.seen.ids_P.tolist(), rows.seen.offsets_B1.tolist()),
         "keys": sorted(found.row_keys.to_pylist()),
-        "num_bad": dataset.num_bad_rows,
+        "num_bad": num_bad,
         "hidden": encoder.eval()(rows.features).detach(),
-        "num_read": sum(map(len, dataset.batches())),
+        "num_read": num_read,
     }
 
 

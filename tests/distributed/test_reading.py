@@ -37,7 +37,7 @@ def lines(path: Path, count: int, seed: int) -> Path:
     return path
 
 
-@pytest.mark.parametrize("which", ["row groups", "files", "one file"])
+@pytest.mark.parametrize("which", ["row groups", "files", "lines", "one piece"])
 def test_rows_and_classes_are_those_of_one_process(worlds, tmp_path, which):
     paths = {
         "row groups": lambda: [parquet(tmp_path / "a.parquet", 100, 0)],
@@ -45,7 +45,8 @@ def test_rows_and_classes_are_those_of_one_process(worlds, tmp_path, which):
             *(lines(tmp_path / f"{number}.jsonl", 20 + number, number) for number in range(4)),
             parquet(tmp_path / "a.parquet", 30, 0),
         ],
-        "one file": lambda: [lines(tmp_path / "a.jsonl", 40, 0)],
+        "lines": lambda: [lines(tmp_path / "a.jsonl", 70, 0)],
+        "one piece": lambda: [lines(tmp_path / "a.json", 40, 0)],
     }[which]()
     expected = ranks.read_rows(World(), paths, tmp_path)
     for size in (2, 3):
@@ -57,5 +58,5 @@ def test_rows_and_classes_are_those_of_one_process(worlds, tmp_path, which):
         assert [path.name for path in (tmp_path / f"0-of-{size}").iterdir()] == ["train"]
         num_read = [of_rank["num_read"] for of_rank in found]
         assert sum(num_read) == expected["num_read"]
-        if which != "one file":
+        if which != "one piece":
             assert max(num_read) < 0.75 * expected["num_read"]

@@ -80,8 +80,8 @@ class Dataset:
         drop_bad: count and drop bad rows instead of raising at the first.
         on_bad: called with each bad row's number in the data set and what is wrong, in their order, before
             the batches of the rows read with it.
-        part: which part is read, of how many of about as many bytes: files, and row groups of Parquet, stay
-            whole. The parts one after the other have all rows in their order.
+        part: which part is read, of how many of about as many bytes: files stay whole, but for Parquet, whose
+            row groups do, and JSON Lines. The parts one after the other have all rows in their order.
 
     ``num_bad_rows`` and ``bad_rows`` ("file:line: reason", the first 20) tell of the latest complete pass.
 
@@ -158,7 +158,9 @@ class Dataset:
         if num_parts == 1:
             yield from ((source, form, source) for source, form in forms)
             return
-        pieces = [(source, form, *piece) for source, form in forms for piece in form.pieces(source)]
+        pieces = [
+            (source, form, *piece) for source, form in forms for piece in form.pieces(source, num_parts)
+        ]
         total, before = sum(num_bytes for *_, num_bytes in pieces), 0
         for source, form, piece, num_bytes in pieces:
             middle = (2 * before + num_bytes) * num_parts // max(2 * total, 1)

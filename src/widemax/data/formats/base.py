@@ -53,8 +53,11 @@ class Format(ABC):
     def chunks(self, path: Any, columns: Sequence[str]) -> Iterator[Chunk]:
         """The named columns, in chunks of bounded size."""
 
-    def pieces(self, path: Any) -> list[tuple[Any, int]]:
-        """What can be read by itself, in the order of the rows, as :meth:`chunks` takes it; and its bytes."""
+    def pieces(self, path: Any, num_parts: int) -> list[tuple[Any, int]]:
+        """What can be read by itself, in the order of the rows, as :meth:`chunks` takes it; and its bytes.
+
+        A format that can be cut anywhere gives one for each of the parts that are asked for.
+        """
         is_file = isinstance(path, Path) and path.is_file()
         return [(path, path.stat().st_size if is_file else 1)]
 

@@ -3,10 +3,10 @@
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from widemax.data.formats import formats
-from widemax.data.formats.base import CHUNK_ROWS
+from widemax.data.formats.base import CHUNK_ROWS, Format
 from widemax.data.formats.jsonl import JsonLines, Objects, only_object
 from widemax.data.formats.text import open_text, parsed, undecodable
 from widemax.errors import DataError, reason_of
@@ -20,7 +20,10 @@ class Json(JsonLines):
 
     suffixes: ClassVar[tuple[str, ...]] = (".json", ".json.gz")
 
-    def objects(self, path: Path) -> Iterator[Objects]:
+    def pieces(self, path: Any, num_parts: int) -> list[tuple[Any, int]]:
+        return Format.pieces(self, path, num_parts)
+
+    def objects(self, path: Any) -> Iterator[Objects]:
         if not self._is_array(path):
             yield from super().objects(path)
             return

@@ -30,7 +30,7 @@ class Parquet(Format):
         with readable(path, "Parquet"):
             return distinct_names(path, pq.read_schema(path).names)
 
-    def pieces(self, path: Path) -> list[tuple[RowGroup, int]]:
+    def pieces(self, path: Path, num_parts: int) -> list[tuple[RowGroup, int]]:
         with readable(path, "Parquet"):
             metadata = pq.read_metadata(path)
         groups = [metadata.row_group(number) for number in range(metadata.num_row_groups)]

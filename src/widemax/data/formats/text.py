@@ -5,8 +5,9 @@ import gzip
 import io
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
-from typing import Any, BinaryIO, TypeVar
+from typing import Any, BinaryIO, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -139,6 +140,14 @@ def blocks(
             yield rest if rest.endswith(b"\n") else rest + b"\n"
 
 
+class Blocks(NamedTuple):
+    """Some blocks of a file, counted from 0; to its end without a stop."""
+
+    path: Path
+    start: int
+    stop: int | None
+
+
 class TextFormat(BlockFormat):
     """A format of lines of text; a lone carriage return ends a line too."""
 
@@ -148,12 +157,15 @@ class TextFormat(BlockFormat):
         super().__init__(block_bytes=block_bytes)
         self.encoding = known_encoding(encoding)
 
-    def lines(self, path: Path) -> Iterator[list[tuple[int, bytes]]]:
+    def lines(self, path: "Path | Blocks") -> Iterator[list[tuple[int, bytes]]]:
         """Blocks of (line number, line) pairs, blank lines left out."""
+        path, start, stop = path if isinstance(path, Blocks) else (path, 0, None)
         first = 1
-        for block in blocks(path, block_bytes=self.block_bytes, encoding=self.encoding):
+        found = blocks(path, block_bytes=self.block_bytes, encoding=self.encoding)
+        for at, block in enumerate(islice(found, stop)):
             lines = block.splitlines()
-            yield [(number, line) for number, line in enumerate(lines, first) if line.strip()]
+            if at >= start:
+                yield [(number, line) for number, line in enumerate(lines, first) if line.strip()]
             first += len(lines)
 
 
