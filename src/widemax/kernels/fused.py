@@ -7,6 +7,7 @@ Shapes: B rows, b rows of one chunk, r rows of one block, C classes, D hidden, P
 tile, p targets among them.
 """
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -20,6 +21,9 @@ from widemax.kernels.pairs import Pairs
 from widemax.kernels.plain import Inputs, Options, plain_gradients, plain_loss
 from widemax.numerics import softplus
 from widemax.numerics.autocast import without_autocast
+
+# Of exponentials in one tile: products with them must not overflow.
+_LARGEST_SUM = math.exp(40)
 
 
 @dataclass
@@ -310,20 +314,28 @@ class Sweep:
             else:
                 larger_b = shift_b
                 sum_b.index_add_(0, rows, softplus(target_logits_p).double())
-            tile_sum_b = self._exponentials(kept_bW, start, larger_b)
+            # What is subtracted need not be the largest logit, to look for which takes a pass: what the tiles
+            # before leave does, unless some logit is far above it.
+            knows_shift = self.is_softmax and start > 0 and kept_bW.is_cpu
+            tile_sum_b = self._exponentials(kept_bW, start, larger_b, looks=not knows_shift)
+            if knows_shift and not (tile_sum_b < _LARGEST_SUM).all():
+                torch.mm(hidden_bD, self.weight_CD[start:stop].T, out=kept_bW)
+                kept_bW[rows, columns] = -torch.inf
+                tile_sum_b = self._exponentials(kept_bW, start, larger_b, looks=True)
             kept_bW[rows, columns] = 0
             sum_b *= (shift_b - larger_b).exp()
             sum_b += tile_sum_b
             shift_b = larger_b
             yield _Tile(slice(start, stop), kept_bW, shift_b, tile_sum_b)
 
-    def _exponentials(self, kept_bW: Tensor, start: int, larger_b: Tensor) -> Tensor:
+    def _exponentials(self, kept_bW: Tensor, start: int, larger_b: Tensor, *, looks: bool) -> Tensor:
         """Turn products into what a tile holds, and return [b] sums over its classes.
 
         A few rows at a time, which stay in a core's own cache from one pass to the next.
 
         Args:
-            larger_b: the largest logits so far, which are brought up to date.
+            larger_b: what is subtracted.
+            looks: whether it is brought up to the largest logit first.
         """
         sum_b = torch.empty_like(larger_b)
         num_rows, width = kept_bW.shape
@@ -336,7 +348,8 @@ class Sweep:
             if self.bias_C is not None:
                 logits_rW += self.bias_C[start : start + width]
             if self.is_softmax:
-                torch.maximum(largest_r, logits_rW.amax(1), out=largest_r)
+                if looks:
+                    torch.maximum(largest_r, logits_rW.amax(1), out=largest_r)
                 exp_minus(logits_rW, largest_r, out=logits_rW)
                 torch.sum(logits_rW, 1, out=sum_b[block])
             else:
