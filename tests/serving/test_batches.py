@@ -144,6 +144,22 @@ def test_what_is_quick_is_computed_at_once_and_together_in_the_loop() -> None:
     run(trial, max_wait_ms=0)
 
 
+def test_what_is_quick_does_not_wait_for_what_takes_long() -> None:
+    async def trial(batches: Batches, work: Work) -> None:
+        work.let.clear()
+        pace, quick = Pace(0.0), Work()
+        running = asyncio.create_task(batches.answer(work.squares, 2))
+        waiting = asyncio.create_task(batches.answer(work.squares, 3))
+        await asyncio.sleep(0.05)
+        large = asyncio.create_task(batches.answer(quick.squares, 5))
+        assert await batches.answer(quick.squares, 4, pace=pace) == 16
+        work.let.set()
+        assert await asyncio.gather(running, waiting, large) == [4, 9, 25]
+        assert quick.batches == [[4], [5]]
+
+    run(trial, max_batch=1)
+
+
 def test_what_takes_long_is_computed_in_a_thread() -> None:
     async def trial(batches: Batches, work: Work) -> None:
         pace = Pace()

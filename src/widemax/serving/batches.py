@@ -61,6 +61,10 @@ class _Job(Generic[Item]):
         """Whether it takes so little time that a thread would save none."""
         return self.pace is not None and self.pace.expected_s < QUICK_S
 
+    def goes_with(self, other: "_Job[Any]") -> bool:
+        """Whether both may be of one batch."""
+        return self.answer == other.answer and self.is_quick == other.is_quick
+
     def fail(self, error: Exception) -> None:
         """Answer by an error, unless it is answered."""
         if not self.result.done():
@@ -72,8 +76,8 @@ class Batches:
 
     A batch is made of the oldest request that waits and of those that the same function answers. It starts
     once it is full, or its oldest request has waited for ``max_wait_ms``, and a thread is free. One that is
-    known to be quick waits for no others and is computed in the event loop itself: in a thread it would only
-    take turns with the loop.
+    known to be quick waits for no others and no thread, and is computed in the event loop itself: in a thread
+    it would only take turns with the loop.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -165,16 +169,15 @@ class Batches:
             self._timer = None
         self._waiting = deque(job for job in self._waiting if not job.result.done())
         loop = asyncio.get_running_loop()
-        while self._free and self._waiting:
-            first = self._waiting[0]
+        while first := next((job for job in self._waiting if self._free or job.is_quick), None):
             starts = first.arrived + self.settings.max_wait_ms / 1000
-            rows = sum(job.size for job in self._waiting if job.answer == first.answer)
+            rows = sum(job.size for job in self._waiting if job.goes_with(first))
             if not first.is_quick and rows < self.settings.max_batch and loop.time() < starts:
                 self._timer = loop.call_at(starts, self._dispatch)
                 return
             batch = self._taken(first)
             self.observed(sum(job.size for job in batch))
-            if all(job.is_quick for job in batch):
+            if first.is_quick:
                 self._finish(batch, *_timed(batch))
                 return  # to what has arrived meanwhile
             self._start(batch)
@@ -186,7 +189,7 @@ class Batches:
         rows = 0
         for job in self._waiting:
             fits = not batch or rows + job.size <= self.settings.max_batch
-            if job.answer == first.answer and fits:
+            if job.goes_with(first) and fits:
                 batch.append(job)
                 rows += job.size
             else:
