@@ -14,7 +14,7 @@ from tests.damage import altered
 
 from widemax import Config, Model, evaluate, train
 from widemax.data import HISTORY, USER, resolve
-from widemax.errors import ConfigError, CorruptError, DataError
+from widemax.errors import ConfigError, CorruptError, DataError, UsageError
 from widemax.storage import MANIFEST, sha256, signed
 from widemax.training import prepare
 from widemax.training.loop import resume
@@ -130,6 +130,29 @@ def test_events_in_memory_train_the_same_twice(split: str | None, tmp_path: Path
         models.append(outcome.model.head.state_dict()["weight"])
     assert models[0].equal(models[1])
     assert resume(tmp_path / "b").metrics == outcome.metrics
+
+
+def test_tables_in_memory_are_those_of_files(tmp_path: Path) -> None:
+    """Also where the run goes on, for which they are given again."""
+    items = pa.table({"what": ["tea 1", "tea 99"], "kind": ["tea", "tea"]})
+    users = pa.table({"who": [1, 99], "likes": ["tea", "ink"]})
+    found = {}
+    for name in ("frames", "files"):
+        pq.write_table(items, tmp_path / "items.parquet")
+        pq.write_table(users, tmp_path / "users.parquet")
+        tables: dict[str, Any] = {"items": items.to_pandas(), "users": users.to_pandas()}
+        named = {} if name == "frames" else {key: [tmp_path / f"{key}.parquet"] for key in tables}
+        given = tables if name == "frames" else {}
+        outcome = train(config(tmp_path / name, **named), data=made_events(300), **given)
+        assert "tea 99" in outcome.model.vocabulary.labels.to_pylist()
+        assert 99 in outcome.model.histories[USER].to_pylist()
+        found[name] = outcome.model.head.counts.weight
+    assert found["frames"].equal(found["files"])
+    assert resume(tmp_path / "frames").metrics
+    with pytest.raises(ConfigError, match=r"data\.items is of events"):
+        train(Config(data={"target": "what"}, output={"dir": tmp_path / "no"}), data=items, items=items)
+    with pytest.raises(UsageError, match=r"data\.users in the config already names"):
+        train(config(tmp_path / "twice", users=[tmp_path / "users.parquet"]), data=items, users=users)
 
 
 def test_a_trained_head_and_items_that_return(tmp_path: Path) -> None:

@@ -12,7 +12,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from widemax.data.catalog import resolve
 from widemax.data.convert import lists, plain, ragged
 from widemax.data.dataset import Dataset
 from widemax.data.descriptions import described, most_alike
@@ -342,8 +341,21 @@ def _positions(
     return np.asarray(np.repeat(start_B, count_B) + place_P)
 
 
-def history_rows(sources: Sequence[Source], section: Any, *, seed: int) -> HistoryRows:
+def history_rows(
+    sources: Sequence[Source],
+    section: Any,
+    *,
+    seed: int,
+    items: Sequence[Source] = (),
+    users: Sequence[Source] = (),
+) -> HistoryRows:
     """The training rows of event files, as ``[data]`` of a config names them.
+
+    Args:
+        sources: the events.
+        section: names their columns and the split.
+        seed: of the split and the rows.
+        items, users: tables of these.
 
     Raises:
         UsageError, DataError: as of ``read_events``; or the split leaves nothing to train on.
@@ -384,27 +396,26 @@ def history_rows(sources: Sequence[Source], section: Any, *, seed: int) -> Histo
     if not by_time and split == "last-one":
         told.append("no column of times is named: events are taken in their order in the data")
     more = None
-    if section.users:
-        histories, of_users = _with_users(histories, section)
+    if users:
+        histories, of_users = _with_users(histories, users, section)
         told += of_users
-    if section.items:
-        more, of_items = _rows_of_items(histories, kept, section)
+    if items:
+        more, of_items = _rows_of_items(histories, kept, items, section)
         told += of_items
     ordered = split == "last-one" or (by_time and not (split or "").startswith("random"))
     last_times, held_out = part.last_times(), (section.valid_fraction, section.max_valid_rows)
     return HistoryRows(histories, ordered, seed, tuple(told), last_times, *held_out, more=more)
 
 
-def _with_users(histories: Any, section: Any) -> tuple[Any, list[str]]:
+def _with_users(histories: Any, sources: Sequence[Source], section: Any) -> tuple[Any, list[str]]:
     """Histories with what a table says of their users, and the other users of the table, who have none."""
     users = histories[USER]
     reading = Reading.of(section)
-    table, _, told = described(
-        resolve(section.users), section.user, key_type=str(users.type), reading=reading
-    )
+    table, _, told = described(sources, section.user, key_type=str(users.type), reading=reading)
     taken = {HISTORY, NEXT, USER} & table.columns.keys()
     if taken:
-        raise UsageError(f"rename the columns {sorted(taken)} of {', '.join(section.users)}: rows have such.")
+        names = ", ".join(map(str, sources))
+        raise UsageError(f"rename the columns {sorted(taken)} of {names}: rows have such.")
     new = table.labels.filter(pc.invert(pc.is_in(table.labels, value_set=plain(users))))
     told.append(
         f"{counted(len(table.labels), 'user')} described by {', '.join(table.columns)}, "
@@ -416,13 +427,13 @@ def _with_users(histories: Any, section: Any) -> tuple[Any, list[str]]:
     return pa.table({USER: everyone, HISTORY: lists(lengths_U, items), **table.of(everyone)}), told
 
 
-def _rows_of_items(histories: Any, kept: Events, section: Any) -> tuple[Any, list[str]]:
+def _rows_of_items(
+    histories: Any, kept: Events, sources: Sequence[Source], section: Any
+) -> tuple[Any, list[str]]:
     """Rows by which items without events are learned, as if each had followed the items most like it."""
     reading = Reading.of(section)
     known = kept.items.filter(pa.array(kept.amounts[1] > 0))
-    table, numbers, told = described(
-        resolve(section.items), section.item, key_type=str(known.type), reading=reading
-    )
+    table, numbers, told = described(sources, section.item, key_type=str(known.type), reading=reading)
     new, alike = most_alike(table, numbers, known)
     num_new = len(table.labels) - int(pc.sum(pc.is_in(table.labels, value_set=known)).as_py() or 0)
     told.append(

@@ -79,6 +79,8 @@ def train(
     data: Data | Iterable[Data] | None = None,
     valid: Data | Iterable[Data] | None = None,
     classes: Data | Iterable[Data] | None = None,
+    items: Data | Iterable[Data] | None = None,
+    users: Data | Iterable[Data] | None = None,
     reporter: Reporter | None = None,
     overwrite: bool = False,
 ) -> Outcome[Any]:
@@ -91,6 +93,7 @@ def train(
             polars, a pyarrow table, or what a config can name. Rows in memory are not saved with the run.
         valid: the validation rows, likewise.
         classes: the table of classes, likewise.
+        items, users: tables of the items and users of events, likewise.
         reporter: where progress is told; nowhere by default.
         overwrite: replace a run that is already there instead of refusing. It stays until the new one is
             whole; files that are not of it stay for good.
@@ -108,7 +111,7 @@ def train(
     """
     config = with_task(config)
     refuse_keys(config)
-    rows = {"train": data, "valid": valid, "classes": classes}
+    rows = {"train": data, "valid": valid, "classes": classes, "items": items, "users": users}
     reporter = reporter or PlainReporter(quiet=True)
     run = Path(config.output.dir).expanduser()
     if system := _system(config, rows):
@@ -119,7 +122,7 @@ def train(
             raise UsageError(
                 f"data.{key} in the config already names {list(names)}; leave it or the frame out."
             )
-    sources = sources_of(config, data, valid, classes)
+    sources = sources_of(config, *rows.values())
     if config.data.format and all(type(source) is Frame for source in [*sources[1], *sources[2]]):
         raise UsageError(
             f"data.format is {config.data.format!r}, but a frame in memory has no format. Leave it out."
@@ -137,7 +140,7 @@ def train(
         def trained(workspace: Path, scratch: Path, checkpoint: Path | None) -> Outcome[Model]:
             read, path = sources, workspace / "config.toml"
             if checkpoint is not None or path.is_file():  # of processes that have died
-                read = sources_of(Config.load(path), data, valid, classes)
+                read = sources_of(Config.load(path), *rows.values())
             return _train(*read, workspace, run, scratch, checkpoint, told, world)
 
         def lead(train: Trained[Model]) -> Outcome[Model]:
@@ -155,6 +158,8 @@ def resume(
     data: Data | Iterable[Data] | None = None,
     valid: Data | Iterable[Data] | None = None,
     classes: Data | Iterable[Data] | None = None,
+    items: Data | Iterable[Data] | None = None,
+    users: Data | Iterable[Data] | None = None,
     reporter: Reporter | None = None,
 ) -> Outcome[Any]:
     """Continue a run from its latest checkpoint to bitwise the result it would have had.
@@ -167,6 +172,7 @@ def resume(
         data: the training rows again, where they were in memory or their files have moved.
         valid: the validation rows again, likewise.
         classes: the table of classes again, likewise.
+        items, users: the tables of items and users again, likewise.
         reporter: where progress is told; nowhere by default.
 
     Raises:
@@ -177,14 +183,15 @@ def resume(
     run, reporter = home_of(run), reporter or PlainReporter(quiet=True)
     replacing = run / WORK / NEW / "config.toml"
     config = with_task(Config.load(replacing if replacing.is_file() else run / "config.toml"))
-    if system := _system(config, {"train": data, "valid": valid, "classes": classes}):
+    rows = {"train": data, "valid": valid, "classes": classes, "items": items, "users": users}
+    if system := _system(config, rows):
         return go_on(run, _trained_by(system, None, run, reporter), load=load, reporter=reporter)
 
     with joined(config.distributed.timeout_s) as world:
         told = reporter if world.is_first else PlainReporter(quiet=True)
 
         def trained(workspace: Path, scratch: Path, checkpoint: Path | None) -> Outcome[Model]:
-            sources = sources_of(Config.load(workspace / "config.toml"), data, valid, classes)
+            sources = sources_of(Config.load(workspace / "config.toml"), *rows.values())
             return _train(*sources, workspace, run, scratch, checkpoint, told, world)
 
         def lead(train: Trained[Model]) -> Outcome[Model]:

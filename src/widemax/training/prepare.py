@@ -1,7 +1,7 @@
 """From a config to everything the loop works on: data read, encoder fitted, head chosen and built."""
 
 import tomllib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -73,6 +73,8 @@ def sources_of(
     data: Data | Iterable[Data] | None,
     valid: Data | Iterable[Data] | None,
     classes: Data | Iterable[Data] | None = None,
+    items: Data | Iterable[Data] | None = None,
+    users: Data | Iterable[Data] | None = None,
 ) -> tuple[Config, list[Source], list[Source], list[Source]]:
     """The config naming what is read; the sources given or, where none are, those the config names."""
     if isinstance(config.data.task, System):
@@ -85,7 +87,7 @@ def sources_of(
         head = config.head.model_copy(update={"weight": WeightConfig()})
         config = config.model_copy(update={"head": head})
     check_words(config)
-    given = {"train": data, "valid": valid, "classes": classes}
+    given = {"train": data, "valid": valid, "classes": classes, "items": items, "users": users}
     sources = {
         key: resolve(getattr(config.data, key) if rows is None else rows) for key, rows in given.items()
     }
@@ -99,11 +101,16 @@ def sources_of(
                     f"data.{key} is of events, which need data.user and data.item (--user, --item)."
                 )
         return config, sources["train"], sources["valid"], sources["classes"]
-    return *of_events(config, sources["train"], sources["valid"]), sources["classes"]
+    classes_of_them = sources.pop("classes")
+    return *of_events(config, **sources), classes_of_them
 
 
 def of_events(
-    config: Config, train: list[Source], valid: list[Source]
+    config: Config,
+    train: list[Source],
+    valid: list[Source],
+    items: Sequence[Source] = (),
+    users: Sequence[Source] = (),
 ) -> tuple[Config, list[Source], list[Source]]:
     """A config whose input are the histories of events, and these; where no head is named, one counts."""
     data = config.data
@@ -113,7 +120,7 @@ def of_events(
             "events become histories and what comes next: leave input, target, task and valid out, and hold "
             "events out by data.split."
         )
-    rows = history_rows(train, data, seed=config.train.seed)
+    rows = history_rows(train, data, seed=config.train.seed, items=items, users=users)
     inputs = tuple(rows.table.column_names[1:])
     columns = {"input": inputs, "target": NEXT, "kinds": dict.fromkeys(inputs, "ids"), "task": Task.NEXT}
     split = None if data.split == GIVEN else data.split
