@@ -302,6 +302,22 @@ def test_plan_counts_the_classes_of_a_config(
     assert asked[1]["dim"] == 17
 
 
+def test_plan_counts_what_a_table_of_classes_takes(
+    widemax: Widemax, fruit_csv: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config, table = tmp_path / "config.toml", tmp_path / "classes.csv"
+    assert widemax("init", fruit_csv, "-o", config, "--target", "fruit", "--json").code == 0
+    names = sorted({line.split(",")[-1] for line in fruit_csv.read_text().split()[1:]})
+    table.write_text("fruit,says\n" + "".join(f"{name},a {name} of some kind\n" for name in names))
+    asked: list[dict[str, int]] = []
+    plan = planner.plan
+    monkeypatch.setattr(planner, "plan", lambda **sizes: asked.append(sizes) or plan(**sizes))
+    for options in ((), ("--set", f"data.classes={table}")):
+        assert widemax("plan", config, *options, "--json").code == 0
+    assert "encoder_bytes" not in asked[0]
+    assert asked[1]["encoder_bytes"] >= 4 * asked[1]["dim"] * len(names)
+
+
 def test_plan_says_which_head_a_config_names(widemax: Widemax) -> None:
     asked = "plan", "clinc150", "--input", "text", "--target", "intent", "--set"
     assert widemax(*asked, "head.kind=tree").out.endswith("names 'tree', which is taken in any case.\n")

@@ -80,10 +80,17 @@ def sizes_of(config: "Config", dim: int | None) -> tuple[dict[str, Any], str]:
     from widemax.config import HeadConfig
     from widemax.data import Dataset, LabelCounter, Reading, infer_schema
     from widemax.heads import CountingHead, heads
-    from widemax.training.defaults import complete_encoder, head_sizes, training_device, width_needed
-    from widemax.training.prepare import sources_of
+    from widemax.training.defaults import (
+        complete_encoder,
+        complete_weight,
+        encoder_bytes,
+        head_sizes,
+        training_device,
+        width_needed,
+    )
+    from widemax.training.prepare import build_tower, class_table, sources_of
 
-    config, sources, *_ = sources_of(config, None, None)
+    config, sources, _, class_sources = sources_of(config, None, None)
     training_device(config)  # refuses one that is not here
     named = config.head.kind
     if config.head.kind != "auto" and issubclass(heads[config.head.kind], CountingHead):
@@ -101,4 +108,9 @@ def sizes_of(config: "Config", dim: int | None) -> tuple[dict[str, Any], str]:
     if width := width_needed(config):
         encoder.narrow(width(len(vocabulary)))
     sizes = head_sizes(config, vocabulary, encoder=encoder, num_rows=num_rows)
+    if config.head.weight is not None:
+        table = class_table(class_sources, vocabulary, schema, reading)
+        tower = build_tower(complete_weight(config, table.schema, dim=encoder.dim), table, vocabulary)
+        weights_bytes = sum(weight.nbytes for weight in tower.encoder.parameters())
+        sizes["encoder_bytes"] = weights_bytes + encoder_bytes(tower.encoder, sizes["optimizer"])
     return sizes | {"dim": dim or encoder.dim}, named

@@ -10,7 +10,7 @@ from widemax.config import Config
 from widemax.data import LabelVocabulary, Schema, formats
 from widemax.devices import CPU, device_of, on_the_cpu
 from widemax.distributed import SHARDED, world_size
-from widemax.encoders import Encoder, default_encoder, encoders
+from widemax.encoders import ClassTower, Encoder, default_encoder, encoders
 from widemax.errors import ConfigError, did_you_mean
 from widemax.evaluation.metrics import metrics
 from widemax.heads import PARTS, CountingHead, heads
@@ -155,7 +155,13 @@ def decide_task(
 
 
 def complete_rest(
-    config: Config, vocabulary: LabelVocabulary, *, task: Task, encoder: Encoder, num_rows: int
+    config: Config,
+    vocabulary: LabelVocabulary,
+    *,
+    task: Task,
+    encoder: Encoder,
+    num_rows: int,
+    tower: ClassTower | None = None,
 ) -> tuple[Config, Plan | None]:
     """Decide batch size, head, optimizer and metric; the plan is None where the head was named."""
     train, dim = config.train, encoder.dim
@@ -165,9 +171,10 @@ def complete_rest(
     head_plan = None
     kind, head_options = config.head.kind, config.head.options
     if kind == "auto":
+        learned = [encoder] if tower is None else [encoder, tower.encoder]
         head_plan = plan(
             **sizes,
-            encoder_bytes=encoder_bytes(encoder, optimizer),
+            encoder_bytes=sum(encoder_bytes(each, optimizer) for each in learned),
             encoder_operations=encoder.operations,
         )
         kind = head_plan.choice

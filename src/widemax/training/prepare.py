@@ -317,7 +317,9 @@ def prepare(
     )
     head_plan = None
     if world.is_first:
-        config, head_plan = complete_rest(config, vocabulary, task=task, encoder=encoder, num_rows=len(feed))
+        config, head_plan = complete_rest(
+            config, vocabulary, task=task, encoder=encoder, num_rows=len(feed), tower=tower
+        )
     # What follows from the speed of a machine, the first one decides.
     if told := world.tell(config.to_toml() if world.size > 1 else ""):
         config = Config.from_dict(tomllib.loads(told))
