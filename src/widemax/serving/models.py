@@ -3,7 +3,7 @@
 import hashlib
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
 from threading import Lock
@@ -41,7 +41,6 @@ class Served:
         sha256: of its manifest, which holds the hashes of all its files.
         facts: what its manifest says.
         sets: sets of classes that hold the right one with a chosen probability, where they were asked for.
-        pace: how long it takes to answer.
     """
 
     name: str
@@ -50,7 +49,6 @@ class Served:
     sha256: str
     facts: Mapping[str, Any]
     sets: ConformalSets | None = None
-    pace: Pace = field(default_factory=Pace)
 
     @classmethod
     def load(
@@ -68,6 +66,11 @@ class Served:
     def predict(self, questions: Sequence[Question]) -> list[list[list[Ranked]] | Exception]:
         """The answers to some questions, computed together; an error for a question that has a bad row."""
         return predict(self.model, questions)
+
+    @cached_property
+    def pace(self) -> Pace:
+        """How long it takes to answer."""
+        return Pace()
 
     @cached_property
     def labels(self) -> LabelSearch:
