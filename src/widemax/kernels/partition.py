@@ -113,6 +113,8 @@ class _LinearSoftplus(torch.autograd.Function):
         sum_B, kept_BS = _softplus_sums(*tensors, softplus_of)
         if hidden_BD.is_cpu and not sum_B.isfinite().all():  # some e^x may be beyond the numbers
             sum_B, kept_BS = _softplus_sums(*tensors, softplus_and_sigmoid)
+        if kept_BS.dtype == torch.float16:  # weights times the factors of their classes may be beyond it
+            kept_BS.mul_(factor_S)
         ctx.save_for_backward(hidden_BD, weight_SD, shift_S, rows_H, columns_H, factor_S, kept_BS)
         return sum_B
 
@@ -122,7 +124,8 @@ class _LinearSoftplus(torch.autograd.Function):
         if torch.is_grad_enabled():
             sum_B = softplus(_plain_logits(*tensors)) @ factor_S
             return *_plain_gradients(sum_B, tensors, ctx.needs_input_grad, grad_B), None, None, None
-        return *_gradients(kept_BS, tensors, ctx.needs_input_grad, grad_B, factor_S), None, None, None
+        factors = None if kept_BS.dtype == torch.float16 else factor_S
+        return *_gradients(kept_BS, tensors, ctx.needs_input_grad, grad_B, factors), None, None, None
 
 
 def _softplus_sums(
