@@ -43,6 +43,8 @@ CLIENTS = 32
 K = 5
 MOST_REQUESTS = 200_000
 MOST_OPEN = 400
+IDLE_S = 3.0
+"""After which a connection is made anew: a server closes one that has asked nothing for five seconds."""
 Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 
@@ -100,22 +102,24 @@ async def open_loop(port: int, rate: float, seconds: float) -> tuple[Load, float
 
     Beside what came of them: how long after the last of them was sent another one was first answered.
     """
-    load, free = Load(), asyncio.Queue[Streams]()
+    load, free = Load(), asyncio.Queue[tuple[Streams, float]]()
     to_send = min(int(rate * seconds), MOST_REQUESTS)
     all_sent = asyncio.Event()
 
     async def one(number: int) -> None:
         nonlocal to_send
-        streams = await free.get()
+        streams, used = await free.get()
+        if time.perf_counter() - used > IDLE_S:
+            streams = await stack.enter_async_context(connected(port))
         to_send -= 1
         if not to_send:
             all_sent.set()
         await ask(streams, load, number)
-        free.put_nowait(streams)
+        free.put_nowait((streams, time.perf_counter()))
 
     async with AsyncExitStack() as stack:
         for _ in range(MOST_OPEN):
-            free.put_nowait(await stack.enter_async_context(connected(port)))
+            free.put_nowait((await stack.enter_async_context(connected(port)), time.perf_counter()))
         begun, tasks = time.perf_counter(), []
         for number in range(to_send):
             await asyncio.sleep(max(0.0, begun + number / rate - time.perf_counter()))

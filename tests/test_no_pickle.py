@@ -15,6 +15,9 @@ BANNED = {
 }
 """Modules and functions that read or write pickles, with all that is inside of them, and numpy's leave to."""
 
+WORDS = {"load", *(bad.rpartition(".")[2] for bad in BANNED)}
+"""What must stand in a module that reaches one of them."""
+
 IMPORTERS = {"__import__", "importlib.import_module", "importlib.__import__", "runpy.run_module"}
 
 
@@ -64,6 +67,8 @@ def names(tree: ast.Module) -> Iterator[str]:
 
 def unpicklers(source: str) -> set[str]:
     """What in a module could read a pickle."""
+    if not any(word in source for word in WORDS):
+        return set()  # nor can what is imported under another name be one of them
     banned = tuple(f"{bad}." for bad in BANNED)
     return {name for name in names(ast.parse(source)) if f"{name}.".startswith(banned)}
 
