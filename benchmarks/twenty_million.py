@@ -22,12 +22,12 @@ from benchmarks.measure import is_quick, peak_memory_bytes, report, script
 from widemax.distributed import ShardedHead, World
 from widemax.optim import RowwiseAdagrad
 
-NUM_PROCESSES, DIM, NUM_ROWS = 4, 32, 256
+NUM_CLASSES, NUM_PROCESSES, DIM, NUM_ROWS = 20_000_000, 4, 32, 256
 LIMIT_BYTES = 1_400_000_000
 SEED = 0
 
 
-def train(rank: int, size: int, store: str, num_classes: int, num_steps: int, connection: Connection) -> None:
+def train(rank: int, size: int, store: str, num_steps: int, connection: Connection) -> None:
     """One process; answers with its peak memory, the seconds of a step, and the first and the last loss."""
     torch.set_num_threads(1)
     resource.setrlimit(resource.RLIMIT_DATA, (LIMIT_BYTES, LIMIT_BYTES))
@@ -36,12 +36,12 @@ def train(rank: int, size: int, store: str, num_classes: int, num_steps: int, co
     try:
         world = World(rank, size)
         torch.manual_seed(SEED)
-        head = ShardedHead("sampled", num_classes, DIM, world=world, sampler="log_uniform", num_sampled=4096)
+        head = ShardedHead("sampled", NUM_CLASSES, DIM, world=world, sampler="log_uniform", num_sampled=4096)
         optimizer = RowwiseAdagrad(head.parameters(), lr=0.1, rowwise=True)
         draw = torch.Generator().manual_seed(SEED)
         rows = slice(world.share(NUM_ROWS).start, world.share(NUM_ROWS).stop)
         hidden = torch.randn(NUM_ROWS, DIM, generator=draw)[rows]
-        labels = torch.randint(num_classes, (NUM_ROWS,), generator=draw)[rows]
+        labels = torch.randint(NUM_CLASSES, (NUM_ROWS,), generator=draw)[rows]
         losses = []
         started = time.perf_counter()
         for _ in range(num_steps):
@@ -56,29 +56,28 @@ def train(rank: int, size: int, store: str, num_classes: int, num_steps: int, co
         connection.send(str(error))
 
 
-def run(size: int, num_classes: int, num_steps: int) -> list[Any]:
+def run(size: int, num_steps: int) -> list[Any]:
     """What each of so many processes answers."""
     context = multiprocessing.get_context("spawn")
     with tempfile.TemporaryDirectory() as folder:
         pipes = [context.Pipe() for _ in range(size)]
         for rank, (_, there) in enumerate(pipes):
-            arguments = (rank, size, f"{folder}/store", num_classes, num_steps, there)
+            arguments = (rank, size, f"{folder}/store", num_steps, there)
             context.Process(target=train, args=arguments, daemon=True).start()
         return [here.recv() for here, _ in pipes]
 
 
 def main(argv: Sequence[str]) -> dict[str, Any]:
     """The largest peak of the processes over what one process would hold in weights and state alone."""
-    num_classes, num_steps = (20_000_000, 3) if is_quick() else (20_000_000, 30)
-    (alone,) = run(1, num_classes, 1)
+    (alone,) = run(1, 1)
     assert isinstance(alone, str)
     assert "allocate" in alone
-    found = run(NUM_PROCESSES, num_classes, num_steps)
-    whole_bytes = num_classes * (4 * (DIM + 1) + 8)
+    found = run(NUM_PROCESSES, 3 if is_quick() else 30)
+    whole_bytes = NUM_CLASSES * (4 * (DIM + 1) + 8)
     rows = [
         {
             "process": rank,
-            "num_classes": num_classes,
+            "num_classes": NUM_CLASSES,
             "dim": DIM,
             "limit_bytes": LIMIT_BYTES,
             "whole_bytes": whole_bytes,

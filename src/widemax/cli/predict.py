@@ -191,9 +191,7 @@ def decoded_by(model: "Model", k: int, least: float, rank: str, world: "World | 
         num_rows = len(next(iter(columns.values())))
         rows = world.asked(num_rows)
         found = best({name: values[rows] for name, values in columns.items()}, k)
-        counted = slice(len(world.share(num_rows)))
-        parts = messages.joined(*(part[counted] for part in vars(found).values()))
-        return model.decode(TopK(*parts), least=least)
+        return model.decode(TopK(*messages.joined_answers(num_rows, *vars(found).values())), least=least)
 
     return decoded
 

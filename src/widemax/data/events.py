@@ -280,6 +280,17 @@ class HistoryRows(Frame):
         if not self.ordered:
             shuffled_P = np.random.default_rng(self.seed).random(len(items))
             place_P = np.lexsort((shuffled_P, np.repeat(np.arange(len(lengths_U)), lengths_U)))
+        start_U = np.cumsum(lengths_U) - lengths_U
+        described = {name: plain(self.table[name]) for name in self.table.column_names[2:]}
+
+        def rows_of(user_B: np.ndarray, size_B: np.ndarray, *parts: tuple[np.ndarray, np.ndarray]) -> Any:
+            """Rows of users, by where their histories and what came next begin, and how long these are."""
+            made = {name: values.take(pa.array(user_B)) for name, values in described.items()}
+            for name, (from_B, count_B) in zip((HISTORY, NEXT), parts, strict=True):
+                positions_P = _positions(start_U[user_B], size_B, from_B, count_B)
+                made[name] = lists(count_B, items.take(pa.array(place_P[positions_P])))
+            return {name: made[name] for name in columns}
+
         ends_U = np.cumsum(self._folds_U)
         for first in range(0, int(ends_U[-1]), ROWS_AT_ONCE):
             row_B = np.arange(first, min(first + ROWS_AT_ONCE, int(ends_U[-1])))
@@ -300,36 +311,16 @@ class HistoryRows(Frame):
             if self.window is None:
                 from_B = at_B - known_B
             parts = (from_B, known_B), (at_B, stop_B - at_B)
-            yield from slices(self._rows(columns, place_P, user_B, size_B, *parts), len(row_B), first=first)
+            yield from slices(rows_of(user_B, size_B, *parts), len(row_B), first=first)
         if len(self.leaking):
             user_V = self._held_out_V
             size_V, folds_V = lengths_U[user_V], self._folds_U[user_V]
             at_V = size_V * (folds_V - 1) // folds_V
             parts = (at_V, size_V - at_V), (np.zeros_like(at_V), np.minimum(at_V, MOST_KNOWN))
-            rows = self._rows(columns, place_P, user_V, size_V, *parts)
-            yield from slices(rows, len(user_V), first=self.num_rows)
+            yield from slices(rows_of(user_V, size_V, *parts), len(user_V), first=self.num_rows)
         if self.more is not None:
             more = {name: plain(self.more[name]) for name in columns}
             yield from slices(more, len(self.more), first=self.num_rows + len(self.leaking))
-
-    def _rows(
-        self,
-        columns: Sequence[str],
-        place_P: np.ndarray,
-        user_B: np.ndarray,
-        size_B: np.ndarray,
-        *parts: tuple[np.ndarray, np.ndarray],
-    ) -> dict[str, Any]:
-        """Rows of users, by where their histories and what came next begin, and how long these are."""
-        lengths_U, items = ragged(plain(self.table[HISTORY]))
-        start_B = (np.cumsum(lengths_U) - lengths_U)[user_B]
-        made = {}
-        for name, (from_B, count_B) in zip((HISTORY, NEXT), parts, strict=True):
-            positions_P = _positions(start_B, size_B, from_B, count_B)
-            made[name] = lists(count_B, items.take(pa.array(place_P[positions_P])))
-        for name in self.table.column_names[2:]:
-            made[name] = plain(self.table[name]).take(pa.array(user_B))
-        return {name: made[name] for name in columns}
 
 
 def _positions(

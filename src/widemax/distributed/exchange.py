@@ -67,6 +67,11 @@ class Messages:
         """The same, the rows of all processes one after the other."""
         return [torch.cat(parts) for parts in zip(*self(*tensors), strict=True)]
 
+    def joined_answers(self, num_rows: int, *tensors: Tensor) -> list[Tensor]:
+        """:meth:`joined` of what each answers about the rows that it is :meth:`~World.asked` of so many."""
+        counted = slice(None if self.world.share(num_rows) else 0)
+        return self.joined(*(tensor[counted] for tensor in tensors))
+
 
 class Exchange:
     """Hidden vectors and labels of all processes.

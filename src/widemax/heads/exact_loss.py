@@ -152,15 +152,16 @@ def exact_loss(
     ``skipped`` is that of :func:`~widemax.kernels.linear_cross_entropy`; ``class_weight`` and ``z_loss`` are
     those of :func:`~widemax.losses.cross_entropy`.
     """
-    targets = row_labels(labels, hidden)
+    targets: Tensor | Pairs = (
+        row_labels(labels, hidden) if class_weight is None else training_pairs(labels, hidden, len(weight))
+    )
     shares_P = shifts_P = None
     if isinstance(targets, Pairs) and normalizer == "softmax":
         shares_P = target_shares(targets, len(hidden))
-    if class_weight is not None:
-        targets = training_pairs(labels, hidden, len(weight))
-        like = hidden.new_empty(0, len(weight), dtype=torch.float64)
-        factors_P = class_factors(class_weight, like, name="class_weight").expand(len(weight))[targets.ids_P]
-        shares_P = factors_P if shares_P is None else shares_P * factors_P
+        if class_weight is not None:
+            like = hidden.new_empty(0, len(weight), dtype=torch.float64)
+            factors_C = class_factors(class_weight, like, name="class_weight").expand(len(weight))
+            shares_P *= factors_C[targets.ids_P]
     if score.has_margin:
         shifts_P = margin_shifts(hidden, weight, Pairs.of(targets), score) / temperature
     return linear_cross_entropy(

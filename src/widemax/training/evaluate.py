@@ -99,8 +99,7 @@ def _of_all(
     excluded = None if seen is None else seen.take(rows)
     found = model.answer(features, of_rows, k=model.task.k, exclude=excluded)
     parts = *vars(found.topk).values(), *(part for name, part in vars(found).items() if name != "topk")
-    counted = slice(None if world.share(num_rows) else 0)
-    all_parts = messages.joined(*(part[counted] for part in parts))
+    all_parts = messages.joined_answers(num_rows, *parts)
     return Answers(TopK(*all_parts[:3]), *all_parts[3:])
 
 
