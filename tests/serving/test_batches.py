@@ -1,6 +1,7 @@
 """What is answered together, and what is not answered at all."""
 
 import asyncio
+import socket
 import threading
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
@@ -48,6 +49,26 @@ def test_requests_that_wait_are_answered_together_up_to_the_largest_batch() -> N
         assert work.batches == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9]]
 
     run(trial, max_batch=4)
+
+
+def test_what_has_come_is_read_before_a_batch_starts() -> None:
+    async def trial(batches: Batches, work: Work) -> None:
+        loop, tasks = asyncio.get_running_loop(), list[asyncio.Task[int]]()
+        ours, theirs = socket.socketpair()
+
+        def read() -> None:
+            number = ours.recv(1)[0]
+            tasks.append(loop.create_task(batches.answer(work.squares, number, pace=Pace(0.0))))
+
+        with ours, theirs:
+            loop.add_reader(ours, read)
+            theirs.send(bytes([2]))
+            assert await batches.answer(work.squares, 1, pace=Pace(0.0)) == 1
+            loop.remove_reader(ours)
+        assert await tasks[0] == 4
+        assert work.batches == [[1, 2]]
+
+    run(trial)
 
 
 def test_a_batch_counts_rows_and_takes_a_larger_request_alone() -> None:

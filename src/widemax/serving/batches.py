@@ -31,6 +31,9 @@ class GoneError(ResourceError):
 
 QUICK_S = sys.getswitchinterval()
 """For so long a thread keeps Python from the event loop all the same."""
+ROUNDS = 2
+"""Of the event loop: one reads what has come while a batch was computed, one puts it into the queue. A batch
+that started before would leave it behind, and half of the requests would wait for the other half in turn."""
 RECENT = 0.2
 """What the latest batch weighs in the time that the next is expected to take."""
 
@@ -156,10 +159,17 @@ class Batches:
             )
 
     def _dispatch_soon(self) -> None:
-        """Start what can start once the requests that have arrived with this one are in the queue."""
+        """Start what can start once the requests that have arrived are in the queue."""
         if not self._is_due:
             self._is_due = True
-            asyncio.get_running_loop().call_soon(self._dispatch)
+            asyncio.get_running_loop().call_soon(self._after_rounds, ROUNDS)
+
+    def _after_rounds(self, rounds: int) -> None:
+        """Start what can start after some rounds of the event loop."""
+        if rounds:
+            asyncio.get_running_loop().call_soon(self._after_rounds, rounds - 1)
+        else:
+            self._dispatch()
 
     def _dispatch(self) -> None:
         """Start what can start, and see to it that the rest starts in time."""
