@@ -113,6 +113,7 @@ class _Attempt:
         """The exit code of the first process to fail, and a sentence why; nothing where all end well."""
         passed_on = 0
         codes: dict[int, int] = {}
+        given_up: set[int] = set()
         deadline = float("inf")
         while len(codes) < len(self.processes):
             for number in stopped[passed_on:]:
@@ -125,16 +126,22 @@ class _Attempt:
                     if code not in (0, INTERRUPTED) and deadline == float("inf"):
                         deadline = time.monotonic() + PATIENCE_S
             if time.monotonic() > deadline:
-                for process in self.processes:
-                    process.kill()
+                given_up |= set(range(len(self.processes))) - codes.keys()
+                for rank in given_up:
+                    self.processes[rank].kill()
             time.sleep(LOOK_S)
         failed = {rank: code for rank, code in codes.items() if code not in (0, INTERRUPTED)}
         if stopped and INTERRUPTED in codes.values():
             return INTERRUPTED, ""
         if not failed:
             return 0, ""
-        # Those that only miss another one, or were killed for it, come last.
-        rank = min(failed, key=lambda rank: failed[rank] in (PeerError.exit_code, -signal.SIGKILL))
+
+        def follows(rank: int) -> int:
+            """A death by itself comes first; missing another one, or being killed for it, comes last."""
+            return 2 if rank in given_up or failed[rank] == PeerError.exit_code else int(failed[rank] > 0)
+
+        # What one that misses another removes is then missed by a third, with a sentence of its own.
+        rank = min(failed, key=follows)
         return failed[rank], self._cause(rank, failed)
 
     def _cause(self, rank: int, failed: dict[int, int]) -> str:
