@@ -11,7 +11,6 @@ import numpy as np
 import torch
 from pydantic import Field
 from torch import Tensor, nn
-from torch.nn.functional import pad
 
 from widemax.classes import Classes
 from widemax.heads.answers import Answers, TopK
@@ -36,10 +35,11 @@ PROPORTIONS = (
     *((1.0, 1.0), (0.5, 1.0), (0.2, 1.0), (0.0, 1.0)),
 )
 CANDIDATES = 100
-# So many held-out rows decide, some at a time, and by so many standard errors the trained part must gain:
-# what is worth nothing is kept one time in twenty.
-CHOICE_ROWS, ROWS_AT_ONCE, BEYOND_NOISE = 2500, 500, 1.645
-# Held-out rows whose logits are so many numbers decide about the scale; finer steps cost more than they gain.
+# So many held-out rows decide, and by so many standard errors the trained part must gain: what is worth
+# nothing is kept one time in twenty.
+CHOICE_ROWS, BEYOND_NOISE = 2500, 1.645
+# Rows whose logits are so many numbers are asked at a time, and decide about the scale; finer steps cost more
+# than they gain.
 FITTED_LOGITS, PRECISION, LEAST_SCALE = 2**23, 1e-6, 1e-3
 
 
@@ -252,8 +252,8 @@ class BlendHead(CountingHead):
         labels = _among(rows_B, known)
         embedded_BE = self._embedded(hidden)
         excluded = _among(rows_B, excluded)
-        starts = range(0, len(rows_B), ROWS_AT_ONCE)
-        gains_BG = torch.cat([self._gains(hidden, embedded_BE, labels, excluded, at) for at in starts])
+        places = torch.split(torch.arange(len(rows_B)), num_rows)
+        gains_BG = torch.cat([self._gains(hidden, embedded_BE, labels, excluded, at_b) for at_b in places])
         more_BG = gains_BG - gains_BG[:, :1]
         noise_G = BEYOND_NOISE * more_BG.std(dim=0, correction=0) / len(rows_B) ** 0.5
         is_gain = more_BG.mean(0) > noise_G
@@ -292,25 +292,20 @@ class BlendHead(CountingHead):
         self.nlls.copy_(torch.tensor([*(value for value, _ in alone.values()), nll]))
 
     def _gains(
-        self, hidden: Tensor, embedded_BE: Tensor, labels: Pairs, excluded: Pairs, start: int
+        self, hidden: Tensor, embedded_BE: Tensor, labels: Pairs, excluded: Pairs, rows_b: Tensor
     ) -> Tensor:
-        """[b, proportions] NDCG at a few places of rows from one on, among the best classes of both parts."""
-        rows_b = torch.arange(start, min(start + ROWS_AT_ONCE, len(hidden)))
-        hidden, embedded_BE = hidden.index_select(0, rows_b), embedded_BE[rows_b]
-        labels, excluded = (pairs.of_rows(start, start + len(rows_b))[1] for pairs in (labels, excluded))
-        exclude = None
-        if len(excluded.rows_P):
-            lengths_B = torch.bincount(excluded.rows_P, minlength=len(hidden))
-            exclude = SeveralLabels(excluded.ids_P, pad(lengths_B.cumsum(0), (1, 0)))
+        """[b, proportions] NDCG at a few places of neighboring rows, among the best classes of both parts."""
+        stretch = int(rows_b[0]), int(rows_b[-1]) + 1
+        labels, excluded = (pairs.of_rows(*stretch)[1] for pairs in (labels, excluded))
+        hidden = hidden.index_select(0, rows_b)
+        logits = self.counts.logits(hidden), self.softmax.logits(embedded_BE[rows_b])
+        for logits_bC in logits:
+            logits_bC[tuple(excluded)] = -torch.inf
         k = min(CANDIDATES, self.num_classes)
-        best = (
-            self.counts.topk(hidden, k, exclude=exclude),
-            self.softmax.topk(embedded_BE, k, exclude=exclude),
-        )
-        ids_BN, order_BN = torch.cat([each.class_ids for each in best], 1).sort(dim=1, stable=True)
-        barred_BN = torch.cat([each.logits for each in best], 1).gather(1, order_BN) == -torch.inf
+        ids_BN = torch.cat([logits_bC.topk(k).indices for logits_bC in logits], 1).sort(1).values
+        parts = [logits_bC.gather(1, ids_BN) for logits_bC in logits]
+        barred_BN = parts[0] == -torch.inf
         barred_BN[:, 1:] |= ids_BN[:, 1:] == ids_BN[:, :-1]
-        parts = self.counts.logits(hidden, ids_BN), self.softmax.logits(embedded_BE, ids_BN)
         first_B1 = torch.arange(len(hidden))[:, None] * self.num_classes
         is_label_BN = torch.isin(ids_BN + first_B1, labels.ids_P + first_B1[labels.rows_P, 0])
         discounts_K = torch.from_numpy(DISCOUNTS)[: 2 * k]

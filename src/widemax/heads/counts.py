@@ -49,15 +49,16 @@ ValuePower = Annotated[float, Field(ge=0, le=LARGEST_VALUE_POWER)]
 USUAL_POWERS = 1.0, 0.4, 0.2
 USUAL_SMOOTHING = 0.1
 SMOOTHING, TEMPERATURE = (1e-4, 10.0), (0.1, 10.0)
-# What held-out rows choose from, how many are asked, and how many places count.
+# What held-out rows choose from, how many are asked, at first and in the end, and how many places count.
 VALUE_POWERS = 0.0, 0.5, 1.0, 2.0
 FEATURE_POWERS = 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8
 CLASS_POWERS = 0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6
-CHOICE_ROWS = 1500
+FIRST_ROWS, CHOICE_ROWS = 500, 1500
 PLACES = 20
 DISCOUNTS = 1 / np.log2(np.arange(2, PLACES + 2))
-# Scores that smoothing and temperature are fitted to, and trials; more take longer and change little.
-CALIBRATION_WORK, CALIBRATION_TRIALS = 2**24, 60
+# Scores that smoothing and temperature are fitted to, trials, and how near their logarithms come to the best;
+# more take longer and change little.
+CALIBRATION_WORK, CALIBRATION_TRIALS, CALIBRATION_PRECISION = 2**24, 60, 0.01
 # Of how many times as many classes a feature they choose, the best for this class power.
 CANDIDATES, MIDDLE_POWER = 2, 0.3
 # Vectors beyond those asked for, and rounds, that make the singular vectors found at random nearly right.
@@ -254,7 +255,7 @@ class CountsHead(SparseRowsHead):
             np.log([USUAL_SMOOTHING, 1.0]),
             method="Nelder-Mead",
             bounds=np.log([SMOOTHING, TEMPERATURE]),
-            options={"maxfev": CALIBRATION_TRIALS},
+            options={"maxfev": CALIBRATION_TRIALS, "xatol": CALIBRATION_PRECISION, "fatol": 1e-5},
         )
         smoothing, temperature = np.exp(found.x)
         self.smoothing.fill_(smoothing)
@@ -489,7 +490,9 @@ class _Choice:
         excluded: Sparse,
     ) -> None:
         self.rows, self.keep = (features, labels), keep
-        self.held_out, self.labels, self.excluded = held_out, held_labels, excluded
+        asked_B = np.flatnonzero(np.diff(held_labels.indptr))
+        self.held_out, self.labels, self.excluded = (m[asked_B] for m in (held_out, held_labels, excluded))
+        self.every = max(1, len(asked_B) // FIRST_ROWS)
         self.gains: dict[tuple[float, ...], float] = {}
         # Of one value power and one feature power at a time, as they are large.
         self.counted: dict[float, tuple[Sparse, NDArray[Any], NDArray[Any], Sparse]] = {}
@@ -505,8 +508,8 @@ class _Choice:
         grids = VALUE_POWERS, FEATURE_POWERS, CLASS_POWERS
         has_powers = bool((values != values[:1]).any())  # where all are alike, powers change nothing
         while powers != before:
-            # All of them at first; afterwards those beside the best so far, a and b together, since one makes
-            # up for the other.
+            # All of them at first, by some rows; afterwards by all rows those beside the best so far, a and b
+            # together, since one makes up for the other.
             is_first, before = before is None, powers
             for axes in [(0,)] * has_powers + ([(2,), (1,)] if is_first else [(1, 2)]):
                 near: list[tuple[float, ...]] = [(power,) for power in powers]
@@ -515,6 +518,9 @@ class _Choice:
                         at = grids[axis].index(powers[axis])
                         near[axis] = grids[axis] if is_first else grids[axis][max(at - 1, 0) : at + 2]
                 powers = max(product(*near), key=self.gain)
+            if self.every > 1:
+                self.every, before = 1, ()
+                self.gains, self.scores = {}, {}
         return list(powers)
 
     def gain(self, powers: tuple[float, ...]) -> float:
@@ -523,8 +529,9 @@ class _Choice:
             value_power, feature_power, class_power = powers
             sums_C, scores = self._scored(value_power, feature_power)
             scores = _scaled(scores, sums_C, class_power - MIDDLE_POWER)
-            rows = np.flatnonzero(np.diff(self.labels.indptr)).tolist()
-            self.gains[powers] = float(np.mean([self._gain_of(scores, row) for row in rows]))
+            labels = self.labels[:: self.every]
+            gains = [_gain(_row(scores, row), _row(labels, row)[0]) for row in range(labels.shape[0])]
+            self.gains[powers] = float(np.mean(gains))
         return self.gains[powers]
 
     def _scored(self, value_power: float, feature_power: float) -> tuple[NDArray[np.float64], Sparse]:
@@ -540,18 +547,20 @@ class _Choice:
             self.counted[value_power] = features, pairs.sums_F[used_U], pairs.sums_C, candidates
         features, sums_U, sums_C, candidates = self.counted[value_power]
         if (value_power, feature_power) not in self.scores:
-            scores = _scaled(features, sums_U, feature_power) @ candidates
-            self.scores = {(value_power, feature_power): scores - scores.multiply(self.excluded)}
+            scores = _scaled(features[:: self.every], sums_U, feature_power) @ candidates
+            scores -= scores.multiply(self.excluded[:: self.every])
+            self.scores = {(value_power, feature_power): scores}
         return sums_C, self.scores[value_power, feature_power]
 
-    def _gain_of(self, scores: Sparse, row: int) -> float:
-        ids, values = _row(scores, row)
-        if len(values) > PLACES:
-            best = np.argpartition(-values, PLACES)[:PLACES]
-            ids, values = ids[best], values[best]
-        labels = _row(self.labels, row)[0]
-        hits = np.isin(ids, labels)[np.argsort(-values, kind="stable")]
-        return float(DISCOUNTS[: len(ids)] @ hits / DISCOUNTS[: len(labels)].sum())
+
+def _gain(scores: tuple[NDArray[Any], NDArray[Any]], labels: NDArray[Any]) -> float:
+    """NDCG at a few places of one row, by the classes that have scores and these."""
+    ids, values = scores
+    if len(values) > PLACES:
+        best = np.argpartition(-values, PLACES)[:PLACES]
+        ids, values = ids[best], values[best]
+    hits = (ids[:, None] == labels).any(1)[np.argsort(-values, kind="stable")]
+    return float(DISCOUNTS[: len(ids)] @ hits / DISCOUNTS[: len(labels)].sum())
 
 
 def _parts(matrix: Sparse, work_P: NDArray[np.int64], work: int) -> Iterator[Sparse]:
