@@ -219,7 +219,9 @@ def test_training_begins_with_the_factors_of_what_was_counted():
     head = BlendHead(10, 12, width=4)
     never_met = head.softmax.weight[9].clone()
     head.partial_fit(hidden, labels)
-    head.finish(hidden, labels)
+    head.begin(hidden, labels)
+    assert head.weights.tolist() == [0.5, 0.5]
+    assert len(head.counts.weight)
     best = head.softmax.logits(embedded_rows(head, hidden), torch.arange(9)).topk(3).indices
     assert (best // 3 == torch.from_numpy(group_B)[:, None]).all()
     lengths = head.softmax.weight[:9].norm(dim=1)

@@ -342,6 +342,10 @@ class CountingHead(Head):
             exclude: classes of each of these rows that may not be ranked.
         """
 
+    def begin(self, held_out: Tensor, labels: Labels, *, exclude: SeveralLabels | None = None) -> None:
+        """As :meth:`finish`, where gradients go on to train it: nothing that they train is chosen yet."""
+        self.finish(held_out, labels, exclude=exclude)
+
     def told(self) -> str:
         """What held-out rows have made of it, as a sentence; empty where there is nothing to say."""
         return ""

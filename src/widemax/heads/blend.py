@@ -197,15 +197,20 @@ class BlendHead(CountingHead):
         *,
         exclude: SeveralLabels | None = None,
     ) -> None:
+        self.begin(held_out, labels, exclude=exclude)
+        if held_out is not None and labels is not None:
+            pairs = label_pairs(labels, held_out)
+            excluded = excluded_pairs(exclude, held_out, no_pairs(held_out.device), self.num_classes)
+            self._choose(held_out, pairs, excluded)
+
+    def begin(
+        self, held_out: Tensor | None, labels: Labels | None, *, exclude: SeveralLabels | None = None
+    ) -> None:
         if self._has_new_rows:
             self.counts.finish(held_out, labels, exclude=exclude)
             self._has_new_rows = False
             if not self._is_trained:
                 self._start()
-        if held_out is not None and labels is not None:
-            pairs = label_pairs(labels, held_out)
-            excluded = excluded_pairs(exclude, held_out, no_pairs(held_out.device), self.num_classes)
-            self._choose(held_out, pairs, excluded)
 
     def training_state(self) -> dict[str, Tensor]:
         stage = torch.tensor([self._has_new_rows, self._is_trained])

@@ -10,8 +10,12 @@ from widemax.training.prepare import Session
 
 
 @torch.no_grad()
-def finish_counts(session: Session, valid: Feed | None) -> None:
-    """Make the weights of what was counted; held-out rows, if there are any, choose the powers."""
+def finish_counts(session: Session, valid: Feed | None, *, begins: bool) -> None:
+    """Make the weights of what was counted; held-out rows, if there are any, choose the powers.
+
+    Args:
+        begins: whether gradients go on to train the head.
+    """
     model = session.model
     if not isinstance(model.head, CountingHead):
         return
@@ -20,7 +24,8 @@ def finish_counts(session: Session, valid: Feed | None) -> None:
         return
     rows = _some(valid, CHOICE_ROWS)
     exclude = rows.seen if model.excludes_seen else None
-    model.head.finish(model.encoder.eval()(rows.features), rows.labels, exclude=exclude)
+    finish = model.head.begin if begins else model.head.finish
+    finish(model.encoder.eval()(rows.features), rows.labels, exclude=exclude)
 
 
 def _some(feed: Feed, num_rows: int) -> EncodedRows:

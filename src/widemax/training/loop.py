@@ -321,13 +321,21 @@ class _Fit(Job[EncodedRows]):
         num_rows = min(size, len(self.feed) - first * size)
         return take_step(self.session, batch, rate, counts=epoch == 0, num_rows=num_rows)
 
-    def settle(self) -> None:
-        finish_counts(self.session, self.valid)
+    @property
+    def is_begun(self) -> bool:
+        """Whether rows were counted that gradients train on from now, so that nothing need be judged yet."""
+        counts = isinstance(self.session.model.head, CountingHead) and self.config.time_limit_s is None
+        return (
+            counts and self.progress.step == self.steps_per_epoch < self.config.epochs * self.steps_per_epoch
+        )
+
+    def settle(self, *, stops: bool) -> None:
+        finish_counts(self.session, self.valid, begins=self.is_begun and not stops)
 
     def evaluate(self) -> Metrics:
         if isinstance(self.session.optimizer, RowOptimizer):
             self.session.optimizer.catch_up()
-        return {} if self.valid is None else _metrics(self.session.model, self.valid)[0]
+        return {} if self.valid is None or self.is_begun else _metrics(self.session.model, self.valid)[0]
 
     def save(self) -> None:
         session = self.session

@@ -79,8 +79,8 @@ class Job(ABC, Generic[Batch]):
     def save(self) -> None:
         """A checkpoint of all that the next step depends on."""
 
-    def settle(self) -> None:
-        """What has to be done before the model is looked at between steps."""
+    def settle(self, *, stops: bool) -> None:
+        """What has to be done before the model is looked at between steps, or saved as it stops here."""
 
 
 def set_rates(optimizer: Optimizer, config: TrainConfig, rate: float) -> None:
@@ -138,7 +138,7 @@ def fit(job: Job[Batch], watch: Watch, *, epochs: int, patient: bool) -> bool:
             epoch_ends = (step + 1) % job.steps_per_epoch == 0
             is_over = clock.is_over(step_s)
             if epoch_ends or is_over or interrupted:
-                job.settle()
+                job.settle(stops=is_over or interrupted)
             if epoch_ends or (is_over and not interrupted):
                 _record(job, watch, (step + 1) / job.steps_per_epoch)
                 is_over = is_over or clock.is_over(step_s)
