@@ -286,6 +286,7 @@ def test_powers_of_values_that_are_alike_are_not_tried():
     features, labels = popular_rows(300, 0)
     hidden, asked = popular_rows(200, 1)
     features, hidden = (torch.cat([each, each.roll(1, 1)], 1) for each in (features, hidden))
+    features *= torch.rand(len(features), 1) + 1  # alike in each row
     heads = [CountsHead(C, 2 * F, value_power=value_power) for value_power in ("auto", *module.VALUE_POWERS)]
     for head in heads:
         head.partial_fit(features, several(labels))

@@ -504,9 +504,8 @@ class _Choice:
             usual if own == "auto" else own for own, usual in zip(given, USUAL_POWERS, strict=True)
         )
         before = None if self.labels.nnz else powers
-        values = np.concatenate([self.rows[0].data, self.held_out.data])
         grids = VALUE_POWERS, FEATURE_POWERS, CLASS_POWERS
-        has_powers = bool((values != values[:1]).any())  # where all are alike, powers change nothing
+        has_powers = any(map(_has_unlike, (self.rows[0], self.held_out)))  # without, powers change nothing
         while powers != before:
             # All of them at first, by some rows; afterwards by all rows those beside the best so far, a and b
             # together, since one makes up for the other.
@@ -577,6 +576,13 @@ def _row(matrix: Sparse, row: int) -> tuple[NDArray[Any], NDArray[Any]]:
     """The columns and values of a row."""
     where = slice(*matrix.indptr[row : row + 2])
     return matrix.indices[where], matrix.data[where]
+
+
+def _has_unlike(rows: Sparse) -> bool:
+    """Whether some row has values that differ."""
+    lengths_B = np.diff(rows.indptr)
+    firsts = rows.data[rows.indptr[:-1][lengths_B > 0]]
+    return bool((rows.data != np.repeat(firsts, lengths_B[lengths_B > 0])).any())
 
 
 def _prior(class_counts: Tensor) -> Tensor:
