@@ -39,7 +39,7 @@ from widemax.heads import SeveralLabels, heads
 from widemax.kernels import Pairs, budget
 from widemax.optim import optimizers
 from widemax.training import evaluate as evaluation
-from widemax.training import feed
+from widemax.training import feed, loop, prepare
 from widemax.training.progress import PlainReporter
 
 
@@ -268,6 +268,20 @@ def config_of(path: str, out: str, sections: dict[str, Any] | None = None) -> Co
 def train_config(world: World, path: str, out: str) -> dict[str, Any]:
     outcome = widemax.train(config_of(path, out))
     return {"metrics": outcome.metrics, "steps": outcome.steps}
+
+
+def train_narrow(world: World, path: str, out: str) -> set[torch.dtype]:
+    """Train with class weights in bfloat16, however few they are; what they were held in."""
+    held = set()
+
+    def watched(*arguments: Any, **options: Any) -> tuple[float, int]:
+        held.add(arguments[0].model.head.weight.dtype)
+        return step(*arguments, **options)
+
+    step = loop.take_step
+    with patch.object(prepare, "ELEMENTWISE_NUMEL", 0), patch.object(loop, "take_step", watched):
+        widemax.train(config_of(path, out, {"train": {"precision": "bfloat16"}}))
+    return held
 
 
 def stop_after(world: World, path: str, out: str, step: int) -> None:

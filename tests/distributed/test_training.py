@@ -11,6 +11,7 @@ from tests.distributed import ranks
 from tests.distributed.rows import configure, probabilities, weights, write_rows
 
 from widemax import Config, resume, train
+from widemax.distributed import World
 from widemax.errors import CorruptError, UsageError
 from widemax.storage import read_manifest
 from widemax.training.checkpoint import latest_checkpoint
@@ -36,6 +37,14 @@ def test_two_processes_train_the_model_of_one(worlds, folder, head, split):
     assert probabilities(folder / "two") == pytest.approx(probabilities(folder / "one"), rel=1e-3, abs=1e-4)
     assert read_manifest(folder / "two")["complete"]
     assert not (folder / "two" / ".widemax").exists()
+
+
+@pytest.mark.parametrize("head", ["exact", pytest.param("sampled", marks=pytest.mark.slow)])
+def test_two_processes_train_in_bfloat16_as_one(worlds, folder, head):
+    path = str(configure(folder, head=head))
+    assert ranks.train_narrow(World(), path, str(folder / "one")) == {torch.bfloat16}
+    assert worlds(2).run(ranks.train_narrow, path, str(folder / "two")) == [{torch.bfloat16}] * 2
+    assert probabilities(folder / "two") == pytest.approx(probabilities(folder / "one"), rel=0.05, abs=5e-3)
 
 
 @pytest.mark.parametrize(("before", "size"), [(2, 1), pytest.param(2, 3, marks=pytest.mark.slow), (1, 2)])

@@ -2,16 +2,19 @@
 
 import json
 import os
+import random
 import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
 import pytest
 from tests.distributed.rows import NUM_CLASSES, configure, probabilities, weights, write_rows
 
+from widemax.errors import counted
 from widemax.storage import read_manifest
 from widemax.training.checkpoint import latest_checkpoint, read_progress
 
@@ -41,12 +44,14 @@ def run(folder: Path, *arguments: str, code: int = 0) -> tuple[str, str]:
     return said
 
 
-def worker(parent: subprocess.Popen[str], rank: int) -> psutil.Process:
-    """The process of a rank, once it is there."""
+def worker(parent: subprocess.Popen[str], rank: int, restart: int = 0) -> psutil.Process:
+    """The process of a rank after so many restarts, once it is there."""
+    wanted = {"RANK": str(rank), "TORCHELASTIC_RESTART_COUNT": str(restart)}
     while True:
         for child in psutil.Process(parent.pid).children():
-            if child.environ().get("RANK") == str(rank):
-                return child
+            with suppress(psutil.Error):  # one that has just died
+                if wanted.items() <= child.environ().items():
+                    return child
         time.sleep(0.05)
 
 
@@ -65,17 +70,25 @@ def test_one_command_trains_in_two_processes(folder: Path) -> None:
     assert not (folder / "two" / ".widemax").exists()
 
 
-@pytest.mark.parametrize("rank", [0, 1])
-def test_killed_it_goes_on_to_the_same_bits(folder: Path, rank: int) -> None:
-    configure(folder, every=1e-9)
+def test_killed_ten_times_it_goes_on_to_the_same_bits(folder: Path) -> None:
+    configure(folder, epochs=5)
     run(folder, "train", "c.toml", "--out", "whole", "--workers", "2")
+    configure(folder, every=1e-9, epochs=5, restarts=10)
     training = start(folder, "train", "c.toml", "--out", "killed", "--workers", "2")
-    await_step(folder / "killed", 4)
-    worker(training, rank).send_signal(signal.SIGKILL)
+    ranks, reached = random.Random(0).choices([0, 1], k=10), 3
+    for restart, rank in enumerate(ranks):
+        victim = worker(training, rank, restart)
+        if restart:
+            reached = read_progress(latest_checkpoint(folder / "killed")).step
+        await_step(folder / "killed", reached + 1)
+        victim.send_signal(signal.SIGKILL)
     error = training.communicate()[1]
     assert training.returncode == 0, error
-    assert f"process {rank}: killed by signal 9 (SIGKILL)" in error
-    assert "starting all 2 again from the last checkpoint (2 restarts left)" in error
+    for restart, rank in enumerate(ranks):
+        assert f"process {rank}: killed by signal 9 (SIGKILL)" in error
+        assert (
+            f"starting all 2 again from the last checkpoint ({counted(9 - restart, 'restart')} left)" in error
+        )
     assert weights(folder / "killed") == weights(folder / "whole")
 
 

@@ -30,7 +30,7 @@ def generator(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
-def nearest(values: Tensor, _: torch.Generator) -> Tensor:
+def nearest(values: Tensor, _: torch.Generator, *, places: Tensor | None = None) -> Tensor:
     """The wrong twin."""
     return values.to(torch.bfloat16)
 
@@ -303,3 +303,57 @@ def test_training_follows_float32_where_nearest_stalls(monkeypatch: pytest.Monke
     noise = 16 * (2**-7) ** 2
     assert stochastic - exact < 2 * noise
     assert stalled > 10 * noise
+
+
+@pytest.mark.parametrize("name", FIXED)
+@pytest.mark.parametrize("sparse", [False, True])
+@pytest.mark.parametrize("num_shards", [2, 3])
+def test_shards_round_as_the_whole(
+    name: str, sparse: bool, num_shards: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Bitwise, whatever rows the others touch and however many are brought to the present at a time."""
+    monkeypatch.setattr(row_optimizer, "SETTLED_ROWS", 7)
+    whole = weights_of(50, 8, torch.bfloat16)
+    shards = [torch.nn.Parameter(whole.detach()[shard::num_shards].clone()) for shard in range(num_shards)]
+    optimizers_of = [optimizers[name]([each], **FIXED[name], seed=5) for each in (whole, *shards)]
+    told = list(zip(optimizers_of[1:], shards, strict=True))
+    for shard, (optimizer, each) in enumerate(told):
+        optimizer.split(each, shard, num_shards)
+    for step in range(6):
+        touched = torch.arange(step % 4, 50, 4)
+        grad = torch.zeros(50, 8, dtype=torch.bfloat16)
+        grad[touched] = torch.randn(len(touched), 8, generator=generator(step)).bfloat16()
+        for first, stride, each in ((0, 1, whole), *((s, num_shards, w) for s, w in enumerate(shards))):
+            own = grad[first::stride]
+            each.grad = own.to_sparse(1) if sparse else own
+        for optimizer in optimizers_of:
+            optimizer.step()
+            optimizer.catch_up()
+    for shard, each in enumerate(shards):
+        assert torch.equal(each, whole[shard::num_shards])
+    assert not torch.equal(shards[1][:10], whole[:10]), "the place decides"
+
+
+@given(st.lists(st.integers(0, 2**40), min_size=1, max_size=20, unique=True), st.integers(0, 2**32 - 1))
+def test_a_row_is_rounded_alike_whatever_others_are_there(places: list[int], seed: int) -> None:
+    values = torch.full((len(places), 5), 1 + 2**-9)
+    together = stochastic_round(values, generator(seed), places=torch.tensor(places))
+    for row, place in enumerate(places):
+        alone = stochastic_round(values[:1], generator(seed), places=torch.tensor([place]))
+        assert torch.equal(alone[0], together[row])
+
+
+@pytest.mark.parametrize("value", VALUES)
+def test_rows_by_their_places_are_rounded_to_the_right_mean(value: float) -> None:
+    """In every column, over rows, and in every row, over columns; in sums over a column too."""
+    size = 1500
+    inner, outer = neighbors(value)
+    share = (torch.tensor(value).item() - inner) / (outer - inner)
+    values = torch.full((size, size), value)
+    is_outer = (stochastic_round(values, generator(), places=torch.arange(size)).double() == outer).double()
+    deviation = math.sqrt(max(share * (1 - share), 1 / size) / size)
+    for axis in (0, 1):
+        means = is_outer.mean(axis)
+        assert (means - share).abs().max() < 5.5 * deviation
+        if 0.01 < share < 0.99:
+            assert 0.9 * deviation < (means - share).square().mean().sqrt() < 1.1 * deviation

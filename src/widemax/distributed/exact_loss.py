@@ -9,6 +9,7 @@ from widemax.distributed.placement import Placement
 from widemax.distributed.softmax import combine
 from widemax.distributed.world import World
 from widemax.kernels import Elsewhere, Pairs, Sweep
+from widemax.numerics.autocast import autocast_dtype, without_autocast
 
 
 def sharded_exact_loss(
@@ -47,9 +48,11 @@ def sharded_exact_loss(
         lambda largest_b, total_b: combine(world, largest_b, total_b),
     )
     own_targets = targets.rows_P[own], placement.rows(targets.ids_P[own]), target_weights[own]
-    loss: Tensor = _ExactLoss.apply(  # type: ignore[no-untyped-call]  # torch has no type for apply
-        *(world, elsewhere, options, row_weights, *layer, *own_targets, shifts)
-    )
+    cast = [None if tensor is None else tensor.to(autocast_dtype(tensor)) for tensor in layer]
+    with without_autocast(row_weights):
+        loss: Tensor = _ExactLoss.apply(  # type: ignore[no-untyped-call]  # torch has no type for apply
+            *(world, elsewhere, options, row_weights, *cast, *own_targets, shifts)
+        )
     return loss
 
 

@@ -117,7 +117,9 @@ def read_shards(
                 )
             shape = (len(placement), *tensor.shape[1:]) if tensor.ndim else ()
             target = found.setdefault(name, tensor.new_empty(shape))
-            if target.shape != shape or target.dtype != tensor.dtype:
+            # A head that was trained in bfloat16 answers in float32.
+            is_widened = (tensor.dtype, target.dtype) == (torch.bfloat16, torch.float32)
+            if target.shape != shape or not (target.dtype == tensor.dtype or is_widened):
                 raise CorruptError(
                     f"{path}: {name!r} must hold {target.dtype} of shape {tuple(target.shape[1:])} for each "
                     f"class; got {tensor.dtype} of {tuple(tensor.shape[1:])}."

@@ -4,9 +4,10 @@ Shape letters: R rows of a block: those touched by a step, or all C rows of a pa
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from inspect import unwrap
 from itertools import chain
+from types import MappingProxyType
 from typing import Annotated, Any, ClassVar, TypeAlias, overload
 
 import torch
@@ -47,8 +48,9 @@ class RowOptimizer(torch.optim.Optimizer, ABC):
     a sparse gradient touches, calls ``update``, and writes them back; other rows stay bitwise as they were.
 
     Parameters in bfloat16 are moved in float32, with their state in float32, and rounded stochastically when
-    written back. The random bits of a step follow from one number of the parameter's state, so a resumed run
-    rounds as an uninterrupted one does.
+    written back. The random bits of a row follow from its place and one number of the parameter's state that
+    counts steps: a resumed run rounds as an uninterrupted one does, and several processes, each with some of
+    the rows, as one (see ``split``).
 
     Args:
         params: parameters or groups, as for any torch optimizer; a group may set any option.
@@ -67,6 +69,7 @@ class RowOptimizer(torch.optim.Optimizer, ABC):
 
     has_weight_decay: ClassVar[bool] = False
     has_rowwise: ClassVar[bool] = False
+    _shards: Mapping[Tensor, tuple[int, int]] = MappingProxyType({})
 
     def __init__(self, params: ParamsT, defaults: Group) -> None:
         _check_decay(defaults)
@@ -130,7 +133,7 @@ class RowOptimizer(torch.optim.Optimizer, ABC):
         if not grad.is_sparse:
             moved = widened(weight)
             self.update(moved, grad, state, group)
-            weight.copy_(self._rounded(moved, parameter))
+            weight.copy_(self._rounded(moved, parameter, self._next_seed(parameter)))
             return
         rows_R, grad_R = touched_rows(grad)
         weight_R = widened(weight.index_select(0, rows_R))
@@ -141,19 +144,37 @@ class RowOptimizer(torch.optim.Optimizer, ABC):
                 state[key].index_copy_(0, rows_R, value)
             else:
                 state[key] = value
-        weight.index_copy_(0, rows_R, self._rounded(weight_R, parameter))
+        weight.index_copy_(0, rows_R, self._rounded(weight_R, parameter, self._next_seed(parameter), rows_R))
 
-    def _rounded(self, weight_R: Tensor, parameter: Tensor) -> Tensor:
-        """Moved rows in the parameter's own dtype."""
+    def split(self, parameter: Tensor, shard: int, num_shards: int) -> None:
+        """Tell that row r of a parameter is row shard + r · num_shards of one that several processes hold.
+
+        Its rows in bfloat16 are rounded as those of the whole are in one process.
+        """
+        self._shards = {**self._shards, parameter: (shard, num_shards)}
+
+    def _next_seed(self, parameter: Tensor) -> int:
+        """Of the roundings of a step, which no other step has."""
         if parameter.dtype != torch.bfloat16:
-            return weight_R
+            return 0
         state = self.state[parameter]
         if "rounding_seed" not in state:
             index, group = self._place(parameter)
             state["rounding_seed"] = mixed_seed(group["seed"], index)
-        generator = torch.Generator(weight_R.device).manual_seed(mixed_seed(state["rounding_seed"]))
         state["rounding_seed"] += 1
-        return stochastic_round(weight_R, generator)
+        return mixed_seed(state["rounding_seed"] - 1)
+
+    def _rounded(
+        self, weight_R: Tensor, parameter: Tensor, seed: int, rows_R: Tensor | None = None, start: int = 0
+    ) -> Tensor:
+        """Moved rows in the parameter's own dtype; those from ``start`` on unless others are named."""
+        if parameter.dtype != torch.bfloat16:
+            return weight_R
+        if rows_R is None:
+            rows_R = torch.arange(start, start + len(weight_R), device=weight_R.device)
+        shard, num_shards = self._shards.get(parameter, (0, 1))
+        generator = torch.Generator(weight_R.device).manual_seed(seed)
+        return stochastic_round(weight_R, generator, places=shard + num_shards * rows_R)
 
     def _place(self, parameter: Tensor) -> tuple[int, Group]:
         """A parameter's position among all of the optimizer, and its group."""
@@ -179,13 +200,14 @@ class RowOptimizer(torch.optim.Optimizer, ABC):
 
     def _settle_parameter(self, parameter: Tensor, group: Group) -> None:
         weight, state = as_rows(parameter), self.state[parameter]
+        seed = self._next_seed(parameter)
         for start in range(0, len(weight), SETTLED_ROWS):
             block = slice(start, start + SETTLED_ROWS)
             weight_R = weight[block]
             state_R = {k: v[block] if isinstance(v, Tensor) else v for k, v in state.items()}
             settled_R = widened(weight_R)
             self.settle(settled_R, state_R, group)
-            weight_R.copy_(self._rounded(settled_R, parameter))
+            weight_R.copy_(self._rounded(settled_R, parameter, seed, start=start))
 
     @checked
     @torch.no_grad()

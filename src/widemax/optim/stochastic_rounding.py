@@ -1,4 +1,7 @@
-"""Rounding to bfloat16 that is right on average, so that steps smaller than a bfloat16 can show add up."""
+"""Rounding to bfloat16 that is right on average, so that steps smaller than a bfloat16 can show add up.
+
+Shapes: R rows, K numbers a row.
+"""
 
 import numpy as np
 import torch
@@ -9,7 +12,7 @@ from widemax.options import checked
 
 
 @checked
-def stochastic_round(values: Tensor, generator: torch.Generator) -> Tensor:
+def stochastic_round(values: Tensor, generator: torch.Generator, *, places: Tensor | None = None) -> Tensor:
     """Rounds each number to one of its two bfloat16 neighbors, with probabilities that keep its mean.
 
     ::
@@ -23,6 +26,8 @@ def stochastic_round(values: Tensor, generator: torch.Generator) -> Tensor:
     Args:
         values: float32, any shape.
         generator: of the random bits, on the device of ``values``.
+        places: [R] whole numbers, of each row. What a row is rounded to then follows from its own place and
+            the generator, whatever other rows are there.
 
     Returns:
         bfloat16 tensor of the same shape.
@@ -44,7 +49,10 @@ def stochastic_round(values: Tensor, generator: torch.Generator) -> Tensor:
         raise UsageError(
             f"values to round must be float32; got {values.dtype}. Convert them with values.float()."
         )
-    bits = random_16_bits(values.numel(), generator).view(values.shape)
+    if places is None:
+        bits = random_16_bits(values.numel(), generator).view(values.shape)
+    else:
+        bits = bits_of_rows(places, values.shape[1:].numel(), generator).view(values.shape)
     rounded = bits.add_(values.view(torch.int32)).bitwise_and_(-(2**16)).view(torch.float32)
     largest = torch.finfo(torch.bfloat16).max
     # A look at them would stall an accelerator.
@@ -58,6 +66,23 @@ def random_16_bits(count: int, generator: torch.Generator) -> Tensor:
     numbers = torch.empty(-(-count // 4), dtype=torch.int64, device=generator.device)
     numbers.random_(torch.iinfo(torch.int64).min, None, generator=generator)
     return numbers.view(torch.int16)[:count].to(torch.int32).bitwise_and_(2**16 - 1)
+
+
+def bits_of_rows(places_R: Tensor, num_columns: int, generator: torch.Generator) -> Tensor:
+    """[R, K] int32 numbers from [0, 2^16): the upper half of a_k · h(place) + b_k, with random a and b.
+
+    In a row they are independent; in a column any two are almost so.
+
+    Source: Dietzfelbinger, "Universal hashing and k-wise independent random variables via integer arithmetic
+        without primes" (STACS 1996), and the multipliers of SplitMix64 for h.
+    """
+    factor_K, shift_K = torch.empty(2, num_columns, dtype=torch.int32, device=generator.device).random_(
+        -(2**31), 2**31, generator=generator
+    )
+    mixed_R = places_R * -0x61C8864680B583EB
+    mixed_R = (mixed_R ^ (mixed_R >> 32)) * -0x40A7B892E31B1A47
+    hashed_R1 = (mixed_R >> 32).to(torch.int32)[:, None]
+    return torch.addcmul(shift_K, hashed_R1, factor_K).bitwise_right_shift_(16).bitwise_and_(2**16 - 1)
 
 
 def mixed_seed(*numbers: int) -> int:

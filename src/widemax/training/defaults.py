@@ -225,7 +225,11 @@ def training_device(config: Config) -> torch.device:
     if kind != "auto" and issubclass(heads[kind], CountingHead):
         on_the_cpu(train.device, train.precision, f"heads such as {kind!r}")
     elif max(config.distributed.workers, world_size()) > 1:
-        on_the_cpu(train.device, train.precision, "several processes")
+        if train.device not in ("auto", "cpu"):
+            raise ConfigError(
+                f"train.device is {train.device!r}, but several processes are trained on the CPU; leave it "
+                "out."
+            )
     else:
         return device_of(train.device, key="train.device")
     return CPU

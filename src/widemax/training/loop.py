@@ -367,16 +367,17 @@ def take_step(
     with using_threads(threads_for(session.step_operations)):
         optimizer.zero_grad(set_to_none=True)
         rows = rows.to(model.device)
-        if session.world.size == 1:
-            num_rows = len(rows.labels)
-            options = {"every_position": True} if rows.every_position else {}
-            with autocast(model.device, model.config.train.precision):
+        with autocast(model.device, model.config.train.precision):
+            if session.world.size == 1:
+                num_rows = len(rows.labels)
+                options = {"every_position": True} if rows.every_position else {}
                 loss = model.head(model.encoder(rows.features, **options), rows.labels)
-        else:
-            assert num_rows is not None
-            # Each leaves out something else, and again the same after a restart.
-            torch.manual_seed(mixed_seed(model.config.train.seed, session.progress.step, session.world.rank))
-            loss = _share_of_loss(session, model.encoder(rows.features), rows.labels, num_rows)
+            else:
+                assert num_rows is not None
+                # Each leaves out something else, and again the same after a restart.
+                train = model.config.train
+                torch.manual_seed(mixed_seed(train.seed, session.progress.step, session.world.rank))
+                loss = _share_of_loss(session, model.encoder(rows.features), rows.labels, num_rows)
         loss.backward()
         if session.world.size > 1:
             is_split = isinstance(model.head, ShardedHead)

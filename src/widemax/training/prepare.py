@@ -340,9 +340,9 @@ def prepare(
         head = sharded_head(config, vocabulary, len(feed), world)
     else:
         head = build_head(config, vocabulary, num_rows=len(feed), tower=tower).to(config.train.device)
-        narrow(head, config.train.precision)
         if world.size > 1:
             refuse_copies(head)
+    narrow(head, config.train.precision)
     head.seed(config.train.seed)
     encoder.to(config.train.device)
     model = Model(config, schema, task, len(feed), vocabulary, encoder, head, feed.row_keys)
@@ -402,8 +402,6 @@ def in_several(config: Config, workers: int) -> Config:
         reason = "the encoder 'sequence' shares the positions of a batch with no other process"
     elif train.time_limit_s is not None:
         reason = "a time limit follows the clock of one process (train.time_limit_s)"
-    elif train.device not in ("auto", "cpu") or train.precision != "float32":
-        reason = "several processes compute in float32 on the CPU (train.device, train.precision)"
     if reason:
         raise ConfigError(f"{reason}; leave that out, or train in one process (distributed.workers = 1).")
     updates = {
@@ -433,9 +431,10 @@ def narrow(head: Head, precision: str) -> None:
 
     Its optimizer rounds them stochastically.
     """
-    if precision == "float32" or not isinstance(head, LinearHead) or head.tower is not None:
+    whole = head.options[0] if isinstance(head, ShardedHead) else head
+    if precision == "float32" or not isinstance(whole, LinearHead) or whole.tower is not None:
         return
-    if head.weight.numel() > ELEMENTWISE_NUMEL:
+    if whole.weight.numel() > ELEMENTWISE_NUMEL:
         head.weight.data = head.weight.data.bfloat16()
 
 
@@ -609,4 +608,7 @@ def build_optimizer(
     )
     for group, (factor, _) in zip(optimizer.param_groups, keys, strict=True):
         group["factor"] = -factor
+    if isinstance(head, ShardedHead):
+        for parameter in head.parameters():
+            optimizer.split(parameter, head.placement.shard, head.placement.num_shards)
     return optimizer
