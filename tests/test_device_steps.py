@@ -1,17 +1,22 @@
 """A training step computes where its tensors are: it mixes no devices, and waits as its members declare."""
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pytest
 import torch
-from tests.pretended import Generator, OnDevice, place, waits
+from tests.pretended import DEVICE, Generator, OnDevice, place, waits
 from torch import Tensor
 
+import widemax.estimators
 from widemax.auxiliaries import CenterLoss, Reconstruction
 from widemax.classes import Classes
 from widemax.encoders import HistoryEncoder, RaggedTensor, TextEncoder, default_encoder, encoders, to_tensors
+from widemax.errors import ConfigError
+from widemax.estimators import minibatch
 from widemax.heads import CountingHead, Head, SeveralLabels, heads
 from widemax.kernels import budget
 from widemax.optim import optimizers
@@ -157,6 +162,33 @@ def test_every_encoder_waits_as_it_declares(kind: str) -> None:
         torch.testing.assert_close(value.raw.to_dense(), expected.to_dense())
     has_categories = name != "table" or kind == "category"
     assert set(told) == encoders[name].waits - {"select"} if has_categories else not told
+
+
+@pytest.mark.parametrize("name", ["SampledSoftmaxClassifier", "TwoLayerNet"])
+def test_estimators_step_on_the_device_and_keep_arrays(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    features = some_hidden().numpy()
+    labels = some_labels().numpy()
+    options = {"num_sampled": 6} if name == "SampledSoftmaxClassifier" else {"hidden_units": 5}
+    estimators = [getattr(widemax.estimators, name)(epochs=2, batch_size=4, **options) for _ in range(2)]
+    for there, estimator in enumerate(estimators):
+        if there:
+            monkeypatch.setattr(minibatch, "device_of", lambda _: DEVICE)
+            monkeypatch.setattr(minibatch, "repeatable", lambda *_: nullcontext())
+        with waits() as told:
+            estimator.fit(features, labels)
+            estimator.partial_fit(features, labels)
+        assert bool(told) == there
+    expected, found = map(vars, estimators)
+    for key in ("coef_", "intercept_", "hidden_coef_", "hidden_intercept_"):
+        if key in expected:
+            np.testing.assert_allclose(found[key], expected[key], rtol=1e-5, atol=1e-7)
+    np.testing.assert_allclose(estimators[1].predict_proba(features), estimators[0].predict_proba(features))
+
+
+def test_estimators_refuse_an_absent_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(ConfigError, match="device is 'cuda', but torch"):
+        widemax.estimators.TwoLayerNet(device="cuda").fit([[0.0], [1.0]], [0, 1])
 
 
 def test_dropping_ngrams_waits_for_how_many_are_left() -> None:

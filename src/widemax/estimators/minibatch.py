@@ -13,6 +13,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import validate_data
 from torch import Tensor, nn
 
+from widemax.devices import device_of, repeatable
 from widemax.estimators.base import (
     DTYPES,
     Array,
@@ -24,7 +25,7 @@ from widemax.estimators.base import (
     of_known_type,
     weights_of_rows,
 )
-from widemax.estimators.options import check_options
+from widemax.estimators.options import Device, check_options
 from widemax.heads.linear import LinearHead
 from widemax.optim import RowOptimizer, linear_decay
 from widemax.threads import threads_for, using_threads
@@ -39,6 +40,8 @@ class MinibatchClassifier(ProbabilisticClassifier, ABC):
     Args:
         epochs: passes over the rows in ``fit``.
         batch_size: B, rows a step.
+        device: what ``fit`` and ``partial_fit`` compute on: "cpu", "cuda" (a GPU of NVIDIA or AMD), or "auto"
+            for the GPU where there is one. Answers are computed on the CPU.
 
     Attributes:
         classes_: the classes, sorted; those that came later after them.
@@ -52,6 +55,7 @@ class MinibatchClassifier(ProbabilisticClassifier, ABC):
     batch_size: int
     learning_rate: float
     random_state: Any
+    device: Device
     coef_: Array
     intercept_: Array
 
@@ -62,6 +66,9 @@ class MinibatchClassifier(ProbabilisticClassifier, ABC):
     def _layers(self) -> list[nn.Parameter]:
         """Parameters below the head, which share memory with the attributes."""
         return []
+
+    def _keep(self, layers: list[nn.Parameter]) -> None:
+        """Set the attributes of the layers below the head to what was trained."""
 
     def _hidden(self, layers: list[nn.Parameter], features_BD: Tensor) -> Tensor:
         """Hidden vectors, [B, H]."""
@@ -82,10 +89,11 @@ class MinibatchClassifier(ProbabilisticClassifier, ABC):
             sample_weight: weight of each row in the loss, [N].
 
         Raises:
-            ConfigError: an option out of its range.
+            ConfigError: an option out of its range, or a device that is not there.
             DataError: fewer than two classes, or no row of positive weight.
         """
         check_options(self)
+        device_of(self.device)
         X, y = validate_data(self, X, given_labels(y), accept_sparse="csr", dtype=DTYPES)
         classes, _ = encoded_labels(y)
         weight_N = weights_of_rows(X, sample_weight)
@@ -102,10 +110,11 @@ class MinibatchClassifier(ProbabilisticClassifier, ABC):
             sample_weight: weight of each row in the loss, [N].
 
         Raises:
-            ConfigError: an option out of its range.
+            ConfigError: an option out of its range, or a device that is not there.
             DataError: no row of positive weight, or classes of another type than before.
         """
         check_options(self)
+        device_of(self.device)
         is_first = not hasattr(self, "coef_")
         X, y = validate_data(self, X, given_labels(y), accept_sparse="csr", dtype=DTYPES, reset=is_first)
         check_classes(y)
@@ -141,14 +150,16 @@ class MinibatchClassifier(ProbabilisticClassifier, ABC):
         share_N = torch.from_numpy((weight_N / weight_N.mean()).astype(X.dtype))
         self.num_calls_ += 1
         generator = self._generator()
-        layers, head = self._layers(), self._head()
+        device = device_of(self.device)
+        layers = [nn.Parameter(layer.detach().to(device)) for layer in self._layers()]
+        head = self._head().to(device)
         assert head.bias is not None
         head.seed(int(generator.integers(2**62)))
         parameters = [*layers, head.weight, head.bias]
         optimizer = self._new_optimizer(parameters)
         for parameter, moments in zip(parameters, self.moments_, strict=False):
             optimizer.state[parameter] = {
-                name: torch.from_numpy(value) if isinstance(value, np.ndarray) else value
+                name: torch.from_numpy(value).to(device) if isinstance(value, np.ndarray) else value
                 for name, value in moments.items()
             }
         if len(new_classes):
@@ -157,21 +168,23 @@ class MinibatchClassifier(ProbabilisticClassifier, ABC):
         labels_N = torch.from_numpy(self._places(y))
         num_steps = epochs * -(-len(y) // self.batch_size)
         operations = 6 * self.batch_size * sum(parameter.numel() for parameter in parameters)
-        with using_threads(threads_for(operations)):
+        with using_threads(threads_for(operations)), repeatable(device, 0):
             for step, ids_B in enumerate(self._batches(len(y), epochs, generator)):
                 factor = linear_decay(step, num_steps) if decays else 1.0
                 optimizer.param_groups[0]["lr"] = factor * self.learning_rate
-                features_BD = self._tensor(X[ids_B])
+                features_BD = self._tensor(X[ids_B]).to(device)
+                labels_B, share_B = labels_N[ids_B].to(device), share_N[ids_B].to(device)
                 hidden_BH = self._hidden(layers, features_BD)
-                loss = head(hidden_BH, labels_N[ids_B], sample_weight=share_N[ids_B], reduction="sum")
+                loss = head(hidden_BH, labels_B, sample_weight=share_B, reduction="sum")
                 optimizer.zero_grad()
                 (loss / len(ids_B)).backward()
                 optimizer.step()
         optimizer.catch_up()
-        self.coef_, self.intercept_ = head.weight.detach().numpy(), head.bias.detach().numpy()
+        self._keep(layers)
+        self.coef_, self.intercept_ = as_array(head.weight), as_array(head.bias)
         self.moments_ = [
             {
-                name: value.numpy() if isinstance(value, Tensor) else value
+                name: as_array(value) if isinstance(value, Tensor) else value
                 for name, value in optimizer.state[parameter].items()
             }
             for parameter in parameters
@@ -209,6 +222,12 @@ class MinibatchClassifier(ProbabilisticClassifier, ABC):
         return np.concatenate(
             [head.logits(hidden_BH).detach().numpy() for hidden_BH in self._hidden_blocks(X)]
         )
+
+
+def as_array(tensor: Tensor) -> Array:
+    """A trained tensor as an attribute, on the CPU."""
+    array: Array = tensor.detach().cpu().numpy()
+    return array
 
 
 def _shared(array: Array) -> Tensor:

@@ -10,7 +10,7 @@ from torch import nn
 
 from widemax.estimators.base import Array
 from widemax.estimators.minibatch import MinibatchClassifier
-from widemax.estimators.options import Count, Positive, Seed, with_options
+from widemax.estimators.options import Count, Device, Positive, Seed, with_options
 from widemax.heads import ExactHead, SampledHead
 from widemax.heads.linear import LinearHead
 from widemax.optim import RowOptimizer, RowwiseAdagrad
@@ -59,6 +59,7 @@ class SampledSoftmaxClassifier(MinibatchClassifier):
     batch_size: Count = 256
     learning_rate: Positive = 0.1
     random_state: Seed = 0
+    device: Device = "cpu"
 
     def _new_head(self, num_classes: int, weight: nn.Parameter) -> LinearHead:
         dim = weight.shape[1]

@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from widemax.estimators.minibatch import MinibatchClassifier
-from widemax.estimators.options import Count, NonNegative, Positive, Seed, with_options
+from widemax.estimators.minibatch import MinibatchClassifier, as_array
+from widemax.estimators.options import Count, Device, NonNegative, Positive, Seed, with_options
 from widemax.heads import ExactHead
 from widemax.heads.linear import LinearHead
 from widemax.optim import LazyAdam, RowOptimizer
@@ -50,6 +50,7 @@ class TwoLayerNet(MinibatchClassifier):
     learning_rate: Positive = 2e-3
     weight_decay: NonNegative = 0.0
     random_state: Seed = 0
+    device: Device = "cpu"
 
     def _start(self, num_features: int, generator: np.random.Generator, dtype: Any) -> int:
         scale = np.sqrt(2 / num_features)
@@ -59,6 +60,9 @@ class TwoLayerNet(MinibatchClassifier):
 
     def _layers(self) -> list[nn.Parameter]:
         return [nn.Parameter(self._tensor(array)) for array in (self.hidden_coef_, self.hidden_intercept_)]
+
+    def _keep(self, layers: list[nn.Parameter]) -> None:
+        self.hidden_coef_, self.hidden_intercept_ = map(as_array, layers)
 
     def _hidden(self, layers: list[nn.Parameter], features_BD: Tensor) -> Tensor:
         weight_HD, bias_H = layers
