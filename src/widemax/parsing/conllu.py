@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from widemax.data.formats.text import open_text
-from widemax.errors import BadRowError, DataError
+from widemax.errors import BadRowError, DataError, counted
 
 COLUMNS = ("ID", "FORM", "LEMMA", "UPOS", "XPOS", "FEATS", "HEAD", "DEPREL", "DEPS", "MISC")
 _HEAD, _DEPREL, _DEPS = 6, 7, 8
@@ -192,7 +192,7 @@ def _sentence(block: Sequence[bytes], source: str, first: int) -> Sentence | Bad
             continue
         columns = tuple(text.split("\t"))
         if len(columns) != len(COLUMNS) or not all(columns):
-            told = f"{len(columns)} columns" if len(columns) != len(COLUMNS) else "an empty one"
+            told = counted(len(columns), "column") if len(columns) != len(COLUMNS) else "an empty one"
             return BadRowError(
                 f"{read.where(at)} must have {len(COLUMNS)} columns, separated by tabs and none empty; "
                 f"got {told}. An absent value is written _."
