@@ -13,7 +13,8 @@ from safetensors.torch import load_file
 from widemax.artifact import Model
 from widemax.cli.plan import sizes_of
 from widemax.config import Config
-from widemax.errors import ConfigError
+from widemax.errors import ConfigError, ResourceError
+from widemax.planner import plan
 from widemax.training import loop, prepare
 from widemax.training.checkpoint import latest_checkpoint
 from widemax.training.defaults import training_device
@@ -65,6 +66,17 @@ def test_the_planner_refuses_an_absent_device(make_config, monkeypatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(ConfigError, match=r"train\.device is 'cuda', but torch"):
         sizes_of(make_config(train={"device": "cuda"}), None)
+
+
+def test_the_planner_fits_heads_into_the_memory_of_the_gpu(make_config, monkeypatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda: (100, 10**12))
+    sizes, _ = sizes_of(make_config(train={"device": "cuda"}), None)
+    assert sizes["available_bytes"] == 100
+    assert sizes["base_bytes"] < 10**6  # not what this process holds of the machine's
+    with pytest.raises(ResourceError, match=r"of the 0\.00 GB available"):
+        plan(**sizes)
+    assert "available_bytes" not in sizes_of(make_config(train={"device": "cpu"}), None)[0]
 
 
 def test_the_run_says_what_it_was_trained_on(make_config, tmp_path: Path) -> None:

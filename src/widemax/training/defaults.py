@@ -249,6 +249,10 @@ def head_sizes(
     """What the planner asks of a config and its data."""
     train = config.train
     is_split = splits_classes(config, len(vocabulary), encoder.dim)
+    room: dict[str, int] = {}
+    if training_device(config).type == "cuda":  # where the encoder alone stands as yet
+        room["available_bytes"] = torch.cuda.mem_get_info()[0]
+        room["base_bytes"] = sum(parameter.nbytes for parameter in encoder.parameters())
     return {
         "num_classes": len(vocabulary),
         "dim": encoder.dim,
@@ -260,6 +264,7 @@ def head_sizes(
         "epochs": train.epochs,
         "time_limit_s": train.time_limit_s,
         "workers": config.distributed.workers if is_split else 1,
+        **room,
     }
 
 
