@@ -1,5 +1,6 @@
 """What "auto" becomes, and which configs do not fit the data."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,12 @@ from widemax.config import Config
 from widemax.data import Column, LabelVocabulary, Schema
 from widemax.errors import ConfigError, UnknownNameError
 from widemax.task import Task
+from widemax.training import defaults
 from widemax.training.defaults import (
+    SEPARATED_ROWS,
     absolute,
+    are_separable,
+    are_separated,
     complete_data,
     complete_encoder,
     complete_rest,
@@ -230,3 +235,54 @@ def test_a_linear_encoder_is_as_wide_as_its_classes_need(tmp_path: Path, rows_fi
         outcome = train(config)
         assert outcome.model.config.encoder.options["dim"] == outcome.model.encoder.dim == dim
         assert Model.load(outcome.run).encoder.dim == dim
+
+
+@pytest.mark.parametrize(
+    ("columns", "several", "sections", "is_separable"),
+    [
+        ((TEXT,), True, {}, True),
+        ((TEXT, Column("body", "text")), True, {"encoder": {"kind": "text", "char_ngrams": ()}}, True),
+        ((TEXT,), False, {}, False),
+        ((TEXT, NUMBER), True, {}, False),
+        ((TEXT,), True, {"head": {"kind": "exact"}}, False),
+        ((TEXT,), True, {"head": {"loss": "binary_focal"}}, False),
+        ((TEXT,), True, {"encoder": {"dropout": 0.2}}, False),
+        ((TEXT,), True, {"train": {"epochs": 3}}, False),
+        ((TEXT,), True, {"train": {"time_limit_s": 60}}, False),
+        ((TEXT,), True, {"train": {"separators": False}}, False),
+        ((TEXT,), True, {"distributed": {"workers": 2}}, False),
+    ],
+    ids=str,
+)
+def test_texts_with_several_labels_are_separable_unless_something_else_is_asked(
+    columns: tuple[Column, ...], several: bool, sections: dict[str, Any], is_separable: bool
+) -> None:
+    assert are_separable(config_of(**sections), Schema(columns, "y", several=several)) == is_separable
+
+
+def test_rows_of_many_labels_and_many_rows_are_not_separated() -> None:
+    assert are_separated(VOCABULARY, 10)
+    assert not are_separated(LabelVocabulary(VOCABULARY.labels, VOCABULARY.counts * 12), 10)
+    assert not are_separated(VOCABULARY, SEPARATED_ROWS + 1)
+
+
+def test_separators_learn_texts_with_several_labels(make_config, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = Path(make_config().data.train[0])
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    several = [{"text": row["text"], "animals": sorted({row["animal"], "any"})} for row in rows]
+    path.write_text("".join(json.dumps(row) + "\n" for row in several))
+    sections: dict[str, Any] = {"data": {"train": str(path), "target": "animals"}}
+    outcomes = [train(Config.from_dict({**sections, "output": {"dir": str(path.parent / "tree")}}))]
+    monkeypatch.setattr(defaults, "SEPARATED_ROWS", len(rows) - 1)
+    limit = {"train": {"epochs": 1}}
+    outcomes.append(
+        train(Config.from_dict({**sections, **limit, "output": {"dir": str(path.parent / "sum")}}))
+    )
+    assert [outcome.model.config.head.kind for outcome in outcomes] == ["label_tree", "exact"]
+    for outcome, dim in zip(outcomes, ("features", 32), strict=True):
+        model = Model.load(outcome.run)
+        assert model.config.encoder.options["dim"] == dim
+        assert {answer.label for answer in model.predict([{"text": "we saw the old owl"}], k=2)[0]} == {
+            "any",
+            "owl",
+        }

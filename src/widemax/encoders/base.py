@@ -106,7 +106,10 @@ class Encoder(nn.Module, ABC):
         """Gathers statistics of some featurized training rows."""
 
     def narrow(self, dim: int) -> None:
-        """Takes the width D that so many classes need, before `finish`, where it is one linear map."""
+        """Takes the width D that so many classes need, before `finish`, where it is one linear map.
+
+        0 stands for the features themselves.
+        """
 
     @abstractmethod
     def finish(self, *, generator: torch.Generator) -> None:

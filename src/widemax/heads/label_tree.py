@@ -74,8 +74,8 @@ class LabelTreeHead(SparseRowsHead):
     encoder whose ``dim`` is "features" gives them, and divided by their length; what is below 0 counts as 0.
     Answers are exact over all classes, and probabilities are those of yes-or-no questions.
 
-    Use: for texts with several of hundreds to tens of thousands of labels. Learning takes longer than that of
-    "counts".
+    Use: for texts with several of hundreds to tens of thousands of labels, of which it is the default where
+    rows are not too many. Learning takes longer than that of "counts".
 
     Args:
         num_classes: C, or ``Classes`` with their counts.

@@ -22,6 +22,9 @@ MIN_BATCH, MAX_BATCH = 64, 512
 STEPS_PER_EPOCH = 256
 DIM_STEP = 32
 LINEAR_HEADS = ("auto", "exact", "sampled")
+SEPARATED_ROWS, SEPARATED_LABELS = 1 << 16, 12
+"""Where no head is named, linear separators learn up to so many texts, all held in memory, with fewer labels
+a row than these: where there are more, fewer dimensions than labels learn what goes together."""
 
 
 def check_words(config: Config) -> None:
@@ -116,6 +119,36 @@ def from_root(options: Mapping[str, Any]) -> dict[str, Any]:
         return str(Path(value).expanduser().resolve()) if is_folder else value
 
     return {name: told(name, value) for name, value in options.items()}
+
+
+def are_separable(config: Config, schema: Schema) -> bool:
+    """Whether texts with several labels may be learned by "label_tree", as nothing else is asked.
+
+    Anything else is what only training by gradients, another device or several processes have.
+    """
+    train, encoder = config.train, config.encoder
+    asked = (
+        config.head.kind != "auto" or config.head.options or config.head.weight is not None,
+        encoder.kind not in ("auto", "text") or {"dim", "dropout"} & encoder.options.keys(),
+        (train.optimizer, train.learning_rate, train.time_limit_s) != ("auto", "auto", None),
+        train.weight_decay or train.batch_size != "auto" or "epochs" in train.model_fields_set,
+        train.precision != "float32" or training_device(config) != CPU or not train.separators,
+        max(config.distributed.workers, world_size()) > 1,
+    )
+    are_texts = all(column.kind == "text" for column in schema.inputs)
+    return schema.several and are_texts and config.data.task in ("auto", Task.SEVERAL) and not any(asked)
+
+
+def are_separated(vocabulary: LabelVocabulary, num_rows: int) -> bool:
+    """Whether so many separable rows with such labels are learned by "label_tree"."""
+    return num_rows <= SEPARATED_ROWS and vocabulary.counts.sum() < SEPARATED_LABELS * num_rows
+
+
+def separating(config: Config) -> Config:
+    """The config that names the head "label_tree", whose hidden vectors are the features."""
+    encoding = config.encoder.completed(config.encoder.kind, {**config.encoder.options, "dim": "features"})
+    head = config.head.completed("label_tree", {})
+    return config.model_copy(update={"encoder": encoding, "head": head})
 
 
 def width_needed(config: Config) -> Callable[[int], int] | None:

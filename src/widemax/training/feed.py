@@ -239,7 +239,7 @@ def read_training(
     *,
     seed: int,
     fitted: bool,
-    width: Callable[[int], int] | None = None,
+    width: Callable[[LabelVocabulary, int], int] | None = None,
     more: Iterable[Features] = (),
     world: World = ALONE,
 ) -> tuple[Feed, LabelVocabulary]:
@@ -251,7 +251,7 @@ def read_training(
         dataset: the rows, of several processes the part of this one; learns of the bad rows of all.
         encoder: not yet fitted, or with ``fitted=True`` restored from a checkpoint.
         folder: scratch space; grows with the encoded rows.
-        width: from the number of classes to what an encoder that can is narrowed to.
+        width: from the classes and the number of rows to what an encoder that can is narrowed to.
         more: what the encoder learns from beside the rows.
         world: the processes.
 
@@ -300,7 +300,7 @@ def read_training(
             raise dataset.without_rows()
         vocabulary = counter.finish()
         if width is not None:
-            encoder.narrow(width(len(vocabulary)))
+            encoder.narrow(width(vocabulary, sum(map(len, keys))))
 
     if fitted:
         for _ in raw_features():

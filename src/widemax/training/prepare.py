@@ -49,12 +49,15 @@ from widemax.storage import check_folder, write_file
 from widemax.task import System, Task
 from widemax.training.checkpoint import Progress, folder_of, load_rest, load_weights, progress_at
 from widemax.training.defaults import (
+    are_separable,
+    are_separated,
     check_words,
     complete_data,
     complete_encoder,
     complete_rest,
     complete_weight,
     decide_task,
+    separating,
     splits_classes,
     width_needed,
 )
@@ -251,7 +254,12 @@ def prepare(
     )
     part = world.rank, world.size
     dataset = Dataset(train_sources, schema, format=reading, drop_bad=data.drop_bad, part=part)
-    width = width_needed(config)
+    needed, separable = width_needed(config), are_separable(config, schema)
+
+    def width(vocabulary: LabelVocabulary, num_rows: int) -> int:
+        is_separated = separable and are_separated(vocabulary, num_rows)
+        return 0 if is_separated or needed is None else needed(len(vocabulary))
+
     config = complete_encoder(complete_data(config, schema), schema)
     fingerprints = dataset.fingerprint(), Dataset(class_sources, schema, format=reading).fingerprint()
     versions = {"version of widemax": version("widemax"), "version of torch": torch.__version__}
@@ -269,7 +277,7 @@ def prepare(
         *(dataset, encoder, scratch),
         seed=config.train.seed,
         fitted=checkpoint is not None,
-        width=width,
+        width=None if needed is None else width,
         more=more,
         world=world,
     )
@@ -307,6 +315,12 @@ def prepare(
         compare(table, vocabulary, schema, reporter)
     if table is not None and tower is None:
         vocabulary = vocabulary.extended(table.labels)
+    if separable and are_separated(vocabulary, len(feed)):
+        config = separating(config)
+        reporter.say(
+            'linear separators learn these texts with several labels; set head.kind to "exact" to train a '
+            "sigmoid for each label by gradients"
+        )
     asked = config.head.options
     agree(
         world,
