@@ -40,6 +40,29 @@ def test_agrees_with_scikit_learn_in_blocks_of_any_size(tmp_path, block_bytes):
     assert not bad
 
 
+@pytest.mark.parametrize("num_parts", [1, 2, 5])
+def test_parts_are_the_whole(tmp_path, num_parts):
+    path = tmp_path / "rows.svm"
+    path.write_text("90 9 4\n" + "".join(f"{number % 4} {number % 9}:1.5\n" for number in range(90)))
+    form = SvmLight(block_bytes=100)
+
+    def rows(place):
+        return [
+            row
+            for chunk in form.chunks(place, ["label", "features"])
+            for row in zip(
+                chunk.positions_B.tolist(),
+                *(column.to_pylist() for column in chunk.columns.values()),
+                strict=True,
+            )
+        ]
+
+    pieces = form.pieces(path, num_parts)
+    assert len(pieces) == num_parts
+    assert [row for piece, _ in pieces for row in rows(piece)] == rows(path)
+    assert len(rows(path)) == 90
+
+
 def test_several_labels_comments_empty_rows_and_a_missing_label(tmp_path):
     path = tmp_path / "a.svm.gz"
     path.write_bytes(gzip.compress(b"3 10 9\n1,5,9 2:0.5 # note\r\n\n4\n 3:1\n"))

@@ -11,7 +11,7 @@ import numpy as np
 from widemax.data.convert import array_of
 from widemax.data.formats import formats
 from widemax.data.formats.base import Chunk
-from widemax.data.formats.text import Blocks, TextFormat, parsed, undecodable
+from widemax.data.formats.text import Blocks, LineFormat, parsed, undecodable
 from widemax.errors import DataError, reason_of
 
 _LINES_WITH_ALL_KEYS = 10_000
@@ -21,7 +21,7 @@ Objects = tuple[list[dict[str, Any]], np.ndarray, tuple[tuple[int, str], ...]]
 
 
 @formats.register("jsonl")
-class JsonLines(TextFormat):
+class JsonLines(LineFormat):
     """JSON Lines (``.jsonl``, ``.ndjson``)."""
 
     suffixes: ClassVar[tuple[str, ...]] = (".jsonl", ".ndjson", ".jsonl.gz", ".ndjson.gz")
@@ -44,17 +44,6 @@ class JsonLines(TextFormat):
                 f"{path} holds no JSON object with a key, but must have one a line, or an array of them.{bad}"
             )
         return list(names)
-
-    def pieces(self, path: Any, num_parts: int) -> list[tuple[Any, int]]:
-        # Finding lines costs little beside parsing them, so that each part may pass over those before it.
-        num_bytes = path.stat().st_size
-        num_blocks = min(num_parts, max(1, num_bytes // self.block_bytes))
-        starts = [num_bytes * number // num_blocks // self.block_bytes for number in range(num_blocks)]
-        stops = [*starts[1:], None]
-        return [
-            (Blocks(path, start, stop), num_bytes // num_blocks)
-            for start, stop in zip(starts, stops, strict=True)
-        ]
 
     def chunks(self, path: Path | Blocks, columns: Sequence[str]) -> Iterator[Chunk]:
         for rows, positions_B, bad in self.objects(path):

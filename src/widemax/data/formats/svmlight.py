@@ -17,7 +17,7 @@ import pyarrow as pa
 from widemax.data.convert import array_of
 from widemax.data.formats import formats
 from widemax.data.formats.base import Chunk
-from widemax.data.formats.text import TextFormat, parsed
+from widemax.data.formats.text import Blocks, LineFormat, parsed
 
 _PAIR = re.compile(rb"\d+:[^\s:]+")
 _PAIRS = re.compile(rb"(?:\d+:[^\s:]+(?:\s+|$))*")
@@ -28,7 +28,7 @@ _COUNTS = re.compile(rb"\s*\d+\s+\d+\s+\d+\s*")
 
 
 @formats.register("svmlight")
-class SvmLight(TextFormat):
+class SvmLight(LineFormat):
     """svmlight/libsvm (``.svm``, ``.libsvm``)."""
 
     suffixes = (".svm", ".libsvm", ".svmlight", ".svm.gz", ".libsvm.gz", ".svmlight.gz")
@@ -37,7 +37,7 @@ class SvmLight(TextFormat):
     def columns(self, path: Path) -> list[str]:
         return ["label", "features"]
 
-    def chunks(self, path: Path, columns: Sequence[str]) -> Iterator[Chunk]:
+    def chunks(self, path: Path | Blocks, columns: Sequence[str]) -> Iterator[Chunk]:
         for block in self.lines(path):
             lines = ((number, line.partition(b"#")[0]) for number, line in block)
             kept = ((at, row) for at, row in lines if row.strip() and (at > 1 or not _COUNTS.fullmatch(row)))

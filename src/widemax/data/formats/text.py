@@ -169,6 +169,21 @@ class TextFormat(BlockFormat):
             first += len(lines)
 
 
+class LineFormat(TextFormat):
+    """A format of one row a line, whose files several processes read in parts."""
+
+    def pieces(self, path: Any, num_parts: int) -> list[tuple[Any, int]]:
+        # Finding lines costs little beside parsing them, so that each part may pass over those before it.
+        num_bytes = path.stat().st_size
+        num_blocks = min(num_parts, max(1, num_bytes // self.block_bytes))
+        starts = [num_bytes * number // num_blocks // self.block_bytes for number in range(num_blocks)]
+        stops = [*starts[1:], None]
+        return [
+            (Blocks(path, start, stop), num_bytes // num_blocks)
+            for start, stop in zip(starts, stops, strict=True)
+        ]
+
+
 def parsed(
     lines: Iterable[tuple[int, Raw]], parse: Callable[[Raw], Row]
 ) -> tuple[list[Row], np.ndarray, tuple[tuple[int, str], ...]]:
