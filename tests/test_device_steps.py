@@ -140,6 +140,25 @@ def test_optimizers_wait_for_nothing(name: str, dtype: torch.dtype, monkeypatch:
     assert steps(sparse, some_labels(), name, dtype) == heads["sampled"].waits | samplers["uniform"].waits
 
 
+@pytest.mark.parametrize("name", TRAINED)
+def test_every_head_answers_on_the_device(name: str) -> None:
+    """The best classes, probabilities and ranks of labels, of which evaluate and predict are made."""
+    options = {"sampler": "uniform", "num_sampled": 6} if name == "sampled" else {}
+    found = []
+    for there in (False, True):
+        head, hidden, labels = build(head_of(name, **options)).eval(), some_hidden(), some_labels()
+        if there:
+            place(head)
+            hidden, labels = OnDevice(hidden), OnDevice(labels)
+        with torch.no_grad():
+            answer = head.answer(hidden, labels, k=3)
+        found.append(
+            [answer.topk.class_ids, answer.topk.log_probs, answer.label_log_probs, answer.label_ranks]
+        )
+    for expected, value in zip(*found, strict=True):
+        torch.testing.assert_close(value.raw, expected)
+
+
 @pytest.mark.parametrize("kind", COLUMNS)
 def test_every_encoder_waits_as_it_declares(kind: str) -> None:
     """Dropout is left out, since each device has randomness of its own; that of n-grams and items selects."""

@@ -124,7 +124,7 @@ def count_larger(window: Window, labels: Pairs, label_logits: Tensor) -> Tensor:
         label_logits_n = label_logits.index_select(0, places_n)
         # Of equal logits the smaller id ranks first: blocks before the label's own count ≥, all others >.
         column_n = labels.ids_P.index_select(0, places_n) - window.first_id - blocks_n * window.block
-        below_n = label_logits_n.nextafter(label_logits_n.new_tensor(-torch.inf))
+        below_n = label_logits_n.nextafter(label_logits_n.new_full((), -torch.inf))
         thresholds_n = torch.where(column_n >= window.block, below_n, label_logits_n)
         # Zeros and ones as floats, since summing booleans is twenty times slower on CPU.
         larger_nW = torch.gt(logits_nW, thresholds_n[:, None], out=torch.empty_like(logits_nW))
