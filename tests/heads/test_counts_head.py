@@ -254,6 +254,35 @@ def test_smoothing_and_temperature_make_held_out_rows_likelier():
     assert head.smoothing != pytest.approx(0.1)
 
 
+def test_smoothing_and_temperature_are_those_of_the_least_nll():
+    """Half of the labels are popular ones that no feature tells, which needs much smoothing."""
+    rng = np.random.default_rng(0)
+    popularity = 1 / np.arange(1, 2001)
+
+    def rows(number):
+        which = (rng.pareto(1.2, (number, 4)) * 3).astype(int) % 500
+        popular = rng.choice(2000, number, p=popularity / popularity.sum())
+        own = (which[np.arange(number), rng.integers(0, 4, number)] * 37 + rng.integers(0, 50, number)) % 2000
+        features = torch.zeros(number, 500)
+        features[np.arange(number)[:, None], which] = 1
+        return features, torch.from_numpy(np.where(rng.random(number) < 0.5, own, popular))
+
+    head = CountsHead(2000, 500)
+    head.partial_fit(*rows(3000))
+    hidden, asked = rows(1500)
+    head.finish(hidden, asked)
+
+    def nll():
+        return -float(head.answer(hidden, asked, k=1).label_log_probs.mean())
+
+    least = nll()
+    for number in (head.smoothing, head.calibration_temperature):
+        for factor in (0.8, 1.25):
+            number.mul_(factor)
+            assert nll() > least
+            number.div_(factor)
+
+
 @pytest.mark.parametrize("matters", [True, False])
 def test_held_out_rows_tell_whether_values_matter(matters):
     """The label is the feature of the largest value, or what two features say together."""

@@ -56,9 +56,10 @@ CLASS_POWERS = 0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6
 FIRST_ROWS, CHOICE_ROWS = 500, 1500
 PLACES = 20
 DISCOUNTS = 1 / np.log2(np.arange(2, PLACES + 2))
-# Scores that smoothing and temperature are fitted to, trials, and how near their logarithms come to the best;
-# more take longer and change little.
-CALIBRATION_WORK, CALIBRATION_TRIALS, CALIBRATION_PRECISION = 2**24, 60, 0.01
+# Scores that smoothing and temperature are fitted to, trials, how far their logarithms go in the first ones,
+# and how near these and the nll come to the best.
+CALIBRATION_WORK, CALIBRATION_TRIALS, FIRST_STEPS = 2**24, 60, (1.0, 0.2)
+PRECISION = {"xatol": 0.02, "fatol": 1e-5}
 # Of how many times as many classes a feature they choose, the best for this class power.
 CANDIDATES, MIDDLE_POWER = 2, 0.3
 # Vectors beyond those asked for, and rounds, that make the singular vectors found at random nearly right.
@@ -248,14 +249,18 @@ class CountsHead(SparseRowsHead):
             gained_S = (base_C.to(shares_S)[ids_S] + shares_S) ** power - parts_C.to(shares_S)[ids_S]
             total_B = float(parts_C.sum()) + np.bincount(rows_S, gained_S, num_rows)
             logits_P = power * np.log(label_shares_P + base_C.numpy()[labels.indices])
-            return float(part_P @ (np.log(total_B)[rows_P] - logits_P))
+            return float(part_P @ (np.log(total_B)[rows_P] - logits_P) / num_rows)
 
         found = minimize(
             nll,
-            np.log([USUAL_SMOOTHING, 1.0]),
+            begin := np.log([USUAL_SMOOTHING, 1.0]),
             method="Nelder-Mead",
             bounds=np.log([SMOOTHING, TEMPERATURE]),
-            options={"maxfev": CALIBRATION_TRIALS, "xatol": CALIBRATION_PRECISION, "fatol": 1e-5},
+            options={
+                "maxfev": CALIBRATION_TRIALS,
+                "initial_simplex": begin + np.diag([0.0, *FIRST_STEPS])[:, 1:],
+                **PRECISION,
+            },
         )
         smoothing, temperature = np.exp(found.x)
         self.smoothing.fill_(smoothing)
