@@ -93,7 +93,7 @@ class BlendHead(CountingHead):
     """
 
     learns_by_gradients = True
-    optimizer = "lazy_adam", 0.005
+    optimizer = "lazy_adam", 0.01
     learned_sizes = frozenset(f"counts.{name}" for name in CountsHead.learned_sizes)
 
     weights: Tensor
