@@ -48,7 +48,7 @@ class Effort(NamedTuple):
     least_weight: float
 
 
-WITHIN_GROUPS, WITHOUT_GROUPS = Effort(3, 0.1), Effort(8, 0.02)
+WITHIN_GROUPS, WITHOUT_GROUPS = Effort(3, 0.1), Effort(5, 0.02)
 """Within groups weights are large; against all rows many are small, and say something together."""
 VECTOR_LENGTH, ROUNDS = 64, 3
 CALIBRATION_ROWS, CALIBRATION_NUMBERS = 500, 2**24
