@@ -324,10 +324,9 @@ class _Fit(Job[EncodedRows]):
     @property
     def is_begun(self) -> bool:
         """Whether rows were counted that gradients train on from now, so that nothing need be judged yet."""
-        counts = isinstance(self.session.model.head, CountingHead) and self.config.time_limit_s is None
-        return (
-            counts and self.progress.step == self.steps_per_epoch < self.config.epochs * self.steps_per_epoch
-        )
+        goes_on = self.config.epochs > 1 and self.config.time_limit_s is None
+        counts = isinstance(self.session.model.head, CountingHead) and goes_on
+        return counts and self.progress.step == self.steps_per_epoch
 
     def settle(self, *, stops: bool) -> None:
         finish_counts(self.session, self.valid, begins=self.is_begun and not stops)
