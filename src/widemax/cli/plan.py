@@ -61,11 +61,11 @@ def command(
 
 
 def named_line(kind: str) -> Iterator[str]:
-    """That the head a config names is taken whatever it costs, and what is not predicted of it."""
+    """That the head, named or following from the data, is taken whatever it costs."""
     from widemax.heads import CountingHead, heads
 
     if kind != "auto":
-        line = f"head.kind names {kind!r}, which is taken in any case"
+        line = f"the config, or else what its data are, names {kind!r}, which is taken in any case"
         if issubclass(heads[kind], CountingHead):
             line += (
                 ": it counts every row once; its memory grows with the pairs of features and "
