@@ -135,6 +135,11 @@ class Head(Described, nn.Module, ABC):
         """How many numbers it has learned."""
         return sum(parameter.numel() for parameter in self.parameters())
 
+    @property
+    def adds_features(self) -> bool:
+        """Whether the logit of a row of length 1 is that of no features and what each of its own adds."""
+        return False
+
     def step_factors(self) -> Iterator[tuple[nn.Parameter, float]]:
         """Each parameter, and what its learning rate is multiplied by."""
         return ((parameter, 1.0) for parameter in self.parameters())

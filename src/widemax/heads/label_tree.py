@@ -128,6 +128,10 @@ class LabelTreeHead(SparseRowsHead):
         yield bool(in_range.all() and (self.scales[:, 0] > 0).all()), f"scales within {LARGEST_SCALE}"
 
     @property
+    def adds_features(self) -> bool:
+        return self.num_groups == 1
+
+    @property
     def num_parameters(self) -> int:
         """How many weights it keeps."""
         return sum(len(getattr(self, f"{level}weight")) for level in LEVELS)

@@ -1,6 +1,6 @@
-"""What moved an answer: words of a text exactly, columns of a table by leaving each out.
+"""What moved an answer: words of a text exactly where they add up, else words or columns by leaving each out.
 
-Shapes: B rows, P n-grams, W words.
+Shapes: B rows, P n-grams, D hidden.
 """
 
 import re
@@ -13,10 +13,12 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import torch
+from torch import Tensor
 
 from widemax.artifact import Model
 from widemax.data import columns_of
-from widemax.encoders import Ragged, TextEncoder, bag_sum, to_tensors
+from widemax.encoders import Ragged, RaggedTensor, TextEncoder, bag_sum, to_tensors
+from widemax.encoders.features import Tensors
 from widemax.errors import UnknownNameError, UsageError
 from widemax.options import Options
 from widemax.recommender import names_of
@@ -53,10 +55,10 @@ BODY = Options(request, of="the body")
 def explain(model: Model, asked: Request) -> dict[str, Any]:
     """The parts of a row with what each adds to the logit of a class.
 
-    Texts that a linear bag of n-grams reads get gradient × input: the logit is the ``baseline``, that of a
-    text without known words, plus the ``contribution`` of each word and ``other``, what no single word has.
-    Every other row is answered again without each of its columns, whose contribution is what the logit
-    loses by that; these need not add up.
+    Texts whose n-grams move the logit by themselves get gradient × input: the logit is the ``baseline``, that
+    of a text without known words, plus the ``contribution`` of each word and ``other``, what no single word
+    has. Other texts are answered again without each of their words, and every other row without each of its
+    columns, whose contribution is what the logit loses by that; these need not add up.
 
     Raises:
         UsageError: the label is no class of the model.
@@ -72,30 +74,60 @@ def explain(model: Model, asked: Request) -> dict[str, Any]:
                 f"{asked.label!r} is not among the {len(model.vocabulary):,} classes of the run."
             )
     encoder = model.encoder
-    if isinstance(encoder, TextEncoder) and encoder.weight_FD.shape[1] and model.neighbors is None:
+    if not isinstance(encoder, TextEncoder):
+        found = explain_columns(model, columns, class_id)
+    elif model.neighbors is None and (encoder.weight_FD.shape[1] or model.head.adds_features):
         found = explain_text(model, encoder, columns, class_id)
     else:
-        found = explain_columns(model, columns, class_id)
+        found = explain_words(model, encoder, columns, class_id)
     return {"label": model.vocabulary.decode(np.array([class_id]))[0], **found}
 
 
-def logit_of(model: Model, columns: Mapping[str, Any], class_id: int) -> float:
-    """The logit of a class, or its log-probability where neighbors have a part in it."""
-    answers = model.answer(to_tensors(model.encoder.encode(columns)), torch.tensor([class_id]), k=1)
-    return answers.label_logits.item() if model.neighbors is None else answers.label_log_probs.item()
+def logits_of(model: Model, columns: Mapping[str, Any], class_id: int) -> list[float]:
+    """The logit of a class for each row, or its log-probability where neighbors have a part in it."""
+    features = to_tensors(model.encoder.encode(columns))
+    num_rows = len(next(iter(columns.values())))
+    answers = model.answer(features, torch.full((num_rows,), class_id), k=1)
+    found = answers.label_logits if model.neighbors is None else answers.label_log_probs
+    logits: list[float] = found.tolist()
+    return logits
+
+
+def without(
+    model: Model, columns: Mapping[str, Any], changed: list[tuple[str, Any]], class_id: int
+) -> tuple[float, list[float]]:
+    """The logit of a row, and what it loses with each value of a column that takes the place of its own."""
+    rows = {
+        name: pa.concat_arrays([values, *(new if name == column else values for column, new in changed)])
+        for name, values in columns.items()
+    }
+    whole, *others = logits_of(model, rows, class_id)
+    return whole, [whole - other for other in others]
 
 
 def explain_columns(model: Model, columns: Mapping[str, Any], class_id: int) -> dict[str, Any]:
     """What the logit loses without each column."""
-    whole = logit_of(model, columns, class_id)
-    parts = [
-        {
-            "column": column.name,
-            "contribution": whole - logit_of(model, {**columns, column.name: column.nothing()}, class_id),
-        }
-        for column in model.schema.inputs
-    ]
+    inputs = model.schema.inputs
+    whole, lost = without(model, columns, [(each.name, each.nothing()) for each in inputs], class_id)
+    parts = [{"column": each.name, "contribution": by} for each, by in zip(inputs, lost, strict=True)]
     return {"method": "leave one column out", "logit": whole, "parts": parts}
+
+
+def explain_words(
+    model: Model, encoder: TextEncoder, columns: Mapping[str, Any], class_id: int
+) -> dict[str, Any]:
+    """What the logit loses without each word."""
+    parts = [part for name, _ in encoder.columns for part in words_in(columns, name)]
+    changed = []
+    for part in parts:
+        values = columns[part["column"]]
+        text = values[0].as_py()
+        shorter = text[: part["start"]] + text[part["end"] :]
+        changed.append((part["column"], pa.array([shorter], values.type)))
+    whole, lost = without(model, columns, changed, class_id)
+    for part, by in zip(parts, lost, strict=True):
+        part["contribution"] = by
+    return {"method": "leave one word out", "logit": whole, "parts": parts}
 
 
 def explain_text(
@@ -103,21 +135,12 @@ def explain_text(
 ) -> dict[str, Any]:
     """Gradient × input of each n-gram, divided among the words that it is made of."""
     features = to_tensors(encoder.encode(columns))
+    by_table = through_table if encoder.weight_FD.shape[1] else through_features
     with torch.no_grad():
         bag = encoder.eval().bag(features)
-        # Calibration multiplies the sum by a factor of the row, which counts as given.
-        before, after = bag_sum(encoder.weight_FD, bag).norm(), encoder(features).norm()
-        factor = after / before if before else torch.ones(())
-    with torch.enable_grad():
-        values_P = bag.values.detach().requires_grad_()
-        hidden_1D = bag_sum(encoder.weight_FD.detach(), bag._replace(values=values_P))
-        logit = model.head.logits(hidden_1D * factor, torch.tensor([class_id])).sum()
-        (gradient_P,) = torch.autograd.grad(logit, values_P)
-    with torch.no_grad():
-        nothing = torch.zeros(1, hidden_1D.shape[1])
-        baseline = model.head.logits(nothing, torch.tensor([class_id])).item()
+    logit, baseline, moved_P = by_table(model, encoder, features, bag, class_id)
     moved: dict[int, float] = defaultdict(float)
-    for ngram, by in zip(bag.ids.tolist(), (gradient_P * values_P).tolist(), strict=True):
+    for ngram, by in zip(bag.ids.tolist(), moved_P.tolist(), strict=True):
         moved[ngram] += by
     parts, pieces = words_of(encoder, columns)
     times: dict[int, float] = defaultdict(float)
@@ -130,11 +153,52 @@ def explain_text(
             parts[place]["contribution"] += by / len(places)
     return {
         "method": "gradient × input",
-        "logit": logit.item(),
+        "logit": logit,
         "baseline": baseline,
         "parts": parts,
         "other": sum(by for ngram, by in moved.items() if ngram not in times),
     }
+
+
+def through_table(
+    model: Model, encoder: TextEncoder, features: Tensors, bag: RaggedTensor, class_id: int
+) -> tuple[float, float, Tensor]:
+    """The logit, that of nothing, and [P] what each n-gram adds, where n-grams are rows of a table."""
+    class_ids = torch.tensor([class_id])
+    with torch.no_grad():
+        # Calibration multiplies the sum by a factor of the row, which counts as given.
+        before, after = bag_sum(encoder.weight_FD, bag).norm(), encoder(features).norm()
+        factor = after / before if before else torch.ones(())
+        baseline = model.head.logits(torch.zeros(1, encoder.weight_FD.shape[1]), class_ids).item()
+    with torch.enable_grad():
+        values_P = bag.values.detach().requires_grad_()
+        hidden_1D = bag_sum(encoder.weight_FD.detach(), bag._replace(values=values_P))
+        logit = model.head.logits(hidden_1D * factor, class_ids).sum()
+        (gradient_P,) = torch.autograd.grad(logit, values_P)
+    return logit.item(), baseline, gradient_P * values_P.detach()
+
+
+@torch.no_grad()
+def through_features(
+    model: Model, encoder: TextEncoder, features: Tensors, bag: RaggedTensor, class_id: int
+) -> tuple[float, float, Tensor]:
+    """The same where the head adds up what each of the n-grams of a row of length 1 says by itself."""
+    ones = RaggedTensor(torch.arange(len(bag.ids) + 1), bag.ids, torch.ones_like(bag.values))
+    nothing = RaggedTensor(torch.zeros(2, dtype=torch.int64), bag.ids[:0], bag.values[:0])
+    alone_P, (baseline,), (logit,) = (
+        model.head.logits(bag_sum(encoder.weight_FD, each), torch.tensor([class_id]))[:, 0]
+        for each in (ones, nothing, bag)
+    )
+    shares_P = torch.nn.functional.normalize(bag.values, dim=0)
+    return logit.item(), baseline.item(), shares_P * (alone_P - baseline)
+
+
+def words_in(columns: Mapping[str, Any], name: str) -> list[dict[str, Any]]:
+    """The first words of a column of a row, with their places, which have moved nothing as yet."""
+    return [
+        {"column": name, "word": word[0], "start": word.start(), "end": word.end(), "contribution": 0.0}
+        for word in islice(WORD.finditer(columns[name][0].as_py()), MAX_WORDS)
+    ]
 
 
 def words_of(
@@ -147,16 +211,13 @@ def words_of(
     parts: list[dict[str, Any]] = []
     pieces: list[tuple[range, dict[int, float]]] = []
     for name, _ in encoder.columns:
-        words = list(islice(WORD.finditer(columns[name][0].as_py()), MAX_WORDS))
+        words = words_in(columns, name)
         first = len(parts)
-        parts += [
-            {"column": name, "word": word[0], "start": word.start(), "end": word.end(), "contribution": 0.0}
-            for word in words
-        ]
+        parts += words
         inner: list[dict[int, float]] = []
         for width in range(1, min(encoder.word_ngrams, len(words)) + 1):
             runs = [words[at : at + width] for at in range(len(words) - width + 1)]
-            found = ngrams_of(encoder, name, [" ".join(word[0] for word in run) for run in runs])
+            found = ngrams_of(encoder, name, [" ".join(word["word"] for word in run) for run in runs])
             for at, ngrams in enumerate(found):
                 known = inner[at].keys() | inner[at + 1].keys() if inner else set()
                 own = {ngram: count for ngram, count in ngrams.items() if ngram not in known}
