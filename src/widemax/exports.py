@@ -15,7 +15,7 @@ import torch
 
 from widemax.artifact import Model
 from widemax.errors import UsageError
-from widemax.heads import LinearHead
+from widemax.heads import CountingHead, LinearHead
 from widemax.storage import replacing_file, saving
 
 Format = Literal["onnx", "embeddings", "tsv"]
@@ -101,6 +101,12 @@ def onnx_files(model: Model) -> dict[str, bytes | pa.Table]:
     head = model.head
     if model.neighbors is not None:
         raise UsageError("nearest training rows have a part in the answers of this run, which ONNX has not.")
+    not_linear = (
+        f"the logits of the head {model.config.head.kind!r} are not linear, as ONNX takes it; train with "
+        "head.kind exact or sampled."
+    )
+    if isinstance(head, CountingHead):
+        raise UsageError(not_linear)  # before a square of all features is made
     if 4 * head.dim * head.num_classes > ONNX_BYTES:
         raise UsageError("the head is larger than the 2 GiB that a file of ONNX holds.")
     bias_1C = head.logits(torch.zeros(1, head.dim))
@@ -109,9 +115,7 @@ def onnx_files(model: Model) -> dict[str, bytes | pa.Table]:
     expected_BC = head.logits(trial_BD)
     wrong = (trial_BD @ weight_DC + bias_1C - expected_BC).abs().max() / expected_BC.abs().max()
     if not wrong < SLACK:
-        raise UsageError(
-            f"the logits of the head {model.config.head.kind!r} are not linear, as ONNX takes it."
-        )
+        raise UsageError(not_linear)
     float32, int64 = onnx.TensorProto.FLOAT, onnx.TensorProto.INT64
     graph = helper.make_graph(
         [

@@ -66,3 +66,16 @@ def test_bad_requests_are_told(widemax: Widemax, run: Path, tmp_path: Path) -> N
         refused = widemax("export", run, "--format", "tsv", "--out", tmp_path / "x", *option)
         assert refused.code == 2
         assert re.search(rf"{option[0]} is for --format widemax", refused.err)
+
+
+def test_a_head_of_features_is_no_product(
+    widemax: Widemax, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("onnx")
+    rows = str(run.parent / "rows.parquet")
+    options = "--target", "label", "--kind", "text=text", "--set", "head.kind=label_tree"
+    assert widemax("train", rows, *options, "--out", tmp_path / "tree").code == 0
+    # The square of all features may not fit into memory.
+    monkeypatch.setattr("torch.eye", lambda size: pytest.fail(f"made a square of {size}"))
+    refused = widemax("export", tmp_path / "tree", "--format", "onnx", "--out", tmp_path / "x")
+    assert (refused.code, "train with head.kind exact or sampled" in refused.err) == (2, True)
