@@ -129,6 +129,7 @@ class LabelTreeHead(SparseRowsHead):
 
     @property
     def adds_features(self) -> bool:
+        """As of every head: without groups it does."""
         return self.num_groups == 1
 
     @property
