@@ -116,7 +116,7 @@ def test_bytes_that_are_no_text_and_sentences_without_words_are_named():
 @pytest.mark.skipif(not TREEBANK.is_dir(), reason="needs the treebank ud_english_ewt")
 def test_a_treebank_is_written_back_to_the_byte():
     path = TREEBANK / "en_ewt-ud-dev.conllu.gz"
-    found = list(read_conllu(path))
+    found = list(read_conllu(str(path)))
     assert "".join(sentence.text for sentence in found) == gzip.decompress(path.read_bytes()).decode()
     assert not [problem for sentence in found for problem in sentence.tree_problems()]
     assert sum(map(len, found)) == 25_147

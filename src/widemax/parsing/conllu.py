@@ -161,14 +161,14 @@ def sentences(lines: Iterable[bytes], source: str) -> Iterator[Sentence | BadRow
         yield _sentence(block, source, first)
 
 
-def read_conllu(path: Path) -> Iterator[Sentence]:
+def read_conllu(path: Path | str) -> Iterator[Sentence]:
     """The sentences of a file, zipped or not, one at a time.
 
     Raises:
         BadRowError: names the line and the sentence whose columns or ids are wrong.
         DataError: the file is damaged.
     """
-    with open_text(path) as file:
+    with open_text(Path(path)) as file:
         for sentence in sentences(file, str(path)):
             if isinstance(sentence, BadRowError):
                 raise sentence
