@@ -41,7 +41,8 @@ ARROWS = {
     "solvers": {*GROUND, "losses", "numerics"},
     "estimators": {
         *GROUND,
-        *("heads", "samplers", "solvers", "optim", "search", "evaluation", "numerics", "storage", "threads"),
+        *("heads", "samplers", "solvers", "optim", "search", "evaluation", "numerics", "storage"),
+        *("devices", "threads"),
     },
     "threads": set(),
     "devices": {"errors"},
