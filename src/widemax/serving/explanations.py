@@ -135,10 +135,10 @@ def explain_text(
 ) -> dict[str, Any]:
     """Gradient × input of each n-gram, divided among the words that it is made of."""
     features = to_tensors(encoder.encode(columns))
-    by_table = through_table if encoder.weight_FD.shape[1] else through_features
+    through = through_table if encoder.weight_FD.shape[1] else through_features
     with torch.no_grad():
         bag = encoder.eval().bag(features)
-    logit, baseline, moved_P = by_table(model, encoder, features, bag, class_id)
+    logit, baseline, moved_P = through(model, encoder, features, bag, class_id)
     moved: dict[int, float] = defaultdict(float)
     for ngram, by in zip(bag.ids.tolist(), moved_P.tolist(), strict=True):
         moved[ngram] += by
