@@ -1,6 +1,6 @@
 """What tensors are computed on, and in which precision."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
@@ -43,18 +43,21 @@ def device_of(name: str, *, key: str = "device") -> torch.device:
     return torch.device(name)
 
 
-def on_the_cpu(device: str, precision: str, what: str) -> dict[str, str]:
-    """The device and precision of what is trained on the CPU in float32 alone, named in the plural.
+def on_the_cpu(
+    device: str, precision: str, what: str, *, precisions: Sequence[str] = ("float32",)
+) -> dict[str, str]:
+    """The device and precision of what is trained on the CPU alone, named in the plural.
 
     Raises:
-        ConfigError: another one is asked for.
+        ConfigError: another device is asked for, or none of the precisions.
     """
-    for key, value, known in (("device", device, ("auto", "cpu")), ("precision", precision, ("float32",))):
+    for key, value, known in (("device", device, ("auto", "cpu")), ("precision", precision, precisions)):
         if value not in known:
             raise ConfigError(
-                f"train.{key} is {value!r}, but {what} are trained on the CPU in float32; leave it out."
+                f"train.{key} is {value!r}, but {what} are trained on the CPU in {' or '.join(precisions)}; "
+                "leave it out."
             )
-    return {"device": "cpu", "precision": "float32"}
+    return {"device": "cpu", "precision": precision}
 
 
 def answering_device(device: torch.device) -> torch.device:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from tests.command import exit_code
 from tests.language.conftest import made_text
 from tests.parsing.conftest import treebank
@@ -36,6 +37,7 @@ SECTIONS: dict[str, dict[str, Any]] = {
     "lstm": {
         "encoder": {"dim": 8, "length": 16, "rate": 0.2, "num_layers": 2},
         "head": {"kind": "sampled", "num_sampled": 6},
+        "train": {"precision": "bfloat16"},
     },
     "transformer": {
         "encoder": {"kind": "transformer", "length": 16, **TINY},
@@ -45,7 +47,10 @@ SECTIONS: dict[str, dict[str, Any]] = {
         "parser": {"form_dim": 8, "hidden": 8, "action_dim": 16, "layers": 1, "batch_words": 60},
         "train": {"epochs": 1},
     },
-    "translator": {"encoder": {"hidden_dim": 8, "pieces": 300, **TINY}},
+    "translator": {
+        "encoder": {"hidden_dim": 8, "pieces": 300, **TINY},
+        "train": {"precision": "bfloat16"},
+    },
 }
 TASKS = {"parser": System.PARSING, "translator": System.TRANSLATE}
 
@@ -145,6 +150,23 @@ def test_what_has_changed_is_not_gone_on_with(
     changed.write_text(changed.read_text().replace("o", "e"))
     with pytest.raises(DataError, match="the training data have changed"):
         widemax.resume(tmp_path / "run")
+
+
+def test_a_precision_is_that_of_the_step_and_not_of_what_is_saved(
+    name: str, trained: Callable[[str], Any], tmp_path: Path
+) -> None:
+    section = SECTIONS[name].get("train", {})
+    other = "float32" if section.get("precision") == "bfloat16" else "bfloat16"
+    config = config_of(name, tmp_path, precision=other)
+    if name == "parser":
+        with pytest.raises(ConfigError, match="'bfloat16', but parsers are trained on the CPU in float32;"):
+            widemax.train(config)
+        return
+    found, usual = widemax.train(config), trained(name)
+    assert files_of(found.run) != files_of(usual.run)
+    assert found.metrics["nll"] == pytest.approx(usual.metrics["nll"], rel=0.02)
+    parameters = [*found.model.encoder.parameters(), *usual.model.encoder.parameters()]
+    assert {parameter.dtype for parameter in parameters} == {torch.float32}
 
 
 def test_a_run_says_what_it_is(name: str, trained: Callable[[str], Any], tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from widemax.config import Config
 from widemax.data.formats.text import files_of
+from widemax.devices import CPU, autocast
 from widemax.errors import ConfigError, DataError, counted
 from widemax.language.decoder import AtLeast1
 from widemax.language.evaluate import likelihood
@@ -171,12 +172,13 @@ class Training(SystemJob[Windows, LanguageModel]):
         self.optimizer.zero_grad(set_to_none=True)
         windows_BT = torch.from_numpy(batch.starts_B)[:, None] + torch.arange(plan.length)
         state = self.state if batch.reads_on else None
-        hidden_BTD, state = model.encoder(model.embedded(self.ids_N[windows_BT]), state)
         labels_P = self.ids_N[windows_BT + 1].flatten()
-        loss = model.head(hidden_BTD.flatten(0, 1), labels_P)
+        with autocast(CPU, self.config.precision):
+            hidden_BTD, state = model.encoder(model.embedded(self.ids_N[windows_BT]), state)
+            loss = model.head(hidden_BTD.flatten(0, 1), labels_P)
         loss.backward()
         self.optimizer.step()
-        carried = {name: part.detach() for name, part in model.encoder.tensors_of(state).items()}
+        carried = {name: part.detach().float() for name, part in model.encoder.tensors_of(state).items()}
         self.state = model.encoder.state_of(carried, plan.num_rows)
         return loss.item() * len(labels_P), len(labels_P)
 

@@ -50,6 +50,7 @@ class Training(SystemJob[list[int], Parser]):
     trains = Parser
     defaults: ClassVar = {"epochs": 20, "learning_rate": 8e-3, "metric": "las", "patience": 10}
     metrics = SCORES
+    precisions = ("float32",)
     held_out = "sentences"
     larger_is_better = True
 

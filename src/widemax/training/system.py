@@ -34,6 +34,7 @@ class SystemJob(Job[Batch], Generic[Batch, S]):
         metrics: those that may choose the epoch.
         held_out: what the metrics are of, in a word.
         warmup: the share of the steps in which the learning rate rises.
+        precisions: in which a step can take its products.
         model: what is trained.
         optimizer: of its parameters.
         num_held_out: how many there are of what is held out.
@@ -44,6 +45,7 @@ class SystemJob(Job[Batch], Generic[Batch, S]):
     metrics: ClassVar[tuple[str, ...]] = ("nll",)
     held_out: ClassVar[str]
     warmup: ClassVar[float]
+    precisions: ClassVar[tuple[str, ...]] = ("float32", "bfloat16")
     larger_is_better = False
 
     model: S
@@ -71,7 +73,8 @@ class SystemJob(Job[Batch], Generic[Batch, S]):
             raise ConfigError(f"train.metric of {noun} must be {known}; got {train.metric!r}.")
         named = {key for key in train.model_fields_set if getattr(train, key) != "auto"}
         updates = {key: value for key, value in cls.defaults.items() if key not in named}
-        updates |= on_the_cpu(train.device, train.precision, f"{noun.partition(' ')[2]}s")
+        plural = f"{noun.partition(' ')[2]}s"
+        updates |= on_the_cpu(train.device, train.precision, plural, precisions=cls.precisions)
         return config.model_copy(
             update={
                 "data": config.data.model_copy(update={"task": cls.trains.task}),

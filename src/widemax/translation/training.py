@@ -10,6 +10,7 @@ import numpy as np
 
 from widemax.config import Config
 from widemax.data.formats.text import files_of
+from widemax.devices import CPU, autocast
 from widemax.errors import ConfigError, counted
 from widemax.optim import RowOptimizer
 from widemax.sequences import Subwords
@@ -98,8 +99,9 @@ class Training(SystemJob[np.ndarray, Translator]):
         total = 0.0
         for lines in self.pairs.chunks(batch, CHUNK_PIECES):
             source, target, following = self.pairs.tensors(lines)
-            hidden_PD = translator.encoder(source, target, translator.table)
-            loss = translator.head(hidden_PD, following[following != PADDING], reduction="sum")
+            with autocast(CPU, self.config.precision):
+                hidden_PD = translator.encoder(source, target, translator.table)
+                loss = translator.head(hidden_PD, following[following != PADDING], reduction="sum")
             (loss / num_pieces).backward()
             total += loss.item()
         self.optimizer.step()
