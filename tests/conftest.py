@@ -1,6 +1,5 @@
 """What every test shares."""
 
-import multiprocessing
 import os
 import sys
 import tempfile
@@ -13,6 +12,7 @@ os.environ.setdefault("GOMP_SPINCOUNT", "0")
 
 import pytest
 from hypothesis import settings
+from tests.forked import CONTEXT
 
 # Tests start hundreds of processes: without bytecode kept, each would compile the package anew.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
@@ -47,6 +47,4 @@ def widemax_data() -> Path:
 @pytest.fixture(scope="session")
 def processes() -> Any:
     """Makes processes that share nothing with this one, but begin at once: what trains is loaded for all."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["widemax.training.loop"])
-    return context
+    return CONTEXT

@@ -2,10 +2,10 @@
 
 import datetime
 import json
+import pickle
 import random
 import re
 import shutil
-import subprocess
 import sys
 import unicodedata
 from collections.abc import Iterator, Mapping
@@ -21,6 +21,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from tests.forked import answer_of
 
 from widemax.artifact import Model, weights
 from widemax.artifact import model as module
@@ -29,6 +30,7 @@ from widemax.artifact.weights import read_head, write_head, write_tensors
 from widemax.classes import Classes, inverse_propensity
 from widemax.config import Config
 from widemax.data import LabelVocabulary
+from widemax.encoders import encoders
 from widemax.errors import ArgumentError, ConfigError, CorruptError, DataError, ResourceError, UsageError
 from widemax.heads import heads
 from widemax.storage import MANIFEST, foreign, read_manifest, write_manifest
@@ -558,49 +560,31 @@ def test_seen_items_are_joined_over_the_histories() -> None:
     assert [sorted(seen.take(torch.tensor([row])).ids_P.tolist()) for row in range(3)] == [[1, 2], [2], [0]]
 
 
-LOADS_UNDER_WATCH = """
-import sys
-
 FORBIDDEN = ("pickle.find_class", "os.system", "os.exec", "os.posix_spawn", "os.fork", "subprocess.Popen")
 
-def watch(event, arguments):
-    if event.startswith(FORBIDDEN) or (watching and event in ("exec", "compile")):
-        print("forbidden:", event, arguments)
-        sys.stdout.flush()
-        import os
-        os._exit(1)
 
-watching = False
-sys.addaudithook(watch)
-if sys.argv[2:] == ["violate"]:
-    import pickle
-    pickle.loads(pickle.dumps(print))
-from pathlib import Path
-from widemax.artifact import Model
-from widemax.encoders import encoders
-from widemax.heads import heads
-encoders.names(), heads.names()  # members are imported, which executes their files, before the watch begins
-from widemax import samplers
-Model.load(Path(sys.argv[1]))  # what torch and pyarrow import late is imported now
-watching = True
-model = Model.load(Path(sys.argv[1]))
-watching = False
-print([p.label for p in model.predict([{"text": "a red thing"}], k=1)[0]])
-"""
+def load_under_watch(run: Path) -> tuple[list[str], list[str], list[str]]:
+    """An answer of a run, and what was done that runs code: in loading it, and in loading a pickle."""
+    events: list[str] = []
+    watching = False
 
+    def watch(event: str, arguments: tuple[Any, ...]) -> None:
+        if event.startswith(FORBIDDEN) or (watching and event in ("exec", "compile")):
+            events.append(event)
 
-def load_under_watch(run: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-c", LOADS_UNDER_WATCH, str(run), *arguments],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    sys.addaudithook(watch)
+    # Members are imported, which executes their files, before the watch begins.
+    assert encoders.names()
+    assert heads.names()
+    Model.load(run)  # what torch and pyarrow import late is imported now
+    watching = True
+    model = Model.load(run)
+    watching = False
+    labels = [prediction.label for prediction in model.predict([{"text": "a red thing"}], k=1)[0]]
+    of_loading = events.copy()
+    pickle.loads(pickle.dumps(print))  # noqa: S301
+    return labels, of_loading, events[len(of_loading) :]
 
 
 def test_loading_runs_no_code(run: Path) -> None:
-    done = load_under_watch(run)
-    assert (done.returncode, done.stdout) == (0, "['red']\n"), done.stdout + done.stderr
-    caught = load_under_watch(run, "violate")
-    assert caught.returncode == 1
-    assert "forbidden: pickle.find_class" in caught.stdout
+    assert answer_of(load_under_watch, run) == (["red"], [], ["pickle.find_class"])

@@ -3,7 +3,6 @@
 import csv
 import io
 import json
-import subprocess
 import sys
 from collections.abc import Callable
 from datetime import date, datetime
@@ -14,6 +13,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from tests.forked import Command
 
 from widemax import Config, train
 
@@ -212,17 +212,15 @@ def test_a_bad_row_of_a_file_is_answered_in_its_place_too(
 
 
 def test_an_open_pipe_gets_its_answers_at_once(fruit_run: Path) -> None:
-    command = [sys.executable, "-m", "widemax", "predict", str(fruit_run), "-", "-k", "1"]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
-        assert process.stdin is not None
-        assert process.stdout is not None
-        for weight, fruit in ((40, "plum"), (950, "melon")):
-            color = "blue" if fruit == "plum" else "green"
-            process.stdin.write(json.dumps({"weight_g": weight, "color": color}).encode() + b"\n")
-            process.stdin.flush()
-            assert json.loads(process.stdout.readline())["predictions"][0]["label"] == fruit
-        process.stdin.close()
-    assert process.returncode == 0
+    process = Command("predict", fruit_run, "-", "-k", 1)
+    for weight, fruit in ((40, "plum"), (950, "melon")):
+        color = "blue" if fruit == "plum" else "green"
+        process.stdin.write(json.dumps({"weight_g": weight, "color": color}) + "\n")
+        process.stdin.flush()
+        assert json.loads(process.stdout.readline())["predictions"][0]["label"] == fruit
+    process.stdin.close()
+    assert process.wait(60) == 0
+    process.stop()
 
 
 @pytest.mark.parametrize("kind", LABELS)

@@ -1,6 +1,5 @@
 """Processes that join a world once and then run functions of the tests, each in every one of them."""
 
-import multiprocessing
 import tempfile
 from collections.abc import Callable
 from datetime import timedelta
@@ -8,9 +7,8 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-CONTEXT = multiprocessing.get_context("forkserver")
-# What takes long to load is loaded once, for all processes of all worlds.
-CONTEXT.set_forkserver_preload(["widemax.distributed", "tests.distributed.ranks"])
+from tests.forked import CONTEXT
+
 TIMEOUT_S = 20.0
 
 

@@ -1,24 +1,20 @@
-"""Mapped rows come back as they were at the last commit, whatever kills the process.
-
-Run as a script this file is the process whose children are killed: test_mapped_rows.py STORY FOLDER EVERY.
-"""
+"""Mapped rows come back as they were at the last commit, whatever kills the process."""
 
 import contextlib
 import itertools
-import json
 import mmap
 import os
 import random
 import re
 import shutil
 import signal
-import subprocess
 import sys
 import time
 from pathlib import Path
 
 import pytest
 import torch
+from tests.forked import answer_of
 
 from widemax.errors import ConfigError, CorruptError, ResourceError, UsageError
 from widemax.optim import LazyAdam, MappedRows, RowwiseAdagrad, mapped_files, mapped_rows, undo_journal
@@ -147,7 +143,7 @@ def die_before(line):
     sys.settrace(trace)
 
 
-def killed_at_random(folder, every):
+def killed_at_random(folder):
     """Train to the end, each child killed at a random moment of its 25 first steps."""
     with created(folder) as rows:
         Run(rows)  # what torch imports on the way is imported once, before the children are there
@@ -222,7 +218,7 @@ def killed_while_opening(folder, every):
     return found
 
 
-def little_memory(folder, every):
+def little_memory(folder):
     """Make, train, commit, open and answer 64 MB of rows with 32 MB of memory for everything else."""
     import resource
 
@@ -256,25 +252,14 @@ def little_memory(folder, every):
     return {"top": top, "would_fit": True}
 
 
-STORIES = {
-    "killed_at_random": killed_at_random,
-    "killed": lambda folder, every: {
+def killed(folder, every):
+    """What is found after kills, and what wrong twins leave."""
+    return {
         "in order": killed_everywhere(folder / "order", every),
         "forgets too soon": killed_everywhere(folder / "soon", every, ForgetsTooSoon),
         "keeps too late": killed_everywhere(folder / "late", every, KeepsTooLate),
         "while opening": killed_while_opening(folder / "opening", every),
-    },
-    "little_memory": little_memory,
-}
-
-
-def tell(story, folder, every=1):
-    """What the story gives, in a process of its own."""
-    command = [sys.executable, __file__, story, str(folder), str(every)]
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout)
+    }
 
 
 forks = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
@@ -285,7 +270,7 @@ def test_a_run_killed_at_random_moments_ends_bitwise_like_an_uninterrupted_one(t
     with created(tmp_path / "whole") as rows:
         Run(rows).finish()
         expected = everything(rows)
-    assert tell("killed_at_random", tmp_path / "killed")["kills"] >= 3
+    assert answer_of(killed_at_random, tmp_path / "killed")["kills"] >= 3
     with MappedRows.open(tmp_path / "killed") as rows:
         assert everything(rows) == expected
 
@@ -308,10 +293,10 @@ def test_a_run_that_forgets_a_number_of_its_state_ends_differently(tmp_path):
 @pytest.mark.parametrize("every", [pytest.param(1, marks=pytest.mark.slow), 14])
 def test_killed_before_any_line_one_whole_commit_is_found_and_a_wrong_order_shows(tmp_path, every):
     """``every``: lines between two kills."""
-    found = tell("killed", tmp_path, every)
+    found = answer_of(killed, tmp_path, every)
     assert found["in order"]["wrong"] == 0
-    assert found["in order"]["1"] > 100 / every
-    assert found["in order"]["2"] > 50 / every
+    assert found["in order"][1] > 100 / every
+    assert found["in order"][2] > 50 / every
     assert found["forgets too soon"]["wrong"] > 0
     assert found["keeps too late"]["wrong"] > 0
     assert found["while opening"]["wrong"] == 0
@@ -320,7 +305,7 @@ def test_killed_before_any_line_one_whole_commit_is_found_and_a_wrong_order_show
 
 @pytest.mark.skipif(sys.platform != "linux", reason="needs a limit on the memory of a process")
 def test_the_matrix_is_never_in_memory_as_a_whole(tmp_path):
-    found = tell("little_memory", tmp_path / "rows")
+    found = answer_of(little_memory, tmp_path / "rows")
     assert not found["would_fit"]
     assert [len(set(ids)) for ids in found["top"]] == [3] * 4
 
@@ -649,7 +634,3 @@ def test_half_a_commit_is_not_gone_on_with(tmp_path, monkeypatch):
     monkeypatch.undo()
     with MappedRows.open(tmp_path / "rows") as rows:
         assert rows.commits == 0
-
-
-if __name__ == "__main__":
-    sys.stdout.write(json.dumps(STORIES[sys.argv[1]](Path(sys.argv[2]), int(sys.argv[3]))))

@@ -1,16 +1,14 @@
 """A server in a process of its own, which all tests that leave it as it is share."""
 
-import os
 import random
 import signal
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+from tests.forked import Command
 from tests.parsing.conftest import treebank
 
 from widemax.config import Config
@@ -29,32 +27,21 @@ class Process:
     """
 
     def __init__(self, *arguments: object, says: str, under: str = "") -> None:
-        command = [sys.executable, "-m", "widemax", *map(str, arguments)]
-        self.process = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
-        )
-        assert self.process.stderr is not None
+        self.process = Command(*arguments)
         self.told = []
         while line := self.process.stderr.readline():
             self.told.append(line)
             if line.startswith(says):
                 break
         else:
-            self.process.stderr.close()
-            raise AssertionError(f"exit code {self.process.wait()}: {''.join(self.told)}")
+            raise AssertionError(f"exit code {self.process.stop()}: {''.join(self.told)}")
         self.url = line.split(" at ")[1].split()[0]
         self.client = httpx.Client(base_url=self.url + under, timeout=60, trust_env=False)
 
     def stop(self, how: signal.Signals = signal.SIGTERM) -> int:
         """The exit code after a signal."""
-        self.process.send_signal(how)
-        try:
-            return self.process.wait(60)
-        finally:
-            self.process.kill()
-            self.client.close()
-            assert self.process.stderr is not None
-            self.process.stderr.close()
+        self.client.close()
+        return self.process.stop(how)
 
 
 class Server(Process):
@@ -180,6 +167,4 @@ def serve() -> Iterator[Callable[..., Server]]:
 
     yield start
     for server in started:
-        if server.process.poll() is None:
-            os.kill(server.process.pid, signal.SIGKILL)
-        server.stop()
+        server.stop(signal.SIGKILL)

@@ -6,7 +6,6 @@ import os
 import pty
 import shutil
 import signal
-import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -19,6 +18,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
+from tests.forked import Command
 from tests.training.killed import replace_and_die, train_and_tell
 
 from widemax.artifact import Model
@@ -397,20 +397,14 @@ def test_interrupted_saves_and_stops(make_config: MakeConfig, tmp_path: Path) ->
     config = make_config(train={"epochs": 100_000, "patience": 100_000})
     path = tmp_path / "config.toml"
     path.write_text(config.to_toml(), encoding="utf-8")
-    with subprocess.Popen(
-        [sys.executable, "-m", "widemax", "train", str(path), "--json"],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    ) as process:
-        while not (tmp_path / "run" / "metrics.jsonl").exists():
-            assert process.poll() is None
-            time.sleep(0.05)
-        process.send_signal(signal.SIGINT)
-        out, _ = process.communicate(timeout=60)
-    assert process.returncode == 130
-    summary = json.loads(out)
-    assert summary["interrupted"]
+    process = Command("train", path, "--json")
+    while not (tmp_path / "run" / "metrics.jsonl").exists():
+        assert process.poll() is None
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    assert process.wait(60) == 130
+    assert json.loads(process.stdout.read())["interrupted"]
+    process.stop()
     Model.load(tmp_path / "run")
 
 
