@@ -7,7 +7,7 @@ STAMP := $(VENV)/.installed
 PYTEST := $(BIN)/python -m pytest --numprocesses=logical --dist=worksteal
 COVERAGE := --cov --cov-report=term
 
-.PHONY: help install studio demo demo-words test test-coverage test-all torture soak check format docs bench clean
+.PHONY: help install native studio demo demo-words test test-coverage test-all torture soak check format docs bench clean
 
 help:
 	@echo "make demo        install, then train, evaluate and predict on bundled data"
@@ -18,6 +18,7 @@ help:
 	@echo "make soak        a server asked for MINUTES=10, and the memory and open files that it gains"
 	@echo "make check       format, lint, types, links and docstrings of the documentation"
 	@echo "make docs        the documentation, in build/docs/index.html"
+	@echo "make native      compiled kernels, which make some answers faster; needs a C compiler"
 	@echo "make studio      the page Studio, built into the package; needs Node"
 	@echo "make bench       every benchmark, shortened, with its table (half an hour)"
 
@@ -28,6 +29,9 @@ $(STAMP): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt torch
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[dev]"
 	@touch $@
+
+native: $(STAMP)
+	$(BIN)/python -m pip install --quiet ./native
 
 demo: $(STAMP)
 	$(BIN)/widemax demo
@@ -71,4 +75,4 @@ bench: $(STAMP)
 	$(BIN)/python -m benchmarks --quick
 
 clean:
-	rm -rf $(VENV) build docs/reference dist .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) build native/build docs/reference dist .mypy_cache .pytest_cache .ruff_cache

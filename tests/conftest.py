@@ -35,6 +35,18 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: item.get_closest_marker("slow") is None)
 
 
+@pytest.fixture(params=["torch", "native"])
+def kernels(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A test runs without the compiled kernels and with them."""
+    if request.param == "torch":
+        monkeypatch.setenv("WIDEMAX_NATIVE", "0")
+    else:
+        from widemax import native
+
+        if native.state() != "used":
+            pytest.skip(f"the compiled kernels are {native.state()}; make native")
+
+
 @pytest.fixture(scope="session")
 def widemax_data() -> Path:
     """The folder of real data sets; tests that need it are skipped without it."""

@@ -11,6 +11,8 @@ from scipy import special
 
 from widemax.kernels import Added, Pairs, budget, stream, stream_classes
 
+pytestmark = pytest.mark.usefixtures("kernels")
+
 B, C, D = 37, 1300, 5
 
 # Logits held, of a tile, and held where all do not fit: everything in one tile; several tiles, all held; one

@@ -33,6 +33,7 @@ def examine() -> dict[str, Any]:
     import psutil
     import torch
 
+    from widemax import native
     from widemax.devices import device_of
     from widemax.machine import machine_file, this_machine
 
@@ -48,6 +49,7 @@ def examine() -> dict[str, Any]:
             "kept in": str(machine_file()),
         },
         "cpu": torch.backends.cpu.get_cpu_capability(),
+        "native": native.state(),
         "device": device_of("auto").type,
         "cuda_devices": {
             f"cuda:{index}": torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())

@@ -14,7 +14,7 @@ from widemax.heads.dense import excluded_pairs
 from widemax.heads.labels import SeveralLabels, no_pairs
 from widemax.heads.resize import FollowsRows, NewRows, replace_rows
 from widemax.heads.scores import Score, build_score
-from widemax.kernels import Found, Pairs, Powers, stream_classes
+from widemax.kernels import Found, Pairs, Powers, linear_logits, stream_classes
 from widemax.numerics import log_sigmoid
 from widemax.numerics.ids import checked_ids
 from widemax.options import checked
@@ -97,11 +97,12 @@ class LinearHead(Head):
         if class_ids is None:
             return nn.functional.linear(scaled_BD, self.score.scaled(self.weight), bias_C)
         class_ids = checked_ids(class_ids, self.num_classes, "class_ids", hidden)
-        bias_N = 0.0 if bias_C is None else bias_C[class_ids]
+        bias_N = None if bias_C is None else bias_C[class_ids]
         weight_ND = self.score.scaled(self.weight[class_ids.flatten()])
         if class_ids.ndim == 1:
-            return scaled_BD @ weight_ND.T + bias_N
-        return torch.einsum("bd,bnd->bn", scaled_BD, weight_ND.view(*class_ids.shape, self.dim)) + bias_N
+            return linear_logits(scaled_BD, weight_ND, bias_N)
+        logits_BN = torch.einsum("bd,bnd->bn", scaled_BD, weight_ND.view(*class_ids.shape, self.dim))
+        return logits_BN if bias_N is None else logits_BN + bias_N
 
     @torch.no_grad()
     def log_partition(self, hidden: Tensor) -> Tensor:

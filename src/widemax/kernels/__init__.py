@@ -8,7 +8,7 @@ from widemax.kernels.pairs import Pairs
 from widemax.kernels.partition import linear_logsumexp, linear_softplus
 from widemax.kernels.ranking import topk_by_id
 from widemax.kernels.rows import gather_groups, gather_rows
-from widemax.kernels.stream import Added, Found, Powers, stream_classes
+from widemax.kernels.stream import Added, Found, Powers, linear_logits, stream_classes
 from widemax.kernels.tracing import not_traced
 
 __all__ = [
@@ -24,6 +24,7 @@ __all__ = [
     "gather_rows",
     "keep_freed_memory",
     "linear_cross_entropy",
+    "linear_logits",
     "linear_logsumexp",
     "linear_softplus",
     "not_traced",

@@ -11,6 +11,7 @@ from typing import Literal, NamedTuple, TypeAlias
 import torch
 from torch import Tensor, nn
 
+from widemax import native
 from widemax.kernels import budget
 from widemax.kernels.exponentials import exp_minus
 from widemax.kernels.pairs import Pairs
@@ -186,8 +187,9 @@ class _TileLogits:
         self.buffer_TbW = buffer_TbW
         self.width = buffer_TbW.shape[2]
         self.num_tiles = -(-len(weight_CD) // self.width)
+        self.is_native = _takes_native(hidden_bD, weight_CD, bias_C)
         is_wide = hidden_bD.dtype == buffer_TbW.dtype
-        if is_wide and hidden_bD.is_cpu and len(hidden_bD) in budget.SLOW_ROWS:
+        if is_wide and hidden_bD.is_cpu and not self.is_native and len(hidden_bD) in budget.SLOW_ROWS:
             self.hidden_bD = nn.functional.pad(hidden_bD, (0, 0, 0, budget.SLOW_ROWS.stop - len(hidden_bD)))
             is_wide = False
         self.product_bW = None if is_wide else hidden_bD.new_empty(len(self.hidden_bD), self.width)
@@ -199,13 +201,17 @@ class _TileLogits:
         tile_bW = self.buffer_TbW[tile % len(self.buffer_TbW)]
         tile_bW[:, len(weight_wD) :] = -torch.inf
         logits_bw = tile_bW[:, : len(weight_wD)]
-        if self.product_bW is None:
-            torch.mm(self.hidden_bD, weight_wD.T, out=logits_bw)
+        bias_w = None if self.bias_C is None else self.bias_C[start : start + self.width]
+        if self.is_native:
+            native.products_into(self.hidden_bD, weight_wD, bias_w, logits_bw)
         else:
-            product_bw = self.product_bW[:, : len(weight_wD)]
-            logits_bw.copy_(torch.mm(self.hidden_bD, weight_wD.T, out=product_bw)[: len(logits_bw)])
-        if self.bias_C is not None:
-            logits_bw += self.bias_C[start : start + self.width]
+            if self.product_bW is None:
+                torch.mm(self.hidden_bD, weight_wD.T, out=logits_bw)
+            else:
+                product_bw = self.product_bW[:, : len(weight_wD)]
+                logits_bw.copy_(torch.mm(self.hidden_bD, weight_wD.T, out=product_bw)[: len(logits_bw)])
+            if bias_w is not None:
+                logits_bw += bias_w
         if self.added is not None:
             ends = torch.searchsorted(
                 self.added.ids_S, self.added.ids_S.new_tensor([start, start + self.width])
@@ -215,30 +221,70 @@ class _TileLogits:
         return tile_bW
 
 
+def _takes_native(hidden_BD: Tensor, weight_CD: Tensor, bias_C: Tensor | None) -> bool:
+    operands = (hidden_BD, weight_CD) if bias_C is None else (hidden_BD, weight_CD, bias_C)
+    return 0 < len(hidden_BD) <= native.MOST_ROWS and native.takes(*operands)
+
+
+def linear_logits(hidden: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """[B, C] h Wᵀ + bias; without gradients the products of :func:`stream_classes`, to stand beside its sums.
+
+    Example:
+        >>> linear_logits(torch.ones(1, 2), torch.tensor([[1.0, 2.0]]), torch.ones(1))
+        tensor([[4.]])
+    """
+    if (
+        not torch.is_grad_enabled()
+        and not torch.compiler.is_compiling()
+        and _takes_native(hidden, weight, bias)
+    ):
+        logits_BC = hidden.new_empty(len(hidden), len(weight))
+        native.products_into(hidden, weight, bias, logits_BC)
+        return logits_BC
+    logits_BC = hidden @ weight.T
+    return logits_BC if bias is None else logits_BC + bias
+
+
 class _Sums:
     """Σ exp(s − shift) of each row over tiles, and its like with squares; the shift is its largest logit."""
 
     def __init__(self, like_bW: Tensor, powers: Powers) -> None:
-        self.has_squares = powers == 2
-        self.powers_bW = torch.empty_like(like_bW)
+        self.powers = powers
+        self.is_native = native.takes(like_bW)
+        self.powers_bW = torch.empty_like(like_bW if powers and not self.is_native else like_bW[:0])
         self.shift_b = like_bW.new_full((len(like_bW),), torch.finfo(like_bW.dtype).min)
         self.sum_b = torch.zeros_like(self.shift_b, dtype=torch.float64)
         self.square_sum_b = torch.zeros_like(self.sum_b)
 
-    def add(self, logits_bW: Tensor, max_b: Tensor) -> None:
-        shift_b = torch.maximum(self.shift_b, max_b)
+    def add(self, logits_bW: Tensor) -> Tensor:
+        """Add a tile; the largest logit of each of its blocks."""
+        if self.is_native:
+            sums = self.shift_b, self.sum_b, self.square_sum_b
+            return native.block_maxima(logits_bW, *sums, powers=self.powers)
+        maxima_bG = _block_maxima(logits_bW)
+        if not self.powers:
+            return maxima_bG
+        shift_b = torch.maximum(self.shift_b, maxima_bG.amax(1))
         scale_b = (self.shift_b - shift_b).double().exp_()
         powers_bW = exp_minus(logits_bW, shift_b, out=self.powers_bW)
         self.sum_b.mul_(scale_b).add_(powers_bW.sum(1))
-        if self.has_squares:
+        if self.powers == 2:
             self.square_sum_b.mul_(scale_b.square_()).add_(powers_bW.square_().sum(1))
         self.shift_b = shift_b
+        return maxima_bG
 
     def found(self) -> tuple[Tensor, Tensor, Tensor]:
         """The shift, and the logarithms of both sums; NaN of what was not summed."""
-        dtype = self.shift_b.dtype
-        square_sum_b = self.square_sum_b if self.has_squares else self.square_sum_b.fill_(torch.nan)
-        return self.shift_b, self.sum_b.log().to(dtype), square_sum_b.log().to(dtype)
+        nothing_b = torch.full_like(self.shift_b, torch.nan)
+        if not self.powers:
+            return nothing_b, nothing_b, nothing_b
+        square_sum_b = self.square_sum_b.log().to(self.shift_b.dtype) if self.powers == 2 else nothing_b
+        return self.shift_b, self.sum_b.log().to(self.shift_b.dtype), square_sum_b
+
+
+def _block_maxima(logits_bW: Tensor) -> Tensor:
+    num_rows, width = logits_bW.shape
+    return logits_bW.view(num_rows, width // BLOCK, BLOCK).amax(2)
 
 
 def _answer_chunk(
@@ -250,7 +296,6 @@ def _answer_chunk(
     label_logits: Tensor | None,
 ) -> Found:
     held_tiles, num_rows, width = logits.buffer_TbW.shape
-    by_block = num_rows, width // BLOCK, BLOCK
     known = labels.ids_P
     if len(known):
         known = (labels.ids_P >= (0 if label_logits is None else math.inf)).nonzero().squeeze(1)
@@ -273,7 +318,7 @@ def _answer_chunk(
             if len(places):
                 note_labels(tile, logits.compute(tile))
 
-    sums = _Sums(logits.buffer_TbW[0], powers) if powers else None
+    sums = _Sums(logits.buffer_TbW[0], powers)
     best = BestSoFar(label_logits_P.new_empty(num_rows, 0), k=k)
     larger_P = torch.zeros_like(labels.ids_P)
     for first in range(0, logits.num_tiles, held_tiles):
@@ -283,23 +328,20 @@ def _answer_chunk(
             logits_bW = logits.compute(tile)
             if holds_all:
                 note_labels(tile, logits_bW)
-            maxima_bG = logits_bW.view(by_block).amax(2)
-            if sums is not None:
-                sums.add(logits_bW, maxima_bG.amax(1))
+            maxima_bG = sums.add(logits_bW)
             places = excluded_places[tile]
             if len(places):
                 logits_bW[excluded.rows_P[places], excluded.ids_P[places] - tile * width] = -torch.inf
-                maxima_bG = logits_bW.view(by_block).amax(2)
+                maxima_bG = _block_maxima(logits_bW)
             block_maxima.append(maxima_bG)
         window = Window(logits.buffer_TbW[: len(tiles)], torch.cat(block_maxima, 1), first * width)
         larger_P += count_larger(window, labels, label_logits_P)
         best.merge(window)
 
-    nothing_b = label_logits_P.new_full((num_rows,), torch.nan)
     return Found(
         best.logits_BK,
         best.ids_BK,
-        *(sums.found() if sums is not None else (nothing_b, nothing_b, nothing_b)),
+        *sums.found(),
         label_logits_P,
         torch.where(labels.ids_P < 0, 0, larger_P + 1),
     )

@@ -1,0 +1,224 @@
+/* Kernels for processors with AVX-512, called through ctypes by widemax/native.py, which checks all arguments.
+
+   No function allocates, keeps anything between calls, or starts a thread. Matrices are dense and row-major.
+   Shapes: B rows, D dimensions, C classes (or vectors), 64 of which are a block. */
+
+/* Raised whenever a function changes what it takes or gives. */
+enum { ABI = 1 };
+
+#if !defined(__x86_64__)
+
+int widemax_native_abi(void) { return 0; }
+
+#else
+
+#include <immintrin.h>
+#include <math.h>
+#include <stdint.h>
+
+#define TARGET __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")))
+#define INLINE static inline __attribute__((always_inline)) TARGET
+
+enum { BLOCK = 64, LANES = 16, CODES = 64 };
+/* Weights are asked for this long before they are needed: the processor's own guess crosses no page. */
+enum { AHEAD_BYTES = 4096 };
+
+/* The ABI of this library, or 0 where the processor cannot run it. */
+int widemax_native_abi(void) {
+    __builtin_cpu_init();
+    int can_run = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+                  __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") &&
+                  __builtin_cpu_supports("avx512vnni");
+    return can_run ? ABI : 0;
+}
+
+/* Sums over the lanes of 16 vectors at once: lane i of the result is the sum of x[i]. Each step adds the halves
+   (then quarters, ...) of two vectors and keeps both results in one. All 16 sums take the same tree of
+   additions, so that equal vectors have equal sums, bit for bit, wherever they stand. */
+#define DEFINE_LANE_SUMS(NAME, T, ADD, TO_PS, FROM_PS)                                                          \
+    INLINE T NAME(T *x) {                                                                                       \
+        const __m512i quarters = _mm512_setr_epi32(4, 5, 6, 7, 16, 17, 18, 19, 12, 13, 14, 15, 24, 25, 26, 27); \
+        const __m512i singles = _mm512_setr_epi32(1, 16, 3, 18, 5, 20, 7, 22, 9, 24, 11, 26, 13, 28, 15, 30);   \
+        for (int i = 0; i < 8; i++)                                                                             \
+            x[i] = ADD(FROM_PS(_mm512_mask_blend_ps(0xFF00, TO_PS(x[i]), TO_PS(x[i + 8]))),                     \
+                       FROM_PS(_mm512_shuffle_f32x4(TO_PS(x[i]), TO_PS(x[i + 8]), 0x4E)));                      \
+        for (int i = 0; i < 4; i++)                                                                             \
+            x[i] = ADD(FROM_PS(_mm512_mask_blend_ps(0xF0F0, TO_PS(x[i]), TO_PS(x[i + 4]))),                     \
+                       FROM_PS(_mm512_permutex2var_ps(TO_PS(x[i]), quarters, TO_PS(x[i + 4]))));                \
+        for (int i = 0; i < 2; i++)                                                                             \
+            x[i] = ADD(FROM_PS(_mm512_mask_blend_ps(0xCCCC, TO_PS(x[i]), TO_PS(x[i + 2]))),                     \
+                       FROM_PS(_mm512_shuffle_ps(TO_PS(x[i]), TO_PS(x[i + 2]), 0x4E)));                         \
+        return ADD(FROM_PS(_mm512_mask_blend_ps(0xAAAA, TO_PS(x[0]), TO_PS(x[1]))),                             \
+                   FROM_PS(_mm512_permutex2var_ps(TO_PS(x[0]), singles, TO_PS(x[1]))));                         \
+    }
+#define SAME(x) (x)
+DEFINE_LANE_SUMS(float_lane_sums, __m512, _mm512_add_ps, SAME, SAME)
+DEFINE_LANE_SUMS(int_lane_sums, __m512i, _mm512_add_epi32, _mm512_castsi512_ps, _mm512_castps_si512)
+
+/* The lanes that hold the products of row r with `count` of the 16 / rows classes. */
+INLINE __mmask16 lanes_of(int r, int count, int rows) { return ((1u << count) - 1) << (r * (LANES / rows)); }
+
+/* Lane r * (16 / rows) + c: row r of `hidden` times class c, for up to 16 / rows classes. A product is 16 sums of
+   every 16th term, fused multiply-adds in order of d, and the tree above: its error is at most
+   (D / 16 + 5) 2^-24 sum |h_d w_d|, and it is the same whichever other rows and classes are asked for. */
+INLINE __m512 float_products(const float *hidden, const float *weight, long dim, long padded, int rows, int count) {
+    __m512 sums[LANES];
+    for (int i = 0; i < LANES; i++) sums[i] = _mm512_setzero_ps();
+    for (long d = 0; d < dim; d += LANES) {
+        __mmask16 inside = dim - d >= LANES ? 0xFFFF : (1u << (dim - d)) - 1;
+        __m512 h[4];
+        for (int r = 0; r < rows; r++) h[r] = _mm512_loadu_ps(hidden + r * padded + d);
+        for (int c = 0; c < LANES / rows; c++) {
+            const float *place = weight + (c < count ? c : count - 1) * dim + d;
+            __m512 w = _mm512_maskz_loadu_ps(inside, place);
+            _mm_prefetch((const char *)place + AHEAD_BYTES, _MM_HINT_T0);
+            for (int r = 0; r < rows; r++) {
+                int i = r * (LANES / rows) + c;
+                sums[i] = _mm512_fmadd_ps(h[r], w, sums[i]);
+            }
+        }
+    }
+    return float_lane_sums(sums);
+}
+
+INLINE void float_rows(const float *hidden, const float *weight, const float *bias, long num_rows, long num_classes,
+                       long dim, long stride, float *logits, int rows) {
+    long padded = (dim + LANES - 1) / LANES * LANES;
+    for (long c = 0; c < num_classes; c += LANES / rows) {
+        int count = num_classes - c < LANES / rows ? num_classes - c : LANES / rows;
+        for (long first = 0; first < num_rows; first += rows) {
+            __m512 products = float_products(hidden + first * padded, weight + c * dim, dim, padded, rows, count);
+            for (int r = 0; r < rows && first + r < num_rows; r++) {
+                __mmask16 own = lanes_of(r, count, rows);
+                long shift = r * (LANES / rows);
+                __m512 b = bias ? _mm512_maskz_loadu_ps(own, bias + c - shift) : _mm512_setzero_ps();
+                _mm512_mask_storeu_ps(logits + (first + r) * stride + c - shift, own, _mm512_add_ps(products, b));
+            }
+        }
+    }
+}
+
+/* logits[b, c] = hidden[b] . weight[c] + bias[c], weights read once for all rows. `hidden` has a multiple of 16
+   columns and of 4 rows (but 1 and 2 stay), zeros beyond its own; rows of logits are `stride` apart. */
+TARGET void widemax_products(const float *hidden, const float *weight, const float *bias, long num_rows,
+                             long num_classes, long dim, long stride, float *logits) {
+    if (num_rows == 1) float_rows(hidden, weight, bias, num_rows, num_classes, dim, stride, logits, 1);
+    else if (num_rows == 2) float_rows(hidden, weight, bias, num_rows, num_classes, dim, stride, logits, 2);
+    else float_rows(hidden, weight, bias, num_rows, num_classes, dim, stride, logits, 4);
+}
+
+/* The same for 8-bit codes, exact: sums are of 32 bits, which the caller's codes fit in. The processor multiplies
+   unsigned by signed numbers, so 128 is added to the codes and offset[b] = 128 sum_d query[b, d] taken away. */
+INLINE __m512i code_products(const int8_t *query, const int8_t *codes, long dim, long padded, int rows) {
+    __m512i sums[LANES];
+    for (int i = 0; i < LANES; i++) sums[i] = _mm512_setzero_si512();
+    for (long d = 0; d < dim; d += CODES) {
+        __mmask64 inside = dim - d >= CODES ? ~0ull : (1ull << (dim - d)) - 1;
+        __m512i q[4];
+        for (int r = 0; r < rows; r++) q[r] = _mm512_loadu_si512(query + r * padded + d);
+        for (int c = 0; c < LANES / rows; c++) {
+            const int8_t *place = codes + c * dim + d;
+            __m512i x = _mm512_xor_si512(_mm512_maskz_loadu_epi8(inside, place), _mm512_set1_epi8(-128));
+            _mm_prefetch((const char *)place + AHEAD_BYTES, _MM_HINT_T0);
+            for (int r = 0; r < rows; r++) {
+                int i = r * (LANES / rows) + c;
+                sums[i] = _mm512_dpbusd_epi32(sums[i], x, q[r]);
+            }
+        }
+    }
+    return int_lane_sums(sums);
+}
+
+INLINE void code_rows(const int8_t *query, const int8_t *codes, const int32_t *offset, long num_rows, long num_codes,
+                      long dim, long stride, int32_t *products, int32_t *maxima, int rows) {
+    long padded = (dim + CODES - 1) / CODES * CODES;
+    for (long block = 0; block < num_codes / BLOCK; block++) {
+        for (long first = 0; first < num_rows; first += rows) {
+            __m512i largest[4];
+            for (int r = 0; r < rows; r++) largest[r] = _mm512_set1_epi32(INT32_MIN);
+            for (long c = block * BLOCK; c < (block + 1) * BLOCK; c += LANES / rows) {
+                __m512i sums = code_products(query + first * padded, codes + c * dim, dim, padded, rows);
+                for (int r = 0; r < rows && first + r < num_rows; r++) {
+                    __mmask16 own = lanes_of(r, LANES / rows, rows);
+                    __m512i exact = _mm512_sub_epi32(sums, _mm512_set1_epi32(offset[first + r]));
+                    largest[r] = _mm512_mask_max_epi32(largest[r], own, largest[r], exact);
+                    _mm512_mask_storeu_epi32(products + (first + r) * stride + c - r * (LANES / rows), own, exact);
+                }
+            }
+            for (int r = 0; r < rows && first + r < num_rows; r++)
+                maxima[(first + r) * (stride / BLOCK) + block] = _mm512_reduce_max_epi32(largest[r]);
+        }
+    }
+}
+
+/* products[b, c] = query[b] . codes[c], and the largest of each block. `query` has a multiple of 64 columns, and of
+   4 rows unless it has 1; rows of products are `stride` apart, and those of maxima stride / 64. */
+TARGET void widemax_code_products(const int8_t *query, const int8_t *codes, const int32_t *offset, long num_rows,
+                                  long num_codes, long dim, long stride, int32_t *products, int32_t *maxima) {
+    if (num_rows == 1) code_rows(query, codes, offset, num_rows, num_codes, dim, stride, products, maxima, 1);
+    else code_rows(query, codes, offset, num_rows, num_codes, dim, stride, products, maxima, 4);
+}
+
+/* e^x for x <= 0 within 2^-22 of itself, or 2^-125 where that is more, since numbers below the normal ones are
+   slow: x = n log 2 + r, and the polynomial of Cephes for e^r. NaN stays NaN. */
+INLINE __m512 exp_negative(__m512 x) {
+    x = _mm512_max_ps(_mm512_set1_ps(-86.64340f), x);
+    __m512 n = _mm512_roundscale_ps(_mm512_mul_ps(x, _mm512_set1_ps(1.44269504f)), 0);
+    __m512 r = _mm512_fnmadd_ps(n, _mm512_set1_ps(0.693359375f), x);
+    r = _mm512_fnmadd_ps(n, _mm512_set1_ps(-2.12194440e-4f), r);
+    __m512 p = _mm512_set1_ps(1.9875691500e-4f);
+    p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(1.3981999507e-3f));
+    p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(8.3334519073e-3f));
+    p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(4.1665795894e-2f));
+    p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(1.6666665459e-1f));
+    p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(5.0000001201e-1f));
+    p = _mm512_fmadd_ps(p, _mm512_mul_ps(r, r), r);
+    return _mm512_scalef_ps(_mm512_add_ps(p, _mm512_set1_ps(1.0f)), n);
+}
+
+/* Eight float64 sums, and the 16 lanes of x added to them. */
+INLINE __m512d added(__m512d sums, __m512 x) {
+    __m512d low = _mm512_cvtps_pd(_mm512_castps512_ps256(x)), high = _mm512_cvtps_pd(_mm512_extractf32x8_ps(x, 1));
+    return _mm512_add_pd(sums, _mm512_add_pd(low, high));
+}
+
+/* Of each row of `width` logits, a multiple of 64: the largest of each block, and with powers 1 or 2 of the row
+   shift = max(shift, its largest), sum = sum of e^(logit - shift), and with powers 2 squares = sum of the squares
+   of the same; what sum and squares held before counts too. Four terms are added in float32, the rest in float64.
+   NaN among a block's logits is its largest. */
+TARGET void widemax_blocks(const float *logits, long num_rows, long width, int powers, float *maxima, float *shift,
+                           double *sum, double *squares) {
+    for (long row = 0; row < num_rows; row++, logits += width, maxima += width / BLOCK) {
+        __m512d sums = _mm512_setzero_pd(), square_sums = _mm512_setzero_pd();
+        for (long block = 0; block < width / BLOCK; block++) {
+            __m512 x[4], e[4];
+            __mmask16 is_nan = 0;
+            for (int i = 0; i < 4; i++) {
+                x[i] = _mm512_loadu_ps(logits + block * BLOCK + i * LANES);
+                is_nan |= _mm512_cmp_ps_mask(x[i], x[i], _CMP_UNORD_Q);
+            }
+            __m512 largest = _mm512_max_ps(_mm512_max_ps(x[0], x[1]), _mm512_max_ps(x[2], x[3]));
+            float maximum = is_nan ? NAN : _mm512_reduce_max_ps(largest);
+            maxima[block] = maximum;
+            if (!powers) continue;
+            if (!(maximum <= shift[row])) {
+                double scale = exp((double)shift[row] - maximum);
+                shift[row] = maximum;
+                sums = _mm512_mul_pd(sums, _mm512_set1_pd(scale));
+                sum[row] *= scale;
+                square_sums = _mm512_mul_pd(square_sums, _mm512_set1_pd(scale * scale));
+                squares[row] *= scale * scale;
+            }
+            for (int i = 0; i < 4; i++) e[i] = exp_negative(_mm512_sub_ps(x[i], _mm512_set1_ps(shift[row])));
+            sums = added(sums, _mm512_add_ps(_mm512_add_ps(e[0], e[1]), _mm512_add_ps(e[2], e[3])));
+            if (powers == 1) continue;
+            for (int i = 0; i < 4; i++) e[i] = _mm512_mul_ps(e[i], e[i]);
+            square_sums = added(square_sums, _mm512_add_ps(_mm512_add_ps(e[0], e[1]), _mm512_add_ps(e[2], e[3])));
+        }
+        if (!powers) continue;
+        sum[row] += _mm512_reduce_add_pd(sums);
+        squares[row] += _mm512_reduce_add_pd(square_sums);
+    }
+}
+
+#endif

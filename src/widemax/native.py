@@ -1,0 +1,145 @@
+"""The compiled kernels of the distribution widemax-native, where installed and the processor can run them.
+
+All that they do torch does too, in more time. ``WIDEMAX_NATIVE=0`` in the environment leaves them unused.
+
+Shapes: B rows, D dimensions, W classes or codes, G blocks of 64 of them.
+"""
+
+import ctypes
+import functools
+import importlib.util
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+ABI = 1
+BLOCK = 64
+# Rows that share a pass over the weights; torch's products of more are as fast.
+MOST_ROWS = 16
+# So many numbers of weights take a millisecond, for which a further thread is worth starting.
+PART_ELEMENTS = 2**22
+
+
+@functools.cache
+def library() -> tuple[ctypes.CDLL | None, str]:
+    """The library, and what is to be said about it."""
+    spec = importlib.util.find_spec("widemax_native")
+    if spec is None or spec.origin is None:
+        return None, "not installed"
+    found = ctypes.CDLL(spec.origin)
+    abi = found.widemax_native_abi()
+    if abi == 0:
+        return None, "installed, but this processor lacks AVX-512 with VNNI"
+    if abi != ABI:
+        return None, "installed in another version than widemax: install both from the same source"
+    pointer, number = ctypes.c_void_p, ctypes.c_long
+    found.widemax_products.argtypes = [*[pointer] * 3, *[number] * 4, pointer]
+    found.widemax_code_products.argtypes = [*[pointer] * 3, *[number] * 4, *[pointer] * 2]
+    found.widemax_blocks.argtypes = [pointer, number, number, ctypes.c_int, *[pointer] * 4]
+    return found, "used"
+
+
+def state() -> str:
+    """Whether the kernels are used, or why not."""
+    return "ignored, as WIDEMAX_NATIVE=0 says" if os.environ.get("WIDEMAX_NATIVE") == "0" else library()[1]
+
+
+def _kernels() -> Any:
+    return None if os.environ.get("WIDEMAX_NATIVE") == "0" else library()[0]
+
+
+def takes(*matrices: Tensor, dtype: torch.dtype = torch.float32) -> bool:
+    """Whether the kernels are there and can read these matrices."""
+    return _kernels() is not None and all(
+        x.dtype == dtype and x.is_cpu and x.is_contiguous() for x in matrices
+    )
+
+
+def products_into(hidden_BD: Tensor, weight_WD: Tensor, bias_W: Tensor | None, out_BW: Tensor) -> None:
+    """hidden Wᵀ + bias of at most 16 rows, which equal classes get bit for bit alike.
+
+    Args:
+        out_BW: may be part of wider rows.
+    """
+    kernels, num_rows = _kernels(), len(hidden_BD)
+    padded_BD = _padded(hidden_BD, 16, full_rows=2)
+
+    def part(start: int, stop: int) -> None:
+        kernels.widemax_products(
+            padded_BD.data_ptr(),
+            weight_WD[start:].data_ptr(),
+            None if bias_W is None else bias_W[start:].data_ptr(),
+            *(num_rows, stop - start, weight_WD.shape[1], out_BW.stride(0)),
+            out_BW[:, start:].data_ptr(),
+        )
+
+    _in_parts(part, *weight_WD.shape)
+
+
+def code_products(query_BD: Tensor, codes_WD: Tensor, out_BW: Tensor) -> Tensor:
+    """[B, G] the largest product of each block of codes with at most 16 queries; all into ``out_BW``."""
+    kernels, num_rows = _kernels(), len(query_BD)
+    padded_BD = _padded(query_BD, 64, full_rows=1)
+    offset_B = padded_BD.sum(1, dtype=torch.int32).mul_(128)
+    maxima_BG = out_BW.new_empty(num_rows, len(codes_WD) // BLOCK)
+
+    def part(start: int, stop: int) -> None:
+        kernels.widemax_code_products(
+            padded_BD.data_ptr(),
+            codes_WD[start:].data_ptr(),
+            offset_B.data_ptr(),
+            *(num_rows, stop - start, codes_WD.shape[1], out_BW.stride(0)),
+            out_BW[:, start:].data_ptr(),
+            maxima_BG[:, start // BLOCK :].data_ptr(),
+        )
+
+    _in_parts(part, *codes_WD.shape)
+    return maxima_BG
+
+
+def block_maxima(
+    logits_BW: Tensor, shift_B: Tensor, sum_B: Tensor, square_sum_B: Tensor, *, powers: int
+) -> Tensor:
+    """[B, G] the largest logit of each block, which with the sums of powers are added to what is given.
+
+    Args:
+        shift_B: the largest logit so far.
+        sum_B: float64 Σ exp(s − shift) so far.
+        square_sum_B: float64 Σ exp(2 (s − shift)) so far.
+        powers: 0 leaves the three as they are, 1 the last.
+    """
+    kernels, (num_rows, width) = _kernels(), logits_BW.shape
+    maxima_BG = logits_BW.new_empty(num_rows, width // BLOCK)
+
+    def part(start: int, stop: int) -> None:
+        kernels.widemax_blocks(
+            logits_BW[start:].data_ptr(),
+            *(stop - start, width, powers),
+            *(x[start:].data_ptr() for x in (maxima_BG, shift_B, sum_B, square_sum_B)),
+        )
+
+    _in_parts(part, num_rows, width, whole=1)
+    return maxima_BG
+
+
+def _padded(rows_BD: Tensor, columns: int, *, full_rows: int) -> Tensor:
+    """With zeros up to whole groups of columns, and of 4 rows unless there are at most ``full_rows``."""
+    num_rows, dim = rows_BD.shape
+    more_rows = 0 if num_rows <= full_rows else -num_rows % 4
+    return nn.functional.pad(rows_BD, (0, -dim % columns, 0, more_rows)).contiguous()
+
+
+def _in_parts(part: Callable[[int, int], None], length: int, width: int, *, whole: int = BLOCK) -> None:
+    """``part`` of ranges of ``whole`` things, in as many threads as torch may use and the work is worth."""
+    num_parts = min(torch.get_num_threads(), max(1, length * width // PART_ELEMENTS))
+    size = whole * max(1, -(-length // (whole * num_parts)))
+    ranges = [(start, min(start + size, length)) for start in range(0, length, size)]
+    if len(ranges) <= 1:
+        part(0, length)
+        return
+    with ThreadPoolExecutor(len(ranges)) as pool:
+        list(pool.map(part, *zip(*ranges, strict=True)))

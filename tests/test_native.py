@@ -1,0 +1,179 @@
+"""The compiled kernels against float64, and what is said of them where they are not used."""
+
+import ctypes
+import importlib.util
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from widemax import native
+from widemax.heads import ExactHead
+from widemax.kernels import Pairs
+from widemax.search import ExactIndex
+
+SEEDS = st.integers(0, 2**32 - 1)
+needs_kernels = pytest.mark.skipif(
+    native.state() != "used", reason=f"the compiled kernels are {native.state()}; make native"
+)
+
+
+def test_the_environment_leaves_them_unused(monkeypatch):
+    monkeypatch.setenv("WIDEMAX_NATIVE", "0")
+    assert native.state() == "ignored, as WIDEMAX_NATIVE=0 says"
+    assert not native.takes(torch.ones(1, 1))
+
+
+@pytest.fixture
+def looked_for_anew():
+    native.library.cache_clear()
+    yield
+    native.library.cache_clear()
+
+
+class Library:
+    def __init__(self, abi):
+        self.widemax_native_abi = lambda: abi
+
+
+@pytest.mark.parametrize(
+    ("abi", "state"),
+    [(None, "not installed"), (0, "installed, but this processor lacks AVX-512"), (99, "another version")],
+)
+def test_what_cannot_be_used_is_not_and_says_why(looked_for_anew, monkeypatch, abi, state):
+    monkeypatch.delenv("WIDEMAX_NATIVE", raising=False)
+    spec = importlib.util.spec_from_file_location("widemax_native", __file__)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if abi is None else spec)
+    monkeypatch.setattr(ctypes, "CDLL", lambda path: Library(abi))
+    assert state in native.state()
+    assert not native.takes(torch.ones(1, 1))
+    assert ExactHead(3, 2).topk(torch.ones(1, 2), 3).class_ids.shape == (1, 3)
+
+
+@needs_kernels
+@given(st.integers(1, 16), st.integers(1, 140), st.integers(1, 130), st.booleans(), SEEDS)
+def test_products(num_rows, num_classes, dim, has_bias, seed):
+    generator = torch.Generator().manual_seed(seed)
+    hidden, weight, bias = (
+        torch.randn(shape, generator=generator)
+        for shape in ((num_rows, dim), (num_classes, dim), num_classes)
+    )
+    weight[-1], bias[-1] = weight[0], bias[0]
+    wider = torch.full((num_rows, num_classes + 3), 7.0)
+    logits = wider[:, 1:-2]
+    native.products_into(hidden, weight, bias if has_bias else None, logits)
+    truth = hidden.double() @ weight.double().T + (bias.double() if has_bias else 0)
+    size = hidden.double().abs() @ weight.double().abs().T + bias.abs()
+    assert ((logits - truth).abs() <= (dim / 16 + 7) * 2**-24 * size).all()
+    assert (wider[:, [0, -2, -1]] == 7).all()
+    # Alike wherever the class stands, and whichever rows and classes are beside it.
+    assert torch.equal(logits[:, 0], logits[:, -1])
+    alone = torch.empty(1, 1)
+    native.products_into(hidden[-1:], weight[-1:], bias[-1:] if has_bias else None, alone)
+    assert alone == logits[-1, -1]
+
+
+@needs_kernels
+@given(st.integers(1, 16), st.integers(1, 3), st.integers(1, 40), SEEDS)
+def test_products_of_codes(num_rows, num_blocks, fours, seed):
+    rng = np.random.default_rng(seed)
+    queries, codes = (rng.integers(-127, 128, (rows, 4 * fours)) for rows in (num_rows, 64 * num_blocks))
+    queries[0], codes[0] = 127, -127
+    products = torch.empty(num_rows, len(codes), dtype=torch.int32)
+    maxima = native.code_products(*(torch.from_numpy(x.astype(np.int8)) for x in (queries, codes)), products)
+    np.testing.assert_array_equal(products, queries @ codes.T)
+    np.testing.assert_array_equal(maxima, products.view(num_rows, -1, 64).amax(2))
+
+
+def sums_of(logits, powers=2, before=-torch.inf):
+    """Maxima, shift, sum and squares of logits, after one that came before."""
+    shift, total, squares = (
+        torch.full((len(logits),), x) for x in (torch.finfo(torch.float32).min, 0.0, 0.0)
+    )
+    total, squares = total.double(), squares.double()
+    tiles = torch.full((len(logits), 64), before), logits
+    maxima = [native.block_maxima(tile, shift, total, squares, powers=powers) for tile in tiles]
+    return maxima[1], shift, total, squares
+
+
+@needs_kernels
+@given(
+    *(st.integers(1, 3), st.integers(1, 4)),
+    *(st.floats(0, 200), st.sampled_from([-torch.inf, -1e30, 300.0]), SEEDS),
+)
+def test_maxima_and_sums(num_rows, num_blocks, scale, before, seed):
+    generator = torch.Generator().manual_seed(seed)
+    logits = scale * torch.randn(num_rows, 64 * num_blocks, generator=generator)
+    maxima, shift, total, squares = sums_of(logits, before=before)
+    assert torch.equal(maxima, logits.view(num_rows, -1, 64).amax(2))
+    all_logits = torch.cat([torch.full((num_rows, 64), before), logits], 1)
+    assert torch.equal(shift, all_logits.amax(1))
+    terms = (all_logits.double() - shift.double()[:, None]).exp()
+    # The difference is rounded first, which moves e^x by up to 2^-24 x, of terms that are at most x e^-x.
+    torch.testing.assert_close(total, terms.sum(1), rtol=3e-7, atol=1e-30)
+    torch.testing.assert_close(squares, terms.square().sum(1), rtol=6e-7, atol=1e-30)
+
+
+@needs_kernels
+def test_every_exponential():
+    x = torch.linspace(-87, 0, 2**16)
+    logits = torch.full((len(x), 64), -torch.inf)
+    logits[:, 0], logits[:, 63] = x, 0
+    total = sums_of(logits, powers=1)[2] - 1
+    truth = x.double().exp().clamp(min=2.0**-125)
+    # What is added to 1 in float32 keeps 2^-24 of 1.
+    assert ((total - truth).abs() <= 2**-24 + 2**-22 * truth).all()
+
+
+@needs_kernels
+def test_numbers_that_are_none_stay():
+    logits = torch.zeros(4, 128)
+    logits[0, 70], logits[1, 3], logits[2], logits[3, 5] = torch.nan, torch.inf, -torch.inf, -torch.inf
+    maxima, _, total, _ = sums_of(logits)
+    assert maxima.isnan().tolist() == [[False, True], *[[False, False]] * 3]
+    assert maxima[1].tolist() == [torch.inf, 0]
+    assert total.isnan().tolist() == [True, True, False, False]
+    assert total[2] < 1e-30
+    assert total[3] == 127
+
+
+@needs_kernels
+@pytest.mark.parametrize("metric", ["dot", "cosine", "euclidean"])
+def test_a_search_finds_the_same(monkeypatch, metric):
+    rng = np.random.default_rng(0)
+    # The fewest of which whole blocks of 64 are ranked, and near copies among them.
+    vectors = rng.standard_normal((65_600, 6)).astype(np.float32)
+    vectors[40_000:40_300] = vectors[7]
+    vectors[40_100:40_200] += 1e-6
+    queries = np.concatenate([vectors[7:9], rng.standard_normal((6, 6))])
+    exclude = Pairs(torch.tensor([0, 0, 4]), torch.tensor([7, 40_005, 1]))
+    index = ExactIndex(vectors, metric=metric)
+    for rows in (1, 3, 8):
+        found = [index.topk(queries[:rows], 10, exclude=exclude.of_rows(0, rows)[1])]
+        with monkeypatch.context() as torch_alone:
+            torch_alone.setenv("WIDEMAX_NATIVE", "0")
+            found.append(index.topk(queries[:rows], 10, exclude=exclude.of_rows(0, rows)[1]))
+        assert all(map(torch.equal, *found))
+
+
+def answers(head, hidden, index, queries):
+    best, nearest = head.topk(hidden, 7), index.topk(queries, 5)
+    return best.class_ids, best.logits, best.log_probs, *nearest
+
+
+@needs_kernels
+def test_threads_change_nothing(monkeypatch):
+    monkeypatch.setattr(native, "PART_ELEMENTS", 1000)
+    torch.manual_seed(0)
+    head, index = ExactHead(1000, 16), ExactIndex(torch.randn(70_000, 8))
+    hidden, queries = torch.randn(5, 16), torch.randn(3, 8)
+    alone = answers(head, hidden, index, queries)
+    num_threads = torch.get_num_threads()
+    torch.set_num_threads(3)
+    try:
+        together = answers(head, hidden, index, queries)
+    finally:
+        torch.set_num_threads(num_threads)
+    assert all(map(torch.equal, alone, together))
