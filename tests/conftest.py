@@ -25,7 +25,7 @@ os.environ.setdefault("WIDEMAX_CACHE", CACHE.name)
 REPOSITORY = Path(__file__).resolve().parents[1]
 
 # The same examples each time, so that what failed fails again; nothing is timed, and nothing remembered.
-for name, max_examples in (("quick", 40), ("thorough", 200)):
+for name, max_examples in (("quick", 25), ("thorough", 200)):
     settings.register_profile(name, deadline=None, derandomize=True, database=None, max_examples=max_examples)
 settings.load_profile("quick")
 

@@ -31,12 +31,14 @@ class Command:
             CONTEXT.Pipe(duplex=False) for _ in range(3)
         )
         inner, outer = (inner_in, inner_out, inner_err), (stdin, stdout, stderr)
-        self._process = CONTEXT.Process(
-            target=_run, args=(inner, list(map(str, arguments)), Path.cwd(), dict(os.environ)), daemon=True
+        self.process = CONTEXT.Process(
+            target=be_widemax,
+            args=(inner, list(map(str, arguments)), Path.cwd(), dict(os.environ)),
+            daemon=True,
         )
-        self._process.start()
-        assert self._process.pid is not None
-        self.pid = self._process.pid
+        self.process.start()
+        assert self.process.pid is not None
+        self.pid = self.process.pid
         self.stdin, self.stdout, self.stderr = (
             os.fdopen(os.dup(end.fileno()), mode, encoding="utf-8")
             for end, mode in zip(outer, "wrr", strict=True)
@@ -45,10 +47,10 @@ class Command:
             end.close()
 
     def poll(self) -> int | None:
-        return self._process.exitcode
+        return self.process.exitcode
 
     def wait(self, timeout: float | None = None) -> int:
-        self._process.join(timeout)
+        self.process.join(timeout)
         code = self.poll()
         if code is None:
             raise subprocess.TimeoutExpired("widemax", timeout or 0)
@@ -69,7 +71,7 @@ class Command:
                 stream.close()
 
 
-def _run(
+def be_widemax(
     ends: tuple[Connection, ...], arguments: list[str], folder: Path, environment: dict[str, str]
 ) -> None:
     from widemax.cli import main

@@ -1,6 +1,7 @@
 """Tests ask for public behavior only: they name nothing private of the package, nor have anything private."""
 
 import ast
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -49,6 +50,8 @@ def names(tree: ast.AST) -> Iterator[tuple[str, int]]:
 
 
 def private_names(source: str) -> list[str]:
+    if not re.search(r"\b_[^\W_]", source):  # by far quicker than what follows
+        return []
     return [f"line {line}: {name}" for name, line in names(ast.parse(source)) if is_private(name)]
 
 

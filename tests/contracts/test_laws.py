@@ -18,7 +18,7 @@ from widemax.samplers import Query, samplers
 from widemax.testing import check_head, check_loss, check_optimizer, check_sampled_loss, check_sampler
 
 C, D, B = 40, 5, 16
-NUM_DRAWS = 1000
+NUM_DRAWS = 300
 
 
 def zipf_counts(num_classes: int) -> Tensor:

@@ -112,7 +112,7 @@ def test_the_estimated_partition_is_unbiased(name, duplicates):
 
     def estimates(log_expected_count=None):
         """[R, B] in units of the partition; the label is there in any case, its hits are removed."""
-        ratios_RC = ratios(sampler, query, log_expected_count)
+        ratios_RC = ratios(sampler, query, log_expected_count, num_draws=200)
         ratios_RC[:, label] = 1.0
         return ratios_RC @ (exp_logits_BC / partition_B[:, None]).T
 

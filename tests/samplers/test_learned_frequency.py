@@ -63,7 +63,7 @@ def test_counts_are_as_declared_while_labels_come(duplicates, window):
 
 def test_counts_are_as_declared_when_few_of_many_classes_are_drawn():
     """Redrawing then goes through draws, not through all classes."""
-    num_classes, num_draws = 5000, 600
+    num_classes, num_draws = 5000, 300
     sampler = LearnedFrequency(num_classes, window=300, duplicates="redraw")
     generator = torch.Generator().manual_seed(2)
     ratios_R = torch.zeros(num_draws, dtype=torch.float64)

@@ -166,7 +166,7 @@ def attack(name: str, max_examples: int) -> None:
 
 @pytest.mark.parametrize("name", STARTS)
 def test_damaged_files_give_rows_or_our_errors(name: str) -> None:
-    attack(name, 100)
+    attack(name, 40)
 
 
 @pytest.mark.slow

@@ -35,6 +35,23 @@ VIEWS = {
     "audit?run=first": "text=Run the audit",
 }
 """Views, and what stands in each once it is drawn."""
+VIEWS_OF_SYSTEMS = {
+    "predict?run=trees&text=the+dog+sees+a+bird+.": "svg >> text=nsubj",
+    "predict?run=lines&text=one+dog+.": "text=larger is better",
+    "predict?run=letters&text=the+cat": "mark",
+    "runs?run=trees": "text=LAS",
+    "mistakes?run=trees": "text=this is asked of classifiers",
+}
+
+
+def shown_both_ways(views: dict[str, str]) -> list[Any]:
+    """Each view in one theme and width in quick tests, which take turns, and in the other in slow ones."""
+    ways = [("light", 1440), ("dark", 375)]
+    return [
+        pytest.param(view, shown, *way, marks=[pytest.mark.slow] * ((at + turn) % 2), id=f"{view}-{way[0]}")
+        for at, (view, shown) in enumerate(views.items())
+        for turn, way in enumerate(ways)
+    ]
 
 
 @pytest.fixture(scope="module")
@@ -72,13 +89,12 @@ def visit(browser: Any, studio: Any) -> Iterator[Callable[..., Any]]:
     assert wrong == []
 
 
-@pytest.mark.parametrize(("theme", "width"), [("light", 1440), ("dark", 375)])
-@pytest.mark.parametrize("view", VIEWS)
+@pytest.mark.parametrize(("view", "shown", "theme", "width"), shown_both_ways(VIEWS))
 def test_views_are_whole_and_open_to_all(
-    visit: Any, view: str, theme: str, width: int, tmp_path: Path
+    visit: Any, view: str, shown: str, theme: str, width: int, tmp_path: Path
 ) -> None:
     page = visit(view, theme=theme, width=width)
-    page.wait_for_selector(VIEWS[view])
+    page.wait_for_selector(shown)
     check_whole(page, tmp_path / "view.png", theme=theme)
 
 
@@ -260,17 +276,7 @@ def of_systems(systems: Path) -> Iterator[Any]:
     studio.stop()
 
 
-@pytest.mark.parametrize(("theme", "width"), [("light", 1440), ("dark", 375)])
-@pytest.mark.parametrize(
-    ("view", "shown"),
-    [
-        ("predict?run=trees&text=the+dog+sees+a+bird+.", "svg >> text=nsubj"),
-        ("predict?run=lines&text=one+dog+.", "text=larger is better"),
-        ("predict?run=letters&text=the+cat", "mark"),
-        ("runs?run=trees", "text=LAS"),
-        ("mistakes?run=trees", "text=this is asked of classifiers"),
-    ],
-)
+@pytest.mark.parametrize(("view", "shown", "theme", "width"), shown_both_ways(VIEWS_OF_SYSTEMS))
 def test_views_of_systems_are_whole_and_open_to_all(
     visit: Any, of_systems: Any, view: str, shown: str, theme: str, width: int, tmp_path: Path
 ) -> None:
