@@ -333,9 +333,6 @@ class Config(Section):
                 if table[key] != only:
                     raise ConfigError(f"{key!r} in [{section}] is no longer a key: {advice}")
                 sections[section] = {name: table[name] for name in table if name != key}
-        if isinstance(table := sections.get("train"), Mapping) and "batch_words" in table:
-            sections["train"] = {name: table[name] for name in table if name != "batch_words"}
-            sections["parser"] = {**sections.get("parser", {}), "batch_words": table["batch_words"]}
         super().__init__(**sections)
 
     @classmethod

@@ -8,7 +8,7 @@ import torch
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.preprocessing import normalize
 
-from widemax.encoders import Encoder, MixedEncoder, text
+from widemax.encoders import text
 from widemax.encoders.features import Features, take, to_tensors
 from widemax.encoders.text import TextEncoder
 
@@ -112,24 +112,6 @@ def test_a_bucket_in_every_row_of_both_views_is_restored():
     assert (encoder.idf_F < 1).all()
     restored.restore(encoder.state_dict())
     assert torch.equal(restored.idf_F, encoder.idf_F)
-
-
-@pytest.mark.parametrize("mixed", [False, True])
-def test_a_state_of_before_texts_were_sharpened_is_restored(mixed: bool) -> None:
-    def made() -> Encoder:
-        if mixed:
-            return MixedEncoder([("text", "text"), ("size", "number")], dim=4)
-        return TextEncoder([("text", "text")], dim=4)
-
-    encoder, restored = made(), made()
-    columns = {"text": pa.array(["a b c", "d e f"] * 4), "size": pa.array([1.0, 2.0] * 4)}
-    encoder.fit([encoder.featurize(columns)], generator=torch.Generator())
-    late = "bias_D", "sharpness"
-    state = {name: tensor for name, tensor in encoder.state_dict().items() if not name.endswith(late)}
-    assert len(state) == len(encoder.state_dict()) - 2
-    restored.restore(state)
-    for name, tensor in encoder.state_dict().items():
-        assert torch.equal(restored.state_dict()[name], tensor), name
 
 
 @pytest.mark.parametrize(("classes", "dim"), [(32, 32), (320, 320), (512, 512), (544, 256)])

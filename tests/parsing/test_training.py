@@ -1,21 +1,16 @@
 """Training a parser: saved whole, resumed to the bit, refused where data are wrong."""
 
 import json
-import tomllib
-from contextlib import nullcontext
 
 import pytest
-import tomli_w
 import torch
 from safetensors.torch import load_file
-from tests.damage import sign_again
 
-from widemax import Config, resume, train
+from widemax import Config, train
 from widemax.errors import BadRowError
 from widemax.parsing import Parser
 from widemax.parsing.slots import CHEN_MANNING
 from widemax.storage import read_manifest
-from widemax.training import runs
 
 SMALL = {
     "parser": {"form_dim": 8, "hidden": 8, "action_dim": 16, "layers": 1, "batch_words": 60},
@@ -87,7 +82,7 @@ def test_no_held_out_sentences_are_a_tenth_of_the_others(treebanks, tmp_path):
         )
     )
     assert set(outcome.metrics) == {"uas", "las", "clas", "mlas"}
-    weights = load_file(tmp_path / "run" / "weights" / "parser.safetensors")
+    weights = load_file(tmp_path / "run" / "weights" / "encoder.safetensors")
     assert all(torch.isfinite(tensor).all() for tensor in weights.values())
 
 
@@ -105,33 +100,3 @@ def test_relations_of_arcs_that_are_seldom_lifted_are_not_marked(treebanks, tmp_
         parser = train(config_of((mine, treebanks[1]), tmp_path / f"run{count}", train=fit)).model
         found = [relation for relation in parser.vocabulary.relations if relation.startswith("nmod")]
         assert found == [name]
-
-
-def test_a_parser_that_was_saved_by_its_former_config_loads_and_goes_on(treebanks, tmp_path, monkeypatch):
-    """Its batches were told by [train], the task by the files alone, and weights had another name."""
-    whole = train(config_of(treebanks, tmp_path / "whole"))
-    left = iter(range(8))
-    with monkeypatch.context() as patched:
-        patched.setattr(runs, "stop_requested", lambda: nullcontext(lambda: next(left, None) is None))
-        assert train(config_of(treebanks, tmp_path / "run")).interrupted
-    config = tmp_path / "run" / "config.toml"
-    values = tomllib.loads(config.read_text())
-    former = {
-        "data": {key: values["data"][key] for key in ("train", "valid", "input", "valid_fraction")},
-        "parser": {key: value for key, value in values["parser"].items() if key != "batch_words"},
-        "train": {"epochs": 3, "learning_rate": 0.008, "patience": 10, "checkpoint_every_s": 0.001},
-        "output": {"dir": "."},
-    }
-    former["train"] |= {"batch_words": 60, "seed": 0}
-    config.write_text(tomli_w.dumps(former))
-    sign_again(tmp_path / "run", "config.toml")
-    (checkpoint,) = (tmp_path / "run" / "checkpoints").glob("step-00000009")
-    (checkpoint / "encoder.safetensors").rename(checkpoint / "parser.safetensors")
-    manifest = json.loads((checkpoint / "manifest.json").read_text())
-    del manifest["files"]["encoder.safetensors"]
-    (checkpoint / "manifest.json").write_text(json.dumps(manifest))
-    sign_again(checkpoint, "parser.safetensors")
-    assert Parser.load(tmp_path / "run").settings.batch_words == 60
-    found = resume(tmp_path / "run")
-    name = "weights/parser.safetensors"
-    assert (found.run / name).read_bytes() == (whole.run / name).read_bytes()

@@ -26,7 +26,6 @@ class SavedSystem(ABC):
     Attributes:
         task: what it does.
         classes_files: the files of its classes, which its run must list.
-        weights: the file of its network.
         config: what it was trained with.
         encoder: the network.
         head: chooses the next class; None where the network does.
@@ -34,7 +33,6 @@ class SavedSystem(ABC):
 
     task: ClassVar[System]
     classes_files: ClassVar[tuple[str, ...]]
-    weights: ClassVar[str] = ENCODER
 
     config: Config
     encoder: nn.Module
@@ -65,7 +63,7 @@ class SavedSystem(ABC):
             raise UsageError(f"{folder} holds {there.noun}, not {wanted}; load it with {there.loader}.")
         if trusted_key is not None:
             check_signature(folder, trusted_key)
-        check_folder(folder, [CONFIG, cls.weights, *cls.classes_files])
+        check_folder(folder, [CONFIG, ENCODER, *cls.classes_files])
         made = cls.untrained(folder)
         made.read_weights(folder / "weights")
         return made
@@ -89,8 +87,7 @@ class SavedSystem(ABC):
         Raises:
             CorruptError: they are damaged or do not fit.
         """
-        own = folder / Path(self.weights).name
-        read_network(own if own.exists() else folder / Path(ENCODER).name, self.encoder)
+        read_network(folder / Path(ENCODER).name, self.encoder)
         if self.head is not None:
             read_head(folder, self.head)
 
@@ -109,7 +106,7 @@ class SavedSystem(ABC):
         """Write its files, without the manifest, into an existing folder that is to stand at ``home``."""
         with saving(str(folder)):
             (folder / "weights").mkdir()
-            write_tensors(folder / self.weights, self.encoder.state_dict())
+            write_tensors(folder / ENCODER, self.encoder.state_dict())
             if self.head is not None:
                 write_head(folder / "weights", self.head)
             self.write_classes(folder)

@@ -144,9 +144,6 @@ class Encoder(nn.Module, ABC):
         """Raw columns to indexed features."""
         return self.index(self.featurize(columns))
 
-    def complete(self, state: dict[str, Tensor], prefix: str) -> None:
-        """Gives the state of an earlier version what it lacks, under names that begin with a prefix."""
-
     def laws(self) -> Iterator[tuple[bool, str]]:
         """What must hold among the tensors of a learned state, and whether it does; the first ones first."""
         yield from ()
@@ -166,10 +163,6 @@ class Encoder(nn.Module, ABC):
         Raises:
             CorruptError: a tensor is missing, unknown, or of a shape, type or values the encoder cannot have.
         """
-        state = dict(state)
-        for name, module in self.named_modules():
-            if isinstance(module, Encoder):
-                module.complete(state, f"{name}." if name else "")
         # A dimension of size zero in a fresh encoder is learned; the others follow from its options.
         own = self.state_dict(keep_vars=True)
         if own.keys() != state.keys():

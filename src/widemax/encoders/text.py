@@ -160,13 +160,6 @@ class TextEncoder(Encoder):
         """[F, D] the rows of n-grams, which are summed."""
         return self.weight_FD
 
-    def complete(self, state: dict[str, Tensor], prefix: str) -> None:
-        weight_FD = state.get(f"{prefix}weight_FD")
-        added = {f"{prefix}{name}" for name in ("bias_D", "sharpness")}
-        if weight_FD is not None and weight_FD.ndim == 2 and not added & state.keys():
-            state[f"{prefix}bias_D"] = torch.zeros(weight_FD.shape[1])
-            state[f"{prefix}sharpness"] = torch.zeros(())
-
     def laws(self) -> Iterator[tuple[bool, str]]:
         in_range = ((self.buckets_F >= 0) & (self.buckets_F < self.buckets)).all()
         yield rise(self.buckets_F) and bool(in_range), f"buckets that rise within [0, {self.buckets})"

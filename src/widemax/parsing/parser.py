@@ -99,7 +99,6 @@ class Parser(SavedSystem):
 
     task = System.PARSING
     classes_files = (VOCABULARY,)
-    weights = "weights/parser.safetensors"
     head = None
 
     def __init__(self, config: Config, vocabulary: Vocabulary) -> None:
