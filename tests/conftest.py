@@ -9,6 +9,8 @@ from typing import Any
 # Before torch is imported: the tests share the cores among workers, so each has one thread, and none spins.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("GOMP_SPINCOUNT", "0")
+# Nor does a test see more of the compiled kernels than it asks for; WIDEMAX_NATIVE=1 gives them to all.
+os.environ.setdefault("WIDEMAX_NATIVE", "0")
 
 import pytest
 from hypothesis import settings
@@ -38,13 +40,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(params=["torch", "native"])
 def kernels(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """A test runs without the compiled kernels and with them."""
-    if request.param == "torch":
-        monkeypatch.setenv("WIDEMAX_NATIVE", "0")
-    else:
-        from widemax import native
+    from widemax import native
 
-        if native.state() != "used":
-            pytest.skip(f"the compiled kernels are {native.state()}; make native")
+    state = native.library()[1]
+    if request.param == "native" and state != "used":
+        pytest.skip(f"the compiled kernels are {state}; make native")
+    monkeypatch.setenv("WIDEMAX_NATIVE", "1" if request.param == "native" else "0")
 
 
 @pytest.fixture(scope="session")

@@ -16,8 +16,13 @@ from widemax.search import ExactIndex
 
 SEEDS = st.integers(0, 2**32 - 1)
 needs_kernels = pytest.mark.skipif(
-    native.state() != "used", reason=f"the compiled kernels are {native.state()}; make native"
+    native.library()[1] != "used", reason=f"the compiled kernels are {native.library()[1]}; make native"
 )
+
+
+@pytest.fixture(autouse=True)
+def not_left_unused(monkeypatch):
+    monkeypatch.setenv("WIDEMAX_NATIVE", "1")
 
 
 def test_the_environment_leaves_them_unused(monkeypatch):
@@ -43,7 +48,6 @@ class Library:
     [(None, "not installed"), (0, "installed, but this processor lacks AVX-512"), (99, "another version")],
 )
 def test_what_cannot_be_used_is_not_and_says_why(looked_for_anew, monkeypatch, abi, state):
-    monkeypatch.delenv("WIDEMAX_NATIVE", raising=False)
     spec = importlib.util.spec_from_file_location("widemax_native", __file__)
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if abi is None else spec)
     monkeypatch.setattr(ctypes, "CDLL", lambda path: Library(abi))

@@ -14,6 +14,8 @@ from widemax.heads import (
 from widemax.kernels import Pairs, budget, stream_classes
 from widemax.samplers import Candidates
 
+pytestmark = pytest.mark.usefixtures("kernels")
+
 LARGEST = {dtype: torch.finfo(dtype).max for dtype in (torch.float32, torch.float64)}
 MAGNITUDES = [0.0, 0.7, 30.0, 1e3, 1e5, 1e7, 1e12, 1e20, 1e38]
 FORMS = ["plain", "tiled", "fused"]

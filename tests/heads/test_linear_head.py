@@ -12,6 +12,8 @@ from widemax.classes import Classes
 from widemax.errors import LabelError
 from widemax.heads import ExactHead, SampledHead, SeveralLabels, heads
 
+pytestmark = pytest.mark.usefixtures("kernels")
+
 B, C, D = 7, 40, 3
 KINDS = {"exact": ExactHead, "sampled": SampledHead}
 
