@@ -99,6 +99,7 @@ def test_weights_become_colors_with_gray_for_zero():
     np.testing.assert_array_equal(recipe.templates(np.repeat([[1.0, 0.0]], (96, 2976), axis=1))[0, 1:], 0.5)
 
 
+@pytest.mark.slow
 def test_photographs_are_read_as_they_stand(widemax_data, tmp_path_factory, monkeypatch):
     monkeypatch.setenv("WIDEMAX_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
     test = recipe.read_photos("test")

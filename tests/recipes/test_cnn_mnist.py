@@ -34,7 +34,7 @@ def test_convolution_and_pooling_by_loops():
 
 
 def test_numpy_autograd_and_differences_agree(monkeypatch):
-    digits = some_digits(10)
+    digits = some_digits(4)
     assert recipe.check_by_autograd(digits, seed=0) < 1e-12
     assert recipe.check_by_differences(digits, seed=0) < 1e-8
 

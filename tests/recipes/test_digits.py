@@ -1,10 +1,12 @@
 """Digits are read as they stand."""
 
+import pytest
 import torch
 
 from widemax.recipes.digits import read_digits
 
 
+@pytest.mark.slow
 def test_the_first_digits_of_both_splits(widemax_data, tmp_path_factory, monkeypatch):
     monkeypatch.setenv("WIDEMAX_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
     train, test = read_digits("train", 10), read_digits("test", 5)

@@ -36,7 +36,11 @@ REPEATED = [pytest.param(name, marks=[pytest.mark.slow] * (name in LONGER)) for 
 """Runs on real data are long; that their parts repeat is tested where those are."""
 
 
-@pytest.mark.parametrize("name", [*SYNTHETIC, *REAL])
+# The quick run of attention-facts is made by quick tests of its own.
+RUN = [pytest.param(name, marks=[pytest.mark.slow] * (name == "attention-facts")) for name in SYNTHETIC]
+
+
+@pytest.mark.parametrize("name", [*RUN, *REAL])
 def test_a_quick_run(name, tmp_path, request):
     if recipes[name].data:
         request.getfixturevalue("widemax_data")
