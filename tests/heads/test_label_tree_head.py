@@ -5,6 +5,7 @@ import pytest
 import torch
 from scipy.sparse import csr_array
 
+from widemax.errors import ConfigError
 from widemax.heads import LabelTreeHead, SeveralLabels
 from widemax.heads import label_tree as module
 from widemax.solvers import Separators
@@ -44,29 +45,40 @@ def sigmoid(x):
     return 1 / (1 + np.exp(-x))
 
 
-@pytest.mark.parametrize("groups", [1, 4])
+@pytest.mark.parametrize(("groups", "trees"), [(1, 1), (4, 1), (4, 3)])
 @pytest.mark.parametrize("sparse", [False, True])
-def test_the_formula(groups, sparse, monkeypatch):
+def test_the_formula(groups, trees, sparse, monkeypatch):
     monkeypatch.setattr(module.budget, "HELD_ELEMENTS", 3 * C)
     monkeypatch.setattr(module, "CLASSES_AT_ONCE", 9)
-    head = learned(*some_rows(), groups=groups)
+    head = learned(*some_rows(), groups=groups, trees=trees)
     head.scales.copy_(torch.tensor([[2.0, 0.3], [1.5, -0.2]]))
     hidden = torch.cat([some_rows(1, 20)[0], torch.zeros(1, F)])
     rows = hidden.double().numpy()
     rows /= np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-9)
-    probs = sigmoid(1.5 * (rows @ dense(head, "", C) - 1) - 0.2)
+    probs = sigmoid(1.5 * (rows @ dense(head, "", trees * C) - 1) - 0.2)
     if groups > 1:
-        of_groups = sigmoid(2.0 * (rows @ dense(head, "group_", groups) - 1) + 0.3)
-        probs *= of_groups[:, head.group_of_class]
+        of_groups = sigmoid(2.0 * (rows @ dense(head, "group_", trees * groups) - 1) + 0.3)
+        probs *= of_groups[:, head.group_of_leaf]
+    probs = probs.reshape(-1, trees, C).mean(1)
     found = head.log_probs(hidden.to_sparse() if sparse else hidden, torch.arange(C))
     torch.testing.assert_close(found.double(), torch.from_numpy(np.log(probs)), rtol=1e-4, atol=1e-4)
+
+
+def test_trees_have_other_groups():
+    head = learned(*some_rows(), groups=8)
+    assert head.num_trees == 3
+    of_trees_TC = head.group_of_leaf.view(3, C)
+    together_TCC = of_trees_TC[:, :, None] == of_trees_TC[:, None]
+    assert len(together_TCC.unique(dim=0)) == 3
+    with pytest.raises(ConfigError, match="3 trees of one group are alike"):
+        LabelTreeHead(C, F, groups=1, trees=3)
 
 
 def test_groups_are_of_similar_classes_and_separated_from_the_rows_they_share(monkeypatch):
     monkeypatch.setattr(module, "WITHIN_GROUPS", module.Effort(40, 0.1))
     features, labels = some_rows()
-    head = learned(features, labels, groups=4)
-    group_of_class = head.group_of_class.numpy()
+    head = learned(features, labels, groups=4, trees=1)
+    group_of_class = head.group_of_leaf.numpy()
     topics = [set(group_of_class[start : start + 8].tolist()) for start in range(0, C, 8)]
     assert sorted(map(len, topics)) == [1, 1, 1, 1]
     assert len(set.union(*topics)) == 4

@@ -1,12 +1,12 @@
 """A tree of sparse linear separators for texts with several of many labels.
 
-Shapes: B rows, b rows of one chunk, N rows so far, F features, C classes, G groups, E numbers that
-stand for a row, n rows and c classes of one group, P pairs.
+Shapes: B rows, b rows of one chunk, N rows so far, F features, C classes, T trees, G groups of one, L leaves
+(T C) and M groups (T G) of all, E numbers that stand for a row, n rows and c classes of one group, P pairs.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import partial
-from math import log2
+from math import log, log2
 from typing import Any, Literal, NamedTuple, final
 
 import numpy as np
@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.nn.functional import logsigmoid, softplus
 
 from widemax.classes import Classes
+from widemax.errors import ConfigError
 from widemax.heads.answers import Answers, TopK
 from widemax.heads.base import AtLeast1, Dim, heads
 from widemax.heads.dense import answer_rows, excluded_pairs
@@ -34,8 +35,8 @@ from widemax.kernels import Pairs, budget
 from widemax.numerics.ids import checked_ids
 from widemax.options import checked
 
-FEW_CLASSES, CLASSES_AT_ONCE = 2048, 256
-"""So many are separated from all rows, without groups, and these at a time."""
+FEW_CLASSES, CLASSES_AT_ONCE, TREES = 2048, 256, 3
+"""So many are separated from all rows, without groups, these at a time; more make so many trees."""
 BIAS = -1.0
 """What a separator says of a row without features."""
 BLOCK_ROWS = 128
@@ -66,8 +67,9 @@ class LabelTreeHead(SparseRowsHead):
     Similar classes stand in one of about √C groups of equal size, and each group's v separates the rows with
     a class of the group from all others; each w_c separates the rows of the class from those with another
     class of the group, which are the hard ones. Both are support vector machines with a squared hinge, one
-    against the rest, and weights below 0.1 are dropped. Held-out rows choose a, b, a', b'. Up to 2,048
-    classes make no groups: then P(c | x) = σ(a' x·w_c + b'), with weights from 0.02 on, more nearly solved.
+    against the rest, and weights below 0.1 are dropped. Held-out rows choose a, b, a', b'. Several trees, of
+    other groups each, answer by the mean of their probabilities. Up to 2,048 classes make no groups: then
+    P(c | x) = σ(a' x·w_c + b'), with weights from 0.02 on, more nearly solved.
 
     No gradient trains it: :meth:`partial_fit` keeps rows, :meth:`merge` adds those of another head, and
     :meth:`finish` learns from all of them. Hidden vectors are the features themselves, dense, or sparse as an
@@ -81,6 +83,10 @@ class LabelTreeHead(SparseRowsHead):
         num_classes: C, or ``Classes`` with their counts.
         dim: F, the number of features.
         groups: G; "auto" is the power of two nearest to √C, and 1 up to 2,048 classes.
+        trees: T; "auto" is 3, and 1 where there is one group.
+
+    Raises:
+        ConfigError: several trees of one group, which would be alike.
 
     Source: Prabhu et al. 2018, "Parabel: Partitioned label trees for extreme classification"; with groups as
     many as classes in each, Khandagale, Xiao and Babbar 2020, "Bonsai: diverse and shallow trees for extreme
@@ -96,19 +102,31 @@ class LabelTreeHead(SparseRowsHead):
 
     learned_sizes = frozenset(f"{level}{name}" for level in LEVELS for name in ("ids", "weight"))
 
-    group_of_class: Tensor
+    group_of_leaf: Tensor
     scales: Tensor
     weight: Tensor
 
     def __init__(
-        self, num_classes: int | Classes, dim: Dim, *, groups: AtLeast1 | Literal["auto"] = "auto"
+        self,
+        num_classes: int | Classes,
+        dim: Dim,
+        *,
+        groups: AtLeast1 | Literal["auto"] = "auto",
+        trees: AtLeast1 | Literal["auto"] = "auto",
     ) -> None:
         super().__init__(num_classes, dim)
         self.normalizer = "sigmoid"
         if groups == "auto":
             groups = 1 if self.num_classes <= FEW_CLASSES else 1 << round(log2(self.num_classes) / 2)
         self.num_groups = min(groups, self.num_classes)
-        self.register_buffer("group_of_class", torch.arange(self.num_classes) % self.num_groups)
+        if trees == "auto":
+            trees = TREES if self.num_groups > 1 else 1
+        if trees > 1 and self.num_groups == 1:
+            raise ConfigError(f"{trees} trees of one group are alike; leave trees out, or give more groups.")
+        self.num_trees = trees
+        first_T1 = self.num_groups * torch.arange(trees)[:, None]
+        groups_TC = first_T1 + torch.arange(self.num_classes) % self.num_groups
+        self.register_buffer("group_of_leaf", groups_TC.flatten())
         self.register_buffer("scales", torch.tensor(USUAL_SCALES))
         for level in LEVELS:
             self.register_buffer(f"{level}offsets", torch.zeros(dim + 1, dtype=torch.int64))
@@ -117,9 +135,11 @@ class LabelTreeHead(SparseRowsHead):
 
     def laws(self) -> Iterator[tuple[bool, str]]:
         yield from super().laws()
-        sizes_G = torch.bincount(self.group_of_class.clamp(0, self.num_groups - 1), minlength=self.num_groups)
-        is_group = bool(((self.group_of_class >= 0) & (self.group_of_class < self.num_groups)).all())
-        yield is_group and int(sizes_G.max() - sizes_G.min()) <= 1, f"{self.num_groups} groups of equal size"
+        tree_L = torch.arange(self.num_leaves) // self.num_classes
+        num_groups = self.num_trees * self.num_groups
+        is_own = bool((self.group_of_leaf // self.num_groups == tree_L).all())
+        sizes_M = torch.bincount(self.group_of_leaf.clamp(0, num_groups - 1), minlength=num_groups)
+        yield is_own and int(sizes_M.max() - sizes_M.min()) <= 1, f"{self.num_groups} groups of equal size"
         for level in LEVELS:
             weight, ids, offsets = self._sparse(level)
             yield from sparse_laws(offsets, ids, self._shape(level)[1])
@@ -131,6 +151,11 @@ class LabelTreeHead(SparseRowsHead):
     def adds_features(self) -> bool:
         """As of every head: without groups it does."""
         return self.num_groups == 1
+
+    @property
+    def num_leaves(self) -> int:
+        """L, a class of each tree."""
+        return self.num_trees * self.num_classes
 
     @property
     def num_parameters(self) -> int:
@@ -148,37 +173,42 @@ class LabelTreeHead(SparseRowsHead):
         features, own = self.rows_so_far()
         features = powered(features, 1.0)
         random = np.random.default_rng(self.generator.initial_seed())
-        num_parts = -(-self.num_classes // CLASSES_AT_ONCE)
-        groups = np.array_split(np.arange(self.num_classes), num_parts)
-        if self.num_groups > 1:
-            order_C = kmeans_order(_class_vectors(features, own, random))
-            groups = [np.sort(group_c) for group_c in np.array_split(order_C, self.num_groups)]
-            for group, group_c in enumerate(groups):
-                self.group_of_class[group_c] = group
-            own_NG = own @ self._members()
-            group_ids = np.arange(self.num_groups)
-            self._keep("group_", _separators(features, own_NG, group_ids, random, WITHIN_GROUPS))
-        effort = WITHIN_GROUPS if self.num_groups > 1 else WITHOUT_GROUPS
-        parts = []
-        for group_c in groups:
-            own_Nc = own[:, group_c]
-            rows_n = np.flatnonzero(np.diff(own_Nc.indptr)) if self.num_groups > 1 else slice(None)
-            parts.append(_separators(features[rows_n], own_Nc[rows_n], group_c, random, effort))
-        self._keep("", tuple(np.concatenate(part) for part in zip(*parts, strict=True)))
+        if self.num_groups == 1:
+            parts = np.array_split(np.arange(self.num_classes), -(-self.num_classes // CLASSES_AT_ONCE))
+            found = [_separators(features, own[:, part], part, random, WITHOUT_GROUPS) for part in parts]
+        else:
+            vectors_CE = _class_vectors(features, own, random)
+            found, of_groups = [], []
+            for tree in range(self.num_trees):
+                order_C = kmeans_order(vectors_CE, seed=int(random.integers(2**31)))
+                first_leaf, first_group = tree * self.num_classes, tree * self.num_groups
+                for group, group_c in enumerate(np.array_split(order_C, self.num_groups), first_group):
+                    group_c.sort()
+                    self.group_of_leaf[first_leaf + group_c] = group
+                    own_Nc = own[:, group_c]
+                    rows_n = np.flatnonzero(np.diff(own_Nc.indptr))
+                    problem = features[rows_n], own_Nc[rows_n], first_leaf + group_c
+                    found.append(_separators(*problem, random, WITHIN_GROUPS))
+                ids_G = np.arange(first_group, first_group + self.num_groups)
+                own_NG = (own @ self._members())[:, ids_G]
+                of_groups.append(_separators(features, own_NG, ids_G, random, WITHIN_GROUPS))
+            self._keep("group_", of_groups)
+        self._keep("", found)
         if held_out is not None and labels is not None:
             pairs = label_pairs(labels, held_out)
-            most = min(CALIBRATION_ROWS, 1 + CALIBRATION_NUMBERS // self.num_classes)
+            most = min(CALIBRATION_ROWS, 1 + CALIBRATION_NUMBERS // self.num_leaves)
             known = known_pairs(pairs).of_rows(0, most)[1]
             rows = powered(csr_of_rows(held_out)[:most], 1.0)
             self._calibrate(rows, csr_of_pairs(known, (rows.shape[0], self.num_classes)))
 
     def _members(self) -> Sparse:
-        """[C, G] a 1 at the group of each class."""
-        pairs = Pairs(torch.arange(self.num_classes), self.group_of_class)
-        return csr_of_pairs(pairs, (self.num_classes, self.num_groups))
+        """[C, M] a 1 at the groups of each class."""
+        pairs = Pairs(torch.arange(self.num_leaves) % self.num_classes, self.group_of_leaf)
+        return csr_of_pairs(pairs, (self.num_classes, self.num_trees * self.num_groups))
 
-    def _keep(self, level: str, found: tuple[NDArray[Any], ...]) -> None:
-        features_P, ids_P, weights_P = found
+    def _keep(self, level: str, found: Sequence[tuple[NDArray[Any], ...]]) -> None:
+        """Take the weights of all problems of a level."""
+        features_P, ids_P, weights_P = (np.concatenate(part) for part in zip(*found, strict=True))
         matrix = scipy_sparse().csr_array((weights_P, (features_P, ids_P)), shape=self._shape(level))
         matrix.sort_indices()
         setattr(self, f"{level}offsets", torch.from_numpy(matrix.indptr.astype(np.int64)))
@@ -187,10 +217,10 @@ class LabelTreeHead(SparseRowsHead):
 
     def _calibrate(self, features: Sparse, own: Sparse) -> None:
         """Fits a and b of both levels to held-out rows; classes count in the groups of the row's own."""
-        own_BC = own.toarray() > 0
-        own_BG = (own @ self._members()).toarray() > 0
-        is_asked_BC = own_BG[:, self.group_of_class.numpy()] if self.num_groups > 1 else np.ones_like(own_BC)
-        asked = (own_BG, np.full_like(own_BG, self.num_groups > 1)), (own_BC, is_asked_BC)
+        own_BL = np.tile(own.toarray() > 0, self.num_trees)
+        own_BM = (own @ self._members()).toarray() > 0
+        is_asked_BL = own_BM[:, self.group_of_leaf.numpy()] if self.num_groups > 1 else np.ones_like(own_BL)
+        asked = (own_BM, np.full_like(own_BM, self.num_groups > 1)), (own_BL, is_asked_BL)
         for row, (level, (is_own, is_asked)) in enumerate(zip(LEVELS, asked, strict=True)):
             scores_P, is_own_P = self._scores(features, level)[is_asked], is_own[is_asked]
             if is_own_P.any() and not is_own_P.all():
@@ -211,19 +241,21 @@ class LabelTreeHead(SparseRowsHead):
         return [getattr(self, f"{level}{name}") for name in ("weight", "ids", "offsets")]
 
     def _shape(self, level: str) -> tuple[int, int]:
-        return self.dim, self.num_groups if level == "group_" else self.num_classes
+        return self.dim, self.num_trees * (self.num_groups if level == "group_" else self.num_classes)
 
     def _logits(self, features: Sparse, temperature: Tensor | float) -> Tensor:
         """[b, C] log-odds of all classes."""
         levels = [torch.from_numpy(self._scores(features, level)).double() for level in LEVELS]
-        of_groups_bG, of_classes_bC = (
+        of_groups_bM, of_leaves_bL = (
             logsigmoid(scores * scale[0] + scale[1])
             for scores, scale in zip(levels, self.scales.double(), strict=True)
         )
         if self.num_groups > 1:
-            of_classes_bC += of_groups_bG[:, self.group_of_class]
-        of_classes_bC.clamp_(max=-torch.finfo(torch.float64).tiny)  # so that no odds are infinite
-        log_odds_bC = of_classes_bC - torch.log(-torch.expm1(of_classes_bC))
+            of_leaves_bL += of_groups_bM[:, self.group_of_leaf]
+        of_trees_bTC = of_leaves_bL.view(-1, self.num_trees, self.num_classes)
+        log_probs_bC = of_trees_bTC.logsumexp(1) - log(self.num_trees)
+        log_probs_bC.clamp_(max=-torch.finfo(torch.float64).tiny)  # so that no odds are infinite
+        log_odds_bC = log_probs_bC - torch.log(-torch.expm1(log_probs_bC))
         return (log_odds_bC / float(temperature)).to(self.weight.dtype)
 
     def _rows(self, hidden: Tensor) -> Sparse:
@@ -233,7 +265,7 @@ class LabelTreeHead(SparseRowsHead):
 
     def _all_logits(self, hidden: Tensor, temperature: Tensor | float) -> Iterator[tuple[slice, Tensor]]:
         """The logits of some rows at a time."""
-        rows, at_once = self._rows(hidden), max(1, budget.HELD_ELEMENTS // self.num_classes)
+        rows, at_once = self._rows(hidden), max(1, budget.HELD_ELEMENTS // self.num_leaves)
         for start in range(0, len(hidden), at_once):
             at = slice(start, start + at_once)
             yield at, self._logits(rows[at], temperature)
@@ -271,7 +303,7 @@ class LabelTreeHead(SparseRowsHead):
             lambda at_b: self._logits(rows[at_b.numpy()], self.calibration_temperature),
             *(torch.arange(len(hidden)), labels, excluded_pairs(exclude, hidden, labels, self.num_classes)),
             k=k,
-            rows_at_once=max(1, budget.HELD_ELEMENTS // self.num_classes),
+            rows_at_once=max(1, budget.HELD_ELEMENTS // self.num_leaves),
         )
         best, nothing_B = found.topk, torch.full_like(found.square_sum, torch.nan)
         return Answers(
@@ -310,12 +342,12 @@ def _separators(
     effort: Effort,
 ) -> tuple[NDArray[Any], ...]:
     """The features, class ids and weights that are kept of one problem, whose rows may have any labels."""
-    from widemax.solvers import Separators  # whose room loads SciPy
+    from widemax.solvers import Separators, used_columns  # whose room loads SciPy
 
-    used_U, places = np.unique(features.indices, return_inverse=True)
+    used_U, places = used_columns(features)
     num_rows = features.shape[0]
     if not num_rows:
-        return used_U.astype(np.int64), ids_c[:0], np.empty(0, np.float32)
+        return used_U, ids_c[:0], np.empty(0, np.float32)
     rows = scipy_sparse().csr_matrix((features.data, places, features.indptr), shape=(num_rows, len(used_U)))
     parts = np.array_split(random.permutation(num_rows), -(-num_rows // BLOCK_ROWS))
     blocks = ((rows[part], own[part].toarray() > 0) for part in parts)
@@ -324,7 +356,7 @@ def _separators(
         separators.sweep()
     weight_Uc = separators.weight_FC.numpy()
     features_P, classes_P = np.nonzero(np.abs(weight_Uc) >= effort.least_weight)
-    return used_U[features_P].astype(np.int64), ids_c[classes_P], weight_Uc[features_P, classes_P]
+    return used_U[features_P], ids_c[classes_P], weight_Uc[features_P, classes_P]
 
 
 def _fitted_scale(scores_P: NDArray[np.float64], is_own_P: NDArray[np.bool_]) -> list[float]:

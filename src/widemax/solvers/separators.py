@@ -68,9 +68,9 @@ class _Block:
         from scipy.sparse import csr_matrix
 
         self.num_features = rows.shape[1]
-        features_U, places = np.unique(rows.indices, return_inverse=True)
-        self.features_U = torch.from_numpy(features_U.astype(np.int64))
-        parts = rows.data, places.astype(np.int32), rows.indptr
+        features_U, places = used_columns(rows)
+        self.features_U = torch.from_numpy(features_U)
+        parts = rows.data, places, rows.indptr
         self.rows_BU = csr_matrix(parts, (len(is_own_BC), len(features_U)))
         self.products_BB: Array = (self.rows_BU @ self.rows_BU.T).toarray()
         self.is_own_BC, self.ridge = is_own_BC, ridge
@@ -92,3 +92,18 @@ class _Block:
         change_UC = self.rows_BU.T @ (dual_BC - self.dual_BC)
         weight_FC.index_add_(0, self.features_U, torch.from_numpy(change_UC))
         self.dual_BC = dual_BC
+
+
+def used_columns(rows: Any) -> tuple[Array, Array]:
+    """The columns of CSR rows that hold anything, in int64 and ascending, and the place of each number's.
+
+    Example:
+        >>> from scipy.sparse import csr_matrix
+        >>> used, places = used_columns(csr_matrix(np.array([[0.0, 0.0, 2.0], [3.0, 0.0, 4.0]])))
+        >>> used.tolist(), places.tolist()
+        ([0, 2], [1, 0, 1])
+    """
+    is_used = np.zeros(rows.shape[1], dtype=np.bool_)
+    is_used[rows.indices] = True
+    place_of = np.cumsum(is_used, dtype=np.int32) - np.int32(1)
+    return np.flatnonzero(is_used), place_of[rows.indices]
