@@ -327,6 +327,16 @@ def test_plan_says_which_head_a_config_names(widemax: Widemax) -> None:
     assert json.loads(widemax(*asked, "head.kind=counts", "--json").out)["named"] == "counts"
 
 
+def test_plan_names_the_head_of_texts_with_several_labels(widemax: Widemax, tmp_path: Path) -> None:
+    """Unless another one is named."""
+    texts = tmp_path / "texts.jsonl"
+    rows = [{"text": f"red {n % 3} fox {n % 5}", "tags": [f"t{n % 3}", f"u{n % 5}"]} for n in range(60)]
+    texts.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    asked = "plan", texts, "--input", "text", "--target", "tags", "--json"
+    assert json.loads(widemax(*asked).out)["named"] == "label_tree"
+    assert json.loads(widemax(*asked, "--set", "head.kind=counts").out)["named"] == "counts"
+
+
 def test_data_get_prepares(widemax: Widemax) -> None:
     got = json.loads(widemax("data", "get", "clinc150", "--json").out)
     assert all((Path(got["folder"]) / name).is_file() for name in got["files"])

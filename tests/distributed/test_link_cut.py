@@ -67,7 +67,7 @@ def test_a_cut_link_ends_both_with_a_sentence_and_training_goes_on_later(
         for rank, name in enumerate(machines)
     ]
     try:
-        await_step(tmp_path / "run", 3)
+        await_step(processes[0], tmp_path / "run", 3)
         ip("-n", machines[0], "link", "set", LINK, "down")
         for process in processes:
             _, error = process.communicate(timeout=TIMEOUT_S + PATIENCE_S)
@@ -79,7 +79,7 @@ def test_a_cut_link_ends_both_with_a_sentence_and_training_goes_on_later(
             process.wait()
     reached = read_progress(latest_checkpoint(tmp_path / "run")).step
     resumed = start(tmp_path, "resume", "run", "--workers", "2")
-    await_step(tmp_path / "run", reached + 1)
+    await_step(resumed, tmp_path / "run", reached + 1)
     resumed.terminate()
     resumed.communicate()
     assert resumed.returncode == 130

@@ -55,9 +55,10 @@ def worker(parent: subprocess.Popen[str], rank: int, restart: int = 0) -> psutil
         time.sleep(0.05)
 
 
-def await_step(run: Path, step: int) -> None:
+def await_step(training: subprocess.Popen[str], run: Path, step: int) -> None:
     """Until a checkpoint of this step, or a later one, is there."""
     while not (latest := latest_checkpoint(run)) or read_progress(latest).step < step:
+        assert training.poll() is None, training.communicate()[1]
         time.sleep(0.02)
 
 
@@ -80,7 +81,7 @@ def test_killed_ten_times_it_goes_on_to_the_same_bits(folder: Path) -> None:
         victim = worker(training, rank, restart)
         if restart:
             reached = read_progress(latest_checkpoint(folder / "killed")).step
-        await_step(folder / "killed", reached + 1)
+        await_step(training, folder / "killed", reached + 1)
         victim.send_signal(signal.SIGKILL)
     error = training.communicate()[1]
     assert training.returncode == 0, error
@@ -95,7 +96,7 @@ def test_killed_ten_times_it_goes_on_to_the_same_bits(folder: Path) -> None:
 def test_a_stopped_process_is_given_up_and_replaced(folder: Path) -> None:
     configure(folder, every=1e-9, timeout_s=5)
     training = start(folder, "train", "c.toml", "--out", "run", "--workers", "2")
-    await_step(folder / "run", 3)
+    await_step(training, folder / "run", 3)
     worker(training, 1).send_signal(signal.SIGSTOP)
     error = training.communicate()[1]
     assert training.returncode == 0, error
@@ -106,7 +107,7 @@ def test_a_stopped_process_is_given_up_and_replaced(folder: Path) -> None:
 def test_sigterm_saves_and_resume_finishes(folder: Path) -> None:
     configure(folder, epochs=40)
     training = start(folder, "train", "c.toml", "--out", "run", "--workers", "2")
-    await_step(folder / "run", 5)
+    await_step(training, folder / "run", 5)
     training.send_signal(signal.SIGTERM)
     error = training.communicate()[1]
     assert training.returncode == 130, error
@@ -118,7 +119,7 @@ def test_sigterm_saves_and_resume_finishes(folder: Path) -> None:
 def test_nothing_is_left_running_when_the_command_itself_is_killed(folder: Path) -> None:
     configure(folder, epochs=40)
     training = start(folder, "train", "c.toml", "--out", "run", "--workers", "2")
-    await_step(folder / "run", 5)
+    await_step(training, folder / "run", 5)
     workers = psutil.Process(training.pid).children()
     training.kill()
     training.communicate()
@@ -132,7 +133,7 @@ def test_nothing_is_left_running_when_the_command_itself_is_killed(folder: Path)
 def test_without_restarts_the_first_line_says_who_died_of_what(folder: Path) -> None:
     configure(folder, epochs=40, restarts=0)
     training = start(folder, "train", "c.toml", "--out", "run", "--workers", "2")
-    await_step(folder / "run", 5)
+    await_step(training, folder / "run", 5)
     worker(training, 1).send_signal(signal.SIGKILL)
     error = training.communicate()[1]
     assert training.returncode == 1
