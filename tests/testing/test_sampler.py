@@ -51,7 +51,7 @@ GOOD = {
 
 @pytest.mark.parametrize("sampler", GOOD.values(), ids=GOOD)
 def test_an_exact_sampler_passes(sampler):
-    report = check_sampler(sampler, label_probs=PROBS if sampler.num_classes == C else None)
+    report = check_sampler(sampler, label_probs=PROBS if sampler.num_classes == C else None, num_draws=500)
     assert set(report.held) == {"form", "same seed", "labels", "expected counts", "partition function"}
     assert set(report.skipped) == {"last classes"}
 
@@ -185,10 +185,15 @@ DEFECTS = {
 }
 
 
-@pytest.mark.parametrize(("sampler", "law"), DEFECTS.values(), ids=DEFECTS)
-def test_a_defect_is_caught(sampler, law):
+SUBTLE = "float32 Zipf", "counts its own label"
+"""They show only in twice as many draws as the others."""
+
+
+@pytest.mark.parametrize("name", DEFECTS)
+def test_a_defect_is_caught(name):
+    (sampler, law), num_draws = DEFECTS[name], 2000 if name in SUBTLE else 1000
     with pytest.raises(ConformanceError) as caught:
-        check_sampler(sampler, label_probs=PROBS if sampler.num_classes == C else None)
+        check_sampler(sampler, label_probs=PROBS if sampler.num_classes == C else None, num_draws=num_draws)
     assert caught.value.law == law
     assert type(sampler).__name__ in str(caught.value)
     assert "A usual cause: " in str(caught.value)
@@ -196,7 +201,7 @@ def test_a_defect_is_caught(sampler, law):
 
 def test_the_message_gives_the_numbers():
     with pytest.raises(ConformanceError, match=r"drawn \S+ times on average, found \S+, \S+ standard errors"):
-        check_sampler(Unigram(Classes(C, COUNTS)))
+        check_sampler(Unigram(Classes(C, COUNTS)), num_draws=500)
 
 
 def test_the_partition_function_alone_catches_a_wrong_count(monkeypatch):
@@ -207,7 +212,7 @@ def test_the_partition_function_alone_catches_a_wrong_count(monkeypatch):
         LabelsOfOthers(counts_own=True),
     ):
         with pytest.raises(ConformanceError, match=r"E\[Ẑ\] must be Z = 1, found") as caught:
-            check_sampler(sampler, label_probs=PROBS)
+            check_sampler(sampler, label_probs=PROBS, num_draws=1000)
         assert caught.value.law == "partition function"
 
 
@@ -234,10 +239,10 @@ def test_the_sampler_is_left_as_it_was_and_the_seed_decides():
             self.seen = state["seen"]
 
     sampler = Remembers(C)
-    first, second = check_sampler(sampler), check_sampler(sampler)
+    first, second = (check_sampler(sampler, num_draws=200) for _ in range(2))
     assert sampler.seen == 0
     assert first == second
-    assert check_sampler(sampler, seed=1) != first
+    assert check_sampler(sampler, seed=1, num_draws=200) != first
 
 
 def test_a_query_is_passed_on():
