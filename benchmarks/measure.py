@@ -14,7 +14,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +38,16 @@ def machine() -> dict[str, Any]:
         "torch": version("torch"),
         "numpy": version("numpy"),
         "widemax": version("widemax"),
+        "native": _native_version(),
     }
+
+
+def _native_version() -> str:
+    """Of the compiled kernels; "" where they are left unused."""
+    try:
+        return "" if os.environ.get("WIDEMAX_NATIVE") == "0" else version("widemax-native")
+    except PackageNotFoundError:
+        return ""
 
 
 def _cpu_name() -> str:
