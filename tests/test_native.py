@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from widemax import native
+from widemax.errors import ConfigError
 from widemax.heads import ExactHead
 from widemax.kernels import Pairs
 from widemax.search import ExactIndex
@@ -29,6 +30,9 @@ def test_the_environment_leaves_them_unused(monkeypatch):
     monkeypatch.setenv("WIDEMAX_NATIVE", "0")
     assert native.state() == "ignored, as WIDEMAX_NATIVE=0 says"
     assert not native.takes(torch.ones(1, 1))
+    monkeypatch.setenv("WIDEMAX_NATIVE", "no")
+    with pytest.raises(ConfigError, match="WIDEMAX_NATIVE must be 0 or 1; got 'no'"):
+        native.takes(torch.ones(1, 1))
 
 
 @pytest.fixture

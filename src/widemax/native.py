@@ -16,6 +16,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from widemax.errors import ConfigError
+
 ABI = 1
 BLOCK = 64
 # Rows that share a pass over the weights; torch's products of more are as fast.
@@ -45,11 +47,18 @@ def library() -> tuple[ctypes.CDLL | None, str]:
 
 def state() -> str:
     """Whether the kernels are used, or why not."""
-    return "ignored, as WIDEMAX_NATIVE=0 says" if os.environ.get("WIDEMAX_NATIVE") == "0" else library()[1]
+    return "ignored, as WIDEMAX_NATIVE=0 says" if _is_ignored() else library()[1]
+
+
+def _is_ignored() -> bool:
+    asked = os.environ.get("WIDEMAX_NATIVE", "1")
+    if asked not in ("0", "1"):
+        raise ConfigError(f"the environment's WIDEMAX_NATIVE must be 0 or 1; got {asked!r}.")
+    return asked == "0"
 
 
 def _kernels() -> Any:
-    return None if os.environ.get("WIDEMAX_NATIVE") == "0" else library()[0]
+    return None if _is_ignored() else library()[0]
 
 
 def takes(*matrices: Tensor, dtype: torch.dtype = torch.float32) -> bool:
