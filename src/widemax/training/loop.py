@@ -328,12 +328,21 @@ class _Fit(Job[EncodedRows]):
         counts = isinstance(self.session.model.head, CountingHead) and goes_on
         return counts and self.progress.step == self.steps_per_epoch
 
+    @property
+    def is_counted(self) -> bool:
+        """Whether the one pass of a head that counts is over."""
+        counts = isinstance(self.session.model.head, CountingHead) and self.config.epochs == 1
+        return counts and self.progress.step == self.steps_per_epoch
+
     def settle(self, *, stops: bool) -> None:
         finish_counts(self.session, self.valid, begins=self.is_begun and not stops)
 
     def evaluate(self) -> Metrics:
         if isinstance(self.session.optimizer, RowOptimizer):
             self.session.optimizer.catch_up()
+        if self.valid is not None and self.is_counted:
+            self.progress.best_step = self.progress.step  # the one there is, which is evaluated in the end
+            return {}
         return {} if self.valid is None or self.is_begun else _metrics(self.session.model, self.valid)[0]
 
     def save(self) -> None:
