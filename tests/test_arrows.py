@@ -32,7 +32,7 @@ ARROWS = {
     "auxiliaries": {*GROUND, "losses", "numerics"},
     "encoders": {*GROUND, "numerics", "sequences", "storage"},
     "sequences": {*GROUND, "numerics"},
-    "native": set(),
+    "native": {"errors"},
     "kernels": {*GROUND, "losses", "native", "numerics"},
     "heads": {*GROUND, "losses", "samplers", "kernels", "numerics", "solvers"},
     "distributed": {*GROUND, "artifact", "heads", "kernels", "losses", "numerics", "samplers", "storage"},
