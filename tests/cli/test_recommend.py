@@ -177,7 +177,7 @@ def test_other_verbs_take_a_run_on_events(widemax, run: Path, events: Path, tmp_
     assert widemax("verify", run).code == 0
     named = ("--set", "data.user=user_id", "--set", "data.item=product_id")
     planned = json.loads(widemax("plan", events, *named, "--json").out)
-    assert planned["named"] == "counts"
+    assert planned["named"] == "blend"
     predicted = widemax("predict", run, events)
     assert (predicted.code, predicted.out) == (2, "")
     assert f"{events} holds events; `widemax recommend {run} DATA` answers" in predicted.err

@@ -65,10 +65,8 @@ from widemax.training.feed import Feed, HistoryFeed, hold_out, read_encoded, rea
 from widemax.training.progress import Reporter
 
 TRAINED_EVENTS, BLENDED_EVENTS = 1_000_000, 2_000_000
-"""Where no head is named, a blend is trained for an epoch of so many events; of more it is only begun,
-which takes no step; beyond the second number counts stand alone."""
-LOCAL_PRODUCTS = 100_000
-"""Without an order counts are local, and alone, up to so many products of an answer, about."""
+"""Where no head is named, a blend is trained for an epoch of so many events, for two where they have no
+order; of more it is only begun, which takes no step; beyond the second number counts stand alone."""
 REFIT_SHARE = 0.05
 """Fit again on all rows where at least this share of them was held out."""
 
@@ -144,16 +142,13 @@ def of_events(
         options = encoders.options("sequence").complete(config.encoder.options)
         rows = replace(rows, window=options["max_length"])
     elif config.head.kind == "auto" and not config.head.options and config.head.weight is None:
-        asks_epochs = "epochs" in config.train.model_fields_set
-        if rows.num_events > BLENDED_EVENTS:
-            updates["head"] = config.head.completed("counts", {})
-        elif not (rows.ordered or asks_epochs) and rows.num_products <= LOCAL_PRODUCTS:
-            updates["head"] = config.head.completed("counts", {"locality": "auto"})
-        else:
-            updates["head"] = config.head.completed("blend", {})
-            if not asks_epochs:
-                epochs = 1 + (rows.num_events <= TRAINED_EVENTS)
-                updates["train"] = config.train.model_copy(update={"epochs": epochs})
+        updates["head"] = config.head.completed(
+            "blend" if rows.num_events <= BLENDED_EVENTS else "counts", {}
+        )
+        if "epochs" not in config.train.model_fields_set:
+            trained = 1 if rows.ordered else 2
+            epochs = 1 + trained * (rows.num_events <= TRAINED_EVENTS)
+            updates["train"] = config.train.model_copy(update={"epochs": epochs})
     recency = {} if rows.ordered else {"recency": 1.0}
     if config.encoder.kind in ("auto", "history"):
         updates["encoder"] = config.encoder.completed("history", {**recency, **config.encoder.options})
