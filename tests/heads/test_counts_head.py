@@ -50,7 +50,7 @@ def of_length_1(features, power):
 
 
 def expected_log_probs(
-    features, labels, hidden, *, p=1.0, a=0.4, b=0.2, q=1.0, keep=400, smoothing=0.1, temperature=1.0
+    features, labels, hidden, *, p=1.0, a=0.4, b=0.2, keep=400, smoothing=0.1, temperature=1.0
 ):
     """The formula of the class, with dense matrices."""
     X, Y = of_length_1(features.double().numpy(), p), indicator(labels)
@@ -59,11 +59,7 @@ def expected_log_probs(
     for row in W:
         row[np.argsort(-row, kind="stable")[keep:]] = 0
     W = W * np.maximum(N.sum(1, keepdims=True), 1e-300) ** -a
-    asked = of_length_1(hidden.double().numpy(), p)
-    scores = asked @ W
-    if q > 1:
-        near = (asked * np.maximum(N.sum(1), 1e-300) ** -a) @ X.T
-        scores = near**q @ (Y * np.maximum(N.sum(0), 1e-300) ** -b)
+    scores = of_length_1(hidden.double().numpy(), p) @ W
     shares = scores / np.where((total := scores.sum(1, keepdims=True)) > 0, total, 1)
     prior = (Y.sum(0) + 1) / (Y.sum() + C)
     logits = np.log(shares + smoothing * prior) / temperature
@@ -71,14 +67,7 @@ def expected_log_probs(
 
 
 @pytest.mark.parametrize(
-    "options",
-    [
-        {},
-        {"p": 0.0, "a": 0.0, "b": 0.0},
-        {"p": 2.0, "a": 0.9, "b": 0.6, "keep": 3},
-        {"q": 2.0, "keep": 3},
-        {"p": 2.0, "a": 0.9, "b": 0.6, "q": 1.5},
-    ],
+    "options", [{}, {"p": 0.0, "a": 0.0, "b": 0.0}, {"p": 2.0, "a": 0.9, "b": 0.6, "keep": 3}]
 )
 @pytest.mark.parametrize("sparse", [False, True])
 def test_the_formula(options, sparse, monkeypatch):
@@ -87,8 +76,7 @@ def test_the_formula(options, sparse, monkeypatch):
     monkeypatch.setattr(module.budget, "CHUNK_ELEMENTS", 10)
     features, labels = some_rows()
     hidden = torch.cat([some_rows(1)[0], torch.zeros(1, F)])
-    names = {"p": "value_power", "a": "feature_power", "b": "class_power", "q": "locality"}
-    names |= {"keep": "keep"}
+    names = {"p": "value_power", "a": "feature_power", "b": "class_power", "keep": "keep"}
     head = CountsHead(C, F, **{names[name]: value for name, value in options.items()})
     for rows in torch.arange(B).split(11):
         part = features[rows]
@@ -167,10 +155,10 @@ def test_histories_are_counted_directed_and_decayed():
 
 
 @settings(deadline=None)
-@given(st.integers(0, 2**31), st.integers(1, C + 2), st.booleans(), st.sampled_from([1.0, 1.5]))
-def test_top_k_and_ranks_are_those_of_brute_force(seed, k, tied, locality):
+@given(st.integers(0, 2**31), st.integers(1, C + 2), st.booleans())
+def test_top_k_and_ranks_are_those_of_brute_force(seed, k, tied):
     features, labels = some_rows(seed, whole=tied)
-    head = counted(features.sign() if tied else features, labels, keep=4, locality=locality)
+    head = counted(features.sign() if tied else features, labels, keep=4)
     head.finish()
     hidden, asked = some_rows(seed + 1)
     hidden[0] = 0
@@ -234,7 +222,7 @@ def test_held_out_rows_choose_the_powers():
         assert (found[2] == power) if power is not None else found[2] > 0.3
         given = counted(features, several(labels), class_power=0.1, feature_power=0.7)
         given.finish(hidden, several(wanted))
-        assert given.powers.tolist()[1:] == pytest.approx([0.7, 0.1, 1.0])
+        assert given.powers.tolist()[1:] == pytest.approx([0.7, 0.1])
 
 
 def test_excluded_classes_do_not_decide():
@@ -323,29 +311,6 @@ def test_held_out_rows_tell_whether_values_matter(matters):
     assert ndcg[float(head.powers[0])] == pytest.approx(max(ndcg.values()), abs=1e-3)
 
 
-@pytest.mark.parametrize("together", [True, False])
-def test_held_out_rows_tell_whether_rows_are_local(together):
-    """The label is what all features of a row say together, or what each says by itself."""
-    rng = np.random.default_rng(0)
-
-    def rows(number):
-        features, labels = torch.zeros(number, F), []
-        for row in range(number):
-            chosen = rng.choice(F, 3, replace=False)
-            features[row, chosen] = 1
-            labels.append(int(chosen.sum() % C if together else rng.choice(chosen)))
-        return features, several([[label] for label in labels])
-
-    counted_rows, held_out = rows(400), rows(200)
-    head, usual, fixed = (counted(*counted_rows, locality=locality) for locality in ("auto", 1.0, 3.0))
-    for each in (head, usual, fixed):
-        each.finish(*held_out)
-    assert (head.powers[3] > 1) == together
-    assert fixed.powers[3] == 3
-    ndcg = {each: held_out_ndcg(each, *held_out) for each in (head, usual)}
-    assert (ndcg[head] > ndcg[usual] + 0.05) if together else (ndcg[head] == ndcg[usual])
-
-
 def test_powers_of_values_that_are_alike_are_not_tried():
     features, labels = popular_rows(300, 0)
     hidden, asked = popular_rows(200, 1)
@@ -377,10 +342,9 @@ def test_an_unknown_held_out_label_is_passed_over():
     assert only_unknown.powers.tolist() == CountsHead(C, F).powers.tolist()
 
 
-@pytest.mark.parametrize("locality", [1.0, 2.0])
-def test_training_goes_on_to_the_same_bits(locality):
+def test_training_goes_on_to_the_same_bits():
     features, labels = some_rows()
-    whole, stopped, resumed = (CountsHead(C, F, locality=locality) for _ in range(3))
+    whole, stopped, resumed = (CountsHead(C, F) for _ in range(3))
     for number, rows in enumerate(torch.arange(B).split(3)):
         whole.partial_fit(features[rows], labels.take(rows))
         (stopped if number < 5 else resumed).partial_fit(features[rows], labels.take(rows))
@@ -397,16 +361,15 @@ def test_training_goes_on_to_the_same_bits(locality):
 
 def test_a_state_fills_a_head_that_has_counted_nothing():
     features, labels = some_rows()
+    head, other = counted(features, labels), CountsHead(C, F)
+    head.finish(*some_rows(1))
+    assert other.load_state_dict(head.state_dict()) == ([], [])
     hidden = some_rows(2)[0]
-    for locality in (1.0, 2.0):
-        head, other = counted(features, labels, locality=locality), CountsHead(C, F)
-        head.finish(*some_rows(1))
-        assert other.load_state_dict(head.state_dict()) == ([], [])
-        assert torch.equal(other.logits(hidden), head.logits(hidden))
+    assert torch.equal(other.logits(hidden), head.logits(hidden))
 
 
-def broken(name, change, **options):
-    head = counted(*some_rows(), keep=3, **options)
+def broken(name, change):
+    head = counted(*some_rows(), keep=3)
     head.finish()
     assert all(holds for holds, _ in head.laws())
     setattr(head, name, change(getattr(head, name).clone()))
@@ -435,22 +398,6 @@ def broken(name, change, **options):
 )
 def test_a_state_that_no_head_has_is_found(name, change, law):
     assert law in broken(name, change)
-
-
-@pytest.mark.parametrize(
-    ("name", "change", "law"),
-    [
-        ("offsets", lambda offsets: offsets[:3], "class ids"),
-        ("row_offsets", lambda offsets: offsets[:1], "row ids"),
-        ("row_offsets", lambda offsets: torch.cat([offsets, offsets[-1:]]), "features"),
-        ("row_ids", lambda ids: ids + B, "row ids within"),
-        ("row_weight", lambda weight: -weight, "a weight above 0 a row id"),
-        ("powers", lambda powers: powers * 0, "powers within"),
-        ("powers", lambda powers: powers.clamp(max=1), "a locality above 1"),
-    ],
-)
-def test_a_state_that_no_local_head_has_is_found(name, change, law):
-    assert law in broken(name, change, locality=2.0)
 
 
 def test_without_features_the_most_frequent_class_is_the_answer():

@@ -45,17 +45,14 @@ Auto = Literal["auto"]
 Power = Annotated[float, Field(ge=0, le=1)]
 LARGEST_VALUE_POWER = 8.0
 ValuePower = Annotated[float, Field(ge=0, le=LARGEST_VALUE_POWER)]
-LARGEST_LOCALITY = 8.0
-Locality = Annotated[float, Field(ge=1, le=LARGEST_LOCALITY)]
 
-USUAL_POWERS = 1.0, 0.4, 0.2, 1.0
+USUAL_POWERS = 1.0, 0.4, 0.2
 USUAL_SMOOTHING = 0.1
 SMOOTHING, TEMPERATURE = (1e-4, 10.0), (0.1, 10.0)
 # What held-out rows choose from, how many are asked, at first and in the end, and how many places count.
 VALUE_POWERS = 0.0, 0.5, 1.0, 2.0
 FEATURE_POWERS = 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8
 CLASS_POWERS = 0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6
-LOCALITIES = 1.0, 1.5, 2.0, 3.0
 FIRST_ROWS, CHOICE_ROWS = 500, 1500
 PLACES = 20
 DISCOUNTS = 1 / np.log2(np.arange(2, PLACES + 2))
@@ -82,10 +79,6 @@ class CountsHead(SparseRowsHead):
 
     No gradient trains it: :meth:`partial_fit` counts rows, :meth:`merge` adds what another head has counted,
     and :meth:`finish` makes the weights, for which held-out rows choose p, a, b, smoothing and temperature.
-
-    A locality q above 1 asks all rows instead of W: s = (x D_f^-a Xᵀ D_row)^q Y D_c^-b with the power of each
-    entry, so that rows that share several features with x weigh more than by W, which is q = 1.
-
     Hidden vectors are the features themselves, dense, or sparse as an encoder whose ``dim`` is "features"
     gives them. In answers, which are exact over all classes, what is below 0 counts as 0.
 
@@ -99,12 +92,9 @@ class CountsHead(SparseRowsHead):
         feature_power: a, likewise.
         class_power: b, likewise; 0 favors frequent classes.
         keep: the most classes that are kept of a feature.
-        locality: q; "auto" is what held-out rows choose. Where features stand in very many rows, answers by a
-            locality above 1 are slow.
 
     Source: Deshpande and Karypis 2004, "Item-based top-N recommendation algorithms", section 4.2, where a
-    class's popularity has a power too; for q, Aiolli 2013, "Efficient top-N recommendation for very large
-    scale binary rated datasets", section 4.
+    class's popularity has a power too.
 
     Example:
         >>> head = CountsHead(3, 2)
@@ -114,11 +104,8 @@ class CountsHead(SparseRowsHead):
         tensor([2, 1])
     """
 
-    learned_sizes = frozenset({"offsets", "class_ids", "weight", "row_offsets", "row_ids", "row_weight"})
+    learned_sizes = frozenset({"class_ids", "weight"})
 
-    row_offsets: Tensor
-    row_ids: Tensor
-    row_weight: Tensor
     offsets: Tensor
     class_ids: Tensor
     weight: Tensor
@@ -135,16 +122,12 @@ class CountsHead(SparseRowsHead):
         feature_power: Power | Auto = "auto",
         class_power: Power | Auto = "auto",
         keep: AtLeast1 = 400,
-        locality: Locality | Auto = 1.0,
     ) -> None:
         classes = Classes.of(num_classes)
         super().__init__(classes, dim)
         self.normalizer = "softmax"
-        self.given_powers = value_power, feature_power, class_power, locality
+        self.given_powers = value_power, feature_power, class_power
         self.keep = keep
-        self.register_buffer("row_offsets", torch.zeros(1, dtype=torch.int64))
-        self.register_buffer("row_ids", torch.empty(0, dtype=torch.int32))
-        self.register_buffer("row_weight", torch.empty(0))
         self.register_buffer("offsets", torch.zeros(dim + 1, dtype=torch.int64))
         self.register_buffer("class_ids", torch.empty(0, dtype=torch.int32))
         self.register_buffer("weight", torch.empty(0))
@@ -156,33 +139,19 @@ class CountsHead(SparseRowsHead):
 
     def laws(self) -> Iterator[tuple[bool, str]]:
         yield from super().laws()
-        num_rows, is_local = len(self.offsets) - 1, self._is_local
         yield from sparse_laws(self.offsets, self.class_ids, self.num_classes)
-        yield from sparse_laws(self.row_offsets, self.row_ids, num_rows, of="row ids")
-        num_features = len(self.row_offsets) - 1 if is_local else num_rows
-        yield num_features == self.dim, f"offsets of {self.dim} features"
-        for weight, ids, noun in (
-            (self.weight, self.class_ids, "class id"),
-            (self.row_weight, self.row_ids, "row id"),
-        ):
-            yield len(weight) == len(ids) and bool((weight > 0).all()), f"a weight above 0 a {noun}"
+        is_whole = len(self.weight) == len(self.class_ids)
+        yield is_whole and bool((self.weight > 0).all()), "a weight above 0 a class id"
         is_share = bool((self.prior > 0).all()) and abs(float(self.prior.double().sum()) - 1) < 1e-3
         yield is_share, "a prior above 0 that sums to 1"
         yield bool(0 < self.smoothing <= SMOOTHING[1]), f"a smoothing in (0, {SMOOTHING[1]}]"
-        limits = torch.tensor([LARGEST_VALUE_POWER, 1.0, 1.0, LARGEST_LOCALITY])
-        are_within = ((self.powers >= 0) & (self.powers <= limits)).all() & (self.powers[3] >= 1)
-        yield bool(are_within), f"powers within {limits.tolist()}, the last at least 1"
-        yield is_local == bool(self.powers[3] > 1), "rows where there is a locality above 1, and no others"
+        limits = torch.tensor([LARGEST_VALUE_POWER, 1.0, 1.0])
+        yield bool(((self.powers >= 0) & (self.powers <= limits)).all()), f"powers within {limits.tolist()}"
 
     @property
     def num_parameters(self) -> int:
         """How many weights it keeps."""
-        return len(self.weight) + len(self.row_weight)
-
-    @property
-    def _is_local(self) -> bool:
-        """Whether rows are kept in place of what they make together."""
-        return len(self.row_offsets) > 1
+        return len(self.weight)
 
     def counts(self) -> Sparse:
         """Xᵀ D_row Y of all rows so far, a SciPy array [F, C] in float32."""
@@ -230,17 +199,15 @@ class CountsHead(SparseRowsHead):
         if held_out is not None and labels is not None:
             held = self._held_out(held_out, labels, exclude)
             self.powers.copy_(torch.tensor(_Choice(*rows, self.keep, *held).best(self.given_powers)))
-        value_power, feature_power, class_power, locality = self.powers.tolist()
+        value_power, feature_power, class_power = self.powers.tolist()
         pairs = _Pairs(powered(rows[0], value_power), rows[1])
-        if locality > 1:
-            scaled = of_rows = pairs.rows_of_features
-            weights = _scaled(pairs.labels, pairs.sums_C, class_power)
-        else:
-            of_rows = scipy_sparse().csr_array((0, 0), dtype=np.float32)
-            scaled = weights = pairs.best(class_power, self.keep)
-        scaled.data *= np.repeat(_factors(pairs.sums_F, feature_power), np.diff(scaled.indptr))
-        self.row_offsets, self.row_ids, self.row_weight = _parts_of(of_rows)
-        self.offsets, self.class_ids, self.weight = _parts_of(weights)
+        weights = pairs.best(class_power, self.keep)
+        weights.data *= np.repeat(_factors(pairs.sums_F, feature_power), np.diff(weights.indptr))
+        weights.sort_indices()
+        weights.eliminate_zeros()  # what is less than float32 can hold
+        self.offsets = torch.from_numpy(weights.indptr.astype(np.int64))
+        self.class_ids = torch.from_numpy(weights.indices.astype(np.int32))
+        self.weight = torch.from_numpy(weights.data)
         self.prior = _prior(torch.from_numpy(pairs.labels.sum(axis=0)).double())
         if held is not None and held[1].nnz:
             self._calibrate(held[0], held[1])
@@ -367,17 +334,10 @@ class CountsHead(SparseRowsHead):
     def _shares(self, features: Sparse, work: int) -> Iterator[tuple[Sparse, NDArray[np.int64]]]:
         """s_c / Σ_j s_j of the classes that stand beside some feature, and their rows, chunk by chunk."""
         parts = self.weight.numpy(), self.class_ids.numpy(), self.offsets.numpy()
-        weights = scipy_sparse().csr_array(parts, shape=(len(self.offsets) - 1, self.num_classes))
+        weights = scipy_sparse().csr_array(parts, shape=(self.dim, self.num_classes))
         features = features.astype(weights.dtype)
-        if self._is_local:
-            parts = self.row_weight.numpy(), self.row_ids.numpy(), self.row_offsets.numpy()
-            of_rows = scipy_sparse().csr_array(parts, shape=(self.dim, weights.shape[0]))
-            found = _local_scores(features, of_rows, weights, float(self.powers[3]), work)
-        else:
-            work_P = np.cumsum(np.diff(weights.indptr)[features.indices])
-            found = (part @ weights for part in _parts(features, work_P, work))
-        for scores in found:
-            num_rows = scores.shape[0]
+        for part in _parts(features, np.cumsum(np.diff(weights.indptr)[features.indices]), work):
+            scores, num_rows = part @ weights, part.shape[0]
             rows_S = np.repeat(np.arange(num_rows), np.diff(scores.indptr))
             total_b = np.bincount(rows_S, scores.data, num_rows)
             scores.data /= np.where(total_b > 0, total_b, 1)[rows_S]
@@ -540,50 +500,45 @@ class _Choice:
         self.every = max(1, len(asked_B) // FIRST_ROWS)
         self.gains: dict[tuple[float, ...], float] = {}
         # Of one value power and one feature power at a time, as they are large.
-        self.counted: dict[float, tuple[Sparse, NDArray[Any], NDArray[Any], Sparse, Sparse]] = {}
-        self.scores: dict[tuple[float, float, float], Sparse] = {}
+        self.counted: dict[float, tuple[Sparse, NDArray[Any], NDArray[Any], Sparse]] = {}
+        self.scores: dict[tuple[float, float], Sparse] = {}
 
     def best(self, given: tuple[float | Auto, ...]) -> list[float]:
-        """p, a, b and q, each the best there is beside the others; those given stay as they are."""
+        """p, a and b, each the best there is beside the others; those given stay as they are."""
         powers = tuple(
             usual if own == "auto" else own for own, usual in zip(given, USUAL_POWERS, strict=True)
         )
         before = None if self.labels.nnz else powers
-        grids = VALUE_POWERS, FEATURE_POWERS, CLASS_POWERS, LOCALITIES
-        tries_locality = given[3] == "auto"
+        grids = VALUE_POWERS, FEATURE_POWERS, CLASS_POWERS
         has_powers = any(map(_has_unlike, (self.rows[0], self.held_out)))  # without, powers change nothing
         while powers != before:
             # All of them at first, by some rows; afterwards by all rows those beside the best so far, a and b
-            # together, since one makes up for the other, and so q and b. Few rows do where q is above 1.
+            # together, since one makes up for the other.
             is_first, before = before is None, powers
-            rest = [(2,), (1,)] if is_first else [(1, 2)]
-            for axes in [(0,)] * has_powers + rest + [(3, 2)] * tries_locality:
+            for axes in [(0,)] * has_powers + ([(2,), (1,)] if is_first else [(1, 2)]):
                 near: list[tuple[float, ...]] = [(power,) for power in powers]
                 for axis in axes:
                     if given[axis] == "auto":
                         at = grids[axis].index(powers[axis])
                         near[axis] = grids[axis] if is_first else grids[axis][max(at - 1, 0) : at + 2]
-                powers = max(sorted(product(*near), key=_but_class_power), key=self.gain)
-            tries_locality &= powers[3] > 1
-            if self.every > 1 and powers[3] == 1:
+                powers = max(product(*near), key=self.gain)
+            if self.every > 1:
                 self.every, before = 1, ()
                 self.gains, self.scores = {}, {}
         return list(powers)
 
     def gain(self, powers: tuple[float, ...]) -> float:
-        """The mean NDCG of p, a, b and q, kept for when it is asked again."""
+        """The mean NDCG of p, a and b, kept for when it is asked again."""
         if powers not in self.gains:
-            value_power, feature_power, class_power, locality = powers
-            sums_C, scores = self._scored(value_power, feature_power, locality)
+            value_power, feature_power, class_power = powers
+            sums_C, scores = self._scored(value_power, feature_power)
             scores = _scaled(scores, sums_C, class_power - MIDDLE_POWER)
             labels = self.labels[:: self.every]
             gains = [_gain(_row(scores, row), _row(labels, row)[0]) for row in range(labels.shape[0])]
             self.gains[powers] = float(np.mean(gains))
         return self.gains[powers]
 
-    def _scored(
-        self, value_power: float, feature_power: float, locality: float
-    ) -> tuple[NDArray[np.float64], Sparse]:
+    def _scored(self, value_power: float, feature_power: float) -> tuple[NDArray[np.float64], Sparse]:
         """The scores of the middle class power, and what to scale them by for another one."""
         if value_power not in self.counted:
             self.counted, self.scores = {}, {}
@@ -593,30 +548,13 @@ class _Choice:
             features = scipy_sparse().csr_array((features.data, at_P, features.indptr), shape=shape)
             pairs = _Pairs(powered(self.rows[0], value_power), self.rows[1])
             candidates = pairs.best(MIDDLE_POWER, CANDIDATES * self.keep, used_U)
-            of_rows = pairs.rows_of_features[used_U]
-            self.counted[value_power] = features, pairs.sums_F[used_U], pairs.sums_C, candidates, of_rows
-        features, sums_U, sums_C, candidates, of_rows = self.counted[value_power]
-        if (value_power, feature_power, locality) not in self.scores:
-            features = _scaled(features[:: self.every], sums_U, feature_power)
-            if locality > 1:
-                labels = _scaled(self.rows[1], sums_C, MIDDLE_POWER)
-                parts = _local_scores(features, of_rows, labels, locality, budget.CHUNK_ELEMENTS)
-                scores = scipy_sparse().vstack(list(parts), format="csr")
-            else:
-                scores = features @ candidates
-            excluded, is_out_C = self.excluded[:: self.every], np.zeros(scores.shape[1], bool)
-            for row in range(scores.shape[0]):
-                (ids, values), (no_answer, _) = _row(scores, row), _row(excluded, row)
-                is_out_C[no_answer] = True
-                values[is_out_C[ids]] = 0
-                is_out_C[no_answer] = False
-            self.scores = {(value_power, feature_power, locality): scores}
-        return sums_C, self.scores[value_power, feature_power, locality]
-
-
-def _but_class_power(powers: tuple[float, ...]) -> tuple[float, ...]:
-    """What scores depend on but for a factor of each class."""
-    return powers[:2] + powers[3:]
+            self.counted[value_power] = features, pairs.sums_F[used_U], pairs.sums_C, candidates
+        features, sums_U, sums_C, candidates = self.counted[value_power]
+        if (value_power, feature_power) not in self.scores:
+            scores = _scaled(features[:: self.every], sums_U, feature_power) @ candidates
+            scores -= scores.multiply(self.excluded[:: self.every])
+            self.scores = {(value_power, feature_power): scores}
+        return sums_C, self.scores[value_power, feature_power]
 
 
 def _gain(scores: tuple[NDArray[Any], NDArray[Any]], labels: NDArray[Any]) -> float:
@@ -627,34 +565,6 @@ def _gain(scores: tuple[NDArray[Any], NDArray[Any]], labels: NDArray[Any]) -> fl
         ids, values = ids[best], values[best]
     hits = (ids[:, None] == labels).any(1)[np.argsort(-values, kind="stable")]
     return float(DISCOUNTS[: len(ids)] @ hits / DISCOUNTS[: len(labels)].sum())
-
-
-def _products(of_rows: Sparse, labels: Sparse) -> NDArray[np.float64]:
-    """[F] how many pairs of its rows and their labels a feature has."""
-    ones = scipy_sparse().csr_array((np.ones(of_rows.nnz), of_rows.indices, of_rows.indptr), of_rows.shape)
-    return np.asarray(ones @ np.diff(labels.indptr).astype(np.float64))
-
-
-def _local_scores(
-    features: Sparse, of_rows: Sparse, labels: Sparse, locality: float, work: int
-) -> Iterator[Sparse]:
-    """(x R)^q Y of features, some rows at a time, up to a factor of each row."""
-    for part in _parts(features, np.cumsum(_products(of_rows, labels)[features.indices]), work):
-        near = part @ of_rows
-        # By the largest first, so that no power leaves the range of numbers.
-        largest_b = near.max(axis=1).toarray()
-        near.data /= np.repeat(np.where(largest_b > 0, largest_b, 1), np.diff(near.indptr))
-        near.data **= locality
-        yield near @ labels
-
-
-def _parts_of(matrix: Sparse) -> tuple[Tensor, Tensor, Tensor]:
-    """Offsets, column ids and values of a matrix in CSR form, without what is less than float32 can hold."""
-    matrix.sort_indices()
-    matrix.eliminate_zeros()
-    arrays = matrix.indptr.astype(np.int64), matrix.indices.astype(np.int32), matrix.data
-    offsets, ids, values = map(torch.from_numpy, arrays)
-    return offsets, ids, values
 
 
 def _parts(matrix: Sparse, work_P: NDArray[np.int64], work: int) -> Iterator[Sparse]:

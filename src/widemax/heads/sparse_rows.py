@@ -134,14 +134,12 @@ def csr_of_pairs(pairs: Pairs, shape: tuple[int, int]) -> Sparse:
     return scipy_sparse().csr_array((ones_P, (pairs.rows_P.numpy(), pairs.ids_P.numpy())), shape=shape)
 
 
-def sparse_laws(
-    offsets_F1: Tensor, ids_P: Tensor, num_columns: int, *, of: str = "class ids"
-) -> Iterator[tuple[bool, str]]:
+def sparse_laws(offsets_F1: Tensor, ids_P: Tensor, num_columns: int) -> Iterator[tuple[bool, str]]:
     """What must hold between the offsets and column ids of a matrix in CSR form, as `Head.laws` yields it."""
     rises = bool((offsets_F1.diff() >= 0).all()) and int(offsets_F1[0]) == 0
-    yield rises and int(offsets_F1[-1]) == len(ids_P), f"offsets that rise from 0 to the number of {of}"
+    yield rises and int(offsets_F1[-1]) == len(ids_P), "offsets that rise from 0 to the number of class ids"
     in_range = bool(((ids_P >= 0) & (ids_P < num_columns)).all())
     begins_P1 = torch.zeros(len(ids_P) + 1, dtype=torch.bool)
     begins_P1[offsets_F1] = True
     by_id = bool(((ids_P.diff() > 0) | begins_P1[1:-1]).all())
-    yield in_range and by_id, f"{of} within [0, {num_columns}) that rise for each feature"
+    yield in_range and by_id, f"class ids within [0, {num_columns}) that rise for each feature"
