@@ -94,6 +94,7 @@ class _Block:
         self.dual_BC = dual_BC
 
 
+@checked
 def used_columns(rows: Any) -> tuple[Array, Array]:
     """The columns of CSR rows that hold anything, in int64 and ascending, and the place of each number's.
 
