@@ -2,6 +2,8 @@
 
 import ctypes
 import importlib.util
+import os
+import signal
 
 import numpy as np
 import pytest
@@ -185,3 +187,20 @@ def test_threads_change_nothing(monkeypatch):
     finally:
         torch.set_num_threads(num_threads)
     assert all(map(torch.equal, alone, together))
+
+
+@needs_kernels
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="processes cannot be forked here")
+def test_a_forked_process_has_threads_of_its_own(monkeypatch):
+    monkeypatch.setattr(native, "PART_ELEMENTS", 1000)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
+    hidden, weight = torch.randn(2, 16), torch.randn(1000, 16)
+    here, there = torch.empty(2, 1000), torch.zeros(2, 1000).share_memory_()
+    native.products_into(hidden, weight, None, here)
+    child = os.fork()
+    if not child:
+        signal.alarm(60)
+        native.products_into(hidden, weight, None, there)
+        os._exit(0)
+    assert os.waitpid(child, 0)[1] == 0
+    assert torch.equal(here, there)

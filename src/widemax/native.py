@@ -22,8 +22,8 @@ ABI = 1
 BLOCK = 64
 # Rows that share a pass over the weights; torch's products of more are as fast.
 MOST_ROWS = 16
-# So many numbers of weights take a millisecond, for which a further thread is worth starting.
-PART_ELEMENTS = 2**22
+# So many numbers of weights take half a millisecond, for which a further thread is worth waking.
+PART_ELEMENTS = 2**21
 
 
 @functools.cache
@@ -150,5 +150,14 @@ def _in_parts(part: Callable[[int, int], None], length: int, width: int, *, whol
     if len(ranges) <= 1:
         part(0, length)
         return
-    with ThreadPoolExecutor(len(ranges)) as pool:
-        list(pool.map(part, *zip(*ranges, strict=True)))
+    list(_threads(len(ranges)).map(part, *zip(*ranges, strict=True)))
+
+
+@functools.cache
+def _threads(num: int) -> ThreadPoolExecutor:
+    """Threads that wait for work: new ones begin on the core of their parent, and often end there."""
+    return ThreadPoolExecutor(num, thread_name_prefix="widemax-native")
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_threads.cache_clear)  # a child has no threads of its parent
