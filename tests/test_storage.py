@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from safetensors import SafetensorError
 
-from widemax.errors import CorruptError, ResourceError, UsageError
+from widemax.errors import CorruptError, PeerError, ResourceError, UsageError
 from widemax.storage import (
     MANIFEST,
     check_folder,
@@ -55,6 +55,11 @@ def test_a_failed_save_leaves_what_was_there(tmp_path: Path) -> None:
         save(tmp_path / "x", "\udc80")
     assert check_folder(tmp_path / "x")["about"] == "old"
     assert os.listdir(tmp_path) == ["x"]
+
+
+def test_a_peer_that_is_gone_while_saving_is_no_full_disk() -> None:
+    with pytest.raises(PeerError, match=r"^no answer$"), saving("x"):
+        raise PeerError("no answer")
 
 
 def test_a_full_disk_is_one_sentence(tmp_path: Path) -> None:

@@ -31,7 +31,7 @@ from typing import Any, BinaryIO, TypeVar
 from psutil import pid_exists
 from safetensors import SafetensorError
 
-from widemax.errors import CorruptError, ResourceError, UsageError, reason_of
+from widemax.errors import CorruptError, ResourceError, UsageError, WidemaxError, reason_of
 
 if sys.platform == "win32":
     import msvcrt
@@ -72,7 +72,7 @@ def saving(what: str, *, num_bytes: int | None = None) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if isinstance(error, (CorruptError, ResourceError, BrokenPipeError)):
+        if isinstance(error, (WidemaxError, BrokenPipeError)):
             raise
         place = error.filename if isinstance(error.filename, str) else what
         told = os.strerror(error.errno) if error.errno else str(error)
