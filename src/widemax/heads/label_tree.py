@@ -136,7 +136,7 @@ class LabelTreeHead(SparseRowsHead):
     def laws(self) -> Iterator[tuple[bool, str]]:
         yield from super().laws()
         tree_L = torch.arange(self.num_leaves) // self.num_classes
-        num_groups = self.num_trees * self.num_groups
+        num_groups = self._shape("group_")[1]
         is_own = bool((self.group_of_leaf // self.num_groups == tree_L).all())
         sizes_M = torch.bincount(self.group_of_leaf.clamp(0, num_groups - 1), minlength=num_groups)
         yield is_own and int(sizes_M.max() - sizes_M.min()) <= 1, f"{self.num_groups} groups of equal size"
@@ -204,7 +204,7 @@ class LabelTreeHead(SparseRowsHead):
     def _members(self) -> Sparse:
         """[C, M] a 1 at the groups of each class."""
         pairs = Pairs(torch.arange(self.num_leaves) % self.num_classes, self.group_of_leaf)
-        return csr_of_pairs(pairs, (self.num_classes, self.num_trees * self.num_groups))
+        return csr_of_pairs(pairs, (self.num_classes, self._shape("group_")[1]))
 
     def _keep(self, level: str, found: Sequence[tuple[NDArray[Any], ...]]) -> None:
         """Take the weights of all problems of a level."""

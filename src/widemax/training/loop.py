@@ -322,17 +322,15 @@ class _Fit(Job[EncodedRows]):
         return take_step(self.session, batch, rate, counts=epoch == 0, num_rows=num_rows)
 
     @property
-    def is_begun(self) -> bool:
-        """Whether rows were counted that gradients train on from now, so that nothing need be judged yet."""
-        goes_on = self.config.epochs > 1 and self.config.time_limit_s is None
-        counts = isinstance(self.session.model.head, CountingHead) and goes_on
+    def is_counted(self) -> bool:
+        """Whether a head that counts has just met all rows."""
+        counts = isinstance(self.session.model.head, CountingHead)
         return counts and self.progress.step == self.steps_per_epoch
 
     @property
-    def is_counted(self) -> bool:
-        """Whether the one pass of a head that counts is over."""
-        counts = isinstance(self.session.model.head, CountingHead) and self.config.epochs == 1
-        return counts and self.progress.step == self.steps_per_epoch
+    def is_begun(self) -> bool:
+        """Whether rows were counted that gradients train on from now, so that nothing need be judged yet."""
+        return self.is_counted and self.config.epochs > 1 and self.config.time_limit_s is None
 
     def settle(self, *, stops: bool) -> None:
         finish_counts(self.session, self.valid, begins=self.is_begun and not stops)
@@ -340,7 +338,7 @@ class _Fit(Job[EncodedRows]):
     def evaluate(self) -> Metrics:
         if isinstance(self.session.optimizer, RowOptimizer):
             self.session.optimizer.catch_up()
-        if self.valid is not None and self.is_counted:
+        if self.valid is not None and self.is_counted and self.config.epochs == 1:
             self.progress.best_step = self.progress.step  # the one there is, which is evaluated in the end
             return {}
         return {} if self.valid is None or self.is_begun else _metrics(self.session.model, self.valid)[0]
