@@ -48,7 +48,7 @@ def sigmoid(x):
 @pytest.mark.parametrize(("groups", "trees"), [(1, 1), (4, 1), (4, 3)])
 @pytest.mark.parametrize("sparse", [False, True])
 def test_the_formula(groups, trees, sparse, monkeypatch):
-    monkeypatch.setattr(module.budget, "HELD_ELEMENTS", 3 * C)
+    monkeypatch.setattr(module.budget, "CHUNK_ELEMENTS", 3 * C)
     monkeypatch.setattr(module, "CLASSES_AT_ONCE", 9)
     head = learned(*some_rows(), groups=groups, trees=trees)
     head.scales.copy_(torch.tensor([[2.0, 0.3], [1.5, -0.2]]))
@@ -62,6 +62,21 @@ def test_the_formula(groups, trees, sparse, monkeypatch):
     probs = probs.reshape(-1, trees, C).mean(1)
     found = head.log_probs(hidden.to_sparse() if sparse else hidden, torch.arange(C))
     torch.testing.assert_close(found.double(), torch.from_numpy(np.log(probs)), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("trees", [1, 3])
+def test_odds_of_what_is_all_but_sure(trees):
+    head = learned(*some_rows(), groups=4, trees=trees)
+    head.scales.copy_(torch.tensor([[30.0, 20.0], [30.0, 20.0]]))
+    hidden = some_rows(1, 20)[0]
+    rows = hidden.double().numpy()
+    rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+    levels = zip(("", "group_"), (trees * C, trees * 4), strict=True)
+    ours, of_groups = (np.logaddexp(0, 10 - 30 * (rows @ dense(head, *level))) for level in levels)
+    lost = (ours + of_groups[:, head.group_of_leaf]).reshape(-1, trees, C)  # -log p of each tree
+    odds = np.log(np.exp(-lost).mean(1)) - np.log(-np.expm1(-lost).mean(1))
+    assert odds.max() > 20
+    torch.testing.assert_close(head.logits(hidden).double(), torch.from_numpy(odds), rtol=1e-5, atol=1e-4)
 
 
 def test_trees_have_other_groups():

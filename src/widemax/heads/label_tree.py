@@ -5,7 +5,7 @@ Shapes: B rows, b rows of one chunk, N rows so far, F features, C classes, T tre
 """
 
 from collections.abc import Iterator, Sequence
-from functools import partial
+from functools import partial, reduce
 from math import log, log2
 from typing import Any, Literal, NamedTuple, final
 
@@ -55,6 +55,8 @@ VECTOR_LENGTH, ROUNDS = 64, 3
 CALIBRATION_ROWS, CALIBRATION_NUMBERS = 500, 2**24
 USUAL_SCALES = (3.0, 0.0), (3.0, 0.0)
 LARGEST_SCALE = 30.0
+LIKELY, LEAST_LEFT = -1.0, float(torch.finfo(torch.float32).tiny)
+"""Log-probabilities above the first leave too little to be computed from them, at least the second."""
 LEVELS = "group_", ""
 """What the names of their tensors begin with."""
 
@@ -222,19 +224,29 @@ class LabelTreeHead(SparseRowsHead):
         is_asked_BL = own_BM[:, self.group_of_leaf.numpy()] if self.num_groups > 1 else np.ones_like(own_BL)
         asked = (own_BM, np.full_like(own_BM, self.num_groups > 1)), (own_BL, is_asked_BL)
         for row, (level, (is_own, is_asked)) in enumerate(zip(LEVELS, asked, strict=True)):
-            scores_P, is_own_P = self._scores(features, level)[is_asked], is_own[is_asked]
+            gains_P, is_own_P = self._gained(features, level).toarray()[is_asked], is_own[is_asked]
             if is_own_P.any() and not is_own_P.all():
-                self.scales[row] = torch.tensor(_fitted_scale(scores_P.astype(np.float64), is_own_P))
+                scores_P = gains_P.astype(np.float64) + BIAS
+                self.scales[row] = torch.tensor(_fitted_scale(scores_P, is_own_P))
 
     # Answers.
 
-    def _scores(self, features: Sparse, level: str) -> NDArray[Any]:
-        """What the separators of groups, or of classes, say of some rows."""
+    def _gained(self, features: Sparse, level: str) -> Sparse:
+        """[b, groups or leaves] what the features of some rows add to the scores of separators."""
         weight, ids, offsets = (state.numpy() for state in self._sparse(level))
         weights = scipy_sparse().csr_array((weight, ids, offsets), shape=self._shape(level))
-        scores: NDArray[Any] = (features.astype(weight.dtype) @ weights).toarray()
-        scores += weight.dtype.type(BIAS)
-        return scores
+        return features.astype(weight.dtype) @ weights
+
+    def _log_sigmoids(self, features: Sparse, level: str) -> Tensor:
+        """[b, groups or leaves] log-probabilities of one level, most of which are those of no features."""
+        gained = self._gained(features, level)
+        scale = self.scales[LEVELS.index(level)].to(self.weight.dtype)
+        gains_P = torch.from_numpy(np.append(gained.data, gained.dtype.type(0)))
+        log_probs_P = logsigmoid((gains_P + BIAS) * scale[0] + scale[1])
+        log_probs_bL = log_probs_P[-1].repeat(gained.shape)
+        rows_P = np.repeat(np.arange(gained.shape[0]), np.diff(gained.indptr))
+        log_probs_bL.numpy()[rows_P, gained.indices] = log_probs_P[:-1].numpy()
+        return log_probs_bL
 
     def _sparse(self, level: str) -> list[Tensor]:
         """Weights, column ids and offsets of one level."""
@@ -245,18 +257,17 @@ class LabelTreeHead(SparseRowsHead):
 
     def _logits(self, features: Sparse, temperature: Tensor | float) -> Tensor:
         """[b, C] log-odds of all classes."""
-        levels = [torch.from_numpy(self._scores(features, level)).double() for level in LEVELS]
-        of_groups_bM, of_leaves_bL = (
-            logsigmoid(scores * scale[0] + scale[1])
-            for scores, scale in zip(levels, self.scales.double(), strict=True)
-        )
+        log_probs_bL = self._log_sigmoids(features, "")
         if self.num_groups > 1:
-            of_leaves_bL += of_groups_bM[:, self.group_of_leaf]
-        of_trees_bTC = of_leaves_bL.view(-1, self.num_trees, self.num_classes)
-        log_probs_bC = of_trees_bTC.logsumexp(1) - log(self.num_trees)
-        log_probs_bC.clamp_(max=-torch.finfo(torch.float64).tiny)  # so that no odds are infinite
-        log_odds_bC = log_probs_bC - torch.log(-torch.expm1(log_probs_bC))
-        return (log_odds_bC / float(temperature)).to(self.weight.dtype)
+            log_probs_bL += self._log_sigmoids(features, "group_").index_select(1, self.group_of_leaf)
+        of_trees_bTC = log_probs_bL.view(-1, self.num_trees, self.num_classes)
+        log_probs_bC = reduce(torch.logaddexp, of_trees_bTC.unbind(1)) - log(self.num_trees)
+        # The few that are likely are 1 less what is left of each tree, which may be too little for 1 - p.
+        rows_P, ids_P = (log_probs_bC > LIKELY).nonzero().unbind(1)
+        left_P = -torch.expm1(of_trees_bTC[rows_P, :, ids_P].double()).mean(1)
+        log_left_bC = torch.log1p(-log_probs_bC.exp())
+        log_left_bC[rows_P, ids_P] = left_P.clamp_(min=LEAST_LEFT).log_().to(log_left_bC.dtype)
+        return (log_probs_bC - log_left_bC) / float(temperature)
 
     def _rows(self, hidden: Tensor) -> Sparse:
         if (hidden.dtype, hidden.device) != (self.weight.dtype, self.weight.device):
@@ -265,7 +276,7 @@ class LabelTreeHead(SparseRowsHead):
 
     def _all_logits(self, hidden: Tensor, temperature: Tensor | float) -> Iterator[tuple[slice, Tensor]]:
         """The logits of some rows at a time."""
-        rows, at_once = self._rows(hidden), max(1, budget.HELD_ELEMENTS // self.num_leaves)
+        rows, at_once = self._rows(hidden), max(1, budget.CHUNK_ELEMENTS // self.num_leaves)
         for start in range(0, len(hidden), at_once):
             at = slice(start, start + at_once)
             yield at, self._logits(rows[at], temperature)
@@ -303,7 +314,7 @@ class LabelTreeHead(SparseRowsHead):
             lambda at_b: self._logits(rows[at_b.numpy()], self.calibration_temperature),
             *(torch.arange(len(hidden)), labels, excluded_pairs(exclude, hidden, labels, self.num_classes)),
             k=k,
-            rows_at_once=max(1, budget.HELD_ELEMENTS // self.num_leaves),
+            rows_at_once=max(1, budget.CHUNK_ELEMENTS // self.num_leaves),
         )
         best, nothing_B = found.topk, torch.full_like(found.square_sum, torch.nan)
         return Answers(
