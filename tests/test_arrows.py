@@ -35,7 +35,10 @@ ARROWS = {
     "native": {"errors"},
     "kernels": {*GROUND, "losses", "native", "numerics"},
     "heads": {*GROUND, "losses", "samplers", "kernels", "numerics", "solvers"},
-    "distributed": {*GROUND, "artifact", "heads", "kernels", "losses", "numerics", "samplers", "storage"},
+    "distributed": {
+        *GROUND,
+        *("artifact", "encoders", "heads", "kernels", "losses", "numerics", "samplers", "storage"),
+    },
     "testing": {*GROUND, "losses", "samplers", "heads", "optim", "numerics"},
     "search": {*GROUND, "kernels", "native", "numerics"},
     "neighbors": {*GROUND, "heads", "kernels", "search"},

@@ -12,7 +12,7 @@ from unittest.mock import patch
 import numpy as np
 import torch
 from tests.command import exit_code
-from torch import Tensor
+from torch import Tensor, nn
 
 import widemax
 from widemax import Config
@@ -25,6 +25,7 @@ from widemax.data.formats.jsonl import JsonLines
 from widemax.distributed import (
     Placement,
     ShardedHead,
+    SplitTable,
     World,
     agree,
     read_shards,
@@ -33,7 +34,7 @@ from widemax.distributed import (
 )
 from widemax.distributed.exact_loss import sharded_exact_loss
 from widemax.distributed.exchange import Exchange
-from widemax.encoders import encoders
+from widemax.encoders import RaggedTensor, TableRows, encoders
 from widemax.errors import WidemaxError
 from widemax.heads import SeveralLabels, heads
 from widemax.kernels import Pairs, budget
@@ -231,6 +232,50 @@ def disagreement(world: World) -> str:
     return "nothing"
 
 
+def bags(step: int, num_rows: int, table_rows: int) -> RaggedTensor:
+    """Bags of all rows, some of them empty, and the ids of some in several of them."""
+    draw = torch.Generator().manual_seed(step)
+    offsets_B1 = torch.tensor([0, *[row % 3 for row in range(num_rows)]]).cumsum(0)
+    num_ids = int(offsets_B1[-1])
+    ids_P = torch.randint(table_rows, (num_ids,), generator=draw)
+    return RaggedTensor(offsets_B1, ids_P, torch.rand(num_ids, generator=draw))
+
+
+def train_table(
+    world: World, rows: TableRows, num_rows: int, table_rows: int, optimizer: str
+) -> dict[str, Any]:
+    """Sums of bags, and a table after steps on them, of which each process takes a share."""
+    weight = nn.Parameter(rows.zeros(table_rows, 4))
+    held = torch.arange(table_rows)[world.rank :: world.size][: len(weight)]
+    ids = held if len(weight) < table_rows else torch.arange(table_rows)
+    with torch.no_grad():
+        weight.copy_(ids[:, None] + torch.arange(4))
+    descent = optimizers[optimizer]([weight], lr=0.1, weight_decay=0.1)
+    found = {}
+    for step in range(3):
+        bag, share = bags(step, num_rows, table_rows), world.share(num_rows)
+        (first, last) = (int(bag.offsets[row]) for row in (share.start, share.stop))
+        own = RaggedTensor(
+            bag.offsets[share.start : share.stop + 1] - first, bag.ids[first:last], bag.values[first:last]
+        )
+        descent.zero_grad()
+        sums_ND = rows.bag_sum(weight, own)
+        (sums_ND.square().sum() / num_rows).backward()
+        found[f"sums {step}"] = world.gather(sums_ND.detach())
+        descent.step()
+    descent.catch_up()
+    found["table"] = torch.empty(table_rows, 4).index_copy(
+        0, world.gather(ids), world.gather(weight.detach())
+    )
+    found["evaluated"] = world.gather(rows.bag_sum(weight.detach(), own))
+    found["num_held"] = len(weight)
+    return found
+
+
+def train_split_table(world: World, *case: Any) -> dict[str, Any]:
+    return train_table(world, SplitTable(world, whole_numel=0), *case)
+
+
 def exchanged(world: World) -> dict[str, Any]:
     """Uneven rows there and back, and what the first process says."""
     rows = torch.arange(2.0 * world.rank).view(world.rank, 2) + 10 * world.rank
@@ -265,8 +310,9 @@ def config_of(path: str, out: str, sections: dict[str, Any] | None = None) -> Co
     return Config.from_dict(values)
 
 
-def train_config(world: World, path: str, out: str) -> dict[str, Any]:
-    outcome = widemax.train(config_of(path, out))
+def train_config(world: World, path: str, out: str, splits_tables: bool = True) -> dict[str, Any]:
+    with patch.object(prepare, "WHOLE_NUMEL", 0 if splits_tables else prepare.WHOLE_NUMEL):
+        outcome = widemax.train(config_of(path, out))
     return {"metrics": outcome.metrics, "steps": outcome.steps}
 
 
@@ -293,11 +339,13 @@ def stop_after(world: World, path: str, out: str, step: int) -> None:
             if self.steps == step:
                 signal.raise_signal(signal.SIGTERM)
 
-    widemax.train(config_of(path, out), reporter=Stopping(quiet=True))
+    with patch.object(prepare, "WHOLE_NUMEL", 0):
+        widemax.train(config_of(path, out), reporter=Stopping(quiet=True))
 
 
 def resume_run(world: World, run: str) -> None:
-    widemax.resume(run)
+    with patch.object(prepare, "WHOLE_NUMEL", 0):
+        widemax.resume(run)
 
 
 def refused_config(world: World, path: str, out: str, sections: dict[str, Any]) -> str:

@@ -24,14 +24,19 @@ def folder(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize(
-    ("head", "split"),
-    [("exact", "true"), pytest.param("sampled", "true", marks=pytest.mark.slow), ("sampled", "false")],
+    ("head", "split", "splits_tables"),
+    [
+        ("exact", "true", True),
+        pytest.param("sampled", "true", True, marks=pytest.mark.slow),
+        ("sampled", "false", False),
+        pytest.param("sampled", "false", True, marks=pytest.mark.slow),
+    ],
 )
-def test_two_processes_train_the_model_of_one(worlds, folder, head, split):
+def test_two_processes_train_the_model_of_one(worlds, folder, head, split, splits_tables):
     path = configure(folder, head=head, split=split)
     config = Config.load(path)
     train(config.model_copy(update={"output": config.output.model_copy(update={"dir": str(folder / "one")})}))
-    said = worlds(2).run(ranks.train_config, str(path), str(folder / "two"))
+    said = worlds(2).run(ranks.train_config, str(path), str(folder / "two"), splits_tables)
     assert said[0]["metrics"]
     assert said[1]["steps"] == said[0]["steps"]
     assert probabilities(folder / "two") == pytest.approx(probabilities(folder / "one"), rel=1e-3, abs=1e-4)
@@ -87,7 +92,7 @@ def test_a_missing_shard_is_found(tmp_path, which):
 def test_a_shard_with_other_rows_is_found(tmp_path):
     ranks.save_parts(tmp_path, 2)
     shutil.copy(tmp_path / "shard-00000-of-00002.safetensors", tmp_path / "shard-00001-of-00002.safetensors")
-    with pytest.raises(CorruptError, match=r"has 6 rows; its classes are 5"):
+    with pytest.raises(CorruptError, match=r"has 6 rows; it must have 5"):
         ranks.load_part(tmp_path, 1)
 
 
@@ -115,6 +120,21 @@ def test_a_damaged_checkpoint_is_refused_by_the_name_of_its_file(worlds, folder)
             resume(folder / "run")
     path.write_bytes(content)
     sign_again(checkpoint, path.name)
+    table = checkpoint / "weight_FD-rows-00000-of-00002.safetensors"
+    content = table.read_bytes()
+    rows = load(content)["weight"]
+    for tensors in (
+        {},
+        {"weight": rows[:, :3].contiguous()},
+        {"weight": rows[1:]},
+        {"weight": rows.double()},
+    ):
+        table.write_bytes(save(tensors))
+        sign_again(checkpoint, table.name)
+        with pytest.raises(CorruptError, match="weight"):
+            resume(folder / "run")
+    table.write_bytes(content)
+    sign_again(checkpoint, table.name)
     assert not resume(folder / "run").interrupted
 
 

@@ -90,7 +90,7 @@ def test_training_goes_on_to_the_same_bits(name: str, tmp_path: Path) -> None:
     other, _ = build(1, name)
     read_encoder(folder, other.encoder)  # which makes new parameters, so that the optimizer comes after it
     other_optimizer = optimizer_of(other, name)
-    load_rest(folder, other.head, other_optimizer)
+    load_rest(folder, other, other_optimizer)
     steps(other, other_optimizer, 4)
     assert bits(other) == bits(model)
 
@@ -167,7 +167,7 @@ def test_a_damaged_checkpoint_is_refused_by_the_name_of_the_file(tmp_path: Path,
         sign_again(folder, name)
         try:
             read_progress(folder)
-            load_rest(folder, other.head, optimizer_of(other, "rowwise_adagrad"))
+            load_rest(folder, other, optimizer_of(other, "rowwise_adagrad"))
         except CorruptError as error:
             refused.append((what, str(error)))
         (folder / MANIFEST).write_bytes(manifest)

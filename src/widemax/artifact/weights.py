@@ -1,6 +1,6 @@
 """Weights as files of safetensors: all of them finite, those of a head in shards of whole rows."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import torch
@@ -16,20 +16,28 @@ from widemax.storage import saving, sound, writing_tensors
 SHARD_BYTES = 2**31
 
 
-def read_encoder(folder: Path, encoder: Encoder, name: str = "encoder", *, copy: bool = True) -> None:
+def read_encoder(
+    folder: Path,
+    encoder: Encoder,
+    name: str = "encoder",
+    *,
+    copy: bool = True,
+    held: Callable[[dict[str, Tensor]], dict[str, Tensor]] = dict,
+) -> None:
     """Fill an encoder, learned or not, from its file.
 
     Args:
         copy: whether weights are copied from the file. Otherwise they are the file, mapped, until they are
             changed, and take the place of the old ones before they are read: less memory, but the file must
             stay as it is.
+        held: from what the file has to what the encoder holds.
 
     Raises:
         CorruptError: the file is damaged, or is of another encoder.
     """
     path = folder / f"{name}.safetensors"
     with sound(path):
-        encoder.restore(unpack(load_file(path)), copy=copy)
+        encoder.restore(held(unpack(load_file(path))), copy=copy)
         check_finite(encoder.state_dict())
 
 

@@ -5,7 +5,14 @@ from widemax.distributed.exchange import Messages
 from widemax.distributed.gradients import sum_gradients
 from widemax.distributed.placement import Placement
 from widemax.distributed.sharded_head import SHARDED, ShardedHead
-from widemax.distributed.shards import new_shared_folder, read_shards, read_whole_rows, write_shard
+from widemax.distributed.shards import (
+    new_shared_folder,
+    read_shards,
+    read_whole_rows,
+    shape_of_shards,
+    write_shard,
+)
+from widemax.distributed.split_table import SplitTable, placed, tables
 from widemax.distributed.world import ALONE, World, joined, world_size
 
 __all__ = [
@@ -14,13 +21,17 @@ __all__ = [
     "Messages",
     "Placement",
     "ShardedHead",
+    "SplitTable",
     "World",
     "agree",
     "joined",
     "new_shared_folder",
+    "placed",
     "read_shards",
     "read_whole_rows",
+    "shape_of_shards",
     "sum_gradients",
+    "tables",
     "world_size",
     "write_shard",
 ]

@@ -23,6 +23,8 @@ def sum_gradients(world: World, parameters: Iterable[nn.Parameter]) -> None:
     if world.size == 1:
         return
     some = [parameter for parameter in parameters if parameter.requires_grad]
+    if not some:
+        return
     kinds = world.max(torch.tensor([_kind(parameter.grad) for parameter in some])).tolist()
     dense = [parameter for parameter, kind in zip(some, kinds, strict=True) if kind == DENSE]
     for parameter in dense:

@@ -308,11 +308,11 @@ class ShardedHead(LinearHead):
         row = shape[1:].numel()
         at_once = max(1, DRAWN_AT_ONCE // row // 16) * 16
         own = torch.empty(len(self.placement), *shape[1:])
+        # One for all: the allocator keeps what is freed between larger ones.
+        room = torch.empty(min(2 * at_once, shape[0]), *shape[1:])
         filled = 0
         for start, stop in _blocks(shape[0], at_once):
-            block = torch.empty(stop - start, *shape[1:]).normal_(
-                std=shape[-1] ** -0.5, generator=self.generator
-            )
+            block = room[: stop - start].normal_(std=shape[-1] ** -0.5, generator=self.generator)
             first = (self.placement.shard - start) % self.placement.num_shards
             kept = block[first :: self.placement.num_shards]
             own[filled : filled + len(kept)] = kept

@@ -1,4 +1,4 @@
-"""Saved rows of classes, a file for each process that saved, for any number of processes to read.
+"""Saved rows of classes or tables, a file for each process that saved, for any number of processes to read.
 
 Shapes: C classes.
 """
@@ -9,15 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import safe_open
 from torch import Tensor
 
 from widemax.artifact.weights import read_tensors, write_tensors
 from widemax.distributed.placement import Placement
 from widemax.distributed.world import World
 from widemax.errors import CorruptError
-from widemax.storage import new_folder
-
-PATTERN = "shard-*-of-*.safetensors"
+from widemax.storage import new_folder, sound
 
 
 @contextmanager
@@ -39,9 +38,11 @@ def new_shared_folder(target: Path, facts: Mapping[str, Any], world: World) -> I
         world.wait()
 
 
-def write_shard(folder: Path, placement: Placement, tensors: Mapping[str, Tensor]) -> None:
-    """Save what a process holds: tensors of one row a class, and those without axes."""
-    name = f"shard-{placement.shard:05d}-of-{placement.num_shards:05d}.safetensors"
+def write_shard(
+    folder: Path, placement: Placement, tensors: Mapping[str, Tensor], *, kind: str = "shard"
+) -> None:
+    """Save what a process holds: its rows of some tensors, and those without axes."""
+    name = f"{kind}-{placement.shard:05d}-of-{placement.num_shards:05d}.safetensors"
     write_tensors(folder / name, tensors)
 
 
@@ -75,7 +76,12 @@ def read_whole_rows(paths: Sequence[Path], placement: Placement, into: Mapping[s
 
 
 def read_shards(
-    folder: Path, placement: Placement, into: Mapping[str, Tensor] | None = None, *, only: str = ""
+    folder: Path,
+    placement: Placement,
+    into: Mapping[str, Tensor] | None = None,
+    *,
+    only: str = "",
+    kind: str = "shard",
 ) -> dict[str, Tensor]:
     """What a process holds of tensors that were saved by as many processes as there were; empty without any.
 
@@ -86,15 +92,16 @@ def read_shards(
         placement: what is held.
         into: tensors to be filled, by name; others are made.
         only: what the names begin with that are wanted.
+        kind: what the names of the files begin with.
 
     Raises:
         CorruptError: a shard is missing, or has other rows than its classes, or of another shape.
     """
-    paths = sorted(folder.glob(PATTERN))
-    names = [f"shard-{shard:05d}-of-{len(paths):05d}.safetensors" for shard in range(len(paths))]
+    paths = sorted(folder.glob(f"{kind}-*-of-*.safetensors"))
+    names = [f"{kind}-{shard:05d}-of-{len(paths):05d}.safetensors" for shard in range(len(paths))]
     if [path.name for path in paths] != names:
         raise CorruptError(
-            f"{folder} lacks some of the shards of its classes; it holds {[path.name for path in paths]}. "
+            f"{folder} lacks some of the shards of its rows; it holds {[path.name for path in paths]}. "
             "Restore it from a copy."
         )
     found = dict(into or {}) if paths else {}
@@ -112,9 +119,7 @@ def read_shards(
             )
         for name, tensor in tensors.items():
             if tensor.ndim and len(tensor) != len(saved):
-                raise CorruptError(
-                    f"{path}: {name!r} has {len(tensor):,} rows; its classes are {len(saved):,}."
-                )
+                raise CorruptError(f"{path}: {name!r} has {len(tensor):,} rows; it must have {len(saved):,}.")
             shape = (len(placement), *tensor.shape[1:]) if tensor.ndim else ()
             target = found.setdefault(name, tensor.new_empty(shape))
             # A head that was trained in bfloat16 answers in float32.
@@ -122,10 +127,23 @@ def read_shards(
             if target.shape != shape or not (target.dtype == tensor.dtype or is_widened):
                 raise CorruptError(
                     f"{path}: {name!r} must hold {target.dtype} of shape {tuple(target.shape[1:])} for each "
-                    f"class; got {tensor.dtype} of {tuple(tensor.shape[1:])}."
+                    f"row; got {tensor.dtype} of {tuple(tensor.shape[1:])}."
                 )
             _fill(target, placement, tensor, saved)
     return found
+
+
+def shape_of_shards(folder: Path, name: str, *, kind: str) -> tuple[int, int] | None:
+    """The shape of a matrix whose rows lie in several files; None where there are none.
+
+    Raises:
+        CorruptError: a file lacks it.
+    """
+    shapes = []
+    for path in sorted(folder.glob(f"{kind}-*-of-*.safetensors")):
+        with sound(path), safe_open(path, "pt") as file:
+            shapes.append(file.get_slice(name).get_shape())
+    return (sum(num_rows for num_rows, _ in shapes), shapes[0][1]) if shapes else None
 
 
 @torch.no_grad()

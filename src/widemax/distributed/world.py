@@ -103,10 +103,23 @@ class World:
         if self.size == 1:
             return rows
         own = counts[self.rank]
-        found = rows.new_empty(self.size * own, *rows.shape[1:])
-        with _answered():
-            distributed.all_to_all_single(found, rows.contiguous(), [own] * self.size, list(counts))
+        found = self.swap(rows, counts, [own] * self.size)
         return found.view(self.size, own, *rows.shape[1:]).sum(0)
+
+    def swap(self, rows: Tensor, sent: Sequence[int], got: Sequence[int]) -> Tensor:
+        """The rows that others send to this process.
+
+        Args:
+            rows: what it sends, in the order of the processes.
+            sent: [R] how many of them go to each.
+            got: [R] how many come from each, in their order.
+        """
+        if self.size == 1:
+            return rows
+        found = rows.new_empty(sum(got), *rows.shape[1:])
+        with _answered():
+            distributed.all_to_all_single(found, rows.contiguous(), list(got), list(sent))
+        return found
 
     def tell(self, text: str = "") -> str:
         """What the first process says."""

@@ -1,6 +1,6 @@
 """Features to hidden vectors; one file an encoder."""
 
-from widemax.encoders.bag import bag_sum
+from widemax.encoders.bag import TableRows, bag_sum
 from widemax.encoders.base import Encoder, encoders
 from widemax.encoders.features import (
     Features,
@@ -38,6 +38,7 @@ __all__ = [
     "SequenceEncoder",
     "SparseEncoder",
     "TableEncoder",
+    "TableRows",
     "TextEncoder",
     "VectorEncoder",
     "bag_sum",

@@ -102,3 +102,22 @@ def bag_sum(weight: Tensor, ragged: RaggedTensor) -> Tensor:
         weight, ragged.offsets, ragged.ids, ragged.values.to(weight.dtype)
     )
     return hidden
+
+
+class TableRows:
+    """The rows of an encoder's table [F, D], all of them in this process.
+
+    ``widemax.distributed.SplitTable`` takes its place where several processes hold some each.
+    """
+
+    def zeros(self, num_rows: int, dim: int) -> Tensor:
+        """The table before anything is learned, as much of it as lies here."""
+        return torch.zeros(num_rows, dim)
+
+    def num_held(self, num_rows: int) -> int:
+        """How many of so many rows lie here."""
+        return num_rows
+
+    def bag_sum(self, weight: Tensor, ragged: RaggedTensor) -> Tensor:
+        """:func:`bag_sum` of the whole table, of which ``weight`` is what lies here."""
+        return bag_sum(weight, ragged)

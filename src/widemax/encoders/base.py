@@ -9,6 +9,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
+from widemax.encoders.bag import TableRows
 from widemax.encoders.features import Features, Tensors
 from widemax.errors import ArgumentError, ConfigError, CorruptError, DataError, shown
 from widemax.options import checked
@@ -36,6 +37,9 @@ class Encoder(nn.Module, ABC):
         kinds: the column kinds it takes.
         counted_options: its options for a head that counts, where a config names none; empty where it has no
             rows of features.
+        has_rows: whether its ``weight_FD`` is a table that begins at zero and is read through ``rows`` alone,
+            so that several processes can hold some of it each.
+        rows: where that table lies.
         smooths_labels: whether the exact softmax smooths labels where a config does not say.
         waits: what a training step of it waits for on an accelerator, in the words of
             :class:`widemax.heads.Head`.
@@ -44,6 +48,8 @@ class Encoder(nn.Module, ABC):
 
     kinds: ClassVar[frozenset[str]]
     counted_options: ClassVar[Mapping[str, Any]] = {}
+    has_rows: ClassVar[bool] = False
+    rows: TableRows = TableRows()
     smooths_labels: ClassVar[bool] = True
     waits: ClassVar[frozenset[str]] = frozenset()
     optimizer: ClassVar[str] = "rowwise_adagrad"

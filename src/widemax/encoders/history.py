@@ -10,7 +10,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from widemax.encoders.bag import bag_sum, rows_of
+from widemax.encoders.bag import rows_of
 from widemax.encoders.base import Dim, encoders
 from widemax.encoders.features import Features, Ragged, RaggedTensor, Tensors, entry, list_offsets
 from widemax.encoders.hashing import salt, stable_keys
@@ -45,6 +45,7 @@ class HistoryEncoder(KeyedEncoder):
 
     kinds: ClassVar[frozenset[str]] = frozenset({"ids"})
     waits = frozenset({"unique", "select"})
+    has_rows = True
     operations = 0  # rows of a table are summed
     counted_options: ClassVar[Mapping[str, Any]] = {"dim": "features", "recency": 0.8}
 
@@ -85,7 +86,7 @@ class HistoryEncoder(KeyedEncoder):
             norm_B = torch.segment_reduce(parts_P, "sum", offsets=bag.offsets, initial=0)
             norm_B = norm_B if self.pooling == "mean" else norm_B.sqrt()
             values_P = bag.values / torch.where(norm_B > 0, norm_B, 1)[rows_of(bag.offsets, len(bag.ids))]
-        return bag_sum(self.weight_FD, bag._replace(values=values_P))
+        return self.rows.bag_sum(self.weight_FD, bag._replace(values=values_P))
 
     def forward(self, features: Tensors) -> Tensor:
         return reduce(

@@ -30,11 +30,12 @@ class KeyedEncoder(Encoder):
     def finish(self, *, generator: torch.Generator) -> None:
         self.keys_F = torch.from_numpy(self._seen.sorted())
         # Zeros: the head starts random, so gradients flow, and keys not yet met say nothing.
-        self.weight_FD = nn.Parameter(torch.zeros(len(self.keys_F), self.dim))
+        self.weight_FD = nn.Parameter(self.rows.zeros(len(self.keys_F), self.dim))
 
     def laws(self) -> Iterator[tuple[bool, str]]:
         yield rise(self.keys_F), "keys that rise"
-        yield len(self.weight_FD) == len(self.keys_F), "a row of weights for each key"
+        is_whole = len(self.weight_FD) == self.rows.num_held(len(self.keys_F))
+        yield is_whole, "a row of weights for each key"
 
     def prepare(self) -> None:
         self._known = KeyIndex(self.keys_F.cpu().numpy())

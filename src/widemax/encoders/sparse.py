@@ -8,7 +8,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from torch import Tensor
 
-from widemax.encoders.bag import bag_sum
 from widemax.encoders.base import Dim, encoders
 from widemax.encoders.features import (
     Features,
@@ -66,6 +65,7 @@ class SparseEncoder(KeyedEncoder):
 
     kinds: ClassVar[frozenset[str]] = frozenset({"sparse"})
     waits = frozenset({"unique"})
+    has_rows = True
     operations = 0  # rows of a table are summed
     counted_options: ClassVar[Mapping[str, Any]] = {"dim": "features"}
 
@@ -99,4 +99,4 @@ class SparseEncoder(KeyedEncoder):
         return {"bag": bag.normalized() if self.normalize else bag}
 
     def forward(self, features: Tensors) -> Tensor:
-        return bag_sum(self.weight_FD, entry(features, "bag", RaggedTensor))
+        return self.rows.bag_sum(self.weight_FD, entry(features, "bag", RaggedTensor))

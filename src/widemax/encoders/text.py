@@ -9,7 +9,6 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from widemax.encoders.bag import bag_sum
 from widemax.encoders.base import Chunks, Dim, Encoder, encoders
 from widemax.encoders.features import (
     Features,
@@ -75,6 +74,7 @@ class TextEncoder(Encoder):
 
     kinds: ClassVar[frozenset[str]] = frozenset({"text"})
     waits = frozenset({"unique", "select"})
+    has_rows = True
     smooths_labels = False  # n-grams left out keep it from growing sure of its training rows
     operations = 0  # rows of a table are summed
     counted_options: ClassVar[Mapping[str, Any]] = {"dim": "features", "char_ngrams": ()}
@@ -152,7 +152,7 @@ class TextEncoder(Encoder):
         self.buckets_F = torch.from_numpy(kept)
         self.idf_F = inverse_frequency(frequency[kept], self._rows)
         # Zeros: the head starts random, so gradients flow, and n-grams not yet met say nothing.
-        self.weight_FD = nn.Parameter(torch.zeros(len(kept), self.dim))
+        self.weight_FD = nn.Parameter(self.rows.zeros(len(kept), self.dim))
         self.bias_D = torch.zeros(self.dim)
 
     @property
@@ -163,10 +163,9 @@ class TextEncoder(Encoder):
     def laws(self) -> Iterator[tuple[bool, str]]:
         in_range = ((self.buckets_F >= 0) & (self.buckets_F < self.buckets)).all()
         yield rise(self.buckets_F) and bool(in_range), f"buckets that rise within [0, {self.buckets})"
-        yield (
-            len(self.idf_F) == len(self.weight_FD) == len(self.buckets_F),
-            "an idf and a row for each bucket",
-        )
+        num_buckets = len(self.buckets_F)
+        is_whole = len(self.weight_FD) == self.rows.num_held(num_buckets)
+        yield len(self.idf_F) == num_buckets and is_whole, "an idf and a row for each bucket"
         # A bucket that both views hit in every row is counted twice a row, which makes its idf less than 1.
         yield bool((self.idf_F.abs() < _LARGEST_IDF).all()), f"idf within ±{_LARGEST_IDF}"
         yield len(self.bias_D) == self.weight_FD.shape[1], "a bias for each column"
@@ -208,7 +207,7 @@ class TextEncoder(Encoder):
         if self.training and self.dropout:
             bag = bag.where(torch.rand(len(bag.ids), device=bag.ids.device) >= self.dropout)
             bag = bag._replace(values=bag.values / (1 - self.dropout))
-        hidden_BD = bag_sum(self.weight_FD, bag)
+        hidden_BD = self.rows.bag_sum(self.weight_FD, bag)
         return hidden_BD if self.training or not self.sharpness else self.sharpened(hidden_BD)
 
     def sharpened(self, hidden_BD: Tensor) -> Tensor:

@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from hashlib import sha256
 from pathlib import Path
@@ -18,20 +18,26 @@ from widemax.artifact.weights import read_encoder, read_head, read_tensors, writ
 from widemax.devices import CPU, random_states, set_random_states
 from widemax.distributed import (
     ALONE,
+    Placement,
     ShardedHead,
+    SplitTable,
     World,
     new_shared_folder,
+    placed,
     read_shards,
     read_whole_rows,
+    shape_of_shards,
+    tables,
     write_shard,
 )
-from widemax.distributed.placement import Placement
+from widemax.encoders import Encoder
 from widemax.errors import CorruptError, DataError
 from widemax.heads import Head
 from widemax.storage import CHECKPOINTS, MANIFEST, check_folder, read_json, sound
 from widemax.storage import sha256 as digest_of
 
-STATE, OPTIMIZER, RANDOM = "state.json", "optimizer.safetensors", "random.safetensors"
+STATE, ENCODER, OPTIMIZER = "state.json", "encoder.safetensors", "optimizer.safetensors"
+RANDOM = "random.safetensors"
 Count = Annotated[int, Field(ge=0, lt=2**63)]
 NOTHING = sha256().hexdigest()
 """The fingerprint of no files."""
@@ -112,15 +118,17 @@ def save_checkpoint(
     """
     tensors, numbers = split_optimizer_state(optimizer)
     with new_shared_folder(folder_of(run, progress.step), {"step": progress.step}, world) as folder:
+        encoder = model.encoder.state_dict()
+        for name, weight, placement in _split_tables(model.encoder):
+            parts = {"weight": encoder.pop(name)} | _taken(tensors, _places(optimizer, [weight]))
+            write_shard(folder, placement, parts, kind=_kind(name))
         if isinstance(model.head, ShardedHead):
             parts = {f"head.{name}": value for name, value in model.head.state_dict().items()}
-            own = _places(optimizer, model.head)
-            of_head = [name for name in tensors if int(name.partition(".")[0]) in own]
-            parts |= {f"optimizer.{name}": tensors.pop(name) for name in of_head}
+            parts |= _taken(tensors, _places(optimizer, model.head.parameters()))
             write_shard(folder, model.head.placement, parts)
         if not world.is_first:
             return
-        write_tensors(folder / "encoder.safetensors", model.encoder.state_dict())
+        write_tensors(folder / ENCODER, encoder)
         random = {f"carried.{name}": value for name, value in (carried or {}).items()}
         random |= random_states(CPU if model.head is None else model.head.device)
         if model.head is not None:
@@ -134,9 +142,27 @@ def save_checkpoint(
     keep_checkpoints(run, {0, progress.step, progress.best_step})
 
 
-def _places(optimizer: Optimizer, head: Head) -> set[int]:
-    """Where the head's parameters stand among those of the optimizer."""
-    own = set(map(id, head.parameters()))
+def _split_tables(encoder: nn.Module) -> Iterator[tuple[str, nn.Parameter, Placement]]:
+    """The tables of which this process holds some rows."""
+    placements = placed(encoder)
+    for name, _, weight in tables(encoder):
+        if weight in placements:
+            yield name, weight, placements[weight]
+
+
+def _of_places(tensors: Iterable[str], places: Container[int]) -> list[str]:
+    """The names of an optimizer's state of some parameters."""
+    return [name for name in tensors if int(name.partition(".")[0]) in places]
+
+
+def _taken(tensors: dict[str, Tensor], places: Container[int]) -> dict[str, Tensor]:
+    """Takes out of an optimizer's state that of some parameters."""
+    return {f"optimizer.{name}": tensors.pop(name) for name in _of_places(tensors, places)}
+
+
+def _places(optimizer: Optimizer, parameters: Iterable[nn.Parameter]) -> set[int]:
+    """Where some parameters stand among those of the optimizer."""
+    own = set(map(id, parameters))
     every = (parameter for group in optimizer.param_groups for parameter in group["params"])
     return {place for place, parameter in enumerate(every) if id(parameter) in own}
 
@@ -216,23 +242,62 @@ def load_weights(folder: Path, model: Model) -> None:
         CorruptError: a file of the checkpoint is missing or altered.
     """
     check_folder(folder)
-    read_encoder(folder, model.encoder, copy=False)
+    load_encoder(folder, model.encoder)
     _read_rows(folder, model.head, only="head.")
 
 
-def load_rest(folder: Path, head: Head | None, optimizer: Optimizer) -> dict[str, Tensor]:
+def load_encoder(folder: Path, encoder: Encoder) -> None:
+    """Fill an encoder from a checkpoint, of its tables the rows that it holds, whoever saved them.
+
+    Raises:
+        CorruptError: a file is missing or damaged, or is of another encoder.
+    """
+
+    def held(saved: dict[str, Tensor]) -> dict[str, Tensor]:
+        for name, part, weight in tables(encoder):
+            if name in saved:
+                placement = _place(part, *saved[name].shape)
+                if placement.num_shards > 1:
+                    saved[name] = saved[name][placement.ids()]
+            elif shape := shape_of_shards(folder, "weight", kind=_kind(name)):
+                own = weight if len(weight) else part.rows.zeros(*shape)
+                into, placement = {"weight": own}, _place(part, *shape)
+                saved |= {
+                    name: read_shards(folder, placement, into, only="weight", kind=_kind(name))["weight"]
+                }
+        return saved
+
+    read_encoder(folder, encoder, copy=False, held=held)
+
+
+def _place(part: Encoder, num_rows: int, dim: int) -> Placement:
+    return part.rows.place(num_rows, dim) if isinstance(part.rows, SplitTable) else Placement(num_rows)
+
+
+def _kind(table: str) -> str:
+    """What the names of the files begin with that hold the rows of a table."""
+    return f"{table}-rows"
+
+
+def load_rest(folder: Path, model: Parts, optimizer: Optimizer) -> dict[str, Tensor]:
     """Put a checkpoint's head, if there is one, optimizer state and random states in place.
 
     Returns:
         What it carried.
     """
-    tensors = {} if head is None else _read_rows(folder, head)
-    is_apart = bool(tensors)
-    tensors |= read_tensors(folder / OPTIMIZER)
-    if isinstance(head, ShardedHead) and not is_apart:
-        own, ids = _places(optimizer, head), head.placement.ids()
-        of_head = [name for name in tensors if int(name.partition(".")[0]) in own]
-        tensors |= {name: tensors[name][ids] for name in of_head}
+    head = model.head
+    apart = {} if head is None else _read_rows(folder, head)
+    placements = placed(model.encoder, head)
+    for name, _, weight in tables(model.encoder):
+        placement = placements.get(weight, Placement(len(weight)))
+        rows = read_shards(folder, placement, only="optimizer.", kind=_kind(name))
+        apart |= {key.removeprefix("optimizer."): value for key, value in rows.items()}
+    tensors = read_tensors(folder / OPTIMIZER)
+    for weight, placement in placements.items():
+        ids = placement.ids()
+        for name in _of_places(tensors, _places(optimizer, [weight])):
+            tensors[name] = tensors[name][ids]
+    tensors |= apart
     numbers = read_state(folder).optimizer
     with sound(folder / OPTIMIZER), sound(folder / STATE):  # one of them
         join_optimizer_state(optimizer, tensors, numbers)

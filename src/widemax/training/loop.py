@@ -13,11 +13,12 @@ import torch
 from torch import Tensor
 
 from widemax.artifact import Model
-from widemax.artifact.model import build_head
+from widemax.artifact.model import build_encoder, build_head
 from widemax.config import Config
 from widemax.data import Data, Frame, Source
 from widemax.devices import CPU, answering_device, autocast
-from widemax.distributed import ShardedHead, World, joined, sum_gradients, world_size
+from widemax.distributed import ShardedHead, World, joined, placed, sum_gradients, tables, world_size
+from widemax.encoders import Encoder, TableRows
 from widemax.errors import UsageError, counted
 from widemax.evaluation import Threshold
 from widemax.evaluation.metrics import metrics
@@ -387,8 +388,9 @@ def take_step(
         loss.backward()
         if session.world.size > 1:
             is_split = isinstance(model.head, ShardedHead)
-            own = [] if is_split else model.head.parameters()
-            sum_gradients(session.world, [*model.encoder.parameters(), *own])
+            apart = placed(model.encoder, model.head)
+            copies = (*model.encoder.parameters(), *model.head.parameters())
+            sum_gradients(session.world, [weight for weight in copies if weight not in apart])
             loss = loss.detach() if is_split else session.world.sum(loss.detach())
         optimizer.step()
     return loss.item() * num_rows, num_rows
@@ -437,21 +439,44 @@ def answering(session: Session, model: Model) -> Model:
 
 
 def mapped_head(session: Session) -> Head:
-    """A head of all classes whose weights lie in a file of the scratch space, so that no memory is short."""
+    """A head of all classes whose weights lie in files of the scratch space, so that no memory is short."""
     model = session.model
     with torch.device("meta"):
         head = build_head(model.config, model.vocabulary, num_rows=model.num_train_rows)
-    state = {}
-    for name, rows in head.state_dict().items():
-        path = session.scratch / f"whole-{name}"
-        with saving(str(path), num_bytes=rows.nbytes), path.open("wb") as file:
-            # Written, not only made longer: a full disk would end the process when a page is first touched.
-            for _ in range(-(-rows.nbytes // ZEROS_BYTES)):
-                file.write(bytes(ZEROS_BYTES))
-        mapped = torch.from_file(str(path), shared=True, size=rows.numel(), dtype=rows.dtype)
-        state[name] = mapped.view(rows.shape)
+    state = {
+        name: mapped(session.scratch / f"whole-{name}", rows.shape, rows.dtype)
+        for name, rows in head.state_dict().items()
+    }
     head.load_state_dict(state, assign=True)
     return head
+
+
+def mapped_encoder(session: Session) -> Encoder:
+    """An encoder with nothing learned yet whose tables will lie in files, likewise."""
+    encoder = build_encoder(session.model.config.encoder, session.model.schema)
+    for name, part, _ in tables(encoder):
+        part.rows = MappedTable(session.scratch / f"whole-{name}")
+    return encoder
+
+
+class MappedTable(TableRows):
+    """A table of which all rows lie in a file."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def zeros(self, num_rows: int, dim: int) -> Tensor:
+        return mapped(self.path, torch.Size([num_rows, dim]), torch.float32)
+
+
+def mapped(path: Path, shape: torch.Size, dtype: torch.dtype) -> Tensor:
+    """Zeros in a new file."""
+    num_bytes = shape.numel() * dtype.itemsize
+    with saving(str(path), num_bytes=num_bytes), path.open("wb") as file:
+        # Written, not only made longer: a full disk would end the process when a page is first touched.
+        for _ in range(-(-num_bytes // ZEROS_BYTES)):
+            file.write(bytes(ZEROS_BYTES))
+    return torch.from_file(str(path), shared=True, size=shape.numel(), dtype=dtype).view(shape)
 
 
 def _finish(job: _Fit, target: Path, reporter: Reporter, interrupted: bool) -> Outcome[Model]:
@@ -459,12 +484,18 @@ def _finish(job: _Fit, target: Path, reporter: Reporter, interrupted: bool) -> O
     session, progress = job.session, job.progress
     model = session.model
     session.optimizer.state.clear()  # twice the weights, which no step needs any more
+    session.optimizer.param_groups.clear()
     if not session.world.is_first:
         return Outcome(target, model, {}, {}, progress.step, progress.seconds, interrupted)
+    parts: dict[str, Any] = {}
     if isinstance(model.head, ShardedHead):
-        head = mapped_head(session)
+        parts["head"] = mapped_head(session)
         model.head.to("meta")  # what it holds is in the checkpoint too
-        model = replace(model, head=head)
+    if placed(model.encoder):
+        parts["encoder"] = mapped_encoder(session)
+        model.encoder.to("meta")
+    if parts:
+        model = replace(model, **parts)
         load_weights(folder_of(job.run, progress.step), model)
     device = model.device
     model.to(CPU)

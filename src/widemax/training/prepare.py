@@ -1,10 +1,11 @@
 """From a config to everything the loop works on: data read, encoder fitted, head chosen and built."""
 
 import tomllib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,6 @@ from torch.optim import Optimizer
 from widemax.artifact import Model
 from widemax.artifact.model import Tower, build_encoder, build_head
 from widemax.artifact.tables import known_histories
-from widemax.artifact.weights import read_encoder
 from widemax.classes import Classes
 from widemax.config import Config, TrainConfig, WeightConfig
 from widemax.data import (
@@ -38,7 +38,7 @@ from widemax.data import (
     resolve,
 )
 from widemax.data.convert import lists
-from widemax.distributed import ALONE, ShardedHead, World, agree
+from widemax.distributed import ALONE, Placement, ShardedHead, SplitTable, World, agree, placed, tables
 from widemax.encoders import ClassTower, Encoder, Features, Ragged, encoders, to_tensors
 from widemax.errors import ConfigError, DataError, counted, shown
 from widemax.heads import CountingHead, Head, LinearHead, heads
@@ -47,7 +47,14 @@ from widemax.optim import RowOptimizer, optimizers
 from widemax.planner import ELEMENTWISE_NUMEL
 from widemax.storage import check_folder, write_file
 from widemax.task import System, Task
-from widemax.training.checkpoint import Progress, folder_of, load_rest, load_weights, progress_at
+from widemax.training.checkpoint import (
+    Progress,
+    folder_of,
+    load_encoder,
+    load_rest,
+    load_weights,
+    progress_at,
+)
 from widemax.training.defaults import (
     are_separable,
     are_separated,
@@ -67,6 +74,8 @@ from widemax.training.progress import Reporter
 TRAINED_EVENTS, BLENDED_EVENTS = 1_000_000, 2_000_000
 """Where no head is named, a blend is trained for an epoch of so many events, for two where they have no
 order; of more it is only begun, which takes no step; beyond the second number counts stand alone."""
+WHOLE_NUMEL = ELEMENTWISE_NUMEL
+"""Of several processes each has a copy of an encoder's table of at most so many numbers."""
 REFIT_SHARE = 0.05
 """Fit again on all rows where at least this share of them was held out."""
 
@@ -266,8 +275,11 @@ def prepare(
     agree(world, {**versions, "set of rows": fingerprints})
     progress = progress_at(checkpoint, *fingerprints)
     encoder = build_encoder(config.encoder, schema)
+    if world.size > 1:
+        for _, reader, _ in tables(encoder):
+            reader.rows = SplitTable(world, whole_numel=WHOLE_NUMEL)
     if checkpoint is not None:
-        read_encoder(checkpoint, encoder, copy=False)
+        load_encoder(checkpoint, encoder)
     table: ClassTable | None = None
     more: list[Features] = []
     if class_sources and counts_rows(config):
@@ -371,9 +383,9 @@ def prepare(
             vocabulary = vocabulary.with_last_times(*events.last_times)
         histories = known_histories(events.table, vocabulary)
         model = replace(model, vocabulary=vocabulary, row_keys=None, histories=histories)
-    optimizer = build_optimizer(config.train, step_factors(model), head)
+    optimizer = build_optimizer(config.train, step_factors(model), placed(encoder, head))
     if checkpoint is not None:
-        load_rest(checkpoint, head, optimizer)
+        load_rest(checkpoint, model, optimizer)
         reporter.say(f"continuing after step {progress.step}")
     held_out = Dataset(valid_sources or train_sources, schema, format=reading, drop_bad=data.drop_bad)
     train, valid = split(model, feed, train_sources[0], held_out if valid_sources else None, scratch)
@@ -542,10 +554,11 @@ def restart(session: Session) -> Session:
     session.optimizer.state.clear()  # before as much is read again
     start = folder_of(session.run, 0)
     check_folder(start)
-    read_encoder(start, session.model.encoder, copy=False)
-    head = session.model.head
-    optimizer = build_optimizer(session.model.config.train, step_factors(session.model), head)
-    load_rest(start, session.model.head, optimizer)
+    model = session.model
+    load_encoder(start, model.encoder)
+    placements = placed(model.encoder, model.head)
+    optimizer = build_optimizer(model.config.train, step_factors(model), placements)
+    load_rest(start, model, optimizer)
     session.model.encoder.weigh(session.everything.chunks)
     return replace(session, optimizer=optimizer)
 
@@ -587,14 +600,16 @@ def step_factors(model: Model) -> Iterator[tuple[nn.Parameter, float]]:
 
 
 def build_optimizer(
-    train: TrainConfig, parameters: Iterable[tuple[nn.Parameter, float]], head: Head | None = None
+    train: TrainConfig,
+    parameters: Iterable[tuple[nn.Parameter, float]],
+    placements: Mapping[nn.Parameter, Placement] = MappingProxyType({}),
 ) -> RowOptimizer:
     """The optimizer the completed config names, over parameters with what multiplies their learning rates.
 
     Args:
         train: the config.
         parameters: of the encoder and the head.
-        head: the head, of which this process may hold some rows: it is trained as it would be as a whole.
+        placements: those of which this process holds some rows; they are trained as they would be as a whole.
 
     Raises:
         ConfigError: weight decay is asked of an optimizer that has none.
@@ -611,8 +626,8 @@ def build_optimizer(
     groups: dict[tuple[float, bool], list[nn.Parameter]] = {}
     for parameter, factor in parameters:
         numel = parameter.numel()
-        if isinstance(head, ShardedHead) and any(parameter is own for own in head.parameters()):
-            numel = head.num_classes * parameter.shape[1:].numel()
+        if parameter in placements:
+            numel = placements[parameter].num_classes * parameter.shape[1:].numel()
         rowwise = kind.has_rowwise and numel > ELEMENTWISE_NUMEL
         groups.setdefault((-factor, rowwise), []).append(parameter)
     keys = sorted(groups)
@@ -622,7 +637,6 @@ def build_optimizer(
     )
     for group, (factor, _) in zip(optimizer.param_groups, keys, strict=True):
         group["factor"] = -factor
-    if isinstance(head, ShardedHead):
-        for parameter in head.parameters():
-            optimizer.split(parameter, head.placement.shard, head.placement.num_shards)
+    for parameter, placement in placements.items():
+        optimizer.split(parameter, placement.shard, placement.num_shards)
     return optimizer

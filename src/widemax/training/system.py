@@ -92,7 +92,7 @@ class SystemJob(Job[Batch], Generic[Batch, S]):
             write_file(run / CONFIG, job.model.config.to_toml(home=run))
             if checkpoint is not None:
                 job.model.read_weights(checkpoint)
-                job.take_carried(load_rest(checkpoint, job.model.head, job.optimizer), checkpoint)
+                job.take_carried(load_rest(checkpoint, job.model, job.optimizer), checkpoint)
                 reporter.say(f"continuing after step {job.progress.step}")
             for line in job.told():
                 reporter.say(line)
