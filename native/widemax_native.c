@@ -1,10 +1,12 @@
 /* Kernels for processors with AVX-512, called through ctypes by widemax/native.py, which checks all arguments.
 
-   No function allocates, keeps anything between calls, or starts a thread. Matrices are dense and row-major.
+   No function allocates, keeps anything between calls, or starts a thread. Threads that call one with the same
+   arguments share its work: each takes the part at `next` until none is left, so that one which is kept waiting takes
+   fewer. Matrices are dense and row-major.
    Shapes: B rows, D dimensions, C classes (or vectors), 64 of which are a block. */
 
 /* Raised whenever a function changes what it takes or gives. */
-enum { ABI = 1 };
+enum { ABI = 2 };
 
 #if !defined(__x86_64__)
 
@@ -22,6 +24,10 @@ int widemax_native_abi(void) { return 0; }
 enum { BLOCK = 64, LANES = 16, CODES = 64 };
 /* Weights are asked for this long before they are needed: the processor's own guess crosses no page. */
 enum { AHEAD_BYTES = 4096 };
+
+/* The first of the next `part` things of a work, which no other thread is given. */
+static inline long taken(long *next, long part) { return __atomic_fetch_add(next, part, __ATOMIC_RELAXED); }
+static inline long smaller(long a, long b) { return a < b ? a : b; }
 
 /* The ABI of this library, or 0 where the processor cannot run it. */
 int widemax_native_abi(void) {
@@ -85,7 +91,7 @@ INLINE void float_rows(const float *hidden, const float *weight, const float *bi
                        long dim, long stride, float *logits, int rows) {
     long padded = (dim + LANES - 1) / LANES * LANES;
     for (long c = 0; c < num_classes; c += LANES / rows) {
-        int count = num_classes - c < LANES / rows ? num_classes - c : LANES / rows;
+        int count = smaller(num_classes - c, LANES / rows);
         for (long first = 0; first < num_rows; first += rows) {
             __m512 products = float_products(hidden + first * padded, weight + c * dim, dim, padded, rows, count);
             for (int r = 0; r < rows && first + r < num_rows; r++) {
@@ -101,10 +107,14 @@ INLINE void float_rows(const float *hidden, const float *weight, const float *bi
 /* logits[b, c] = hidden[b] . weight[c] + bias[c], weights read once for all rows. `hidden` has a multiple of 16
    columns and of 4 rows (but 1 and 2 stay), zeros beyond its own; rows of logits are `stride` apart. */
 TARGET void widemax_products(const float *hidden, const float *weight, const float *bias, long num_rows,
-                             long num_classes, long dim, long stride, float *logits) {
-    if (num_rows == 1) float_rows(hidden, weight, bias, num_rows, num_classes, dim, stride, logits, 1);
-    else if (num_rows == 2) float_rows(hidden, weight, bias, num_rows, num_classes, dim, stride, logits, 2);
-    else float_rows(hidden, weight, bias, num_rows, num_classes, dim, stride, logits, 4);
+                             long num_classes, long dim, long stride, float *logits, long part, long *next) {
+    for (long c; (c = taken(next, part)) < num_classes;) {
+        const float *w = weight + c * dim, *b = bias ? bias + c : bias;
+        long count = smaller(part, num_classes - c);
+        if (num_rows == 1) float_rows(hidden, w, b, num_rows, count, dim, stride, logits + c, 1);
+        else if (num_rows == 2) float_rows(hidden, w, b, num_rows, count, dim, stride, logits + c, 2);
+        else float_rows(hidden, w, b, num_rows, count, dim, stride, logits + c, 4);
+    }
 }
 
 /* The same for 8-bit codes, exact: sums are of 32 bits, which the caller's codes fit in. The processor multiplies
@@ -152,11 +162,18 @@ INLINE void code_rows(const int8_t *query, const int8_t *codes, const int32_t *o
 }
 
 /* products[b, c] = query[b] . codes[c], and the largest of each block. `query` has a multiple of 64 columns, and of
-   4 rows unless it has 1; rows of products are `stride` apart, and those of maxima stride / 64. */
+   4 rows unless it has 1; rows of products are `stride` apart, and those of maxima stride / 64. A part is of whole
+   blocks. */
 TARGET void widemax_code_products(const int8_t *query, const int8_t *codes, const int32_t *offset, long num_rows,
-                                  long num_codes, long dim, long stride, int32_t *products, int32_t *maxima) {
-    if (num_rows == 1) code_rows(query, codes, offset, num_rows, num_codes, dim, stride, products, maxima, 1);
-    else code_rows(query, codes, offset, num_rows, num_codes, dim, stride, products, maxima, 4);
+                                  long num_codes, long dim, long stride, int32_t *products, int32_t *maxima,
+                                  long part, long *next) {
+    for (long c; (c = taken(next, part)) < num_codes;) {
+        const int8_t *x = codes + c * dim;
+        int32_t *largest = maxima + c / BLOCK;
+        long count = smaller(part, num_codes - c);
+        if (num_rows == 1) code_rows(query, x, offset, num_rows, count, dim, stride, products + c, largest, 1);
+        else code_rows(query, x, offset, num_rows, count, dim, stride, products + c, largest, 4);
+    }
 }
 
 /* e^x for x <= 0 within 2^-22 of itself, or 2^-125 where that is more, since numbers below the normal ones are
@@ -187,19 +204,19 @@ INLINE __m512d added(__m512d sums, __m512 x) {
    of the same; what sum and squares held before counts too. Four terms are added in float32, the rest in float64.
    NaN among a block's logits is its largest. */
 TARGET void widemax_blocks(const float *logits, long num_rows, long width, int powers, float *maxima, float *shift,
-                           double *sum, double *squares) {
-    for (long row = 0; row < num_rows; row++, logits += width, maxima += width / BLOCK) {
+                           double *sum, double *squares, long *next) {
+    for (long row; (row = taken(next, 1)) < num_rows;) {
         __m512d sums = _mm512_setzero_pd(), square_sums = _mm512_setzero_pd();
         for (long block = 0; block < width / BLOCK; block++) {
             __m512 x[4], e[4];
             __mmask16 is_nan = 0;
             for (int i = 0; i < 4; i++) {
-                x[i] = _mm512_loadu_ps(logits + block * BLOCK + i * LANES);
+                x[i] = _mm512_loadu_ps(logits + row * width + block * BLOCK + i * LANES);
                 is_nan |= _mm512_cmp_ps_mask(x[i], x[i], _CMP_UNORD_Q);
             }
             __m512 largest = _mm512_max_ps(_mm512_max_ps(x[0], x[1]), _mm512_max_ps(x[2], x[3]));
             float maximum = is_nan ? NAN : _mm512_reduce_max_ps(largest);
-            maxima[block] = maximum;
+            maxima[row * (width / BLOCK) + block] = maximum;
             if (!powers) continue;
             if (!(maximum <= shift[row])) {
                 double scale = exp((double)shift[row] - maximum);

@@ -18,12 +18,14 @@ from torch import Tensor, nn
 
 from widemax.errors import ConfigError
 
-ABI = 1
+ABI = 2
 BLOCK = 64
 # Rows that share a pass over the weights; torch's products of more are as fast.
 MOST_ROWS = 16
 # So many numbers of weights take half a millisecond, for which a further thread is worth waking.
-PART_ELEMENTS = 2**21
+THREAD_ELEMENTS = 2**21
+# So many are a part of the work, which threads take one after another.
+PART_ELEMENTS = 2**18
 
 
 @functools.cache
@@ -39,9 +41,9 @@ def library() -> tuple[ctypes.CDLL | None, str]:
     if abi != ABI:
         return None, "installed in another version than widemax: install both from the same source"
     pointer, number = ctypes.c_void_p, ctypes.c_long
-    found.widemax_products.argtypes = [*[pointer] * 3, *[number] * 4, pointer]
-    found.widemax_code_products.argtypes = [*[pointer] * 3, *[number] * 4, *[pointer] * 2]
-    found.widemax_blocks.argtypes = [pointer, number, number, ctypes.c_int, *[pointer] * 4]
+    found.widemax_products.argtypes = [*[pointer] * 3, *[number] * 4, pointer, number, pointer]
+    found.widemax_code_products.argtypes = [*[pointer] * 3, *[number] * 4, *[pointer] * 2, number, pointer]
+    found.widemax_blocks.argtypes = [pointer, number, number, ctypes.c_int, *[pointer] * 5]
     return found, "used"
 
 
@@ -74,39 +76,27 @@ def products_into(hidden_BD: Tensor, weight_WD: Tensor, bias_W: Tensor | None, o
     Args:
         out_BW: may be part of wider rows.
     """
-    kernels, num_rows = _kernels(), len(hidden_BD)
+    kernels, (num_classes, dim) = _kernels(), weight_WD.shape
     padded_BD = _padded(hidden_BD, 16, full_rows=2)
-
-    def part(start: int, stop: int) -> None:
-        kernels.widemax_products(
-            padded_BD.data_ptr(),
-            weight_WD[start:].data_ptr(),
-            None if bias_W is None else bias_W[start:].data_ptr(),
-            *(num_rows, stop - start, weight_WD.shape[1], out_BW.stride(0)),
-            out_BW[:, start:].data_ptr(),
-        )
-
-    _in_parts(part, *weight_WD.shape)
+    arguments = (
+        *(padded_BD.data_ptr(), weight_WD.data_ptr(), None if bias_W is None else bias_W.data_ptr()),
+        *(len(hidden_BD), num_classes, dim, out_BW.stride(0), out_BW.data_ptr(), _part(dim)),
+    )
+    _share(lambda place: kernels.widemax_products(*arguments, place), weight_WD.numel())
 
 
 def code_products(query_BD: Tensor, codes_WD: Tensor, out_BW: Tensor) -> Tensor:
     """[B, G] the largest product of each block of codes with at most 16 queries; all into ``out_BW``."""
-    kernels, num_rows = _kernels(), len(query_BD)
+    kernels, (num_codes, dim) = _kernels(), codes_WD.shape
     padded_BD = _padded(query_BD, 64, full_rows=1)
     offset_B = padded_BD.sum(1, dtype=torch.int32).mul_(128)
-    maxima_BG = out_BW.new_empty(num_rows, len(codes_WD) // BLOCK)
-
-    def part(start: int, stop: int) -> None:
-        kernels.widemax_code_products(
-            padded_BD.data_ptr(),
-            codes_WD[start:].data_ptr(),
-            offset_B.data_ptr(),
-            *(num_rows, stop - start, codes_WD.shape[1], out_BW.stride(0)),
-            out_BW[:, start:].data_ptr(),
-            maxima_BG[:, start // BLOCK :].data_ptr(),
-        )
-
-    _in_parts(part, *codes_WD.shape)
+    maxima_BG = out_BW.new_empty(len(query_BD), num_codes // BLOCK)
+    arguments = (
+        *(padded_BD.data_ptr(), codes_WD.data_ptr(), offset_B.data_ptr()),
+        *(len(query_BD), num_codes, dim, out_BW.stride(0)),
+        *(out_BW.data_ptr(), maxima_BG.data_ptr(), _part(dim)),
+    )
+    _share(lambda place: kernels.widemax_code_products(*arguments, place), codes_WD.numel())
     return maxima_BG
 
 
@@ -124,14 +114,11 @@ def block_maxima(
     kernels, (num_rows, width) = _kernels(), logits_BW.shape
     maxima_BG = logits_BW.new_empty(num_rows, width // BLOCK)
 
-    def part(start: int, stop: int) -> None:
-        kernels.widemax_blocks(
-            logits_BW[start:].data_ptr(),
-            *(stop - start, width, powers),
-            *(x[start:].data_ptr() for x in (maxima_BG, shift_B, sum_B, square_sum_B)),
-        )
-
-    _in_parts(part, num_rows, width, whole=1)
+    arguments = (
+        *(logits_BW.data_ptr(), num_rows, width, powers),
+        *(x.data_ptr() for x in (maxima_BG, shift_B, sum_B, square_sum_B)),
+    )
+    _share(lambda place: kernels.widemax_blocks(*arguments, place), logits_BW.numel())
     return maxima_BG
 
 
@@ -142,15 +129,24 @@ def _padded(rows_BD: Tensor, columns: int, *, full_rows: int) -> Tensor:
     return nn.functional.pad(rows_BD, (0, -dim % columns, 0, more_rows)).contiguous()
 
 
-def _in_parts(part: Callable[[int, int], None], length: int, width: int, *, whole: int = BLOCK) -> None:
-    """``part`` of ranges of ``whole`` things, in as many threads as torch may use and the work is worth."""
-    num_parts = min(torch.get_num_threads(), max(1, length * width // PART_ELEMENTS))
-    size = whole * max(1, -(-length // (whole * num_parts)))
-    ranges = [(start, min(start + size, length)) for start in range(0, length, size)]
-    if len(ranges) <= 1:
-        part(0, length)
-        return
-    list(_threads(len(ranges)).map(part, *zip(*ranges, strict=True)))
+def _part(dim: int) -> int:
+    """Classes of a part: whole blocks."""
+    return BLOCK * max(1, PART_ELEMENTS // (BLOCK * dim))
+
+
+def _share(work: Callable[[Any], None], num_elements: int) -> None:
+    """Does a work in as many threads as torch may use and it is worth, this one among them.
+
+    Args:
+        work: takes the place of the next part.
+    """
+    place = ctypes.byref(ctypes.c_long(0))
+    num_more = min(torch.get_num_threads(), num_elements // THREAD_ELEMENTS) - 1
+    more = [_threads(num_more).submit(work, place) for _ in range(num_more)]
+    work(place)
+    for each in more:
+        if not each.cancel():  # one that has not begun has nothing left to do
+            each.result()
 
 
 @functools.cache
