@@ -140,23 +140,42 @@ def test_optimizers_wait_for_nothing(name: str, dtype: torch.dtype, monkeypatch:
     assert steps(sparse, some_labels(), name, dtype) == heads["sampled"].waits | samplers["uniform"].waits
 
 
+@pytest.mark.parametrize("labels", [some_labels(), two_labels()], ids=["one", "several"])
 @pytest.mark.parametrize("name", TRAINED)
-def test_every_head_answers_on_the_device(name: str) -> None:
-    """The best classes, probabilities and ranks of labels, of which evaluate and predict are made."""
+def test_every_head_answers_on_the_device(name: str, labels: Tensor | SeveralLabels) -> None:
     options = {"sampler": "uniform", "num_sampled": 6} if name == "sampled" else {}
+    check_answers(head_of(name, **options), labels)
+
+
+@pytest.mark.parametrize("score", SCORES)
+def test_every_score_answers_on_the_device(score: str) -> None:
+    check_answers(head_of("exact", score=score, temperature=0.1), some_labels())
+
+
+@torch.no_grad()
+def check_answers(factory: Callable[[int, int], Head], labels: Tensor | SeveralLabels) -> None:
+    """Hold all that a calibrated head can be asked to what it answers on the CPU."""
     found = []
     for there in (False, True):
-        head, hidden, labels = build(head_of(name, **options)).eval(), some_hidden(), some_labels()
+        head, hidden, exclude = build(factory).eval(), some_hidden(), two_labels()
+        head.calibration_temperature.fill_(0.7)
+        ids = torch.tensor([2, 0])
         if there:
             place(head)
-            hidden, labels = OnDevice(hidden), OnDevice(labels)
-        with torch.no_grad():
-            answer = head.answer(hidden, labels, k=3)
+            hidden, labels, exclude, ids = map(on_device, (hidden, labels, exclude, ids))
+        answer = head.answer(hidden, labels, k=3, exclude=exclude)
         found.append(
-            [answer.topk.class_ids, answer.topk.log_probs, answer.label_log_probs, answer.label_ranks]
+            [
+                *vars(answer.topk).values(),
+                *(value for name, value in vars(answer).items() if name != "topk"),
+                *vars(head.topk(hidden, 3, exclude=exclude)).values(),
+                head.logits(hidden),
+                head.logits(hidden, ids),
+                head.log_probs(hidden, ids),
+            ]
         )
     for expected, value in zip(*found, strict=True):
-        torch.testing.assert_close(value.raw, expected)
+        torch.testing.assert_close(value.raw, expected, equal_nan=True)
 
 
 @pytest.mark.parametrize("kind", COLUMNS)

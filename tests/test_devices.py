@@ -29,7 +29,8 @@ def test_auto_is_a_gpu_that_has_float64(monkeypatch: pytest.MonkeyPatch) -> None
 def test_an_absent_device_is_refused_in_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(
-        ConfigError, match=r"train\.device is 'cuda', but torch .* finds no such device here; "
+        ConfigError,
+        match=r"train\.device is 'cuda', but torch .* finds no such device here; .* that are here, \['cpu'",
     ):
         device_of("cuda", key="train.device")
     with pytest.raises(

@@ -36,9 +36,10 @@ def device_of(name: str, *, key: str = "device") -> torch.device:
     if name not in there:
         raise ConfigError(f"{key} must be one of {list(NAMES)}; got {name!r}.")
     if not there[name]:
+        found = [known for known, is_here in there.items() if is_here]
         raise ConfigError(
             f"{key} is {name!r}, but torch {torch.__version__} finds no such device here; choose 'auto' or "
-            "'cpu'."
+            f"one of those that are here, {found}."
         )
     return torch.device(name)
 

@@ -143,7 +143,7 @@ class Neighbors:
     def answer(self, head: Head, hidden: Tensor, numbers: Tensor, labels: Labels, *, k: int) -> Answers:
         """What the head answers about rows and labels, over all classes, with the part of the neighbors."""
         return answer_rows(
-            lambda places: self.log_probs(head, hidden[places], numbers[places]),
+            lambda places: self.log_probs(head, hidden[places.to(hidden.device)], numbers[places]),
             torch.arange(len(hidden)),
             label_pairs(labels, numbers),
             no_pairs(numbers.device),

@@ -151,6 +151,7 @@ def test_in_one_process_several_are_not_forgotten(folder):
     [
         ({"head": {"kind": "counts"}}, "the head 'counts' learns from all rows in one place"),
         ({"train": {"time_limit_s": 5.0}}, "a time limit follows the clock of one process"),
+        ({"train": {"device": "cuda"}}, "several processes compute on the CPU (train.device is 'cuda')"),
         ({"head": {"kind": "sampled", "sampler": "midx"}}, "reads the weights of all classes"),
         (
             {"head": {"kind": "sampled", "sampler": "in_batch"}, "distributed": {"shard_classes": False}},

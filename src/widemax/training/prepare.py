@@ -428,6 +428,8 @@ def in_several(config: Config, workers: int) -> Config:
         reason = "the encoder 'sequence' shares the positions of a batch with no other process"
     elif train.time_limit_s is not None:
         reason = "a time limit follows the clock of one process (train.time_limit_s)"
+    elif train.device not in ("auto", "cpu"):
+        reason = f"several processes compute on the CPU (train.device is {train.device!r})"
     if reason:
         raise ConfigError(f"{reason}; leave that out, or train in one process (distributed.workers = 1).")
     updates = {
