@@ -120,9 +120,19 @@ def test_the_picture_of_the_readme_shows_the_page(visit: Any, tmp_path: Path) ->
     assert np.abs(taken - shown).mean() < 4  # of 255; bars differ from one machine to another
 
 
+BROKEN_WORDS = """[...document.querySelectorAll("th, td")].filter((cell) => {
+    const range = document.createRange();
+    range.selectNodeContents(cell);
+    const isWord = !cell.children.length && /^\\w+$/.test(cell.textContent.trim());
+    return isWord && range.getClientRects().length > 1;
+}).map((cell) => cell.textContent)"""
+"""Words of tables that stand on several lines."""
+
+
 def check_whole(page: Any, picture: Path, *, theme: str) -> None:
     """That a view is as wide as the screen, in the colors of the theme, and has no grave finding of axe."""
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    assert page.evaluate(BROKEN_WORDS) == []
     assert len(page.screenshot(path=picture, full_page=True)) > 10_000
     luminance = page.evaluate("getComputedStyle(document.body).backgroundColor.match(/\\d+/g).map(Number)[0]")
     assert (luminance > 128) == (theme == "light")
