@@ -49,3 +49,15 @@ def test_bad_requests_lose_nothing(
     assert not (tmp_path / "out").exists()
     assert widemax("export", run, "--out", tmp_path / "out", "--keep", 0).code == 2
     assert widemax("export", run, "--out", tmp_path / "out", "--precision", "int4").code == 2
+
+
+def test_a_folder_that_is_not_named_stands_beside_the_run(
+    widemax: Widemax, fruit_run: Path, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(fruit_run, run)
+    assert widemax("export", run, "--format", "tsv").code == 0
+    assert {path.name for path in (tmp_path / "run-tsv").iterdir()} == {"vectors.tsv", "metadata.tsv"}
+    again = widemax("export", run, "--format", "tsv")
+    assert again.code == 2
+    assert "run-tsv" in again.err

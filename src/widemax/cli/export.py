@@ -1,5 +1,6 @@
 """``widemax export``: a trained model in fewer bytes, with what that costs, or for other programs."""
 
+import os
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -12,7 +13,12 @@ from widemax.errors import UsageError, WidemaxError, visible
 
 def command(
     run: Run,
-    out: Annotated[Path, typer.Option(help="The folder for what is written.", readable=False)],
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            help="The folder for what is written. Default: beside the run, RUN-FORMAT.", readable=False
+        ),
+    ] = None,
     format: Annotated[  # noqa: A002 - the name users type
         Literal["widemax", "onnx", "embeddings", "tsv"],
         typer.Option(
@@ -53,7 +59,9 @@ def command(
     from widemax.storage import current, foreign, read_manifest
     from widemax.training.evaluate import evaluate
 
-    if out.resolve() == run.resolve():
+    whole = run.resolve()
+    out = out or Path(os.path.relpath(whole.with_name(f"{whole.name}-{format}")))
+    if out.resolve() == whole:
         raise UsageError(f"{out} is the run itself; give another folder.")
     model = Model.load(run, trusted_key=trusted_key)
     if format != "widemax":
