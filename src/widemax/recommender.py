@@ -88,7 +88,7 @@ class Recommender:
         Raises:
             UsageError: one is unknown.
         """
-        return _found(self.model.vocabulary, items, "item")
+        return ids_of(self.model.vocabulary, items, "item")
 
     @cached_property
     def known_users(self) -> LabelVocabulary:
@@ -185,7 +185,7 @@ def neighbors(model: Model, item: Any, *, k: Count = 10) -> list[tuple[Any, floa
     Raises:
         UsageError: the model does not know the item, or has neither weights for each class nor histories.
     """
-    (class_id,) = _found(model.vocabulary, [item], "item")
+    (class_id,) = ids_of(model.vocabulary, [item], "item")
     if not isinstance(model.head, LinearHead):
         answers = Recommender(model, k=k, include_seen=False).histories([[item]])
         return [(answer.label, answer.probability) for answer in answers[0]]
@@ -212,7 +212,12 @@ def names_of(known: LabelVocabulary, names: Sequence[Any]) -> tuple[list[Any], n
     return typed, known.encode(arrow)
 
 
-def _found(known: LabelVocabulary, names: Sequence[Any], noun: str) -> np.ndarray:
+def ids_of(known: LabelVocabulary, names: Sequence[Any], noun: str) -> np.ndarray:
+    """The ids of names.
+
+    Raises:
+        UnknownNameError: one is not known; the noun says what it should be.
+    """
     _, ids_N = names_of(known, names)
     for at in np.flatnonzero(ids_N < 0).tolist():
         raise UnknownNameError(f"{noun} {_stranger(known, names[at])}")

@@ -50,6 +50,18 @@ def test_labels_are_found_as_one_by_one(labels: list[str], query: str) -> None:
     assert found["total"] == len(begins + holds)
 
 
+def test_parameters_that_nobody_reads_are_refused(server: Server) -> None:
+    for path, sentence in (
+        ("/v1/labels?qury=t", "/v1/labels has no parameter 'qury'; did you mean 'query'?"),
+        ("/v2?k=1", "/v2 has no parameter 'k'; it takes none. Put options into the body."),
+        ("/v1/studio/runs?folder=a", "has no parameter 'folder'"),
+    ):
+        reply = server.client.get(path)
+        assert (reply.status_code, sentence in reply.json()["error"]) == (400, True)
+    reply = server.post("/v1/predict?k=1", {"inputs": ["tea"]})
+    assert (reply.status_code, "has no parameter 'k'" in reply.json()["error"]) == (400, True)
+
+
 def test_labels_over_http(server: Server) -> None:
     assert [hit["label"] for hit in server.get("/v1/labels", query="T").json()["labels"]] == ["tea"]
     for wrong in ({"limit": 0}, {"limit": 10**9}, {"offset": -1}, {"limit": "x"}):
@@ -93,6 +105,8 @@ def test_explanations_of_columns_are_what_the_answer_loses(server: Server, runs:
     lost = {name: logit(row) - logit(row | {name: None}) for name in row}
     assert {part["column"]: part["contribution"] for part in reply["parts"]} == pytest.approx(lost, abs=1e-4)
     assert "one row" in server.post("/v1/explain", {"inputs": ["a", "b"]}).json()["error"]
+    wrong = server.post("/v1/explain", {"inputs": ["a"], "label": "beet"})
+    assert (wrong.status_code, "did you mean 'beer'?" in wrong.json()["error"]) == (404, True)
 
 
 def test_feedback_is_kept_as_rows_that_train_reads(server: Server, feedback: Path, tmp_path: Path) -> None:
@@ -150,6 +164,17 @@ def test_the_protocol_gives_tensors(server: Server, runs: Path) -> None:
     assert (int(index), name, float(value) > 0.5) == (class_id["data"][0], "melon", True)
 
 
+def test_the_protocol_names_a_version(server: Server) -> None:
+    (version,) = server.get("/v2/models/drinks").json()["versions"]
+    address = f"/v2/models/drinks/versions/{version}"
+    assert server.get(address).json()["versions"] == [version]
+    assert server.get(f"{address}/ready").json() == {"name": "drinks", "ready": True}
+    reply = server.post(f"{address}/infer", {"inputs": [TENSOR]}).json()
+    assert reply["model_version"] == version
+    other = server.get("/v2/models/drinks/versions/1")
+    assert (other.status_code, f"in the version {version!r} alone; got '1'" in other.text) == (404, True)
+
+
 def test_tensors_of_bytes_say_the_same(server: Server) -> None:
     colors = b"".join(struct.pack("<I", len(text)) + text for text in (b"green", b"blue"))
     weights = np.array([900, 40], "<f4").tobytes()
@@ -179,7 +204,6 @@ def test_tensors_of_bytes_say_the_same(server: Server) -> None:
 
 
 TENSOR = {"name": "text", "shape": [1], "datatype": "BYTES", "data": ["tea"]}
-SIZE = {"parameters": {"binary_data_size": 5}}
 SIZE = {"parameters": {"binary_data_size": 5}}
 
 

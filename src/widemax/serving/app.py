@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import fastapi_offline
-from fastapi import FastAPI, Request
+from fastapi import Depends, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.exceptions import HTTPException
@@ -25,7 +25,7 @@ from widemax.serving.metrics import Meter, Metrics
 from widemax.serving.models import Models
 from widemax.serving.openapi import document
 from widemax.serving.replies import Reply, refuse
-from widemax.serving.routes import inference, model_routes
+from widemax.serving.routes import check_parameters, inference, model_routes
 from widemax.serving.settings import Settings
 from widemax.serving.studio import Runs, studio
 
@@ -96,12 +96,10 @@ def create_app(
     for error in (WidemaxError, HTTPException, RequestValidationError, ClientDisconnect, MemoryError):
         app.add_exception_handler(error, refuse)
     app.state.runs = runs or Runs(fixed=models)
-    if models is not None:
-        app.include_router(model_routes(models.default, prefix="/v1"))
-        for name in models:
-            app.include_router(model_routes(name, prefix=f"/v1/models/{name}"))
-    app.include_router(inference)
-    app.include_router(studio)
+    names = {"/v1": models.default, **{f"/v1/models/{name}": name for name in models}} if models else {}
+    of_models = [model_routes(name, prefix=prefix) for prefix, name in names.items()]
+    for router in (*of_models, inference, studio):
+        app.include_router(router, dependencies=[Depends(check_parameters)])
     add_pages(app, metrics)
     if STATIC.is_dir():
         app.routes.append(Pages(STATIC))

@@ -19,9 +19,9 @@ from widemax.artifact import Model
 from widemax.data import columns_of
 from widemax.encoders import Ragged, RaggedTensor, TextEncoder, bag_sum, to_tensors
 from widemax.encoders.features import Tensors
-from widemax.errors import UnknownNameError, UsageError
+from widemax.errors import UsageError
 from widemax.options import Options
-from widemax.recommender import names_of
+from widemax.recommender import ids_of
 from widemax.serving.rows import rows_of
 
 WORD = re.compile(r"\w+|[^\w\s]")
@@ -61,18 +61,14 @@ def explain(model: Model, asked: Request) -> dict[str, Any]:
     columns, whose contribution is what the logit loses by that; these need not add up.
 
     Raises:
-        UsageError: the label is no class of the model.
+        UnknownNameError: the label is no class of the model.
         DataError: the row cannot be read.
     """
     columns = columns_of(model.schema, [asked.row])
     if asked.label is None:
         class_id = int(model.topk(columns, 1).class_ids[0, 0])
     else:
-        class_id = int(names_of(model.vocabulary, [asked.label])[1][0])
-        if class_id < 0:
-            raise UnknownNameError(
-                f"{asked.label!r} is not among the {len(model.vocabulary):,} classes of the run."
-            )
+        class_id = int(ids_of(model.vocabulary, [asked.label], "label")[0])
     encoder = model.encoder
     if not isinstance(encoder, TextEncoder):
         found = explain_columns(model, columns, class_id)

@@ -18,6 +18,7 @@ from widemax.errors import DataError, UsageError
 from widemax.serving.bodies import parse_json
 from widemax.serving.models import Served
 from widemax.serving.predictions import MAX_K, MAX_ROWS, Question, Ranked
+from widemax.serving.systems import ServedSystem
 
 EXTENSIONS = ["binary_tensor_data", "classification"]
 HEADER_LENGTH = "Inference-Header-Content-Length"
@@ -101,6 +102,11 @@ class Infer:
 
     request: InferRequest
     question: Question
+
+
+def version_of(served: Served | ServedSystem) -> str:
+    """What the protocol calls the version of a model: the first letters of its hash."""
+    return served.sha256[:12]
 
 
 def read_infer(served: Served, body: bytes, header_length: str | None) -> Infer:
@@ -231,7 +237,7 @@ def infer_reply(
         else:
             tensor["data"] = flat
         outputs.append(tensor)
-    answer: dict[str, Any] = {"model_name": served.name, "model_version": served.sha256[:12]}
+    answer: dict[str, Any] = {"model_name": served.name, "model_version": version_of(served)}
     if request.id is not None:
         answer["id"] = request.id
     said = {key: served.said[key] for key in ("search", "normalizer", "temperature")}
@@ -250,7 +256,7 @@ def metadata(served: Served) -> dict[str, Any]:
     """What the model takes and gives, as tensors."""
     return {
         "name": served.name,
-        "versions": [served.sha256[:12]],
+        "versions": [version_of(served)],
         "platform": "widemax",
         "inputs": _tensors(served.model.schema),
         "outputs": [

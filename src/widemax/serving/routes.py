@@ -9,14 +9,21 @@ from fastapi.routing import APIRoute
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response
 
-from widemax.errors import UnknownNameError, did_you_mean
+from widemax.errors import UnknownNameError, UsageError, did_you_mean
 from widemax.recommender import neighbors
 from widemax.serving import explanations, feedback, predictions
 from widemax.serving.abstention import set_sizes
 from widemax.serving.batches import Result
 from widemax.serving.bodies import disconnected, read_body, read_object
 from widemax.serving.guard import check_may_order
-from widemax.serving.inference import EXTENSIONS, HEADER_LENGTH, infer_reply, metadata, read_infer
+from widemax.serving.inference import (
+    EXTENSIONS,
+    HEADER_LENGTH,
+    infer_reply,
+    metadata,
+    read_infer,
+    version_of,
+)
 from widemax.serving.models import Models, Served, classifier
 from widemax.serving.predictions import MAX_K, Question, Ranked
 from widemax.serving.replies import Reply
@@ -27,9 +34,29 @@ class PlainRoute(APIRoute):
     """A route whose function takes the request as it is, so that nothing has to be found out about it."""
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        """The function itself."""
+        """The function itself, for addresses without parameters."""
         handler: Callable[[Request], Coroutine[Any, Any, Response]] = self.endpoint
-        return handler
+
+        async def handle(request: Request) -> Response:
+            check_parameters(request)
+            return await handler(request)
+
+        return handle
+
+
+def check_parameters(request: Request) -> None:
+    """Refuse parameters of an address that its route would not look at.
+
+    Raises:
+        UsageError: there is one.
+    """
+    if not request.scope["query_string"]:
+        return
+    known = [parameter.alias for parameter in request.scope["route"].dependant.query_params]
+    for name in request.query_params:
+        if name not in known:
+            hint = did_you_mean(name, known) if known else "it takes none. Put options into the body."
+            raise UsageError(f"{request.url.path} has no parameter {name!r}; {hint}")
 
 
 SHORT_BYTES = 1 << 12
@@ -152,7 +179,7 @@ inference = APIRouter(prefix="/v2", tags=["Open Inference Protocol"])
 
 
 def named(request: Request, name: str) -> Served | ServedSystem:
-    """The model of a name.
+    """The model of a name, in the version of the address where that has one.
 
     Raises:
         UnknownNameError: there is none.
@@ -163,7 +190,11 @@ def named(request: Request, name: str) -> Served | ServedSystem:
     if models is None or name not in models.folders:
         hint = did_you_mean(name, names) if names else "this server has none."
         raise UnknownNameError(f"there is no model {name!r}; {hint}")
-    return models[name]
+    served = models[name]
+    own = version_of(served)
+    if (asked := request.path_params.get("version", own)) != own:
+        raise UnknownNameError(f"{name} is served in the version {own!r} alone; got {asked!r}.")
+    return served
 
 
 @inference.get("")
@@ -186,18 +217,21 @@ async def ready(request: Request) -> Response:
     return Reply({"ready": is_ready}, 200 if is_ready else 503)
 
 
+@inference.get("/models/{name}/versions/{version}", include_in_schema=False)
 @inference.get("/models/{name}")
 async def model_metadata(request: Request, name: str) -> Response:
     """What a model takes and gives, as tensors."""
     return Reply(metadata(classifier(named(request, name))))
 
 
+@inference.get("/models/{name}/versions/{version}/ready", include_in_schema=False)
 @inference.get("/models/{name}/ready")
 async def model_ready(request: Request, name: str) -> Response:
     """Whether a model answers."""
     return Reply({"name": named(request, name).name, "ready": True})
 
 
+@inference.post("/models/{name}/versions/{version}/infer", include_in_schema=False)
 @inference.post("/models/{name}/infer")
 async def infer(request: Request, name: str) -> Response:
     """The most probable labels of each row, as tensors in JSON or in bytes."""
