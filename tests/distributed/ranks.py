@@ -30,6 +30,7 @@ from widemax.distributed import (
     agree,
     read_shards,
     sharded_head,
+    tables,
     write_shard,
 )
 from widemax.distributed.exact_loss import sharded_exact_loss
@@ -363,10 +364,13 @@ def small_blocks(path: Path, reading: Any) -> Any:
 def read_rows(world: World, paths: list[Path], scratch: Path) -> dict[str, Any]:
     """What training reads in all processes, and how many rows this one has read of the files."""
     schema = infer_schema(
-        paths, inputs=["text", "number", "history"], target="label", kinds={"history": "ids"}
+        paths, inputs=["text", "number", "category", "history"], target="label", kinds={"history": "ids"}
     )
     dataset = Dataset(paths, schema, drop_bad=True, part=(world.rank, world.size))
     encoder = encoders["mixed"]([(column.name, column.kind) for column in schema.inputs], dim=4)
+    if world.size > 1:
+        for _, reader, _ in tables(encoder):
+            reader.rows = SplitTable(world, whole_numel=0)
     folder = scratch / f"{world.rank}-of-{world.size}"
     folder.mkdir()
     options = {"seed": 0, "fitted": False, "world": world}

@@ -20,6 +20,7 @@ def rows(count: int, seed: int) -> list[dict[str, object]]:
         {
             "text": " ".join(words.choices(["red", "green", "blue", "tea"], k=words.randint(0, 5))),
             "number": words.random(),
+            "category": words.choice(items),
             "history": words.sample(items, words.randint(0, 4)),
             "label": words.choice(items),
         }

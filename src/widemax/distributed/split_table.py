@@ -51,6 +51,11 @@ class SplitTable(TableRows):
     def zeros(self, num_rows: int, dim: int) -> Tensor:
         return torch.zeros(len(self.place(num_rows, dim)), dim)
 
+    def own(self, table: Tensor) -> Tensor:
+        num_rows, dim = table.shape
+        placement = self.place(num_rows, dim)
+        return table if placement.num_shards == 1 else table[placement.ids()]
+
     def num_held(self, num_rows: int) -> int:
         if self.placement is None:
             return num_rows
@@ -92,8 +97,8 @@ class _Pulled(torch.autograd.Function):
 def tables(encoder: nn.Module) -> Iterator[tuple[str, Encoder, nn.Parameter]]:
     """The tables of an encoder that can be split: their names, and what of the encoder reads them."""
     for name, part in encoder.named_modules():
-        if isinstance(part, Encoder) and part.has_rows:
-            yield f"{name}.weight_FD".lstrip("."), part, part.get_parameter("weight_FD")
+        if isinstance(part, Encoder) and part.table_name:
+            yield f"{name}.{part.table_name}".lstrip("."), part, part.get_parameter(part.table_name)
 
 
 def placed(encoder: nn.Module, head: nn.Module | None = None) -> dict[nn.Parameter, Placement]:

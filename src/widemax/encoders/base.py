@@ -37,8 +37,8 @@ class Encoder(nn.Module, ABC):
         kinds: the column kinds it takes.
         counted_options: its options for a head that counts, where a config names none; empty where it has no
             rows of features.
-        has_rows: whether its ``weight_FD`` is a table that begins at zero and is read through ``rows`` alone,
-            so that several processes can hold some of it each.
+        table_name: of its parameter, if any, that is a table which is read through ``rows`` alone, so that
+            several processes can hold some of it each.
         rows: where that table lies.
         smooths_labels: whether the exact softmax smooths labels where a config does not say.
         waits: what a training step of it waits for on an accelerator, in the words of
@@ -48,7 +48,7 @@ class Encoder(nn.Module, ABC):
 
     kinds: ClassVar[frozenset[str]]
     counted_options: ClassVar[Mapping[str, Any]] = {}
-    has_rows: ClassVar[bool] = False
+    table_name: ClassVar[str] = ""
     rows: TableRows = TableRows()
     smooths_labels: ClassVar[bool] = True
     waits: ClassVar[frozenset[str]] = frozenset()

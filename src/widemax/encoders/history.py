@@ -45,7 +45,7 @@ class HistoryEncoder(KeyedEncoder):
 
     kinds: ClassVar[frozenset[str]] = frozenset({"ids"})
     waits = frozenset({"unique", "select"})
-    has_rows = True
+    table_name = "weight_FD"
     operations = 0  # rows of a table are summed
     counted_options: ClassVar[Mapping[str, Any]] = {"dim": "features", "recency": 0.8}
 

@@ -65,7 +65,7 @@ class SparseEncoder(KeyedEncoder):
 
     kinds: ClassVar[frozenset[str]] = frozenset({"sparse"})
     waits = frozenset({"unique"})
-    has_rows = True
+    table_name = "weight_FD"
     operations = 0  # rows of a table are summed
     counted_options: ClassVar[Mapping[str, Any]] = {"dim": "features"}
 

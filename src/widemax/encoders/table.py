@@ -11,7 +11,6 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from widemax.encoders.bag import bag_sum
 from widemax.encoders.base import Encoder, encoders
 from widemax.encoders.features import Features, RaggedTensor, Tensors, entry
 from widemax.encoders.hashing import salt, stable_keys
@@ -74,6 +73,7 @@ class TableEncoder(Encoder):
 
     kinds: ClassVar[frozenset[str]] = frozenset({"number", "date", "category"})
     waits = frozenset({"unique"})
+    table_name = "weight_FH"
     optimizer = "lazy_adam"
     learning_rate = 2e-3
 
@@ -161,12 +161,14 @@ class TableEncoder(Encoder):
         self.keys_F = torch.from_numpy(self._seen.sorted())
         self.mlp.initialize(2 * self.num_numbers + len(self.start_E), generator=generator)
         num_hidden = self.mlp.widths[0]
-        known_FH = torch.randn(len(self.keys_F), num_hidden, generator=generator) / sqrt(len(self.columns))
-        self.weight_FH = nn.Parameter(torch.cat([torch.zeros(1, num_hidden), known_FH]))
+        weight_FH = torch.zeros(len(self.keys_F) + 1, num_hidden)
+        weight_FH[1:].normal_(generator=generator).div_(sqrt(len(self.columns)))
+        self.weight_FH = nn.Parameter(self.rows.own(weight_FH))
 
     def laws(self) -> Iterator[tuple[bool, str]]:
         yield rise(self.keys_F), "keys that rise"
-        yield len(self.weight_FH) == len(self.keys_F) + 1, "a row for each key, and one for the others"
+        is_whole = len(self.weight_FH) == self.rows.num_held(len(self.keys_F) + 1)
+        yield is_whole, "a row for each key, and one for the others"
         yield bool((self.spread_N > 0).all()), "spreads above 0"
         yield (
             len(self.column_E) == len(self.start_E) == len(self.width_E),
@@ -208,7 +210,7 @@ class TableEncoder(Encoder):
         num_rows, num_columns = rows_BA.shape
         offsets_B1 = torch.arange(num_rows + 1, device=rows_BA.device) * num_columns
         ones_P = self.weight_FH.new_ones(rows_BA.numel())
-        return bag_sum(self.weight_FH, RaggedTensor(offsets_B1, rows_BA.flatten(), ones_P))
+        return self.rows.bag_sum(self.weight_FH, RaggedTensor(offsets_B1, rows_BA.flatten(), ones_P))
 
     def forward(self, features: Tensors) -> Tensor:
         # Numbers alone stay clear of the sparse gradient, which not every optimizer takes.

@@ -74,7 +74,7 @@ class TextEncoder(Encoder):
 
     kinds: ClassVar[frozenset[str]] = frozenset({"text"})
     waits = frozenset({"unique", "select"})
-    has_rows = True
+    table_name = "weight_FD"
     smooths_labels = False  # n-grams left out keep it from growing sure of its training rows
     operations = 0  # rows of a table are summed
     counted_options: ClassVar[Mapping[str, Any]] = {"dim": "features", "char_ngrams": ()}
