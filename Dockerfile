@@ -1,11 +1,14 @@
 # A server of runs: docker build -t widemax . && docker run --read-only -v ./run:/run:ro -p 8000:8000 widemax /run
-FROM python:3.12-slim AS build
-COPY . /source
-RUN python -m venv /widemax \
-    && /widemax/bin/pip install --no-cache-dir --constraint /source/constraints.txt torch \
-    && /widemax/bin/pip install --no-cache-dir --constraint /source/constraints.txt /source
+ARG PYTHON=3.12
 
-FROM python:3.12-slim
+FROM python:${PYTHON}-slim AS build
+RUN apt-get update && apt-get install -y --no-install-recommends gcc libc6-dev
+COPY . /source
+# The torch of PyPI brings gigabytes of libraries for GPUs, which a server on a CPU has no use for.
+RUN python -m venv /widemax && /widemax/bin/pip install --no-cache-dir --constraint /source/constraints.txt \
+    --extra-index-url https://download.pytorch.org/whl/cpu torch /source /source/native
+
+FROM python:${PYTHON}-slim
 COPY --from=build /widemax /widemax
 ENV PYTHONDONTWRITEBYTECODE=1 WIDEMAX_CACHE=/tmp/widemax OMP_WAIT_POLICY=PASSIVE
 USER 65534:65534
