@@ -248,6 +248,33 @@ def test_a_class_is_found_and_shown(visit: Any) -> None:
     page.get_by_role("button", name="Whole").click()
 
 
+@pytest.mark.slow
+def test_a_million_labels_are_searched_and_a_part_of_them_drawn(visit: Any, tmp_path: Path) -> None:
+    draw = np.random.default_rng(0)
+    rows = enumerate(draw.standard_normal((1_000_000, 2)).round(3).tolist())
+    lines = [f"{x},{y},item {number:07d}\n" for number, (x, y) in rows]
+    (tmp_path / "wide.csv").write_text("x,y,item\n" + "".join(lines), "utf-8")
+    sections = {
+        "data": {"train": str(tmp_path / "wide.csv"), "target": "item", "max_valid_rows": 100},
+        "encoder": {"dim": 4},
+        "head": {"kind": "sampled", "dim": 4},
+        "train": {"time_limit_s": 1.0, "refit": False},
+        "output": {"dir": str(tmp_path / "wide")},
+    }
+    train(Config.from_dict(sections))
+    studio = Studio(tmp_path)
+    try:
+        page = visit("classes?run=wide&find=0777777", at=studio)
+        page.get_by_role("button", name="item 0777777").click()
+        page.wait_for_selector("h2:has-text('item 0777777')")
+        page.get_by_label("find a class").fill("ITEM 00")
+        page.wait_for_selector("text=100,000 found")
+        page.wait_for_selector("text=200,000 of 1,000,000 classes, drawn at random")
+        page.wait_for_selector("canvas")
+    finally:
+        studio.stop()
+
+
 def test_the_playground_answers_and_trains(visit: Any) -> None:
     page = visit("playground")
     page.wait_for_selector("[aria-label*='Sigmoid: 0.38, 0.77, 0.48, 0.92. Softmax: 0.04, 0.21, 0.06, 0.70']")
