@@ -45,6 +45,23 @@ export function parseRows(name: string, text: string, onlyColumn: string | null)
   throw new Error(`${name} is no CSV, TSV, JSON or JSON Lines, which this run needs for its columns.`);
 }
 
+/** The rows of a file, which all have the columns of a run, or an error that says what is wrong. */
+export function readRows(name: string, bytes: ArrayBuffer, columns: string[]): Row[] {
+  let text: string;
+  try {
+    text = new TextDecoder("utf-8", { fatal: true }).decode(bytes);
+  } catch {
+    throw new Error(`${name} is no text in UTF-8. Save it as such.`);
+  }
+  const rows: unknown = parseRows(name, text, columns.length === 1 ? columns[0]! : null);
+  if (!Array.isArray(rows) || !rows.length) throw new Error(`${name} has no rows.`);
+  for (const [at, row] of rows.entries()) {
+    const missing = typeof row === "object" && row ? columns.find((column) => !(column in row)) : columns[0];
+    if (missing !== undefined) throw new Error(`${name}, row ${at + 1}, has no column "${missing}"; it has ${Object.keys(Object(row)).join(", ") || "none"}.`);
+  }
+  return rows as Row[];
+}
+
 /** Values as a line of CSV; what a spreadsheet would run gets an apostrophe. */
 export function csvLine(values: unknown[]): string {
   return values

@@ -176,7 +176,11 @@ def test_a_file_is_predicted_and_downloaded(visit: Any, studio: Any, tmp_path: P
     given = tmp_path / "drinks to name.csv"
     with given.open("w", newline="", encoding="utf-8") as file:
         csv.writer(file).writerows([("id", "text"), *enumerate(texts)])
+    wrong = tmp_path / "wrong.csv"
+    wrong.write_text("txt\nleaf\n")
     page = visit("predict?run=first&k=2")
+    page.set_input_files("input[type=file]", wrong)
+    page.wait_for_selector('text=wrong.csv, row 1, has no column "text"; it has txt.')
     page.set_input_files("input[type=file]", given)
     page.wait_for_selector("text=300 of 300 rows")
     with page.expect_download() as download:
