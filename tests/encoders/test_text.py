@@ -49,13 +49,14 @@ def test_words_equal_scikit_learn(longest, min_df):
     assert_same_geometry(encode(encoder, both), sp.csr_array(vectorizer.transform(both)))
 
 
-def test_characters_equal_scikit_learn_and_views_weigh_alike():
+@pytest.mark.parametrize("weight", [1.0, 0.5])
+def test_characters_equal_scikit_learn_and_weigh_as_much_as_asked(weight):
     # scikit-learn counts a word shorter than n once more; all of these are longer.
     texts = ["hello world", "help the world", "yellow"]
     words = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True).fit(texts)
     chars = TfidfVectorizer(analyzer="char_wb", ngram_range=(2, 4), sublinear_tf=True).fit(texts)
-    theirs = normalize(sp.hstack([words.transform(texts), chars.transform(texts)]))
-    assert_same_geometry(encode(fitted(texts), texts), sp.csr_array(theirs))
+    theirs = normalize(sp.hstack([words.transform(texts), weight * chars.transform(texts)]))
+    assert_same_geometry(encode(fitted(texts, char_weight=weight), texts), sp.csr_array(theirs))
 
 
 @pytest.mark.parametrize("chars", [(), (2, 4)])

@@ -62,7 +62,7 @@ def test_texts_are_counted_in_one_pass(make_config: MakeConfig) -> None:
     num_counted = len(outcome.model.head.state_dict()["weight"])
     assert f"counts, {num_counted:,} parameters" in repr(outcome.model)
     assert (config.train.epochs, config.encoder.options["dim"]) == (1, "features")
-    assert config.encoder.options["char_ngrams"] == ()
+    assert config.encoder.options["char_ngrams"] == (5, 5)
     records = [json.loads(line) for line in (outcome.run / "metrics.jsonl").read_text().splitlines()]
     assert [record["train_loss"] for record in records] == [None, None]
     loaded = Model.load(outcome.run)

@@ -31,6 +31,7 @@ MOST_WEIGHTS = 2**27
 """Of a table as wide as the classes are many: 512 MiB."""
 _LARGEST_IDF = 45  # 1 + ln 2^63 is less
 _LARGEST_SHARPNESS = 3  # 2 / ln 2 is less
+_LARGEST_WEIGHT = 100
 
 
 @encoders.register("text")
@@ -38,8 +39,9 @@ class TextEncoder(Encoder):
     """Text as a weighted bag of n-grams: hidden = Σ_g w_g · embedding_g over its n-grams g.
 
     Within each view (the words of a column, the characters of a column) w_g = (1 + ln tf_g) · idf_g, with
-    idf_g = 1 + ln((1 + rows) / (1 + df_g)), divided by the Euclidean length of the view; then the whole is
-    divided by its own. n-grams are hashed into buckets; those not kept from training are left out.
+    idf_g = 1 + ln((1 + rows) / (1 + df_g)), divided by the Euclidean length of the view and, of characters,
+    times ``char_weight``; then the whole is divided by its own. n-grams are hashed into buckets; those not
+    kept from training are left out.
 
     Where hidden vectors are logits of classes, training may calibrate them by the entropy of their softmax:
     it then fits `sharpness`, and `bias_D`, the logits of a text without n-grams, very low where a column is
@@ -51,6 +53,7 @@ class TextEncoder(Encoder):
             tables of 512 MiB. "features" for the weights w_g themselves, a sparse vector.
         word_ngrams: longest word n-gram.
         char_ngrams: shortest and longest character n-gram inside words, or () for words only.
+        char_weight: the length of a view of characters beside one of words.
         buckets: number of hash values, at most 2^31; the statistics of `fit` take 8 bytes for each.
         min_df: training rows that a bucket must occur in to be kept.
         max_features: buckets kept at most, those of most rows first; the table takes 4 · D bytes for each.
@@ -77,7 +80,11 @@ class TextEncoder(Encoder):
     table_name = "weight_FD"
     smooths_labels = False  # n-grams left out keep it from growing sure of its training rows
     operations = 0  # rows of a table are summed
-    counted_options: ClassVar[Mapping[str, Any]] = {"dim": "features", "char_ngrams": ()}
+    counted_options: ClassVar[Mapping[str, Any]] = {
+        "dim": "features",
+        "char_ngrams": (5, 5),
+        "char_weight": 0.5,
+    }
 
     buckets_F: Tensor
     idf_F: Tensor
@@ -91,6 +98,7 @@ class TextEncoder(Encoder):
         dim: Dim = 256,
         word_ngrams: NgramLength = 2,
         char_ngrams: tuple[NgramLength, NgramLength] | tuple[()] = (2, 4),
+        char_weight: Annotated[float, Field(gt=0, le=_LARGEST_WEIGHT)] = 1.0,
         buckets: Annotated[int, Field(ge=1, le=1 << 31)] = 1 << 22,
         min_df: Positive = 1,
         max_features: Positive = 1 << 19,
@@ -101,6 +109,7 @@ class TextEncoder(Encoder):
             raise ConfigError(f"char_ngrams must be the shortest, then the longest; got {char_ngrams}.")
         self.word_ngrams = word_ngrams
         self.char_ngrams = char_ngrams
+        self.char_weight = char_weight
         self.buckets = buckets
         self.min_df = min_df
         self.max_features = max_features
@@ -198,8 +207,11 @@ class TextEncoder(Encoder):
         )
         squares_V = weights_P.new_zeros(len(lengths_V)).index_add_(0, views_P, weights_P.square())
         squares_BV = squares_V.view(lengths_BV.shape)
-        squares_BV *= (squares_BV > 0).sum(1, keepdim=True)
-        scales_BV = squares_BV.rsqrt().nan_to_num(posinf=0)
+        scales_BV = (squares_BV > 0).to(squares_BV)  # the length of each view that has anything
+        if self.char_ngrams:
+            scales_BV[:, 1::2] *= self.char_weight
+        squares_BV *= scales_BV.square().sum(1, keepdim=True)
+        scales_BV *= squares_BV.rsqrt().nan_to_num(posinf=0)
         return bag._replace(values=weights_P * scales_BV.ravel().index_select(0, views_P))
 
     def forward(self, features: Tensors) -> Tensor:

@@ -552,7 +552,8 @@ class _Choice:
         features, sums_U, sums_C, candidates = self.counted[value_power]
         if (value_power, feature_power) not in self.scores:
             scores = _scaled(features[:: self.every], sums_U, feature_power) @ candidates
-            scores -= scores.multiply(self.excluded[:: self.every])
+            if self.excluded.nnz:
+                scores -= scores.multiply(self.excluded[:: self.every])
             self.scores = {(value_power, feature_power): scores}
         return sums_C, self.scores[value_power, feature_power]
 
