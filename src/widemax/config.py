@@ -251,7 +251,8 @@ class TrainConfig(Section):
             one label a row and a gain on the held-out rows; 0 for none.
         separators: whether linear separators have a part in the answers about texts, unless held-out rows
             lose by it; hidden vectors must be as wide as there are classes, and time not limited. Texts with
-            several labels are learned by separators alone, in the head "label_tree", where none is named.
+            several labels are learned by separators alone, in the head "label_tree", or by "counts", where
+            no head is named.
         checkpoint_every_s: seconds between checkpoints.
         device: what training computes on: "cpu", "cuda" (a GPU of NVIDIA or AMD) or "mps" (that of a Mac);
             "auto" takes the GPU that is "cuda" where there is one, else the CPU. Heads that count use that.

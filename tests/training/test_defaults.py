@@ -16,13 +16,14 @@ from widemax.errors import ConfigError, UnknownNameError
 from widemax.task import Task
 from widemax.training import defaults
 from widemax.training.defaults import (
+    COUNTED_ROWS,
     SEPARATED_ROWS,
     absolute,
-    are_separable,
-    are_separated,
+    are_countable,
     complete_data,
     complete_encoder,
     complete_rest,
+    counting_head,
     decide_batch_size,
     decide_task,
     width_needed,
@@ -238,7 +239,7 @@ def test_a_linear_encoder_is_as_wide_as_its_classes_need(tmp_path: Path, rows_fi
 
 
 @pytest.mark.parametrize(
-    ("columns", "several", "sections", "is_separable"),
+    ("columns", "several", "sections", "is_countable"),
     [
         ((TEXT,), True, {}, True),
         ((TEXT, Column("body", "text")), True, {"encoder": {"kind": "text", "char_ngrams": ()}}, True),
@@ -254,32 +255,33 @@ def test_a_linear_encoder_is_as_wide_as_its_classes_need(tmp_path: Path, rows_fi
     ],
     ids=str,
 )
-def test_texts_with_several_labels_are_separable_unless_something_else_is_asked(
-    columns: tuple[Column, ...], several: bool, sections: dict[str, Any], is_separable: bool
+def test_texts_with_several_labels_are_countable_unless_something_else_is_asked(
+    columns: tuple[Column, ...], several: bool, sections: dict[str, Any], is_countable: bool
 ) -> None:
-    assert are_separable(config_of(**sections), Schema(columns, "y", several=several)) == is_separable
+    assert are_countable(config_of(**sections), Schema(columns, "y", several=several)) == is_countable
 
 
-def test_rows_of_many_labels_and_many_rows_are_not_separated() -> None:
-    assert are_separated(VOCABULARY, 10)
-    assert not are_separated(LabelVocabulary(VOCABULARY.labels, VOCABULARY.counts * 12), 10)
-    assert not are_separated(VOCABULARY, SEPARATED_ROWS + 1)
+def test_countable_rows_are_separated_or_counted_unless_they_or_their_labels_are_many() -> None:
+    kinds = {10: "label_tree", SEPARATED_ROWS + 1: "counts", COUNTED_ROWS: "counts", COUNTED_ROWS + 1: None}
+    assert {num_rows: counting_head(VOCABULARY, num_rows) for num_rows in kinds} == kinds
+    assert counting_head(LabelVocabulary(VOCABULARY.labels, VOCABULARY.counts * 12), 10) is None
 
 
-def test_separators_learn_texts_with_several_labels(make_config, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_heads_that_count_learn_texts_with_several_labels(
+    make_config, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = Path(make_config().data.train[0])
     rows = [json.loads(line) for line in path.read_text().splitlines()]
     several = [{"text": row["text"], "animals": sorted({row["animal"], "any"})} for row in rows]
     path.write_text("".join(json.dumps(row) + "\n" for row in several))
-    sections: dict[str, Any] = {"data": {"train": str(path), "target": "animals"}}
-    outcomes = [train(Config.from_dict({**sections, "output": {"dir": str(path.parent / "tree")}}))]
-    monkeypatch.setattr(defaults, "SEPARATED_ROWS", len(rows) - 1)
-    limit = {"train": {"epochs": 1}}
-    outcomes.append(
-        train(Config.from_dict({**sections, **limit, "output": {"dir": str(path.parent / "sum")}}))
-    )
-    assert [outcome.model.config.head.kind for outcome in outcomes] == ["label_tree", "exact"]
-    for outcome, dim in zip(outcomes, ("features", 32), strict=True):
+    outcomes = []
+    for name, limit in (("tree", None), ("counts", "SEPARATED_ROWS"), ("sum", "COUNTED_ROWS")):
+        if limit:
+            monkeypatch.setattr(defaults, limit, len(rows) - 1)
+        sections: dict[str, Any] = {"data": {"train": str(path), "target": "animals"}}
+        outcomes.append(train(Config.from_dict({**sections, "output": {"dir": str(path.parent / name)}})))
+    assert [outcome.model.config.head.kind for outcome in outcomes] == ["label_tree", "counts", "exact"]
+    for outcome, dim in zip(outcomes, ("features", "features", 32), strict=True):
         model = Model.load(outcome.run)
         assert model.config.encoder.options["dim"] == dim
         assert {answer.label for answer in model.predict([{"text": "we saw the old owl"}], k=2)[0]} == {

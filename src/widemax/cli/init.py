@@ -67,7 +67,7 @@ def command(
     from widemax.encoders import default_encoder, encoders
     from widemax.heads import heads
     from widemax.storage import write_file
-    from widemax.training.defaults import are_separable
+    from widemax.training.defaults import are_countable
     from widemax.training.prepare import sources_of
 
     config, told = recognize_events(read_config(data, {**context.params, "out": None}))
@@ -85,8 +85,8 @@ def command(
     if section.user:
         given["split"] = section.split or ("time:0.9" if section.time else "random:0.9")
     choice = "counts and blends, for events" if section.user else "asks the planner"
-    if are_separable(config, schema):
-        choice = "separates several labels of texts (label_tree), or asks the planner"
+    if are_countable(config, schema):
+        choice = "separates several labels of texts (label_tree), counts them (counts), or asks the planner"
     encoder = default_encoder([column.kind for column in schema.inputs])
     text = "\n".join(
         [

@@ -81,10 +81,10 @@ def sizes_of(config: "Config", dim: int | None) -> tuple[dict[str, Any], str]:
     from widemax.data import Dataset, LabelCounter, Reading, infer_schema
     from widemax.heads import CountingHead, heads
     from widemax.training.defaults import (
-        are_separable,
-        are_separated,
+        are_countable,
         complete_encoder,
         complete_weight,
+        counting_head,
         encoder_bytes,
         head_sizes,
         training_device,
@@ -109,8 +109,8 @@ def sizes_of(config: "Config", dim: int | None) -> tuple[dict[str, Any], str]:
     vocabulary, encoder = counter.finish(), build_encoder(complete_encoder(config, schema).encoder, schema)
     if width := width_needed(config):
         encoder.narrow(width(len(vocabulary)))
-    if named == "auto" and are_separable(config, schema) and are_separated(vocabulary, num_rows):
-        named = "label_tree"
+    if named == "auto" and are_countable(config, schema):
+        named = counting_head(vocabulary, num_rows) or named
     sizes = head_sizes(config, vocabulary, encoder=encoder, num_rows=num_rows)
     if config.head.weight is not None:
         table = class_table(class_sources, vocabulary, schema, reading)

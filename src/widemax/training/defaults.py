@@ -22,9 +22,10 @@ MIN_BATCH, MAX_BATCH = 64, 512
 STEPS_PER_EPOCH = 256
 DIM_STEP = 32
 LINEAR_HEADS = ("auto", "exact", "sampled")
-SEPARATED_ROWS, SEPARATED_LABELS = 1 << 16, 12
-"""Where no head is named, linear separators learn up to so many texts, all held in memory, with fewer labels
-a row than these: where there are more, fewer dimensions than labels learn what goes together."""
+SEPARATED_ROWS, COUNTED_ROWS, FEWER_LABELS = 1 << 16, 1 << 18, 12
+"""Where no head is named, linear separators learn up to the first number of texts with several labels, and
+counts up to the second, all held in memory, where a row has fewer labels than the third: where it has more,
+fewer dimensions than labels learn what goes together."""
 
 
 def check_words(config: Config) -> None:
@@ -121,8 +122,8 @@ def from_root(options: Mapping[str, Any]) -> dict[str, Any]:
     return {name: told(name, value) for name, value in options.items()}
 
 
-def are_separable(config: Config, schema: Schema) -> bool:
-    """Whether texts with several labels may be learned by "label_tree", as nothing else is asked.
+def are_countable(config: Config, schema: Schema) -> bool:
+    """Whether texts with several labels may be learned by a head that counts, as nothing else is asked.
 
     Anything else is what only training by gradients, another device or several processes have.
     """
@@ -139,9 +140,11 @@ def are_separable(config: Config, schema: Schema) -> bool:
     return schema.several and are_texts and config.data.task in ("auto", Task.SEVERAL) and not any(asked)
 
 
-def are_separated(vocabulary: LabelVocabulary, num_rows: int) -> bool:
-    """Whether so many separable rows with such labels are learned by "label_tree"."""
-    return num_rows <= SEPARATED_ROWS and vocabulary.counts.sum() < SEPARATED_LABELS * num_rows
+def counting_head(vocabulary: LabelVocabulary, num_rows: int) -> str | None:
+    """The head that counts by which so many countable rows with such labels are learned, if any."""
+    if vocabulary.counts.sum() >= FEWER_LABELS * num_rows or num_rows > COUNTED_ROWS:
+        return None
+    return "label_tree" if num_rows <= SEPARATED_ROWS else "counts"
 
 
 def separating(config: Config) -> Config:

@@ -56,13 +56,13 @@ from widemax.training.checkpoint import (
     progress_at,
 )
 from widemax.training.defaults import (
-    are_separable,
-    are_separated,
+    are_countable,
     check_words,
     complete_data,
     complete_encoder,
     complete_rest,
     complete_weight,
+    counting_head,
     decide_task,
     separating,
     splits_classes,
@@ -256,18 +256,18 @@ def prepare(
             another process.
         ConfigError: the config does not fit the data.
     """
-    data, reading = config.data, Reading.of(config.data)
+    given, data, reading = config, config.data, Reading.of(config.data)
     reporter.say(f"reading {', '.join(source.name for source in train_sources)}")
     schema = infer_schema(
         train_sources, inputs=data.input, target=data.target, kinds=data.kinds, format=reading
     )
     part = world.rank, world.size
     dataset = Dataset(train_sources, schema, format=reading, drop_bad=data.drop_bad, part=part)
-    needed, separable = width_needed(config), are_separable(config, schema)
+    needed, countable = width_needed(config), are_countable(config, schema)
 
     def width(vocabulary: LabelVocabulary, num_rows: int) -> int:
-        is_separated = separable and are_separated(vocabulary, num_rows)
-        return 0 if is_separated or needed is None else needed(len(vocabulary))
+        is_counted = countable and counting_head(vocabulary, num_rows) is not None
+        return 0 if is_counted or needed is None else needed(len(vocabulary))
 
     config = complete_encoder(complete_data(config, schema), schema)
     fingerprints = dataset.fingerprint(), Dataset(class_sources, schema, format=reading).fingerprint()
@@ -327,12 +327,17 @@ def prepare(
         compare(table, vocabulary, schema, reporter)
     if table is not None and tower is None:
         vocabulary = vocabulary.extended(table.labels)
-    if separable and are_separated(vocabulary, len(feed)):
-        config = separating(config)
+    if countable and (kind := counting_head(vocabulary, len(feed))) is not None:
+        learners = {"label_tree": "linear separators", "counts": "counts, which read other parts of them,"}
         reporter.say(
-            'linear separators learn these texts with several labels; set head.kind to "exact" to train a '
+            f'{learners[kind]} learn these texts with several labels; set head.kind to "exact" to train a '
             "sigmoid for each label by gradients"
         )
+        if kind == "counts":
+            config = given.model_copy(update={"head": given.head.completed(kind, {})})
+            sources = train_sources, valid_sources, class_sources
+            return prepare(config, *sources, run, scratch / kind, checkpoint, reporter, world)
+        config = separating(config)
     asked = config.head.options
     agree(
         world,
