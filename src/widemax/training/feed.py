@@ -317,6 +317,8 @@ def read_training(
     distinct_keys = pa.chunked_array(keys).unique()
     world.wait()
     shutil.rmtree(parts[world.rank])
+    keys.clear()
+    pa.default_memory_pool().release_unused()  # as much again as what is kept of the rows
     return Feed(store, labels, seen, np.arange(len(store)), distinct_keys), vocabulary
 
 
