@@ -90,7 +90,7 @@ def test_without_times_each_item_is_hidden_once_beside_the_others() -> None:
     for items in by_user(events).values():
         own = [row for row in rows if sorted(row[0] + row[1]) == sorted(items)]
         assert sorted(item for _, hidden in own for item in hidden) == sorted(items)
-        assert len(own) == 5
+        assert len(own) == 10
     assert rows == rows_of(read(events))
     assert rows != rows_of(history_rows(resolve(pa.table({"u": [1] * 9, "i": range(9)})), section(), seed=4))
 

@@ -28,8 +28,8 @@ GIVEN = "given"
 """The split of events that are all trained on, as those of the test stand in files of their own."""
 LATEST_ITEMS = 50
 """So many items before the next one are kept in a training row; the weight of older ones is near 0."""
-FOLDS, MOST_HIDDEN, MOST_KNOWN = 5, 200, 1000
-"""Without an order a user's items are hidden by fifths, at most so many beside so many others."""
+FOLDS, MOST_HIDDEN, MOST_KNOWN = 10, 200, 1000
+"""Without an order a user's items are hidden by tenths, at most so many beside so many others."""
 ROWS_AT_ONCE = 8192
 _SPLIT = re.compile(r"(time|random):(0?\.[0-9]+)|last-one")
 
@@ -200,7 +200,7 @@ class HistoryRows(Frame):
     """Rows of the items before and of those that came next, made of users' histories as they are read.
 
     In order, each item of a user is next once, after the latest ``LATEST_ITEMS`` before it; the first one
-    after none, which teaches what strangers like. Without an order, each of five random parts of a user's
+    after none, which teaches what strangers like. Without an order, each of ten random parts of a user's
     items is next once, beside the others. Whole histories, of which each item is next after those before it,
     stand in both columns; those longer than a window in several rows.
 

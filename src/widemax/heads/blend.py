@@ -37,7 +37,7 @@ PROPORTIONS = (
 CANDIDATES = 100
 # So many held-out rows decide, and by so many standard errors the trained part must gain: what is worth
 # nothing is kept one time in twenty.
-CHOICE_ROWS, BEYOND_NOISE = 2500, 1.645
+CHOICE_ROWS, BEYOND_NOISE = 5000, 1.645
 # Rows whose logits are so many numbers are asked at a time, and decide about the scale; finer steps cost more
 # than they gain.
 FITTED_LOGITS, PRECISION, LEAST_SCALE = 2**23, 1e-6, 1e-3
