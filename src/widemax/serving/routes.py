@@ -38,13 +38,13 @@ class PlainRoute(APIRoute):
         handler: Callable[[Request], Coroutine[Any, Any, Response]] = self.endpoint
 
         async def handle(request: Request) -> Response:
-            check_parameters(request)
+            await check_parameters(request)
             return await handler(request)
 
         return handle
 
 
-def check_parameters(request: Request) -> None:
+async def check_parameters(request: Request) -> None:
     """Refuse parameters of an address that its route would not look at.
 
     Raises:
