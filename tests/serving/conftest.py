@@ -34,6 +34,7 @@ class Process:
             if line.startswith(says):
                 break
         else:
+            self.process.wait(60)  # it ends by itself, and would else end by the signal
             raise AssertionError(f"exit code {self.process.stop()}: {''.join(self.told)}")
         self.url = line.split(" at ")[1].split()[0]
         self.client = httpx.Client(base_url=self.url + under, timeout=60, trust_env=False)
