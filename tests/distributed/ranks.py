@@ -384,7 +384,7 @@ def read_rows(world: World, paths: list[Path], scratch: Path) -> dict[str, Any]:
         "classes": (vocabulary.labels.to_pylist(), vocabulary.counts.tolist()),
         "labels": rows.labels.tolist(),
         "seen": (rows.seen.ids_P.tolist(), rows.seen.offsets_B1.tolist()),
-        "keys": sorted(found.row_keys.to_pylist()),
+        "keys": sorted(found.row_keys.to_pylist()) if world.is_first else None,
         "num_bad": num_bad,
         "hidden": encoder.eval()(rows.features).detach(),
         "num_read": num_read,

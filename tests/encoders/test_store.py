@@ -52,6 +52,18 @@ def test_round_trip_of_several_chunks(tmp_path):
     assert_equal(FeatureStore.open(tmp_path / "new" / "folder").take(order), take(whole, order))
 
 
+def test_several_stores_are_read_as_one(tmp_path):
+    chunks = [chunk(seed, rows=rows, largest=10 ** (seed * 4)) for seed, rows in enumerate([7, 0, 30, 2])]
+    folders = [tmp_path / str(number) for number in range(5)]
+    for folder, features in zip(folders, [*([each] for each in chunks), []], strict=True):
+        store_of(folder, features)
+    store, whole = FeatureStore.open(*folders), concatenate(chunks)
+    assert len(store) == 39
+    for rows in (np.random.default_rng(0).permutation(39), [38, 3], [8, 7, 8], []):
+        assert_equal(store.take(rows), take(whole, rows))
+    assert_equal(concatenate(list(store.chunks(9))), whole)
+
+
 def test_ids_take_the_narrowest_type_that_holds_them(tmp_path):
     small, large = chunk(1, rows=50), chunk(2, rows=50, largest=1 << 40)
     narrow = store_of(tmp_path / "narrow", [small, small])
@@ -91,7 +103,7 @@ def test_refuses_other_entries_and_shapes(tmp_path):
 
 def test_layout_is_plain_json(tmp_path):
     store_of(tmp_path, [chunk(1, rows=3)])
-    assert json.loads((tmp_path / "layout.json").read_text())["rows"] == 3
+    assert json.loads((tmp_path / "layout.json").read_text())["dense"]["dense"]["shape"] == [3, 2]
 
 
 @pytest.mark.skipif(not Path("/proc/self/smaps").exists(), reason="Linux tells which pages are in memory")

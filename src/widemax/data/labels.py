@@ -49,6 +49,8 @@ class LabelCounter:
         if self._pending and len(flat) and flat.type != self._pending[0].schema.field("label").type:
             known = self._pending[0].schema.field("label").type
             raise LabelError(f"labels must stay of one type; got {flat.type} after {known}.")
+        if pa.types.is_floating(flat.type):
+            flat = pc.add(flat, pa.scalar(0.0, flat.type))  # −0 equals 0
         counts = pc.value_counts(flat)
         if len(counts):
             self._append(pa.table({"label": counts.field("values"), "count": counts.field("counts")}))
@@ -62,8 +64,13 @@ class LabelCounter:
             self._pending, self._pending_rows, self._num_classes = [merged], len(merged), len(merged)
 
     def _merge(self) -> Any:
-        merged = pa.concat_tables(self._pending).group_by("label").aggregate([("count", "sum")])
-        return merged.rename_columns({"count_sum": "count"}).select(["label", "count"])
+        """Each label once, in their order; sorting takes half the memory and time of hashing many labels."""
+        counts = pa.concat_tables(self._pending)
+        order = pc.sort_indices(counts["label"])
+        runs = pc.run_end_encode(counts["label"].take(order).combine_chunks())
+        starts = np.append(0, runs.run_ends.to_numpy()[:-1])
+        sums = np.add.reduceat(counts["count"].to_numpy()[order.to_numpy()], starts)
+        return pa.table({"label": runs.values, "count": sums})
 
     def finish(self) -> "LabelVocabulary":
         """The vocabulary: most frequent class first, ties in the order of the labels.
@@ -75,8 +82,12 @@ class LabelCounter:
             raise LabelError(
                 "there is no label to count; the data must have at least one row with its label."
             )
-        table = self._merge().sort_by([("count", "descending"), ("label", "ascending")])
-        return LabelVocabulary(table["label"].combine_chunks(), table["count"].to_numpy().astype(np.int64))
+        table = self._merge()
+        self._pending.clear()
+        counts_C = table["count"].to_numpy()
+        order_C = np.argsort(-counts_C, kind="stable")
+        labels = table["label"].combine_chunks().take(pa.array(order_C))
+        return LabelVocabulary(labels, counts_C[order_C].astype(np.int64))
 
 
 class LabelVocabulary:

@@ -96,8 +96,8 @@ class ShardedHead(LinearHead):
         if self.bias is not None:
             bias_C = torch.zeros(len(self.placement))
             if classes.counts is not None:
-                prior_C = prior_logits(classes.counts, classes.num_rows, whole.normalizer)
-                bias_C.copy_((whole.temperature * prior_C)[self.placement.ids()])
+                prior_C = prior_logits(classes, whole.normalizer, self.placement.ids())
+                bias_C.copy_(whole.temperature * prior_C)
             self.bias = nn.Parameter(bias_C)
 
     def extra_repr(self) -> str:

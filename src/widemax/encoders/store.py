@@ -2,14 +2,14 @@
 
 import json
 import mmap
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
 
-from widemax.encoders.features import Array, Features, Ragged, num_rows, take
+from widemax.encoders.features import Array, Features, Ragged, concatenate, num_rows, take
 from widemax.errors import ShapeError
 from widemax.storage import saving
 
@@ -82,7 +82,6 @@ class FeatureWriter:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self._rows = 0
         self._entries: dict[str, dict[str, _GrowingArray]] | None = None
 
     def _parts(self, entry: Array | Ragged) -> dict[str, Array]:
@@ -97,7 +96,7 @@ class FeatureWriter:
             ShapeError: the entries differ in name or row shape from those before.
             ResourceError: the disk is full.
         """
-        rows = num_rows(features)
+        num_rows(features)
         chunk = {name: self._parts(entry) for name, entry in features.items()}
         if self._entries is None:
             self._entries = {
@@ -116,17 +115,11 @@ class FeatureWriter:
         for name, parts in chunk.items():
             for part, array in parts.items():
                 self._entries[name][part].append(array)
-        self._rows += rows
 
     def finish(self) -> "FeatureStore":
         """Describes the files for `FeatureStore.open`, and opens them for reading."""
         entries = self._entries or {}
-        layout = {
-            "rows": self._rows,
-            "entries": {
-                name: {part: f.layout() for part, f in files.items()} for name, files in entries.items()
-            },
-        }
+        layout = {name: {part: f.layout() for part, f in files.items()} for name, files in entries.items()}
         with saving(str(self.folder)):
             (self.folder / _LAYOUT).write_text(json.dumps(layout))
         return FeatureStore.open(self.folder)
@@ -145,11 +138,11 @@ class FeatureStore:
         (3, [3.0, 1.0])
     """
 
-    def __init__(self, features: Features, rows: int) -> None:
-        self._features = features
-        self._rows = rows
+    def __init__(self, parts: Sequence[Features]) -> None:
+        self._parts = parts
+        self._starts = np.cumsum([0, *map(num_rows, parts)])
         files: list[Any] = [
-            array.base.base for array in _arrays(features) if isinstance(array.base, np.memmap)
+            array.base.base for part in parts for array in _arrays(part) if isinstance(array.base, np.memmap)
         ]
         self._mapped = files if hasattr(mmap, "MADV_DONTNEED") else []
         self._read_bytes = 0
@@ -162,34 +155,35 @@ class FeatureStore:
         return FeatureWriter(folder)
 
     @classmethod
-    def open(cls, folder: Path) -> Self:
-        """Opens a finished store."""
-        layout = json.loads((folder / _LAYOUT).read_text())
-        features: Features = {}
-        for name, files in layout["entries"].items():
-            parts = {
-                part: _read(folder / file["file"], file["dtype"], tuple(file["shape"]))
-                for part, file in files.items()
-            }
-            if "dense" in parts:
-                features[name] = parts["dense"]
-            else:
-                offsets_B1 = np.concatenate(([0], np.cumsum(parts["lengths"])))
-                features[name] = Ragged(offsets_B1, parts["ids"], parts["values"])
-        return cls(features, layout["rows"])
+    def open(cls, *folders: Path) -> Self:
+        """Opens finished stores, whose rows come one after the other."""
+        return cls([part for part in map(_open, folders) if part])
 
     def __len__(self) -> int:
-        return self._rows
+        return int(self._starts[-1])
 
     def take(self, rows: npt.ArrayLike) -> Features:
         """The given rows in the given order, copied into memory."""
-        return self._let_go(take(self._features, rows))
+        rows_B = np.asarray(rows, np.int64)
+        if len(self._parts) == 1:
+            return self._let_go(take(self._parts[0], rows_B))
+        parts_B = np.searchsorted(self._starts, rows_B, side="right") - 1
+        order_B = np.argsort(parts_B, kind="stable")
+        ends = np.cumsum(np.bincount(parts_B, minlength=len(self._parts)))
+        pieces = np.split(rows_B[order_B], ends[:-1])
+        taken = [
+            take(part, rows - start)
+            for part, rows, start in zip(self._parts, pieces, self._starts, strict=False)
+        ]
+        return self._let_go(take(concatenate(taken), np.argsort(order_B)))
 
     def chunks(self, max_rows: int = 8192) -> Iterator[Features]:
         """All rows in order, at most ``max_rows`` at a time."""
-        for start in range(0, self._rows, max_rows):
-            stop = min(start + max_rows, self._rows)
-            yield self._let_go({name: _slice(found, start, stop) for name, found in self._features.items()})
+        for part in self._parts:
+            end = num_rows(part)
+            for start in range(0, end, max_rows):
+                stop = min(start + max_rows, end)
+                yield self._let_go({name: _slice(found, start, stop) for name, found in part.items()})
 
     def _let_go(self, features: Features) -> Features:
         """What was read, so that the memory of this process is that of a few rows; the files stay cached."""
@@ -199,6 +193,22 @@ class FeatureStore:
             for mapped in self._mapped:
                 mapped.madvise(mmap.MADV_DONTNEED)
         return features
+
+
+def _open(folder: Path) -> Features:
+    layout = json.loads((folder / _LAYOUT).read_text())
+    features: Features = {}
+    for name, files in layout.items():
+        parts = {
+            part: _read(folder / file["file"], file["dtype"], tuple(file["shape"]))
+            for part, file in files.items()
+        }
+        if "dense" in parts:
+            features[name] = parts["dense"]
+        else:
+            offsets_B1 = np.concatenate(([0], np.cumsum(parts["lengths"])))
+            features[name] = Ragged(offsets_B1, parts["ids"], parts["values"])
+    return features
 
 
 def _arrays(features: Features) -> Iterator[Array]:

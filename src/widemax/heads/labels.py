@@ -66,9 +66,10 @@ class SeveralLabels:
     def take(self, rows_N: Tensor) -> "SeveralLabels":
         """The labels of the given rows, in the given order."""
         rows_N = checked_ids(rows_N, len(self), "rows_N", self.ids_P)
-        lengths_N = self.offsets_B1.diff()[rows_N]
+        starts_N = self.offsets_B1[rows_N]
+        lengths_N = self.offsets_B1[rows_N + 1] - starts_N
         offsets_N1 = nn.functional.pad(lengths_N.cumsum(0), (1, 0))
-        shift_N = self.offsets_B1[rows_N] - offsets_N1[:-1]
+        shift_N = starts_N - offsets_N1[:-1]
         places_P = torch.arange(int(offsets_N1[-1]), device=rows_N.device) + shift_N.repeat_interleave(
             lengths_N
         )

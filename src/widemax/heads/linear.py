@@ -75,9 +75,9 @@ class LinearHead(Head):
         if tower is not None:
             parametrize.register_parametrization(self, "weight", tower, unsafe=True)
         self.bias = nn.Parameter(torch.zeros(num_classes)) if bias else None
-        if self.bias is not None and classes.counts is not None:
+        if self.bias is not None and classes.counts is not None and not self.bias.is_meta:
             with torch.no_grad():
-                self.bias.copy_(temperature * prior_logits(classes.counts, classes.num_rows, normalizer))
+                self.bias.copy_(temperature * prior_logits(classes, normalizer))
 
     @property
     def tower(self) -> nn.Module | None:
@@ -291,10 +291,17 @@ class LinearHead(Head):
         return log_sigmoid(logits) if self.normalizer == "sigmoid" else found.log_probs(logits, rows)
 
 
-def prior_logits(class_counts: Tensor, num_rows: int | None, normalizer: Normalizer) -> Tensor:
-    """[C] log frequencies, or log odds for yes-or-no questions, with one more row a class than was seen."""
-    counts_C = class_counts.double()
+def prior_logits(classes: Classes, normalizer: Normalizer, ids: Tensor | None = None) -> Tensor:
+    """Log frequencies, or log odds for yes-or-no questions, with one more row a class than was seen.
+
+    Args:
+        classes: with their counts.
+        normalizer: of the head.
+        ids: [N] of which classes; of all unless given.
+    """
+    assert classes.counts is not None
+    counts_N = (classes.counts if ids is None else classes.counts[ids]).double()
     if normalizer == "softmax":
-        return torch.log1p(counts_C) - torch.log(counts_C.sum() + len(counts_C))
-    total = counts_C.sum() if num_rows is None else counts_C.new_tensor(num_rows)
-    return torch.log1p(counts_C) - torch.log1p(total - counts_C)
+        return torch.log1p(counts_N) - torch.log(classes.counts.sum(dtype=torch.float64) + classes.num)
+    total = classes.counts.sum(dtype=torch.float64) if classes.num_rows is None else classes.num_rows
+    return torch.log1p(counts_N) - torch.log1p(total - counts_N)

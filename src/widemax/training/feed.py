@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from widemax.artifact.tables import seen_labels
+from widemax.artifact.weights import read_tensors, write_tensors
 from widemax.data import STORED_BYTES, Batch, Dataset, LabelCounter, LabelVocabulary, Schema, row_keys
 from widemax.distributed import ALONE, World
 from widemax.encoders import Encoder, Features, FeatureStore, Ragged, RaggedTensor, to_tensors
@@ -174,18 +175,40 @@ class TargetSpool:
 
 
 def encode_spools(
-    spools: Sequence[TargetSpool], vocabulary: LabelVocabulary
+    spools: Sequence[TargetSpool], vocabulary: LabelVocabulary, world: World = ALONE
 ) -> tuple[Labels, SeveralLabels | None]:
-    """Class ids of every row's labels, one spool after the other, and of its histories when there are any."""
+    """Class ids of every row's labels, one spool after the other, and of its histories when there are any.
+
+    Of several processes the first one finds them; all have the same file mapped.
+    """
     several, names = spools[0].several, spools[0].columns
     labels: list[Any] = []
-    seen = []
-    for column, *others in chain.from_iterable(spool.records() for spool in spools):
+    seen: list[SeveralLabels] = []
+    for column, *others in in_step(world, _records(spools) if world.is_first else ()):
         labels.append(encode_labels(vocabulary, column, several=several))
         if names:
             seen.append(seen_labels(vocabulary, others[: len(names)]))
-    joined: Labels = SeveralLabels.concatenate(labels) if several else torch.cat(labels)
-    return joined, SeveralLabels.concatenate(seen) if seen else None
+    path = spools[0].path.parent.with_name("targets.safetensors")
+    if world.is_first:
+        joined: Labels = SeveralLabels.concatenate(labels) if several else torch.cat(labels)
+        joined_seen = SeveralLabels.concatenate(seen) if seen else None
+        if world.size == 1:
+            return joined, joined_seen
+        tensors: dict[str, Tensor] = {}
+        for name, part in (("labels", joined), ("seen", joined_seen)):
+            if isinstance(part, SeveralLabels):
+                tensors |= {name: part.ids_P, f"{name} from": part.offsets_B1}
+            elif part is not None:
+                tensors[name] = part
+        write_tensors(path, tensors)
+    world.wait()
+    tensors = read_tensors(path)
+    several_of = {
+        name: SeveralLabels(tensors[name], tensors[f"{name} from"])
+        for name in ("labels", "seen")
+        if f"{name} from" in tensors
+    }
+    return several_of.get("labels", tensors["labels"]), several_of.get("seen")
 
 
 def stand_in(labels: Labels, seen: SeveralLabels, num_classes: int) -> Tensor:
@@ -243,9 +266,10 @@ def read_training(
     more: Iterable[Features] = (),
     world: World = ALONE,
 ) -> tuple[Feed, LabelVocabulary]:
-    """Read the training files once: count labels, hash features, let the encoder learn, encode.
+    """Read the training files once: hash features, count labels, let the encoder learn, encode.
 
-    Of several processes each reads a part of the rows into the folder of the first, and takes all from there.
+    Of several processes each reads and encodes a part of the rows into the folder of the first, which counts
+    the labels. All take rows, classes and labels from there, in files that they have mapped.
 
     Args:
         dataset: the rows, of several processes the part of this one; learns of the bad rows of all.
@@ -258,49 +282,39 @@ def read_training(
     Raises:
         DataError: no usable rows.
     """
-    shared = Path(world.tell(str(folder.resolve())))
-    parts = [shared / f"raw-{rank}" for rank in range(world.size)]
-    spools = [TargetSpool(part / "targets.arrow", dataset.schema) for part in parts]
-    raw_writer, own_spool = FeatureStore.create(parts[world.rank]), spools[world.rank]
-    counter = LabelCounter()
-    keys: list[Any] = []
-    stores: list[FeatureStore] = []
+    shared = Path(world.tell(str(folder.resolve()))) / "train"
+    raw = [shared / f"raw-{rank}" for rank in range(world.size)]
+    encoded = [shared / f"encoded-{rank}" for rank in range(world.size)]
+    spools = [TargetSpool(part / "targets.arrow", dataset.schema) for part in raw]
     vocabulary: LabelVocabulary | None = None
 
     def own_features() -> Iterator[Features]:
-        for batch, features in in_threads(lambda batch: encoder.featurize(batch.columns), chunks_of(dataset)):
-            assert batch.labels is not None
-            counter.update(batch.labels)
-            keys.append(row_keys(batch.columns, num_bytes=STORED_BYTES))
-            own_spool.append(batch, keys[-1])
-            raw_writer.append(features)
+        writer, spool = FeatureStore.create(raw[world.rank]), spools[world.rank]
+        batches = in_threads(lambda batch: encoder.featurize(batch.columns), chunks_of(dataset))
+        for batch, features in in_step(world, batches):
+            spool.append(batch, row_keys(batch.columns, num_bytes=STORED_BYTES))
+            writer.append(features)
             yield features
-        stores.append(raw_writer.finish())
-        own_spool.close()
-
-    def all_features() -> Iterator[Features]:
-        reading = own_features()
-        while any(world.any(_goes_on(reading))):
-            pass
-        read = world.counts(len(stores.pop()), dataset.num_bad_rows)
-        dataset.num_bad_rows = sum(num_bad for _, num_bad in read)
-        spools[:] = [spool for spool, (num_rows, _) in zip(spools, read, strict=True) if num_rows]
-        for spool in spools:
-            stores.append(FeatureStore.open(spool.path.parent))
-            if spool is not own_spool:
-                for labels, *_, others in spool.records():
-                    counter.update(labels)
-                    keys.append(others)
-            yield from stores[-1].chunks(CHUNK_ROWS)
+        writer.finish()
+        spool.close()
 
     def raw_features() -> Iterator[Features]:
         nonlocal vocabulary
-        yield from own_features() if world.size == 1 else all_features()
-        if not keys:
+        if world.size == 1:
+            yield from own_features()
+        else:
+            for _ in own_features():
+                pass
+        dataset.num_bad_rows = sum(num_bad for (num_bad,) in world.counts(dataset.num_bad_rows))
+        spools[:] = [spool for spool in spools if len(FeatureStore.open(spool.path.parent))]
+        if not spools:
             raise dataset.without_rows()
-        vocabulary = counter.finish()
+        store = FeatureStore.open(*raw)
+        if world.size > 1:
+            yield from store.chunks(CHUNK_ROWS)
+        vocabulary = _counted(spools, shared, world)
         if width is not None:
-            encoder.narrow(width(vocabulary, sum(map(len, keys))))
+            encoder.narrow(width(vocabulary, len(store)))
 
     if fitted:
         for _ in raw_features():
@@ -308,24 +322,57 @@ def read_training(
     else:
         encoder.fit(chain(raw_features(), more), generator=torch.Generator().manual_seed(seed))
     assert vocabulary is not None  # the last of the features has been read
-    writer = FeatureStore.create(folder / "train")
-    chunks = chain.from_iterable(store.chunks(INDEX_ROWS) for store in stores)
-    for _, indexed in in_threads(encoder.index, chunks):
+    writer = FeatureStore.create(encoded[world.rank])
+    chunks = FeatureStore.open(raw[world.rank]).chunks(INDEX_ROWS)
+    for _, indexed in in_step(world, in_threads(encoder.index, chunks)):
         writer.append(indexed)
-    store = writer.finish()
-    labels, seen = encode_spools(spools, vocabulary)
-    distinct_keys = pa.chunked_array(keys).unique()
+    writer.finish()
+    labels, seen = encode_spools(spools, vocabulary, world)
+    distinct_keys = None
+    if world.is_first:  # which saves them
+        distinct_keys = pa.chunked_array([columns[-1] for columns in _records(spools)]).unique()
     world.wait()
-    shutil.rmtree(parts[world.rank])
-    keys.clear()
+    shutil.rmtree(raw[world.rank])
     pa.default_memory_pool().release_unused()  # as much again as what is kept of the rows
+    store = FeatureStore.open(*encoded)
     return Feed(store, labels, seen, np.arange(len(store)), distinct_keys), vocabulary
 
 
-def _goes_on(work: Iterator[Any]) -> bool:
-    """Some seconds of work; whether there is more of it. No other process waits longer to hear of it."""
+def in_step(world: World, work: Iterable[T]) -> Iterator[T]:
+    """A process's part of some work, until all are done with theirs; none waits long to hear of another."""
     until = time.monotonic() + WORK_S
-    return any(time.monotonic() > until for _ in work)
+    for item in work:
+        yield item
+        if time.monotonic() > until:
+            world.any(True)
+            until = time.monotonic() + WORK_S
+    while any(world.any(False)):
+        pass
+
+
+def _records(spools: Iterable[TargetSpool]) -> Iterator[list[pa.Array]]:
+    return chain.from_iterable(spool.records() for spool in spools)
+
+
+def _counted(spools: Sequence[TargetSpool], folder: Path, world: World) -> LabelVocabulary:
+    """The classes, which the first process counts; of several each has the same files mapped."""
+    counter = LabelCounter()
+    for labels, *_ in in_step(world, _records(spools) if world.is_first else ()):
+        counter.update(labels)
+    if world.size == 1:
+        return counter.finish()
+    path, counts = folder / "classes.arrow", folder / "counts.npy"
+    if world.is_first:
+        vocabulary = counter.finish()
+        with saving(str(folder)):
+            np.save(counts, vocabulary.counts)
+            table = pa.table({"label": vocabulary.labels})
+            with pa.ipc.new_file(path, table.schema) as file:
+                file.write_table(table)
+    world.wait()
+    with pa.memory_map(str(path)) as source:
+        labels = pa.ipc.open_file(source).read_all()["label"]
+    return LabelVocabulary(labels.combine_chunks(), np.load(counts, mmap_mode="c"))
 
 
 def read_encoded(dataset: Dataset, encoder: Encoder, vocabulary: LabelVocabulary, folder: Path) -> Feed:
