@@ -25,7 +25,8 @@ ARROWS = {
     "numerics": GROUND,
     "optim": {*GROUND, "storage"},
     "charts": set(),
-    "evaluation": {*GROUND, "charts"},
+    "conformity": GROUND,
+    "evaluation": {*GROUND, "charts", "conformity"},
     "data": {*GROUND, "storage"},
     "losses": {*GROUND, "numerics"},
     "samplers": {*GROUND, "numerics"},
@@ -55,7 +56,7 @@ ARROWS = {
     "artifact": {
         *GROUND,
         *("heads", "encoders", "data", "config", "devices", "neighbors", "storage", "signatures", "packing"),
-        "systems",
+        *("conformity", "systems"),
     },
     "predictor": {*GROUND, "artifact"},
     "exports": {*GROUND, "artifact", "heads", "storage"},
@@ -65,7 +66,7 @@ ARROWS = {
         *GROUND,
         *("heads", "encoders", "optim", "kernels", "charts", "data", "evaluation", "artifact"),
         *("neighbors", "planner", "config", "devices", "distributed", "solvers", "storage", "systems"),
-        "threads",
+        *("conformity", "threads"),
     },
     "language": {
         *GROUND,

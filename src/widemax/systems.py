@@ -50,8 +50,9 @@ CLASSIFIERS = About(
     loader="widemax.Model.load",
     options=frozenset(
         {
-            *("-k", "--threshold", "--rank", "--format", "--drop-bad", "--keep-going", "--delimiter"),
-            *("--device", "--encoding", "--safe", "--report", "--json", "--workers"),
+            *("-k", "--threshold", "--coverage", "--calibration", "--rank", "--format", "--drop-bad"),
+            *("--keep-going", "--delimiter", "--device", "--encoding", "--safe", "--report", "--json"),
+            "--workers",
         }
     ),
 )

@@ -118,6 +118,19 @@ def give_stdin(monkeypatch: pytest.MonkeyPatch, content: bytes) -> None:
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(content)))
 
 
+def test_what_a_coverage_goes_by_is_asked_for(widemax, run_of) -> None:
+    run = run_of(WORDS)
+    for options, sentence in {
+        ("predict", run, "-", "--coverage", 0.9): "(--calibration ROWS)",
+        ("serve", run, "--port", 0, "--coverage", 0.9): "(--calibration ROWS)",
+        ("predict", run, "-", "--calibration", "rows.csv"): "what --coverage P goes by",
+        ("serve", run, "--calibration", "rows.csv"): "for --coverage P to go by",
+        ("predict", run, "-", "--coverage", 0.9, "--threshold", 0.5): "leave --threshold out",
+    }.items():
+        refused = widemax(*options)
+        assert (refused.code, sentence in refused.err) == (2, True)
+
+
 def test_text_on_stdin_is_a_row_a_line(widemax, run_of, monkeypatch: pytest.MonkeyPatch) -> None:
     run = run_of(WORDS)
     give_stdin(monkeypatch, b'\xef\xbb\xbfthe cat\r\n\n{"text": "the dog"}\nthe owl')

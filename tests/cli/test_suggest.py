@@ -3,6 +3,7 @@
 import io
 import json
 import random
+import re
 import sys
 from pathlib import Path
 
@@ -80,13 +81,21 @@ def test_sets_cover_the_right_labels(widemax, run: Path, tmp_path: Path) -> None
     assert sizes[0] < sizes[1]
 
 
+def test_rows_that_were_held_out_cover_without_others(widemax, run: Path, tmp_path: Path) -> None:
+    rows = write_rows(tmp_path / "new.jsonl", seed=2, num_rows=20)
+    given = [widemax(verb, run, rows, "--coverage", 0.7) for verb in ("suggest", "predict")]
+    assert given[0] == given[1]
+    assert re.fullmatch(r"threshold 0\.\d+, by \d+ held-out rows\n", given[0].err)
+    assert set().union(*map(suggested, given[0].out.splitlines())) == set(SUBJECTS)
+
+
 def test_what_goes_wrong_is_said(widemax, run: Path, fruit_run: Path, tmp_path: Path) -> None:
     later = write_rows(tmp_path / "later.jsonl", seed=1, num_rows=9)
     (tmp_path / "a.txt").write_text("tea")
     known = run.parent / "rows.jsonl"
     for options, sentence in {
         (run, "none.txt"): "none.txt is no file; name a text file, or data.",
-        (run, later, "--coverage", 0.9): "--coverage P and --calibration ROWS go together",
+        (run, later, "--calibration", later): "is what --coverage P goes by",
         (run, later, "--coverage", 0.9, "--calibration", known): "all rows stand in training too",
         (run, later, "--coverage", 0.95, "--calibration", later): "ask for 0.9 at most",
         (run, later, "--coverage", 1, "--calibration", later): "must be a number in (0, 1); got 1.0",

@@ -48,11 +48,11 @@ def test_no_higher_threshold_covers_as_much(coverage: float) -> None:
         shares = [np.mean([label >= 0 and probs[label] >= least for label in row]) for probs, row in labeled]
         return float(sum(shares) / (len(labeled) + 1))
 
-    found = threshold.covering(coverage)
+    found = threshold.conformity.covering(coverage)
     assert covered(found) >= coverage > covered(probs_BC[probs_BC >= found].min() + 1e-9)
     assert threshold.mean_size(found) == pytest.approx((probs_BC >= found).sum(axis=1).mean())
     with pytest.raises(UsageError, match="too few are among the best"):
-        threshold.covering(0.95)
+        threshold.conformity.covering(0.95)
 
 
 def test_new_rows_are_covered_as_promised() -> None:
@@ -63,7 +63,7 @@ def test_new_rows_are_covered_as_promised() -> None:
         labels = [[np.random.default_rng((seed, row)).choice(5, p=probs_BC[row])] for row in range(20)]
         threshold = Threshold()
         threshold.update(rows_of(probs_BC[:9], labels[:9]))
-        least = threshold.covering(0.7)
+        least = threshold.conformity.covering(0.7)
         missed += [probs[label] < least for probs, (label,) in zip(probs_BC[9:], labels[9:], strict=True)]
     assert 0.24 < np.mean(missed) <= 0.3
 

@@ -15,7 +15,7 @@ from widemax import Model, evaluate
 from widemax.config import Config
 from widemax.data import LabelVocabulary
 from widemax.recommender import neighbors
-from widemax.serving.abstention import fit_sets, set_sizes
+from widemax.serving.abstention import Coverage
 from widemax.serving.labels import LabelSearch
 from widemax.serving.predictions import ranked
 from widemax.training.loop import train
@@ -246,9 +246,10 @@ def test_sets_hold_the_label_as_often_as_was_asked(runs: Path) -> None:
     words = ["leaf", "pen", "hop", "green", "glass"]
     rows = [(f"{a} {b}", label) for a in words for b in words for label in ("tea", "ink", "beer")]
     data.write_text("text,label\n" + "".join(f"{text},{label}\n" for text, label in rows))
-    sets = fit_sets(model, str(data), 0.9)
+    sets = Coverage(0.9, str(data)).sets(model)
+    assert Coverage(0.9).sets(model).threshold > sets.threshold  # of the held-out rows, which are not mixed
     answers = list(ranked(model, {"text": pa.array([t for t, _ in rows], pa.large_string())}, sets.k))
-    sizes = set_sizes(sets, answers)
+    sizes = sets.sizes(answers)
     held = [
         label in [each.label for each in answer[:size]]
         for (_, label), answer, size in zip(rows, answers, sizes, strict=True)

@@ -18,8 +18,9 @@ from tests.serving.test_openapi import schemathesis
 from widemax.errors import UsageError
 from widemax.language import LanguageModel
 from widemax.parsing import Parser, words_in
+from widemax.serving.abstention import Coverage
 from widemax.serving.batches import GoneError
-from widemax.serving.models import Coverage, Models
+from widemax.serving.models import Models
 from widemax.translation import Translator
 
 

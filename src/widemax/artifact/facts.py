@@ -37,6 +37,7 @@ class Facts:
     num_users: Count | None = None
     tower: Schema | None = None
     threshold: Probability | None = None
+    num_conformity_rows: Annotated[int, Field(ge=0)] | None = None
     baseline: dict[str, float | None] = field(default_factory=dict)
     steps: Annotated[int, Field(ge=0)] | None = None
     seconds: Annotated[float, Field(ge=0)] = 0.0

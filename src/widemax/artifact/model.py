@@ -6,6 +6,7 @@
     weights/encoder.safetensors  weights/head-00000-of-0000N.safetensors  weights/neighbors.safetensors
     histories.parquet  (of a run on events)
     weights/tower.safetensors  (of class weights that a tower has made)
+    conformity.safetensors  (of a run with held-out rows)
 """
 
 import math
@@ -43,6 +44,7 @@ from widemax.artifact.weights import (
 )
 from widemax.classes import Classes, inverse_propensity
 from widemax.config import Config, EncoderConfig
+from widemax.conformity import Conformity
 from widemax.data import (
     HISTORY,
     ArrowStream,
@@ -77,6 +79,8 @@ ROW_KEYS = "rows.parquet"
 TOWER = "weights/tower.safetensors"
 HISTORIES = "histories.parquet"
 """Users with their items as class ids in order."""
+CONFORMITY = "conformity.safetensors"
+"""How probable the right labels of held-out rows were."""
 Rank = Literal["probability", "psp"]
 ROWS_AT_ONCE = 2048
 """Rows of a frame that are predicted together."""
@@ -110,7 +114,8 @@ class Model:
     ``tower``, where there is one, makes the weights of more classes as it made these (:meth:`extend`).
     ``histories`` is a table of users with their items as class ids, where training has read events.
     ``threshold`` is the probability above which labels had the best F1 on held-out rows, where rows have
-    several labels.
+    several labels. ``conformity`` says how probable the right labels of held-out rows were, before a second
+    fit on all rows.
 
     Example:
         >>> model = Model.load("run")  # doctest: +SKIP
@@ -130,6 +135,7 @@ class Model:
     histories: Any = None
     tower: Tower | None = None
     threshold: float | None = None
+    conformity: Conformity | None = None
 
     def __repr__(self) -> str:
         return "\n  ".join(f"{name:<9}{value}" for name, value in self._summary().items())
@@ -370,7 +376,7 @@ class Model:
                 "classes (--classes), or with head.weight = 'tower'."
             )
         table = ClassTable.read(resolve(classes), self.tower.schema)
-        model = self.settled(table)
+        model = replace(self.settled(table), conformity=None)
         if model.head.num_classes == self.head.num_classes:
             raise UsageError(f"all {len(table.labels)} labels of the table are classes of the model already.")
         return model
@@ -440,6 +446,7 @@ class Model:
             "tower": None if self.tower is None else self.tower.schema.to_dict(),
             "num_users": None if self.histories is None else len(self.histories),
             "threshold": self.threshold,
+            "num_conformity_rows": None if self.conformity is None else self.conformity.num_rows,
             "schema": self.schema.to_dict(),
         }
 
@@ -459,6 +466,9 @@ class Model:
                 pq.write_table(pa.table({"key": self.row_keys}), folder / ROW_KEYS, use_dictionary=False)
             if self.histories is not None:
                 pq.write_table(self.histories, folder / HISTORIES)
+            if self.conformity is not None:
+                told = self.conformity.state().items()
+                write_tensors(folder / CONFORMITY, {name: torch.from_numpy(array) for name, array in told})
             (folder / CONFIG).write_text(self.config.to_toml(home=home), encoding="utf-8")
 
     @classmethod
@@ -517,7 +527,10 @@ class Model:
             row_keys = read_row_keys(folder / ROW_KEYS, facts)
         has_users = config.data.user is not None or facts.num_users is not None
         own = config.head.weight
-        parts = (facts.neighbors, NEIGHBORS), (has_users, HISTORIES), (own or facts.tower, TOWER)
+        parts = (
+            *((facts.neighbors, NEIGHBORS), (has_users, HISTORIES), (own or facts.tower, TOWER)),
+            (facts.num_conformity_rows is not None, CONFORMITY),
+        )
         for told, name in parts:
             if told and name not in manifest["files"]:
                 raise CorruptError(f"{folder / MANIFEST} does not list {name}. Restore both from a copy.")
@@ -536,6 +549,12 @@ class Model:
                 with torch.device("meta"):
                     tower = Tower(facts.tower, build_encoder(own.encoder, facts.tower).eval())
             read_encoder(folder / "weights", tower.encoder, "tower", copy=copy)
+        conformity = None
+        if facts.num_conformity_rows is not None:
+            state = read_tensors(folder / CONFORMITY)
+            with sound(folder / CONFORMITY):
+                arrays = {name: tensor.numpy() for name, tensor in state.items()}
+                conformity = Conformity.of_state(arrays, num_rows=facts.num_conformity_rows)
         model = cls(
             config,
             facts.schema,
@@ -549,6 +568,7 @@ class Model:
             histories,
             tower,
             facts.threshold,
+            conformity,
         )
         with sound(folder / MANIFEST):
             model._answer_nothing()

@@ -11,7 +11,7 @@ EXAMPLES = {
     "resume": ("resume run", "resume run --json"),
     "evaluate": ("evaluate run new.csv", "evaluate run new.csv --all --report page.html"),
     "predict": ("predict run new.csv -k 3 --format csv", "predict run - --json"),
-    "suggest": ("suggest run article.txt", "suggest run titles.csv --coverage 0.8 --calibration later.csv"),
+    "suggest": ("suggest run article.txt", "suggest run titles.csv --coverage 0.8"),
     "recommend": (
         "recommend run --user 42 -k 5",
         "recommend run --history tea,ink --exclude sold-out.csv --json",

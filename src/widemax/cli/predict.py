@@ -67,6 +67,18 @@ Rank = Annotated[
         "which rare labels are worth more."
     ),
 ]
+Coverage = Annotated[
+    float | None,
+    typer.Option(
+        help="In place of a threshold, the share of the right labels that are to be among those given, in "
+        "the mean of rows like those that training held out, or those of --calibration."
+    ),
+]
+Calibration = Annotated[
+    list[str] | None,
+    typer.Option(help="Rows with their labels, unseen in training, that --coverage is to go by."),
+]
+MOST_COVERING = 100
 Inputs = dict[str, Any]
 Decoded = Callable[[Inputs], "list[list[Prediction]]"]
 Answers = Iterator[tuple[int, "list[Prediction] | str", Callable[[], Inputs]]]
@@ -80,7 +92,10 @@ def command(
     k: Annotated[
         int | None,
         typer.Option(
-            "-k", min=1, help="How many labels to give for each row. Default: 5, or 20 with --threshold."
+            "-k",
+            min=1,
+            help="How many labels to give for each row. Default: 5, or 20 with --threshold, 100 with "
+            "--coverage.",
         ),
     ] = None,
     threshold: Annotated[
@@ -90,6 +105,8 @@ def command(
             "for the one whose labels had the best F1 on held-out rows."
         ),
     ] = None,
+    coverage: Coverage = None,
+    calibration: Calibration = None,
     rank: Rank = "probability",
     beam: Beam = None,
     tokens: language.Tokens = None,
@@ -153,7 +170,10 @@ def command(
             raise UsageError(
                 f"{source} holds events; `widemax recommend {run} DATA` answers for their users."
             )
-    most, least = model.limits(k, threshold_of(threshold))
+    if coverage is not None and threshold is not None:
+        raise UsageError("--coverage fits the threshold; leave --threshold out.")
+    reads: dict[str, Any] = {"drop_bad": drop_bad, "delimiter": delimiter, "encoding": encoding}
+    most, least = limits(model, k, threshold, coverage, calibration, **reads)
     bad: list[int] = []
     # An image fits into no cell.
     names = [column.name for column in model.schema.inputs if column.kind != "image"]
@@ -194,6 +214,30 @@ def decoded_by(model: "Model", k: int, least: float, rank: str, world: "World | 
         return model.decode(TopK(*messages.joined_answers(num_rows, *vars(found).values())), least=least)
 
     return decoded
+
+
+def limits(
+    model: "Model",
+    k: int | None,
+    threshold: str | None,
+    coverage: float | None,
+    calibration: list[str] | None,
+    **reading: Any,
+) -> tuple[int, float]:
+    """How many labels are given at most, and their least probability; stderr tells one that was fitted.
+
+    Raises:
+        UsageError: rows to go by, but no coverage; or as of ``covering``.
+    """
+    if coverage is None:
+        if calibration:
+            raise UsageError("--calibration is what --coverage P goes by; give both, or leave it out.")
+        return model.limits(k, threshold_of(threshold))
+    from widemax.training.coverage import covering
+
+    found = covering(model, calibration, coverage=coverage, k=k or MOST_COVERING, **reading)
+    typer.echo(str(found), err=True)
+    return k or MOST_COVERING, found.threshold
 
 
 def threshold_of(text: str | None) -> float | Literal["auto"] | None:

@@ -53,7 +53,9 @@ def command(
     ] = None,
     calibration: Annotated[
         str | None,
-        typer.Option(help="Rows with their labels, unseen in training, on which these sets are fitted."),
+        typer.Option(
+            help="Rows with their labels, unseen in training, that these sets go by; else those held out."
+        ),
     ] = None,
     feedback: Annotated[
         Path | None,
@@ -71,36 +73,35 @@ def command(
 ) -> None:
     """Answer requests over HTTP: predictions, labels, neighbors, explanations, and the page Studio at /."""
     from widemax.serving import Models, Settings, create_app
-    from widemax.serving.models import Coverage
+    from widemax.serving.abstention import Coverage
     from widemax.serving.server import address_of, listen, run
 
-    if (coverage is None) != (calibration is None):
-        raise UsageError("--coverage P and --calibration ROWS go together; give both or neither.")
-    if coverage is not None and len(runs) > 1:
-        raise UsageError("--coverage is for one run, whose columns and labels --calibration has.")
-    sets = None if coverage is None or calibration is None else Coverage(coverage, calibration)
-    listener = listen(host, port)
-    models = Models(runs, coverage=sets, mapped=mmap)
-    for name, problem in models.problems.items():
-        typer.echo(f"{name} is not served: {problem}", err=True)
-    settings = Settings(
-        threads,
-        max_batch,
-        max_wait_ms,
-        queue,
-        timeout,
-        read_token(token_file),
-        tuple(allow_host or ()),
-        feedback,
-    )
-    url = address_of(listener)
-    if json:
-        print_json({"url": url, "models": list(models)})
-    typer.echo(
-        f"serving {', '.join(models)} at {url} (with the page Studio; /docs lists all routes; Ctrl-C stops)",
-        err=True,
-    )
-    run(create_app(models, settings), listener)
+    if calibration and (coverage is None or len(runs) > 1):
+        raise UsageError("--calibration is rows of one run for --coverage P to go by; leave it out.")
+    sets = None if coverage is None else Coverage(coverage, calibration)
+    with listen(host, port) as listener:
+        models = Models(runs, coverage=sets, mapped=mmap)
+        for name, problem in models.problems.items():
+            typer.echo(f"{name} is not served: {problem}", err=True)
+        settings = Settings(
+            threads,
+            max_batch,
+            max_wait_ms,
+            queue,
+            timeout,
+            read_token(token_file),
+            tuple(allow_host or ()),
+            feedback,
+        )
+        url = address_of(listener)
+        if json:
+            print_json({"url": url, "models": list(models)})
+        typer.echo(
+            f"serving {', '.join(models)} at {url} (with the page Studio; /docs lists all routes; "
+            "Ctrl-C stops)",
+            err=True,
+        )
+        run(create_app(models, settings), listener)
 
 
 def read_token(path: Path | None) -> str | None:

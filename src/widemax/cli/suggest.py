@@ -9,6 +9,8 @@ import typer
 from widemax.cli.options import Delimiter, Device, DropBad, Encoding, Json, Run, TrustedKey
 from widemax.cli.predict import (
     Answers,
+    Calibration,
+    Coverage,
     Decoded,
     Form,
     Rank,
@@ -16,11 +18,11 @@ from widemax.cli.predict import (
     decoded_by,
     file_answers,
     kept,
+    limits,
     print_answers,
     tell_bad,
-    threshold_of,
 )
-from widemax.errors import UsageError, counted
+from widemax.errors import UsageError
 
 if TYPE_CHECKING:
     from widemax.artifact import Model
@@ -28,7 +30,6 @@ if TYPE_CHECKING:
 DOCUMENT = "document"
 """What the answers call the file that a document stands in."""
 STDIN = "-"
-MOST_COVERING = 100
 
 
 def command(
@@ -53,17 +54,8 @@ def command(
             "F1 on held-out rows."
         ),
     ] = "auto",
-    coverage: Annotated[
-        float | None,
-        typer.Option(
-            help="In place of a threshold, the share of the right labels that are to be among those given, "
-            "in the mean of documents like those of --calibration."
-        ),
-    ] = None,
-    calibration: Annotated[
-        list[str] | None,
-        typer.Option(help="Rows with their labels that training has not seen, which --coverage needs."),
-    ] = None,
+    coverage: Coverage = None,
+    calibration: Calibration = None,
     rank: Rank = "probability",
     format: Form = None,  # noqa: A002 - the name users type
     drop_bad: DropBad = False,
@@ -81,23 +73,11 @@ def command(
     from widemax.artifact import Model
     from widemax.data import Reading
 
-    if (coverage is None) != (not calibration):
-        raise UsageError("--coverage P and --calibration ROWS go together; give both or neither.")
     if coverage is not None and threshold != "auto":
         raise UsageError("--coverage fits the threshold; leave --threshold out.")
     model = Model.load(run, trusted_key=trusted_key).to(device or "auto")
-    if coverage is not None:
-        from widemax.training.coverage import covering
-
-        k = k or MOST_COVERING
-        reading: dict[str, Any] = {"drop_bad": drop_bad, "delimiter": delimiter, "encoding": encoding}
-        found = covering(model, calibration or [], coverage=coverage, k=k, **reading)
-        least = found.threshold
-        left_out = f"; {counted(found.overlap_rows, 'row')} of training left out" * bool(found.overlap_rows)
-        size = f"{found.mean_size:.1f} labels a row"
-        typer.echo(f"threshold {least:.3g}, {size}, by {counted(found.rows, 'row')}{left_out}", err=True)
-    else:
-        k, least = model.limits(k, threshold_of(threshold))
+    reading: dict[str, Any] = {"drop_bad": drop_bad, "delimiter": delimiter, "encoding": encoding}
+    k, least = limits(model, k, threshold, coverage, calibration, **reading)
     decoded = decoded_by(model, k, least, rank)
     documents = documents or [STDIN]
     if all(name == STDIN or name.endswith(".txt") for name in documents):

@@ -11,6 +11,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
+from widemax.conformity import Conformity
 from widemax.errors import ShapeError
 from widemax.options import checked
 
@@ -93,6 +94,12 @@ class OneLabelRows:
     def confidence_B(self) -> FloatArray:
         """The probability of the best class of each row."""
         return np.exp(self.topk_log_probs_BK[:, 0].astype(np.float64))
+
+    def conformity(self) -> Conformity:
+        """How probable the labels are that training knows."""
+        known_B = self.labels_B >= 0
+        probs_P = np.exp(self.log_probs_B[known_B].astype(np.float64))
+        return Conformity(probs_P, self.ranks_B[known_B], np.ones(len(probs_P)), len(self))
 
 
 @checked
@@ -192,3 +199,11 @@ class SeveralLabelRows:
             topk_ids_BK=self.topk_ids_BK[where_B],
             topk_log_probs_BK=None if log_probs_BK is None else log_probs_BK[where_B],
         )
+
+    def conformity(self) -> Conformity:
+        """How probable the labels are that stand among the kept predictions."""
+        assert self.topk_log_probs_BK is not None
+        hit_P = self.hits_P(self.topk_ids_BK.shape[1])
+        rows_P, ranks_P = self.row_of_label_P[hit_P], self.ranks_P[hit_P]
+        probs_P = np.exp(self.topk_log_probs_BK[rows_P, ranks_P - 1].astype(np.float64))
+        return Conformity(probs_P, ranks_P, 1 / self.num_labels_B[rows_P], int((self.num_labels_B > 0).sum()))

@@ -3,19 +3,13 @@
 Shapes: B rows, P labels of all rows, K kept predictions a row, N of all rows.
 """
 
-import math
-from typing import Annotated
-
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field
 
-from widemax.errors import UsageError, counted
+from widemax.conformity import Conformity
+from widemax.errors import UsageError
 from widemax.evaluation.rows import SeveralLabelRows
 from widemax.options import checked
-
-SLACK = 1e-9
-"""Sums of shares such as 1/3 are not exact."""
 
 
 @checked
@@ -26,7 +20,7 @@ class Threshold:
     be given. A row without labels counts as well: what is given there is wrong.
 
     Source: Lipton, Elkan, Narayanaswamy, Optimal Thresholding of Classifiers to Maximize F1 Measure, ECML
-    2014. Of :meth:`covering`: Angelopoulos, Bates, Fisch, Lei, Schuster, Conformal Risk Control, ICLR 2024.
+    2014.
 
     Example:
         >>> rows = SeveralLabelRows(
@@ -41,8 +35,8 @@ class Threshold:
     def __init__(self) -> None:
         self._probs: list[np.ndarray] = []
         self._right: list[np.ndarray] = []
-        self._shares: list[np.ndarray] = []
-        self._num_labels = self._num_labeled_rows = self._num_rows = 0
+        self._conformity: list[Conformity] = []
+        self._num_labels = self._num_rows = 0
 
     @checked
     def update(self, rows: SeveralLabelRows) -> None:
@@ -60,9 +54,8 @@ class Threshold:
         right_BK[rows.row_of_label_P[hit_P], rows.ranks_P[hit_P] - 1] = True
         self._right.append(right_BK.ravel())
         self._probs.append(np.exp(rows.topk_log_probs_BK).ravel())
-        self._shares.append((right_BK / np.maximum(rows.num_labels_B, 1)[:, None]).ravel())
+        self._conformity.append(rows.conformity())
         self._num_labels += len(rows.label_ids_P)
-        self._num_labeled_rows += int((rows.num_labels_B > 0).sum())
         self._num_rows += len(rows)
 
     def best(self) -> float:
@@ -74,29 +67,10 @@ class Threshold:
         best = np.where(falling_N > next_N, f1_N, -1).argmax()
         return float(falling_N[best] + next_N[best]) / 2
 
-    @checked
-    def covering(self, coverage: Annotated[float, Field(gt=0, lt=1)]) -> float:
-        """The highest threshold whose labels hold, in the mean of new rows, such a share of the right ones.
-
-        The promise is of rows as these, which training has not seen; the mean counts each row that has labels
-        alike. Where each row has one label, sets that reach it are split conformal.
-
-        Raises:
-            UsageError: so many are not among the kept predictions, or the rows are too few to say.
-        """
-        falling_N, next_N, order_N = self._falling()
-        covered_N = np.concatenate([np.empty(0), *self._shares])[order_N].cumsum()
-        # One more row, of which nothing might be covered, stands for the new ones.
-        place = int(np.searchsorted(covered_N, coverage * (self._num_labeled_rows + 1) - SLACK))
-        if place == len(covered_N):
-            most = (covered_N[-1] if len(covered_N) else 0.0) / (self._num_labeled_rows + 1)
-            raise UsageError(
-                f"of the labels of {counted(self._num_labeled_rows, 'row')} too few are among the best "
-                f"predictions for coverage {coverage:g}; ask for {math.floor(1000 * most) / 1000:g} at most, "
-                "or give more rows or a larger k."
-            )
-        place += int((falling_N[place:] == falling_N[place]).sum()) - 1
-        return float(falling_N[place] + next_N[place]) / 2
+    @property
+    def conformity(self) -> Conformity:
+        """What the right labels among the kept predictions promise of new rows."""
+        return Conformity.joined(self._conformity)
 
     def mean_size(self, threshold: float) -> float:
         """How many labels of a row reach a threshold, in the mean."""

@@ -7,12 +7,11 @@ from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
 from threading import Lock
-from typing import Any, NamedTuple
+from typing import Any
 
 from widemax.artifact import Model
 from widemax.errors import CorruptError, UsageError, WidemaxError
-from widemax.evaluation.calibration import ConformalSets
-from widemax.serving.abstention import fit_sets
+from widemax.serving.abstention import Coverage, Sets
 from widemax.serving.batches import Pace
 from widemax.serving.labels import LabelSearch
 from widemax.serving.predictions import Question, Ranked, predict
@@ -21,13 +20,6 @@ from widemax.storage import MANIFEST, current, read_manifest, read_whole
 from widemax.systems import about, load
 
 _NOT_IN_NAMES = re.compile(r"[^A-Za-z0-9._-]+")
-
-
-class Coverage(NamedTuple):
-    """How often sets of classes hold the right one, and rows with labels, unseen in training, to fit them."""
-
-    probability: float
-    data: str
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,7 +40,7 @@ class Served:
     model: Model
     sha256: str
     facts: Mapping[str, Any]
-    sets: ConformalSets | None = None
+    sets: Sets | None = None
 
     @classmethod
     def load(
@@ -60,7 +52,7 @@ class Served:
             CorruptError, UsageError: as of ``Model.load``.
         """
         model = Model.load(folder, mapped=mapped)
-        sets = None if coverage is None else fit_sets(model, coverage.data, coverage.probability)
+        sets = None if coverage is None else coverage.sets(model)
         return cls(name, folder, model, *_told(folder), sets)
 
     def predict(self, questions: Sequence[Question]) -> list[list[list[Ranked]] | Exception]:
@@ -105,7 +97,7 @@ class Served:
             "encoder": model.config.encoder.kind,
             "head": model.config.head.kind,
             "threshold": model.threshold,
-            "coverage": None if self.sets is None else 1 - self.sets.alpha,
+            "coverage": None if self.sets is None else self.sets.coverage,
             "metrics": self.facts["metrics"],
             "widemax_version": self.facts["widemax_version"],
         }

@@ -12,7 +12,6 @@ from starlette.responses import Response
 from widemax.errors import UnknownNameError, UsageError, did_you_mean
 from widemax.recommender import neighbors
 from widemax.serving import explanations, feedback, predictions
-from widemax.serving.abstention import set_sizes
 from widemax.serving.batches import Result
 from widemax.serving.bodies import disconnected, read_body, read_object
 from widemax.serving.guard import check_may_order
@@ -115,7 +114,7 @@ def model_routes(name: str, *, prefix: str) -> APIRouter:
             for number, answer in enumerate(answers)
         ]
         if sets is not None:
-            for row, size in zip(rows, set_sizes(sets, answers), strict=True):
+            for row, size in zip(rows, sets.sizes(answers), strict=True):
                 row |= {"set_size": size, "abstain": size > question.k}
         return Reply({**served.said, "rows": rows})
 

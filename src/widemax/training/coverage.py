@@ -11,7 +11,7 @@ from pydantic import Field
 from widemax.artifact import Model
 from widemax.artifact.facts import Count
 from widemax.data import Data, Dataset, Reading, resolve
-from widemax.errors import DataError, UsageError
+from widemax.errors import DataError, UsageError, counted
 from widemax.evaluation import SeveralLabelRows, Threshold
 from widemax.heads import SeveralLabels
 from widemax.options import checked
@@ -25,19 +25,25 @@ class Covering(NamedTuple):
         threshold: the least probability of labels that are given.
         rows: how many rows decided.
         overlap_rows: how many more were left out, since their inputs stand in training too.
-        mean_size: how many labels a row is given in the mean.
+        mean_size: how many labels a row is given in the mean; None where held-out rows of training decided.
     """
 
     threshold: float
     rows: int
     overlap_rows: int
-    mean_size: float
+    mean_size: float | None
+
+    def __str__(self) -> str:
+        size = "" if self.mean_size is None else f"{self.mean_size:.1f} labels a row, "
+        rows = counted(self.rows, "held-out row" if self.mean_size is None else "row")
+        left_out = f"; {counted(self.overlap_rows, 'row')} of training left out" if self.overlap_rows else ""
+        return f"threshold {self.threshold:.3g}, {size}by {rows}{left_out}"
 
 
 @partial(checked, of="covering")
 def covering(
     model: Model,
-    data: Data | Iterable[Data],
+    data: Data | Iterable[Data] | None = None,
     *,
     coverage: Annotated[float, Field(gt=0, lt=1)],
     k: Count = 100,
@@ -47,9 +53,14 @@ def covering(
 ) -> Covering:
     """The threshold whose labels hold, in the mean of new rows, such a share of the right ones.
 
+    Held-out rows of training need not be given, since the run keeps how probable their labels were. They
+    chose the epoch and the temperature, and where a second fit learned them too, their probabilities are
+    those of the model before it, which had fewer rows: other rows promise strictly, these nearly so.
+
     Args:
         model: as trained or loaded.
-        data: rows with their labels, like those to come, and not those of training.
+        data: rows with their labels, like those to come, and not those of training; when None, those that
+            training held out.
         coverage: the share; where each row has one label, how often it is among those given.
         k: so many labels are given at most.
         drop_bad: leave bad rows out instead of raising at the first.
@@ -57,7 +68,8 @@ def covering(
 
     Raises:
         DataError: no usable row, or a bad one without ``drop_bad``.
-        UsageError: the model recommends; the k best labels do not hold so many, or the rows are too few.
+        UsageError: the model recommends; the k best labels do not hold so many, or the rows are too few; no
+            rows are given, and training held none out.
 
     Example:
         >>> model = Model.load("run")  # doctest: +SKIP
@@ -71,6 +83,13 @@ def covering(
         raise UsageError(
             "a coverage is of rows with right labels, and the run ranks next items; leave it out."
         )
+    if data is None:
+        if model.conformity is None:
+            raise UsageError(
+                "the run keeps nothing of held-out rows; give rows with their labels that training has not "
+                "seen (--calibration ROWS)."
+            )
+        return Covering(model.conformity.covering(coverage, k=k), model.conformity.num_rows, 0, None)
     reading = Reading.of(model.config.data, delimiter=delimiter, encoding=encoding)
     dataset = Dataset(resolve(data), model.schema, format=reading, drop_bad=drop_bad)
     threshold, num_rows, num_known = Threshold(), 0, 0
@@ -91,5 +110,5 @@ def covering(
                 "all rows stand in training too, where answers are surer than of others; give others."
             )
         raise dataset.without_rows()
-    least = threshold.covering(coverage)
+    least = threshold.conformity.covering(coverage)
     return Covering(least, num_rows, num_known, threshold.mean_size(least))

@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.nn.utils import parametrize
 
 from widemax.artifact import Model
+from widemax.conformity import Conformity
 from widemax.data import (
     STORED_BYTES,
     Batch,
@@ -132,11 +133,13 @@ def collect_metrics(
     with_baseline: bool = True,
     beside: Beside | None = None,
     threshold: Threshold | None = None,
+    conformity: list[Conformity] | None = None,
     world: World = ALONE,
 ) -> tuple[Metrics, Metrics]:
     """Every metric of the model's task over all rows and all classes, None where no row counts.
 
-    Beside the model's those of the baseline, which gives every row the most frequent classes.
+    Beside the model's those of the baseline, which gives every row the most frequent classes. ``conformity``
+    collects that of the right labels.
     """
     measures, of_baseline = (
         Measures(model.task, class_counts=model.vocabulary.counts, num_rows_train=model.num_train_rows)
@@ -149,6 +152,8 @@ def collect_metrics(
                 collector.update(answered)
             if threshold is not None and isinstance(answered, SeveralLabelRows):
                 threshold.update(answered)
+            if conformity is not None:
+                conformity.append(answered.conformity())
             measures.update(answered)
     values, baseline = (
         {name: None if math.isnan(value) else value for name, value in each.compute().items()}

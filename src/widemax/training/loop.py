@@ -15,6 +15,7 @@ from torch import Tensor
 from widemax.artifact import Model
 from widemax.artifact.model import build_encoder, build_head
 from widemax.config import Config
+from widemax.conformity import Conformity
 from widemax.data import Data, Frame, Source
 from widemax.devices import CPU, answering_device, autocast
 from widemax.distributed import ShardedHead, World, joined, placed, sum_gradients, tables, world_size
@@ -418,6 +419,7 @@ def _metrics(
     feed: Feed,
     collector: ReportCollector | None = None,
     threshold: Threshold | None = None,
+    conformity: list[Conformity] | None = None,
 ) -> tuple[Metrics, Metrics]:
     """Of the model and, where a report is made of them, of the baseline, which no step changes."""
     num_rows, device = min(len(feed), EVALUATION_ROWS), model.device
@@ -428,6 +430,7 @@ def _metrics(
             *(rows, collector),
             with_baseline=collector is not None,
             threshold=threshold,
+            conformity=conformity,
         )
     model.to(device)
     return found
@@ -527,8 +530,12 @@ def _finish(job: _Fit, target: Path, reporter: Reporter, interrupted: bool) -> O
         whole = answering(session, model)
         collector = ReportCollector(model.task, class_counts=whole.vocabulary.counts)
         threshold = Threshold() if model.task is Task.SEVERAL else None
-        values, baseline = _metrics(whole.to(device), session.valid, collector, threshold)
+        told: list[Conformity] | None = None if model.excludes_seen else []
+        values, baseline = _metrics(whole.to(device), session.valid, collector, threshold, told)
         whole.to(CPU)
+        if told is not None:
+            # Of the model before the second fit, since these rows are then no longer held out.
+            model = replace(model, conformity=Conformity.joined(told).some(seed=model.config.train.seed))
         if threshold is not None:
             model = replace(model, threshold=threshold.best())
         if progress.refit_from is not None and not interrupted:

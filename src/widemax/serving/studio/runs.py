@@ -16,7 +16,6 @@ from widemax.config import Config
 from widemax.errors import UsageError, WidemaxError
 from widemax.evaluation.headlines import HEADLINES, called
 from widemax.serving import explanations
-from widemax.serving.abstention import set_sizes
 from widemax.serving.models import Served
 from widemax.serving.predictions import BODY, question
 from widemax.serving.replies import Reply
@@ -117,7 +116,7 @@ async def predict(name: Name, body: dict[str, Any], request: Request, library: L
     asked, sets = question(served.model, **BODY.complete(body)), served.sets
     answers = await ask(request, served, asked if sets is None else asked.listing(sets.k))
     rows = [[ranked._asdict() for ranked in answer[: asked.k]] for answer in answers]
-    sizes = {} if sets is None else {"set_sizes": set_sizes(sets, answers)}
+    sizes = {} if sets is None else {"set_sizes": sets.sizes(answers)}
     return Reply({**served.said, "rows": rows, **sizes})
 
 
