@@ -6,7 +6,7 @@
    Shapes: B rows, D dimensions, C classes (or vectors), 64 of which are a block. */
 
 /* Raised whenever a function changes what it takes or gives. */
-enum { ABI = 2 };
+enum { ABI = 3 };
 
 #if !defined(__x86_64__)
 
@@ -236,6 +236,193 @@ TARGET void widemax_blocks(const float *logits, long num_rows, long width, int p
         sum[row] += _mm512_reduce_add_pd(sums);
         squares[row] += _mm512_reduce_add_pd(square_sums);
     }
+}
+
+/* The exact loss of a softmax and its gradient, whose logits exist in tiles of GROUP classes by TILE rows alone. */
+enum { TILE = 64, GROUP = 48, STRIP = 6, VECTORS = TILE / LANES, MOST_ROWS = 2048 };
+
+/* The logits s of all classes for num_blocks blocks of TILE rows, and what has no part in their sums. */
+typedef struct {
+    /* [C, D], and [C] or NULL. */
+    const float *weight, *bias;
+    /* [blocks, D, TILE]: the hidden vectors, those of a block side by side. */
+    const float *columns;
+    /* The row and the class of each target, in the order of group, row; where the targets of a group begin. */
+    const int64_t *target_rows, *target_ids, *group_starts;
+    /* NULL, or where the first pass leaves the tiles for the second, which computes them again otherwise. */
+    float *kept;
+    /* Classes of a slice, a multiple of GROUP: what one thread does, so that threads change no sum. */
+    long num_blocks, num_classes, dim, slice;
+} Logits;
+
+/* sums[r] += sum over k of a[r a_row + k a_step] times the TILE numbers at b + k b_step. */
+INLINE void multiply(const float *a, long a_row, long a_step, const float *b, long b_step, long steps,
+                     __m512 (*sums)[VECTORS], int rows) {
+    for (long k = 0; k < steps; k++) {
+        __m512 x[VECTORS];
+#pragma GCC unroll 4
+        for (int i = 0; i < VECTORS; i++) x[i] = _mm512_loadu_ps(b + k * b_step + i * LANES);
+#pragma GCC unroll 6
+        for (int r = 0; r < rows; r++) {
+            __m512 y = _mm512_set1_ps(a[r * a_row + k * a_step]);
+#pragma GCC unroll 4
+            for (int i = 0; i < VECTORS; i++) sums[r][i] = _mm512_fmadd_ps(y, x[i], sums[r][i]);
+        }
+    }
+}
+
+/* `rows` rows of TILE numbers += the same product. */
+INLINE void add_product(const float *a, long a_row, long a_step, const float *b, long steps, float *to, int rows) {
+    __m512 sums[STRIP][VECTORS];
+#pragma GCC unroll 6
+    for (int r = 0; r < rows; r++)
+#pragma GCC unroll 4
+        for (int i = 0; i < VECTORS; i++) sums[r][i] = _mm512_loadu_ps(to + r * TILE + i * LANES);
+    multiply(a, a_row, a_step, b, TILE, steps, sums, rows);
+#pragma GCC unroll 6
+    for (int r = 0; r < rows; r++)
+#pragma GCC unroll 4
+        for (int i = 0; i < VECTORS; i++) _mm512_storeu_ps(to + r * TILE + i * LANES, sums[r][i]);
+}
+
+INLINE void logits_of(const Logits *x, long c, const float *columns, float *to, int rows) {
+    __m512 sums[STRIP][VECTORS];
+#pragma GCC unroll 6
+    for (int r = 0; r < rows; r++)
+#pragma GCC unroll 4
+        for (int i = 0; i < VECTORS; i++) sums[r][i] = _mm512_set1_ps(x->bias ? x->bias[c + r] : 0.0f);
+    multiply(x->weight + c * x->dim, x->dim, 1, columns, TILE, x->dim, sums, rows);
+#pragma GCC unroll 6
+    for (int r = 0; r < rows; r++)
+#pragma GCC unroll 4
+        for (int i = 0; i < VECTORS; i++) _mm512_storeu_ps(to + r * TILE + i * LANES, sums[r][i]);
+}
+
+/* tile[k, b] = s of class c + k and row b of a block, -inf for targets. */
+INLINE void compute_tile(const Logits *x, long c, long count, long block, float *tile) {
+    const float *columns = x->columns + block * x->dim * TILE;
+    long k = 0;
+    for (; k + STRIP <= count; k += STRIP) logits_of(x, c + k, columns, tile + k * TILE, STRIP);
+    for (; k < count; k++) logits_of(x, c + k, columns, tile + k * TILE, 1);
+    for (long p = x->group_starts[c / GROUP]; p < x->group_starts[c / GROUP + 1]; p++)
+        if (x->target_rows[p] / TILE == block)
+            tile[(x->target_ids[p] - c) * TILE + x->target_rows[p] % TILE] = -INFINITY;
+}
+
+/* The lanes at d of `width` numbers. */
+INLINE __mmask16 lanes_inside(long width, long d) {
+    return width - d >= LANES ? 0xFFFF : width > d ? (1u << (width - d)) - 1 : 0;
+}
+
+/* e^(s - shift) of 16 logits. */
+INLINE __m512 exp_of(const float *logits, __m512 shift) {
+    return exp_negative(_mm512_sub_ps(_mm512_loadu_ps(logits), shift));
+}
+
+INLINE float *kept_tile(const Logits *x, long c, long count, long block) {
+    return x->kept + (c * x->num_blocks + block * count) * TILE;
+}
+
+/* Of each slice of classes and each row, targets left out: shift = the largest logit, at least what it was, and
+   sum += sum of e^(s - shift). GROUP terms are added in float32, the rest in float64. */
+TARGET void widemax_log_sums(const Logits *x, float *shift, double *sum, long *next) {
+    float own[GROUP * TILE] __attribute__((aligned(64)));
+    for (long s, first; (first = (s = taken(next, 1)) * x->slice) < x->num_classes;) {
+        long end = smaller(first + x->slice, x->num_classes);
+        for (long c = first; c < end; c += GROUP) {
+            long count = smaller(GROUP, end - c);
+            for (long block = 0; block < x->num_blocks; block++) {
+                float *tile = x->kept ? kept_tile(x, c, count, block) : own;
+                compute_tile(x, c, count, block, tile);
+                for (long b = 0; b < TILE; b += LANES) {
+                    float *shifts = shift + (s * x->num_blocks + block) * TILE + b;
+                    double *sums = sum + (s * x->num_blocks + block) * TILE + b;
+                    __m512 before = _mm512_loadu_ps(shifts), largest = before, e = _mm512_setzero_ps();
+                    for (long k = 0; k < count; k++)
+                        largest = _mm512_max_ps(largest, _mm512_loadu_ps(tile + k * TILE + b));
+                    __mmask16 larger = _mm512_cmp_ps_mask(largest, before, _CMP_GT_OQ);
+                    if (larger) {
+                        float new[LANES];
+                        _mm512_storeu_ps(new, largest);
+                        for (int i = 0; i < LANES; i++)
+                            if (larger >> i & 1) sums[i] *= exp((double)shifts[i] - new[i]);
+                        _mm512_mask_storeu_ps(shifts, larger, largest);
+                    }
+                    for (long k = 0; k < count; k++) e = _mm512_add_ps(e, exp_of(tile + k * TILE + b, largest));
+                    __m512d low = _mm512_cvtps_pd(_mm512_castps512_ps256(e));
+                    __m512d high = _mm512_cvtps_pd(_mm512_extractf32x8_ps(e, 1));
+                    _mm512_storeu_pd(sums, _mm512_add_pd(_mm512_loadu_pd(sums), low));
+                    _mm512_storeu_pd(sums + 8, _mm512_add_pd(_mm512_loadu_pd(sums + 8), high));
+                }
+            }
+        }
+    }
+}
+
+/* With G[b, c] = slope[b] e^(s - shift[b]), targets left out: hidden_grad += G weight, [slices, blocks, D / TILE,
+   TILE, TILE]; weight_grad = G^T hidden, and bias_grad = the sums of G over rows, both added to what is there with
+   `adds`. NULL is not computed. `hidden` is [blocks, D / TILE, TILE rows, TILE numbers], zeros beyond D. */
+TARGET void widemax_loss_gradients(const Logits *x, const float *hidden, const float *shift, const float *slope,
+                                   float *hidden_grad, float *weight_grad, float *bias_grad, int adds, long *next) {
+    float tiles[MOST_ROWS * GROUP] __attribute__((aligned(64)));
+    float weights[GROUP * TILE] __attribute__((aligned(64))), grads[GROUP * TILE] __attribute__((aligned(64)));
+    long panels = (x->dim + TILE - 1) / TILE;
+    unsigned mode = _mm_getcsr();
+    _mm_setcsr(mode | 0x8040); /* numbers below the normal ones are 0: they are slow, and too small to matter */
+    for (long s, first; (first = (s = taken(next, 1)) * x->slice) < x->num_classes;) {
+        long end = smaller(first + x->slice, x->num_classes);
+        for (long c = first; c < end; c += GROUP) {
+            long count = smaller(GROUP, end - c);
+            float sums[GROUP] = {0};
+            for (long block = 0; block < x->num_blocks; block++) {
+                float *own = tiles + block * GROUP * TILE;
+                if (!x->kept) compute_tile(x, c, count, block, own);
+                const float *tile = x->kept ? kept_tile(x, c, count, block) : own;
+                for (long k = 0; k < count; k++) {
+                    __m512 total = _mm512_setzero_ps();
+                    for (long b = 0; b < TILE; b += LANES) {
+                        __m512 e = exp_of(tile + k * TILE + b, _mm512_loadu_ps(shift + block * TILE + b));
+                        __m512 g = _mm512_mul_ps(e, _mm512_loadu_ps(slope + block * TILE + b));
+                        _mm512_storeu_ps(own + k * TILE + b, g);
+                        total = _mm512_add_ps(total, g);
+                    }
+                    if (bias_grad) sums[k] += _mm512_reduce_add_ps(total);
+                }
+            }
+            if (bias_grad)
+                for (long k = 0; k < count; k++) bias_grad[c + k] = sums[k] + (adds ? bias_grad[c + k] : 0.0f);
+            for (long panel = 0; panel < panels; panel++) {
+                long from = c * x->dim + panel * TILE, width = smaller(TILE, x->dim - panel * TILE);
+                for (long k = 0; k < count; k++)
+                    for (long d = 0; d < TILE; d += LANES) {
+                        __mmask16 inside = lanes_inside(width, d), old = adds && weight_grad ? inside : 0;
+                        long place = from + k * x->dim + d;
+                        _mm512_store_ps(weights + k * TILE + d, _mm512_maskz_loadu_ps(inside, x->weight + place));
+                        _mm512_store_ps(grads + k * TILE + d, _mm512_maskz_loadu_ps(old, weight_grad + place));
+                    }
+                for (long block = 0; block < x->num_blocks; block++) {
+                    const float *tile = tiles + block * GROUP * TILE;
+                    long at = (block * panels + panel) * TILE * TILE, k = 0;
+                    if (weight_grad) {
+                        for (; k + STRIP <= count; k += STRIP)
+                            add_product(tile + k * TILE, TILE, 1, hidden + at, TILE, grads + k * TILE, STRIP);
+                        for (; k < count; k++)
+                            add_product(tile + k * TILE, TILE, 1, hidden + at, TILE, grads + k * TILE, 1);
+                    }
+                    if (hidden_grad) {
+                        float *to = hidden_grad + s * x->num_blocks * panels * TILE * TILE + at;
+                        for (long b = 0; b < TILE; b += 4)
+                            add_product(tile + b, 1, TILE, weights, count, to + b * TILE, 4);
+                    }
+                }
+                for (long k = 0; weight_grad && k < count; k++)
+                    for (long d = 0; d < width; d += LANES)
+                        _mm512_mask_storeu_ps(weight_grad + from + k * x->dim + d, lanes_inside(width, d),
+                                              _mm512_load_ps(grads + k * TILE + d));
+            }
+        }
+    }
+    _mm_setcsr(mode);
 }
 
 #endif

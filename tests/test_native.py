@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from widemax import native
 from widemax.errors import ConfigError
 from widemax.heads import ExactHead
-from widemax.kernels import Pairs
+from widemax.kernels import Pairs, budget, linear_cross_entropy
 from widemax.search import ExactIndex
 
 SEEDS = st.integers(0, 2**32 - 1)
@@ -168,9 +168,112 @@ def test_a_search_finds_the_same(monkeypatch, metric):
         assert all(map(torch.equal, *found))
 
 
+def loss_and_gradients(hidden, weight, bias, targets, slope, *, kept, adds=False):
+    """Largest logits, sums, and the gradients of hidden vectors, weights and biases, added to ones."""
+    room = torch.full((-(-len(hidden) // 64) * 64 * len(weight),), torch.nan) if kept else None
+    tiles = native.LossTiles(hidden, weight, bias, targets, room)
+    largest, total = tiles.log_sums()
+    gradients = [torch.ones_like(x) for x in (hidden, weight, weight[:, 0])]
+    names = "hidden_grad_BD", "weight_grad_CD", "bias_grad_C"
+    tiles.add_gradients(slope, largest + 1, **dict(zip(names, gradients, strict=True)), adds=adds)
+    return largest, total, *gradients
+
+
+@needs_kernels
+@given(
+    *(st.integers(1, 140), st.integers(1, 140), st.integers(1, 140), st.integers(0, 30)),
+    *(st.booleans(), st.booleans(), st.booleans(), st.sampled_from([0.1, 1.0, 30.0]), SEEDS),
+)
+def test_the_exact_loss(num_rows, num_classes, dim, num_targets, has_bias, kept, adds, scale, seed):
+    generator = torch.Generator().manual_seed(seed)
+    hidden, weight, bias = (
+        torch.randn(shape, generator=generator)
+        for shape in ((num_rows, dim), (num_classes, dim), num_classes)
+    )
+    hidden *= scale
+    places = torch.randperm(num_rows * num_classes, generator=generator)[:num_targets].sort().values
+    targets = places // num_classes, places % num_classes
+    slope = torch.rand(num_rows, generator=generator)
+    found = loss_and_gradients(
+        *(hidden, weight, bias if has_bias else None, targets, slope), kept=kept, adds=adds
+    )
+    logits = hidden.double() @ weight.double().T + (bias.double() if has_bias else 0)
+    logits[targets] = -torch.inf
+    error = (dim + 8) * 2.0**-24 * (hidden.abs() @ weight.abs().T + bias.abs()).amax(1) + 3e-7
+    largest, total = found[:2]
+    some = logits.isfinite().any(1)
+    assert ((largest - logits.amax(1)).abs() <= error)[some].all()
+    truth = (logits - largest.double()[:, None]).exp().sum(1)
+    assert ((total / truth - 1).abs() <= 2 * error + 1e-6)[some].all()
+    grads = slope.double()[:, None] * (logits - largest.double()[:, None] - 1).exp()
+    truths = grads @ weight.double(), grads.T @ hidden.double(), grads.sum(0)
+    sizes = grads @ weight.abs().double(), grads.T @ hidden.abs().double(), grads.sum(0)
+    for one, truth, size, before in zip(found[2:], truths, sizes, (1, int(adds), int(adds)), strict=True):
+        assert ((one - truth - before).abs() <= (4 * error.max() + 1e-5) * size + 1e-6).all()
+
+
+@needs_kernels
+@pytest.mark.parametrize("kept", [False, True])
+def test_gradients_that_are_not_asked_for(kept):
+    torch.manual_seed(0)
+    hidden, weight, slope = torch.randn(70, 40), torch.randn(100, 40), torch.rand(70)
+    targets = torch.tensor([3]), torch.tensor([99])
+    truths = loss_and_gradients(hidden, weight, None, targets, slope, kept=kept)[2:]
+    names = "hidden_grad_BD", "weight_grad_CD", "bias_grad_C"
+    for name, truth in zip(names, truths, strict=True):
+        room = torch.empty(128 * 100) if kept else None
+        tiles = native.LossTiles(hidden, weight, None, targets, room)
+        shift = tiles.log_sums()[0] + 1
+        gradient = torch.ones_like(truth)
+        asked = dict.fromkeys(names) | {name: gradient}
+        tiles.add_gradients(slope, shift, **asked, adds=False)
+        assert torch.equal(gradient, truth)
+
+
+@needs_kernels
+@pytest.mark.parametrize("dim", [64, 128], ids=["anew", "held"])
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"label_smoothing": 0.2, "temperature": 0.5}, {"z_loss": 0.1, "sample_weight": torch.rand(170)}],
+    ids=["plain", "smoothed", "weighted"],
+)
+def test_the_fused_loss_is_the_plain_one(monkeypatch, dim, options):
+    torch.manual_seed(0)
+    monkeypatch.setattr(budget, "MOST_LOSS_ROWS", dim)
+    monkeypatch.setattr(budget, "HELD_ELEMENTS", 1)
+    monkeypatch.setattr(budget, "MOST_LOSS_ELEMENTS", 128 * 200)
+    weight, bias, hidden = torch.randn(200, dim) / dim**0.5, torch.randn(200), torch.randn(170, dim)
+    targets = Pairs(torch.arange(170), torch.randint(200, (170,)))
+    weights, shifts = torch.rand(170), torch.randn(170)
+
+    def found(impl, dtype):
+        leaves = [x.to(dtype).requires_grad_() for x in (hidden, weight, bias, shifts)]
+        loss = linear_cross_entropy(
+            *(*leaves[:3], targets, weights.to(dtype), leaves[3]), reduction="mean", impl=impl, **options
+        )
+        return [loss.detach(), *torch.autograd.grad(loss, leaves)]
+
+    uses = []
+    monkeypatch.setattr(native.LossTiles, "log_sums", spied(native.LossTiles.log_sums, uses))
+    ours, truth = found("fused", torch.float32), found("plain", torch.float64)
+    assert len(uses) == -(-170 // dim)
+    for one, other in zip(ours, truth, strict=True):
+        torch.testing.assert_close(one.double(), other, rtol=2e-5, atol=2e-7)
+
+
+def spied(function, calls):
+    def noted(self):
+        calls.append(self)
+        return function(self)
+
+    return noted
+
+
 def answers(head, hidden, index, queries):
     best, nearest = head.topk(hidden, 7), index.topk(queries, 5)
-    return best.class_ids, best.logits, best.log_probs, *nearest
+    labels = torch.arange(len(hidden)), torch.arange(len(hidden))
+    loss = loss_and_gradients(hidden, head.weight.detach(), None, labels, hidden[:, 0], kept=False)
+    return best.class_ids, best.logits, best.log_probs, *nearest, *loss
 
 
 @needs_kernels

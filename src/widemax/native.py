@@ -2,7 +2,8 @@
 
 All that they do torch does too, in more time. ``WIDEMAX_NATIVE=0`` in the environment leaves them unused.
 
-Shapes: B rows, D dimensions, W classes or codes, G blocks of 64 of them.
+Shapes: B rows, D dimensions, W classes or codes, C all classes, G blocks of 64 of them, P targets; S slices
+of classes, N blocks of 64 rows, E panels of 64 dimensions.
 """
 
 import ctypes
@@ -18,7 +19,7 @@ from torch import Tensor, nn
 
 from widemax.errors import ConfigError
 
-ABI = 2
+ABI = 3
 BLOCK = 64
 # Rows that share a pass over the weights; torch's products of more are as fast.
 MOST_ROWS = 16
@@ -26,6 +27,9 @@ MOST_ROWS = 16
 THREAD_ELEMENTS = 2**21
 # So many are a part of the work, which threads take one after another.
 PART_ELEMENTS = 2**18
+# Of the exact loss: classes that are computed together, and the most slices of classes, whose sums are taken
+# apart whatever the number of threads.
+GROUP, MOST_SLICES = 48, 32
 
 
 @functools.cache
@@ -44,6 +48,8 @@ def library() -> tuple[ctypes.CDLL | None, str]:
     found.widemax_products.argtypes = [*[pointer] * 3, *[number] * 4, pointer, number, pointer]
     found.widemax_code_products.argtypes = [*[pointer] * 3, *[number] * 4, *[pointer] * 2, number, pointer]
     found.widemax_blocks.argtypes = [pointer, number, number, ctypes.c_int, *[pointer] * 5]
+    found.widemax_log_sums.argtypes = [pointer] * 4
+    found.widemax_loss_gradients.argtypes = [*[pointer] * 7, ctypes.c_int, pointer]
     return found, "used"
 
 
@@ -120,6 +126,114 @@ def block_maxima(
     )
     _share(lambda place: kernels.widemax_blocks(*arguments, place), logits_BW.numel())
     return maxima_BG
+
+
+def loss_pays(num_rows: int, dim: int) -> bool:
+    """Whether :class:`LossTiles` computes little more rows and dimensions than are asked for."""
+    rows_pay, dims_pay = (8 * n >= 7 * BLOCK * -(-n // BLOCK) for n in (num_rows, dim))
+    return rows_pay and (dims_pay or BLOCK // 2 <= dim < BLOCK)
+
+
+class _Logits(ctypes.Structure):
+    """The struct of that name."""
+
+    _fields_ = (
+        *((name, ctypes.c_void_p) for name in ("weight", "bias", "columns")),
+        *((name, ctypes.c_void_p) for name in ("target_rows", "target_ids", "group_starts", "kept")),
+        *((name, ctypes.c_long) for name in ("num_blocks", "num_classes", "dim", "slice")),
+    )
+
+
+class LossTiles:
+    """The logits of some rows with all classes in tiles, for the exact loss of a softmax and its gradient.
+
+    The first pass takes one product, the second two, and that of the first again unless logits are kept.
+    Targets have no part in either. float32, but sums over more than 48 classes in float64.
+
+    Args:
+        hidden_BD: at most 2,048 rows, of which those up to a multiple of 64 are computed too.
+        targets: rows [P] and class ids [P].
+        kept: room for B rounded up to a multiple of 64 times C logits, or None.
+    """
+
+    def __init__(
+        self,
+        hidden_BD: Tensor,
+        weight_CD: Tensor,
+        bias_C: Tensor | None,
+        targets: tuple[Tensor, Tensor],
+        kept: Tensor | None,
+    ) -> None:
+        (num_rows, dim), num_classes = hidden_BD.shape, len(weight_CD)
+        rows_P, ids_P = targets
+        group_P = ids_P.div(GROUP, rounding_mode="floor")
+        order_P = (group_P * num_rows + rows_P).argsort()
+        num_groups = -(-num_classes // GROUP)
+        slice_groups = -(-num_groups // MOST_SLICES)
+        self._shape, self._num_slices = hidden_BD.shape, -(-num_groups // slice_groups)
+        hidden_NRD = nn.functional.pad(hidden_BD, (0, 0, 0, -num_rows % BLOCK)).view(-1, BLOCK, dim)
+        self._hidden_NRD = nn.functional.pad(hidden_NRD, (0, -dim % BLOCK))
+        self._tensors = {
+            "weight": weight_CD,
+            "bias": bias_C,
+            "columns": hidden_NRD.transpose(1, 2).contiguous(),
+            "target_rows": rows_P[order_P],
+            "target_ids": ids_P[order_P],
+            "group_starts": nn.functional.pad(group_P.bincount(minlength=num_groups).cumsum(0), (1, 0)),
+            "kept": kept,
+        }
+        numbers = len(hidden_NRD), num_classes, dim, GROUP * slice_groups
+        self._logits = _Logits(*(_pointer(x) for x in self._tensors.values()), *numbers)
+
+    def log_sums(self) -> tuple[Tensor, Tensor]:
+        """[B] the largest logit, and [B] float64 Σ exp(s − largest)."""
+        shape = self._num_slices, len(self._hidden_NRD) * BLOCK
+        shift_SB = torch.full(shape, torch.finfo(torch.float32).min)
+        sum_SB = torch.zeros(shape, dtype=torch.float64)
+        self._share("widemax_log_sums", shift_SB.data_ptr(), sum_SB.data_ptr())
+        shift_SB, sum_SB = (x[:, : self._shape[0]] for x in (shift_SB, sum_SB))
+        shift_B = shift_SB.amax(0)
+        return shift_B, (sum_SB * (shift_SB - shift_B).double().exp()).sum(0)
+
+    def add_gradients(
+        self,
+        slope_B: Tensor,
+        shift_B: Tensor,
+        *,
+        hidden_grad_BD: Tensor | None,
+        weight_grad_CD: Tensor | None,
+        bias_grad_C: Tensor | None,
+        adds: bool,
+    ) -> None:
+        """Adds the products of slope exp(s − shift) to what gradients are asked for.
+
+        Args:
+            shift_B: no less than the logits.
+            adds: whether those of weights and biases hold something already.
+        """
+        num_more = -len(slope_B) % BLOCK
+        slope_B = nn.functional.pad(slope_B, (0, num_more))
+        shift_B = nn.functional.pad(shift_B, (0, num_more), value=torch.finfo(shift_B.dtype).max)
+        hidden_NERD = torch.stack(torch.split(self._hidden_NRD, BLOCK, 2), 1)
+        grad_SNERD = None
+        if hidden_grad_BD is not None:
+            grad_SNERD = torch.zeros(self._num_slices, *hidden_NERD.shape)
+        gradients = (_pointer(x) for x in (grad_SNERD, weight_grad_CD, bias_grad_C))
+        inputs = (x.data_ptr() for x in (hidden_NERD, shift_B, slope_B))
+        self._share("widemax_loss_gradients", *inputs, *gradients, adds)
+        if hidden_grad_BD is not None and grad_SNERD is not None:
+            num_rows, dim = self._shape
+            hidden_grad_BD += grad_SNERD.sum(0).transpose(1, 2).flatten(2).flatten(0, 1)[:num_rows, :dim]
+
+    def _share(self, name: str, *arguments: Any) -> None:
+        kernel, logits = getattr(_kernels(), name), ctypes.byref(self._logits)
+        num_rows, dim = self._shape
+        num_elements = num_rows * self._logits.num_classes * dim
+        _share(lambda place: kernel(logits, *arguments, place), num_elements)
+
+
+def _pointer(tensor: Tensor | None) -> int | None:
+    return None if tensor is None else tensor.data_ptr()
 
 
 def _padded(rows_BD: Tensor, columns: int, *, full_rows: int) -> Tensor:

@@ -1,13 +1,15 @@
-"""A process that keeps its freed memory touches no new pages; by default it does."""
+"""A process that keeps its freed memory touches no new pages; by default it does. Huge pages are fewer."""
 
 import resource
 import sys
+from pathlib import Path
 
 import pytest
 import torch
 from tests.forked import answer_of
 
 from widemax.kernels import keep_freed_memory
+from widemax.kernels.memory import in_huge_pages
 
 
 def new_pages():
@@ -41,3 +43,25 @@ def test_freed_memory_is_used_again():
 def test_another_c_library_is_left_alone(monkeypatch):
     monkeypatch.setattr("ctypes.CDLL", lambda _: object())
     assert keep_freed_memory() is False
+
+
+HUGE_PAGES = Path("/sys/kernel/mm/transparent_hugepage/enabled")
+
+
+@pytest.mark.skipif(
+    not HUGE_PAGES.exists() or "[never]" in HUGE_PAGES.read_text(), reason="the system gives no huge pages"
+)
+def test_huge_pages_are_fewer():
+    def new_pages_of(room):
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+        room.fill_(1)
+        return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+    small, huge = (new_pages_of(takes(torch.empty(2**24))) for takes in (lambda room: room, in_huge_pages))
+    assert huge < small / 2
+
+
+def test_no_system_but_linux_is_asked(monkeypatch):
+    monkeypatch.setattr(sys, "platform", "win32")
+    room = torch.ones(2**20)
+    assert in_huge_pages(room) is room

@@ -23,6 +23,10 @@ HELD_ELEMENTS = 2**24
 MOST_ANSWER_ELEMENTS = 2**26
 # What a loss holds at most, so that its weights are passed over less often: 512 MB.
 MOST_LOSS_ELEMENTS = 2**27
+# Rows of a loss that are passed over together at most, in blocks of so many where there are more.
+MOST_LOSS_ROWS, BLOCK_ROWS = 2048, 64
+# The compiled kernels compute logits of shorter vectors anew, which takes less time than holding them.
+HELD_DIM = 128
 # Blocks of a window gathered at a time to count the larger logits in them.
 COUNTED_BLOCKS = 2**13
 # Rows of one product: more make it no faster.
@@ -43,4 +47,7 @@ def rows_at_once(num_rows: int, dim: int, num_classes: int) -> int:
     """
     held = min(max(HELD_ELEMENTS, 2 * num_classes * dim), MOST_LOSS_ELEMENTS)
     rows = min(max(held // num_classes, 1), num_rows)
-    return rows if rows >= min(dim, num_rows) else 0
+    if rows < min(dim, num_rows):
+        return 0
+    rows = min(rows, MOST_LOSS_ROWS)
+    return rows if rows == num_rows else rows - rows % BLOCK_ROWS or rows

@@ -2,7 +2,7 @@
 
 A tiled loss computes its logits once for the loss and once more for the gradients. Where the weight of every
 row in the total is known beforehand, the gradients can be had at once: exp(logits) of some rows are kept
-until their sum is known, and then multiplied.
+until their sum is known, and then multiplied. Compiled kernels keep logits instead, or compute them twice.
 Shapes: B rows, b rows of one chunk, r rows of one block, C classes, D hidden, P targets, W classes of one
 tile, p targets among them.
 """
@@ -15,8 +15,10 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from widemax import native
 from widemax.kernels import budget
 from widemax.kernels.exponentials import exp_minus, softplus_into
+from widemax.kernels.memory import in_huge_pages
 from widemax.kernels.pairs import Pairs
 from widemax.kernels.plain import Inputs, Options, plain_gradients, plain_loss
 from widemax.numerics import softplus
@@ -180,8 +182,21 @@ class Sweep:
         (num_rows, dim), num_classes = hidden_BD.shape, len(self.weight_CD)
         held = num_classes if elsewhere is None else elsewhere.largest
         self.chunk_rows = max(1, budget.rows_at_once(num_rows, dim, held))
+        layer = (x for x in (self.hidden_BD, self.weight_CD, self.bias_C) if x is not None)
+        self.is_compiled = (
+            self.is_softmax
+            and not self.allowed_mass
+            and native.loss_pays(num_rows, dim)
+            and native.takes(*layer)
+        )
+        self.holds = not self.is_compiled or dim >= budget.HELD_DIM
+        if not self.holds and elsewhere is None:
+            self.chunk_rows = min(num_rows, budget.MOST_LOSS_ROWS)
         self.width = min(max(budget.TILE_ELEMENTS // self.chunk_rows, budget.MIN_TILE_WIDTH), held)
-        self.kept = hidden_BD.new_empty(self.chunk_rows * num_classes)
+        held_rows = (
+            -(-self.chunk_rows // native.BLOCK) * native.BLOCK if self.is_compiled else self.chunk_rows
+        )
+        self.kept = in_huge_pages(hidden_BD.new_empty(held_rows * num_classes if self.holds else 0))
         self.block_rows = self.chunk_rows
         if hidden_BD.is_cpu:
             self.block_rows = min(self.chunk_rows, max(1, budget.BLOCK_ELEMENTS // max(self.width, 1)))
@@ -194,7 +209,9 @@ class Sweep:
         needs_rows, needs_hidden, needs_weight, needs_bias, _, _, _, needs_shifts = needed
         self.row_grad_B = self.loss_B if needs_rows else None
         self.hidden_grad_BD = torch.zeros_like(hidden_BD, dtype=self.dtype) if needs_hidden else None
-        self.weight_grad_CD = torch.empty_like(self.weight_CD, dtype=self.dtype) if needs_weight else None
+        self.weight_grad_CD = None
+        if needs_weight:
+            self.weight_grad_CD = in_huge_pages(torch.empty_like(self.weight_CD, dtype=self.dtype))
         self.bias_grad_C = torch.zeros_like(self.bias_C) if self.bias_C is not None and needs_bias else None
         self.shifts_grad_P = (
             torch.zeros_like(self.shifts_P) if self.shifts_P is not None and needs_shifts else None
@@ -234,13 +251,9 @@ class Sweep:
         where, (rows_P, ids_P) = self.targets.of_rows(start, stop)
         weights_P = (1 - self.smoothing) * self.target_weights_P[where]
         mass_b = torch.zeros_like(row_weights_b).index_add_(0, rows_P, self.target_weights_P[where])
-        target_logits_P = torch.empty_like(weights_P)
-        # Thousands of tiles are added up here, hence float64: these are only b numbers.
-        sum_b = torch.zeros_like(row_weights_b, dtype=torch.float64)
         shifts_P = None if self.shifts_P is None else self.shifts_P[where]
-        tiles = list(self._tiles(hidden_bD, Pairs(rows_P, ids_P), shifts_P, target_logits_P, sum_b))
-        least = torch.finfo(self.dtype).min if self.is_softmax else 0.0
-        max_b = tiles[-1].shift_b if tiles else torch.full_like(row_weights_b, least)
+        sums = self._compiled_sums if self.is_compiled else self._sums
+        tiles, target_logits_P, max_b, sum_b = sums(hidden_bD, Pairs(rows_P, ids_P), shifts_P)
         all_mass_b = mass_b if self.elsewhere is None else self.elsewhere.mass_B[start:stop].to(self.dtype)
         if self.is_softmax:
             # Targets were left out of the sum, as their part of the gradient is taken apart.
@@ -262,11 +275,21 @@ class Sweep:
         # Relative to the row's maximum, because log Z − s would cancel for large logits; it is 0 without a
         # softmax.
         loss_b = loss_b.index_add(0, rows_P, weights_P * (max_b[rows_P] - target_logits_P))
-        if self.allowed_mass:
-            tiles = self._heavy(tiles, max_b, sum_b.to(self.dtype))
-            if start == 0 and self.weight_grad_CD is not None:
-                self.weight_grad_CD.zero_()
-        self._add_gradients(start, tiles, hidden_bD, slope_b, max_b)
+        if isinstance(tiles, native.LossTiles):
+            tiles.add_gradients(
+                slope_b,
+                max_b,
+                hidden_grad_BD=None if self.hidden_grad_BD is None else self.hidden_grad_BD[start:stop],
+                weight_grad_CD=self.weight_grad_CD,
+                bias_grad_C=self.bias_grad_C,
+                adds=start > 0,
+            )
+        else:
+            if self.allowed_mass:
+                tiles = self._heavy(tiles, max_b, sum_b.to(self.dtype))
+                if start == 0 and self.weight_grad_CD is not None:
+                    self.weight_grad_CD.zero_()
+            self._add_gradients(start, tiles, hidden_bD, slope_b, max_b)
         target_slope_P -= row_weights_b[rows_P] * weights_P
         self._add_targets(start, hidden_bD, rows_P, ids_P, target_slope_P)
         if self.shifts_grad_P is not None:
@@ -284,6 +307,33 @@ class Sweep:
             if self.shifts_grad_P is not None:
                 self.shifts_grad_P[where] -= spread_b[rows_P] / self.num_classes
         self.loss_B[start:stop] = loss_b
+
+    def _sums(
+        self, hidden_bD: Tensor, targets: Pairs, shifts_P: Tensor | None
+    ) -> tuple[list[_Tile], Tensor, Tensor, Tensor]:
+        """The tiles, the targets' logits, and of each row the largest logit and the sum without targets."""
+        target_logits_P = torch.empty_like(targets.ids_P, dtype=self.dtype)
+        # Thousands of tiles are added up here, hence float64: these are only b numbers.
+        sum_b = hidden_bD.new_zeros(len(hidden_bD), dtype=torch.float64)
+        tiles = list(self._tiles(hidden_bD, targets, shifts_P, target_logits_P, sum_b))
+        least = torch.finfo(self.dtype).min if self.is_softmax else 0.0
+        max_b = tiles[-1].shift_b if tiles else torch.full_like(sum_b, least, dtype=self.dtype)
+        return tiles, target_logits_P, max_b, sum_b
+
+    def _compiled_sums(
+        self, hidden_bD: Tensor, targets: Pairs, shifts_P: Tensor | None
+    ) -> tuple[native.LossTiles, Tensor, Tensor, Tensor]:
+        """The same by the compiled kernels."""
+        rows_P, ids_P = targets
+        kept = self.kept if self.holds else None
+        tiles = native.LossTiles(hidden_bD, self.weight_CD, self.bias_C, targets, kept)
+        target_logits_P = (hidden_bD[rows_P] * self.weight_CD[ids_P]).sum(1)
+        for shift_P in (None if self.bias_C is None else self.bias_C[ids_P], shifts_P):
+            if shift_P is not None:
+                target_logits_P += shift_P
+        largest_b, sum_b = tiles.log_sums()
+        max_b = largest_b.scatter_reduce(0, rows_P, target_logits_P, "amax")
+        return tiles, target_logits_P, max_b, sum_b * (largest_b - max_b).double().exp()
 
     def _tiles(
         self,

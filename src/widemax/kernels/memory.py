@@ -1,11 +1,17 @@
-"""What a process does with the memory it frees."""
+"""What a process does with the memory it asks for and frees."""
 
 import ctypes
+import functools
+import sys
+
+from torch import Tensor
 
 # Numbers of glibc's malloc.h.
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
 KEPT_BYTES = 2**29
 LARGE_BYTES = 2**27
+# Of Linux's mman.h, and the size of a huge page.
+_MADV_HUGEPAGE, HUGE_BYTES = 14, 2**21
 
 
 def keep_freed_memory() -> bool:
@@ -30,3 +36,31 @@ def keep_freed_memory() -> bool:
     except (AttributeError, OSError, TypeError):  # macOS, musl, Windows
         return False
     return bool(set_option(_TRIM_THRESHOLD, KEPT_BYTES)) and bool(set_option(_MMAP_THRESHOLD, LARGE_BYTES))
+
+
+def in_huge_pages(tensor: Tensor) -> Tensor:
+    """Lets new memory come in pages of 2 MiB, in a third of the time of small ones, where Linux gives them.
+
+    Args:
+        tensor: contiguous and all to be written: a page that is touched at all is there as a whole.
+
+    Returns:
+        The tensor.
+
+    Example:
+        >>> in_huge_pages(torch.empty(2**20)).shape
+        torch.Size([1048576])
+
+    Source: madvise(2), MADV_HUGEPAGE.
+    """
+    if tensor.is_cpu and sys.platform.startswith("linux"):
+        first = -(-tensor.data_ptr() // HUGE_BYTES) * HUGE_BYTES
+        num_bytes = (tensor.data_ptr() + tensor.nbytes - first) // HUGE_BYTES * HUGE_BYTES
+        if num_bytes > 0:
+            _c_library().madvise(ctypes.c_void_p(first), ctypes.c_size_t(num_bytes), _MADV_HUGEPAGE)
+    return tensor
+
+
+@functools.cache
+def _c_library() -> ctypes.CDLL:
+    return ctypes.CDLL(None)
