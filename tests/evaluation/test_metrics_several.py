@@ -116,6 +116,7 @@ def test_by_hand() -> None:
     got = evaluate_rows("several", [rows], class_counts=np.array([8, 4, 2, 1]), num_rows_train=15)
     assert got["p@1"] == 0.5
     assert got["p@3"] == pytest.approx((2 / 3 + 1 / 3) / 2)
+    assert got["p@5"] == pytest.approx((2 / 4 + 1 / 4) / 2)  # there are four classes
     ideal = 1 + 1 / math.log2(3)
     assert got["ndcg@5"] == pytest.approx(((1 + 1 / 2) / ideal + (1 / math.log2(3)) / ideal) / 2)
     assert got["r@10"] == pytest.approx((1 + 0.5) / 2)

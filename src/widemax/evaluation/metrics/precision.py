@@ -8,9 +8,9 @@ for _k in (1, 3, 5):
 
     @metrics.register(f"p@{_k}")
     class _PrecisionAtK(MeanMetric):
-        __doc__ = f"Share of the first {_k} predictions that are right; every row counts."
+        __doc__ = f"Share right of the first {_k} predictions, or of all classes if fewer; every row counts."
         tasks = frozenset({Task.SEVERAL})
         k = _k
 
         def values(self, rows: SeveralLabelRows) -> FloatArray:
-            return rows.sum_by_row(rows.hits_P(self.k)) / self.k
+            return rows.sum_by_row(rows.hits_P(self.k)) / min(self.k, self.training.num_classes)
