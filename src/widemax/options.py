@@ -1,11 +1,12 @@
 """Arguments held to the annotations of their signature: one check for calls, constructions and configs."""
 
 import inspect
+import json
 import sys
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from enum import EnumType
-from functools import cached_property, partial, wraps
+from functools import cache, cached_property, partial, wraps
 from numbers import Real
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
@@ -16,6 +17,7 @@ from pydantic.fields import FieldInfo
 from widemax.errors import OptionError, did_you_mean, nearest, shown
 
 Member = TypeVar("Member", bound=Callable[..., Any])
+Record = TypeVar("Record")
 
 _CONFIG = ConfigDict(arbitrary_types_allowed=True, allow_inf_nan=False)
 _WORDS = {
@@ -228,6 +230,29 @@ def checked(member: Member, *, of: str | None = None, moved: Mapping[str, str] |
         return call  # type: ignore[return-value]
     setattr(member, "__init__", call)  # noqa: B010 - mypy knows no other way
     return member
+
+
+def from_json(kind: Callable[..., Record], values: Mapping[str, Any]) -> Record:
+    """A dataclass of the values of a JSON object, held to the annotations of its fields.
+
+    Raises:
+        ValidationError: one is missing, or of a wrong type or value.
+
+    Example:
+        >>> from dataclasses import dataclass
+        >>> @dataclass
+        ... class Size:
+        ...     rows: int
+        >>> from_json(Size, {"rows": 3})
+        Size(rows=3)
+    """
+    found: Record = _adapter(kind).validate_json(json.dumps(values), strict=True)  # a list may be a tuple
+    return found
+
+
+@cache
+def _adapter(kind: Any) -> TypeAdapter[Any]:
+    return TypeAdapter(kind)
 
 
 def wrong(value: Any, annotation: Any) -> str:

@@ -1,16 +1,16 @@
 """What the manifest of a model says beside its files, and how these are called."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Self
 
-from pydantic import Field, TypeAdapter
+from pydantic import Field
 
 from widemax.config import Config
 from widemax.data import Schema
 from widemax.errors import CorruptError
+from widemax.options import from_json
 from widemax.storage import MANIFEST, sound
 from widemax.task import Task
 
@@ -50,7 +50,7 @@ class Facts:
             CorruptError: one is missing, or of a wrong type or value.
         """
         with sound(path):
-            return TypeAdapter(cls).validate_json(json.dumps(manifest), strict=True)
+            return from_json(cls, manifest)
 
 
 def agree(said: Mapping[str, tuple[Any, Any]]) -> None:

@@ -1,6 +1,5 @@
 """Which columns go in, which one comes out, and of what kind each is."""
 
-import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Annotated, Any, Literal, Self
@@ -8,7 +7,7 @@ from typing import Annotated, Any, Literal, Self
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from pydantic import Field, TypeAdapter
+from pydantic import Field
 
 from widemax.data.convert import (
     convert,
@@ -27,7 +26,7 @@ from widemax.data.kinds import WHOLE_INT64, guess_kind, has_decimal_commas, hold
 from widemax.data.relevance import says_nothing
 from widemax.data.target import common_type
 from widemax.errors import DataError, UsageError, did_you_mean
-from widemax.options import checked
+from widemax.options import checked, from_json
 
 KINDS = ("text", "number", "date", "category", "ids", "vector", "image", "sparse")
 TABLE_KINDS = ("number", "date", "category")
@@ -98,7 +97,7 @@ class Schema:
     @classmethod
     def from_dict(cls, fields: Mapping[str, Any]) -> Self:
         """The inverse of :meth:`to_dict`."""
-        return TypeAdapter(cls).validate_json(json.dumps(fields), strict=True)
+        return from_json(cls, fields)
 
 
 @checked

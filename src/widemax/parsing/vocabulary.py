@@ -7,8 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Self
 
-from pydantic import TypeAdapter
-
+from widemax.options import from_json
 from widemax.parsing.conllu import Sentence
 from widemax.parsing.projective import LIFTED, lift, unmarked
 from widemax.parsing.words import TAG_COLUMNS, tags_of
@@ -75,7 +74,7 @@ class Vocabulary:
         """
         values = read_json(path)
         with sound(path):
-            found = TypeAdapter(cls).validate_json(json.dumps(values), strict=True)
+            found = from_json(cls, values)
             relations = len(found.relations)
             sizes = (len(found.of_root), len(found.of_word), len(found.counts))
             if sizes != (relations, relations, len(found.forms)) or not relations:

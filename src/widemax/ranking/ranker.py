@@ -7,7 +7,6 @@
 Shapes: B queries, K candidates, F features.
 """
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -17,14 +16,14 @@ from typing import Annotated, Any, Literal, Self
 
 import pyarrow.parquet as pq
 import torch
-from pydantic import Field, TypeAdapter
+from pydantic import Field
 
 from widemax.artifact import Model
 from widemax.artifact.facts import Count
 from widemax.artifact.weights import read_tensors, write_tensors
 from widemax.errors import ConfigError, CorruptError, UsageError
 from widemax.heads import TopK
-from widemax.options import checked
+from widemax.options import checked, from_json
 from widemax.ranking.base import Array, Objective, objectives
 from widemax.ranking.columns import Columns
 from widemax.ranking.features import Features
@@ -168,7 +167,7 @@ class Ranker:
         if "ranker" not in manifest:
             raise UsageError(f"{folder} holds no ranker; give the folder that `widemax rank` wrote.")
         with sound(folder / MANIFEST):
-            facts = TypeAdapter(RankerFacts).validate_json(json.dumps(manifest), strict=True)
+            facts = from_json(RankerFacts, manifest)
             objective: Objective = objectives.build(facts.ranker)
         tables = {
             name: Columns.load(folder / file) for name, file in TABLES.items() if file in manifest["files"]

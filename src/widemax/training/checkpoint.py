@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Annotated, Any, Protocol
 
 import torch
-from pydantic import Field, TypeAdapter
+from pydantic import Field
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
@@ -33,6 +33,7 @@ from widemax.distributed import (
 from widemax.encoders import Encoder
 from widemax.errors import CorruptError, DataError
 from widemax.heads import Head
+from widemax.options import from_json
 from widemax.storage import CHECKPOINTS, MANIFEST, check_folder, read_json, sound
 from widemax.storage import sha256 as digest_of
 
@@ -232,7 +233,7 @@ def read_state(folder: Path) -> State:
     """What a checkpoint holds beside tensors."""
     values = read_json(folder / STATE)
     with sound(folder / STATE):
-        return TypeAdapter(State).validate_json(json.dumps(values), strict=True)
+        return from_json(State, values)
 
 
 def load_weights(folder: Path, model: Model) -> None:
