@@ -1,8 +1,10 @@
 """What every test shares."""
 
+import gc
 import os
 import sys
 import tempfile
+from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,14 @@ from tests.forked import CONTEXT
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 sys.dont_write_bytecode = False
 
+# Tests save hundreds of runs, and a disk is waited for dozens of times a run: memory serves, if it has
+# room and what is compiled may be executed there.
+MEMORY = "/dev/shm"
+if "TMPDIR" not in os.environ and os.path.isdir(MEMORY):
+    place = os.statvfs(MEMORY)
+    if place.f_bavail * place.f_frsize > 4 << 30 and not place.f_flag & os.ST_NOEXEC:
+        tempfile.tempdir = os.environ["TMPDIR"] = MEMORY
+
 # No test writes into the home folder; workers inherit the cache of the process that starts them.
 CACHE = tempfile.TemporaryDirectory(prefix="widemax-cache-")
 os.environ.setdefault("WIDEMAX_CACHE", CACHE.name)
@@ -30,6 +40,17 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 for name, max_examples in (("quick", 25), ("thorough", 200)):
     settings.register_profile(name, deadline=None, derandomize=True, database=None, max_examples=max_examples)
 settings.load_profile("quick")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """What is loaded for all tests stays, and is not looked through for garbage again and again."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -86,7 +86,6 @@ def test_equals_the_slow_extraction_on_dense_text(texts):
 
 
 ASCII = [chr(code) for code in range(1, 128)]
-MARKS = [chr(code) for code in range(0x110000) if unicodedata.category(chr(code)) == "Mn"]
 
 
 def unites(mark: str) -> bool:
@@ -103,9 +102,10 @@ def folded_tokens(texts: list[str]) -> list[str]:
 def test_tokens_fold_as_they_fold_in_the_text():
     # Every ASCII character before every mark that unites with one, and some before every other: what could
     # unite must not be cut or changed.
+    marks = [mark for mark in map(chr, range(0x110000)) if unicodedata.category(mark) == "Mn"]
     texts = [
         " ".join(f"x{first}{mark}\u0301y" for first in (ASCII if unites(mark) else "aZ= \x7f"))
-        for mark in MARKS
+        for mark in marks
     ]
     cut = " ".join(token for text in folded_tokens(texts) for token in words(text))
     assert cut == " ".join(word for text in texts for word in words(fold(text)))

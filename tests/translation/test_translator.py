@@ -13,7 +13,8 @@ from widemax.sequences import Subwords
 from widemax.sequences.subwords import END, PADDING, START
 from widemax.translation import EncoderDecoder, Translator
 
-UNSEEN = [line for line in sentences(60, seed=9) if line not in set(sentences(400))]
+LEARNED = set(sentences(400))
+UNSEEN = [line for line in sentences(60, seed=9) if line not in LEARNED]
 
 
 def texts(translator: Translator, lines: list[str], **options: float) -> list[str]:
