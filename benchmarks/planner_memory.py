@@ -21,16 +21,21 @@ STEPS = {"exact": 3, "sampled": 20}
 SIZES = [(10_000, 128, 256), (200_000, 128, 512), (1_000_000, 64, 1024)]  # (classes, dim, batch)
 KINDS = ("exact", "sampled")
 LOSSES = ("cross_entropy", "binary_cross_entropy")
+PRECISIONS = ("float32", "bfloat16")
 
 
-def measure_one(kind: str, loss: str, num_classes: int, dim: int, batch_size: int) -> dict[str, Any]:
+def measure_one(
+    kind: str, loss: str, precision: str, num_classes: int, dim: int, batch_size: int
+) -> dict[str, Any]:
     """Predicts, then trains, in this process."""
     import torch
 
     from widemax.classes import Classes
+    from widemax.devices import CPU, autocast
     from widemax.heads import heads
     from widemax.optim import RowwiseAdagrad
     from widemax.planner import plan
+    from widemax.training.prepare import narrow, widen
 
     torch.manual_seed(SEED)
     predicted = plan(
@@ -39,10 +44,12 @@ def measure_one(kind: str, loss: str, num_classes: int, dim: int, batch_size: in
         batch_size=batch_size,
         num_rows=None,
         available_bytes=1 << 50,
+        precision=precision,
     )
     cost = next(cost for cost in predicted.costs if cost.kind == kind)
     class_counts = torch.ones(num_classes, dtype=torch.int64)
     head = heads[kind](Classes(num_classes, class_counts), dim, loss=loss)
+    narrow(head, precision)
     optimizer = RowwiseAdagrad(head.parameters())
     step_s = math.inf
     for _ in range(STEPS[kind]):
@@ -50,13 +57,19 @@ def measure_one(kind: str, loss: str, num_classes: int, dim: int, batch_size: in
         labels = torch.randint(num_classes, (batch_size,))
         started = time.perf_counter()
         optimizer.zero_grad(set_to_none=True)
-        head(hidden, labels).backward()
+        with autocast(CPU, precision):
+            loss_of_rows = head(hidden, labels)
+        loss_of_rows.backward()
         optimizer.step()
         step_s = min(step_s, time.perf_counter() - started)
+    optimizer.zero_grad(set_to_none=True)
+    optimizer.state.clear()
+    widen(head)
     peak = peak_memory_bytes()
     return {
         "kind": kind,
         "loss": loss,
+        "precision": precision,
         "num_classes": num_classes,
         "dim": dim,
         "batch_size": batch_size,
@@ -72,15 +85,18 @@ def measure_one(kind: str, loss: str, num_classes: int, dim: int, batch_size: in
 def main(argv: Sequence[str]) -> dict[str, Any]:
     """With arguments, one measurement as JSON; without, all of them in fresh processes."""
     if argv:
-        kind, loss, *size = argv
-        return measure_one(kind, loss, *map(int, size))
+        kind, loss, precision, *size = argv
+        return measure_one(kind, loss, precision, *map(int, size))
     sizes = SIZES[:2] if is_quick() else SIZES
     rows = [
-        run_fresh("benchmarks.planner_memory", kind, loss, *map(str, size))
-        for size, kind, loss in product(sizes, KINDS, LOSSES)
+        run_fresh("benchmarks.planner_memory", kind, loss, precision, *map(str, size))
+        for size, kind, loss, precision in product(sizes, KINDS, LOSSES, PRECISIONS)
     ]
     report("planner_memory", rows, seed=SEED)
-    ratios = {f"{row['kind']} {row['loss']} {row['num_classes']:,}": row["memory_ratio"] for row in rows}
+    ratios = {
+        f"{row['kind']} {row['loss']} {row['precision']} {row['num_classes']:,}": row["memory_ratio"]
+        for row in rows
+    }
     worst = max(ratios.values(), key=lambda ratio: abs(math.log(ratio)))
     return {"benchmark": "planner_memory", "ratio": worst, "memory_ratios": ratios}
 

@@ -34,6 +34,8 @@ def make_plan(
     encoder_bytes: int = 0,
     available_bytes: int = ROOMY,
     time_limit_s: float | None = None,
+    workers: int = 1,
+    precision: str = "float32",
 ) -> Plan:
     return plan(
         num_classes=num_classes,
@@ -48,6 +50,8 @@ def make_plan(
         base_bytes=BASE_BYTES,
         available_bytes=available_bytes,
         time_limit_s=time_limit_s,
+        workers=workers,
+        precision=precision,
     )
 
 
@@ -90,6 +94,26 @@ def test_a_further_class_costs_its_row_and_for_the_exact_head_its_gradient() -> 
     assert growth("exact") == pytest.approx(row_bytes + 4 * (dim + 1))
     # The sampler's float64; a few more distinct classes are drawn, too.
     assert growth("sampled") == pytest.approx(row_bytes + 8, rel=1e-3)
+
+
+def test_a_further_class_in_bfloat16_costs_half_a_row_and_at_the_end_a_whole_one() -> None:
+    dim, more = 64, 10_000_000
+    half, whole, state = 2 * dim + 4, 4 * dim + 4, 8
+
+    def growth(kind: str, workers: int) -> float:
+        one, two = (
+            cost_of(kind, make_plan(number, dim=dim, workers=workers, precision="bfloat16"))
+            for number in (more, 2 * more)
+        )
+        return (two.peak_memory_bytes - one.peak_memory_bytes) * workers / more
+
+    # In the step one in float32 for the gradient, and what that is rounded to.
+    for workers in (1, 2):
+        assert growth("exact", workers) == pytest.approx(half + state + whole + half)
+    assert growth("sampled", 1) == pytest.approx(half + whole, rel=1e-3)
+    assert growth("sampled", 2) == pytest.approx(half + state + 8 * 2, rel=1e-3)
+    narrow = make_plan(1000, dim=8, precision="bfloat16")
+    assert narrow == make_plan(1000, dim=8)  # such are held in float32
 
 
 @given(

@@ -168,6 +168,7 @@ def plan(
     epochs: int = TrainConfig().epochs,
     time_limit_s: float | None = None,
     workers: Size = 1,
+    precision: Literal["float32", "bfloat16"] = "float32",
     machine: Machine | None = None,
     base_bytes: int | None = None,
     available_bytes: int | None = None,
@@ -192,6 +193,7 @@ def plan(
         epochs: passes over the rows that are wanted.
         time_limit_s: seconds the whole training may take.
         workers: R, processes that each hold the weights of some classes and take some rows of a batch.
+        precision: of training; class weights of a wide head are held in it, and widened at the end.
         machine: speeds of this machine; those kept in the cache folder unless given.
         base_bytes: what the process holds before the head is built; asked of the system unless given.
         available_bytes: memory this process may hold in all; asked of the system unless given.
@@ -209,18 +211,23 @@ def plan(
     base_bytes = psutil.Process().memory_info().rss if base_bytes is None else base_bytes
     memory_bytes = memory_of_machine() if available_bytes is None else available_bytes
     num_steps = None if num_rows is None else -(-num_rows // batch_size)
+    is_narrow = precision == "bfloat16" and num_classes * dim > ELEMENTWISE_NUMEL
+    dtype = torch.bfloat16 if is_narrow else torch.float32
     state_bytes = optimizer_bytes(optimizer, [(num_classes, dim), (num_classes,)])
     encoder_flops = 6 * -(-batch_size // workers) * encoder_operations
 
     def work_of(drawn: int | None, workers: int) -> Work:
         if drawn is None:
-            return _exact(-(-num_classes // workers), dim, batch_size, state_bytes // workers)
+            return _exact(-(-num_classes // workers), dim, batch_size, state_bytes // workers, dtype)
         num_labels = round(batch_size * num_labels_per_row / workers)
         return _sampled(num_classes, dim, batch_size, -(-drawn // workers), num_labels)
 
     def peak_of(drawn: int | None, workers: int) -> int:
-        weights_bytes = parameter_bytes(-(-num_classes // workers), dim) + state_bytes // workers
-        return base_bytes + encoder_bytes + weights_bytes + round(work_of(drawn, workers).held_bytes)
+        weights_bytes = parameter_bytes(-(-num_classes // workers), dim, dtype)
+        trained_bytes = weights_bytes + state_bytes // workers + round(work_of(drawn, workers).held_bytes)
+        if is_narrow and workers == 1:  # of several, the saved ones are read in float32
+            trained_bytes = max(trained_bytes, weights_bytes + parameter_bytes(num_classes, dim))
+        return base_bytes + encoder_bytes + trained_bytes
 
     def fits(drawn: int | None, workers: int) -> bool:
         return peak_of(drawn, workers) * MEMORY_MARGIN <= memory_bytes
@@ -263,9 +270,9 @@ def plan(
     return Plan((exact, sampled), choice, reason, workers, -(-num_classes // workers), exchanged)
 
 
-def parameter_bytes(num_classes: int, dim: int) -> int:
-    """Bytes of a linear head's weight and bias."""
-    return FLOAT_BYTES * num_classes * (dim + 1)
+def parameter_bytes(num_classes: int, dim: int, dtype: torch.dtype = torch.float32) -> int:
+    """Bytes of a linear head's weight, of this type, and bias."""
+    return num_classes * (dtype.itemsize * dim + FLOAT_BYTES)
 
 
 def optimizer_bytes(optimizer: str, shapes: Iterable[Sequence[int]]) -> int:
@@ -291,19 +298,22 @@ class Work:
     moved_bytes: float
 
 
-def _exact(num_classes: int, dim: int, batch_size: int, state_bytes: int) -> Work:
-    dense_bytes = parameter_bytes(num_classes, dim)
+def _exact(num_classes: int, dim: int, batch_size: int, state_bytes: int, dtype: torch.dtype) -> Work:
+    dense_bytes = parameter_bytes(num_classes, dim, dtype)
     logits_bytes = FLOAT_BYTES * batch_size * num_classes
     is_plain = batch_size * num_classes <= PLAIN_ELEMENTS
     rows = rows_at_once(batch_size, dim, num_classes)
     # Logits, and the gradients of weight and hidden; tiles compute the logits twice.
     products = 3 if is_plain or rows else 4
-    held_bytes = TILES_BYTES + FLOAT_BYTES * rows * num_classes
+    held_bytes = TILES_BYTES + dtype.itemsize * rows * num_classes
     if is_plain:
         held_bytes = PLAIN_LOGITS_HELD * logits_bytes
+    # The gradient is as large as the parameters, and a short one rounded from one in float32.
+    gradient_bytes = parameter_bytes(num_classes, dim)
+    if dtype == torch.bfloat16:
+        held_bytes = max(held_bytes, dense_bytes)
     return Work(
-        # The gradient is as large as the parameters.
-        held_bytes=dense_bytes + held_bytes,
+        held_bytes=gradient_bytes + held_bytes,
         flops=products * 2 * batch_size * num_classes * dim,
         moved_bytes=(PLAIN_LOGITS_MOVED if is_plain else TILED_LOGITS_MOVED) * logits_bytes
         + DENSE_WEIGHTS_MOVED * dense_bytes

@@ -282,6 +282,22 @@ def test_settling_in_blocks_is_settling_at_once(monkeypatch: pytest.MonkeyPatch)
     assert torch.equal(*settled)
 
 
+@pytest.mark.parametrize("name", FIXED)
+def test_a_dense_step_in_blocks_is_one_at_once(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    stepped = []
+    for block in (2**16, 7):
+        monkeypatch.setattr(row_optimizer, "SETTLED_ROWS", block)
+        weight = weights_of(40, 3, torch.bfloat16)
+        optimizer = optimizers[name]([weight], **FIXED[name])
+        move(weight, optimizer, range(5), sparse=False)
+        tensors, numbers = split_optimizer_state(optimizer)
+        stepped.append((weight.detach().clone(), tensors, numbers))
+    (one, one_state, one_numbers), (blocks, block_state, block_numbers) = stepped
+    assert torch.equal(one, blocks)
+    assert one_numbers == block_numbers
+    torch.testing.assert_close(block_state, one_state)  # torch's kernel takes the last of a block otherwise
+
+
 def test_training_follows_float32_where_nearest_stalls(monkeypatch: pytest.MonkeyPatch) -> None:
     """Least squares: at this rate each step is below half of the spacing of bfloat16."""
     inputs = torch.randn(256, 16, generator=generator(1))

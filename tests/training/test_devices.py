@@ -15,7 +15,7 @@ from widemax.cli.plan import sizes_of
 from widemax.config import Config
 from widemax.errors import ConfigError, ResourceError
 from widemax.planner import plan
-from widemax.training import loop, prepare
+from widemax.training import defaults, loop, prepare
 from widemax.training.checkpoint import latest_checkpoint
 from widemax.training.defaults import training_device
 from widemax.training.evaluate import evaluate
@@ -77,6 +77,28 @@ def test_the_planner_fits_heads_into_the_memory_of_the_gpu(make_config, monkeypa
     with pytest.raises(ResourceError, match=r"of the 0\.00 GB available"):
         plan(**sizes)
     assert "available_bytes" not in sizes_of(make_config(train={"device": "cpu"}), None)[0]
+
+
+def test_the_planner_counts_what_training_holds_of_an_encoder(make_config, monkeypatch) -> None:
+    held: list[int] = []
+    take_step = loop.take_step
+
+    def watched(session: Any, *arguments: Any, **options: Any) -> Any:
+        found = take_step(session, *arguments, **options)
+        for weight in session.model.encoder.parameters():
+            state = session.optimizer.state[weight].values()
+            held.append(weight.nbytes + sum(x.nbytes for x in state if isinstance(x, torch.Tensor)))
+        return found
+
+    monkeypatch.setattr(loop, "take_step", watched)
+    sections = {"train": {"optimizer": "lazy_adam", "epochs": 1, "refit": False, "batch_size": 10**6}}
+    train(make_config(**sections))
+    alone, _ = sizes_of(make_config(**sections), None)
+    assert alone["encoder_bytes"] == sum(held)  # gradients are of the rows read alone
+    monkeypatch.setattr(defaults, "ELEMENTWISE_NUMEL", 0)
+    three, _ = sizes_of(make_config(**sections, distributed={"workers": 3}), None)
+    assert three["encoder_bytes"] == pytest.approx(alone["encoder_bytes"] / 3, rel=0.01)
+    assert (alone["workers"], three["workers"]) == (1, 3)
 
 
 def test_the_run_says_what_it_was_trained_on(make_config, tmp_path: Path) -> None:

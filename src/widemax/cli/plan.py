@@ -11,6 +11,7 @@ from widemax.errors import UsageError
 
 if TYPE_CHECKING:
     from widemax.config import Config
+    from widemax.encoders import Features
 
 
 def command(
@@ -48,9 +49,7 @@ def command(
     }
     named = "auto"
     if data:
-        config = read_config(data, {**context.params, "classes": None, "workers": None})
-        sizes, named = sizes_of(config, dim)
-        sizes["workers"] = workers or config.distributed.workers
+        sizes, named = sizes_of(read_config(data, {**context.params, "classes": None}), dim)
     if sizes["num_classes"] is None or sizes["dim"] is None:
         raise UsageError("give FILE.toml or data, or both --classes and --dim.")
     from widemax.planner import plan
@@ -75,7 +74,9 @@ def named_line(kind: str) -> Iterator[str]:
 
 
 def sizes_of(config: "Config", dim: int | None) -> tuple[dict[str, Any], str]:
-    """What the planner asks of a config, counted in one pass over its data, and the head that is named."""
+    """What the planner asks of a config, learned in one pass over its data, and the head that is named."""
+    import torch
+
     from widemax.artifact.model import build_encoder
     from widemax.config import HeadConfig
     from widemax.data import Dataset, LabelCounter, Reading, infer_schema
@@ -90,6 +91,7 @@ def sizes_of(config: "Config", dim: int | None) -> tuple[dict[str, Any], str]:
         training_device,
         width_needed,
     )
+    from widemax.training.feed import chunks_of
     from widemax.training.prepare import build_tower, class_table, sources_of
 
     config, sources, _, class_sources = sources_of(config, None, None)
@@ -101,20 +103,33 @@ def sizes_of(config: "Config", dim: int | None) -> tuple[dict[str, Any], str]:
         config = config.model_copy(update={"encoder": encoding, "head": HeadConfig()})
     data, reading = config.data, Reading.of(config.data)
     schema = infer_schema(sources, inputs=data.input, target=data.target, kinds=data.kinds, format=reading)
-    counter, num_rows = LabelCounter(), 0
-    for chunk in Dataset(sources, schema, format=reading, drop_bad=data.drop_bad).batches():
-        assert chunk.labels is not None
-        counter.update(chunk.labels)
-        num_rows += len(chunk)
-    vocabulary, encoder = counter.finish(), build_encoder(complete_encoder(config, schema).encoder, schema)
-    if width := width_needed(config):
-        encoder.narrow(width(len(vocabulary)))
+    dataset = Dataset(sources, schema, format=reading, drop_bad=data.drop_bad)
+    encoder = build_encoder(complete_encoder(config, schema).encoder, schema)
+    counter, width = LabelCounter(), width_needed(config)
+    vocabulary, num_rows = None, 0
+
+    def features() -> Iterator["Features"]:
+        nonlocal vocabulary, num_rows
+        for chunk in chunks_of(dataset):
+            assert chunk.labels is not None
+            counter.update(chunk.labels)
+            num_rows += len(chunk)
+            yield encoder.featurize(chunk.columns)
+        vocabulary = counter.finish()
+        if width:
+            encoder.narrow(width(len(vocabulary)))
+
+    encoder.fit(features(), generator=torch.Generator())
+    assert vocabulary is not None  # the last of the features has been read
     if named == "auto" and are_countable(config, schema):
         named = counting_head(vocabulary, num_rows) or named
     sizes = head_sizes(config, vocabulary, encoder=encoder, num_rows=num_rows)
+    workers = config.distributed.workers
+    sizes |= {"dim": dim or encoder.dim, "encoder_operations": encoder.operations}
+    is_base = "base_bytes" in sizes  # on a GPU it is in what is held before the head
+    sizes["encoder_bytes"] = encoder_bytes(encoder, sizes["optimizer"], workers=workers, weights=not is_base)
     if config.head.weight is not None:
         table = class_table(class_sources, vocabulary, schema, reading)
         tower = build_tower(complete_weight(config, table.schema, dim=encoder.dim), table, vocabulary)
-        weights_bytes = sum(weight.nbytes for weight in tower.encoder.parameters())
-        sizes["encoder_bytes"] = weights_bytes + encoder_bytes(tower.encoder, sizes["optimizer"])
-    return sizes | {"dim": dim or encoder.dim}, named
+        sizes["encoder_bytes"] += encoder_bytes(tower.encoder, sizes["optimizer"], weights=True)
+    return sizes, named

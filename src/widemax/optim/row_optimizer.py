@@ -126,16 +126,25 @@ class RowOptimizer(torch.optim.Optimizer, ABC):
         return loss
 
     def _step_parameter(self, parameter: Tensor, grad: Tensor, group: Group) -> None:
-        weight, grad = as_rows(parameter), widened(as_rows(grad))
+        weight, grad = as_rows(parameter), as_rows(grad)
         state = self.state[parameter]
         if not state:
             state.update(self.new_state(_template(parameter, len(weight)), group))
         if not grad.is_sparse:
-            moved = widened(weight)
-            self.update(moved, grad, state, group)
-            weight.copy_(self._rounded(moved, parameter, self._next_seed(parameter)))
+            seed = self._next_seed(parameter)
+            numbers = {key: value for key, value in state.items() if not isinstance(value, Tensor)}
+            size = SETTLED_ROWS if parameter.dtype == torch.bfloat16 else len(weight)
+            for start in range(0, len(weight), max(size, 1)):
+                block = slice(start, start + size)
+                weight_R = weight[block]
+                moved_R = widened(weight_R)
+                # Each block begins with the numbers that all begin with.
+                state_R = {k: v[block] if isinstance(v, Tensor) else numbers[k] for k, v in state.items()}
+                self.update(moved_R, widened(grad[block]), state_R, group)
+                weight_R.copy_(self._rounded(moved_R, parameter, seed, start=start))
+                state.update({key: state_R[key] for key in numbers})
             return
-        rows_R, grad_R = touched_rows(grad)
+        rows_R, grad_R = touched_rows(widened(grad))
         weight_R = widened(weight.index_select(0, rows_R))
         state_R = {k: v.index_select(0, rows_R) if isinstance(v, Tensor) else v for k, v in state.items()}
         self.update(weight_R, grad_R, state_R, group)

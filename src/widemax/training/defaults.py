@@ -1,6 +1,7 @@
 """What "auto" means: the config is completed from the data before the first step, and saved complete."""
 
 from collections.abc import Callable, Mapping
+from math import prod
 from pathlib import Path
 from typing import Any, Literal
 
@@ -9,7 +10,7 @@ import torch
 from widemax.config import Config
 from widemax.data import LabelVocabulary, Schema, formats
 from widemax.devices import CPU, device_of, on_the_cpu
-from widemax.distributed import SHARDED, world_size
+from widemax.distributed import SHARDED, tables, world_size
 from widemax.encoders import ClassTower, Encoder, default_encoder, encoders
 from widemax.errors import ConfigError, did_you_mean
 from widemax.evaluation.metrics import metrics
@@ -300,6 +301,7 @@ def head_sizes(
         "epochs": train.epochs,
         "time_limit_s": train.time_limit_s,
         "workers": config.distributed.workers if is_split else 1,
+        "precision": train.precision,
         **room,
     }
 
@@ -315,11 +317,19 @@ def suited(config: Config, encoder: Encoder) -> tuple[str, float]:
     )
 
 
-def encoder_bytes(encoder: Encoder, optimizer: str) -> int:
-    """What training an encoder takes beside its weights: their gradients and the optimizer's state."""
-    weights = list(encoder.parameters())
-    dense_bytes = min(sum(weight.nbytes for weight in weights), FLOAT_BYTES * encoder.operations)
-    return dense_bytes + optimizer_bytes(optimizer, [weight.shape for weight in weights])
+def encoder_bytes(encoder: Encoder, optimizer: str, *, workers: int = 1, weights: bool = False) -> int:
+    """What training an encoder takes: gradients and the optimizer's state, and its weights if asked.
+
+    Of several processes each holds some rows of its wide tables.
+    """
+    split = {weight for _, _, weight in tables(encoder) if weight.numel() > ELEMENTWISE_NUMEL}
+    shapes = [
+        (-(-len(weight) // workers) if weight in split else len(weight), *weight.shape[1:])
+        for weight in encoder.parameters()
+    ]
+    weights_bytes = FLOAT_BYTES * sum(map(prod, shapes))
+    dense_bytes = min(weights_bytes, FLOAT_BYTES * encoder.operations)
+    return dense_bytes + optimizer_bytes(optimizer, shapes) + (weights_bytes if weights else 0)
 
 
 def decide_batch_size(batch_size: int | Literal["auto"], num_rows: int) -> int:

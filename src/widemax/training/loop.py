@@ -540,7 +540,8 @@ def _finish(job: _Fit, target: Path, reporter: Reporter, interrupted: bool) -> O
             model = replace(model, threshold=threshold.best())
         if progress.refit_from is not None and not interrupted:
             # The second fit is saved, with the temperature of the held-out rows.
-            narrow(model.head, model.config.train.precision)
+            if not isinstance(session.model.head, ShardedHead):  # whose files are read in float32
+                narrow(model.head, model.config.train.precision)
             load_weights(folder_of(job.run, progress.step), model)
             widen(model.head)
             model.head.calibration_temperature.fill_(temperature)
