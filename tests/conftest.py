@@ -54,8 +54,17 @@ def pytest_collection() -> Generator[None, object, object]:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Slow tests come first: one that a process comes to last keeps the others waiting."""
-    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+    """Each process begins with its slow tests: one that it comes to last keeps the others waiting."""
+    slow = [item for item in items if item.get_closest_marker("slow")]
+    quick = [item for item in items if not item.get_closest_marker("slow")]
+    number = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    # xdist gives each process as many tests as the others, in their order.
+    ends = [len(quick) * share // number for share in range(number + 1)]
+    items[:] = [
+        item
+        for share in range(number)
+        for item in (*slow[share::number], *quick[ends[share] : ends[share + 1]])
+    ]
 
 
 @pytest.fixture(params=["torch", "native"])

@@ -153,7 +153,7 @@ def test_a_copy_of_the_tree_with_a_new_loss_and_a_new_sampler_passes(tmp_path: P
         shutil.copy(REPOSITORY / file, tmp_path)
     for name, source in FILES.items():
         (tmp_path / name).write_text(source.lstrip(), encoding="utf-8")
-    passed = [run(SUITE, tmp_path), run(["-k", "my_", "tests/contracts"], tmp_path)]
+    passed = [run(["-m", "not slow", *SUITE], tmp_path), run(["-k", "my_", "tests/contracts"], tmp_path)]
     assert all("my_loss" in shown and "my_sampler" in shown for shown in passed)
 
 
