@@ -38,7 +38,7 @@ def test_a_saved_parser_answers_as_the_trained_one(learned):
 def test_a_transformer_learns_at_a_rate_of_its_own(treebanks, tmp_path):
     options = {**SMALL["parser"], "hidden": 24, "dropout": 0.1, "encoder": "transformer"}
     parser = Parser.train(
-        treebanks[0], valid=treebanks[1], out=tmp_path / "run", parser=options, train={"epochs": 12}
+        treebanks[0], valid=treebanks[1], out=tmp_path / "run", parser=options, train={"epochs": 8}
     )
     assert parser.config.train.learning_rate < 8e-3
     assert read_manifest(tmp_path / "run")["metrics"]["las"] > 0.9
@@ -51,6 +51,7 @@ def test_the_teaching_parser_and_tags_learn_too(treebanks, tmp_path):
         "slots": CHEN_MANNING,
         "layers": 0,
         "form_dim": 16,
+        "action_dim": 32,
         "dropout": 0.1,
         "batch_words": 60,
     }
