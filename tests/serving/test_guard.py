@@ -117,12 +117,34 @@ def test_a_head_that_does_not_come_is_not_waited_for(guarded: Server, begun: byt
 def test_orders_from_elsewhere_need_the_token(guarded: Server) -> None:
     elsewhere = {"X-Forwarded-For": "203.0.113.7"}  # as a proxy on this machine says it
     refused = guarded.post("/v1/reload", headers=elsewhere)
-    assert refused.status_code == 403
+    assert (refused.status_code, refused.headers["www-authenticate"]) == (401, "Bearer")
     assert "may be ordered from the server's own machine" in refused.json()["error"]
     wrong = guarded.post("/v1/reload", headers={**elsewhere, "Authorization": "Bearer 0"})
-    assert wrong.status_code == 403
+    assert wrong.status_code == 401
     right = {**elsewhere, "Authorization": f"Bearer {TOKEN}"}
     assert guarded.post("/v1/reload", headers=right).status_code == 200
+
+
+def test_a_session_stands_for_the_token(guarded: Server) -> None:
+    elsewhere = {"X-Forwarded-For": "203.0.113.7", "X-Forwarded-Proto": "https"}
+    with httpx.Client(base_url=guarded.url, headers=elsewhere, trust_env=False) as browser:
+        assert browser.post("/v1/session", json={"token": "0" * 16}).status_code == 401
+        assert not browser.cookies
+        cookie = browser.post("/v1/session", json={"token": TOKEN}).headers["set-cookie"]
+        assert {"HttpOnly", "SameSite=strict", "Secure", "Path=/"} < set(cookie.split("; "))
+        assert TOKEN not in cookie
+        name, _, value = cookie.split(";")[0].partition("=")
+        for given, status in ((value, 200), (value[:-1], 401), (TOKEN, 401)):
+            reply = browser.get("/v1/studio/data", headers={"Cookie": f"{name}={given}"})
+            assert reply.status_code == status
+        foreign = {"Origin": "http://evil.example", "Cookie": f"{name}={value}"}
+        assert browser.post("/v1/reload", headers=foreign).status_code == 403
+        assert 'widemax-session="";' in browser.delete("/v1/session").headers["set-cookie"]
+
+
+def test_without_a_token_nobody_signs_in(server: Server) -> None:
+    refused = server.post("/v1/session", {"token": TOKEN})
+    assert (refused.status_code, "without --token-file" in refused.json()["error"]) == (403, True)
 
 
 @pytest.mark.parametrize(

@@ -234,6 +234,13 @@ def test_wrong_tensors_are_refused(server: Server, body: object, header: str | N
     assert sentence in reply.json()["error"]
 
 
+def test_models_are_listed(server: Server) -> None:
+    ready = {"state": "ready", "problem": None}
+    assert server.get("/v1/models").json() == {
+        "models": [{"name": name, **ready} for name in ("drinks", "fruit")]
+    }
+
+
 def test_unknown_models_are_not_found(server: Server) -> None:
     for path in ("/v2/models/fruits", "/v2/models/fruits/ready"):
         assert (server.get(path).status_code, "did you mean 'fruit'?" in server.get(path).text) == (404, True)

@@ -8,6 +8,18 @@ import typer
 from widemax.cli.options import Json, print_json
 from widemax.errors import UsageError
 
+TokenFile = Annotated[
+    Path | None,
+    typer.Option(
+        help="A file with the token that who asks from another machine must bring, for orders such as reload "
+        "and for rows, configs and trainings in Studio."
+    ),
+]
+AllowHost = Annotated[
+    list[str] | None,
+    typer.Option(help="A name that requests may call the server by, beside its address and localhost."),
+]
+
 
 def command(
     runs: Annotated[
@@ -33,16 +45,8 @@ def command(
         float,
         typer.Option(min=0.001, help="Seconds that a request may wait, and that it may take to arrive."),
     ] = 10,
-    token_file: Annotated[
-        Path | None,
-        typer.Option(
-            help="A file with the token that orders from other machines, such as reload, must bring."
-        ),
-    ] = None,
-    allow_host: Annotated[
-        list[str] | None,
-        typer.Option(help="A name that requests may call the server by, beside its address and localhost."),
-    ] = None,
+    token_file: TokenFile = None,
+    allow_host: AllowHost = None,
     coverage: Annotated[
         float | None,
         typer.Option(

@@ -25,7 +25,8 @@ from widemax.serving.metrics import Meter, Metrics
 from widemax.serving.models import Models
 from widemax.serving.openapi import document
 from widemax.serving.replies import Reply, refuse
-from widemax.serving.routes import check_parameters, inference, model_routes
+from widemax.serving.routes import check_parameters, inference, listing, model_routes
+from widemax.serving.session import session
 from widemax.serving.settings import Settings
 from widemax.serving.studio import Runs, studio
 
@@ -98,7 +99,7 @@ def create_app(
     app.state.runs = runs or Runs(fixed=models)
     names = {"/v1": models.default, **{f"/v1/models/{name}": name for name in models}} if models else {}
     of_models = [model_routes(name, prefix=prefix) for prefix, name in names.items()]
-    for router in (*of_models, inference, studio):
+    for router in (*of_models, listing, inference, session, studio):
         app.include_router(router, dependencies=[Depends(check_parameters)])
     add_pages(app, metrics)
     if STATIC.is_dir():

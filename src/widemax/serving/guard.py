@@ -10,10 +10,11 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from widemax.serving.replies import BodyTooLargeError, ForbiddenError, refusal
+from widemax.serving.replies import BodyTooLargeError, ForbiddenError, UnauthorizedError, refusal
 from widemax.serving.settings import Settings
 
 MAX_BODY_BYTES = 1 << 23
+COOKIE = "widemax-session"
 SECURITY_HEADERS = {
     "Content-Security-Policy": "default-src 'self'; img-src 'self' data:; base-uri 'none'; "
     "form-action 'self'; frame-ancestors 'none'; object-src 'none'",
@@ -110,22 +111,48 @@ class Guard:
 
 
 def check_may_order(request: Request, settings: Settings) -> None:
-    """Let orders pass that come from this machine or bring the token.
+    """Let orders pass that come from this machine or bring the token, itself or as the cookie of a session.
 
     Raises:
-        ForbiddenError: neither.
+        UnauthorizedError: neither, though there is a token; or another was brought.
+        ForbiddenError: they come from elsewhere, and there is no token to bring.
     """
-    scheme, _, given = request.headers.get("authorization", "").partition(" ")
-    if settings.token is not None and scheme.lower() == "bearer":
-        if hmac.compare_digest(given.encode(), settings.token.encode()):
-            return
-        raise ForbiddenError("the token is not the one of this server.")
     host = request.client.host if request.client else ""
-    if not (is_address(host) and ipaddress.ip_address(host).is_loopback):
+    is_local = is_address(host) and ipaddress.ip_address(host).is_loopback
+    if settings.token is None:
+        if is_local:
+            return
         raise ForbiddenError(
-            "this may be ordered from the server's own machine, or with the token of --token-file as "
-            "'Authorization: Bearer TOKEN'."
+            "this may be ordered from the server's own machine alone, since it was started without "
+            "--token-file FILE."
         )
+    scheme, _, given = request.headers.get("authorization", "").partition(" ")
+    if scheme.lower() == "bearer":
+        check_token(given, settings.token)
+    elif not is_local and not _is_same(request.cookies.get(COOKIE, ""), cookie_of(settings.token)):
+        raise UnauthorizedError(
+            "this may be ordered from the server's own machine, or with the token of --token-file: as "
+            "'Authorization: Bearer TOKEN', or by signing in to Studio."
+        )
+
+
+def check_token(given: str, token: str) -> None:
+    """Hold a token to that of the server.
+
+    Raises:
+        UnauthorizedError: it is another.
+    """
+    if not _is_same(given, token):
+        raise UnauthorizedError("the token is not the one of this server.")
+
+
+def cookie_of(token: str) -> str:
+    """What stands for a token in a cookie, which browsers send to other servers of this machine as well."""
+    return hmac.new(token.encode(), b"widemax session", "sha256").hexdigest()
+
+
+def _is_same(given: str, own: str) -> bool:
+    return hmac.compare_digest(given.encode(), own.encode())
 
 
 def is_address(host: str) -> bool:

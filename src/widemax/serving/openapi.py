@@ -37,7 +37,7 @@ REFUSAL = {
         }
     },
 }
-REFUSALS = 400, 403, 404, 405, 408, 409, 413, 415, 422, 429, 499, 503
+REFUSALS = 400, 401, 403, 404, 405, 408, 409, 413, 415, 422, 429, 499, 503
 LABEL = {"type": ["string", "number", "boolean", "null"], "description": "As it was given in training."}
 
 SAID = {

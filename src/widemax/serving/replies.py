@@ -27,6 +27,10 @@ class ForbiddenError(UsageError):
     """An order that may not be given from where it comes."""
 
 
+class UnauthorizedError(UsageError):
+    """An order that wants a token, and has none or another."""
+
+
 class BodyTooLargeError(UsageError):
     """A body of more bytes than were allowed."""
 
@@ -37,6 +41,7 @@ class BodyTooSlowError(UsageError):
 
 STATUS: dict[type[WidemaxError], int] = {
     UnknownNameError: 404,
+    UnauthorizedError: 401,
     ForbiddenError: 403,
     BodyTooLargeError: 413,
     BodyTooSlowError: 408,
@@ -71,6 +76,8 @@ def refusal(status: int, sentence: str, **headers: str) -> Reply:
     """An answer that says what is wrong."""
     if status in (429, 503):
         headers.setdefault("Retry-After", str(RETRY_AFTER_S))
+    if status == 401:
+        headers["WWW-Authenticate"] = "Bearer"
     return Reply({"error": visible(sentence)}, status, headers)
 
 

@@ -173,6 +173,27 @@ def line(ranked: Ranked) -> dict[str, Any]:
     return {"label": ranked.label, "probability": ranked.probability, "logit": ranked.logit}
 
 
+listing = APIRouter(prefix="/v1", tags=["models"])
+"""What is served."""
+
+
+@listing.get("/models")
+async def list_models(request: Request) -> Response:
+    """The models by name, the first of them that of ``/v1``, and whether each is ready or what is wrong."""
+    models: Models | None = request.app.state.models
+    if models is None:
+        return Reply({"models": []})
+    told = [
+        {
+            "name": name,
+            "state": "ready" if name in models.served else "unavailable",
+            "problem": models.problems.get(name),
+        }
+        for name in models
+    ]
+    return Reply({"models": told})
+
+
 inference = APIRouter(prefix="/v2", tags=["Open Inference Protocol"])
 """The Open Inference Protocol."""
 

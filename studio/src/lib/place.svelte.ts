@@ -4,11 +4,11 @@ export const VIEWS = ["runs", "predict", "mistakes", "classes", "playground", "a
 export type View = (typeof VIEWS)[number];
 export type Settings = Record<string, string>;
 
-/** The view and settings of a hash such as "#/playground?t=2". */
-export function parse(hash: string): { view: View; settings: Settings } {
+/** The view and settings of a hash such as "#/playground?t=2"; a name of no view is kept in `unknown`. */
+export function parse(hash: string): { view: View; unknown: string; settings: Settings } {
   const [path = "", query = ""] = hash.replace(/^#\/?/, "").split("?", 2);
-  const view = VIEWS.find((each) => each === path) ?? "runs";
-  return { view, settings: Object.fromEntries(new URLSearchParams(query)) };
+  const view = VIEWS.find((each) => each === (path || "runs"));
+  return { view: view ?? "runs", unknown: view ? "" : path, settings: Object.fromEntries(new URLSearchParams(query)) };
 }
 
 /** The hash of a view and its settings; empty ones are left out. */
@@ -23,6 +23,7 @@ const SHARED = ["run"];
 
 class Place {
   view = $state<View>("runs");
+  unknown = $state("");
   settings = $state<Settings>({});
 
   constructor() {

@@ -7,10 +7,12 @@ const { format, parse, place } = await import("./place.svelte");
 
 it("comes back from the address as it went in", () => {
   const settings = { logits: "-0.5,1.2", text: "a & b = c?" };
-  expect(parse(format("playground", settings))).toEqual({ view: "playground", settings });
+  expect(parse(format("playground", settings))).toEqual({ view: "playground", unknown: "", settings });
 });
 
-it("takes an unknown view for the first", () => expect(parse("#/nowhere").view).toBe("runs"));
+it("tells an unknown view from none", () => {
+  expect([parse("#/nowhere?run=r").unknown, parse("").unknown, parse("#/?run=r").unknown]).toEqual(["nowhere", "", ""]);
+});
 
 it("keeps the run from view to view, and nothing else", () => {
   expect([place.text("text"), place.to("mistakes")]).toEqual(["tea & milk", "#/mistakes?run=r"]);

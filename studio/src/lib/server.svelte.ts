@@ -12,10 +12,14 @@ export class Refused extends Error {
 class Server {
   /** Whether the last question found nobody. */
   away = $state(false);
+  /** Whether a question wanted the token of the server. */
+  locked = $state(false);
 }
 
 export const server = new Server();
 
+/** Where a token is brought. */
+export const SESSION = "/v1/session";
 const RETRY_MS = 1000;
 const pause = (ms: number) => new Promise((done) => setTimeout(done, ms));
 
@@ -51,7 +55,9 @@ export async function ask(path: string, init: RequestInit = {}): Promise<Respons
       continue;
     }
     const body: unknown = await answer.json().catch(() => null);
-    throw new Refused(sentence(body, answer.status), answer.status);
+    const wantsToken = answer.status === 401 && path !== SESSION;
+    server.locked ||= wantsToken;
+    throw new Refused(wantsToken ? "Sign in to see this." : sentence(body, answer.status), answer.status);
   }
 }
 

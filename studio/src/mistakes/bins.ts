@@ -4,7 +4,6 @@
 export type Bin = [number, number, number, number];
 export const FINE = 200;
 
-export interface Group { low: number; high: number; num_classes: number; num_labels: number; num_found: number }
 export interface Column { low: number; high: number; rows: number; accuracy: number; confidence: number }
 
 /** The bins put together into so many columns of equal width; columns without rows are left out. */

@@ -15,8 +15,9 @@ from widemax.training.loop import train
 class Studio(Process):
     """``widemax studio FOLDER`` and a client of it."""
 
-    def __init__(self, folder: Path, *, port: int = 0) -> None:
-        super().__init__("studio", folder, "--port", port, says="Studio is at ", under="/v1/studio")
+    def __init__(self, folder: Path, *options: object, port: int = 0) -> None:
+        options = ("--port", port, *options)
+        super().__init__("studio", folder, *options, says="Studio is at ", under="/v1/studio")
 
     def get(self, path: str, **parameters: Any) -> Any:
         return self.client.get(path, params=parameters).raise_for_status().json()

@@ -42,6 +42,41 @@ def test_the_form_is_the_command_line_and_the_config(studio: Any) -> None:
     assert (config.data.train, config.data.target, config.output.dir) == (("drinks.csv",), "drink", "third")
 
 
+def test_a_config_fills_the_form_that_says_the_same(studio: Any, folder: Path) -> None:
+    written = """
+    data = {train = "drinks.csv", input = ["text"], target = "drink", kinds = {text = "text"}}
+    head = {kind = "sampled", num_sampled = 2, sampler = "uniform"}
+    train = {epochs = 2, batch_size = 16, optimizer = "adam"}
+    output.dir = "fourth"
+    """
+    form = studio.post("trainings/read", toml=written, name="free")
+    told = studio.post("trainings/preview", **form)
+    assert Config.from_dict(tomllib.loads(told["toml"])) == Config.from_dict(tomllib.loads(written))
+    assert "--set head.num_sampled=2 --set head.sampler=uniform" in told["command"]
+    # That of a run, whose name is taken, is complete.
+    form = studio.post("trainings/read", toml=studio.get("runs/first")["toml"], name="free")
+    again = Config.from_dict(tomllib.loads(studio.post("trainings/preview", **form)["toml"]))
+    assert (form["name"], form["data"], form["head"], form["epochs"]) == ("free", "drinks.csv", "exact", 3)
+    own = Config.load(folder / "first" / "config.toml")
+    assert (again.encoder, again.head, again.train) == (own.encoder, own.head, own.train)
+    on_disk = (folder / "first" / "config.toml").read_text()  # names its data from its own folder
+    assert studio.post("trainings/read", toml=on_disk, name="free") == form
+
+
+@pytest.mark.parametrize(
+    ("written", "sentence"),
+    [
+        ("train = ", "this is not valid TOML: Invalid value (at end of document)"),
+        ("train.epoch = 1", "unknown key 'epoch' in [train]; did you mean 'epochs'?"),
+        ("train.epochs = 0", "'epochs' in [train] must be"),
+        ('data.train = "/etc/passwd"', "no data is called '/etc/passwd'"),
+        ("train.epochs = 2", "data.train must name one of the data here; the config names 0."),
+    ],
+)
+def test_a_config_that_is_wrong_is_refused(studio: Any, written: str, sentence: str) -> None:
+    assert sentence in studio.refused("trainings/read", toml=written, name="free")
+
+
 def test_a_training_runs_is_followed_and_is_there(studio: Any, folder: Path) -> None:
     started = studio.post("trainings", **TRAINING, epochs=2)
     job = ended(studio, started["id"])
@@ -90,6 +125,12 @@ def test_an_audit_gives_its_table(studio: Any) -> None:
         ({"head": "exat"}, "did you mean 'exact'"),
         ({"epochs": 0}, "epochs"),
         ({"more": ["data.train=/etc/passwd"]}, "more"),
+        ({"options": ["data.train=/etc/passwd"]}, "data.train has a field of its own: data"),
+        ({"options": ["data={valid='/etc/passwd'}"]}, "--set takes section.key=value"),
+        ({"options": ["data.valid=/etc/passwd"]}, "data.valid names a file, which is not for pages"),
+        ({"options": ["encoder.parts={pretrained={model='x'}}"]}, "names a file, which is not for pages"),
+        ({"options": ["output.more=x"]}, "output.more names a file"),
+        ({"options": ["train.epoch=1"]}, "did you mean 'epochs'"),
     ],
 )
 def test_what_cannot_be_trained_is_refused(studio: Any, wrong: Any, sentence: str) -> None:

@@ -2,7 +2,7 @@
 
 from widemax.evaluation.report.collector import ReportCollector
 from widemax.evaluation.report.findings import Findings, Group, Mistake, Reliability
-from widemax.evaluation.report.page import ReportData, render_report, write_report
+from widemax.evaluation.report.page import ReportData, by_frequency, render_report, write_report
 
 __all__ = [
     "Findings",
@@ -11,6 +11,7 @@ __all__ = [
     "Reliability",
     "ReportCollector",
     "ReportData",
+    "by_frequency",
     "render_report",
     "write_report",
 ]

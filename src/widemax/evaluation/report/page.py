@@ -173,11 +173,16 @@ def _learning_curves(run: ReportData) -> str:
 
 
 def _finding_charts(findings: Findings) -> str:
-    one = findings.task.one_label
     charts = reliability_diagram(findings.reliability) + confusion_matrix(findings.names, findings.matrix)
+    return charts + by_frequency(findings)
+
+
+def by_frequency(findings: Findings) -> str:
+    """The figures of how rare classes fare against common ones; nothing where all are alike."""
+    one = findings.task.one_label
     if len(findings.groups) < 2:
-        return charts
-    charts += share_by_frequency(
+        return ""
+    found = share_by_frequency(
         "Accuracy by class frequency" if one else "Found by class frequency",
         "How rare classes fare against common ones."
         if one
@@ -188,8 +193,8 @@ def _finding_charts(findings: Findings) -> str:
         noun="labels",
     )
     if one:
-        return charts
-    return charts + share_by_frequency(
+        return found
+    return found + share_by_frequency(
         "Precision by class frequency",
         "The share of the first 5 predictions that are right, by the class predicted.",
         findings.groups,

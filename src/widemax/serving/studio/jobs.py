@@ -19,19 +19,18 @@ from typing import IO, Annotated, Any
 from fastapi import APIRouter, Depends, Request
 from pydantic import Field
 
-from widemax.config import Config, assign
 from widemax.encoders import encoders
 from widemax.errors import UnknownNameError, UsageError, visible
 from widemax.evaluation.report.charts import AUDIT_HEADING, audit_chart
 from widemax.heads import heads
 from widemax.serving.bodies import Body
 from widemax.serving.replies import Reply
-from widemax.serving.studio.library import OWN, Library, Runs, chosen
+from widemax.serving.studio.library import OWN, Library
+from widemax.serving.studio.trainings import NAME, Training
 
 MOST_AT_ONCE = 4
 MOST_KEPT = 50
 LOG_BYTES = 4000
-Setting = str | int | float
 
 
 jobs = APIRouter(tags=["studio"], dependencies=OWN)
@@ -121,69 +120,6 @@ def jobs_of(request: Request, library: Library) -> Jobs:
 Work = Annotated[Jobs, Depends(jobs_of)]
 
 
-class Training(Body):
-    """What ``widemax train`` is asked for. What is None is left to it."""
-
-    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
-    data: Annotated[str, Field(max_length=300)]
-    inputs: list[str] = Field([], max_length=100)
-    target: str | None = None
-    encoder: str = "auto"
-    head: str = "auto"
-    epochs: Annotated[int, Field(ge=1, le=10_000)] | None = None
-    learning_rate: Annotated[float, Field(gt=0)] | None = None
-    seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
-    time_limit_s: Annotated[float, Field(gt=0)] | None = None
-
-    def arguments(self, library: Runs) -> list[str]:
-        """The command line after ``widemax``.
-
-        Raises:
-            UsageError: runs cannot be started here, or one of the name is there already.
-            UnknownNameError: there are no such data.
-        """
-        if library.folder is None:
-            raise UsageError(
-                "this server serves fixed runs. Start `widemax studio FOLDER` to train from the page."
-            )
-        if (library.folder / self.name).exists():
-            raise UsageError(f"{self.name} is there already. Choose another name.")
-        sources = chosen(self.data, library.data(), "data")
-        sources = [os.path.relpath(path, library.folder) if os.path.isabs(path) else path for path in sources]
-        arguments = ["train", *sources]
-        if self.inputs:
-            arguments += ["--input", ",".join(self.inputs)]
-        if self.target:
-            arguments += ["--target", self.target]
-        for assignment in self.assignments():
-            arguments += ["--set", assignment]
-        return [*arguments, "--seed", str(self.seed), "--out", self.name]
-
-    def assignments(self) -> list[str]:
-        """The options that are set."""
-        given = {
-            "encoder.kind": _auto(self.encoder, list(encoders), "encoder"),
-            "head.kind": _auto(self.head, list(heads), "head"),
-            "train.epochs": self.epochs,
-            "train.learning_rate": self.learning_rate,
-            "train.time_limit_s": self.time_limit_s,
-        }
-        return [f"{key}={value}" for key, value in given.items() if value is not None]
-
-    def config(self, library: Runs) -> Config:
-        """The same as a config."""
-        values = {
-            "data": {
-                "train": self.arguments(library)[1],
-                "input": self.inputs,
-                **({"target": self.target} if self.target else {}),
-            },
-            "train": {"seed": self.seed},
-            "output": {"dir": self.name},
-        }
-        return Config.from_dict(assign(values, self.assignments()))
-
-
 @jobs.get("/choices")
 def choices(library: Library) -> Any:
     """What a training can be made of."""
@@ -201,6 +137,19 @@ def preview(training: Training, library: Library) -> Any:
     """The command line and the config that a training stands for, without starting it."""
     arguments = training.arguments(library)
     return Reply({"command": command(arguments), "toml": training.config(library).to_toml()})
+
+
+class Written(Body):
+    """A config in TOML, and the name of the run where it has none that is free."""
+
+    toml: Annotated[str, Field(max_length=100_000)]
+    name: Annotated[str, Field(pattern=NAME)]
+
+
+@jobs.post("/trainings/read")
+def read(written: Written, library: Library) -> Any:
+    """The form that says what a config says; what it has no field for is in its options."""
+    return Reply(Training.read(written.toml, library, name=written.name).model_dump())
 
 
 @jobs.post("/trainings")
@@ -260,10 +209,6 @@ def _job(number: int, work: Jobs) -> Job:
     if number not in work.by_id:
         raise UnknownNameError(f"this server has started no job {number}.")
     return work.by_id[number]
-
-
-def _auto(kind: str, known: list[str], noun: str) -> str | None:
-    return None if kind == "auto" else chosen(kind, dict.fromkeys(known, kind), noun)
 
 
 def _tail(file: IO[bytes]) -> str:

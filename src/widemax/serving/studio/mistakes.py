@@ -54,7 +54,7 @@ def evaluation(name: str, data: Data, request: Request, library: Library) -> Any
             ],
             "confusions": found.confusions(MOST_PAIRS),
             "bins": found.bins(),
-            "groups": found.groups,
+            "by_frequency": found.by_frequency,
             "keeps_feedback": request.app.state.feedback.folder is not None,
         }
     )

@@ -17,7 +17,7 @@ import numpy as np
 from widemax.data import Dataset, Reading, resolve
 from widemax.errors import DataError, UsageError
 from widemax.evaluation import Measures, OneLabelRows
-from widemax.evaluation.report import ReportCollector
+from widemax.evaluation.report import ReportCollector, by_frequency
 from widemax.serving.models import Served
 from widemax.serving.studio.library import Runs, chosen
 from widemax.training.evaluate import answered_rows, dataset_rows, rows_told
@@ -37,6 +37,7 @@ class Evaluated:
             begin.
         predicted_B, confidence_B: the best class and its probability.
         metrics: as of ``evaluate``.
+        by_frequency: the figures of the report about rare and common classes.
         is_whole: whether all rows were looked at.
     """
 
@@ -47,7 +48,7 @@ class Evaluated:
     predicted_B: np.ndarray
     confidence_B: np.ndarray
     metrics: dict[str, float]
-    groups: list[dict[str, Any]]
+    by_frequency: str
     is_whole: bool
 
     @cached_property
@@ -176,7 +177,6 @@ def _evaluate(served: Served, sources: list[Any]) -> Evaluated:
         confidence.append(np.exp(log_probs_BK[:, 0].astype(np.float64)))
     if not num_rows:
         raise DataError(f"{', '.join(map(str, sources))} has no row that {served.name} can read.")
-    findings = collector.findings(decode=model.vocabulary.decode)
     return Evaluated(
         served,
         dataset,
@@ -185,6 +185,6 @@ def _evaluate(served: Served, sources: list[Any]) -> Evaluated:
         np.concatenate(predicted),
         np.concatenate(confidence),
         {name: value for name, value in measures.compute().items() if value == value},
-        [vars(group) for group in findings.groups],
+        by_frequency(collector.findings(decode=model.vocabulary.decode)),
         is_whole,
     )
