@@ -24,6 +24,7 @@ import socket
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from contextvars import ContextVar
 from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO, TypeVar
@@ -46,8 +47,14 @@ WORK, LOCK, SCRATCH, NEW, FINISHED = ".widemax", "lock", "scratch", "new", "fini
 T = TypeVar("T")
 
 
+HASHED: ContextVar[Mapping[Path, str]] = ContextVar("HASHED")
+"""What other processes have found the SHA-256 of files to be, by their whole paths."""
+
+
 def sha256(path: Path) -> str:
     """The file's SHA-256 in hexadecimal digits."""
+    if found := HASHED.get({}).get(path.resolve()):
+        return found
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

@@ -15,9 +15,10 @@ from tests.command import exit_code
 from torch import Tensor, nn
 
 import widemax
-from widemax import Config
+from widemax import Config, storage
 from widemax.classes import Classes
 from widemax.cli import predict
+from widemax.cli.verify import hashed_in_parts
 from widemax.data import Dataset, infer_schema
 from widemax.data import dataset as datasets
 from widemax.data.formats import format_of
@@ -33,6 +34,7 @@ from widemax.distributed import (
     tables,
     write_shard,
 )
+from widemax.distributed import world as world_module
 from widemax.distributed.exact_loss import sharded_exact_loss
 from widemax.distributed.exchange import Exchange
 from widemax.encoders import RaggedTensor, TableRows, encoders
@@ -375,7 +377,7 @@ def read_rows(world: World, paths: list[Path], scratch: Path) -> dict[str, Any]:
     folder.mkdir()
     options = {"seed": 0, "fitted": False, "world": world}
     small = patch.object(datasets, "format_of", small_blocks)
-    with patch.object(feed, "WORK_S", 0.0), patch.object(feed, "CHUNK_ROWS", 7), small:
+    with patch.object(world_module, "WORK_S", 0.0), patch.object(feed, "CHUNK_ROWS", 7), small:
         found, vocabulary = feed.read_training(dataset, encoder, folder, **options)
         num_bad = dataset.num_bad_rows
         num_read = sum(map(len, dataset.batches()))
@@ -407,6 +409,12 @@ def predicted(world: World, run: str, rows: str, *options: str) -> tuple[int, st
     with patch.object(predict, "ROWS_AT_ONCE", ROWS_AT_ONCE), redirect_stdout(StringIO()) as said:
         code = exit_code("predict", run, rows, *options)
     return code, said.getvalue()
+
+
+def hashed(world: World, paths: list[Path]) -> tuple[dict[Path, str], int]:
+    """The hashes of files that all processes have found, and how many of them this one has read."""
+    with patch.object(storage, "sha256", wraps=storage.sha256) as read:
+        return hashed_in_parts(paths), read.call_count
 
 
 NUM_SAVED = 11

@@ -9,6 +9,7 @@ from tests.distributed.rows import configure, write_rows
 
 from widemax import train
 from widemax.distributed import World
+from widemax.storage import sha256
 
 NUM_ROWS = 301
 """In batches of 100 or 150: the last one has a row for one process alone."""
@@ -65,3 +66,14 @@ def test_predictions_are_those_of_one_process(worlds, run):
                     one.get("predictions", []), other.get("predictions", []), strict=True
                 ):
                     assert mine["probability"] == pytest.approx(theirs["probability"], rel=1e-5)
+
+
+def test_files_are_hashed_in_parts(worlds, tmp_path):
+    paths = [tmp_path / str(number) for number in range(5)]
+    for path in paths[:-1]:
+        path.write_bytes(path.name.encode())
+    digests = {path: sha256(path) for path in paths[:-1]}  # the last one is missing
+    assert ranks.hashed(World(), paths) == ({}, 0)
+    for size in (2, 3):
+        for rank, found in enumerate(worlds(size).run(ranks.hashed, paths)):
+            assert found == (digests, len(paths[:-1][rank::size]))

@@ -177,6 +177,17 @@ def test_two_processes_answer_as_one(folder: Path) -> None:
     assert error.startswith("error: rows of stdin come to one process alone")
 
 
+def test_two_processes_verify_as_one(folder: Path) -> None:
+    configure(folder)
+    run(folder, "train", "c.toml", "--out", "run")
+    assert run(folder, "verify", "run", "--workers", "2") == run(folder, "verify", "run")
+    weights = next((folder / "run" / "weights").glob("head-*.safetensors"))
+    weights.write_bytes(weights.read_bytes() + b"x")
+    _, one = run(folder, "verify", "run", code=5)
+    _, two = run(folder, "verify", "run", "--workers", "2", code=5)
+    assert two == one.replace("error: ", "error: process 0: ").rstrip() + " Process 1 ended with it.\n"
+
+
 def test_a_wrong_call_is_told_once_and_not_tried_again(folder: Path) -> None:
     configure(folder)
     (folder / "run").mkdir()

@@ -1,15 +1,24 @@
 """``widemax verify``: every hash and shape of a run."""
 
-from widemax.cli.options import Json, Run, TrustedKey, print_result
+from collections.abc import Sequence
+from pathlib import Path
+
+from widemax.cli.options import Json, Run, TrustedKey, Workers, print_result
+from widemax.cli.workers import answer_in_several, is_first
 
 
-def command(run: Run, trusted_key: TrustedKey = None, json: Json = False) -> None:
+def command(run: Run, workers: Workers = None, trusted_key: TrustedKey = None, json: Json = False) -> None:
     """Check every hash and shape of a run and of its checkpoints, or of a ranker."""
+    answer_in_several(workers)
     from widemax.errors import counted
-    from widemax.storage import CHECKPOINTS, current, read_manifest
+    from widemax.storage import CHECKPOINTS, HASHED, current, read_manifest
     from widemax.systems import load
     from widemax.training.checkpoint import read_progress
 
+    places = [current(run), *sorted((run / CHECKPOINTS).glob("step-*"))]
+    HASHED.set(hashed_in_parts([place / name for place in places for name in read_manifest(place)["files"]]))
+    if not is_first():
+        return
     manifest = read_manifest(current(run))
     files = manifest["files"]
     num_bytes = sum(entry["bytes"] for entry in files.values())
@@ -30,3 +39,23 @@ def command(run: Run, trusted_key: TrustedKey = None, json: Json = False) -> Non
     classes = f"{counted(model['num_classes'], 'class')} × {model['dim']}"
     line = f"{whole}, {classes}, {counted(len(checkpoints), 'checkpoint')}"
     print_result(facts, [line], json=json)
+
+
+def hashed_in_parts(paths: Sequence[Path]) -> dict[Path, str]:
+    """The SHA-256 of files, of which each of several processes reads some; none where there is one."""
+    import torch
+
+    from widemax.config import Config
+    from widemax.distributed import joined, world_size
+    from widemax.storage import sha256
+
+    if world_size() == 1:
+        return {}
+    digests = torch.zeros(len(paths), 32, dtype=torch.uint8)
+    with joined(Config().distributed.timeout_s) as world:
+        for place in world.in_step(range(world.rank, len(paths), world.size)):
+            if paths[place].is_file():  # what is missing is said of the whole run
+                digests[place] = torch.tensor([*bytes.fromhex(sha256(paths[place]))], dtype=torch.uint8)
+        world.sum(digests)
+    found = zip(paths, digests.tolist(), strict=True)
+    return {path.resolve(): bytes(digest).hex() for path, digest in found if any(digest)}

@@ -5,15 +5,22 @@ Shapes: R processes, N rows of one process.
 """
 
 import os
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import TypeVar
 
 import torch
 from torch import Tensor, distributed
 
 from widemax.errors import PeerError, UsageError
+
+WORK_S = 2.0
+"""Processes with different work tell one another so often that they are there."""
+
+T = TypeVar("T")
 
 
 def world_size() -> int:
@@ -137,6 +144,17 @@ class World:
         """Go on when all have come here."""
         if self.size > 1:
             self.sum(torch.zeros(1))
+
+    def in_step(self, work: Iterable[T]) -> Iterator[T]:
+        """Own work of any length, until all are done with theirs; meanwhile they hear of one another."""
+        until = time.monotonic() + WORK_S
+        for item in work:
+            yield item
+            if time.monotonic() > until:
+                self.any(True)
+                until = time.monotonic() + WORK_S
+        while any(self.any(False)):
+            pass
 
     def share(self, num_rows: int) -> range:
         """The rows of a batch that this process takes: consecutive ones, as many as any other or one more."""

@@ -1,7 +1,6 @@
 """Files become encoded rows on disk once; training then reads them in any order, however large they are."""
 
 import shutil
-import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -33,8 +32,6 @@ CHUNK_BYTES = 1 << 19
 INDEX_ROWS = 256
 # More would wait for the one thread that writes, and hold more chunks in memory.
 MAX_THREADS = 4
-# Processes that read different numbers of rows tell one another so often that they are there.
-WORK_S = 2.0
 
 T = TypeVar("T")
 U = TypeVar("U")
@@ -184,7 +181,7 @@ def encode_spools(
     several, names = spools[0].several, spools[0].columns
     labels: list[Any] = []
     seen: list[SeveralLabels] = []
-    for column, *others in in_step(world, _records(spools) if world.is_first else ()):
+    for column, *others in world.in_step(_records(spools) if world.is_first else ()):
         labels.append(encode_labels(vocabulary, column, several=several))
         if names:
             seen.append(seen_labels(vocabulary, others[: len(names)]))
@@ -291,7 +288,7 @@ def read_training(
     def own_features() -> Iterator[Features]:
         writer, spool = FeatureStore.create(raw[world.rank]), spools[world.rank]
         batches = in_threads(lambda batch: encoder.featurize(batch.columns), chunks_of(dataset))
-        for batch, features in in_step(world, batches):
+        for batch, features in world.in_step(batches):
             spool.append(batch, row_keys(batch.columns, num_bytes=STORED_BYTES))
             writer.append(features)
             yield features
@@ -324,7 +321,7 @@ def read_training(
     assert vocabulary is not None  # the last of the features has been read
     writer = FeatureStore.create(encoded[world.rank])
     chunks = FeatureStore.open(raw[world.rank]).chunks(INDEX_ROWS)
-    for _, indexed in in_step(world, in_threads(encoder.index, chunks)):
+    for _, indexed in world.in_step(in_threads(encoder.index, chunks)):
         writer.append(indexed)
     writer.finish()
     labels, seen = encode_spools(spools, vocabulary, world)
@@ -338,18 +335,6 @@ def read_training(
     return Feed(store, labels, seen, np.arange(len(store)), distinct_keys), vocabulary
 
 
-def in_step(world: World, work: Iterable[T]) -> Iterator[T]:
-    """A process's part of some work, until all are done with theirs; none waits long to hear of another."""
-    until = time.monotonic() + WORK_S
-    for item in work:
-        yield item
-        if time.monotonic() > until:
-            world.any(True)
-            until = time.monotonic() + WORK_S
-    while any(world.any(False)):
-        pass
-
-
 def _records(spools: Iterable[TargetSpool]) -> Iterator[list[pa.Array]]:
     return chain.from_iterable(spool.records() for spool in spools)
 
@@ -357,7 +342,7 @@ def _records(spools: Iterable[TargetSpool]) -> Iterator[list[pa.Array]]:
 def _counted(spools: Sequence[TargetSpool], folder: Path, world: World) -> LabelVocabulary:
     """The classes, which the first process counts; of several each has the same files mapped."""
     counter = LabelCounter()
-    for labels, *_ in in_step(world, _records(spools) if world.is_first else ()):
+    for labels, *_ in world.in_step(_records(spools) if world.is_first else ()):
         counter.update(labels)
     if world.size == 1:
         return counter.finish()
