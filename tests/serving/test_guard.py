@@ -118,7 +118,7 @@ def test_orders_from_elsewhere_need_the_token(guarded: Server) -> None:
     elsewhere = {"X-Forwarded-For": "203.0.113.7"}  # as a proxy on this machine says it
     refused = guarded.post("/v1/reload", headers=elsewhere)
     assert (refused.status_code, refused.headers["www-authenticate"]) == (401, "Bearer")
-    assert "may be ordered from the server's own machine" in refused.json()["error"]
+    assert "may be asked from the server's own machine" in refused.json()["error"]
     wrong = guarded.post("/v1/reload", headers={**elsewhere, "Authorization": "Bearer 0"})
     assert wrong.status_code == 401
     right = {**elsewhere, "Authorization": f"Bearer {TOKEN}"}
@@ -143,6 +143,8 @@ def test_a_session_stands_for_the_token(guarded: Server) -> None:
 
 
 def test_without_a_token_nobody_signs_in(server: Server) -> None:
+    untyped = server.post("/v1/session", content=b'{"token": "x"}')
+    assert (untyped.status_code, "Content-Type: application/json" in untyped.json()["error"]) == (422, True)
     refused = server.post("/v1/session", {"token": TOKEN})
     assert (refused.status_code, "without --token-file" in refused.json()["error"]) == (403, True)
 

@@ -16,6 +16,9 @@ class Coverage:
     Args:
         probability: as often.
         data: rows with their labels, unseen in training, to go by; those that training held out when None.
+
+    Example:
+        >>> models = Models(["run"], coverage=Coverage(0.9))  # doctest: +SKIP
     """
 
     probability: float
@@ -46,6 +49,11 @@ class Sets:
         coverage: how often they hold the label.
         threshold: the least probability.
         k: so many classes can reach it at most.
+
+    Example:
+        >>> tea, ink = Ranked("tea", 0, 0.7, 2.1), Ranked("ink", 1, 0.2, 0.8)
+        >>> Sets(coverage=0.9, threshold=0.3, k=3).sizes([[tea, ink]])
+        [1]
     """
 
     coverage: float

@@ -123,7 +123,7 @@ def check_may_order(request: Request, settings: Settings) -> None:
         if is_local:
             return
         raise ForbiddenError(
-            "this may be ordered from the server's own machine alone, since it was started without "
+            "this may be asked from the server's own machine alone, since it was started without "
             "--token-file FILE."
         )
     scheme, _, given = request.headers.get("authorization", "").partition(" ")
@@ -131,7 +131,7 @@ def check_may_order(request: Request, settings: Settings) -> None:
         check_token(given, settings.token)
     elif not is_local and not _is_same(request.cookies.get(COOKIE, ""), cookie_of(settings.token)):
         raise UnauthorizedError(
-            "this may be ordered from the server's own machine, or with the token of --token-file: as "
+            "this may be asked from the server's own machine, or with the token of --token-file: as "
             "'Authorization: Bearer TOKEN', or by signing in to Studio."
         )
 

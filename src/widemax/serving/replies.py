@@ -96,6 +96,8 @@ async def refuse(request: Request, error: Exception) -> Response:
         return refusal(status_of(error), str(error))
     if isinstance(error, RequestValidationError):
         (first, *_) = error.errors()
+        if first["type"] in ("model_attributes_type", "dict_type") and first["loc"] == ("body",):
+            return refusal(422, "the body must be a JSON object, with Content-Type: application/json.")
         return refusal(422, f"{first['loc'][-1]}: {first['msg']}.")
     if isinstance(error, HTTPException) and error.status_code == 404:
         return refusal(404, f"there is no {request.url.path}; /docs lists what there is.")

@@ -222,13 +222,14 @@ def test_from_another_machine_the_token_opens_it(visit: Any, folder: Path, tmp_p
     studio = Studio(folder, "--token-file", token)
     try:
         # As a proxy on this machine says it; the refusals stand in the console.
-        page = visit("mistakes?run=first", at=studio, away=True, headers={"X-Forwarded-For": "203.0.113.7"})
+        page = visit("audit?run=first", at=studio, away=True, headers={"X-Forwarded-For": "203.0.113.7"})
         page.get_by_label("token").fill("another")
         page.get_by_role("button", name="Sign in").click()
         page.wait_for_selector("text=the token is not the one of this server")
         check_whole(page, tmp_path / "view.png", theme="light")
         page.get_by_label("token").fill("0123456789abcdef")
         page.get_by_role("button", name="Sign in").click()
+        page.get_by_role("link", name="Mistakes").click()
         page.wait_for_selector("text=Surest mistakes")
         assert page.evaluate("document.cookie") == ""  # no script reads it
         page.get_by_role("button", name="Sign out").click()
