@@ -28,7 +28,9 @@ MEMORY = "/dev/shm"
 if "TMPDIR" not in os.environ and os.path.isdir(MEMORY):
     place = os.statvfs(MEMORY)
     if place.f_bavail * place.f_frsize > 4 << 30 and not place.f_flag & os.ST_NOEXEC:
-        tempfile.tempdir = os.environ["TMPDIR"] = MEMORY
+        os.environ["PYTEST_DEBUG_TEMPROOT"] = MEMORY  # where folders of tests that fail stay
+        SCRATCH = tempfile.TemporaryDirectory(prefix="widemax-tests-", dir=MEMORY)
+        tempfile.tempdir = os.environ["TMPDIR"] = SCRATCH.name
 
 # No test writes into the home folder; workers inherit the cache of the process that starts them.
 CACHE = tempfile.TemporaryDirectory(prefix="widemax-cache-")
