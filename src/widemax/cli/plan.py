@@ -47,15 +47,18 @@ def command(
         "num_rows": rows,
         "workers": workers or 1,
     }
-    named = "auto"
+    named, copies = "auto", ""
     if data:
-        sizes, named = sizes_of(read_config(data, {**context.params, "classes": None}), dim)
+        config = read_config(data, {**context.params, "classes": None})
+        sizes, named = sizes_of(config, dim)
+        if config.distributed.workers > sizes["workers"]:
+            copies = f"each of {config.distributed.workers} processes holds a copy of the head"
     if sizes["num_classes"] is None or sizes["dim"] is None:
         raise UsageError("give FILE.toml or data, or both --classes and --dim.")
     from widemax.planner import plan
 
     result = plan(**sizes)
-    lines = [*result.lines(), *named_line(named)]
+    lines = [*result.lines(), *filter(None, [copies]), *named_line(named)]
     print_result(result.to_dict() | {"named": named}, lines, json=json)
 
 
