@@ -30,4 +30,3 @@ def test_two_runs_are_bitwise_equal(worlds):
 def test_small_tables_are_copies():
     rows = SplitTable(World(1, 3), whole_numel=40)
     assert [len(rows.zeros(10, dim)) for dim in (4, 5)] == [10, 3]
-    assert rows.num_held(10) == 3

@@ -3,7 +3,6 @@
 from widemax.distributed.agree import agree
 from widemax.distributed.exchange import Messages
 from widemax.distributed.gradients import sum_gradients
-from widemax.distributed.placement import Placement
 from widemax.distributed.sharded_head import SHARDED, ShardedHead
 from widemax.distributed.shards import (
     new_shared_folder,
@@ -14,6 +13,7 @@ from widemax.distributed.shards import (
 )
 from widemax.distributed.split_table import SplitTable, placed, tables
 from widemax.distributed.world import ALONE, World, joined, world_size
+from widemax.encoders.placement import Placement
 
 __all__ = [
     "ALONE",

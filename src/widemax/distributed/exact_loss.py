@@ -5,9 +5,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from widemax.distributed.placement import Placement
 from widemax.distributed.softmax import combine
 from widemax.distributed.world import World
+from widemax.encoders.placement import Placement
 from widemax.kernels import Elsewhere, Pairs, Sweep
 from widemax.numerics.autocast import autocast_dtype, without_autocast
 

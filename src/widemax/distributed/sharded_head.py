@@ -13,9 +13,9 @@ from torch import Tensor, nn
 from widemax.classes import Classes
 from widemax.distributed.exact_loss import sharded_exact_loss
 from widemax.distributed.exchange import Exchange, summed
-from widemax.distributed.placement import Placement
 from widemax.distributed.softmax import combine, partition
 from widemax.distributed.world import World
+from widemax.encoders.placement import Placement
 from widemax.errors import ConfigError, UsageError
 from widemax.heads import ExactHead, LinearHead, SampledHead, SeveralLabels, SubCenterHead, heads
 from widemax.heads.dense import best_by_id, excluded_pairs

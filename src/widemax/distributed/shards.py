@@ -13,8 +13,8 @@ from safetensors import safe_open
 from torch import Tensor
 
 from widemax.artifact.weights import read_tensors, write_tensors
-from widemax.distributed.placement import Placement
 from widemax.distributed.world import World
+from widemax.encoders.placement import Placement
 from widemax.errors import CorruptError
 from widemax.storage import new_folder, sound
 

@@ -10,10 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from widemax.distributed.exchange import Messages
-from widemax.distributed.placement import Placement
 from widemax.distributed.sharded_head import ShardedHead
 from widemax.distributed.world import World
 from widemax.encoders import Encoder, RaggedTensor, TableRows, bag_sum
+from widemax.encoders.placement import Placement
 
 
 @final
@@ -41,25 +41,11 @@ class SplitTable(TableRows):
         self._messages = {trains: Messages(world) for trains in (True, False)}
 
     def place(self, num_rows: int, dim: int) -> Placement:
-        """What lies here of a table of so many rows."""
         if num_rows * dim <= self.whole_numel:
             self.placement = None
             return Placement(num_rows)
         self.placement = Placement(num_rows, self.world.size, self.world.rank)
         return self.placement
-
-    def zeros(self, num_rows: int, dim: int) -> Tensor:
-        return torch.zeros(len(self.place(num_rows, dim)), dim)
-
-    def own(self, table: Tensor) -> Tensor:
-        num_rows, dim = table.shape
-        placement = self.place(num_rows, dim)
-        return table if placement.num_shards == 1 else table[placement.ids()]
-
-    def num_held(self, num_rows: int) -> int:
-        if self.placement is None:
-            return num_rows
-        return len(Placement(num_rows, self.world.size, self.world.rank))
 
     def bag_sum(self, weight: Tensor, ragged: RaggedTensor) -> Tensor:
         if self.placement is None:

@@ -12,6 +12,7 @@ from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
 from widemax.encoders.features import RaggedTensor
+from widemax.encoders.placement import Placement
 
 # Entries whose [P, D] products are held at a time for the gradient of the values.
 BLOCK_ENTRIES = 1 << 14
@@ -110,17 +111,19 @@ class TableRows:
     ``widemax.distributed.SplitTable`` takes its place where several processes hold some each.
     """
 
+    def place(self, num_rows: int, dim: int) -> Placement:
+        """Which of so many rows lie here."""
+        return Placement(num_rows)
+
     def zeros(self, num_rows: int, dim: int) -> Tensor:
         """The table before anything is learned, as much of it as lies here."""
-        return torch.zeros(num_rows, dim)
+        return torch.zeros(len(self.place(num_rows, dim)), dim)
 
     def own(self, table: Tensor) -> Tensor:
         """What lies here of a table that was made as a whole."""
-        return table
-
-    def num_held(self, num_rows: int) -> int:
-        """How many of so many rows lie here."""
-        return num_rows
+        num_rows, dim = table.shape
+        placement = self.place(num_rows, dim)
+        return table if placement.num_shards == 1 else table[placement.ids()]
 
     def bag_sum(self, weight: Tensor, ragged: RaggedTensor) -> Tensor:
         """:func:`bag_sum` of the whole table, of which ``weight`` is what lies here."""

@@ -34,7 +34,7 @@ class KeyedEncoder(Encoder):
 
     def laws(self) -> Iterator[tuple[bool, str]]:
         yield rise(self.keys_F), "keys that rise"
-        is_whole = len(self.weight_FD) == self.rows.num_held(len(self.keys_F))
+        is_whole = len(self.weight_FD) == len(self.rows.place(len(self.keys_F), self.weight_FD.shape[1]))
         yield is_whole, "a row of weights for each key"
 
     def prepare(self) -> None:

@@ -167,7 +167,7 @@ class TableEncoder(Encoder):
 
     def laws(self) -> Iterator[tuple[bool, str]]:
         yield rise(self.keys_F), "keys that rise"
-        is_whole = len(self.weight_FH) == self.rows.num_held(len(self.keys_F) + 1)
+        is_whole = len(self.weight_FH) == len(self.rows.place(len(self.keys_F) + 1, self.weight_FH.shape[1]))
         yield is_whole, "a row for each key, and one for the others"
         yield bool((self.spread_N > 0).all()), "spreads above 0"
         yield (

@@ -173,7 +173,7 @@ class TextEncoder(Encoder):
         in_range = ((self.buckets_F >= 0) & (self.buckets_F < self.buckets)).all()
         yield rise(self.buckets_F) and bool(in_range), f"buckets that rise within [0, {self.buckets})"
         num_buckets = len(self.buckets_F)
-        is_whole = len(self.weight_FD) == self.rows.num_held(num_buckets)
+        is_whole = len(self.weight_FD) == len(self.rows.place(num_buckets, self.weight_FD.shape[1]))
         yield len(self.idf_F) == num_buckets and is_whole, "an idf and a row for each bucket"
         # A bucket that both views hit in every row is counted twice a row, which makes its idf less than 1.
         yield bool((self.idf_F.abs() < _LARGEST_IDF).all()), f"idf within ±{_LARGEST_IDF}"

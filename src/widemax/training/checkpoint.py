@@ -20,7 +20,6 @@ from widemax.distributed import (
     ALONE,
     Placement,
     ShardedHead,
-    SplitTable,
     World,
     new_shared_folder,
     placed,
@@ -257,22 +256,16 @@ def load_encoder(folder: Path, encoder: Encoder) -> None:
     def held(saved: dict[str, Tensor]) -> dict[str, Tensor]:
         for name, part, weight in tables(encoder):
             if name in saved:
-                placement = _place(part, *saved[name].shape)
-                if placement.num_shards > 1:
-                    saved[name] = saved[name][placement.ids()]
+                saved[name] = part.rows.own(saved[name])
             elif shape := shape_of_shards(folder, "weight", kind=_kind(name)):
                 own = weight if len(weight) else part.rows.zeros(*shape)
-                into, placement = {"weight": own}, _place(part, *shape)
+                into, placement = {"weight": own}, part.rows.place(*shape)
                 saved |= {
                     name: read_shards(folder, placement, into, only="weight", kind=_kind(name))["weight"]
                 }
         return saved
 
     read_encoder(folder, encoder, copy=False, held=held)
-
-
-def _place(part: Encoder, num_rows: int, dim: int) -> Placement:
-    return part.rows.place(num_rows, dim) if isinstance(part.rows, SplitTable) else Placement(num_rows)
 
 
 def _kind(table: str) -> str:

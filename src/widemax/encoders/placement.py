@@ -1,4 +1,4 @@
-"""Which process holds the weights of which class. Shapes: N ids."""
+"""Which process holds the weights of which class, or the rows of a table. Shapes: N ids."""
 
 from dataclasses import dataclass
 from typing import TypeVar
