@@ -6,7 +6,7 @@
    Shapes: B rows, D dimensions, C classes (or vectors), 64 of which are a block. */
 
 /* Raised whenever a function changes what it takes or gives. */
-enum { ABI = 3 };
+enum { ABI = 4 };
 
 #if !defined(__x86_64__)
 
@@ -423,6 +423,53 @@ TARGET void widemax_loss_gradients(const Logits *x, const float *hidden, const f
         }
     }
     _mm_setcsr(mode);
+}
+
+/* Rows of a times b, both sparse: sums of values[p] b[ids[p]] over the entries of a row, in their order, as SciPy
+   adds them. Nonzero sums are written by ascending column, those of a part of rows one after another from starts[part]
+   on, and counted by row. `room` and `marks` are zeros, for each column and for each 64 columns, whole blocks of 64
+   of either, and are zeros again at the end. */
+TARGET void widemax_sparse_product(const int64_t *a_offsets, const int32_t *a_ids, const float *a_values,
+                                   const int64_t *b_offsets, const int32_t *b_ids, const float *b_values,
+                                   long num_rows, long num_blocks, const int64_t *starts, int32_t *ids, float *values,
+                                   int64_t *counts, float *room, uint8_t *marks, long part, long *next) {
+    const __m512i lanes = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+    for (long first; (first = taken(next, part)) < num_rows;) {
+        int64_t at = starts[first / part];
+        for (long row = first; row < smaller(first + part, num_rows); row++) {
+            int64_t before = at;
+            for (int64_t p = a_offsets[row]; p < a_offsets[row + 1]; p++) {
+                if (p + 1 < a_offsets[row + 1]) {
+                    int64_t soon = b_offsets[a_ids[p + 1]];
+                    _mm_prefetch((const char *)(b_ids + soon), _MM_HINT_T0);
+                    _mm_prefetch((const char *)(b_values + soon), _MM_HINT_T0);
+                }
+                for (int64_t q = b_offsets[a_ids[p]]; q < b_offsets[a_ids[p] + 1]; q++) {
+                    float product = a_values[p] * b_values[q];
+                    __asm__("" : "+x"(product)); /* rounded before it is added */
+                    room[b_ids[q]] += product;
+                    marks[b_ids[q] / BLOCK] = 1;
+                }
+            }
+            for (long block = 0; block < num_blocks; block += BLOCK) {
+                __m512i marked = _mm512_loadu_si512(marks + block);
+                for (uint64_t left = _mm512_test_epi8_mask(marked, marked); left; left &= left - 1) {
+                    long column = (block + __builtin_ctzll(left)) * BLOCK;
+                    for (int i = 0; i < BLOCK; i += LANES) {
+                        __m512 x = _mm512_loadu_ps(room + column + i);
+                        __mmask16 some = _mm512_cmp_ps_mask(x, _mm512_setzero_ps(), _CMP_NEQ_UQ);
+                        __m512i own = _mm512_add_epi32(lanes, _mm512_set1_epi32(column + i));
+                        _mm512_mask_compressstoreu_epi32(ids + at, some, own);
+                        _mm512_mask_compressstoreu_ps(values + at, some, x);
+                        _mm512_storeu_ps(room + column + i, _mm512_setzero_ps());
+                        at += __builtin_popcount(some);
+                    }
+                }
+                _mm512_storeu_si512(marks + block, _mm512_setzero_si512());
+            }
+            counts[row] = at - before;
+        }
+    }
 }
 
 #endif

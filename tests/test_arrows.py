@@ -35,7 +35,7 @@ ARROWS = {
     "sequences": {*GROUND, "numerics"},
     "native": {"errors"},
     "kernels": {*GROUND, "losses", "native", "numerics"},
-    "heads": {*GROUND, "losses", "samplers", "kernels", "numerics", "solvers"},
+    "heads": {*GROUND, "losses", "samplers", "kernels", "native", "numerics", "solvers"},
     "distributed": {
         *GROUND,
         *("artifact", "encoders", "heads", "kernels", "losses", "numerics", "samplers", "storage"),

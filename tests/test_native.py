@@ -10,6 +10,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.sparse import csr_array, random_array
 
 from widemax import native
 from widemax.errors import ConfigError
@@ -168,6 +169,23 @@ def test_a_search_finds_the_same(monkeypatch, metric):
         assert all(map(torch.equal, *found))
 
 
+@needs_kernels
+@given(*[st.integers(0, 200)] * 3, st.floats(0, 0.5), SEEDS)
+def test_sparse_products(num_rows, num_inner, num_columns, density, seed):
+    rng = np.random.default_rng(seed)
+    shapes = (num_rows, num_inner), (num_inner, num_columns)
+    left, right = (random_array(shape, density=density, rng=rng, dtype=np.float32) for shape in shapes)
+    left, right = left.tocsr(), right.tocsr()
+    right.data[:1] = np.nan
+    assert native.takes_sparse(left, right)
+    found, truth = native.sparse_product(left, right), left @ right
+    truth.eliminate_zeros()
+    truth.sort_indices()
+    for name in ("indptr", "indices", "data"):
+        np.testing.assert_array_equal(getattr(found, name), getattr(truth, name))
+    assert not native.takes_sparse(left, right.astype(np.float64))
+
+
 def loss_and_gradients(hidden, weight, bias, targets, slope, *, kept, adds=False):
     """Largest logits, sums, and the gradients of hidden vectors, weights and biases, added to ones."""
     room = torch.full((-(-len(hidden) // 64) * 64 * len(weight),), torch.nan) if kept else None
@@ -273,12 +291,15 @@ def answers(head, hidden, index, queries):
     best, nearest = head.topk(hidden, 7), index.topk(queries, 5)
     labels = torch.arange(len(hidden)), torch.arange(len(hidden))
     loss = loss_and_gradients(hidden, head.weight.detach(), None, labels, hidden[:, 0], kept=False)
-    return best.class_ids, best.logits, best.log_probs, *nearest, *loss
+    rows = csr_array(hidden.clamp(min=0).numpy())
+    sums = native.sparse_product(rows, csr_array(head.weight.detach().T.clamp(min=0).numpy()))
+    return torch.from_numpy(sums.data), best.class_ids, best.logits, best.log_probs, *nearest, *loss
 
 
 @needs_kernels
 def test_threads_change_nothing(monkeypatch):
     monkeypatch.setattr(native, "PART_ELEMENTS", 1000)
+    monkeypatch.setattr(native, "THREAD_ELEMENTS", 10)
     torch.manual_seed(0)
     head, index = ExactHead(1000, 16), ExactIndex(torch.randn(70_000, 8))
     hidden, queries = torch.randn(5, 16), torch.randn(3, 8)

@@ -12,14 +12,15 @@ import importlib.util
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, TypeAlias
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from widemax.errors import ConfigError
 
-ABI = 3
+ABI = 4
 BLOCK = 64
 # Rows that share a pass over the weights; torch's products of more are as fast.
 MOST_ROWS = 16
@@ -30,6 +31,10 @@ PART_ELEMENTS = 2**18
 # Of the exact loss: classes that are computed together, and the most slices of classes, whose sums are taken
 # apart whatever the number of threads.
 GROUP, MOST_SLICES = 48, 32
+# Parts of the rows of a sparse product.
+SPARSE_PARTS = 64
+Sparse: TypeAlias = Any
+"""A SciPy array in CSR form."""
 
 
 @functools.cache
@@ -48,6 +53,7 @@ def library() -> tuple[ctypes.CDLL | None, str]:
     found.widemax_products.argtypes = [*[pointer] * 3, *[number] * 4, pointer, number, pointer]
     found.widemax_code_products.argtypes = [*[pointer] * 3, *[number] * 4, *[pointer] * 2, number, pointer]
     found.widemax_blocks.argtypes = [pointer, number, number, ctypes.c_int, *[pointer] * 5]
+    found.widemax_sparse_product.argtypes = [*[pointer] * 6, *[number] * 2, *[pointer] * 6, number, pointer]
     found.widemax_log_sums.argtypes = [pointer] * 4
     found.widemax_loss_gradients.argtypes = [*[pointer] * 7, ctypes.c_int, pointer]
     return found, "used"
@@ -67,6 +73,11 @@ def _is_ignored() -> bool:
 
 def _kernels() -> Any:
     return None if _is_ignored() else library()[0]
+
+
+def takes_sparse(*matrices: Sparse) -> bool:
+    """Whether :func:`sparse_product` is there for such SciPy arrays."""
+    return _kernels() is not None and all(x.dtype == np.float32 and x.shape[1] < 2**31 for x in matrices)
 
 
 def takes(*matrices: Tensor, dtype: torch.dtype = torch.float32) -> bool:
@@ -126,6 +137,49 @@ def block_maxima(
     )
     _share(lambda place: kernels.widemax_blocks(*arguments, place), logits_BW.numel())
     return maxima_BG
+
+
+def sparse_product(left: Sparse, right: Sparse) -> Sparse:
+    """left @ right of SciPy arrays in CSR form and float32, columns ascending, the same sums bit for bit.
+
+    Sums that are 0 are left out.
+    """
+    kernels, (num_rows, num_columns) = _kernels(), (left.shape[0], right.shape[1])
+    operands = [
+        np.ascontiguousarray(array)
+        for matrix in (left, right)
+        for array in (
+            matrix.indptr.astype(np.int64),
+            matrix.indices.astype(np.int32, copy=False),
+            matrix.data,
+        )
+    ]
+    work_P1 = np.concatenate(([0], np.cumsum(np.diff(operands[3])[operands[1]])))
+    most_B = np.minimum(np.diff(work_P1[operands[0]]), num_columns)
+    part = -(-num_rows // SPARSE_PARTS)
+    firsts = np.arange(0, num_rows, max(part, 1))
+    starts = np.concatenate(([0], np.cumsum(most_B)))[firsts]
+    counts_B = np.zeros(num_rows, np.int64)
+    ids, values = (np.empty(most_B.sum(), dtype) for dtype in (np.int32, np.float32))
+    num_blocks = -(-num_columns // BLOCK**2) * BLOCK
+    arguments = (
+        *(x.ctypes.data for x in operands),
+        *(num_rows, num_blocks),
+        *(x.ctypes.data for x in (starts, ids, values, counts_B)),
+    )
+
+    def work(place: Any) -> None:
+        room, marks = np.zeros(num_blocks * BLOCK, np.float32), np.zeros(num_blocks, np.uint8)
+        kernels.widemax_sparse_product(*arguments, room.ctypes.data, marks.ctypes.data, part, place)
+
+    _share(work, int(work_P1[-1]))
+    offsets = np.concatenate(([0], np.cumsum(counts_B)))
+    found = [
+        slice(*ends) for ends in zip(starts, starts + np.diff(offsets[[*firsts, num_rows]]), strict=True)
+    ]
+    ids, values = (np.concatenate([x[:0], *(x[where] for where in found)]) for x in (ids, values))
+    offsets = offsets.astype(np.int32 if offsets[-1] < 2**31 else np.int64)  # or ids would be widened
+    return type(left)((values, ids, offsets), shape=(num_rows, num_columns))
 
 
 def loss_pays(num_rows: int, dim: int) -> bool:

@@ -33,9 +33,11 @@ from widemax.heads.sparse_rows import (
     SparseRowsHead,
     csr_of_pairs,
     csr_of_rows,
+    index_dtype,
     powered,
     scipy_sparse,
     sparse_laws,
+    sparse_product,
 )
 from widemax.kernels import Pairs, budget
 from widemax.numerics.ids import checked_ids
@@ -178,14 +180,16 @@ class CountsHead(SparseRowsHead):
             _scaled(labels, pairs.sums_C, 0.5),
         )
         size = min(rank + MORE_VECTORS, self.dim, self.num_classes)
-        basis_CR = torch.randn(self.num_classes, size, generator=generator).numpy()
+        basis_CR = torch.randn(self.num_classes, size, generator=generator)
         for _ in range(ROUNDS):
-            basis_FR = np.linalg.qr(features_FN @ (labels_NC @ basis_CR))[0]
-            basis_CR = np.linalg.qr(labels_NC.T @ (features_FN.T @ basis_FR))[0]
-        left_FR, values_R, right_RR = np.linalg.svd(features_FN @ (labels_NC @ basis_CR), full_matrices=False)
-        roots_R = np.sqrt(values_R[:rank])
-        tables = scale_F1 * left_FR[:, :rank] * roots_R, basis_CR @ right_RR.T[:, :rank] * roots_R
-        return torch.from_numpy(tables[0]), torch.from_numpy(tables[1])
+            sums_FR = torch.from_numpy(features_FN @ (labels_NC @ basis_CR.numpy()))
+            sums_CR = torch.from_numpy(labels_NC.T @ (features_FN.T @ torch.linalg.qr(sums_FR).Q.numpy()))
+            basis_CR = torch.linalg.qr(sums_CR).Q
+        sums_FR = torch.from_numpy(features_FN @ (labels_NC @ basis_CR.numpy()))
+        left_FR, values_R, right_RR = torch.linalg.svd(sums_FR, full_matrices=False)
+        roots_R = values_R[:rank].sqrt()
+        table_FR = torch.from_numpy(scale_F1) * left_FR[:, :rank] * roots_R
+        return table_FR, basis_CR @ right_RR.T[:, :rank] * roots_R
 
     @partial(checked, of="head.finish")
     def finish(
@@ -333,11 +337,14 @@ class CountsHead(SparseRowsHead):
 
     def _shares(self, features: Sparse, work: int) -> Iterator[tuple[Sparse, NDArray[np.int64]]]:
         """s_c / Σ_j s_j of the classes that stand beside some feature, and their rows, chunk by chunk."""
-        parts = self.weight.numpy(), self.class_ids.numpy(), self.offsets.numpy()
+        offsets_F1 = self.offsets.numpy().astype(
+            index_dtype(len(self.weight))
+        )  # or class ids would be widened
+        parts = self.weight.numpy(), self.class_ids.numpy(), offsets_F1
         weights = scipy_sparse().csr_array(parts, shape=(self.dim, self.num_classes))
         features = features.astype(weights.dtype)
         for part in _parts(features, np.cumsum(np.diff(weights.indptr)[features.indices]), work):
-            scores, num_rows = part @ weights, part.shape[0]
+            scores, num_rows = sparse_product(part, weights), part.shape[0]
             rows_S = np.repeat(np.arange(num_rows), np.diff(scores.indptr))
             total_b = np.bincount(rows_S, scores.data, num_rows)
             scores.data /= np.where(total_b > 0, total_b, 1)[rows_S]
@@ -478,7 +485,10 @@ class _Pairs:
         """Of each feature the largest entries of Xᵀ D_row Y D_c^-b, equal ones by ascending class."""
         labels, rows = _scaled(self.labels, self.sums_C, class_power), self.rows_of_features[features_U]
         work_P = np.cumsum(np.diff(labels.indptr)[rows.indices])
-        parts = [best_of_rows(part @ labels, keep) for part in _parts(rows, work_P, budget.HELD_ELEMENTS)]
+        parts = [
+            best_of_rows(sparse_product(part, labels), keep)
+            for part in _parts(rows, work_P, budget.HELD_ELEMENTS)
+        ]
         return scipy_sparse().vstack(parts, format="csr")
 
 
@@ -545,13 +555,14 @@ class _Choice:
             features = powered(self.held_out, value_power)
             used_U, at_P = np.unique(features.indices, return_inverse=True)
             shape = features.shape[0], len(used_U)
-            features = scipy_sparse().csr_array((features.data, at_P, features.indptr), shape=shape)
+            parts = features.data, at_P.astype(index_dtype(*shape)), features.indptr
+            features = scipy_sparse().csr_array(parts, shape=shape)
             pairs = _Pairs(powered(self.rows[0], value_power), self.rows[1])
             candidates = pairs.best(MIDDLE_POWER, CANDIDATES * self.keep, used_U)
             self.counted[value_power] = features, pairs.sums_F[used_U], pairs.sums_C, candidates
         features, sums_U, sums_C, candidates = self.counted[value_power]
         if (value_power, feature_power) not in self.scores:
-            scores = _scaled(features[:: self.every], sums_U, feature_power) @ candidates
+            scores = sparse_product(_scaled(features[:: self.every], sums_U, feature_power), candidates)
             if self.excluded.nnz:
                 scores -= scores.multiply(self.excluded[:: self.every])
             self.scores = {(value_power, feature_power): scores}

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from widemax import native
 from widemax.classes import Classes
 from widemax.errors import DataError, ShapeError
 from widemax.heads.base import CountingHead, Dim
@@ -110,8 +111,13 @@ def csr_of_rows(hidden: Tensor) -> Sparse:
     hidden = hidden.detach()
     if hidden.layout is torch.strided:
         return scipy_sparse().csr_array(hidden.numpy())
-    parts = hidden._values().numpy(), hidden._indices().numpy()
-    return scipy_sparse().csr_array(parts, shape=tuple(hidden.shape))
+    places = hidden._indices().numpy().astype(index_dtype(*hidden.shape))
+    return scipy_sparse().csr_array((hidden._values().numpy(), places), shape=tuple(hidden.shape))
+
+
+def sparse_product(left: Sparse, right: Sparse) -> Sparse:
+    """left @ right."""
+    return native.sparse_product(left, right) if native.takes_sparse(left, right) else left @ right
 
 
 def powered(features: Sparse, power: float) -> Sparse:
@@ -131,7 +137,13 @@ def powered(features: Sparse, power: float) -> Sparse:
 def csr_of_pairs(pairs: Pairs, shape: tuple[int, int]) -> Sparse:
     """A 1 at each pair."""
     ones_P = np.ones(len(pairs.ids_P), np.float32)
-    return scipy_sparse().csr_array((ones_P, (pairs.rows_P.numpy(), pairs.ids_P.numpy())), shape=shape)
+    places = tuple(places_P.numpy().astype(index_dtype(*shape)) for places_P in pairs)
+    return scipy_sparse().csr_array((ones_P, places), shape=shape)
+
+
+def index_dtype(*sizes: int) -> type[np.signedinteger[Any]]:
+    """That of places in arrays of these sizes, in half the memory where that suffices."""
+    return np.int32 if max(sizes) < 2**31 else np.int64
 
 
 def sparse_laws(offsets_F1: Tensor, ids_P: Tensor, num_columns: int) -> Iterator[tuple[bool, str]]:
