@@ -27,7 +27,7 @@ NUMBERS = (
 WEIGHTS = rf"({NUMBERS})\S* (all )?(0|-1|1099511627776)$"
 OPTIONS = (
     r"labels reversed|missing\.\d+: x$|"
-    r"(temperature|char_ngrams\S*|word_ngrams|recency|num_heads|unit): (\S+|left out)$"
+    r"(temperature|char_ngrams\S*|char_weight|word_ngrams|recency|num_heads|unit): (\S+|left out)$"
 )
 BYTES = r"^(a|its \w+) bit flipped|^64 (zeros|ones)|^a piece (gone|twice)|^another (number|word)|^a bad float"
 ANOTHER_MODEL = re.compile(f"{WEIGHTS}|{OPTIONS}|{BYTES}")

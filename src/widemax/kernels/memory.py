@@ -48,6 +48,7 @@ def in_huge_pages(tensor: Tensor) -> Tensor:
         The tensor.
 
     Example:
+        >>> import torch
         >>> in_huge_pages(torch.empty(2**20)).shape
         torch.Size([1048576])
 
