@@ -6,7 +6,7 @@
    Shapes: B rows, D dimensions, C classes (or vectors), 64 of which are a block. */
 
 /* Raised whenever a function changes what it takes or gives. */
-enum { ABI = 4 };
+enum { ABI = 5 };
 
 #if !defined(__x86_64__)
 
@@ -176,10 +176,10 @@ TARGET void widemax_code_products(const int8_t *query, const int8_t *codes, cons
     }
 }
 
-/* e^x for x <= 0 within 2^-22 of itself, or 2^-125 where that is more, since numbers below the normal ones are
-   slow: x = n log 2 + r, and the polynomial of Cephes for e^r. NaN stays NaN. */
-INLINE __m512 exp_negative(__m512 x) {
-    x = _mm512_max_ps(_mm512_set1_ps(-86.64340f), x);
+/* e^x within 2^-22 of itself, and 0 below 2^-125, whose products would be numbers below the normal ones, which are
+   slow: x = n log 2 + r, and the polynomial of Cephes for e^r. NaN stays NaN; what is too large is NaN or infinite. */
+INLINE __m512 exp_or_zero(__m512 x) {
+    __mmask16 is_normal = _mm512_cmp_ps_mask(x, _mm512_set1_ps(-86.64340f), _CMP_NLE_UQ);
     __m512 n = _mm512_roundscale_ps(_mm512_mul_ps(x, _mm512_set1_ps(1.44269504f)), 0);
     __m512 r = _mm512_fnmadd_ps(n, _mm512_set1_ps(0.693359375f), x);
     r = _mm512_fnmadd_ps(n, _mm512_set1_ps(-2.12194440e-4f), r);
@@ -190,7 +190,7 @@ INLINE __m512 exp_negative(__m512 x) {
     p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(1.6666665459e-1f));
     p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(5.0000001201e-1f));
     p = _mm512_fmadd_ps(p, _mm512_mul_ps(r, r), r);
-    return _mm512_scalef_ps(_mm512_add_ps(p, _mm512_set1_ps(1.0f)), n);
+    return _mm512_maskz_scalef_ps(is_normal, _mm512_add_ps(p, _mm512_set1_ps(1.0f)), n);
 }
 
 /* Eight float64 sums, and the 16 lanes of x added to them. */
@@ -226,7 +226,7 @@ TARGET void widemax_blocks(const float *logits, long num_rows, long width, int p
                 square_sums = _mm512_mul_pd(square_sums, _mm512_set1_pd(scale * scale));
                 squares[row] *= scale * scale;
             }
-            for (int i = 0; i < 4; i++) e[i] = exp_negative(_mm512_sub_ps(x[i], _mm512_set1_ps(shift[row])));
+            for (int i = 0; i < 4; i++) e[i] = exp_or_zero(_mm512_sub_ps(x[i], _mm512_set1_ps(shift[row])));
             sums = added(sums, _mm512_add_ps(_mm512_add_ps(e[0], e[1]), _mm512_add_ps(e[2], e[3])));
             if (powers == 1) continue;
             for (int i = 0; i < 4; i++) e[i] = _mm512_mul_ps(e[i], e[i]);
@@ -236,6 +236,63 @@ TARGET void widemax_blocks(const float *logits, long num_rows, long width, int p
         sum[row] += _mm512_reduce_add_pd(sums);
         squares[row] += _mm512_reduce_add_pd(square_sums);
     }
+}
+
+/* The lanes at d of `width` numbers. */
+INLINE __mmask16 lanes_inside(long width, long d) {
+    return width - d >= LANES ? 0xFFFF : width > d ? (1u << (width - d)) - 1 : 0;
+}
+
+/* The logits at i of a row of 32 or, bfloat16, 16 bits, and their biases; -inf beyond the row. */
+INLINE __m512 logits_at(const void *values, int is_bfloat16, const float *bias, long width, long i) {
+    __mmask16 inside = lanes_inside(width, i);
+    __m512 none = _mm512_set1_ps(-INFINITY), x;
+    if (is_bfloat16) {
+        __m256i bits = _mm256_maskz_loadu_epi16(inside, (const uint16_t *)values + i);
+        x = _mm512_mask_mov_ps(none, inside, _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(bits), 16)));
+    } else
+        x = _mm512_mask_loadu_ps(none, inside, (const float *)values + i);
+    return bias ? _mm512_add_ps(x, _mm512_maskz_loadu_ps(inside, bias + i)) : x;
+}
+
+/* To the nearest bfloat16, of two as near the even one. */
+INLINE __m256i rounded(__m512 x) {
+    __m512i bits = _mm512_castps_si512(x);
+    __m512i odd = _mm512_and_si512(_mm512_srli_epi32(bits, 16), _mm512_set1_epi32(1));
+    bits = _mm512_add_epi32(bits, _mm512_add_epi32(odd, _mm512_set1_epi32(0x7FFF)));
+    return _mm512_cvtepi32_epi16(_mm512_srli_epi32(bits, 16));
+}
+
+INLINE void exponentials(void *values, int is_bfloat16, const float *bias, long width, int looks, float *shift,
+                         float *sum) {
+    if (looks) {
+        __m512 largest = _mm512_set1_ps(*shift);
+        for (long i = 0; i < width; i += LANES)
+            largest = _mm512_max_ps(largest, logits_at(values, is_bfloat16, bias, width, i));
+        *shift = _mm512_reduce_max_ps(largest);
+    }
+    __m512d sums = _mm512_setzero_pd();
+    for (long i = 0; i < width; i += LANES) {
+        __m512 x = logits_at(values, is_bfloat16, bias, width, i);
+        __m512 e = exp_or_zero(_mm512_sub_ps(x, _mm512_set1_ps(*shift)));
+        sums = added(sums, e);
+        __mmask16 inside = lanes_inside(width, i);
+        if (is_bfloat16) _mm256_mask_storeu_epi16((uint16_t *)values + i, inside, rounded(e));
+        else _mm512_mask_storeu_ps((float *)values + i, inside, e);
+    }
+    *sum = _mm512_reduce_add_pd(sums);
+}
+
+/* Logits without their biases become e^(logit + bias - shift), in 32 or, bfloat16, 16 bits; sum = their sum before
+   they are rounded. Where it looks, shift = max(shift, largest logit) first. */
+TARGET void widemax_exponentials(void *values, int is_bfloat16, const float *bias, long num_rows, long width,
+                                 int looks, float *shift, float *sum, long part, long *next) {
+    for (long first; (first = taken(next, part)) < num_rows;)
+        for (long row = first; row < smaller(first + part, num_rows); row++) {
+            if (is_bfloat16)
+                exponentials((uint16_t *)values + row * width, 1, bias, width, looks, shift + row, sum + row);
+            else exponentials((float *)values + row * width, 0, bias, width, looks, shift + row, sum + row);
+        }
 }
 
 /* The exact loss of a softmax and its gradient, whose logits exist in tiles of GROUP classes by TILE rows alone. */
@@ -309,14 +366,9 @@ INLINE void compute_tile(const Logits *x, long c, long count, long block, float 
             tile[(x->target_ids[p] - c) * TILE + x->target_rows[p] % TILE] = -INFINITY;
 }
 
-/* The lanes at d of `width` numbers. */
-INLINE __mmask16 lanes_inside(long width, long d) {
-    return width - d >= LANES ? 0xFFFF : width > d ? (1u << (width - d)) - 1 : 0;
-}
-
 /* e^(s - shift) of 16 logits. */
 INLINE __m512 exp_of(const float *logits, __m512 shift) {
-    return exp_negative(_mm512_sub_ps(_mm512_loadu_ps(logits), shift));
+    return exp_or_zero(_mm512_sub_ps(_mm512_loadu_ps(logits), shift));
 }
 
 INLINE float *kept_tile(const Logits *x, long c, long count, long block) {

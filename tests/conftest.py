@@ -2,9 +2,11 @@
 
 import gc
 import os
+import shutil
 import sys
 import tempfile
 from collections.abc import Generator
+from multiprocessing.util import Finalize
 from pathlib import Path
 from typing import Any
 
@@ -29,8 +31,9 @@ if "TMPDIR" not in os.environ and os.path.isdir(MEMORY):
     place = os.statvfs(MEMORY)
     if place.f_bavail * place.f_frsize > 4 << 30 and not place.f_flag & os.ST_NOEXEC:
         os.environ["PYTEST_DEBUG_TEMPROOT"] = MEMORY  # where folders of tests that fail stay
-        SCRATCH = tempfile.TemporaryDirectory(prefix="widemax-tests-", dir=MEMORY)
-        tempfile.tempdir = os.environ["TMPDIR"] = SCRATCH.name
+        tempfile.tempdir = os.environ["TMPDIR"] = tempfile.mkdtemp(prefix="widemax-tests-", dir=MEMORY)
+        # After multiprocessing has removed its own folder there, which has the priority -100.
+        Finalize(None, shutil.rmtree, (tempfile.tempdir,), exitpriority=-200)
 
 # No test writes into the home folder; workers inherit the cache of the process that starts them.
 CACHE = tempfile.TemporaryDirectory(prefix="widemax-cache-")

@@ -133,9 +133,34 @@ def test_every_exponential():
     logits = torch.full((len(x), 64), -torch.inf)
     logits[:, 0], logits[:, 63] = x, 0
     total = sums_of(logits, powers=1)[2] - 1
-    truth = x.double().exp().clamp(min=2.0**-125)
+    truth = x.double().exp()
     # What is added to 1 in float32 keeps 2^-24 of 1.
     assert ((total - truth).abs() <= 2**-24 + 2**-22 * truth).all()
+
+
+@needs_kernels
+@given(
+    *(st.integers(1, 3), st.integers(0, 70), st.booleans(), st.booleans()),
+    *(st.sampled_from([torch.float32, torch.bfloat16]), st.floats(0, 200), SEEDS),
+)
+def test_exponentials(num_rows, width, has_bias, looks, dtype, scale, seed):
+    generator = torch.Generator().manual_seed(seed)
+    logits = (scale * torch.randn(num_rows, width, generator=generator)).to(dtype)
+    logits[0, width // 2 :: 9] = -torch.inf
+    bias = torch.randn(width, generator=generator) if has_bias else None
+    sums = logits.float() + (bias if has_bias else 0)
+    shift = sums.amax(1).clamp(min=-100) if width and not looks else torch.zeros(num_rows)
+    largest = torch.cat([shift[:, None], sums], 1).amax(1) if looks else shift.clone()
+    assert native.takes_logits(logits)
+    assert not native.takes_logits(logits.half())
+    total = native.exponentials_(logits, bias, shift, looks=looks)
+    assert torch.equal(shift, largest)
+    truth = (sums.double() - largest.double()[:, None]).exp()
+    truth[truth < 2.0**-125] = 0
+    # The difference is rounded first, which moves e^x by up to 2^-24 x, of terms that are at most x e^-x.
+    torch.testing.assert_close(total.double(), truth.sum(1), rtol=3e-7, atol=1e-30)
+    places = 2.0**-8 if dtype == torch.bfloat16 else 1e-5
+    torch.testing.assert_close(logits.double(), truth, rtol=places, atol=1e-30)
 
 
 @needs_kernels

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from widemax.errors import ConfigError
 
-ABI = 4
+ABI = 5
 BLOCK = 64
 # Rows that share a pass over the weights; torch's products of more are as fast.
 MOST_ROWS = 16
@@ -53,6 +53,9 @@ def library() -> tuple[ctypes.CDLL | None, str]:
     found.widemax_products.argtypes = [*[pointer] * 3, *[number] * 4, pointer, number, pointer]
     found.widemax_code_products.argtypes = [*[pointer] * 3, *[number] * 4, *[pointer] * 2, number, pointer]
     found.widemax_blocks.argtypes = [pointer, number, number, ctypes.c_int, *[pointer] * 5]
+    found.widemax_exponentials.argtypes = [
+        *(pointer, ctypes.c_int, pointer, number, number, ctypes.c_int, pointer, pointer, number, pointer)
+    ]
     found.widemax_sparse_product.argtypes = [*[pointer] * 6, *[number] * 2, *[pointer] * 6, number, pointer]
     found.widemax_log_sums.argtypes = [pointer] * 4
     found.widemax_loss_gradients.argtypes = [*[pointer] * 7, ctypes.c_int, pointer]
@@ -85,6 +88,11 @@ def takes(*matrices: Tensor, dtype: torch.dtype = torch.float32) -> bool:
     return _kernels() is not None and all(
         x.dtype == dtype and x.is_cpu and x.is_contiguous() for x in matrices
     )
+
+
+def takes_logits(logits_BW: Tensor) -> bool:
+    """Whether :func:`exponentials_` is there for these."""
+    return logits_BW.dtype in (torch.float32, torch.bfloat16) and takes(logits_BW, dtype=logits_BW.dtype)
 
 
 def products_into(hidden_BD: Tensor, weight_WD: Tensor, bias_W: Tensor | None, out_BW: Tensor) -> None:
@@ -137,6 +145,23 @@ def block_maxima(
     )
     _share(lambda place: kernels.widemax_blocks(*arguments, place), logits_BW.numel())
     return maxima_BG
+
+
+def exponentials_(logits_BW: Tensor, bias_W: Tensor | None, shift_B: Tensor, *, looks: bool) -> Tensor:
+    """[B] float32 sums of the e^(logit + bias − shift) that logits become; those below 2⁻¹²⁵ become 0.
+
+    Args:
+        logits_BW: float32 or bfloat16.
+        bias_W: float32.
+        shift_B: float32; where it looks, brought up to the largest logit first.
+    """
+    kernels, (num_rows, width), sum_B = _kernels(), logits_BW.shape, torch.empty_like(shift_B)
+    arguments = (
+        *(logits_BW.data_ptr(), logits_BW.dtype == torch.bfloat16, _pointer(bias_W), num_rows, width, looks),
+        *(shift_B.data_ptr(), sum_B.data_ptr(), max(1, PART_ELEMENTS // max(width, 1))),
+    )
+    _share(lambda place: kernels.widemax_exponentials(*arguments, place), logits_BW.numel())
+    return sum_B
 
 
 def sparse_product(left: Sparse, right: Sparse) -> Sparse:

@@ -387,8 +387,11 @@ class Sweep:
             larger_b: what is subtracted.
             looks: whether it is brought up to the largest logit first.
         """
-        sum_b = torch.empty_like(larger_b)
         num_rows, width = kept_bW.shape
+        if self.is_softmax and native.takes_logits(kept_bW):
+            bias_W = None if self.bias_C is None else self.bias_C[start : start + width]
+            return native.exponentials_(kept_bW, bias_W, larger_b, looks=looks)
+        sum_b = torch.empty_like(larger_b)
         for first in range(0, num_rows, self.block_rows):
             block = slice(first, first + self.block_rows)
             kept_rW, largest_r = kept_bW[block], larger_b[block]

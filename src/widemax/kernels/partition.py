@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from widemax import native
 from widemax.kernels import budget
 from widemax.kernels.exponentials import exp_minus, softplus_and_sigmoid, softplus_by_exp
 from widemax.kernels.pairs import Pairs
@@ -77,6 +78,12 @@ class _LinearLogsumexp(torch.autograd.Function):
         kept_BS = hidden_BD @ weight_SD.T
         sum_B = kept_BS.new_zeros(len(hidden_BD), dtype=_wide(hidden_BD))
         max_B = torch.full_like(sum_B, torch.finfo(sum_B.dtype).min)
+        if native.takes_logits(kept_BS):
+            kept_BS.index_put_((rows_H, columns_H), kept_BS.new_full((), -torch.inf))
+            sum_B = native.exponentials_(kept_BS, shift_S.float().contiguous(), max_B, looks=True)
+            ctx.save_for_backward(hidden_BD, weight_SD, shift_S, rows_H, columns_H, kept_BS, sum_B)
+            ctx.mark_non_differentiable(max_B)
+            return max_B, sum_B.log()
         for block, logits_bS, hits in _blocks(kept_BS, shift_S, Pairs(rows_H, columns_H)):
             # A finite number in place of −inf where every class is hit: −inf − −inf is NaN.
             max_b = logits_bS.amax(1).clamp_(min=torch.finfo(sum_B.dtype).min)
