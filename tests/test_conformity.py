@@ -35,6 +35,16 @@ def test_of_many_labels_a_random_part_is_kept() -> None:
     assert kept.covering(0.5) == pytest.approx(conformity.covering(0.5), abs=0.01)
 
 
+@pytest.mark.parametrize("seed", range(3))
+def test_a_part_of_rows_with_several_labels_belongs_together(seed: int) -> None:
+    num_labels = np.random.default_rng(seed).integers(1, 6, 30_000)
+    shares = np.repeat(1 / num_labels, num_labels)
+    conformity = Conformity(np.ones(len(shares)), np.ones(len(shares), int), shares, num_rows=30_000)
+    kept = conformity.some(seed=seed)
+    assert kept.num_rows == pytest.approx(kept.shares_P.sum(), abs=1)
+    Conformity.of_state(kept.state(), num_rows=kept.num_rows)
+
+
 def test_what_does_not_belong_together_is_refused() -> None:
     conformity = Conformity(np.array([0.5, 0.25]), np.array([1, 2]), np.ones(2), num_rows=2)
     state, num_rows = conformity.state(), conformity.num_rows

@@ -102,9 +102,9 @@ class Conformity:
         if len(self.probs_P) <= MOST_LABELS:
             return self
         chosen = np.random.default_rng(seed).choice(len(self.probs_P), MOST_LABELS, replace=False)
-        share = MOST_LABELS / len(self.probs_P)
         parts = self.probs_P[chosen], self.ranks_P[chosen], self.shares_P[chosen]
-        return type(self)(*parts, round(share * self.num_rows))
+        # By their shares, not their number: labels of many rows are never more than these rows have.
+        return type(self)(*parts, math.ceil(self.num_rows * parts[2].sum() / self.shares_P.sum()))
 
     def state(self) -> dict[str, NDArray[Any]]:
         """All of it but the number of rows, for a file."""
