@@ -15,7 +15,7 @@ from scipy.sparse import csr_array, random_array
 from widemax import native
 from widemax.errors import ConfigError
 from widemax.heads import ExactHead
-from widemax.kernels import Pairs, budget, linear_cross_entropy
+from widemax.kernels import Elsewhere, Pairs, Sweep, budget, linear_cross_entropy
 from widemax.search import ExactIndex
 
 SEEDS = st.integers(0, 2**32 - 1)
@@ -302,6 +302,18 @@ def test_the_fused_loss_is_the_plain_one(monkeypatch, dim, options):
     assert len(uses) == -(-170 // dim)
     for one, other in zip(ours, truth, strict=True):
         torch.testing.assert_close(one.double(), other, rtol=2e-5, atol=2e-7)
+
+
+@needs_kernels
+@pytest.mark.parametrize(("num_rows", "num_classes"), [(0, 100), (64, 0)])
+def test_a_loss_of_no_rows_or_of_another_s_classes(num_rows, num_classes):
+    nothing = torch.arange(0)
+    tensors = torch.ones(num_rows), torch.ones(num_rows, 64), torch.ones(num_classes, 64), None
+    elsewhere = Elsewhere(100, 100, torch.ones(num_rows), lambda largest, total: (largest, total + 2))
+    options = True, 1.0, 0.0, 0.0, 0.0
+    sweep = Sweep((*tensors, nothing, nothing, torch.ones(0), None), options, [True] * 8, elsewhere)
+    assert sweep.run() == 0
+    assert sweep.gradients()[2].shape == (num_classes, 64)
 
 
 def spied(function, calls):

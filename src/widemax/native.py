@@ -207,10 +207,10 @@ def sparse_product(left: Sparse, right: Sparse) -> Sparse:
     return type(left)((values, ids, offsets), shape=(num_rows, num_columns))
 
 
-def loss_pays(num_rows: int, dim: int) -> bool:
-    """Whether :class:`LossTiles` computes little more rows and dimensions than are asked for."""
+def loss_pays(num_rows: int, dim: int, num_classes: int) -> bool:
+    """Whether :class:`LossTiles` computes little more rows and dimensions than are asked for, and some."""
     rows_pay, dims_pay = (8 * n >= 7 * BLOCK * -(-n // BLOCK) for n in (num_rows, dim))
-    return rows_pay and (dims_pay or BLOCK // 2 <= dim < BLOCK)
+    return num_rows * num_classes > 0 and rows_pay and (dims_pay or BLOCK // 2 <= dim < BLOCK)
 
 
 class _Logits(ctypes.Structure):

@@ -186,7 +186,7 @@ class Sweep:
         self.is_compiled = (
             self.is_softmax
             and not self.allowed_mass
-            and native.loss_pays(num_rows, dim)
+            and native.loss_pays(num_rows, dim, num_classes)
             and native.takes(*layer)
         )
         self.holds = not self.is_compiled or dim >= budget.HELD_DIM
