@@ -54,8 +54,9 @@ def test_rows_and_classes_are_those_of_one_process(worlds, tmp_path, which):
         found = worlds(size).run(ranks.read_rows, paths, tmp_path)
         for of_rank in found:
             torch.testing.assert_close(of_rank["hidden"], expected["hidden"])
-            for name in expected.keys() - {"hidden", "keys", "num_read"}:
+            for name in expected.keys() - {"copies", "hidden", "keys", "num_read"}:
                 assert of_rank[name] == expected[name], name
+            assert of_rank["copies"] == [False, False]
         assert found[0]["keys"] == expected["keys"]
         assert [path.name for path in (tmp_path / f"0-of-{size}").iterdir()] == ["train"]
         num_read = [of_rank["num_read"] for of_rank in found]

@@ -351,13 +351,13 @@ def _counted(spools: Sequence[TargetSpool], folder: Path, world: World) -> Label
         vocabulary = counter.finish()
         with saving(str(folder)):
             np.save(counts, vocabulary.counts)
-            table = pa.table({"label": vocabulary.labels})
-            with pa.ipc.new_file(path, table.schema) as file:
-                file.write_table(table)
+            record = pa.record_batch([vocabulary.labels], names=["label"])
+            with pa.ipc.new_file(path, record.schema) as file:
+                file.write_batch(record)
     world.wait()
     with pa.memory_map(str(path)) as source:
-        labels = pa.ipc.open_file(source).read_all()["label"]
-    return LabelVocabulary(labels.combine_chunks(), np.load(counts, mmap_mode="c"))
+        (labels,) = pa.ipc.open_file(source).get_batch(0).columns
+    return LabelVocabulary(labels, np.load(counts, mmap_mode="c"))
 
 
 def read_encoded(dataset: Dataset, encoder: Encoder, vocabulary: LabelVocabulary, folder: Path) -> Feed:
