@@ -117,6 +117,13 @@ def test_several_labels_a_row_count_once_a_row(rows, sliced):
     assert offsets.tolist() == np.cumsum([0, *map(len, unique)]).tolist()
 
 
+def test_zeros_of_both_signs_are_one_label_of_a_row():
+    rows = pa.array([[0.0, -0.0, 2.5], [-0.0]])
+    vocabulary = LabelVocabulary.build([rows])
+    assert (vocabulary.labels.to_pylist(), vocabulary.counts.tolist()) == ([0.0, 2.5], [2, 1])
+    assert [part.tolist() for part in vocabulary.encode_lists(rows)] == [[0, 1, 0], [0, 2, 3]]
+
+
 def test_decode_refuses_ids_outside_the_classes():
     vocabulary = LabelVocabulary.build([pa.array([date(2024, 1, 1)])])
     assert vocabulary.decode(np.array([0, 0])) == [date(2024, 1, 1)] * 2

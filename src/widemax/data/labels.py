@@ -43,14 +43,12 @@ class LabelCounter:
             LabelError: a label is null, or of another type than before.
         """
         labels = plain(labels)
-        flat = distinct(labels)[0] if is_list(labels.type) else labels
+        flat = distinct(labels)[0] if is_list(labels.type) else _one_zero(labels)
         if flat.null_count:
             raise LabelError("a label is missing (null), but every row must have its label; drop such rows.")
         if self._pending and len(flat) and flat.type != self._pending[0].schema.field("label").type:
             known = self._pending[0].schema.field("label").type
             raise LabelError(f"labels must stay of one type; got {flat.type} after {known}.")
-        if pa.types.is_floating(flat.type):
-            flat = pc.add(flat, pa.scalar(0.0, flat.type))  # −0 equals 0
         counts = pc.value_counts(flat)
         if len(counts):
             self._append(pa.table({"label": counts.field("values"), "count": counts.field("counts")}))
@@ -288,6 +286,7 @@ class LabelVocabulary:
 def distinct(labels: Any) -> tuple[Any, np.ndarray]:
     """The labels [P] of rows of lists, each once a row in its order, and the offsets [B + 1]."""
     lengths_B, flat = ragged(labels)
+    flat = _one_zero(flat)
     rows_P = np.repeat(np.arange(len(lengths_B)), lengths_B)
     encoded = flat.dictionary_encode()
     codes_P = pc.fill_null(encoded.indices, len(encoded.dictionary)).to_numpy(zero_copy_only=False)
@@ -295,6 +294,11 @@ def distinct(labels: Any) -> tuple[Any, np.ndarray]:
     first = np.sort(np.unique(pair_P, return_index=True)[1])
     counts_B = np.bincount(rows_P[first], minlength=len(lengths_B))
     return flat.take(pa.array(first)), np.append(0, np.cumsum(counts_B)).astype(np.int64)
+
+
+def _one_zero(labels: Any) -> Any:
+    """The same labels with 0 in place of −0, which equals it."""
+    return pc.add(labels, pa.scalar(0.0, labels.type)) if pa.types.is_floating(labels.type) else labels
 
 
 def label_keys(labels: Any) -> np.ndarray:
