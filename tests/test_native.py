@@ -4,6 +4,7 @@ import ctypes
 import importlib.util
 import os
 import signal
+from threading import Event, Timer, current_thread, main_thread
 
 import numpy as np
 import pytest
@@ -331,6 +332,24 @@ def answers(head, hidden, index, queries):
     rows = csr_array(hidden.clamp(min=0).numpy())
     sums = native.sparse_product(rows, csr_array(head.weight.detach().T.clamp(min=0).numpy()))
     return torch.from_numpy(sums.data), best.class_ids, best.logits, best.log_probs, *nearest, *loss
+
+
+def test_nothing_works_on_once_a_thread_was_interrupted(monkeypatch):
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
+    begun, goes_on, ended = Event(), Event(), []
+
+    def work(_):
+        if current_thread() is main_thread():
+            begun.wait()
+            Timer(0.1, goes_on.set).start()
+            raise KeyboardInterrupt
+        begun.set()
+        goes_on.wait()
+        ended.append(True)
+
+    with pytest.raises(KeyboardInterrupt):
+        native._share(work, 2 * native.THREAD_ELEMENTS)
+    assert ended
 
 
 @needs_kernels

@@ -11,7 +11,7 @@ import functools
 import importlib.util
 import os
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -336,9 +336,12 @@ def _share(work: Callable[[Any], None], num_elements: int) -> None:
     place = ctypes.byref(ctypes.c_long(0))
     num_more = min(torch.get_num_threads(), num_elements // THREAD_ELEMENTS) - 1
     more = [_threads(num_more).submit(work, place) for _ in range(num_more)]
-    work(place)
+    try:
+        work(place)
+    finally:  # even if this thread was interrupted, no other may be left to write into memory that is freed
+        wait([each for each in more if not each.cancel()])  # one that has not begun has nothing left to do
     for each in more:
-        if not each.cancel():  # one that has not begun has nothing left to do
+        if not each.cancelled():
             each.result()
 
 
