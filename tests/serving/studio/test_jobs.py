@@ -53,6 +53,8 @@ def test_a_config_fills_the_form_that_says_the_same(studio: Any, folder: Path) -
     told = studio.post("trainings/preview", **form)
     assert Config.from_dict(tomllib.loads(told["toml"])) == Config.from_dict(tomllib.loads(written))
     assert "--set head.num_sampled=2 --set head.sampler=uniform" in told["command"]
+    of_column = studio.post("trainings/preview", **form | {"options": ["data.kinds.model=category"]})
+    assert "model" in tomllib.loads(of_column["toml"])["data"]["kinds"]
     # That of a run, whose name is taken, is complete.
     form = studio.post("trainings/read", toml=studio.get("runs/first")["toml"], name="free")
     again = Config.from_dict(tomllib.loads(studio.post("trainings/preview", **form)["toml"]))
@@ -71,6 +73,10 @@ def test_a_config_fills_the_form_that_says_the_same(studio: Any, folder: Path) -
         ("train.epochs = 0", "'epochs' in [train] must be"),
         ('data.train = "/etc/passwd"', "no data is called '/etc/passwd'"),
         ("train.epochs = 2", "data.train must name one of the data here; the config names 0."),
+        (
+            'data.train = "drinks.csv"\ntrain.seed = 3000000000',
+            "the form cannot say this seed: Input should be",
+        ),
     ],
 )
 def test_a_config_that_is_wrong_is_refused(studio: Any, written: str, sentence: str) -> None:

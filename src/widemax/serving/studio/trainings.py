@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Self
 
-from pydantic import Field
+from pydantic import Field, ValidationError
 
 from widemax.config import FILES, Config, assign
 from widemax.encoders import encoders
@@ -61,7 +61,7 @@ class Training(Body):
 
         Raises:
             ConfigError: a key is unknown, or its value wrong.
-            UsageError: it is no TOML, or names other files than those of the library.
+            UsageError: it is no TOML, names other files than those of the library, or says what no form can.
         """
         try:
             values = tomllib.loads(text)
@@ -80,7 +80,14 @@ class Training(Body):
             own["learning_rate"] = None
         if not re.match(NAME, own["name"]) or (folder_of(library) / own["name"]).exists():
             own["name"] = name
-        return cls(**own, options=[f"{key}={in_toml(value)}" for key, value in given.items()])
+        try:
+            return cls(**own, options=[f"{key}={in_toml(value)}" for key, value in given.items()])
+        except ValidationError as error:
+            (first, *_) = error.errors()
+            raise UsageError(
+                f"the form cannot say this {first['loc'][0]}: {first['msg']}. Start it by `widemax train "
+                "FILE.toml`."
+            ) from None
 
     def arguments(self, library: Runs) -> list[str]:
         """The command line after ``widemax``.
@@ -125,7 +132,11 @@ class Training(Body):
             if key in FIELDS:
                 raise UsageError(f"{key} has a field of its own: {FIELDS[key]}.")
             section, _, last = key.rpartition(".")
-            if section == "output" or last == "model" or (section == "data" and last in FILES):
+            if (
+                section == "output"
+                or (last == "model" and section != "data.kinds")
+                or (section == "data" and last in FILES)
+            ):
                 raise UsageError(
                     f"{key} names a file, which is not for pages. Start it by `widemax train FILE.toml`."
                 )
