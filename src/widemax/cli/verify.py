@@ -15,11 +15,13 @@ def command(run: Run, workers: Workers = None, trusted_key: TrustedKey = None, j
     from widemax.systems import load
     from widemax.training.checkpoint import read_progress
 
-    places = [current(run), *sorted((run / CHECKPOINTS).glob("step-*"))]
+    manifest = read_manifest(current(run))
+    # Those of a finished run are what a kill has left to be removed.
+    checkpoints = [] if manifest.get("complete", True) else sorted((run / CHECKPOINTS).glob("step-*"))
+    places = [current(run), *checkpoints]
     HASHED.set(hashed_in_parts([place / name for place in places for name in read_manifest(place)["files"]]))
     if not is_first():
         return
-    manifest = read_manifest(current(run))
     files = manifest["files"]
     num_bytes = sum(entry["bytes"] for entry in files.values())
     whole = f"{run} is whole: {counted(len(files), 'file')}, {num_bytes / 1e6:.1f} MB"
@@ -31,11 +33,10 @@ def command(run: Run, workers: Workers = None, trusted_key: TrustedKey = None, j
         print_result(facts, [f"{whole}, {features}"], json=json)
         return
     model = load(run, trusted_key=trusted_key).facts()
-    # Those of a finished run are what a kill has left to be removed.
-    checkpoints = [] if manifest["complete"] else sorted(p.name for p in (run / CHECKPOINTS).glob("step-*"))
-    for name in checkpoints:
-        read_progress(run / CHECKPOINTS / name)
-    facts |= {"num_classes": model["num_classes"], "dim": model["dim"], "checkpoints": checkpoints}
+    for checkpoint in checkpoints:
+        read_progress(checkpoint)
+    names = [checkpoint.name for checkpoint in checkpoints]
+    facts |= {"num_classes": model["num_classes"], "dim": model["dim"], "checkpoints": names}
     classes = f"{counted(model['num_classes'], 'class')} × {model['dim']}"
     line = f"{whole}, {classes}, {counted(len(checkpoints), 'checkpoint')}"
     print_result(facts, [line], json=json)
