@@ -2,6 +2,7 @@
 
 import json
 import struct
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,9 +14,10 @@ from tests.serving.conftest import Server
 
 from widemax import Model, evaluate
 from widemax.config import Config
+from widemax.conformity import Conformity
 from widemax.data import LabelVocabulary
 from widemax.recommender import neighbors
-from widemax.serving.abstention import Coverage
+from widemax.serving.abstention import Coverage, Sets
 from widemax.serving.labels import LabelSearch
 from widemax.serving.predictions import ranked
 from widemax.training.loop import train
@@ -263,6 +265,12 @@ def test_sets_hold_the_label_as_often_as_was_asked(runs: Path) -> None:
     ]
     assert 0.9 <= sum(held) / len(held) < 1
     assert len({*sizes}) > 1
+
+
+def test_a_label_without_probability_needs_all_sets_whole(runs: Path) -> None:
+    told = Conformity(np.array([0.9, 0.0]), np.array([1, 2]), np.ones(2), num_rows=2)
+    model = replace(Model.load(runs / "drinks"), conformity=told)
+    assert Coverage(0.6).sets(model) == Sets(0.6, 0.0, 1000)
 
 
 def test_numbers_for_prometheus(server: Server) -> None:

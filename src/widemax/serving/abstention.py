@@ -38,7 +38,8 @@ class Coverage:
             )
         threshold = covering(model, self.data, coverage=self.probability, k=MAX_K).threshold
         is_shared_out = model.head.normalizer == "softmax"
-        return Sets(self.probability, threshold, int(min(MAX_K, 1 / threshold) if is_shared_out else MAX_K))
+        most = int(1 / max(threshold, 1 / MAX_K)) if is_shared_out else MAX_K
+        return Sets(self.probability, threshold, most)
 
 
 @dataclass(frozen=True)
