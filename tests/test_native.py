@@ -210,6 +210,7 @@ def test_sparse_products(num_rows, num_inner, num_columns, density, seed):
     for name in ("indptr", "indices", "data"):
         np.testing.assert_array_equal(getattr(found, name), getattr(truth, name))
     assert not native.takes_sparse(left, right.astype(np.float64))
+    assert not native.takes_sparse(left, right.tocsc())
 
 
 def loss_and_gradients(hidden, weight, bias, targets, slope, *, kept, adds=False):

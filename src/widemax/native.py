@@ -80,7 +80,9 @@ def _kernels() -> Any:
 
 def takes_sparse(*matrices: Sparse) -> bool:
     """Whether :func:`sparse_product` is there for such SciPy arrays."""
-    return _kernels() is not None and all(x.dtype == np.float32 and x.shape[1] < 2**31 for x in matrices)
+    return _kernels() is not None and all(
+        x.format == "csr" and x.dtype == np.float32 and x.shape[1] < 2**31 for x in matrices
+    )
 
 
 def takes(*matrices: Tensor, dtype: torch.dtype = torch.float32) -> bool:
