@@ -158,6 +158,7 @@ USAGE, DATA, CORRUPT = 2, 3, 5
         (("evaluate", "{tmp}", "{csv}"), CORRUPT, "manifest.json"),
         (("resume", "{tmp}"), USAGE, "not a run folder"),
         (("plan",), USAGE, "--classes"),
+        (("plan", "rows.csv", "--batch", "64"), USAGE, "--batch is told"),
         (("data", "get", "clinc15"), USAGE, "did you mean 'clinc150'"),
         (("demo", "wrods"), USAGE, "did you mean 'words'"),
         (("train",), USAGE, "Missing argument"),

@@ -22,7 +22,7 @@ def command(
     ] = None,
     classes: Annotated[int | None, typer.Option(min=1, help="The number of classes C.")] = None,
     dim: Annotated[int | None, typer.Option(min=1, help="The length D of a hidden vector.")] = None,
-    batch: Annotated[int, typer.Option(min=1, help="Rows per step, B.")] = 256,
+    batch: Annotated[int | None, typer.Option(min=1, help="Rows per step, B. Default: 256.")] = None,
     rows: Annotated[
         int | None, typer.Option(min=1, help="Rows per epoch. With it the time of an epoch is shown.")
     ] = None,
@@ -43,13 +43,16 @@ def command(
     sizes: dict[str, Any] = {
         "num_classes": classes,
         "dim": dim,
-        "batch_size": batch,
+        "batch_size": batch or 256,
         "num_rows": rows,
         "workers": workers or 1,
     }
     named, copies = "auto", ""
     if data:
-        config = read_config(data, {**context.params, "classes": None})
+        given = {"--classes": classes, "--batch": batch, "--rows": rows}
+        if told := [name for name, size in given.items() if size is not None]:
+            raise UsageError(f"{told[0]} is told by the data and their config; leave it out.")
+        config = read_config(data, context.params)
         sizes, named = sizes_of(config, dim)
         if config.distributed.workers > sizes["workers"]:
             copies = f"each of {config.distributed.workers} processes holds a copy of the head"
