@@ -159,6 +159,7 @@ USAGE, DATA, CORRUPT = 2, 3, 5
         (("resume", "{tmp}"), USAGE, "not a run folder"),
         (("plan",), USAGE, "--classes"),
         (("plan", "rows.csv", "--batch", "64"), USAGE, "--batch is told"),
+        (("plan", "--classes", "9", "--dim", "4", "--set", "train.epochs=2"), USAGE, "--set is of data"),
         (("data", "get", "clinc15"), USAGE, "did you mean 'clinc150'"),
         (("demo", "wrods"), USAGE, "did you mean 'words'"),
         (("train",), USAGE, "Missing argument"),

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from widemax.config import Config
     from widemax.encoders import Features
 
+OF_DATA = "input", "target", "kind", "set_", "drop_bad", "delimiter", "label_separator", "encoding"
+
 
 def command(
     context: typer.Context,
@@ -56,6 +58,9 @@ def command(
         sizes, named = sizes_of(config, dim)
         if config.distributed.workers > sizes["workers"]:
             copies = f"each of {config.distributed.workers} processes holds a copy of the head"
+    elif told := [name for name in OF_DATA if context.params[name]]:
+        name = told[0].strip("_").replace("_", "-")
+        raise UsageError(f"--{name} is of data; give FILE.toml or data too, or leave it out.")
     if sizes["num_classes"] is None or sizes["dim"] is None:
         raise UsageError("give FILE.toml or data, or both --classes and --dim.")
     from widemax.planner import plan
