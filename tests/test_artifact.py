@@ -120,7 +120,7 @@ def test_mapped_weights_are_the_files_and_give_the_same_bits(run: Path) -> None:
     expected = Model.load(run).predict(["a red thing", "a gold thing"], k=8)
     assert mapped() == set()
     model = Model.load(run, mapped=True)
-    assert mapped() == {"encoder", "head-00000-of-00001"}
+    assert mapped() == {"conformity", "encoder", "head-00000-of-00001"}
     assert model.predict(["a red thing", "a gold thing"], k=8) == expected
     shutil.rmtree(run)
     assert model.predict(["a red thing", "a gold thing"], k=8) == expected

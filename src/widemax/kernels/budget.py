@@ -47,7 +47,4 @@ def rows_at_once(num_rows: int, dim: int, num_classes: int) -> int:
     """
     held = min(max(HELD_ELEMENTS, 2 * num_classes * dim), MOST_LOSS_ELEMENTS)
     rows = min(max(held // num_classes, 1), num_rows)
-    if rows < min(dim, num_rows):
-        return 0
-    rows = min(rows, MOST_LOSS_ROWS)
-    return rows if rows == num_rows else rows - rows % BLOCK_ROWS or rows
+    return min(rows, MOST_LOSS_ROWS) if rows >= min(dim, num_rows) else 0
