@@ -349,7 +349,7 @@ def test_nothing_works_on_once_a_thread_was_interrupted(monkeypatch):
         ended.append(True)
 
     with pytest.raises(KeyboardInterrupt):
-        native._share(work, 2 * native.THREAD_ELEMENTS)
+        native.share(work, 2 * native.THREAD_ELEMENTS)
     assert ended
 
 

@@ -109,7 +109,7 @@ def products_into(hidden_BD: Tensor, weight_WD: Tensor, bias_W: Tensor | None, o
         *(padded_BD.data_ptr(), weight_WD.data_ptr(), None if bias_W is None else bias_W.data_ptr()),
         *(len(hidden_BD), num_classes, dim, out_BW.stride(0), out_BW.data_ptr(), _part(dim)),
     )
-    _share(lambda place: kernels.widemax_products(*arguments, place), weight_WD.numel())
+    share(lambda place: kernels.widemax_products(*arguments, place), weight_WD.numel())
 
 
 def code_products(query_BD: Tensor, codes_WD: Tensor, out_BW: Tensor) -> Tensor:
@@ -123,7 +123,7 @@ def code_products(query_BD: Tensor, codes_WD: Tensor, out_BW: Tensor) -> Tensor:
         *(len(query_BD), num_codes, dim, out_BW.stride(0)),
         *(out_BW.data_ptr(), maxima_BG.data_ptr(), _part(dim)),
     )
-    _share(lambda place: kernels.widemax_code_products(*arguments, place), codes_WD.numel())
+    share(lambda place: kernels.widemax_code_products(*arguments, place), codes_WD.numel())
     return maxima_BG
 
 
@@ -145,7 +145,7 @@ def block_maxima(
         *(logits_BW.data_ptr(), num_rows, width, powers),
         *(x.data_ptr() for x in (maxima_BG, shift_B, sum_B, square_sum_B)),
     )
-    _share(lambda place: kernels.widemax_blocks(*arguments, place), logits_BW.numel())
+    share(lambda place: kernels.widemax_blocks(*arguments, place), logits_BW.numel())
     return maxima_BG
 
 
@@ -162,7 +162,7 @@ def exponentials_(logits_BW: Tensor, bias_W: Tensor | None, shift_B: Tensor, *, 
         *(logits_BW.data_ptr(), logits_BW.dtype == torch.bfloat16, _pointer(bias_W), num_rows, width, looks),
         *(shift_B.data_ptr(), sum_B.data_ptr(), max(1, PART_ELEMENTS // max(width, 1))),
     )
-    _share(lambda place: kernels.widemax_exponentials(*arguments, place), logits_BW.numel())
+    share(lambda place: kernels.widemax_exponentials(*arguments, place), logits_BW.numel())
     return sum_B
 
 
@@ -199,7 +199,7 @@ def sparse_product(left: Sparse, right: Sparse) -> Sparse:
         room, marks = np.zeros(num_blocks * BLOCK, np.float32), np.zeros(num_blocks, np.uint8)
         kernels.widemax_sparse_product(*arguments, room.ctypes.data, marks.ctypes.data, part, place)
 
-    _share(work, int(work_P1[-1]))
+    share(work, int(work_P1[-1]))
     offsets = np.concatenate(([0], np.cumsum(counts_B)))
     found = [
         slice(*ends) for ends in zip(starts, starts + np.diff(offsets[[*firsts, num_rows]]), strict=True)
@@ -310,7 +310,7 @@ class LossTiles:
         kernel, logits = getattr(_kernels(), name), ctypes.byref(self._logits)
         num_rows, dim = self._shape
         num_elements = num_rows * self._logits.num_classes * dim
-        _share(lambda place: kernel(logits, *arguments, place), num_elements)
+        share(lambda place: kernel(logits, *arguments, place), num_elements)
 
 
 def _pointer(tensor: Tensor | None) -> int | None:
@@ -329,7 +329,7 @@ def _part(dim: int) -> int:
     return BLOCK * max(1, PART_ELEMENTS // (BLOCK * dim))
 
 
-def _share(work: Callable[[Any], None], num_elements: int) -> None:
+def share(work: Callable[[Any], None], num_elements: int) -> None:
     """Does a work in as many threads as torch may use and it is worth, this one among them.
 
     Args:
