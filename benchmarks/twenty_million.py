@@ -4,8 +4,9 @@
 
 Each class has one row, of four numbers, in a Parquet file that is made first. ``widemax train`` reads it,
 trains for an epoch and saves the model. Every process may have so much data and no more (RLIMIT_DATA), for
-which Arrow and the C library are asked to reserve none ahead. Four processes come to the end; one fails under
-the same limit. It takes some 10 GB of disk in the folder for temporary files (TMPDIR).
+which Arrow and the C library are asked to reserve none ahead. Four processes are to come to the end, and one
+to fail under the same limit; so far the first of four runs out of memory too, as it counts and saves all
+labels. It takes some 10 GB of disk in the folder for temporary files (TMPDIR).
 """
 
 import os
