@@ -337,9 +337,8 @@ class CountsHead(SparseRowsHead):
 
     def _shares(self, features: Sparse, work: int) -> Iterator[tuple[Sparse, NDArray[np.int64]]]:
         """s_c / Σ_j s_j of the classes that stand beside some feature, and their rows, chunk by chunk."""
-        offsets_F1 = self.offsets.numpy().astype(
-            index_dtype(len(self.weight))
-        )  # or class ids would be widened
+        # As wide as class ids where they suffice, or these would be widened.
+        offsets_F1 = self.offsets.numpy().astype(index_dtype(len(self.weight)))
         parts = self.weight.numpy(), self.class_ids.numpy(), offsets_F1
         weights = scipy_sparse().csr_array(parts, shape=(self.dim, self.num_classes))
         features = features.astype(weights.dtype)

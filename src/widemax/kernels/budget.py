@@ -23,8 +23,8 @@ HELD_ELEMENTS = 2**24
 MOST_ANSWER_ELEMENTS = 2**26
 # What a loss holds at most, so that its weights are passed over less often: 512 MB.
 MOST_LOSS_ELEMENTS = 2**27
-# Rows of a loss that are passed over together at most, in blocks of so many where there are more.
-MOST_LOSS_ROWS, BLOCK_ROWS = 2048, 64
+# Rows of a loss that are passed over together at most.
+MOST_LOSS_ROWS = 2048
 # The compiled kernels compute logits of shorter vectors anew, which takes less time than holding them.
 HELD_DIM = 128
 # Blocks of a window gathered at a time to count the larger logits in them.

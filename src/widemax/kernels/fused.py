@@ -182,8 +182,9 @@ class Sweep:
         (num_rows, dim), num_classes = hidden_BD.shape, len(self.weight_CD)
         held = num_classes if elsewhere is None else elsewhere.largest
         self.chunk_rows = max(1, budget.rows_at_once(num_rows, dim, held))
-        if budget.BLOCK_ROWS < self.chunk_rows < num_rows:
-            self.chunk_rows -= self.chunk_rows % budget.BLOCK_ROWS
+        # Whole blocks of the compiled kernels, also without them: processes take as many rows at a time.
+        if native.BLOCK < self.chunk_rows < num_rows:
+            self.chunk_rows -= self.chunk_rows % native.BLOCK
         layer = (x for x in (self.hidden_BD, self.weight_CD, self.bias_C) if x is not None)
         self.is_compiled = (
             self.is_softmax

@@ -81,14 +81,12 @@ class _LinearLogsumexp(torch.autograd.Function):
         if native.takes_logits(kept_BS):
             kept_BS.index_put_((rows_H, columns_H), kept_BS.new_full((), -torch.inf))
             sum_B = native.exponentials_(kept_BS, shift_S.float().contiguous(), max_B, looks=True)
-            ctx.save_for_backward(hidden_BD, weight_SD, shift_S, rows_H, columns_H, kept_BS, sum_B)
-            ctx.mark_non_differentiable(max_B)
-            return max_B, sum_B.log()
-        for block, logits_bS, hits in _blocks(kept_BS, shift_S, Pairs(rows_H, columns_H)):
-            # A finite number in place of −inf where every class is hit: −inf − −inf is NaN.
-            max_b = logits_bS.amax(1).clamp_(min=torch.finfo(sum_B.dtype).min)
-            exp_minus(logits_bS, max_b, out=logits_bS).index_put_(tuple(hits), logits_bS.new_zeros(()))
-            max_B[block], sum_B[block] = max_b, logits_bS.sum(1)
+        else:
+            for block, logits_bS, hits in _blocks(kept_BS, shift_S, Pairs(rows_H, columns_H)):
+                # A finite number in place of −inf where every class is hit: −inf − −inf is NaN.
+                max_b = logits_bS.amax(1).clamp_(min=torch.finfo(sum_B.dtype).min)
+                exp_minus(logits_bS, max_b, out=logits_bS).index_put_(tuple(hits), logits_bS.new_zeros(()))
+                max_B[block], sum_B[block] = max_b, logits_bS.sum(1)
         ctx.save_for_backward(hidden_BD, weight_SD, shift_S, rows_H, columns_H, kept_BS, sum_B)
         ctx.mark_non_differentiable(max_B)
         return max_B, sum_B.log()
