@@ -10,7 +10,7 @@ from torch import Tensor
 
 from widemax.heads.answers import Answers, TopK
 from widemax.heads.labels import SeveralLabels, label_pairs, no_pairs
-from widemax.kernels import Pairs, not_traced, topk_by_id
+from widemax.kernels import Pairs, not_traced, num_true, topk_by_id
 from widemax.losses import check_labels
 
 
@@ -102,9 +102,11 @@ def _ranks(log_probs_bC: Tensor, labels: Pairs, label_log_probs_P: Tensor) -> Te
     # As many labels at a time as there are rows, so that several labels a row take no more memory than one.
     at_once = max(1, len(log_probs_bC))
     for places in torch.split(torch.arange(len(ranks_P), device=ranks_P.device), at_once):
-        of_rows_PC = log_probs_bC[labels.rows_P[places]]
+        of_rows_PC = log_probs_bC.index_select(0, labels.rows_P[places])
         label_P1 = label_log_probs_P[places, None]
-        before_PC = (of_rows_PC == label_P1) & (class_ids_C < labels.ids_P[places, None])
-        before_PC |= of_rows_PC > label_P1
-        ranks_P[places] = before_PC.sum(1) + 1
+        larger_P = num_true(of_rows_PC > label_P1)
+        ranks_P[places] = larger_P + 1
+        tied = (num_true(of_rows_PC >= label_P1) - larger_P > 1).nonzero().squeeze(1)
+        is_smaller_id = class_ids_C < labels.ids_P[places[tied], None]
+        ranks_P[places[tied]] += num_true((of_rows_PC[tied] == label_P1[tied]) & is_smaller_id)
     return ranks_P.masked_fill(labels.ids_P < 0, 0)

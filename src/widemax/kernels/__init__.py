@@ -6,7 +6,7 @@ from widemax.kernels.fused import Elsewhere, SkippedTiles, Sweep
 from widemax.kernels.memory import keep_freed_memory
 from widemax.kernels.pairs import Pairs
 from widemax.kernels.partition import linear_logsumexp, linear_softplus
-from widemax.kernels.ranking import topk_by_id
+from widemax.kernels.ranking import num_true, topk_by_id
 from widemax.kernels.rows import gather_groups, gather_rows
 from widemax.kernels.stream import Added, Found, Powers, linear_logits, stream_classes
 from widemax.kernels.tracing import not_traced
@@ -28,6 +28,7 @@ __all__ = [
     "linear_logsumexp",
     "linear_softplus",
     "not_traced",
+    "num_true",
     "rows_at_once",
     "small_cross_entropy",
     "stream_classes",

@@ -12,6 +12,16 @@ from widemax.kernels import budget
 from widemax.kernels.pairs import Pairs
 
 
+def num_true(is_true: Tensor) -> Tensor:
+    """int64 [B] how many of each row are true; torch takes four times as long to sum booleans on CPU.
+
+    Example:
+        >>> num_true(torch.tensor([[True, False, True]]))
+        tensor([2])
+    """
+    return is_true.view(torch.int8).sum(1, dtype=torch.int32).long()
+
+
 def topk_by_id(values: Tensor, k: int) -> tuple[Tensor, Tensor]:
     """The k largest values of each row in descending order, equal values by ascending position.
 
@@ -39,7 +49,7 @@ def topk_by_id(values: Tensor, k: int) -> tuple[Tensor, Tensor]:
         # NaN, the largest of all to torch, compares with nothing.
         num_nan_B = values_BK.isnan().sum(1)
         smallest_B1 = values_BK.nan_to_num(torch.inf, torch.inf, -torch.inf).amin(1, keepdim=True)
-        tied = ((values >= smallest_B1).sum(1) + num_nan_B > k).nonzero().squeeze(1)
+        tied = (num_true(values >= smallest_B1) + num_nan_B > k).nonzero().squeeze(1)
         chunk = max(1, budget.CHUNK_ELEMENTS // values.shape[1])
         for rows in torch.split(tied, chunk) if len(tied) else ():
             values_bN = values[rows].nan_to_num(torch.inf, torch.inf, -torch.inf)

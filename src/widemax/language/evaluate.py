@@ -17,14 +17,14 @@ from widemax.storage import replacing_file
 from widemax.task import System
 
 
-def likelihood(stream: Stream, answers: TokenAnswers, *, unknown: int) -> dict[str, float | None]:
-    """The metrics of a text.
+def likelihood(stream: Stream, log_probs: np.ndarray, *, unknown: int) -> dict[str, float | None]:
+    """The metrics of a text, from float32 [N] the log-probabilities of its tokens.
 
     Returns:
         nll in nats a token, the perplexity that it is, how many "tokens" there are and how many of these are
         of the unknown class, "unknown_tokens"; bits a character and a byte compare models with other tokens.
     """
-    nats = -float(answers.log_probs_N.sum(dtype=np.float64))
+    nats = -float(log_probs.sum(dtype=np.float64))
     nll = nats / len(stream)
     return {
         "nll": nll,
@@ -62,8 +62,11 @@ def evaluate(
     stream = Stream.of(read_lines(texts, encoding=encoding), model.vocabulary)
     if not len(stream):
         raise DataError("there is no token in these files. Give more text.")
-    answers = model.answers(stream)
-    if per_token is not None:
+    if per_token is None:
+        log_probs = model.log_probs(stream)
+    else:
+        answers = model.answers(stream)
+        log_probs = answers.log_probs_N
         _write_tokens(Path(per_token), model, stream, answers)
     seconds = time.perf_counter() - started
     return {
@@ -71,7 +74,7 @@ def evaluate(
         "skipped": 0,
         "num_classes": model.head.num_classes,
         "task": System.LANGUAGE,
-        **likelihood(stream, answers, unknown=model.vocabulary.unknown),
+        **likelihood(stream, log_probs, unknown=model.vocabulary.unknown),
         "seconds": seconds,
         "rows_per_s": stream.num_lines / seconds,
         "tokens_per_s": len(stream) / seconds,

@@ -152,10 +152,25 @@ class LanguageModel(SavedSystem):
         The first token follows a newline. Of a long text several places are read together, each after the
         ``context`` tokens before it, so that a token is told from all before it or from so many at least.
         """
+        log_probs_N, ranks_N = torch.empty(len(stream)), torch.empty(len(stream), dtype=torch.int32)
+        for places, hidden, ids in self._hidden_of(stream):
+            found = self.head.answer(hidden, ids, k=1)
+            log_probs_N[places], ranks_N[places] = found.label_log_probs, found.label_ranks.int()
+        return TokenAnswers(log_probs_N.numpy(), ranks_N.numpy())
+
+    @torch.no_grad()
+    def log_probs(self, stream: Stream) -> np.ndarray:
+        """float32 [N] the log-probabilities of :meth:`answers`, in less time than with the ranks."""
+        log_probs_N = torch.empty(len(stream))
+        for places, hidden, ids in self._hidden_of(stream):
+            log_probs_N[places] = self.head.log_probs(hidden, ids[:, None]).squeeze(1)
+        return log_probs_N.numpy()
+
+    def _hidden_of(self, stream: Stream) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+        """Places [P] of a text, their hidden vectors [P, D], and the tokens [P] that stand there."""
         decoder, num_tokens = self.encoder.eval(), len(stream)
         ids_N = torch.from_numpy(stream.ids_N.astype(np.int64))
         read_N = torch.cat([torch.tensor([self.vocabulary.end]), ids_N[:-1]])
-        log_probs_N, ranks_N = torch.empty(num_tokens), torch.empty(num_tokens, dtype=torch.int32)
         segment = decoder.segment(num_tokens)
         for first_B in torch.split(torch.arange(0, num_tokens, segment), ROWS_AT_ONCE):
             start_B = (first_B - decoder.context).clamp(min=0)
@@ -167,11 +182,8 @@ class LanguageModel(SavedSystem):
                 vectors = self.embedded(read_N[at_BT.clamp(max=num_tokens - 1)])
                 hidden_BTD, state = decoder(vectors, state)
                 if asked_BT.any():
-                    at_P = at_BT[asked_BT]
-                    found = self.head.answer(hidden_BTD[asked_BT], ids_N[at_P], k=1)
-                    log_probs_N[at_P] = found.label_log_probs
-                    ranks_N[at_P] = found.label_ranks.int()
-        return TokenAnswers(log_probs_N.numpy(), ranks_N.numpy())
+                    places = at_BT[asked_BT]
+                    yield places, hidden_BTD[asked_BT], ids_N[places]
 
     @checked
     def perplexity(self, text: str | Iterable[str]) -> float:
@@ -187,7 +199,7 @@ class LanguageModel(SavedSystem):
         stream = Stream.of(lines, self.vocabulary)
         if not len(stream):
             raise DataError("a text without a token has no perplexity. Give more text.")
-        return perplexity_of(-float(self.answers(stream).log_probs_N.mean(dtype=np.float64)))
+        return perplexity_of(-float(self.log_probs(stream).mean(dtype=np.float64)))
 
     @checked
     def continue_(

@@ -186,8 +186,7 @@ class Training(SystemJob[Windows, LanguageModel]):
         self.optimizer.catch_up()
         if self.valid is None:
             return {}
-        answers = self.model.answers(self.valid)
-        return likelihood(self.valid, answers, unknown=self.model.vocabulary.unknown)
+        return likelihood(self.valid, self.model.log_probs(self.valid), unknown=self.model.vocabulary.unknown)
 
     def carried(self) -> dict[str, Tensor]:
         return self.model.encoder.tensors_of(self.state)
