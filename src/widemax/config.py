@@ -408,13 +408,13 @@ def assign(values: Mapping[str, Any], assignments: Sequence[str]) -> dict[str, A
     """Apply ``--set a.b=value`` texts; a value is read as TOML, and as a plain string where it is not.
 
     Example:
-        >>> assign({}, ["train.epochs=3", "head.kind=sampled"])
-        {'train': {'epochs': 3}, 'head': {'kind': 'sampled'}}
+        >>> assign({}, ["train.epochs=3", 'data.kinds."unit.price"=number'])
+        {'train': {'epochs': 3}, 'data': {'kinds': {'unit.price': 'number'}}}
     """
     result = {key: dict(value) if isinstance(value, Mapping) else value for key, value in values.items()}
     for assignment in assignments:
         path, equals, text = assignment.partition("=")
-        *sections, key = path.strip().split(".")
+        *sections, key = _keys(path)
         if not equals or not sections or not key:
             raise ConfigError(f"--set takes section.key=value, such as train.epochs=3; got {assignment!r}.")
         try:
@@ -428,3 +428,15 @@ def assign(values: Mapping[str, Any], assignments: Sequence[str]) -> dict[str, A
                 raise ConfigError(f"--set {assignment!r}: {section!r} is a value, not a section.")
         target[key] = value
     return result
+
+
+def _keys(path: str) -> list[str]:
+    """A key of TOML at its points, where it is one: those within quotes are part of a name."""
+    try:
+        tree, keys = tomllib.loads(f"{path} = 0"), []
+    except tomllib.TOMLDecodeError:
+        return path.strip().split(".")
+    while isinstance(tree, dict):
+        ((key, tree),) = tree.items()
+        keys.append(key)
+    return keys

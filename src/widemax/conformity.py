@@ -93,7 +93,7 @@ class Conformity:
             raise UsageError(
                 f"of the labels of {counted(self.num_rows, 'row')} too few are among the best "
                 f"predictions for coverage {coverage:g}; ask for {math.floor(1000 * most) / 1000:g} at most, "
-                "or give more rows or a larger k."
+                f"or give more rows{' or a larger k' if k else ''}."
             )
         return float(probs_P[order_P[place]]) * (1 - ROUNDING)
 

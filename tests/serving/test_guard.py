@@ -134,12 +134,13 @@ def test_a_session_stands_for_the_token(guarded: Server) -> None:
         assert {"HttpOnly", "SameSite=strict", "Secure", "Path=/"} < set(cookie.split("; "))
         assert TOKEN not in cookie
         name, _, value = cookie.split(";")[0].partition("=")
+        assert name == f"widemax-session-{httpx.URL(guarded.url).port}"
         for given, status in ((value, 200), (value[:-1], 401), (TOKEN, 401)):
             reply = browser.get("/v1/studio/data", headers={"Cookie": f"{name}={given}"})
             assert reply.status_code == status
         foreign = {"Origin": "http://evil.example", "Cookie": f"{name}={value}"}
         assert browser.post("/v1/reload", headers=foreign).status_code == 403
-        assert 'widemax-session="";' in browser.delete("/v1/session").headers["set-cookie"]
+        assert f'{name}="";' in browser.delete("/v1/session").headers["set-cookie"]
 
 
 def test_without_a_token_nobody_signs_in(server: Server) -> None:

@@ -14,7 +14,6 @@ from widemax.serving.replies import BodyTooLargeError, ForbiddenError, Unauthori
 from widemax.serving.settings import Settings
 
 MAX_BODY_BYTES = 1 << 23
-COOKIE = "widemax-session"
 SECURITY_HEADERS = {
     "Content-Security-Policy": "default-src 'self'; img-src 'self' data:; base-uri 'none'; "
     "form-action 'self'; frame-ancestors 'none'; object-src 'none'",
@@ -129,7 +128,7 @@ def check_may_order(request: Request, settings: Settings) -> None:
     scheme, _, given = request.headers.get("authorization", "").partition(" ")
     if scheme.lower() == "bearer":
         check_token(given, settings.token)
-    elif not is_local and not _is_same(request.cookies.get(COOKIE, ""), cookie_of(settings.token)):
+    elif not is_local and not _is_same(request.cookies.get(cookie_name(request), ""), cookie_of(settings.token)):
         raise UnauthorizedError(
             "this may be asked from the server's own machine, or with the token of --token-file: as "
             "'Authorization: Bearer TOKEN', or by signing in to Studio."
@@ -144,6 +143,11 @@ def check_token(given: str, token: str) -> None:
     """
     if not _is_same(given, token):
         raise UnauthorizedError("the token is not the one of this server.")
+
+
+def cookie_name(request: Request) -> str:
+    """That of a session; browsers send cookies to the servers at all ports of a host."""
+    return f"widemax-session-{request.url.port or request.url.scheme}"
 
 
 def cookie_of(token: str) -> str:

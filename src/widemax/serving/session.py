@@ -7,7 +7,7 @@ from pydantic import Field
 from starlette.responses import Response
 
 from widemax.serving.bodies import Body
-from widemax.serving.guard import COOKIE, check_token, cookie_of
+from widemax.serving.guard import check_token, cookie_name, cookie_of
 from widemax.serving.replies import ForbiddenError, Reply
 
 session = APIRouter(prefix="/v1/session", tags=["session"])
@@ -31,13 +31,13 @@ def sign_in(given: SignIn, request: Request) -> Response:
     check_token(given.token, token)
     reply = Reply({"signed_in": True})
     secure = request.url.scheme == "https"
-    reply.set_cookie(COOKIE, cookie_of(token), httponly=True, samesite="strict", secure=secure)
+    reply.set_cookie(cookie_name(request), cookie_of(token), httponly=True, samesite="strict", secure=secure)
     return reply
 
 
 @session.delete("")
-def sign_out() -> Response:
+def sign_out(request: Request) -> Response:
     """Forget the cookie."""
     reply = Reply({"signed_in": False})
-    reply.delete_cookie(COOKIE, httponly=True, samesite="strict")
+    reply.delete_cookie(cookie_name(request), httponly=True, samesite="strict")
     return reply

@@ -188,10 +188,11 @@ def flat(values: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, Any
     """The keys of tables with their values, those of inner tables behind a point.
 
     Example:
-        >>> dict(flat({"train": {"epochs": 3}, "data": {"kinds": {"age": "category"}}}))
-        {'train.epochs': 3, 'data.kinds.age': 'category'}
+        >>> dict(flat({"train": {"epochs": 3}, "data": {"kinds": {"unit.price": "number"}}}))
+        {'train.epochs': 3, 'data.kinds."unit.price"': 'number'}
     """
     for key, value in values.items():
+        key = key if WORD.fullmatch(key) else json.dumps(key)
         if isinstance(value, Mapping):
             yield from flat(value, f"{before}{key}.")
         else:
