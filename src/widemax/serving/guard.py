@@ -128,7 +128,9 @@ def check_may_order(request: Request, settings: Settings) -> None:
     scheme, _, given = request.headers.get("authorization", "").partition(" ")
     if scheme.lower() == "bearer":
         check_token(given, settings.token)
-    elif not is_local and not _is_same(request.cookies.get(cookie_name(request), ""), cookie_of(settings.token)):
+    elif not is_local and not _is_same(
+        request.cookies.get(cookie_name(request), ""), cookie_of(settings.token)
+    ):
         raise UnauthorizedError(
             "this may be asked from the server's own machine, or with the token of --token-file: as "
             "'Authorization: Bearer TOKEN', or by signing in to Studio."
