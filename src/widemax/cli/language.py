@@ -1,14 +1,13 @@
 """What the verbs do with texts and with runs of language models."""
 
-import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
 
-from widemax.cli.options import print_json, print_result, result_lines
-from widemax.errors import UsageError, visible
+from widemax.cli.options import print_result, print_texts, result_lines
+from widemax.errors import UsageError
 
 Unit = Annotated[
     Literal["word", "subword", "character"] | None,
@@ -82,16 +81,7 @@ def predict(
         {"row": row, "text": text, "continuation": model.continue_(text, seed=(seed or 0) + row, **given)}
         for row, text in enumerate(_texts(data, encoding))
     )
-    if json:
-        print_json({"rows": list(rows)})
-        return
-    on_terminal = sys.stdout.isatty()
-    for row in rows:
-        if form == "jsonl":
-            print_json(row)
-        else:
-            whole = row["text"] + row["continuation"]
-            typer.echo("\n".join(map(visible, whole.split("\n"))) if on_terminal else whole)
+    print_texts(rows, lambda row: row["text"] + row["continuation"], form, json=json)
 
 
 def _texts(data: Sequence[str], encoding: str | None) -> Iterator[str]:

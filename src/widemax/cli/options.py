@@ -2,7 +2,8 @@
 
 import json
 import shlex
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from operator import methodcaller
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -106,6 +107,21 @@ DATA_KEYS = (
 def print_json(values: Any) -> None:
     """The one JSON object of a verb."""
     typer.echo(to_json(values))
+
+
+def print_texts(
+    rows: Iterator[dict[str, Any]], text: Callable[[dict[str, Any]], str], form: str | None, *, json: bool
+) -> None:
+    """Rows as one JSON object, as JSON lines, or the ``text`` of each."""
+    if json:
+        print_json({"rows": list(rows)})
+        return
+    on_terminal = sys.stdout.isatty()
+    for row in rows:
+        if form == "jsonl":
+            print_json(row)
+        else:
+            typer.echo("\n".join(map(visible, text(row).split("\n"))) if on_terminal else text(row))
 
 
 def print_result(values: Any, lines: Iterable[str], *, json: bool) -> None:

@@ -1,15 +1,15 @@
 """What the verbs do with lines, their translations and runs that translate."""
 
-import sys
 from collections.abc import Iterator
 from itertools import zip_longest
+from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from widemax.cli.options import print_json, print_result
-from widemax.errors import UsageError, counted, visible
+from widemax.cli.options import print_result, print_texts
+from widemax.errors import UsageError, counted
 
 if TYPE_CHECKING:
     from widemax.config import DataConfig
@@ -79,19 +79,10 @@ def print_translations(
     translator = Translator.load(run, trusted_key=trusted_key)
     parts = _stdin(encoding) if data == ["-"] else iter([read_lines(data, encoding=encoding)])
     answers = (found for part in parts for found in translator.translate(part, beam=beam or USUAL_BEAM))
-    lines: Iterator[dict[str, Any]] = (
+    rows: Iterator[dict[str, Any]] = (
         {"row": row, "translation": found.text, "score": found.score} for row, found in enumerate(answers)
     )
-    if json:
-        print_json({"rows": list(lines)})
-        return
-    on_terminal = sys.stdout.isatty()
-    for line in lines:
-        if form == "jsonl":
-            print_json(line)
-        else:
-            text = line["translation"]
-            typer.echo(visible(text) if on_terminal else text)
+    print_texts(rows, itemgetter("translation"), form, json=json)
 
 
 def _stdin(encoding: str | None) -> Iterator[list[str]]:

@@ -21,9 +21,6 @@ def entmax15_loss(logits: Tensor, labels: Tensor, *, ignore_index: int = -100) -
     Args:
         labels: [B] class ids, or [B, C] target probabilities.
 
-    Returns:
-        [B] losses.
-
     Raises:
         ShapeError: labels that fit neither form.
 

@@ -31,9 +31,6 @@ def one_vs_rest_hinge(
         margin: m.
         squared: whether to square what an answer lacks.
 
-    Returns:
-        [B] losses.
-
     Example:
         >>> one_vs_rest_hinge(torch.tensor([[0.5, -3.0]]), torch.tensor([[1.0, 0.0]]))
         tensor([0.5000])

@@ -20,9 +20,6 @@ def sparsemax_loss(logits: Tensor, labels: Tensor, *, ignore_index: int = -100) 
     Args:
         labels: [B] class ids, or [B, C] target probabilities.
 
-    Returns:
-        [B] losses.
-
     Raises:
         ShapeError: labels that fit neither form.
 

@@ -33,9 +33,6 @@ def weston_watkins(
         margin: m.
         squared: whether to square what is lacking.
 
-    Returns:
-        [B] losses.
-
     Example:
         >>> weston_watkins(torch.tensor([[1.0, 0.5, 0.75]]), torch.tensor([0]))
         tensor([1.2500])

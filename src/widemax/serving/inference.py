@@ -29,14 +29,6 @@ NUMPY = {
     "BOOL": "?",
 }
 """The datatypes of numbers, as NumPy calls them; texts are BYTES."""
-KINDS = {
-    "text": ("BYTES", [-1]),
-    "category": ("BYTES", [-1]),
-    "date": ("BYTES", [-1]),
-    "ids": ("BYTES", [-1]),
-    "sparse": ("BYTES", [-1]),
-    "number": ("FP64", [-1]),
-}
 OUTPUTS = {"label": "BYTES", "class_id": "INT64", "logit": "FP32", "probability": "FP32"}
 Count = Annotated[int, Field(ge=1, le=MAX_K)]
 
@@ -273,6 +265,6 @@ def _tensors(schema: Schema) -> list[Mapping[str, Any]]:
         elif column.kind == "image":
             datatype, shape = "UINT8", [-1, *(column.shape or ())]
         else:
-            datatype, shape = KINDS[column.kind]
+            datatype, shape = "FP64" if column.kind == "number" else "BYTES", [-1]
         tensors.append({"name": column.name, "datatype": datatype, "shape": shape})
     return tensors

@@ -11,7 +11,7 @@ from pathlib import Path
 from threading import Event
 from typing import Annotated, Any, ClassVar
 
-from pydantic import Field
+from pydantic import Field, TypeAdapter
 
 from widemax.errors import DataError, UsageError, shown
 from widemax.options import Options
@@ -60,8 +60,6 @@ class ServedSystem(ABC):
     sha256: str
     facts: Mapping[str, Any]
 
-    keys: ClassVar[dict[str, Any]]
-    """The schemas of what a body may hold beside its rows."""
     reply: ClassVar[dict[str, Any]]
     """The schemas of what is answered to a row."""
 
@@ -97,7 +95,12 @@ class ServedSystem(ABC):
             key: int(value) if isinstance(value, float) and value.is_integer() and key in WHOLE else value
             for key, value in body.items()
         }
-        return self.question(**Options(type(self).question, of="the body").complete(given))
+        return self.question(**self._keys().complete(given))
+
+    @classmethod
+    def _keys(cls) -> Options:
+        """What a body may hold, the keywords of ``question``."""
+        return Options(cls.question, of="the body")
 
     def predict(self, asked: Sequence[Asked]) -> list[list[dict[str, Any]] | Exception]:
         """The answers to some requests; those with the same options are computed together."""
@@ -136,10 +139,15 @@ class ServedSystem(ABC):
         """The schema of a body."""
         rows = {"type": "array", "items": self.row, "minItems": 1, "maxItems": MAX_ROWS}
         alone = self.row.get("anyOf", [self.row])[0]
+        keys = {
+            name: {**TypeAdapter(key.annotation).json_schema(), "default": key.default}
+            for name, key in self._keys().keywords.items()
+            if name != "inputs"
+        }
         return {
             "type": "object",
             "required": ["inputs"],
-            "properties": {"inputs": {"anyOf": [rows, alone]}, **self.keys},
+            "properties": {"inputs": {"anyOf": [rows, alone]}, **keys},
             "additionalProperties": False,
             "example": self.example,
         }
@@ -200,10 +208,6 @@ class ServedTranslator(ServedSystem):
     """A line of text is answered by its translation."""
 
     row: ClassVar = TEXT
-    keys: ClassVar = {
-        "beam": {"type": "integer", "minimum": 1, "maximum": MAX_BEAM, "default": 5},
-        "k": {"type": "integer", "minimum": 1, "maximum": MAX_BEAM, "default": 1},
-    }
     reply: ClassVar = {
         "translation": {"type": "string"},
         "score": {"type": "number", "description": "The log-probability, divided by the length penalty."},
@@ -236,7 +240,6 @@ class ServedTranslator(ServedSystem):
 class ServedParser(ServedSystem):
     """A sentence is answered by its words, and by the head and the relation of each."""
 
-    keys: ClassVar = {"beam": {"type": ["integer", "null"], "minimum": 1, "maximum": MAX_BEAM}}
     reply: ClassVar = {
         "words": {"type": "array", "items": {"type": "string"}},
         "heads": {
@@ -308,13 +311,6 @@ class ServedLanguageModel(ServedSystem):
     """A text is answered by what may follow it."""
 
     row: ClassVar = TEXT
-    keys: ClassVar = {
-        "tokens": {"type": "integer", "minimum": 0, "maximum": MAX_TOKENS, "default": 100},
-        "temperature": {"type": "number", "minimum": 0, "maximum": 100, "default": 1},
-        "top_k": {"type": ["integer", "null"], "minimum": 1, "maximum": 2**31},
-        "top_p": {"type": ["number", "null"], "exclusiveMinimum": 0, "maximum": 1},
-        "seed": {"type": "integer", "minimum": 0, "maximum": 2**31, "default": 0},
-    }
     reply: ClassVar = {"continuation": {"type": "string"}}
     example: ClassVar = {"inputs": ["The king"], "tokens": 20, "temperature": 0.8}
 
