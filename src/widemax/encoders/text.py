@@ -202,17 +202,15 @@ class TextEncoder(Encoder):
         """The n-grams of each row with their weights w_g."""
         bag, lengths_BV = entry(features, "bag", RaggedTensor), entry(features, "lengths", Tensor)
         weights_P, lengths_V = bag.values * self.idf_F.index_select(0, bag.ids), lengths_BV.ravel()
-        views_P = torch.arange(len(lengths_V), device=lengths_V.device).repeat_interleave(
-            lengths_V, output_size=len(bag.ids)
-        )
-        squares_V = weights_P.new_zeros(len(lengths_V)).index_add_(0, views_P, weights_P.square())
+        squares_V = torch.segment_reduce(weights_P.square(), "sum", lengths=lengths_V, unsafe=True)
         squares_BV = squares_V.view(lengths_BV.shape)
         scales_BV = (squares_BV > 0).to(squares_BV)  # the length of each view that has anything
         if self.char_ngrams:
             scales_BV[:, 1::2] *= self.char_weight
         squares_BV *= scales_BV.square().sum(1, keepdim=True)
         scales_BV *= squares_BV.rsqrt().nan_to_num(posinf=0)
-        return bag._replace(values=weights_P * scales_BV.ravel().index_select(0, views_P))
+        scales_P = scales_BV.ravel().repeat_interleave(lengths_V, output_size=len(bag.ids))
+        return bag._replace(values=weights_P * scales_P)
 
     def forward(self, features: Tensors) -> Tensor:
         bag = self.bag(features)
