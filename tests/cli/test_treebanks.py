@@ -148,8 +148,7 @@ def test_a_run_is_verified(widemax, parser_run):
 
 
 def test_a_time_limit_ends_training(widemax, treebank, tmp_path):
-    told = widemax(
-        "train", treebank, "--out", tmp_path / "run", "--time-limit", "2s", *TINY, "--set=train.epochs=100000"
-    )
+    endless = ("--set=train.epochs=100000", "--set=train.patience=100000")
+    told = widemax("train", treebank, "--out", tmp_path / "run", "--time-limit", "2s", *TINY, *endless)
     assert told.code == 0
     assert "the time limit ended training" in told.err

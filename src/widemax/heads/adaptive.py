@@ -141,7 +141,7 @@ class AdaptiveHead(NormalizedHead):
         for cluster in range(len(self.cutoffs)):
             logits = widened_tensor(nn.functional.linear(*self._tail(hidden, cluster, temperature)))
             parts.append(logits.log_softmax(1) + head_bH[:, self.shortlist_size + cluster, None])
-        return torch.cat(parts, 1).gather(1, self.place_of_class.expand(len(hidden), -1))
+        return torch.cat(parts, 1).gather(1, self.place_of_class.expand(hidden.shape[0], -1))
 
     def embed(self, class_ids: Tensor) -> Tensor:
         """[..., D] the vectors of classes [...], for those that are inputs too ("adaptive input embeddings").
