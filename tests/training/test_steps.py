@@ -49,9 +49,19 @@ def test_patience_ends_it_after_a_hundred_steps(tmp_path: Path) -> None:
     assert not fit(job, watch(), epochs=30, patient=True)
     assert job.progress.step == 120  # the best until then is the latest of the first hundred
     assert job.progress.best_step == 100
-    assert job.saved == list(range(10, 121, 10))
+    assert job.saved == [*range(10, 101, 10), 120]  # not 110, which is worse
     assert [record["train_loss"] for record in job.progress.history[:2]] == [4.5, 14.5]
     assert len((tmp_path / "metrics.jsonl").read_text().splitlines()) == 12
+
+
+def test_what_is_not_judged_is_saved_at_the_end(tmp_path: Path) -> None:
+    class Unjudged(Counting):
+        def evaluate(self) -> Metrics:
+            return {}
+
+    job = Unjudged(tmp_path, epochs=3)
+    assert not fit(job, watch(), epochs=3, patient=False)
+    assert job.saved == [30]
 
 
 def test_a_signal_ends_it_and_it_goes_on(tmp_path: Path) -> None:

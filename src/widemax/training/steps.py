@@ -115,6 +115,7 @@ def fit(job: Job[Batch], watch: Watch, *, epochs: int, patient: bool) -> bool:
     with closing(job.batches(steps)) as batches:
         for step, batch in zip(steps, batches, strict=True):
             if patient and step >= FEW_STEPS and progress.bad_evaluations >= config.patience:
+                job.save()
                 return False
             started = time.perf_counter()
             rate = job.rate(max(step, clock.share * total_steps), total_steps)
@@ -143,7 +144,8 @@ def fit(job: Job[Batch], watch: Watch, *, epochs: int, patient: bool) -> bool:
                 _record(job, watch, (step + 1) / job.steps_per_epoch)
                 is_over = is_over or clock.is_over(step_s)
             stopping = interrupted or is_over
-            if epoch_ends or stopping or is_due:
+            is_best, is_last = progress.best_step == progress.step, step + 1 == total_steps
+            if is_best or is_last or stopping or is_due:
                 last_save = time.perf_counter()
                 job.save()
                 clock.saving_s = time.perf_counter() - last_save
