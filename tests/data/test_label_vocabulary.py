@@ -85,17 +85,45 @@ def test_a_missing_label_or_a_change_of_type_is_refused():
         counter.update(pa.array([1]))
 
 
-def test_merging_now_and_then_changes_nothing(monkeypatch):
-    monkeypatch.setattr(labels_module, "KEYS_AT_ONCE", 3)
-    draws = np.random.default_rng(0).zipf(1.3, 5000) % 1000
+@pytest.mark.parametrize("kind", LABELS)
+@given(data=st.data())
+def test_merging_now_and_then_in_parts_changes_nothing(kind, data):
+    batches = data.draw(st.lists(st.lists(LABELS[kind], min_size=1, max_size=30), min_size=2, max_size=20))
+    with pytest.MonkeyPatch.context() as patch:
+        for name, few in {"KEYS_AT_ONCE": 3, "FRESH_BYTES": 40, "PART_BYTES": 100, "SAMPLES": 2}.items():
+            patch.setattr(labels_module, name, few)
+        vocabulary = LabelVocabulary.build(pa.array(batch) for batch in batches)
+    expected = LabelVocabulary.build([pa.array([label for batch in batches for label in batch])])
+    assert vocabulary.labels.equals(expected.labels)
+    assert vocabulary.counts.tolist() == expected.counts.tolist()
+
+
+def test_a_merge_sorts_a_part_at_a_time(monkeypatch):
+    sizes, sort = [], labels_module.pc.sort_indices
+
+    def counted(labels, **options):
+        sizes.append(len(labels))
+        return sort(labels, **options)
+
+    monkeypatch.setattr(labels_module.pc, "sort_indices", counted)
+    for name, few in {"KEYS_AT_ONCE": 1000, "FRESH_BYTES": 8000, "PART_BYTES": 16_000}.items():
+        monkeypatch.setattr(labels_module, name, few)
+    draws = np.random.default_rng(0).zipf(1.3, 20_000) % 5000
     counter = LabelCounter()
-    for start in range(0, 5000, 7):
-        counter.update(pa.array(draws[start : start + 7]))
+    for start in range(0, len(draws), 100):
+        counter.update(pa.array(draws[start : start + 100]))
     vocabulary = counter.finish()
-    assert dict(zip(vocabulary.labels.to_pylist(), vocabulary.counts.tolist(), strict=True)) == Counter(
-        draws.tolist()
-    )
+    found = zip(vocabulary.labels.to_pylist(), vocabulary.counts.tolist(), strict=True)
+    assert dict(found) == Counter(draws.tolist())
+    assert max(sizes) < 2000  # labels, of 16 bytes with their counts
     np.testing.assert_array_equal(vocabulary.labels.to_numpy()[vocabulary.encode(pa.array(draws))], draws)
+
+
+def test_strings_that_have_no_room_in_one_array_become_large_ones(monkeypatch):
+    monkeypatch.setattr(labels_module, "STRING_BYTES", 20)
+    few, many = (LabelVocabulary.build([pa.array(labels)]) for labels in (["a"], ["a" * 9, "b" * 9, "c" * 9]))
+    assert (few.labels.type, many.labels.type) == (pa.string(), pa.large_string())
+    assert many.encode(pa.array(["c" * 9, "d", "a" * 9])).tolist() == [2, -1, 0]
 
 
 @given(st.lists(st.lists(st.sampled_from("abcdxy"), max_size=6), min_size=1, max_size=8), st.booleans())

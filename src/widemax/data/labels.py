@@ -3,8 +3,10 @@
 Letters: B rows, P labels of all rows, C classes.
 """
 
-from collections.abc import Iterable
+from bisect import bisect_left
+from collections.abc import Iterable, Sequence
 from functools import cached_property
+from itertools import pairwise
 from typing import Any, Self
 from unicodedata import normalize
 
@@ -16,6 +18,10 @@ from widemax.data.convert import is_list, is_string, plain, ragged
 from widemax.errors import DataError, LabelError
 
 KEYS_AT_ONCE = 1 << 20
+FRESH_BYTES = 1 << 21  # of labels that are counted together
+PART_BYTES = 1 << 25  # of counts that are merged together
+SAMPLES = 64  # for each part, of the labels among which its bounds are chosen
+STRING_BYTES = 2**31 - 1  # that an array of plain strings has room for
 FEW_IDS = 32  # of which each label alone is had sooner than all of them by one call
 _SEPARATORS = (";", "|", ",")
 _MANY = 10  # fewer labels with a separator prove nothing
@@ -32,8 +38,10 @@ class LabelCounter:
     """
 
     def __init__(self) -> None:
-        self._pending: list[Any] = []
-        self._pending_rows = 0
+        self._kind: Any = None
+        self._fresh: list[Any] = []
+        self._fresh_bytes = 0
+        self._runs: list[Any] = []  # each sorted, with every label once
         self._num_classes = 0
 
     def update(self, labels: Any) -> None:
@@ -46,29 +54,26 @@ class LabelCounter:
         flat = distinct(labels)[0] if is_list(labels.type) else _one_zero(labels)
         if flat.null_count:
             raise LabelError("a label is missing (null), but every row must have its label; drop such rows.")
-        if self._pending and len(flat) and flat.type != self._pending[0].schema.field("label").type:
-            known = self._pending[0].schema.field("label").type
-            raise LabelError(f"labels must stay of one type; got {flat.type} after {known}.")
-        counts = pc.value_counts(flat)
-        if len(counts):
-            self._append(pa.table({"label": counts.field("values"), "count": counts.field("counts")}))
+        if not len(flat):
+            return
+        self._kind = self._kind or flat.type
+        if flat.type != self._kind:
+            raise LabelError(f"labels must stay of one type; got {flat.type} after {self._kind}.")
+        self._fresh.append(flat)
+        self._fresh_bytes += flat.nbytes
+        if self._fresh_bytes >= FRESH_BYTES:
+            self._count()
 
-    def _append(self, counts: Any) -> None:
-        self._pending.append(counts)
-        self._pending_rows += len(counts)
-        # Merging only when the pending rows have doubled keeps the total cost linear.
-        if self._pending_rows > 2 * self._num_classes + KEYS_AT_ONCE:
-            merged = self._merge()
-            self._pending, self._pending_rows, self._num_classes = [merged], len(merged), len(merged)
-
-    def _merge(self) -> Any:
-        """Each label once, in their order; sorting takes half the memory and time of hashing many labels."""
-        counts = pa.concat_tables(self._pending)
-        order = pc.sort_indices(counts["label"])
-        runs = pc.run_end_encode(counts["label"].take(order).combine_chunks())
-        starts = np.append(0, runs.run_ends.to_numpy()[:-1])
-        sums = np.add.reduceat(counts["count"].to_numpy()[order.to_numpy()], starts)
-        return pa.table({"label": runs.values, "count": sums})
+    def _count(self) -> None:
+        """Counts what is fresh, all at once: small tables of each batch would scatter the memory."""
+        counts = pc.value_counts(pa.chunked_array(self._fresh, self._kind))
+        self._fresh, self._fresh_bytes = [], 0
+        run = pa.table({"label": counts.field("values"), "count": counts.field("counts")})
+        self._runs.append(run.take(pc.sort_indices(run["label"])))
+        # Merging only when the rows have doubled keeps the total cost linear.
+        if sum(map(len, self._runs)) > 2 * self._num_classes + KEYS_AT_ONCE:
+            self._runs = [_merged(self._runs)]
+            self._num_classes = len(self._runs[0])
 
     def finish(self) -> "LabelVocabulary":
         """The vocabulary: most frequent class first, ties in the order of the labels.
@@ -76,16 +81,51 @@ class LabelCounter:
         Raises:
             LabelError: no label was counted.
         """
-        if not self._pending:
+        if self._fresh:
+            self._count()
+        if not self._runs:
             raise LabelError(
                 "there is no label to count; the data must have at least one row with its label."
             )
-        table = self._merge()
-        self._pending.clear()
-        counts_C = table["count"].to_numpy()
+        table, self._runs = _merged(self._runs), []
+        labels, counts_C = table["label"], table["count"].to_numpy()
+        if pa.types.is_string(self._kind) and labels.nbytes > STRING_BYTES:
+            labels = labels.cast(pa.large_string())
+        labels = labels.combine_chunks()
+        del table
         order_C = np.argsort(-counts_C, kind="stable")
-        labels = table["label"].combine_chunks().take(pa.array(order_C))
-        return LabelVocabulary(labels, counts_C[order_C].astype(np.int64))
+        return LabelVocabulary(labels.take(pa.array(order_C)), counts_C[order_C].astype(np.int64, copy=False))
+
+
+def _merged(runs: Sequence[Any]) -> Any:
+    """Each label once with the sum of its counts, in order, of sorted tables; a part after the other.
+
+    Sorting takes half the memory and time of hashing many labels, and its memory is that of a part.
+    """
+    num_parts = -(-sum(run.nbytes for run in runs) // PART_BYTES)
+    every = max(1, sum(map(len, runs)) // (num_parts * SAMPLES))
+    sample = pa.concat_tables([run.take(np.arange(0, len(run), every)) for run in runs])["label"].sort()
+    pivots = [sample[len(sample) * part // num_parts] for part in range(1, num_parts)]
+    bounds = [[0, *(_place(run["label"], pivot) for pivot in pivots), len(run)] for run in runs]
+    parts = (
+        [run[start:stop] for run, (start, stop) in zip(runs, places, strict=True) if start < stop]
+        for places in zip(*map(pairwise, bounds), strict=True)
+    )
+    return pa.concat_tables([_summed(pa.concat_tables(part)) for part in parts if part])
+
+
+def _place(labels: Any, pivot: Any) -> int:
+    """How many sorted labels come before a label."""
+    return bisect_left(range(len(labels)), True, key=lambda at: not pc.less(labels[at], pivot).as_py())
+
+
+def _summed(counts: Any) -> Any:
+    """Each label once, in order."""
+    order = pc.sort_indices(counts["label"])
+    runs = pc.run_end_encode(counts["label"].take(order).combine_chunks())
+    starts = np.append(0, runs.run_ends.to_numpy()[:-1])
+    sums = np.add.reduceat(counts["count"].to_numpy()[order.to_numpy()], starts)
+    return pa.table({"label": runs.values, "count": sums})
 
 
 class LabelVocabulary:
