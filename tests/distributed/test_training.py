@@ -1,6 +1,7 @@
 """Training in several processes: the model of one, checkpoints for any number, and what is refused."""
 
 import shutil
+import weakref
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,8 @@ from tests.distributed import ranks
 from tests.distributed.rows import configure, probabilities, weights, write_rows
 
 from widemax import Config, resume, train
-from widemax.distributed import World
+from widemax.artifact.weights import read_tensors
+from widemax.distributed import World, shards
 from widemax.errors import CorruptError, UsageError
 from widemax.storage import read_manifest
 from widemax.training.checkpoint import latest_checkpoint
@@ -78,6 +80,21 @@ def test_rows_are_read_by_any_number_of_processes(worlds, tmp_path):
     """Saved by four, read by three, saved by those and read by one: bitwise the same rows."""
     for found in ranks.resharded(tmp_path):
         assert found
+
+
+def test_a_shard_is_let_go_before_the_next_is_read(tmp_path, monkeypatch):
+    held = []
+
+    def read(path):
+        assert all(each() is None for each in held)
+        tensors = read_tensors(path)
+        held.extend(map(weakref.ref, tensors.values()))
+        return tensors
+
+    monkeypatch.setattr(shards, "read_tensors", read)
+    ranks.save_parts(tmp_path, 4)
+    assert ranks.load_part(tmp_path, 1)
+    assert len(held) == 12
 
 
 @pytest.mark.parametrize("which", ["first", "middle", "last"])

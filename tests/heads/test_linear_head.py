@@ -224,8 +224,12 @@ def test_randomness_is_seeded_and_its_state_can_be_kept(kind):
     assert torch.equal(head.weight, again.weight)
     assert torch.equal(head.generator.get_state(), again.generator.get_state())
     assert torch.equal(copy.deepcopy(head).generator.get_state(), head.generator.get_state())
+
+
+def test_nothing_is_drawn_without_memory(kind, monkeypatch):
+    monkeypatch.setattr(torch.Tensor, "normal_", None)  # for which torch would load its compiler
     with torch.device("meta"):
-        assert build(kind).weight.is_meta
+        assert kind(C, D, **({"sampler": "uniform"} if kind is SampledHead else {})).weight.is_meta
 
 
 def test_registry_knows_the_members():

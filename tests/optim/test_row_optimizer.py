@@ -1,7 +1,9 @@
 """Laws every registered optimizer obeys."""
 
 import copy
+import gc
 import json
+import weakref
 from typing import Any
 
 import pytest
@@ -256,3 +258,18 @@ def test_a_scalar_a_row_and_a_column_move_alike(name: str) -> None:
 def test_numbers_out_of_range_are_refused(name: str, options: dict[str, float]) -> None:
     with pytest.raises(ConfigError, match=r"must lie in|must be a (whole )?number"):
         optimizers[name]([parameter(C)], **options)
+
+
+@pytest.mark.parametrize("name", MEMBERS)
+def test_a_split_parameter_that_is_given_up_is_let_go(name: str) -> None:
+    weight = parameter(C, D)
+    optimizer = optimizers[name]([weight], **MEMBERS[name])
+    optimizer.split(weight, 1, 2)
+    weight.grad = torch.ones(C, D)
+    optimizer.step()
+    optimizer.state.clear()
+    optimizer.param_groups.clear()
+    held = weakref.ref(weight)
+    del weight
+    gc.collect()
+    assert held() is None

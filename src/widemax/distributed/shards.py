@@ -3,7 +3,7 @@
 Shapes: C classes.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -105,32 +105,46 @@ def read_shards(
             "Restore it from a copy."
         )
     found = dict(into or {}) if paths else {}
-    wanted: set[str] | None = None
+    wanted: Set[str] | None = None
     for shard, path in enumerate(paths):
         saved = Placement(placement.num_classes, len(paths), shard)
         if placement.num_shards == saved.num_shards and placement.shard != shard:
             continue  # it holds none of the own classes
-        tensors = {name: rows for name, rows in read_tensors(path).items() if name.startswith(only)}
-        if wanted is None:
-            wanted = found.keys() | tensors.keys()
-        if wanted != tensors.keys():
-            raise CorruptError(
-                f"{path} must hold {sorted(wanted)}; got {sorted(tensors)}. Restore it from a copy."
-            )
-        for name, tensor in tensors.items():
-            if tensor.ndim and len(tensor) != len(saved):
-                raise CorruptError(f"{path}: {name!r} has {len(tensor):,} rows; it must have {len(saved):,}.")
-            shape = (len(placement), *tensor.shape[1:]) if tensor.ndim else ()
-            target = found.setdefault(name, tensor.new_empty(shape))
-            # A head that was trained in bfloat16 answers in float32.
-            is_widened = (tensor.dtype, target.dtype) == (torch.bfloat16, torch.float32)
-            if target.shape != shape or not (target.dtype == tensor.dtype or is_widened):
-                raise CorruptError(
-                    f"{path}: {name!r} must hold {target.dtype} of shape {tuple(target.shape[1:])} for each "
-                    f"row; got {tensor.dtype} of {tuple(tensor.shape[1:])}."
-                )
-            _fill(target, placement, tensor, saved)
+        wanted = _take(path, placement, saved, found, only=only, wanted=wanted)
     return found
+
+
+def _take(
+    path: Path,
+    placement: Placement,
+    saved: Placement,
+    found: dict[str, Tensor],
+    *,
+    only: str,
+    wanted: Set[str] | None,
+) -> Set[str]:
+    """Fill what a process holds from one file, which is let go of then, and return the names of all."""
+    tensors = {name: rows for name, rows in read_tensors(path).items() if name.startswith(only)}
+    if wanted is None:
+        wanted = found.keys() | tensors.keys()
+    if wanted != tensors.keys():
+        raise CorruptError(
+            f"{path} must hold {sorted(wanted)}; got {sorted(tensors)}. Restore it from a copy."
+        )
+    for name, tensor in tensors.items():
+        if tensor.ndim and len(tensor) != len(saved):
+            raise CorruptError(f"{path}: {name!r} has {len(tensor):,} rows; it must have {len(saved):,}.")
+        shape = (len(placement), *tensor.shape[1:]) if tensor.ndim else ()
+        target = found.setdefault(name, tensor.new_empty(shape))
+        # A head that was trained in bfloat16 answers in float32.
+        is_widened = (tensor.dtype, target.dtype) == (torch.bfloat16, torch.float32)
+        if target.shape != shape or not (target.dtype == tensor.dtype or is_widened):
+            raise CorruptError(
+                f"{path}: {name!r} must hold {target.dtype} of shape {tuple(target.shape[1:])} for each "
+                f"row; got {tensor.dtype} of {tuple(tensor.shape[1:])}."
+            )
+        _fill(target, placement, tensor, saved)
+    return wanted
 
 
 def shape_of_shards(folder: Path, name: str, *, kind: str) -> tuple[int, int] | None:

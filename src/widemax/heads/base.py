@@ -170,7 +170,9 @@ class Head(Described, nn.Module, ABC):
     def normal(self, *shape: int, std: float | None = None) -> nn.Parameter:
         """A parameter drawn from the head's generator; without ``std`` of variance 1 / its last axis."""
         weight, generator = torch.empty(shape), self.generator
-        if weight.device.type not in ("cpu", "meta"):
+        if weight.is_meta:  # of which nothing is drawn, though torch would load its compiler for it
+            return nn.Parameter(weight)
+        if weight.device.type != "cpu":
             generator = torch.Generator(weight.device).manual_seed(_drawn_seed(generator))
         return nn.Parameter(weight.normal_(std=std or shape[-1] ** -0.5, generator=generator))
 

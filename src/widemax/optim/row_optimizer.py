@@ -69,7 +69,8 @@ class RowOptimizer(torch.optim.Optimizer, ABC):
 
     has_weight_decay: ClassVar[bool] = False
     has_rowwise: ClassVar[bool] = False
-    _shards: Mapping[Tensor, tuple[int, int]] = MappingProxyType({})
+    # By the parameter's place, so that nothing holds one that is given up.
+    _shards: Mapping[int, tuple[int, int]] = MappingProxyType({})
 
     def __init__(self, params: ParamsT, defaults: Group) -> None:
         _check_decay(defaults)
@@ -160,7 +161,8 @@ class RowOptimizer(torch.optim.Optimizer, ABC):
 
         Its rows in bfloat16 are rounded as those of the whole are in one process.
         """
-        self._shards = {**self._shards, parameter: (shard, num_shards)}
+        place, _ = self._place(parameter)
+        self._shards = {**self._shards, place: (shard, num_shards)}
 
     def _next_seed(self, parameter: Tensor) -> int:
         """Of the roundings of a step, which no other step has."""
@@ -181,7 +183,7 @@ class RowOptimizer(torch.optim.Optimizer, ABC):
             return weight_R
         if rows_R is None:
             rows_R = torch.arange(start, start + len(weight_R), device=weight_R.device)
-        shard, num_shards = self._shards.get(parameter, (0, 1))
+        shard, num_shards = self._shards.get(self._place(parameter)[0], (0, 1))
         generator = torch.Generator(weight_R.device).manual_seed(seed)
         return stochastic_round(weight_R, generator, places=shard + num_shards * rows_R)
 

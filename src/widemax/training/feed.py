@@ -15,11 +15,11 @@ import torch
 from torch import Tensor
 
 from widemax.artifact.tables import seen_labels
-from widemax.artifact.weights import read_tensors, write_tensors
 from widemax.data import STORED_BYTES, Batch, Dataset, LabelCounter, LabelVocabulary, Schema, row_keys
 from widemax.distributed import ALONE, World
 from widemax.encoders import Encoder, Features, FeatureStore, Ragged, RaggedTensor, to_tensors
 from widemax.encoders.features import moved
+from widemax.encoders.keys import KeySet
 from widemax.errors import DataError
 from widemax.heads import Labels, SeveralLabels
 from widemax.storage import saving
@@ -185,21 +185,22 @@ def encode_spools(
         labels.append(encode_labels(vocabulary, column, several=several))
         if names:
             seen.append(seen_labels(vocabulary, others[: len(names)]))
-    path = spools[0].path.parent.with_name("targets.safetensors")
+    folder = spools[0].path.parent.with_name("targets")
     if world.is_first:
         joined: Labels = SeveralLabels.concatenate(labels) if several else torch.cat(labels)
         joined_seen = SeveralLabels.concatenate(seen) if seen else None
         if world.size == 1:
             return joined, joined_seen
-        tensors: dict[str, Tensor] = {}
+        with saving(str(folder)):
+            folder.mkdir()
         for name, part in (("labels", joined), ("seen", joined_seen)):
             if isinstance(part, SeveralLabels):
-                tensors |= {name: part.ids_P, f"{name} from": part.offsets_B1}
+                _write_numbers(folder / name, part.ids_P.numpy())
+                _write_numbers(folder / f"{name} from", part.offsets_B1.numpy())
             elif part is not None:
-                tensors[name] = part
-        write_tensors(path, tensors)
+                _write_numbers(folder / name, part.numpy())
     world.wait()
-    tensors = read_tensors(path)
+    tensors = {path.name: torch.from_numpy(_mapped_numbers(path)) for path in folder.iterdir()}
     several_of = {
         name: SeveralLabels(tensors[name], tensors[f"{name} from"])
         for name in ("labels", "seen")
@@ -327,11 +328,17 @@ def read_training(
     labels, seen = encode_spools(spools, vocabulary, world)
     distinct_keys = None
     if world.is_first:  # which saves them
-        distinct_keys = pa.chunked_array([columns[-1] for columns in _records(spools)]).unique()
+        keys = KeySet()
+        for *_, keys_B in _records(spools):
+            keys.update(keys_B.view(pa.int64()).to_numpy())
+        distinct_keys = pa.array(keys.sorted()).view(pa.binary(STORED_BYTES))
+        del keys
     world.wait()
     shutil.rmtree(raw[world.rank])
     pa.default_memory_pool().release_unused()  # as much again as what is kept of the rows
     store = FeatureStore.open(*encoded)
+    if world.size > 1:  # let go of the keys by which the first has found labels
+        vocabulary = LabelVocabulary(vocabulary.labels, vocabulary.counts)
     return Feed(store, labels, seen, np.arange(len(store)), distinct_keys), vocabulary
 
 
@@ -346,18 +353,31 @@ def _counted(spools: Sequence[TargetSpool], folder: Path, world: World) -> Label
         counter.update(labels)
     if world.size == 1:
         return counter.finish()
-    path, counts = folder / "classes.arrow", folder / "counts.npy"
+    path, counts = folder / "classes.arrow", folder / "counts"
     if world.is_first:
         vocabulary = counter.finish()
-        with saving(str(folder)):
-            np.save(counts, vocabulary.counts)
+        _write_numbers(counts, vocabulary.counts)
+        with saving(str(path)):
             record = pa.record_batch([vocabulary.labels], names=["label"])
             with pa.ipc.new_file(path, record.schema) as file:
                 file.write_batch(record)
     world.wait()
     with pa.memory_map(str(path)) as source:
         (labels,) = pa.ipc.open_file(source).get_batch(0).columns
-    return LabelVocabulary(labels, np.load(counts, mmap_mode="c"))
+    return LabelVocabulary(labels, _mapped_numbers(counts))
+
+
+def _write_numbers(path: Path, numbers: np.ndarray) -> None:
+    """Write int64 for all processes to map."""
+    with saving(str(path), num_bytes=numbers.nbytes):
+        path.write_bytes(numbers.data)
+
+
+def _mapped_numbers(path: Path) -> np.ndarray:
+    """The int64 of a file, none of them in memory of this process alone."""
+    if not path.stat().st_size:  # which cannot be mapped
+        return np.empty(0, np.int64)
+    return np.asarray(np.memmap(path, np.int64, "r+"))
 
 
 def read_encoded(dataset: Dataset, encoder: Encoder, vocabulary: LabelVocabulary, folder: Path) -> Feed:
