@@ -57,8 +57,9 @@ def furthest(ratios_RC):
     return ((ratios_RC.mean(0) - 1).abs() / (variance / len(ratios_RC)).sqrt()).max().item()
 
 
-@pytest.mark.parametrize("hard_share", [0.0, 0.5, 0.9])
-@pytest.mark.parametrize("of", POOLS, ids=str)
+@pytest.mark.parametrize(
+    ("of", "hard_share"), [(of, share) for of in POOLS for share in (0.5, 0.9)] + [("uniform", 0.0)], ids=str
+)
 def test_counts_are_as_declared(of, hard_share):
     sampler = build(of, pool_factor=2, hard_share=hard_share)
     assert sampler.approximation is None
