@@ -1,15 +1,13 @@
 """Every verb's help ends with two examples that parse, and shells complete verbs and options."""
 
-import os
 import shlex
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import typer
+from tests.forked import Command
 
 from widemax.cli.app import app
 from widemax.cli.examples import EXAMPLES
@@ -47,22 +45,15 @@ def test_help_ends_with_two_examples_that_parse(
         command.make_context(verb, words[len(verb.split()) :])
 
 
-def ask(shell: str, typed: str) -> str:
-    """What the shell is told when a user presses tab."""
-    words = typed.split(" ")
-    environment = os.environ | {
-        "_WIDEMAX_COMPLETE": f"complete_{shell}",
-        "_TYPER_COMPLETE_ARGS": typed,
-        "_TYPER_COMPLETE_FISH_ACTION": "get-args",
-        "COMP_WORDS": "\n".join(words),
-        "COMP_CWORD": str(len(words) - 1),
-    }
-    code = "import sys; sys.argv = ['widemax']; from widemax.cli import main; main()"
-    answer = subprocess.run(
-        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False
-    )
-    assert answer.stderr == ""
-    return answer.stdout
+def told_to_a_shell(monkeypatch: pytest.MonkeyPatch, **environment: str) -> str:
+    """What widemax prints to a shell that says so in its environment what it wants."""
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    command = Command()
+    out, err = command.stdout.read(), command.stderr.read()
+    assert (command.wait(), err) == (0, "")
+    command.stop()
+    return out
 
 
 @pytest.mark.parametrize(
@@ -73,20 +64,24 @@ def ask(shell: str, typed: str) -> str:
         ("bash", "widemax data ", "get", "evaluate"),
     ],
 )
-def test_shells_complete(shell: str, typed: str, there: str, absent: str) -> None:
-    answer = ask(shell, typed)
+def test_shells_complete(
+    monkeypatch: pytest.MonkeyPatch, shell: str, typed: str, there: str, absent: str
+) -> None:
+    """When a user presses tab."""
+    words = typed.split(" ")
+    answer = told_to_a_shell(
+        monkeypatch,
+        _WIDEMAX_COMPLETE=f"complete_{shell}",
+        _TYPER_COMPLETE_ARGS=typed,
+        _TYPER_COMPLETE_FISH_ACTION="get-args",
+        COMP_WORDS="\n".join(words),
+        COMP_CWORD=str(len(words) - 1),
+    )
     assert there in answer
     assert absent not in answer
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
-def test_shells_are_told_how_to_complete(shell: str) -> None:
-    code = "import sys; sys.argv = ['widemax']; from widemax.cli import main; main()"
-    script = subprocess.run(
-        [sys.executable, "-c", code],
-        env=os.environ | {"_WIDEMAX_COMPLETE": f"source_{shell}"},
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    assert "_WIDEMAX_COMPLETE" in script.stdout
+def test_shells_are_told_how_to_complete(monkeypatch: pytest.MonkeyPatch, shell: str) -> None:
+    script = told_to_a_shell(monkeypatch, _WIDEMAX_COMPLETE=f"source_{shell}")
+    assert "_WIDEMAX_COMPLETE" in script

@@ -1,12 +1,11 @@
 """The bound on the error of the codes, and what happens without it."""
 
 import os
-import subprocess
-import sys
 
 import numpy as np
 import pytest
 import torch
+from tests.forked import answer_of
 
 from widemax.search import ExactIndex, codes
 from widemax.search.codes import BLOCK, quantize, quantize_queries
@@ -82,22 +81,21 @@ def test_a_bound_too_small_misses(factor, right, monkeypatch):
     assert torch.equal(found.ids, truth.topk(5, largest=False).indices) == right
 
 
+def largest_code_of_older_processors():
+    """Instruction sets before VNNI add pairs of products in 16 bits; answers stay exact there."""
+    os.environ["ONEDNN_MAX_CPU_ISA"] = "AVX2"
+    vectors = torch.arange(4000.0).sin().view(400, 10)
+    queries = -vectors[:50]
+    truth = (queries.double() @ vectors.double().T).topk(3).indices
+    assert torch.equal(ExactIndex(vectors).topk(queries, 3).ids, truth)
+    a, b = torch.full((2, 200, 320), 63, dtype=torch.int8)
+    for sign in (1, -1):
+        assert (torch._int_mm(sign * a, b.T) == sign * 320 * 63**2).all()
+    return codes.largest_exact_code()
+
+
 def test_processors_that_saturate_get_smaller_codes():
-    """Older instruction sets add pairs of products in 16 bits; answers stay exact there."""
-    script = (
-        "import torch; from widemax.search import ExactIndex, codes\n"
-        "vectors = torch.arange(4000.0).sin().view(400, 10); queries = -vectors[:50]\n"
-        "truth = (queries.double() @ vectors.double().T).topk(3).indices\n"
-        "assert torch.equal(ExactIndex(vectors).topk(queries, 3).ids, truth)\n"
-        "a, b = torch.full((2, 200, 320), 63, dtype=torch.int8)\n"
-        "for sign in (1, -1): assert (torch._int_mm(sign * a, b.T) == sign * 320 * 63**2).all()\n"
-        "print(codes.largest_exact_code())"
-    )
-    environment = os.environ | {"ONEDNN_MAX_CPU_ISA": "AVX2"}
-    done = subprocess.run(
-        [sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=True
-    )
-    assert done.stdout.strip() in {"63", "127"}
+    assert answer_of(largest_code_of_older_processors) in {63, 127}
 
 
 def test_sums_of_long_vectors_fit():
