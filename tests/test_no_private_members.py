@@ -19,6 +19,7 @@ ALLOWED = {
     "_setup_privateuseone_for_python_backend": "torch's way to a device written in Python",
     "_is_in_bad_fork": "asked by torch of the module of such a device",
     "_make_wrapper_subclass": "torch's way to a tensor on it",
+    "_int_mm": "torch's product of numbers of 8 bits, which has no other name",
     "_pytree": "the module where torch keeps what tensors of arguments are found with",
 }
 
