@@ -6,7 +6,7 @@
    Shapes: B rows, D dimensions, C classes (or vectors), 64 of which are a block. */
 
 /* Raised whenever a function changes what it takes or gives. */
-enum { ABI = 5 };
+enum { ABI = 6 };
 
 #if !defined(__x86_64__)
 
@@ -477,51 +477,366 @@ TARGET void widemax_loss_gradients(const Logits *x, const float *hidden, const f
     _mm_setcsr(mode);
 }
 
-/* Rows of a times b, both sparse: sums of values[p] b[ids[p]] over the entries of a row, in their order, as SciPy
-   adds them. Nonzero sums are written by ascending column, those of a part of rows one after another from starts[part]
-   on, and counted by row. `room` and `marks` are zeros, for each column and for each 64 columns, whole blocks of 64
-   of either, and are zeros again at the end. */
+/* Room for a row of sums over sparse columns, of which only what was touched is looked at: zeros for each column and
+   for each 64 columns, whole blocks of 64 of either, and zeros again when they were read. */
+typedef struct {
+    float *sums;
+    uint8_t *marks;
+    long num_blocks;
+} Room;
+
+/* Where so many entries are added for each block, all are looked at: marking takes a quarter of the time of adding. */
+enum { ENTRIES_OF_BLOCK = 16 };
+
+/* Adds values[p] b[ids[p]] over the entries of a row, in their order, as SciPy adds them. What the next one needs is
+   asked for meanwhile, as it lies where the processor does not expect it. */
+INLINE void add_row(const int32_t *ids, const float *values, long count, const int64_t *b_offsets,
+                    const int32_t *b_ids, const float *b_values, const Room *room) {
+    int64_t entries = 0;
+    for (long p = 0; p < count; p++) entries += b_offsets[ids[p] + 1] - b_offsets[ids[p]];
+    int marks = entries < ENTRIES_OF_BLOCK * room->num_blocks;
+    for (long block = 0; !marks && block < room->num_blocks; block += BLOCK)
+        _mm512_storeu_si512(room->marks + block, _mm512_set1_epi8(1));
+    for (long p = 0; p < count; p++) {
+        int64_t q = b_offsets[ids[p]], end = b_offsets[ids[p] + 1];
+        int64_t soon = p + 1 < count ? b_offsets[ids[p + 1]] : 0, soon_end = p + 1 < count ? b_offsets[ids[p + 1] + 1] : 0;
+        while (q < end || soon < soon_end) {
+            if (soon < soon_end) {
+                _mm_prefetch((const char *)(b_ids + soon), _MM_HINT_T0);
+                _mm_prefetch((const char *)(b_values + soon), _MM_HINT_T0);
+                soon += LANES;
+            }
+            for (int64_t part = smaller(q + LANES, end); q < part; q++) {
+                float product = values[p] * b_values[q];
+                __asm__("" : "+x"(product)); /* rounded before it is added */
+                room->sums[b_ids[q]] += product;
+                if (marks) room->marks[b_ids[q] / BLOCK] = 1;
+            }
+        }
+    }
+}
+
+/* Which of the 64 columns each of 64 blocks were touched; these are taken out. */
+INLINE uint64_t take_marks(const Room *room, long block) {
+    __m512i marks = _mm512_loadu_si512(room->marks + block);
+    _mm512_storeu_si512(room->marks + block, _mm512_setzero_si512());
+    return _mm512_test_epi8_mask(marks, marks);
+}
+
+/* The columns, of 16 from one on, whose sums are not 0; these are taken out. */
+INLINE __mmask16 take_sums(const Room *room, long column, __m512 *sums) {
+    *sums = _mm512_loadu_ps(room->sums + column);
+    _mm512_storeu_ps(room->sums + column, _mm512_setzero_ps());
+    return _mm512_cmp_ps_mask(*sums, _mm512_setzero_ps(), _CMP_NEQ_UQ);
+}
+
+INLINE __m512i columns_from(long column) {
+    const __m512i lanes = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+    return _mm512_add_epi32(lanes, _mm512_set1_epi32(column));
+}
+
+/* Rows of a times b, both sparse. Nonzero sums are written by ascending column, those of a part of rows one after
+   another from starts[part] on, and counted by row. */
 TARGET void widemax_sparse_product(const int64_t *a_offsets, const int32_t *a_ids, const float *a_values,
                                    const int64_t *b_offsets, const int32_t *b_ids, const float *b_values,
-                                   long num_rows, long num_blocks, const int64_t *starts, int32_t *ids, float *values,
-                                   int64_t *counts, float *room, uint8_t *marks, long part, long *next) {
-    const __m512i lanes = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+                                   long num_rows, const int64_t *starts, int32_t *ids, float *values,
+                                   int64_t *counts, const Room *room, long part, long *next) {
     for (long first; (first = taken(next, part)) < num_rows;) {
         int64_t at = starts[first / part];
         for (long row = first; row < smaller(first + part, num_rows); row++) {
-            int64_t before = at;
-            for (int64_t p = a_offsets[row]; p < a_offsets[row + 1]; p++) {
-                if (p + 1 < a_offsets[row + 1]) {
-                    int64_t soon = b_offsets[a_ids[p + 1]];
-                    _mm_prefetch((const char *)(b_ids + soon), _MM_HINT_T0);
-                    _mm_prefetch((const char *)(b_values + soon), _MM_HINT_T0);
-                }
-                for (int64_t q = b_offsets[a_ids[p]]; q < b_offsets[a_ids[p] + 1]; q++) {
-                    float product = a_values[p] * b_values[q];
-                    __asm__("" : "+x"(product)); /* rounded before it is added */
-                    room[b_ids[q]] += product;
-                    marks[b_ids[q] / BLOCK] = 1;
-                }
-            }
-            for (long block = 0; block < num_blocks; block += BLOCK) {
-                __m512i marked = _mm512_loadu_si512(marks + block);
-                for (uint64_t left = _mm512_test_epi8_mask(marked, marked); left; left &= left - 1) {
+            int64_t before = at, p = a_offsets[row];
+            add_row(a_ids + p, a_values + p, a_offsets[row + 1] - p, b_offsets, b_ids, b_values, room);
+            for (long block = 0; block < room->num_blocks; block += BLOCK)
+                for (uint64_t left = take_marks(room, block); left; left &= left - 1) {
                     long column = (block + __builtin_ctzll(left)) * BLOCK;
-                    for (int i = 0; i < BLOCK; i += LANES) {
-                        __m512 x = _mm512_loadu_ps(room + column + i);
-                        __mmask16 some = _mm512_cmp_ps_mask(x, _mm512_setzero_ps(), _CMP_NEQ_UQ);
-                        __m512i own = _mm512_add_epi32(lanes, _mm512_set1_epi32(column + i));
-                        _mm512_mask_compressstoreu_epi32(ids + at, some, own);
-                        _mm512_mask_compressstoreu_ps(values + at, some, x);
-                        _mm512_storeu_ps(room + column + i, _mm512_setzero_ps());
-                        at += __builtin_popcount(some);
+                    for (long end = column + BLOCK; column < end; column += LANES) {
+                        __m512 x;
+                        __mmask16 some = take_sums(room, column, &x);
+                        int count = __builtin_popcount(some);
+                        /* In registers first: some processors take 100 cycles to compress into memory. */
+                        __m512i own = _mm512_maskz_compress_epi32(some, columns_from(column));
+                        _mm512_mask_storeu_epi32(ids + at, (1u << count) - 1, own);
+                        _mm512_mask_storeu_ps(values + at, (1u << count) - 1, _mm512_maskz_compress_ps(some, x));
+                        at += count;
                     }
                 }
-                _mm512_storeu_si512(marks + block, _mm512_setzero_si512());
-            }
             counts[row] = at - before;
         }
     }
+}
+
+/* log x within 2^-51 of itself, for normal x > 0; NaN stays NaN. x = 2^n m with m between the square roots of 1/2 and 2,
+   and with s = (m - 1) / (m + 1) the series of log((1 + s) / (1 - s)), its coefficients as in FreeBSD's e_log.c. */
+INLINE __m512d log_of(__m512d x) {
+    const __m512d one = _mm512_set1_pd(1.0);
+    __m512d n = _mm512_getexp_pd(x), m = _mm512_getmant_pd(x, _MM_MANT_NORM_1_2, _MM_MANT_SIGN_src);
+    __mmask8 above = _mm512_cmp_pd_mask(m, _mm512_set1_pd(1.4142135623730951), _CMP_GT_OQ);
+    m = _mm512_mask_mul_pd(m, above, m, _mm512_set1_pd(0.5));
+    n = _mm512_mask_add_pd(n, above, n, one);
+    __m512d f = _mm512_sub_pd(m, one), s = _mm512_div_pd(f, _mm512_add_pd(m, one)), z = _mm512_mul_pd(s, s);
+    __m512d p = _mm512_set1_pd(1.479819860511658591e-01);
+    p = _mm512_fmadd_pd(p, z, _mm512_set1_pd(1.531383769920937332e-01));
+    p = _mm512_fmadd_pd(p, z, _mm512_set1_pd(1.818357216161805012e-01));
+    p = _mm512_fmadd_pd(p, z, _mm512_set1_pd(2.222219843214978396e-01));
+    p = _mm512_fmadd_pd(p, z, _mm512_set1_pd(2.857142874366239149e-01));
+    p = _mm512_fmadd_pd(p, z, _mm512_set1_pd(3.999999999940941908e-01));
+    p = _mm512_fmadd_pd(p, z, _mm512_set1_pd(6.666666666666735130e-01));
+    __m512d half = _mm512_mul_pd(_mm512_mul_pd(f, f), _mm512_set1_pd(0.5));
+    __m512d rest = _mm512_fmsub_pd(s, _mm512_fmadd_pd(p, z, half), half); /* log m - f */
+    rest = _mm512_fmadd_pd(n, _mm512_set1_pd(1.90821492927058770002e-10), rest);
+    return _mm512_fmadd_pd(n, _mm512_set1_pd(6.93147180369123816490e-01), _mm512_add_pd(f, rest));
+}
+
+/* e^x within 2^-43 of itself, for x <= 0 and NaN: a Taylor series of e^r as of exp_or_zero. */
+INLINE __m512d exp_of_double(__m512d x) {
+    __m512d n = _mm512_roundscale_pd(_mm512_mul_pd(x, _mm512_set1_pd(1.4426950408889634)), 0);
+    __m512d r = _mm512_fnmadd_pd(n, _mm512_set1_pd(6.93147180369123816490e-01), x);
+    r = _mm512_fnmadd_pd(n, _mm512_set1_pd(1.90821492927058770002e-10), r);
+    __m512d p = _mm512_set1_pd(1.0 / 3628800);
+    p = _mm512_fmadd_pd(p, r, _mm512_set1_pd(1.0 / 362880));
+    p = _mm512_fmadd_pd(p, r, _mm512_set1_pd(1.0 / 40320));
+    p = _mm512_fmadd_pd(p, r, _mm512_set1_pd(1.0 / 5040));
+    p = _mm512_fmadd_pd(p, r, _mm512_set1_pd(1.0 / 720));
+    p = _mm512_fmadd_pd(p, r, _mm512_set1_pd(1.0 / 120));
+    p = _mm512_fmadd_pd(p, r, _mm512_set1_pd(1.0 / 24));
+    p = _mm512_fmadd_pd(p, r, _mm512_set1_pd(1.0 / 6));
+    p = _mm512_fmadd_pd(p, r, _mm512_set1_pd(0.5));
+    p = _mm512_fmadd_pd(p, r, _mm512_set1_pd(1.0));
+    p = _mm512_fmadd_pd(p, r, _mm512_set1_pd(1.0));
+    return _mm512_scalef_pd(p, n);
+}
+
+/* What answers of a head that counts are made of, and where they go. */
+typedef struct {
+    /* Rows of features, and the scores of classes beside each feature, in CSR form. */
+    const int64_t *row_offsets;
+    const int32_t *features;
+    const float *values;
+    const int64_t *offsets;
+    const int32_t *ids;
+    const float *weights;
+    /* [C]: `smoothing` times prior is added to a share; the logits of a class beside no feature of a row, and
+       e^(others - largest). */
+    const float *prior, *others, *parts;
+    /* The labels and, by ascending class, the classes that are no answer, of each row. */
+    const int64_t *label_offsets, *labels, *excluded_offsets, *excluded;
+    /* [B, K] the best classes and their logits; of each label, -1 for unknown ones; of each row. */
+    int64_t *best;
+    float *best_logits, *label_logits;
+    int64_t *ranks;
+    double *partitions, *squares;
+    /* 1 / temperature is the power; the largest of others before it was rounded; sums of parts and of their squares. */
+    double smoothing, power, largest, sum, square_sum;
+    long num_rows, num_classes, k;
+} Counts;
+
+/* The classes that a row names, by ascending id, then those which it excludes besides. */
+typedef struct {
+    int32_t *ids;
+    float *logits, *others; /* its own, and what they would be if it named none */
+    float *priors;
+    double *exponents; /* logits that are not rounded */
+} Named;
+
+/* Whether class a of logit x stands after class b of logit y in the order of answers. */
+static inline int is_after(float x, int64_t a, float y, int64_t b) { return x < y || (x == y && a > b); }
+
+/* Puts a class into a heap of the `size` best whose last is on top: in place of that, or, where `place` is no 0, there. */
+static inline void put(int64_t *ids, float *logits, long size, long place, int64_t id, float logit) {
+    for (; place && is_after(logit, id, logits[(place - 1) / 2], ids[(place - 1) / 2]); place = (place - 1) / 2)
+        ids[place] = ids[(place - 1) / 2], logits[place] = logits[(place - 1) / 2];
+    for (long child; (child = 2 * place + 1) < size; place = child) {
+        if (child + 1 < size && is_after(logits[child + 1], ids[child + 1], logits[child], ids[child])) child++;
+        if (!is_after(logits[child], ids[child], logit, id)) break;
+        ids[place] = ids[child], logits[place] = logits[child];
+    }
+    ids[place] = id, logits[place] = logit;
+}
+
+/* The best of the classes offered so far, `num` of at most `size`, as a heap for put. */
+typedef struct {
+    int64_t *ids;
+    float *logits;
+    long num, size;
+} Best;
+
+static inline void offer(Best *best, int64_t id, float logit) {
+    if (best->num < best->size) {
+        long last = best->num++;
+        put(best->ids, best->logits, best->num, last, id, logit);
+    } else if (is_after(best->logits[0], best->ids[0], logit, id)) put(best->ids, best->logits, best->num, 0, id, logit);
+}
+
+/* The first place of an ascending id that is no less. */
+static inline long place_of(const int32_t *ids, long num, int64_t id) {
+    long place = 0;
+    while (num) {
+        long half = num / 2;
+        if (ids[place + half] < id) place += half + 1, num -= half + 1;
+        else num = half;
+    }
+    return place;
+}
+
+static inline int is_among(const int32_t *ids, long num, int64_t id) {
+    long place = place_of(ids, num, id);
+    return place < num && ids[place] == id;
+}
+
+/* Those of 16 logits, `num` of which there are, that may be among the best. */
+INLINE __mmask16 promising(const Best *best, const float *logits, long num) {
+    __mmask16 inside = lanes_inside(num, 0);
+    if (best->num < best->size) return inside;
+    __m512 least = _mm512_set1_ps(best->logits[0]);
+    return _mm512_mask_cmp_ps_mask(inside, _mm512_maskz_loadu_ps(inside, logits), least, _CMP_GE_OQ);
+}
+
+/* How many of `num` logits are larger than y or, if so, as large. */
+INLINE long count_larger(const float *logits, long num, float y, int or_equal) {
+    long count = 0, i = 0;
+    __m512 ys = _mm512_set1_ps(or_equal ? nextafterf(y, -INFINITY) : y);
+    for (; i + LANES <= num; i += LANES)
+        count += __builtin_popcount(_mm512_cmp_ps_mask(_mm512_loadu_ps(logits + i), ys, _CMP_GT_OQ));
+    __mmask16 inside = lanes_inside(num, i);
+    __m512 rest = _mm512_maskz_loadu_ps(inside, logits + i);
+    return count + __builtin_popcount(_mm512_mask_cmp_ps_mask(inside, rest, ys, _CMP_GT_OQ));
+}
+
+/* How many, by ascending class, stand before one of logit y that would be at `place` among them. */
+INLINE long count_before(const float *logits, long num, long place, float y) {
+    return count_larger(logits, place, y, 1) + count_larger(logits + place, num - place, y, 0);
+}
+
+/* The classes beside the features of a row, their scores in place of logits; the sums of these, and of parts and their
+   squares. */
+INLINE long take_named(const Counts *x, const Room *room, const Named *named, double *total, double *sum,
+                       double *square_sum) {
+    long num = 0;
+    __m512d scores = _mm512_setzero_pd(), sums = scores, squares = scores;
+    for (long block = 0; block < room->num_blocks; block += BLOCK)
+        for (uint64_t left = take_marks(room, block); left; left &= left - 1) {
+            long column = (block + __builtin_ctzll(left)) * BLOCK;
+            for (long end = column + BLOCK; column < end; column += LANES) {
+                __m512 score;
+                __mmask16 some = take_sums(room, column, &score);
+                if (!some) continue;
+                scores = added(scores, score);
+                _mm512_storeu_epi32(named->ids + num, _mm512_maskz_compress_epi32(some, columns_from(column)));
+                _mm512_storeu_ps(named->logits + num, _mm512_maskz_compress_ps(some, score));
+                __m512 others = _mm512_maskz_loadu_ps(some, x->others + column);
+                _mm512_storeu_ps(named->others + num, _mm512_maskz_compress_ps(some, others));
+                __m512 priors = _mm512_maskz_loadu_ps(some, x->prior + column);
+                _mm512_storeu_ps(named->priors + num, _mm512_maskz_compress_ps(some, priors));
+                __m512 parts = _mm512_maskz_loadu_ps(some, x->parts + column);
+                sums = added(sums, parts);
+                squares = added(squares, _mm512_mul_ps(parts, parts));
+                num += __builtin_popcount(some);
+            }
+        }
+    *total = _mm512_reduce_add_pd(scores);
+    *sum = _mm512_reduce_add_pd(sums);
+    *square_sum = _mm512_reduce_add_pd(squares);
+    return num;
+}
+
+/* Scores become logits; what follows from all of a row. */
+INLINE void find_logits(const Counts *x, const Named *named, long num, double total, double sum, double square_sum,
+                        double *partition, double *square) {
+    __m512d divisor = _mm512_set1_pd(total > 0 ? total : 1), largest = _mm512_set1_pd(x->largest);
+    for (long i = 0; i < num; i += 8) {
+        __mmask8 inside = lanes_inside(num, i);
+        __m512d scores = _mm512_cvtps_pd(_mm256_maskz_loadu_ps(inside, named->logits + i));
+        __m512d shares = _mm512_cvtps_pd(_mm512_cvtpd_ps(_mm512_div_pd(scores, divisor)));
+        __m512d priors = _mm512_cvtps_pd(_mm256_maskz_loadu_ps(inside, named->priors + i));
+        __m512d base = _mm512_mul_pd(priors, _mm512_set1_pd(x->smoothing));
+        __asm__("" : "+x"(base)); /* rounded before it is added */
+        __m512d logits = log_of(_mm512_add_pd(base, shares));
+        logits = _mm512_mul_pd(logits, _mm512_set1_pd(x->power));
+        largest = _mm512_mask_max_pd(largest, inside, largest, logits);
+        _mm512_storeu_pd(named->exponents + i, logits);
+        _mm256_storeu_ps(named->logits + i, _mm512_cvtpd_ps(logits));
+    }
+    double shift = _mm512_reduce_max_pd(largest), above = exp(x->largest - shift);
+    __m512d sums = _mm512_setzero_pd(), squares = sums;
+    for (long i = 0; i < num; i += 8) {
+        __mmask8 inside = lanes_inside(num, i);
+        __m512d e = exp_of_double(_mm512_sub_pd(_mm512_loadu_pd(named->exponents + i), _mm512_set1_pd(shift)));
+        sums = _mm512_mask_add_pd(sums, inside, sums, e);
+        squares = _mm512_mask_add_pd(squares, inside, squares, _mm512_mul_pd(e, e));
+    }
+    double all = _mm512_reduce_add_pd(sums) + (x->sum - sum) * above;
+    *square = (_mm512_reduce_add_pd(squares) + (x->square_sum - square_sum) * above * above) / (all * all);
+    *partition = shift + log(all);
+}
+
+INLINE void find_best(const Counts *x, const Named *named, long num, long num_more, Best *best) {
+    for (long i = 0; i < num + num_more; i += LANES)
+        for (unsigned left = promising(best, named->logits + i, num + num_more - i); left; left &= left - 1) {
+            long place = i + __builtin_ctz(left);
+            offer(best, named->ids[place], named->logits[place]);
+        }
+    if (best->num < best->size || (float)x->largest >= best->logits[0])
+        for (long c = 0; c < x->num_classes; c += LANES)
+            for (unsigned left = promising(best, x->others + c, x->num_classes - c); left; left &= left - 1) {
+                long id = c + __builtin_ctz(left);
+                int is_named = is_among(named->ids, num, id) || is_among(named->ids + num, num_more, id);
+                if (!is_named) offer(best, id, x->others[id]);
+            }
+    for (long last = best->num - 1; last > 0; last--) {
+        int64_t id = best->ids[last];
+        float logit = best->logits[last];
+        best->ids[last] = best->ids[0], best->logits[last] = best->logits[0];
+        put(best->ids, best->logits, last, 0, id, logit);
+    }
+}
+
+/* Answers about rows of features. The arrays of `named` have room for all classes and 16 more. A row that has no
+   answer, whose partition is NaN, has best classes that begin with 0, NaN for logits and rank 1. */
+TARGET void widemax_count_answers(const Counts *x, const Room *room, const Named *named, long part, long *next) {
+    for (long first; (first = taken(next, part)) < x->num_rows;)
+        for (long row = first; row < smaller(first + part, x->num_rows); row++) {
+            int64_t p = x->row_offsets[row];
+            add_row(x->features + p, x->values + p, x->row_offsets[row + 1] - p, x->offsets, x->ids, x->weights, room);
+            double total, sum, square_sum;
+            long num = take_named(x, room, named, &total, &sum, &square_sum), num_more = 0;
+            find_logits(x, named, num, total, sum, square_sum, x->partitions + row, x->squares + row);
+            int has_none = isnan(x->partitions[row]);
+            Best best = {x->best + row * x->k, x->best_logits + row * x->k, 0, x->k};
+
+            for (long l = x->label_offsets[row]; l < x->label_offsets[row + 1]; l++) {
+                int64_t id = x->labels[l];
+                long place = place_of(named->ids, num, id);
+                int is_named = place < num && named->ids[place] == id;
+                x->ranks[l] = id < 0 ? 0 : 1;
+                x->label_logits[l] = id < 0 || has_none ? NAN : is_named ? named->logits[place] : x->others[id];
+            }
+            if (has_none) {
+                for (long i = 0; i < x->k; i++) best.ids[i] = i, best.logits[i] = NAN;
+                x->squares[row] = NAN;
+                continue;
+            }
+            for (long e = x->excluded_offsets[row]; e < x->excluded_offsets[row + 1]; e++) {
+                int64_t id = x->excluded[e];
+                long place = place_of(named->ids, num, id);
+                if (place == num || named->ids[place] != id) {
+                    place = num + num_more++;
+                    named->ids[place] = id;
+                    named->others[place] = x->others[id];
+                }
+                named->logits[place] = -INFINITY;
+            }
+            for (long l = x->label_offsets[row]; l < x->label_offsets[row + 1]; l++) {
+                int64_t id = x->labels[l];
+                float y = x->label_logits[l];
+                if (id < 0) continue;
+                long place = place_of(named->ids, num, id), more = place_of(named->ids + num, num_more, id);
+                x->ranks[l] += count_before(x->others, x->num_classes, id, y);
+                x->ranks[l] -= count_before(named->others, num, place, y);
+                x->ranks[l] -= count_before(named->others + num, num_more, more, y);
+                x->ranks[l] += count_before(named->logits, num, place, y);
+            }
+            if (x->k) find_best(x, named, num, num_more, &best);
+        }
 }
 
 #endif

@@ -15,7 +15,7 @@ from scipy.sparse import csr_array, random_array
 
 from widemax import native
 from widemax.errors import ConfigError
-from widemax.heads import ExactHead
+from widemax.heads import CountsHead, ExactHead, SeveralLabels
 from widemax.kernels import Elsewhere, Pairs, Sweep, budget, linear_cross_entropy
 from widemax.search import ExactIndex
 
@@ -213,6 +213,63 @@ def test_sparse_products(num_rows, num_inner, num_columns, density, seed):
     assert not native.takes_sparse(left, right.tocsc())
 
 
+def counted(num_classes, rng):
+    """A head that counted rows which often say the same, some with many classes."""
+    head = CountsHead(num_classes, 12)
+    labels = torch.from_numpy(rng.integers(0, num_classes, 300) ** 2 // num_classes)
+    head.partial_fit(torch.from_numpy(some_features(300, rng)), labels)
+    many = torch.from_numpy(rng.permutation(num_classes)[: 1 + num_classes // 2])
+    head.partial_fit(torch.ones(1, 12), SeveralLabels(many, torch.tensor([0, len(many)])))
+    head.finish()
+    head.smoothing.fill_(rng.choice([1e-9, 0.1, 2.0]))
+    head.calibration_temperature.fill_(rng.choice([0.3, 1.0, 3.0]))
+    return head
+
+
+def some_features(num_rows, rng):
+    shape = num_rows, 12
+    return (rng.integers(0, 3, shape) * (rng.random(shape) < 0.3)).astype(np.float32)
+
+
+@needs_kernels
+@given(st.sampled_from([1, 9, 70, 5000]), st.integers(1, 20), st.floats(0, 1), SEEDS)
+def test_answers_of_counts(num_classes, k, share_barred, seed):
+    rng = np.random.default_rng(seed)
+    head, hidden = counted(num_classes, rng), torch.from_numpy(some_features(9, rng))
+    hidden[0] = 0
+    asked, barred = (
+        SeveralLabels(torch.from_numpy(rng.integers(-1, num_classes, 9 * n)), torch.arange(10) * n)
+        for n in (3, int(share_barred * num_classes))
+    )
+    found = head.answer(hidden, asked, k=k, exclude=barred)
+    with pytest.MonkeyPatch.context() as numpy_alone:
+        numpy_alone.setenv("WIDEMAX_NATIVE", "0")
+        truth = head.answer(hidden, asked, k=k, exclude=barred)
+    assert_same(found, truth)
+
+
+def assert_same(answers, others):
+    """The same order, and numbers as near as logarithms in 64 bits are before they are rounded."""
+    assert torch.equal(answers.topk.class_ids, others.topk.class_ids)
+    assert torch.equal(answers.label_ranks, others.label_ranks)
+    pairs = [(answers.topk, others.topk, name) for name in ("logits", "log_probs")]
+    names = "log_partition", "square_sum", "label_logits", "label_log_probs"
+    for one, other, name in [*pairs, *((answers, others, name) for name in names)]:
+        x, y = getattr(one, name), getattr(other, name)
+        torch.testing.assert_close(x, y, rtol=1e-6, atol=1e-6, equal_nan=True)
+
+
+@needs_kernels
+def test_what_counts_say_of_numbers_that_are_none(monkeypatch):
+    head = counted(70, np.random.default_rng(0))
+    hidden, asked = torch.eye(3, 12), SeveralLabels(torch.tensor([5, -1, 3]), torch.tensor([0, 2, 2, 3]))
+    hidden[0, 0] = torch.inf
+    found = head.answer(hidden, asked, k=4)
+    monkeypatch.setenv("WIDEMAX_NATIVE", "0")
+    assert found.log_partition.isnan().tolist() == [True, False, False]
+    assert_same(found, head.answer(hidden, asked, k=4))
+
+
 def loss_and_gradients(hidden, weight, bias, targets, slope, *, kept, adds=False):
     """Largest logits, sums, and the gradients of hidden vectors, weights and biases, added to ones."""
     room = torch.full((-(-len(hidden) // 64) * 64 * len(weight),), torch.nan) if kept else None
@@ -332,7 +389,9 @@ def answers(head, hidden, index, queries):
     loss = loss_and_gradients(hidden, head.weight.detach(), None, labels, hidden[:, 0], kept=False)
     rows = csr_array(hidden.clamp(min=0).numpy())
     sums = native.sparse_product(rows, csr_array(head.weight.detach().T.clamp(min=0).numpy()))
-    return torch.from_numpy(sums.data), best.class_ids, best.logits, best.log_probs, *nearest, *loss
+    rng = np.random.default_rng(0)
+    best_counted = counted(70, rng).topk(torch.from_numpy(some_features(99, rng)), 7)
+    return torch.from_numpy(sums.data), *vars(best_counted).values(), *vars(best).values(), *nearest, *loss
 
 
 def test_nothing_works_on_once_a_thread_was_interrupted(monkeypatch):

@@ -16,11 +16,12 @@ from typing import Any, TypeAlias
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from widemax.errors import ConfigError
 
-ABI = 5
+ABI = 6
 BLOCK = 64
 # Rows that share a pass over the weights; torch's products of more are as fast.
 MOST_ROWS = 16
@@ -33,6 +34,8 @@ PART_ELEMENTS = 2**18
 GROUP, MOST_SLICES = 48, 32
 # Parts of the rows of a sparse product.
 SPARSE_PARTS = 64
+# Of a head that counts, rows that a thread answers in a row.
+ANSWERED_ROWS = 8
 Sparse: TypeAlias = Any
 """A SciPy array in CSR form."""
 
@@ -56,7 +59,8 @@ def library() -> tuple[ctypes.CDLL | None, str]:
     found.widemax_exponentials.argtypes = [
         *(pointer, ctypes.c_int, pointer, number, number, ctypes.c_int, pointer, pointer, number, pointer)
     ]
-    found.widemax_sparse_product.argtypes = [*[pointer] * 6, *[number] * 2, *[pointer] * 6, number, pointer]
+    found.widemax_sparse_product.argtypes = [*[pointer] * 6, number, *[pointer] * 5, number, pointer]
+    found.widemax_count_answers.argtypes = [*[pointer] * 3, number, pointer]
     found.widemax_log_sums.argtypes = [pointer] * 4
     found.widemax_loss_gradients.argtypes = [*[pointer] * 7, ctypes.c_int, pointer]
     return found, "used"
@@ -188,16 +192,14 @@ def sparse_product(left: Sparse, right: Sparse) -> Sparse:
     starts = np.concatenate(([0], np.cumsum(most_B)))[firsts]
     counts_B = np.zeros(num_rows, np.int64)
     ids, values = (np.empty(most_B.sum(), dtype) for dtype in (np.int32, np.float32))
-    num_blocks = -(-num_columns // BLOCK**2) * BLOCK
     arguments = (
         *(x.ctypes.data for x in operands),
-        *(num_rows, num_blocks),
+        num_rows,
         *(x.ctypes.data for x in (starts, ids, values, counts_B)),
     )
 
     def work(place: Any) -> None:
-        room, marks = np.zeros(num_blocks * BLOCK, np.float32), np.zeros(num_blocks, np.uint8)
-        kernels.widemax_sparse_product(*arguments, room.ctypes.data, marks.ctypes.data, part, place)
+        kernels.widemax_sparse_product(*arguments, ctypes.byref(_Room(num_columns)), part, place)
 
     share(work, int(work_P1[-1]))
     offsets = np.concatenate(([0], np.cumsum(counts_B)))
@@ -207,6 +209,101 @@ def sparse_product(left: Sparse, right: Sparse) -> Sparse:
     ids, values = (np.concatenate([x[:0], *(x[where] for where in found)]) for x in (ids, values))
     offsets = offsets.astype(np.int32 if offsets[-1] < 2**31 else np.int64)  # or ids would be widened
     return type(left)((values, ids, offsets), shape=(num_rows, num_columns))
+
+
+class _Room(ctypes.Structure):
+    """The struct of that name."""
+
+    _fields_ = ("sums", ctypes.c_void_p), ("marks", ctypes.c_void_p), ("num_blocks", ctypes.c_long)
+
+    def __init__(self, num_columns: int) -> None:
+        num_blocks = -(-num_columns // BLOCK**2) * BLOCK
+        self.arrays = np.zeros(num_blocks * BLOCK, np.float32), np.zeros(num_blocks, np.uint8)
+        super().__init__(*(x.ctypes.data for x in self.arrays), num_blocks)
+
+
+class _Counts(ctypes.Structure):
+    """The struct of that name."""
+
+    _fields_ = (
+        *((name, ctypes.c_void_p) for name in ("row_offsets", "features", "values")),
+        *((name, ctypes.c_void_p) for name in ("offsets", "ids", "weights")),
+        *((name, ctypes.c_void_p) for name in ("prior", "others", "parts")),
+        *((name, ctypes.c_void_p) for name in ("label_offsets", "labels", "excluded_offsets", "excluded")),
+        *((name, ctypes.c_void_p) for name in ("best", "best_logits", "label_logits")),
+        *((name, ctypes.c_void_p) for name in ("ranks", "partitions", "squares")),
+        *((name, ctypes.c_double) for name in ("smoothing", "power", "largest", "sum", "square_sum")),
+        *((name, ctypes.c_long) for name in ("num_rows", "num_classes", "k")),
+    )
+
+
+class _Named(ctypes.Structure):
+    """The struct of that name, for so many classes."""
+
+    _fields_ = tuple((name, ctypes.c_void_p) for name in ("ids", "logits", "others", "priors", "exponents"))
+
+    def __init__(self, num_classes: int) -> None:
+        types = np.int32, *[np.float32] * 3, np.float64
+        self.arrays = [np.empty(num_classes + 16, dtype) for dtype in types]
+        super().__init__(*(x.ctypes.data for x in self.arrays))
+
+
+def count_answers(
+    features: Sparse,
+    weights: tuple[Tensor, Tensor, Tensor],
+    smoothed: tuple[NDArray[np.float32], float, NDArray[np.float64], float],
+    labels: tuple[Tensor, Tensor],
+    excluded: tuple[Tensor, Tensor],
+    k: int,
+) -> tuple[Tensor, ...]:
+    """Exact answers about rows whose logits are power · log(share + smoothing · prior).
+
+    A share is what a class has of a row's sum of features @ weights.
+
+    Args:
+        features: in CSR form and float32, none below 0.
+        weights: offsets [F + 1], class ids and float32 values above 0 of a matrix [F, C] in CSR form.
+        smoothed: prior [C], smoothing, power · log(smoothing · prior) [C], power.
+        labels: rows [P], ascending, and class ids [P]; -1 is none.
+        excluded: rows and class ids that are not among the best, nor before a label.
+
+    Returns:
+        [B, K] the best classes and [B, K] their logits, equal ones by ascending id; [P] the logits of labels
+        and [P] their ranks; [B] the logarithm of Σ exp(logit) over all classes and [B] Σ p².
+    """
+    prior_C, smoothing, others_C, power = smoothed
+    num_rows, num_classes = features.shape[0], len(prior_C)
+    largest = others_C.max()
+    logits_C, parts_C = others_C.astype(np.float32), np.exp(others_C - largest).astype(np.float32)
+    sums = parts_C.sum(dtype=np.float64), (parts_C * parts_C).sum(dtype=np.float64)
+    (label_rows_P, label_ids_P), (barred_rows_E, barred_ids_E) = labels, excluded
+    barred_E = torch.unique(barred_rows_E * num_classes + barred_ids_E)
+    arrays = (
+        *(features.indptr.astype(np.int64), features.indices.astype(np.int32), features.data),
+        *(x.numpy() for x in weights),
+        *(prior_C, logits_C, parts_C),
+        *(_offsets(label_rows_P, num_rows), label_ids_P.contiguous().numpy()),
+        *(_offsets(barred_E // num_classes, num_rows), (barred_E % num_classes).numpy()),
+    )
+    found = (
+        *(torch.empty(num_rows, k, dtype=dtype) for dtype in (torch.int64, torch.float32)),
+        *(torch.empty(len(label_ids_P), dtype=dtype) for dtype in (torch.float32, torch.int64)),
+        *(torch.empty(num_rows, dtype=torch.float64) for _ in range(2)),
+    )
+    numbers = smoothing, power, largest, *sums, num_rows, num_classes, k
+    counts = _Counts(*(x.ctypes.data for x in arrays), *(x.data_ptr() for x in found), *numbers)
+
+    def work(place: Any) -> None:
+        structs = (ctypes.byref(x) for x in (counts, _Room(num_classes), _Named(num_classes)))
+        _kernels().widemax_count_answers(*structs, ANSWERED_ROWS, place)
+
+    share(work, int(np.diff(arrays[3])[arrays[1]].sum()))
+    return *found[:4], *(x.float() for x in found[4:])
+
+
+def _offsets(rows_P: Tensor, num_rows: int) -> NDArray[np.int64]:
+    """[B + 1] where the pairs of each row begin."""
+    return nn.functional.pad(torch.bincount(rows_P, minlength=num_rows).cumsum(0), (1, 0)).numpy()
 
 
 def loss_pays(num_rows: int, dim: int, num_classes: int) -> bool:

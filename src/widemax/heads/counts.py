@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 from torch import Tensor
 
+from widemax import native
 from widemax.classes import Classes
 from widemax.heads.answers import Answers, TopK
 from widemax.heads.base import AtLeast1, Dim, heads
@@ -308,32 +309,58 @@ class CountsHead(SparseRowsHead):
     def _answers(
         self, hidden: Tensor, labels: Pairs, excluded: Pairs, k: int, temperature: Tensor | float
     ) -> Answers:
+        if native.takes(self.weight):
+            _, others_C, power = self._smoothed(temperature)
+            found = native.count_answers(
+                self._powered_rows(hidden),
+                (self.offsets, self.class_ids, self.weight),
+                (self.prior.numpy(), float(self.smoothing), others_C, power),
+                labels,
+                excluded,
+                k,
+            )
+        else:
+            found = self._ranked(hidden, labels, excluded, k, temperature)
+        ids_BK, logits_BK, label_logits_P, ranks_P, partition_B, square_B = found
+        return Answers(
+            TopK(ids_BK, logits_BK, logits_BK - partition_B[:, None]),
+            partition_B,
+            square_B,
+            label_logits_P,
+            label_logits_P - partition_B[labels.rows_P],
+            ranks_P,
+        )
+
+    def _ranked(
+        self, hidden: Tensor, labels: Pairs, excluded: Pairs, k: int, temperature: Tensor | float
+    ) -> tuple[Tensor, ...]:
         """Most classes of a row have the logits that they have in every row, so that few are looked at."""
         rows = ranked_rows(self._others(temperature), self._rows(hidden, temperature), labels, excluded, k)
         parts: list[list[Any]] = [[] for _ in range(6)]
         for part, values in zip(parts, zip(*rows, strict=True), strict=False):
             part.extend(values)
         ids, logits, label_logits, ranks, partitions, squares = parts
-        dtype = self.weight.numpy().dtype
 
         def joined(arrays: list[NDArray[Any]], kind: Any) -> Tensor:
             return torch.from_numpy(np.concatenate([np.empty(0, kind), *arrays]).astype(kind, copy=False))
 
-        partition_B = self.weight.new_tensor(partitions)
-        logits_BK = joined(logits, dtype).view(len(hidden), k)
-        label_logits_P = joined(label_logits, dtype)
-        return Answers(
-            TopK(joined(ids, np.int64).view(len(hidden), k), logits_BK, logits_BK - partition_B[:, None]),
-            partition_B,
-            self.weight.new_tensor(squares),
-            label_logits_P,
-            label_logits_P - partition_B[labels.rows_P],
-            joined(ranks, np.int64),
+        shape, dtype = (len(hidden), k), self.weight.numpy().dtype
+        return (
+            *(joined(ids, np.int64).view(shape), joined(logits, dtype).view(shape)),
+            *(joined(label_logits, dtype), joined(ranks, np.int64)),
+            *map(self.weight.new_tensor, (partitions, squares)),
         )
+
+    def _smoothed(
+        self, temperature: Tensor | float
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64], float]:
+        """[C] what shares are smoothed by, [C] the logits of that, and the power of shares."""
+        base_C, power = self._base(), 1 / float(temperature)
+        return base_C, power * np.log(base_C), power
 
     def _others(self, temperature: Tensor | float) -> NDArray[Any]:
         """[C] the logits of classes that stand beside no feature of a row."""
-        return (np.log(self._base()) / float(temperature)).astype(self.weight.numpy().dtype)
+        return self._smoothed(temperature)[1].astype(self.weight.numpy().dtype)
 
     def _shares(self, features: Sparse, work: int) -> Iterator[tuple[Sparse, NDArray[np.int64]]]:
         """s_c / Σ_j s_j of the classes that stand beside some feature, and their rows, chunk by chunk."""
@@ -381,8 +408,7 @@ class CountsHead(SparseRowsHead):
 
     def _rows(self, hidden: Tensor, temperature: Tensor | float) -> Iterator["_Row"]:
         """Of each row the logits that differ from those of :meth:`_others`."""
-        power, base_C = 1 / float(temperature), self._base()
-        others_C = power * np.log(base_C)
+        base_C, others_C, power = self._smoothed(temperature)
         largest = others_C.max()
         parts_C = np.exp(others_C - largest)
         sum_C, squares_C = parts_C.sum(), parts_C @ parts_C
@@ -390,7 +416,8 @@ class CountsHead(SparseRowsHead):
             ids_S, num_rows = shares.indices, shares.shape[0]
             logits_S = np.log(shares.data + base_C[ids_S]) * power
             shift_b = np.full(num_rows, largest)
-            np.maximum.at(shift_b, rows_S, logits_S)
+            with np.errstate(invalid="ignore"):  # what is infinite has no answer
+                np.maximum.at(shift_b, rows_S, logits_S)
             above_b = np.exp(largest - shift_b)
             before_S = parts_C[ids_S] * above_b[rows_S]
             after_S = np.exp(logits_S - shift_b[rows_S])
