@@ -1,12 +1,10 @@
 # Every target sets up what it needs. The default is the help.
 PYTHON ?= python3
 MINUTES ?= 10
-# One more than cores: tests of processes and clocks wait for a fifth of their time.
-WORKERS ?= $(shell $(PYTHON) -c "import os; print(os.cpu_count() + 1)")
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
-PYTEST := $(BIN)/python -m pytest --numprocesses=$(WORKERS) --dist=worksteal
+PYTEST := $(BIN)/python -m pytest --numprocesses=logical --dist=worksteal
 COVERAGE := --cov --cov-report=term
 
 .PHONY: help install native studio demo demo-words test test-coverage test-all torture soak check format docs bench clean
