@@ -77,10 +77,16 @@ def test_many_sparse_rows_reach_the_optimum_with_a_proof(loss, num_classes):
         LinearSVM(loss=loss, max_iter=3).fit(X, y)
 
 
+@pytest.fixture(scope="module")
+def fitted():
+    """A model of each loss, near the optimum."""
+    return {loss: LinearSVM(loss=loss, tol=1e-3, max_iter=20_000).fit(*problem()) for loss in LOSSES}
+
+
 @pytest.mark.parametrize("loss", LOSSES)
-def test_the_gap_bounds_the_distance_to_the_optimum(loss):
+def test_the_gap_bounds_the_distance_to_the_optimum(loss, fitted):
     X, y = problem()
-    optimum = LinearSVM(loss=loss, tol=1e-4, max_iter=20_000).fit(X, y).objective_
+    optimum = fitted[loss].objective_
     for steps in (1, 5, 20, 60):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ConvergenceWarning)
@@ -90,9 +96,8 @@ def test_the_gap_bounds_the_distance_to_the_optimum(loss):
         assert steps > 1 or distance > 1e-3
 
 
-def test_the_losses_are_three():
-    X, y = problem()
-    coefs = [LinearSVM(loss=loss).fit(X, y).coef_ for loss in LOSSES]
+def test_the_losses_are_three(fitted):
+    coefs = [fitted[loss].coef_ for loss in LOSSES]
     assert all(np.abs(coefs[a] - coefs[b]).max() > 0.01 for a, b in ((0, 1), (0, 2), (1, 2)))
 
 

@@ -9,7 +9,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 QUICK = ["--verbs", "overwrite", "--faults", "ENOSPC", "kill", "--first", "130", "--every", "200"]
-MORE = ["--every", "97"]
+MORE = ["--every", "139"]
 
 
 @pytest.mark.skipif(sys.platform != "linux" or not shutil.which("gcc"), reason="gcc on Linux is needed")
