@@ -41,7 +41,10 @@ from widemax.cli import (
 from widemax.cli.examples import examples
 from widemax.errors import ResourceError, WidemaxError, visible
 
-OUT_OF_MEMORY = "memory ran out. Lower encoder.dim or train.batch_size."
+OUT_OF_MEMORY = (
+    "memory ran out. Lower encoder.dim or train.batch_size, or train in several processes (--workers), each "
+    "of which holds the weights of some classes."
+)
 
 
 def show_version(wanted: bool) -> None:

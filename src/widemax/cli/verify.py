@@ -16,8 +16,10 @@ def command(run: Run, workers: Workers = None, trusted_key: TrustedKey = None, j
     from widemax.training.checkpoint import read_progress
 
     manifest = read_manifest(current(run))
+    checkpoints: list[Path] = []
     # Those of a finished run are what a kill has left to be removed.
-    checkpoints = [] if manifest.get("complete", True) else sorted((run / CHECKPOINTS).glob("step-*"))
+    if is_first() and not manifest.get("complete", True):
+        checkpoints = sorted((run / CHECKPOINTS).glob("step-*"))
     places = [current(run), *checkpoints]
     HASHED.set(hashed_in_parts([place / name for place in places for name in read_manifest(place)["files"]]))
     if not is_first():
@@ -43,7 +45,12 @@ def command(run: Run, workers: Workers = None, trusted_key: TrustedKey = None, j
 
 
 def hashed_in_parts(paths: Sequence[Path]) -> dict[Path, str]:
-    """The SHA-256 of files, of which each of several processes reads some; none where there is one."""
+    """The SHA-256 of files, of which each of several processes reads some; none where there is one.
+
+    They are those that the first process names: where a run still trains, checkpoints come and go.
+    """
+    import json
+
     import torch
 
     from widemax.config import Config
@@ -52,8 +59,9 @@ def hashed_in_parts(paths: Sequence[Path]) -> dict[Path, str]:
 
     if world_size() == 1:
         return {}
-    digests = torch.zeros(len(paths), 32, dtype=torch.uint8)
     with joined(Config().distributed.timeout_s) as world:
+        paths = [Path(name) for name in json.loads(world.tell(json.dumps(list(map(str, paths)))))]
+        digests = torch.zeros(len(paths), 32, dtype=torch.uint8)
         for place in world.in_step(range(world.rank, len(paths), world.size)):
             if paths[place].is_file():  # what is missing is said of the whole run
                 digests[place] = torch.tensor([*bytes.fromhex(sha256(paths[place]))], dtype=torch.uint8)

@@ -19,7 +19,7 @@ from widemax.data import STORED_BYTES, Batch, Dataset, LabelCounter, LabelVocabu
 from widemax.distributed import ALONE, World
 from widemax.encoders import Encoder, Features, FeatureStore, Ragged, RaggedTensor, to_tensors
 from widemax.encoders.features import moved
-from widemax.encoders.keys import KeySet
+from widemax.encoders.keys import distinct
 from widemax.errors import DataError
 from widemax.heads import Labels, SeveralLabels
 from widemax.storage import saving
@@ -328,11 +328,9 @@ def read_training(
     labels, seen = encode_spools(spools, vocabulary, world)
     distinct_keys = None
     if world.is_first:  # which saves them
-        keys = KeySet()
-        for *_, keys_B in _records(spools):
-            keys.update(keys_B.view(pa.int64()).to_numpy())
-        distinct_keys = pa.array(keys.sorted()).view(pa.binary(STORED_BYTES))
-        del keys
+        all_keys = [keys_B.view(pa.int64()).to_numpy() for *_, keys_B in _records(spools)]
+        distinct_keys = pa.array(distinct(np.concatenate(all_keys))).view(pa.binary(STORED_BYTES))
+        del all_keys
     world.wait()
     shutil.rmtree(raw[world.rank])
     pa.default_memory_pool().release_unused()  # as much again as what is kept of the rows
