@@ -1,16 +1,20 @@
 """What a request must be before anything looks at it."""
 
+import asyncio
 import gzip
 import http.client
 import socket
 from collections.abc import Iterator
+from types import SimpleNamespace
 from urllib.parse import urlsplit
 
 import httpx
 import pytest
+from starlette.types import Message
 from tests.serving.conftest import TOKEN, Server
 
-from widemax.serving.guard import MAX_BODY_BYTES
+from widemax.serving.guard import MAX_BODY_BYTES, Guard
+from widemax.serving.settings import Settings
 
 QUESTION = {"inputs": ["green leaf"], "k": 1}
 
@@ -171,3 +175,29 @@ def test_no_path_reaches_a_file(server: Server, path: str) -> None:
 def test_a_wrong_content_length_answers_400(server: Server) -> None:
     answer = talk(server, b"POST /v1/predict HTTP/1.1\r\nHost: localhost\r\nContent-Length: -5\r\n\r\n")
     assert answer.startswith(b"HTTP/1.1 400")
+
+
+@pytest.mark.parametrize("is_stopping", [True, False])
+def test_what_a_stop_cuts_short_says_so(is_stopping: bool) -> None:
+    """uvicorn cancels what is not done in time, and would answer 500."""
+
+    async def cancelled(*_: object) -> None:
+        raise asyncio.CancelledError
+
+    async def receive() -> Message:
+        raise AssertionError
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    sent: list[Message] = []
+    app = SimpleNamespace(state=SimpleNamespace(is_stopping=is_stopping))
+    scope = {"type": "http", "headers": [(b"host", b"localhost")], "app": app}
+    answer = Guard(cancelled, settings=Settings())(scope, receive, send)
+    if not is_stopping:
+        with pytest.raises(asyncio.CancelledError):
+            asyncio.run(answer)
+        return
+    asyncio.run(answer)
+    assert sent[0]["status"] == 503
+    assert b"the server stopped before this was done" in sent[1]["body"]

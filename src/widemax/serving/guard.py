@@ -46,7 +46,11 @@ class Guard:
             await self.app(scope, receive, send)
             return
 
+        has_answered = False
+
         async def send_with_headers(message: Message) -> None:
+            nonlocal has_answered
+            has_answered = True
             if message["type"] == "http.response.start":
                 given = {name for name, _ in message["headers"]}
                 added = [header for header in _RAW_HEADERS if header[0] not in given]
@@ -61,7 +65,13 @@ class Guard:
             status, sentence = refused
             await refusal(status, sentence, Connection="close")(scope, receive, send_with_headers)
             return
-        await self.app(scope, self._bounded(receive), send_with_headers)
+        try:
+            await self.app(scope, self._bounded(receive), send_with_headers)
+        except asyncio.CancelledError:
+            if has_answered or not scope["app"].state.is_stopping:
+                raise
+            stopped = refusal(503, "the server stopped before this was done; ask again when it is back.")
+            await stopped(scope, receive, send_with_headers)
 
     def _refused(self, headers: Headers) -> tuple[int, str] | None:
         """The status and sentence for what its headers alone tell to be wrong."""

@@ -1,6 +1,7 @@
 """What the page says of wrong rows is what the model answers about them."""
 
 import json
+import shutil
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,8 @@ import pytest
 
 from widemax import Model, evaluate
 from widemax.data import Dataset
+from widemax.serving.studio import rows
+from widemax.serving.studio.library import Runs
 
 DATA = "drinks.csv"
 
@@ -31,6 +34,17 @@ def test_metrics_are_those_of_evaluate(studio: Any, folder: Path) -> None:
     expected = evaluate(Model.load(folder / "first"), folder / DATA)
     for metric in studio.get("runs/first/evaluation", data=DATA)["metrics"]:
         assert metric["value"] == pytest.approx(expected[metric["metric"]])
+
+
+def test_of_many_logits_the_first_rows_are_looked_at(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(folder / "first", tmp_path / "first")
+    header, *lines = (folder / DATA).read_text("utf-8").splitlines(keepends=True)
+    (tmp_path / "many.csv").write_text(header + "".join(lines * (5000 // len(lines))), "utf-8")
+    monkeypatch.setattr(rows, "MAX_LOGITS", 3)
+    found = rows.evaluated(Runs(tmp_path), "first", "many.csv")
+    assert (len(found), found.is_whole) == (2048, False)
 
 
 def test_confusions_and_bins_count_the_rows(studio: Any, answered: Any) -> None:

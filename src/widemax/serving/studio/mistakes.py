@@ -12,7 +12,7 @@ from widemax.serving.bodies import Body
 from widemax.serving.feedback import feedback
 from widemax.serving.replies import Reply
 from widemax.serving.studio.library import OWN, Library
-from widemax.serving.studio.rows import MAX_ROWS, evaluated
+from widemax.serving.studio.rows import evaluated
 
 mistakes = APIRouter(tags=["studio"], dependencies=OWN)
 MOST_PAIRS = 40
@@ -43,7 +43,6 @@ def evaluation(name: str, data: Data, request: Request, library: Library) -> Any
         {
             "rows": len(found),
             "is_whole": found.is_whole,
-            "max_rows": MAX_ROWS,
             "skipped": found.dataset.num_bad_rows,
             "wrong": int((~found.right_B).sum()),
             "task": found.served.model.task.value,

@@ -21,9 +21,10 @@ from widemax.evaluation.report import ReportCollector, by_frequency
 from widemax.serving.models import Served
 from widemax.serving.studio.library import Runs, chosen
 from widemax.training.evaluate import answered_rows, dataset_rows, rows_told
+from widemax.training.feed import EncodedRows
 
-MAX_ROWS = 200_000
-"""Rows that are looked at; where there are more, these are the first."""
+MAX_ROWS, MAX_LOGITS = 200_000, 4 * 10**9
+"""Rows that are looked at, and logits, which take some ten seconds; where there are more, the first rows."""
 MOST_KEPT = 4
 BINS = 200
 
@@ -152,15 +153,21 @@ def _evaluate(served: Served, sources: list[Any]) -> Evaluated:
             "`widemax evaluate` and `widemax recommend`."
         )
     dataset = Dataset(sources, model.schema, format=Reading.of(model.config.data), drop_bad=True)
-    counts = model.vocabulary.counts
+    most_rows, counts = min(MAX_ROWS, MAX_LOGITS // model.head.num_classes), model.vocabulary.counts
     measures = Measures(model.task, class_counts=counts, num_rows_train=model.num_train_rows)
     collector = ReportCollector(model.task, class_counts=counts)
     labels, lengths, predicted, confidence = [], [], [], []
     num_rows, is_whole = 0, True
-    for rows in answered_rows(model, dataset_rows(model, dataset)):
-        if num_rows >= MAX_ROWS:
-            is_whole = False
-            break
+
+    def first() -> Iterator[EncodedRows]:
+        nonlocal is_whole
+        for rows in dataset_rows(model, dataset):
+            if num_rows >= most_rows:
+                is_whole = False
+                return
+            yield rows
+
+    for rows in answered_rows(model, first()):
         measures.update(rows)
         collector.update(rows)
         num_rows += len(rows)
