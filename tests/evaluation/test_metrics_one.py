@@ -11,7 +11,8 @@ from sklearn.metrics import (
     top_k_accuracy_score,
 )
 
-from widemax.evaluation import OneLabelRows, evaluate_rows
+from widemax.evaluation import Measures, OneLabelRows, evaluate_rows
+from widemax.evaluation.metrics import macro_f1
 
 B, C = 400, 30
 
@@ -47,6 +48,18 @@ def test_agrees_with_scikit_learn(probs: np.ndarray, labels: np.ndarray) -> None
     assert got["mean_reciprocal_rank"] == pytest.approx(label_ranking_average_precision_score(one_hot, probs))
     assert got["unseen_labels"] == 0
     assert 0.1 < got["accuracy"] < got["top5"] < got["top10"] < 1
+
+
+def test_macro_f1_of_chunks_holds_what_was_met_alone(
+    probs: np.ndarray, labels: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(macro_f1, "FRESH_KEYS", 50)
+    # So many counts have no room; these are one number.
+    counts = np.broadcast_to(np.int64(1), 10**13)
+    measures = Measures("one", class_counts=counts, num_rows_train=1)
+    for start in range(0, B, 7):
+        measures.update(one_label_rows(probs[start : start + 7], labels[start : start + 7].tolist()))
+    assert measures.compute()["macro_f1"] == pytest.approx(f1_score(labels, probs.argmax(1), average="macro"))
 
 
 def test_unseen_labels_are_misses_without_nll(probs: np.ndarray, labels: np.ndarray) -> None:

@@ -3,8 +3,10 @@
 import numpy as np
 
 from widemax.evaluation.metrics import Metric, TrainingCounts, metrics
-from widemax.evaluation.rows import OneLabelRows
+from widemax.evaluation.rows import IntArray, OneLabelRows
 from widemax.task import Task
+
+FRESH_KEYS = 1 << 16  # are counted together
 
 
 @metrics.register("macro_f1")
@@ -21,18 +23,34 @@ class MacroF1(Metric):
 
     def __init__(self, training: TrainingCounts) -> None:
         super().__init__(training)
-        self._num_right_C = np.zeros(training.num_classes, np.int64)
-        self._num_labels_C = np.zeros(training.num_classes, np.int64)
-        self._num_predicted_C = np.zeros(training.num_classes, np.int64)
+        # How often each class was right, a label and predicted, of those met: three keys a class.
+        self._keys, self._counts = np.empty(0, np.int64), np.empty(0, np.int64)
+        self._fresh: list[IntArray] = []
+        self._num_fresh = 0
 
     def update(self, rows: OneLabelRows) -> None:
-        np.add.at(self._num_right_C, rows.labels_B[rows.ranks_B == 1], 1)
-        np.add.at(self._num_labels_C, rows.labels_B[rows.labels_B >= 0], 1)
-        np.add.at(self._num_predicted_C, rows.predicted_B, 1)
+        right = 3 * rows.labels_B[rows.ranks_B == 1]
+        label = 3 * rows.labels_B[rows.labels_B >= 0] + 1
+        self._fresh.append(np.concatenate([right, label, 3 * rows.predicted_B + 2]))
+        self._num_fresh += len(self._fresh[-1])
+        if self._num_fresh > FRESH_KEYS + len(self._keys):
+            self._count()
+
+    def _count(self) -> None:
+        keys = np.concatenate([self._keys, *self._fresh])
+        counts = np.append(self._counts, np.ones(self._num_fresh, np.int64))
+        order = np.argsort(keys, kind="stable")
+        keys = keys[order]
+        starts = np.flatnonzero(np.append(True, keys[1:] != keys[:-1])[: len(keys)])
+        self._keys, self._counts = keys[starts], np.add.reduceat(counts[order], starts)
+        self._fresh, self._num_fresh = [], 0
 
     def compute(self) -> float:
-        occurrences_C = self._num_labels_C + self._num_predicted_C
-        occurs_C = occurrences_C > 0
-        if not occurs_C.any():
+        self._count()
+        if not len(self._keys):
             return float("nan")
-        return float((2 * self._num_right_C[occurs_C] / occurrences_C[occurs_C]).mean())
+        ids, kinds = np.divmod(self._keys, 3)
+        starts = np.flatnonzero(np.append(True, ids[1:] != ids[:-1]))
+        num_right = np.add.reduceat(np.where(kinds == 0, self._counts, 0), starts)
+        occurrences = np.add.reduceat(np.where(kinds == 0, 0, self._counts), starts)
+        return float((2 * num_right / occurrences).mean())
