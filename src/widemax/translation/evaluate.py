@@ -35,8 +35,8 @@ def nll_of(translator: Translator, pairs: Pairs) -> dict[str, float | None]:
     for lines in pairs.chunks(np.arange(len(pairs)), PIECES_AT_ONCE):
         source, target, following = pairs.tensors(lines)
         labels = following[following != PADDING]
-        found = translator.head.answer(translator.encoder(source, target, translator.table), labels, k=1)
-        total -= float(found.label_log_probs.double().sum())
+        hidden = translator.encoder(source, target, translator.table)
+        total -= float(translator.head.log_probs(hidden, labels[:, None]).double().sum())
         num_pieces += len(labels)
     nll = total / num_pieces
     return {"nll": nll, "perplexity": math.exp(min(nll, 700.0)), "tokens": float(num_pieces)}
