@@ -97,6 +97,16 @@ def test_a_shard_is_let_go_before_the_next_is_read(tmp_path, monkeypatch):
     assert len(held) == 12
 
 
+def test_what_is_to_be_filled_is_not_made_again(tmp_path, monkeypatch):
+    ranks.save_parts(tmp_path, 4)
+    placement = ranks.Placement(ranks.NUM_SAVED)
+    into = {name: torch.zeros_like(tensor) for name, tensor in ranks.part(placement).items()}
+    monkeypatch.setattr(torch.Tensor, "new_empty", None)
+    found = shards.read_shards(tmp_path, placement, into)
+    assert all(torch.equal(found[name], tensor) for name, tensor in ranks.part(placement).items())
+    assert all(found[name] is tensor for name, tensor in into.items())
+
+
 @pytest.mark.parametrize("which", ["first", "middle", "last"])
 def test_a_missing_shard_is_found(tmp_path, which):
     ranks.save_parts(tmp_path, 3)

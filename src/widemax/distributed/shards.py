@@ -135,7 +135,9 @@ def _take(
         if tensor.ndim and len(tensor) != len(saved):
             raise CorruptError(f"{path}: {name!r} has {len(tensor):,} rows; it must have {len(saved):,}.")
         shape = (len(placement), *tensor.shape[1:]) if tensor.ndim else ()
-        target = found.setdefault(name, tensor.new_empty(shape))
+        if name not in found:  # else all that is put together would be in memory for a moment
+            found[name] = tensor.new_empty(shape)
+        target = found[name]
         # A head that was trained in bfloat16 answers in float32.
         is_widened = (tensor.dtype, target.dtype) == (torch.bfloat16, torch.float32)
         if target.shape != shape or not (target.dtype == tensor.dtype or is_widened):
