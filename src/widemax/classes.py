@@ -1,15 +1,14 @@
 """How many classes there are, and what is known of them before training."""
 
-from typing import Annotated, final
+from typing import final
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import Field
 from torch import Tensor
 
 from widemax.errors import ConfigError, ShapeError
-from widemax.options import checked
+from widemax.options import AtLeast1, checked
 
 MOVED = dict.fromkeys(
     ("class_counts", "num_rows"), "pass Classes(num_classes, counts, num_rows) in place of num_classes."
@@ -41,9 +40,9 @@ class Classes:
 
     def __init__(
         self,
-        num: Annotated[int, Field(ge=1)],
+        num: AtLeast1,
         counts: Tensor | NDArray[np.float64] | None = None,
-        num_rows: Annotated[int, Field(ge=1)] | None = None,
+        num_rows: AtLeast1 | None = None,
     ) -> None:
         if counts is not None:
             counts = counts if isinstance(counts, Tensor) else torch.as_tensor(counts)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from widemax.errors import CorruptError, UsageError, counted
-from widemax.options import checked
+from widemax.options import AtLeast1, checked
 
 MOST_LABELS = 2**16
 """Of a run are kept, a random part of them: a share of theirs is then known to 0.2 %."""
@@ -68,7 +68,7 @@ class Conformity:
         self,
         coverage: Annotated[float, Field(gt=0, lt=1)],
         *,
-        k: Annotated[int, Field(ge=1)] | None = None,
+        k: AtLeast1 | None = None,
     ) -> float:
         """The highest threshold whose labels hold, in the mean of new rows, such a share of the right ones.
 

@@ -11,11 +11,12 @@ from numbers import Real
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 
-from pydantic import BeforeValidator, ConfigDict, PlainValidator, TypeAdapter, ValidationError
+from pydantic import BeforeValidator, ConfigDict, Field, PlainValidator, TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
 
 from widemax.errors import OptionError, did_you_mean, nearest, shown
 
+AtLeast1 = Annotated[int, Field(ge=1)]
 Member = TypeVar("Member", bound=Callable[..., Any])
 Record = TypeVar("Record")
 

@@ -10,11 +10,10 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass
 from itertools import chain
 from pathlib import Path
-from typing import Annotated, Any, Literal, NoReturn
+from typing import Any, Literal, NoReturn
 
 import psutil
 import torch
-from pydantic import Field
 
 from widemax.config import TrainConfig
 from widemax.errors import ResourceError, counted
@@ -22,7 +21,7 @@ from widemax.heads import heads
 from widemax.kernels.budget import PLAIN_ELEMENTS, rows_at_once
 from widemax.machine import Machine, this_machine
 from widemax.optim import optimizers
-from widemax.options import checked
+from widemax.options import AtLeast1, checked
 from widemax.threads import threads_for
 
 ELEMENTWISE_NUMEL = 2**22
@@ -60,7 +59,6 @@ ROW_BYTES = 40
 CGROUP_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
 
 Kind = Literal["exact", "sampled"]
-Size = Annotated[int, Field(ge=1)]
 
 
 @dataclass(frozen=True)
@@ -156,18 +154,18 @@ def available_memory() -> int:
 @checked
 def plan(
     *,
-    num_classes: Size,
-    dim: Size,
-    batch_size: Size,
+    num_classes: AtLeast1,
+    dim: AtLeast1,
+    batch_size: AtLeast1,
     num_rows: int | None,
-    num_sampled: Size | None = None,
+    num_sampled: AtLeast1 | None = None,
     num_labels_per_row: float = 1.0,
     optimizer: str = "rowwise_adagrad",
     encoder_bytes: int = 0,
     encoder_operations: int = 0,
     epochs: int = TrainConfig().epochs,
     time_limit_s: float | None = None,
-    workers: Size = 1,
+    workers: AtLeast1 = 1,
     precision: Literal["float32", "bfloat16"] = "float32",
     machine: Machine | None = None,
     base_bytes: int | None = None,

@@ -11,7 +11,7 @@ from pydantic import Field
 
 from widemax.artifact import Model
 from widemax.errors import ArgumentError, UsageError, shown
-from widemax.options import checked
+from widemax.options import AtLeast1, checked
 
 
 class Predictor:
@@ -43,7 +43,7 @@ class Predictor:
         self,
         run: Path | str,
         *,
-        k: Annotated[int, Field(ge=1)] = 1,
+        k: AtLeast1 = 1,
         threshold: Annotated[float, Field(ge=0, le=1)] | Literal["auto"] | None = None,
         rank: Literal["probability", "psp"] = "probability",
         device: Literal["auto", "cpu", "cuda"] = "auto",

@@ -13,12 +13,11 @@ import torch
 from torch import Tensor, nn
 
 from widemax.artifact import Model, Prediction
-from widemax.artifact.facts import Count
 from widemax.data import HISTORY, USER, LabelVocabulary, array_of, convert, convert_labels, lists, plain
 from widemax.errors import UnknownNameError, UsageError, nearest
 from widemax.heads import LinearHead, SeveralLabels, TopK
 from widemax.kernels import topk_by_id
-from widemax.options import checked
+from widemax.options import AtLeast1, checked
 
 MOST_COMPARED = 100_000
 """Among so many names the nearest one is looked for where one is unknown."""
@@ -62,7 +61,7 @@ class Recommender:
         self,
         model: Model,
         *,
-        k: Count = 20,
+        k: AtLeast1 = 20,
         include_seen: bool | None = None,
         only: Sequence[Any] | None = None,
         exclude: Sequence[Any] = (),
@@ -174,7 +173,7 @@ class Recommender:
 
 @partial(checked, of="neighbors")
 @torch.no_grad()
-def neighbors(model: Model, item: Any, *, k: Count = 10) -> list[tuple[Any, float]]:
+def neighbors(model: Model, item: Any, *, k: AtLeast1 = 10) -> list[tuple[Any, float]]:
     """The classes nearest to one of a model's, with the cosine of their weights, nearest first.
 
     Where hidden vectors are linear in the n-grams of a text, these are the weights of n-grams.

@@ -10,12 +10,11 @@ from pydantic import Field
 from widemax.config import Config
 from widemax.data import Schema
 from widemax.errors import CorruptError
-from widemax.options import from_json
+from widemax.options import AtLeast1, from_json
 from widemax.storage import MANIFEST, sound
 from widemax.task import Task
 
 CONFIG, LABELS, ENCODER = "config.toml", "labels.parquet", "weights/encoder.safetensors"
-Count = Annotated[int, Field(ge=1)]
 Probability = Annotated[float, Field(ge=0, le=1)]
 
 
@@ -23,8 +22,8 @@ Probability = Annotated[float, Field(ge=0, le=1)]
 class Facts:
     """What the manifest of a model says beside its files, as far as a model is made of it."""
 
-    num_classes: Count
-    dim: Count
+    num_classes: AtLeast1
+    dim: AtLeast1
     dtype: str
     task: Task
     num_train_rows: Annotated[int, Field(ge=0)]
@@ -34,7 +33,7 @@ class Facts:
     repeat: bool | None = None
     num_labels: int | None = None
     neighbors: bool | None = None
-    num_users: Count | None = None
+    num_users: AtLeast1 | None = None
     tower: Schema | None = None
     threshold: Probability | None = None
     num_conformity_rows: Annotated[int, Field(ge=0)] | None = None

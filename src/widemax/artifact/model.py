@@ -24,16 +24,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from widemax.artifact.facts import (
-    CONFIG,
-    ENCODER,
-    LABELS,
-    Count,
-    Facts,
-    Probability,
-    agree,
-    said_in,
-)
+from widemax.artifact.facts import CONFIG, ENCODER, LABELS, Facts, Probability, agree, said_in
 from widemax.artifact.tables import read_histories, read_labels, read_row_keys, seen_labels
 from widemax.artifact.weights import (
     read_encoder,
@@ -66,7 +57,7 @@ from widemax.encoders.features import Tensors, moved
 from widemax.errors import ConfigError, CorruptError, UsageError, counted
 from widemax.heads import Answers, CountingHead, Head, Labels, LinearHead, SeveralLabels, TopK, heads
 from widemax.neighbors import Neighbors
-from widemax.options import checked
+from widemax.options import AtLeast1, checked
 from widemax.packing import Precision, pack
 from widemax.signatures import check_signature
 from widemax.storage import MANIFEST, check_folder, read_manifest, read_whole, replacing, saving, sound
@@ -245,7 +236,7 @@ class Model:
         return seen_labels(self.vocabulary, [columns[name] for name in names])
 
     @checked
-    def topk(self, columns: Mapping[str, pa.Array], k: Count) -> TopK:
+    def topk(self, columns: Mapping[str, pa.Array], k: AtLeast1) -> TopK:
         """The exact k most probable classes of each row, already seen items left out.
 
         Raises:
@@ -259,7 +250,7 @@ class Model:
         return self.answer(features, no_labels, k=k).topk
 
     @checked
-    def useful(self, columns: Mapping[str, pa.Array], k: Count) -> TopK:
+    def useful(self, columns: Mapping[str, pa.Array], k: AtLeast1) -> TopK:
         """The exact k classes of each row whose probability times inverse propensity is largest, best first.
 
         So many of the most probable classes are looked at that no other can be among them.
@@ -287,7 +278,7 @@ class Model:
         self,
         rows: ArrowStream | Mapping[str, Any] | Sequence[Mapping[str, Any] | str],
         *,
-        k: Count | None = None,
+        k: AtLeast1 | None = None,
         threshold: Probability | Literal["auto"] | None = None,
         rank: Rank = "probability",
     ) -> list[list[Prediction]]:
@@ -319,7 +310,9 @@ class Model:
         return [answer for columns in chunks for answer in self.decode(topk(columns, k), least=least)]
 
     @checked
-    def limits(self, k: Count | None, threshold: Probability | Literal["auto"] | None) -> tuple[int, float]:
+    def limits(
+        self, k: AtLeast1 | None, threshold: Probability | Literal["auto"] | None
+    ) -> tuple[int, float]:
         """How many labels are given at most, and their least probability, as `predict` is asked for them.
 
         Raises:

@@ -3,18 +3,17 @@
 import hashlib
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Annotated, Any
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from pydantic import Field
 
 from widemax.data.convert import Reasons, convert
 from widemax.data.formats import Chunk, Format, Reading, Source, format_of
 from widemax.data.schema import Schema
 from widemax.data.target import convert_labels
 from widemax.errors import BadRowError, DataError, did_you_mean
-from widemax.options import checked
+from widemax.options import AtLeast1, checked
 
 SHOWN_BAD_ROWS = 20
 BadRow = tuple[int, int, str]  # its number in the data set, its position in the file, and what is wrong
@@ -115,7 +114,7 @@ class Dataset:
         self.bad_rows: list[str] = []
 
     @checked
-    def batches(self, max_rows: Annotated[int, Field(ge=1)] = 8192) -> Iterator[Batch]:
+    def batches(self, max_rows: AtLeast1 = 8192) -> Iterator[Batch]:
         """Batches of at most ``max_rows`` rows.
 
         Raises:

@@ -2,20 +2,19 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import pyarrow as pa
 import torch
-from pydantic import Field
 from torch import Tensor, nn
 
 from widemax.encoders.bag import TableRows
 from widemax.encoders.features import Features, Tensors
 from widemax.errors import ArgumentError, ConfigError, CorruptError, DataError, shown
-from widemax.options import checked
+from widemax.options import AtLeast1, checked
 from widemax.registry import Registry
 
-Dim = Annotated[int, Field(ge=1)] | Literal["features"]
+Dim = AtLeast1 | Literal["features"]
 """The width D of the hidden vector, or "features": it is the sparse row of features itself, which the head
 "counts" takes. The table of embeddings has then no columns and stands for the identity."""
 

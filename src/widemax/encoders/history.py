@@ -15,6 +15,7 @@ from widemax.encoders.base import Dim, encoders
 from widemax.encoders.features import Features, Ragged, RaggedTensor, Tensors, entry, list_offsets
 from widemax.encoders.hashing import salt, stable_keys
 from widemax.encoders.keyed import KeyedEncoder
+from widemax.options import AtLeast1
 
 
 @encoders.register("history")
@@ -57,7 +58,7 @@ class HistoryEncoder(KeyedEncoder):
         pooling: Literal["mean", "sum", "sqrt"] = "mean",
         recency: Annotated[float, Field(gt=0, le=1)] | None = None,
         dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0,
-        max_length: Annotated[int, Field(ge=1)] | None = None,
+        max_length: AtLeast1 | None = None,
     ) -> None:
         super().__init__(columns, dim=dim)
         self.pooling = pooling

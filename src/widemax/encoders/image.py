@@ -19,6 +19,7 @@ from widemax.encoders.base import Encoder, encoders
 from widemax.encoders.features import Features, Tensors, entry
 from widemax.encoders.mlp import MLP
 from widemax.errors import DataError
+from widemax.options import AtLeast1
 
 _GRID = 8  # larger maps are averaged down, so that the next layer stays small whatever the size of the images
 PIXELS_AT_ONCE = 1 << 20  # seen together where no gradient is wanted, whatever the number of rows
@@ -96,10 +97,10 @@ class ImageEncoder(Encoder):
         self,
         columns: Sequence[tuple[str, str]],
         *,
-        dim: Annotated[int, Field(ge=1)] = 256,
-        channels: tuple[Annotated[int, Field(ge=1)], ...] = (16, 32),
+        dim: AtLeast1 = 256,
+        channels: tuple[AtLeast1, ...] = (16, 32),
         kernel: Literal[1, 3, 5, 7] = 5,
-        hidden: tuple[Annotated[int, Field(ge=1)], ...] = (256,),
+        hidden: tuple[AtLeast1, ...] = (256,),
         dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0,
         flip: bool = False,
         shift: Annotated[int, Field(ge=0)] = 0,

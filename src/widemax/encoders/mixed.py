@@ -2,18 +2,17 @@
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from functools import partial, reduce
-from typing import Annotated, Any, ClassVar, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import pyarrow as pa
 import torch
-from pydantic import Field
 from torch import Tensor, nn
 
 from widemax.encoders.base import Chunks, Encoder, encoders
 from widemax.encoders.features import Features, Tensors
 from widemax.encoders.mlp import MLP
 from widemax.errors import ConfigError, UsageError, did_you_mean
-from widemax.options import checked
+from widemax.options import AtLeast1, checked
 
 T = TypeVar("T")
 
@@ -96,7 +95,7 @@ class MixedEncoder(Encoder):
         self,
         columns: Sequence[tuple[str, str]],
         *,
-        dim: Annotated[int, Field(ge=1)] = 256,
+        dim: AtLeast1 = 256,
         parts: dict[str, dict[str, Any]] = {},  # noqa: B006 - read only; the registry shows it as the default
     ) -> None:
         super().__init__(columns, dim=dim)

@@ -22,6 +22,7 @@ from widemax.encoders.base import Encoder, encoders
 from widemax.encoders.features import Features, Ragged, Tensors, entry
 from widemax.encoders.mlp import MLP
 from widemax.errors import ConfigError, ResourceError, reason_of
+from widemax.options import AtLeast1
 from widemax.storage import sha256 as sha256_of
 
 READ = ("*.json", "*.txt", "*.model", "*.safetensors")
@@ -71,10 +72,10 @@ class PretrainedEncoder(Encoder):
         self,
         columns: Sequence[tuple[str, str]],
         *,
-        dim: Annotated[int, Field(ge=1)] = 256,
+        dim: AtLeast1 = 256,
         model: str = "sentence-transformers/all-MiniLM-L6-v2",
         revision: str = "main",
-        hidden: tuple[Annotated[int, Field(ge=1)], ...] = (),
+        hidden: tuple[AtLeast1, ...] = (),
         dropout: Annotated[float, Field(ge=0, lt=1)] = 0.5,
     ) -> None:
         super().__init__(columns, dim=dim)

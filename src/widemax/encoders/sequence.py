@@ -2,12 +2,10 @@
 
 from collections.abc import Mapping, Sequence
 from math import sqrt
-from typing import Annotated
 
 import numpy as np
 import pyarrow as pa
 import torch
-from pydantic import Field
 from torch import Tensor, nn
 
 from widemax.encoders.bag import bag_sum
@@ -16,10 +14,10 @@ from widemax.encoders.features import Features, Ragged, RaggedTensor, Tensors, e
 from widemax.encoders.hashing import salt, stable_keys
 from widemax.encoders.keyed import KeyedEncoder
 from widemax.errors import ConfigError
+from widemax.options import AtLeast1
 from widemax.sequences import Transformer, dropout
 from widemax.sequences.dropout import Rate
 from widemax.sequences.layers import NumLayers
-from widemax.sequences.multi_head import AtLeast1
 
 
 @encoders.register("sequence")
@@ -67,7 +65,7 @@ class SequenceEncoder(KeyedEncoder):
         num_heads: AtLeast1 = 1,
         hidden_dim: AtLeast1 | None = None,
         rate: Rate = 0.2,
-        max_length: Annotated[int, Field(ge=1)] = 100,
+        max_length: AtLeast1 = 100,
     ) -> None:
         super().__init__(columns, dim=dim)
         if len(self.columns) > 1:

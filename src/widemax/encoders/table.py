@@ -19,6 +19,7 @@ from widemax.encoders.mlp import MLP
 from widemax.encoders.piecewise import piecewise_linear, quantile_bins
 from widemax.encoders.spread import LIMIT, RowSample, middle_and_spread, squashed
 from widemax.errors import DataError
+from widemax.options import AtLeast1
 
 DATE_PARTS = 7
 
@@ -89,9 +90,9 @@ class TableEncoder(Encoder):
         self,
         columns: Sequence[tuple[str, str]],
         *,
-        dim: Annotated[int, Field(ge=1)] = 256,
+        dim: AtLeast1 = 256,
         bins: Annotated[int, Field(ge=0)] = 256,
-        hidden: tuple[Annotated[int, Field(ge=1)], ...] = (512, 512),
+        hidden: tuple[AtLeast1, ...] = (512, 512),
         dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0,
     ) -> None:
         super().__init__(columns, dim=dim)

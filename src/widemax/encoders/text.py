@@ -23,8 +23,8 @@ from widemax.encoders.features import (
 from widemax.encoders.keys import KeyIndex, rise
 from widemax.encoders.ngrams import count_ngrams
 from widemax.errors import ConfigError
+from widemax.options import AtLeast1
 
-Positive = Annotated[int, Field(ge=1)]
 NgramLength = Annotated[int, Field(ge=1, le=64)]
 _WIDEST = 512  # narrower hidden vectors than classes cannot be any logits
 MOST_WEIGHTS = 2**27
@@ -100,8 +100,8 @@ class TextEncoder(Encoder):
         char_ngrams: tuple[NgramLength, NgramLength] | tuple[()] = (2, 4),
         char_weight: Annotated[float, Field(gt=0, le=_LARGEST_WEIGHT)] = 1.0,
         buckets: Annotated[int, Field(ge=1, le=1 << 31)] = 1 << 22,
-        min_df: Positive = 1,
-        max_features: Positive = 1 << 19,
+        min_df: AtLeast1 = 1,
+        max_features: AtLeast1 = 1 << 19,
         dropout: Annotated[float, Field(ge=0, lt=1)] = 0.5,
     ) -> None:
         super().__init__(columns, dim=dim)

@@ -15,6 +15,7 @@ from widemax.encoders.features import Features, Tensors, entry
 from widemax.encoders.mlp import MLP
 from widemax.encoders.spread import Float, RowSample, drawn_in, squashed
 from widemax.errors import DataError
+from widemax.options import AtLeast1
 
 
 def _matrix(vectors: pa.Array, *, column: str) -> npt.NDArray[np.float32]:
@@ -75,8 +76,8 @@ class VectorEncoder(Encoder):
         self,
         columns: Sequence[tuple[str, str]],
         *,
-        dim: Annotated[int, Field(ge=1)] = 256,
-        hidden: tuple[Annotated[int, Field(ge=1)], ...] = (512, 512),
+        dim: AtLeast1 = 256,
+        hidden: tuple[AtLeast1, ...] = (512, 512),
         dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0,
     ) -> None:
         super().__init__(columns, dim=dim)

@@ -15,8 +15,8 @@ from sklearn.utils.validation import _check_sample_weight, check_is_fitted, vali
 
 from widemax.errors import ConfigError, DataError, did_you_mean
 from widemax.estimators.files import StoredEstimator
-from widemax.estimators.options import Count
 from widemax.numerics import log_softmax
+from widemax.options import AtLeast1
 
 Array = npt.NDArray[Any]
 
@@ -58,7 +58,7 @@ class Classifier(ClassifierMixin, StoredEstimator, ABC):  # type: ignore[misc]  
         classes_N: Array = self.classes_[best_N]
         return classes_N
 
-    def top_k(self, X: Any, k: Count) -> tuple[Array, Array]:
+    def top_k(self, X: Any, k: AtLeast1) -> tuple[Array, Array]:
         """The k best classes of each row (all if there are fewer), best first, equal ones in class order.
 
         Args:

@@ -8,7 +8,8 @@ from typing import Any, final
 
 from widemax.estimators.base import Array, ClassWeight
 from widemax.estimators.linear import LinearClassifier
-from widemax.estimators.options import Count, NonNegative, Positive, with_options
+from widemax.estimators.options import NonNegative, Positive, with_options
+from widemax.options import AtLeast1
 from widemax.solvers import HingeLoss, Solution, minimize_hinge
 
 
@@ -57,7 +58,7 @@ class LinearSVM(LinearClassifier):
     loss: HingeLoss = "crammer_singer"
     C: Positive = 1.0
     tol: NonNegative = 1e-3
-    max_iter: Count = 1000
+    max_iter: AtLeast1 = 1000
     fit_intercept: bool = True
     class_weight: ClassWeight = None
     warm_start: bool = False

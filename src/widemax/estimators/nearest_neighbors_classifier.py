@@ -17,7 +17,8 @@ from widemax.estimators.base import (
     given_labels,
     of_known_type,
 )
-from widemax.estimators.options import Count, check_options, with_options
+from widemax.estimators.options import check_options, with_options
+from widemax.options import AtLeast1
 from widemax.search import ExactIndex
 
 
@@ -51,7 +52,7 @@ class NearestNeighborsClassifier(ProbabilisticClassifier):
     Source: Cover and Hart, "Nearest neighbor pattern classification", IEEE Trans. Inf. Theory 1967.
     """
 
-    n_neighbors: Count = 5
+    n_neighbors: AtLeast1 = 5
     metric: Literal["euclidean", "cosine"] = "euclidean"
 
     def fit(self, X: Any, y: Any) -> Self:

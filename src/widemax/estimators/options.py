@@ -14,7 +14,6 @@ Positive = Annotated[float, Field(gt=0.0)]
 PositiveOrInf = Annotated[float, Field(gt=0.0, allow_inf_nan=True)]
 NonNegative = Annotated[float, Field(ge=0.0)]
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
-Count = Annotated[int, Field(ge=1)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)] | np.random.RandomState | None
 Device = Literal["auto", "cpu", "cuda"]
 

@@ -8,7 +8,8 @@ from sklearn.utils import check_random_state
 
 from widemax.estimators.base import Array, ProbabilisticClassifier
 from widemax.estimators.linear import LinearClassifier
-from widemax.estimators.options import Count, NonNegative, PositiveOrInf, Seed, Share, with_options
+from widemax.estimators.options import NonNegative, PositiveOrInf, Seed, Share, with_options
+from widemax.options import AtLeast1
 from widemax.solvers import Solution, minimize_cross_entropy
 
 
@@ -31,7 +32,7 @@ class Regression(LinearClassifier, ProbabilisticClassifier, ABC):
     C: PositiveOrInf = 1.0
     l1_ratio: Share = 0.0
     tol: NonNegative = 1e-4
-    max_iter: Count = 1000
+    max_iter: AtLeast1 = 1000
     fit_intercept: bool = True
     warm_start: bool = False
     random_state: Seed = 0

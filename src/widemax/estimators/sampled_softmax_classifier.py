@@ -10,10 +10,11 @@ from torch import nn
 
 from widemax.estimators.base import Array
 from widemax.estimators.minibatch import MinibatchClassifier
-from widemax.estimators.options import Count, Device, Positive, Seed, with_options
+from widemax.estimators.options import Device, Positive, Seed, with_options
 from widemax.heads import ExactHead, SampledHead
 from widemax.heads.linear import LinearHead
 from widemax.optim import RowOptimizer, RowwiseAdagrad
+from widemax.options import AtLeast1
 from widemax.samplers.base import SamplerSpec, build_sampler
 
 
@@ -53,10 +54,10 @@ class SampledSoftmaxClassifier(MinibatchClassifier):
         sec. 3.
     """
 
-    num_sampled: Count = 4096
+    num_sampled: AtLeast1 = 4096
     sampler: SamplerSpec = "uniform"
-    epochs: Count = 10
-    batch_size: Count = 256
+    epochs: AtLeast1 = 10
+    batch_size: AtLeast1 = 256
     learning_rate: Positive = 0.1
     random_state: Seed = 0
     device: Device = "cpu"
@@ -76,7 +77,7 @@ class SampledSoftmaxClassifier(MinibatchClassifier):
     def predict(self, X: Any) -> Array:
         return self.top_k(X, 1)[0][:, 0]
 
-    def top_k(self, X: Any, k: Count) -> tuple[Array, Array]:
+    def top_k(self, X: Any, k: AtLeast1) -> tuple[Array, Array]:
         X = self._checked(X)
         head = self._head()
         best = [head.topk(hidden_BH, k) for hidden_BH in self._hidden_blocks(X)]

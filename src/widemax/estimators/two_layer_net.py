@@ -10,10 +10,11 @@ import torch
 from torch import Tensor, nn
 
 from widemax.estimators.minibatch import MinibatchClassifier, as_array
-from widemax.estimators.options import Count, Device, NonNegative, Positive, Seed, with_options
+from widemax.estimators.options import Device, NonNegative, Positive, Seed, with_options
 from widemax.heads import ExactHead
 from widemax.heads.linear import LinearHead
 from widemax.optim import LazyAdam, RowOptimizer
+from widemax.options import AtLeast1
 
 
 @final
@@ -44,9 +45,9 @@ class TwoLayerNet(MinibatchClassifier):
     Source: Kingma and Ba, "Adam", ICLR 2015; He et al., "Delving Deep into Rectifiers", ICCV 2015, eq. 10.
     """
 
-    hidden_units: Count = 128
-    epochs: Count = 30
-    batch_size: Count = 64
+    hidden_units: AtLeast1 = 128
+    epochs: AtLeast1 = 30
+    batch_size: AtLeast1 = 64
     learning_rate: Positive = 2e-3
     weight_decay: NonNegative = 0.0
     random_state: Seed = 0

@@ -19,8 +19,9 @@ from widemax.heads.cutoffs import best_cutoffs
 from widemax.heads.normalized import NormalizedHead, SoftmaxLoss, Temperature, law_of_places
 from widemax.kernels import Pairs, linear_cross_entropy, not_traced
 from widemax.numerics.arrays import widened_tensor
+from widemax.options import AtLeast1
 
-Cutoffs = tuple[Annotated[int, Field(ge=1)], ...]
+Cutoffs = tuple[AtLeast1, ...]
 
 
 @final

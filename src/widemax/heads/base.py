@@ -7,10 +7,9 @@ import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial, wraps
-from typing import Annotated, Any, ClassVar, Literal, TypeVar
+from typing import Any, ClassVar, Literal, TypeVar
 
 import torch
-from pydantic import Field
 from torch import Tensor, nn
 
 from widemax.classes import MOVED, Classes
@@ -21,11 +20,10 @@ from widemax.kernels import Pairs, topk_by_id
 from widemax.losses.base import Reduction, check_labels, reduce_loss
 from widemax.numerics import log_sigmoid
 from widemax.numerics.arrays import widened_tensor
-from widemax.options import Options, checked
+from widemax.options import AtLeast1, Options, checked
 from widemax.registry import Described, Registry
 
 Normalizer = Literal["softmax", "sigmoid"]
-AtLeast1 = Annotated[int, Field(ge=1)]
 Dim = AtLeast1
 """D, the length of a hidden vector."""
 METHODS = "forward", "logits", "log_partition", "log_probs", "topk", "answer", "extend", "remove"

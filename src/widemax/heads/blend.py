@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from widemax.classes import Classes
 from widemax.heads.answers import Answers, TopK
-from widemax.heads.base import AtLeast1, CountingHead, Dim, Head, heads
+from widemax.heads.base import CountingHead, Dim, Head, heads
 from widemax.heads.counts import DISCOUNTS, CountsHead
 from widemax.heads.dense import excluded_pairs
 from widemax.heads.exact import ExactHead
@@ -23,7 +23,7 @@ from widemax.heads.linear import LinearHead
 from widemax.heads.sampled import SampledHead
 from widemax.kernels import Added, Found, Pairs, gather_rows, stream_classes
 from widemax.numerics.ids import checked_ids
-from widemax.options import checked
+from widemax.options import AtLeast1, checked
 
 # All classes are trained at each step as long as they are so many times those drawn.
 EXACT_TIMES = 8

@@ -18,7 +18,7 @@ from torch import Tensor
 from widemax import native
 from widemax.classes import Classes
 from widemax.heads.answers import Answers, TopK
-from widemax.heads.base import AtLeast1, Dim, heads
+from widemax.heads.base import Dim, heads
 from widemax.heads.dense import excluded_pairs
 from widemax.heads.labels import (
     Labels,
@@ -42,7 +42,7 @@ from widemax.heads.sparse_rows import (
 )
 from widemax.kernels import Pairs, budget
 from widemax.numerics.ids import checked_ids
-from widemax.options import checked
+from widemax.options import AtLeast1, checked
 
 Auto = Literal["auto"]
 Power = Annotated[float, Field(ge=0, le=1)]

@@ -18,7 +18,7 @@ from torch.nn.functional import logsigmoid, softplus
 from widemax.classes import Classes
 from widemax.errors import ConfigError
 from widemax.heads.answers import Answers, TopK
-from widemax.heads.base import AtLeast1, Dim, heads
+from widemax.heads.base import Dim, heads
 from widemax.heads.dense import answer_rows, excluded_pairs
 from widemax.heads.labels import Labels, SeveralLabels, known_pairs, label_pairs, training_pairs
 from widemax.heads.sparse_rows import (
@@ -33,7 +33,7 @@ from widemax.heads.sparse_rows import (
 from widemax.heads.trees import kmeans_order
 from widemax.kernels import Pairs, budget
 from widemax.numerics.ids import checked_ids
-from widemax.options import checked
+from widemax.options import AtLeast1, checked
 
 FEW_CLASSES, CLASSES_AT_ONCE, TREES = 2048, 256, 3
 """So many are separated from all rows, without groups, these at a time; more make so many trees."""

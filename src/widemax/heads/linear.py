@@ -9,7 +9,7 @@ from torch.nn.utils import parametrize
 from widemax.classes import Classes
 from widemax.errors import ConfigError, ShapeError
 from widemax.heads.answers import Answers, TopK
-from widemax.heads.base import AtLeast1, Dim, Head, Normalizer
+from widemax.heads.base import Dim, Head, Normalizer
 from widemax.heads.dense import excluded_pairs
 from widemax.heads.labels import SeveralLabels, no_pairs
 from widemax.heads.resize import FollowsRows, NewRows, replace_rows
@@ -17,7 +17,7 @@ from widemax.heads.scores import Score, build_score
 from widemax.kernels import Found, Pairs, Powers, linear_logits, stream_classes
 from widemax.numerics import log_sigmoid
 from widemax.numerics.ids import checked_ids
-from widemax.options import checked
+from widemax.options import AtLeast1, checked
 from widemax.registry import Spec
 
 

@@ -3,10 +3,9 @@
 Shapes: B rows, K components, C classes, D hidden, N asked, P labels, Q = P·K labels of all components.
 """
 
-from typing import Annotated, final
+from typing import final
 
 import torch
-from pydantic import Field
 from torch import Tensor, nn
 
 from widemax.classes import Classes
@@ -17,6 +16,7 @@ from widemax.kernels import Pairs, budget, linear_cross_entropy, stream_classes
 from widemax.numerics import logsumexp
 from widemax.numerics.arrays import widened_tensor
 from widemax.numerics.ids import checked_ids
+from widemax.options import AtLeast1
 
 
 @final
@@ -50,7 +50,7 @@ class MixtureOfSoftmaxesHead(NormalizedHead):
         dim: Dim,
         *,
         loss: SoftmaxLoss = "cross_entropy",
-        num_components: Annotated[int, Field(ge=1)] = 4,
+        num_components: AtLeast1 = 4,
         bias: bool = True,
     ) -> None:
         classes = Classes.of(num_classes)

@@ -18,6 +18,7 @@ from widemax.heads.sampled_loss import Correction, sampled_sigmoid_loss, sampled
 from widemax.heads.scores import Score
 from widemax.kernels import gather_rows, not_traced
 from widemax.losses.base import loss_name
+from widemax.options import AtLeast1
 from widemax.registry import Spec
 from widemax.samplers import Query, Sampler, build_sampler
 
@@ -78,7 +79,7 @@ class SampledHead(LinearHead):
         temperature: Annotated[float, Field(gt=0.0)] = 1.0,
         bias: bool = True,
         score: Spec | type[Score] | Score = "dot",
-        num_sampled: Annotated[int, Field(ge=1)] = 8192,
+        num_sampled: AtLeast1 = 8192,
         sampler: Spec | type[Sampler] | Sampler = "frequency",
         correction: Correction | None = None,
         sparse: bool = True,

@@ -17,6 +17,7 @@ from widemax.heads.scores import Score, build_score
 from widemax.kernels import Pairs
 from widemax.losses import sub_center_cosines
 from widemax.numerics import log_softmax
+from widemax.options import AtLeast1
 from widemax.registry import Spec
 
 
@@ -55,7 +56,7 @@ class SubCenterHead(NormalizedHead):
         dim: Dim,
         *,
         loss: SoftmaxLoss = "cross_entropy",
-        num_centers: Annotated[int, Field(ge=1)] = 3,
+        num_centers: AtLeast1 = 3,
         score: Spec | type[Score] | Score = "arcface",
         temperature: Annotated[float, Field(gt=0.0)] = 1 / 64,
     ) -> None:

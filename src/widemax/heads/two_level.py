@@ -7,11 +7,10 @@ P labels, U classes of the clusters touched, T clusters touched, A rows still se
 import math
 from collections.abc import Iterator
 from functools import partial
-from typing import Annotated, Literal, final
+from typing import Literal, final
 
 import numpy as np
 import torch
-from pydantic import Field
 from torch import Tensor, nn
 
 from widemax.classes import Classes
@@ -27,6 +26,7 @@ from widemax.heads.normalized import (
 )
 from widemax.kernels import Pairs, gather_rows, not_traced, topk_by_id
 from widemax.numerics.arrays import widened_tensor
+from widemax.options import AtLeast1
 
 # A search that has opened this part of all clusters is slower than one product with all classes.
 SEARCHED_PART = 1 / 4
@@ -77,7 +77,7 @@ class TwoLevelHead(NormalizedHead):
         dim: Dim,
         *,
         loss: SoftmaxLoss = "cross_entropy",
-        num_clusters: Annotated[int, Field(ge=1)] | Literal["auto"] = "auto",
+        num_clusters: AtLeast1 | Literal["auto"] = "auto",
         order: Literal["frequency", "id"] = "frequency",
         bias: bool = True,
         sparse: bool = True,

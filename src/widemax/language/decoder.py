@@ -9,7 +9,6 @@ from torch import Tensor, nn
 from widemax.language.tokens import Sizes, Unit
 from widemax.registry import Registry
 
-AtLeast1 = Annotated[int, Field(ge=1)]
 AtLeast3 = Annotated[int, Field(ge=3)]
 USUAL_SIZES: dict[str, Sizes] = {
     "word": Sizes(50_000, min_count=2),

@@ -6,9 +6,9 @@ from typing import Literal, TypeAlias
 from torch import Tensor, nn
 
 from widemax.errors import CorruptError
-from widemax.language.decoder import AtLeast1, AtLeast3, Decoder, decoders
+from widemax.language.decoder import AtLeast3, Decoder, decoders
 from widemax.language.tokens import Unit
-from widemax.options import checked
+from widemax.options import AtLeast1, checked
 from widemax.sequences import dropout
 from widemax.sequences.dropout import Rate
 from widemax.sequences.layers import NumLayers

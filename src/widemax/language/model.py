@@ -19,9 +19,9 @@ from widemax.config import Config
 from widemax.errors import ConfigError, DataError
 from widemax.heads import AdaptiveHead, LinearHead, heads
 from widemax.language.decoder import Decoder, decoders
-from widemax.language.sampling import Temperature, TopK, TopP, sample
+from widemax.language.sampling import Temperature, TopP, sample
 from widemax.language.tokens import ListedVocabulary, Stream, SubwordVocabulary, Vocabulary, lines_of
-from widemax.options import checked
+from widemax.options import AtLeast1, checked
 from widemax.sequences import Subwords
 from widemax.sequences.subwords import SUBWORDS
 from widemax.storage import check_folder, sound
@@ -208,7 +208,7 @@ class LanguageModel(SavedSystem):
         *,
         tokens: AtLeast0 = 100,
         temperature: Temperature = 1.0,
-        top_k: TopK | None = None,
+        top_k: AtLeast1 | None = None,
         top_p: TopP | None = None,
         seed: Seed = 0,
         before_step: Callable[[], object] | None = None,

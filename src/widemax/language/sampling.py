@@ -6,10 +6,9 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from widemax.options import checked
+from widemax.options import AtLeast1, checked
 
 Temperature = Annotated[float, Field(ge=0)]
-TopK = Annotated[int, Field(ge=1)]
 TopP = Annotated[float, Field(gt=0, le=1)]
 
 
@@ -18,7 +17,7 @@ def sample(
     logits: Tensor,
     *,
     temperature: Temperature = 1.0,
-    top_k: TopK | None = None,
+    top_k: AtLeast1 | None = None,
     top_p: TopP | None = None,
     generator: torch.Generator | None = None,
 ) -> Tensor:

@@ -14,11 +14,11 @@ from widemax.config import Config
 from widemax.data.formats.text import files_of
 from widemax.devices import CPU, autocast
 from widemax.errors import ConfigError, DataError, counted
-from widemax.language.decoder import AtLeast1
 from widemax.language.evaluate import likelihood
 from widemax.language.model import LanguageModel, build_decoder
 from widemax.language.tokens import Stream, learn_vocabulary, read_lines
 from widemax.optim import RowOptimizer
+from widemax.options import AtLeast1
 from widemax.storage import sound
 from widemax.training.checkpoint import RANDOM, fingerprint_of, progress_at
 from widemax.training.evaluate import Metrics

@@ -5,9 +5,9 @@ from typing import Literal, TypeAlias
 import torch
 from torch import Tensor, nn
 
-from widemax.language.decoder import AtLeast1, AtLeast3, Decoder, decoders
+from widemax.language.decoder import AtLeast3, Decoder, decoders
 from widemax.language.tokens import Unit
-from widemax.options import checked
+from widemax.options import AtLeast1, checked
 from widemax.sequences import KeyValueCache, Transformer, dropout
 from widemax.sequences.dropout import Rate
 from widemax.sequences.layers import Norm, NumLayers

@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field, field_validator
 
 from widemax.config import Section
+from widemax.options import AtLeast1
 from widemax.parsing.slots import TOP, Slots
 from widemax.parsing.transitions.base import transition_systems
 
@@ -47,7 +48,7 @@ class ParserConfig(Section):
     explore: float = Field(default=0.9, ge=0.0, le=1.0)
     tagging: float = Field(default=0.3, ge=0.0)
     beam: int = Field(default=1, ge=1, le=1024)
-    batch_words: Annotated[int, Field(ge=1)] | Literal["auto"] = "auto"
+    batch_words: AtLeast1 | Literal["auto"] = "auto"
 
     @field_validator("system")
     @classmethod

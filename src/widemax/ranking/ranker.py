@@ -19,11 +19,10 @@ import torch
 from pydantic import Field
 
 from widemax.artifact import Model
-from widemax.artifact.facts import Count
 from widemax.artifact.weights import read_tensors, write_tensors
 from widemax.errors import ConfigError, CorruptError, UsageError
 from widemax.heads import TopK
-from widemax.options import checked, from_json
+from widemax.options import AtLeast1, checked, from_json
 from widemax.ranking.base import Array, Objective, objectives
 from widemax.ranking.columns import Columns
 from widemax.ranking.features import Features
@@ -40,7 +39,7 @@ class RankerFacts:
     """What the manifest of a ranker says beside its files."""
 
     ranker: str
-    num_candidates: Count
+    num_candidates: AtLeast1
     has_times: bool
     features: Annotated[tuple[str, ...], Field(min_length=1)]
     metrics: dict[str, float]

@@ -3,16 +3,15 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Annotated, ClassVar, NamedTuple
+from typing import ClassVar, NamedTuple
 
 import torch
-from pydantic import Field
 from torch import Tensor
 
 from widemax.classes import MOVED, Classes
 from widemax.errors import ArgumentError, ConfigError, OptionError, ShapeError, UsageError
 from widemax.numerics.ids import checked_ids
-from widemax.options import checked
+from widemax.options import AtLeast1, checked
 from widemax.registry import Described, Registry, Spec
 
 
@@ -131,7 +130,7 @@ class Sampler(Described, ABC):
     def draw(
         self,
         labels: Tensor,
-        num_sampled: Annotated[int, Field(ge=1)],
+        num_sampled: AtLeast1,
         *,
         generator: torch.Generator,
         query: Query | None = None,

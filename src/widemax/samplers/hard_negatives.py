@@ -8,6 +8,7 @@ from pydantic import Field
 from torch import Tensor
 
 from widemax.classes import Classes
+from widemax.options import AtLeast1
 from widemax.samplers.base import Proposal, Query, Sampler, SamplerSpec, build_sampler, needed, samplers
 
 # Logits formed at once while the pool is scored.
@@ -63,7 +64,7 @@ class HardNegatives(Sampler):
         num_classes: int | Classes,
         *,
         of: SamplerSpec = "uniform",
-        pool_factor: Annotated[int, Field(ge=1)] = 4,
+        pool_factor: AtLeast1 = 4,
         hard_share: Annotated[float, Field(ge=0.0, le=1.0)] = 0.5,
     ) -> None:
         super().__init__(num_classes)

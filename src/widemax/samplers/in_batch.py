@@ -1,13 +1,13 @@
 """The labels of the batch as candidates for one another. Shapes: P labels, C classes."""
 
 import math
-from typing import Annotated, Literal
+from typing import Literal
 
 import torch
-from pydantic import Field
 from torch import Tensor
 
 from widemax.classes import Classes
+from widemax.options import AtLeast1
 from widemax.samplers.base import Proposal, Query, Sampler, samplers
 from widemax.samplers.count_min_sketch import CountMinSketch
 from widemax.samplers.replacement import log_at_least_once
@@ -68,8 +68,8 @@ class InBatch(Sampler):
         num_classes: int | Classes,
         *,
         duplicates: LabelDuplicates = "drop",
-        sketch_width: Annotated[int, Field(ge=1)] = 2**18,
-        sketch_depth: Annotated[int, Field(ge=1)] = 4,
+        sketch_width: AtLeast1 = 2**18,
+        sketch_depth: AtLeast1 = 4,
     ) -> None:
         super().__init__(num_classes)
         self.duplicates = duplicates

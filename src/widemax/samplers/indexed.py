@@ -2,20 +2,19 @@
 
 from abc import abstractmethod
 from collections.abc import Iterator
-from typing import Annotated, ClassVar, TypeAlias
+from typing import ClassVar, TypeAlias
 
 import torch
-from pydantic import Field
 from torch import Tensor
 
 from widemax.classes import Classes
 from widemax.errors import DataError
+from widemax.options import AtLeast1
 from widemax.samplers.base import Proposal, Query, Sampler, needed
 from widemax.samplers.replacement import Duplicates, ReplacementSampler
 
 Index: TypeAlias = dict[str, Tensor]
 
-RefreshEvery: TypeAlias = Annotated[int, Field(ge=1)]
 
 # Classes whose rows are in memory at once, in float64 at most.
 CLASSES_AT_ONCE = 2**14
@@ -41,7 +40,7 @@ class IndexedSampler(Sampler):
         self,
         num_classes: int | Classes,
         *,
-        refresh_every: RefreshEvery = 500,
+        refresh_every: AtLeast1 = 500,
         duplicates: Duplicates = "drop",
     ) -> None:
         super().__init__(num_classes)

@@ -7,8 +7,9 @@ from pydantic import Field
 from torch import Tensor
 
 from widemax.classes import Classes
+from widemax.options import AtLeast1
 from widemax.samplers.base import Query, samplers
-from widemax.samplers.indexed import Index, IndexedSampler, RefreshEvery, class_rows
+from widemax.samplers.indexed import Index, IndexedSampler, class_rows
 from widemax.samplers.replacement import Duplicates, ReplacementSampler, below, draw_places, uniform_float64
 
 _KMEANS_ROUNDS = 10
@@ -63,9 +64,9 @@ class Midx(IndexedSampler):
         self,
         num_classes: int | Classes,
         *,
-        num_codewords: Annotated[int, Field(ge=1)] = 64,
+        num_codewords: AtLeast1 = 64,
         uniform_share: Annotated[float, Field(gt=0.0, le=1.0)] = 0.05,
-        refresh_every: RefreshEvery = 500,
+        refresh_every: AtLeast1 = 500,
         duplicates: Duplicates = "drop",
     ) -> None:
         super().__init__(num_classes, refresh_every=refresh_every, duplicates=duplicates)

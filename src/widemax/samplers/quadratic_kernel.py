@@ -8,8 +8,9 @@ from pydantic import Field
 from torch import Tensor
 
 from widemax.classes import Classes
+from widemax.options import AtLeast1
 from widemax.samplers.base import Query, samplers
-from widemax.samplers.indexed import CLASSES_AT_ONCE, Index, IndexedSampler, RefreshEvery, class_rows
+from widemax.samplers.indexed import CLASSES_AT_ONCE, Index, IndexedSampler, class_rows
 from widemax.samplers.replacement import Duplicates, ReplacementSampler, below, draw_places, uniform_float64
 
 # Directions in which the weights extend less than this (squared, relative to the widest) are not stretched.
@@ -68,7 +69,7 @@ class QuadraticKernel(IndexedSampler):
         num_classes: int | Classes,
         *,
         alpha: Annotated[float, Field(ge=0.0)] = 1.0,
-        refresh_every: RefreshEvery = 500,
+        refresh_every: AtLeast1 = 500,
         duplicates: Duplicates = "drop",
     ) -> None:
         super().__init__(num_classes, refresh_every=refresh_every, duplicates=duplicates)

@@ -3,17 +3,16 @@
 Shapes: N vectors, D dimensions, B queries, K wanted, P (query, vector) pairs.
 """
 
-from typing import Annotated, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
-from pydantic import Field
 from torch import Tensor
 
 from widemax.errors import ConfigError, ShapeError
 from widemax.kernels import Pairs
 from widemax.numerics.ids import checked_ids
-from widemax.options import checked
+from widemax.options import AtLeast1, checked
 from widemax.search.best import Best
 from widemax.search.codes import Codes, quantize, quantize_queries
 from widemax.search.rows import Metric, Numbers, Rows, as_array, as_matrix, check_finite, unit_rows
@@ -82,7 +81,7 @@ class ExactIndex:
     def topk(
         self,
         queries: Numbers,
-        k: Annotated[int, Field(ge=1)],
+        k: AtLeast1,
         *,
         exclude: Pairs | None = None,
         only: Tensor | None = None,

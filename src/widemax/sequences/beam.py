@@ -10,7 +10,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from widemax.options import checked
+from widemax.options import AtLeast1, checked
 
 Best = Callable[[Tensor, int], tuple[Tensor, Tensor]]
 Take = Callable[[Tensor], None]
@@ -36,14 +36,14 @@ class Hypotheses(NamedTuple):
 def beam_search(
     best: Best,
     take: Take,
-    num_sequences: Annotated[int, Field(ge=1)],
+    num_sequences: AtLeast1,
     *,
     start: int,
     end: int,
-    beam: Annotated[int, Field(ge=1)] = 5,
+    beam: AtLeast1 = 5,
     max_length: int | Sequence[int] = 256,
     length_penalty: Annotated[float, Field(ge=0)] = 0.6,
-    num_best: Annotated[int, Field(ge=1)] = 1,
+    num_best: AtLeast1 = 1,
 ) -> Hypotheses:
     """Of each sequence the hypothesis of the best score among those that a beam of K finds.
 

@@ -10,9 +10,9 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 from torch import Tensor, nn
 
-from widemax.options import checked
+from widemax.options import AtLeast1, checked
 from widemax.sequences.dropout import Rate, dropout
-from widemax.sequences.multi_head import AtLeast1, KeyValueCache, MultiHeadAttention
+from widemax.sequences.multi_head import KeyValueCache, MultiHeadAttention
 
 Norm = Literal["pre", "post"]
 NumLayers = Annotated[int, Field(ge=1, le=1000)]

@@ -4,17 +4,13 @@ Shapes: B sequences, T queries, S keys, D numbers of a token, H heads, E numbers
 """
 
 from contextlib import nullcontext
-from typing import Annotated
 
 import torch
-from pydantic import Field
 from torch import Tensor, nn
 
 from widemax.errors import ConfigError
-from widemax.options import checked
+from widemax.options import AtLeast1, checked
 from widemax.sequences.positions import rotary
-
-AtLeast1 = Annotated[int, Field(ge=1)]
 
 
 class KeyValueCache:

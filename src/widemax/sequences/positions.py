@@ -7,7 +7,7 @@ from pydantic import Field
 from torch import Tensor
 
 from widemax.errors import ShapeError
-from widemax.options import checked
+from widemax.options import AtLeast1, checked
 
 BASE = 10_000.0
 """The longest wave is 2π times so many positions long."""
@@ -15,7 +15,7 @@ Length = Annotated[int, Field(ge=0)]
 
 
 @checked
-def sinusoidal(length: Length, dim: Annotated[int, Field(ge=1)], *, start: Length = 0) -> Tensor:
+def sinusoidal(length: Length, dim: AtLeast1, *, start: Length = 0) -> Tensor:
     """Waves of ever greater length, by which positions differ.
 
     P[t, 2i] = sin(t / 10000^(2i/D)) and P[t, 2i + 1] = cos(t / 10000^(2i/D)).

@@ -28,7 +28,7 @@ from widemax.heads import (
     sampled_softmax_loss,
 )
 from widemax.numerics import logsumexp
-from widemax.options import checked
+from widemax.options import AtLeast1, checked
 from widemax.registry import Spec
 from widemax.samplers import Candidates, Frequency, Query, Sampler, build_sampler, samplers
 
@@ -124,7 +124,7 @@ def audit_samplers(
     labels: Labels,
     class_counts: Tensor,
     *,
-    num_sampled: Annotated[int, Field(ge=1)],
+    num_sampled: AtLeast1,
     specs: Sequence[Spec | Sampler] | None = None,
     corrections: Sequence[Correction] | None = None,
     num_draws: Annotated[int, Field(ge=2)] = 64,

@@ -9,12 +9,11 @@ import pyarrow.compute as pc
 from pydantic import Field
 
 from widemax.artifact import Model
-from widemax.artifact.facts import Count
 from widemax.data import Data, Dataset, Reading, resolve
 from widemax.errors import DataError, UsageError, counted
 from widemax.evaluation import SeveralLabelRows, Threshold
 from widemax.heads import SeveralLabels
-from widemax.options import checked
+from widemax.options import AtLeast1, checked
 from widemax.training.evaluate import dataset_rows, evaluation_rows
 
 
@@ -46,7 +45,7 @@ def covering(
     data: Data | Iterable[Data] | None = None,
     *,
     coverage: Annotated[float, Field(gt=0, lt=1)],
-    k: Count = 100,
+    k: AtLeast1 = 100,
     drop_bad: bool = False,
     delimiter: str | None = None,
     encoding: str | None = None,

@@ -5,14 +5,13 @@ import re
 import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import numpy as np
 import torch
-from pydantic import Field
 
 from widemax.errors import DataError, UsageError, counted
-from widemax.options import checked
+from widemax.options import AtLeast1, checked
 from widemax.sequences.subwords import PADDING
 from widemax.task import System
 from widemax.translation.pairs import Pairs, read_lines
@@ -114,7 +113,7 @@ def evaluate(
     target: Sequence[str | Path],
     *,
     encoding: str | None = None,
-    beam: Annotated[int, Field(ge=1)] = 5,
+    beam: AtLeast1 = 5,
 ) -> dict[str, Any]:
     """Translate files and compare the translations with their references.
 

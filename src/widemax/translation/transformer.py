@@ -9,12 +9,11 @@ from typing import Annotated
 from pydantic import Field
 from torch import Tensor, nn
 
-from widemax.options import checked
+from widemax.options import AtLeast1, checked
 from widemax.registry import Registry
 from widemax.sequences import KeyValueCache, Transformer, dropout, sinusoidal
 from widemax.sequences.dropout import Rate
 from widemax.sequences.layers import Norm, NumLayers
-from widemax.sequences.multi_head import AtLeast1
 from widemax.sequences.subwords import PADDING
 
 Caches = list[tuple[KeyValueCache, KeyValueCache]]

@@ -18,7 +18,7 @@ from widemax.classes import Classes
 from widemax.config import Config
 from widemax.errors import ConfigError
 from widemax.heads import LinearHead, heads
-from widemax.options import checked
+from widemax.options import AtLeast1, checked
 from widemax.sequences import Subwords, beam_search
 from widemax.sequences.subwords import END, START, SUBWORDS
 from widemax.storage import sound
@@ -30,7 +30,6 @@ LINES_AT_ONCE = 64
 """Lines that are translated together; they are sorted by length, so that little is padding."""
 MORE_PIECES = 1.5, 10
 """A translation has at most so many times the pieces of its source, and so many more."""
-AtLeast1 = Annotated[int, Field(ge=1)]
 
 
 class Translation(NamedTuple):

@@ -1,14 +1,11 @@
 """Rows grouped by the probability of their best class."""
 
-from typing import Annotated
-
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field
 
 from widemax.errors import ShapeError
 from widemax.evaluation.rows import FloatArray, IntArray
-from widemax.options import checked
+from widemax.options import AtLeast1, checked
 
 
 @checked
@@ -25,7 +22,7 @@ class ConfidenceBins:
         ([1, 2], 0.333)
     """
 
-    def __init__(self, num_bins: Annotated[int, Field(ge=1)] = 15) -> None:
+    def __init__(self, num_bins: AtLeast1 = 15) -> None:
         self.num_bins = num_bins
         self.num_rows_M: IntArray = np.zeros(num_bins, np.int64)
         self.num_right_M: IntArray = np.zeros(num_bins, np.int64)

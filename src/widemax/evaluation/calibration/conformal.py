@@ -14,10 +14,9 @@ from pydantic import Field
 from widemax.errors import ShapeError, UsageError
 from widemax.evaluation.calibration.conformal_scores import ConformalScore
 from widemax.evaluation.rows import FloatArray, IntArray, OneLabelRows
-from widemax.options import checked
+from widemax.options import AtLeast1, checked
 
 Alpha = Annotated[float, Field(gt=0.0, lt=1.0)]
-Count = Annotated[int, Field(ge=1)]
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,8 +66,8 @@ class ConformalSets:
 
     score: ConformalScore
     alpha: Alpha
-    k: Count
-    num_classes: Count
+    k: AtLeast1
+    num_classes: AtLeast1
     threshold: float
 
     @classmethod
@@ -79,7 +78,7 @@ class ConformalSets:
         *,
         score: ConformalScore,
         alpha: Alpha,
-        num_classes: Count,
+        num_classes: AtLeast1,
         generator: np.random.Generator | None = None,
     ) -> "ConformalSets":
         """Find the threshold on held-out rows, streamed; one number a row is kept.

@@ -7,16 +7,14 @@ Shapes: B rows, C classes, K kept classes, A atoms (classes whose logit is known
 
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Annotated
 
 import numpy as np
-from pydantic import Field
 
 from widemax.errors import LabelError, ShapeError, UsageError
 from widemax.evaluation.calibration.calibrated import Normalizer
 from widemax.evaluation.calibration.log_sums import log_or_minus_inf, log_sum_exp, log_sum_of_steps
 from widemax.evaluation.rows import FloatArray, IntArray
-from widemax.options import checked
+from widemax.options import AtLeast1, checked
 
 BISECTIONS = 60
 ROUNDINGS = 4
@@ -56,7 +54,7 @@ class KnownLogits:
     ids_BK: IntArray
     logits_BK: FloatArray
     log_partition_B: FloatArray
-    num_classes: Annotated[int, Field(ge=1)]
+    num_classes: AtLeast1
     labels_B: IntArray | None = None
     label_logits_B: FloatArray | None = None
 

@@ -14,7 +14,7 @@ from widemax.evaluation.calibration.calibrated import CalibratedTopK, normalized
 from widemax.evaluation.calibration.known_logits import KnownLogits
 from widemax.evaluation.calibration.log_sums import log_or_minus_inf
 from widemax.evaluation.rows import FloatArray
-from widemax.options import checked
+from widemax.options import AtLeast1, checked
 
 
 @checked
@@ -65,7 +65,7 @@ class PriorShift:
         known: KnownLogits,
         *,
         old_prior: FloatArray,
-        max_iterations: Annotated[int, Field(ge=1)] = 1000,
+        max_iterations: AtLeast1 = 1000,
         tolerance: Annotated[float, Field(ge=0.0)] = 1e-6,
     ) -> "PriorShift":
         """Estimate the new prior from unlabeled rows by expectation maximization.

@@ -11,7 +11,7 @@ from widemax.evaluation.calibration.known_logits import KnownLogits
 from widemax.evaluation.calibration.log_sums import log_or_minus_inf, log_sum_exp
 from widemax.evaluation.calibration.temperature import HIGHEST, LOWEST, prior
 from widemax.evaluation.rows import FloatArray, IntArray
-from widemax.options import checked
+from widemax.options import AtLeast1, checked
 
 
 @checked
@@ -52,7 +52,7 @@ class VectorScaling:
         cls,
         known: KnownLogits,
         *,
-        min_rows: Annotated[int, Field(ge=1)] = 50,
+        min_rows: AtLeast1 = 50,
         l2: Annotated[float, Field(ge=0.0)] = 10.0,
     ) -> "VectorScaling":
         """Minimize Σ_rows nll + (l2/2)·Σ_c ((w_c − w)² + b_c²), which is convex, by L-BFGS.

@@ -23,6 +23,7 @@ from widemax.encoders import encoders
 from widemax.errors import UnknownNameError, UsageError, visible
 from widemax.evaluation.report.charts import AUDIT_HEADING, audit_chart
 from widemax.heads import heads
+from widemax.options import AtLeast1
 from widemax.serving.bodies import Body
 from widemax.serving.replies import Reply
 from widemax.serving.studio.library import OWN, Library
@@ -162,7 +163,7 @@ def start_training(training: Training, library: Library, work: Work) -> Any:
 class Auditing(Body):
     """What ``widemax audit`` is asked for."""
 
-    num_sampled: Annotated[int, Field(ge=1)] | None = None
+    num_sampled: AtLeast1 | None = None
     batch: Annotated[int, Field(ge=2, le=4096)] = 128
     draws: Annotated[int, Field(ge=2, le=1024)] = 64
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
