@@ -6,7 +6,7 @@
    Shapes: B rows, D dimensions, C classes (or vectors), 64 of which are a block. */
 
 /* Raised whenever a function changes what it takes or gives. */
-enum { ABI = 6 };
+enum { ABI = 7 };
 
 #if !defined(__x86_64__)
 
@@ -587,24 +587,59 @@ INLINE __m512d log_of(__m512d x) {
     return _mm512_fmadd_pd(n, _mm512_set1_pd(6.93147180369123816490e-01), _mm512_add_pd(f, rest));
 }
 
-/* e^x within 2^-43 of itself, for x <= 0 and NaN: a Taylor series of e^r as of exp_or_zero. */
+/* e^x within 2^-50 of itself, for x <= 0 and NaN: a Taylor series of e^r as of exp_or_zero. */
 INLINE __m512d exp_of_double(__m512d x) {
+    const double inverse_factorials[] = {1.0 / 479001600, 1.0 / 39916800, 1.0 / 3628800, 1.0 / 362880, 1.0 / 40320,
+                                         1.0 / 5040, 1.0 / 720, 1.0 / 120, 1.0 / 24, 1.0 / 6, 0.5, 1.0, 1.0};
     __m512d n = _mm512_roundscale_pd(_mm512_mul_pd(x, _mm512_set1_pd(1.4426950408889634)), 0);
     __m512d r = _mm512_fnmadd_pd(n, _mm512_set1_pd(6.93147180369123816490e-01), x);
     r = _mm512_fnmadd_pd(n, _mm512_set1_pd(1.90821492927058770002e-10), r);
-    __m512d p = _mm512_set1_pd(1.0 / 3628800);
-    p = _mm512_fmadd_pd(p, r, _mm512_set1_pd(1.0 / 362880));
-    p = _mm512_fmadd_pd(p, r, _mm512_set1_pd(1.0 / 40320));
-    p = _mm512_fmadd_pd(p, r, _mm512_set1_pd(1.0 / 5040));
-    p = _mm512_fmadd_pd(p, r, _mm512_set1_pd(1.0 / 720));
-    p = _mm512_fmadd_pd(p, r, _mm512_set1_pd(1.0 / 120));
-    p = _mm512_fmadd_pd(p, r, _mm512_set1_pd(1.0 / 24));
-    p = _mm512_fmadd_pd(p, r, _mm512_set1_pd(1.0 / 6));
-    p = _mm512_fmadd_pd(p, r, _mm512_set1_pd(0.5));
-    p = _mm512_fmadd_pd(p, r, _mm512_set1_pd(1.0));
-    p = _mm512_fmadd_pd(p, r, _mm512_set1_pd(1.0));
+    __m512d p = _mm512_set1_pd(1.0 / 6227020800);
+#pragma GCC unroll 13
+    for (int i = 0; i < 13; i++) p = _mm512_fmadd_pd(p, r, _mm512_set1_pd(inverse_factorials[i]));
     return _mm512_scalef_pd(p, n);
 }
+
+/* Of N columns of K logits: their largest, the sum of e^(logit - largest), and that divided by the sum. */
+#define DEFINE_SOFTMAX(NAME, T, V, WIDTH, OP, EXP)                                                       \
+    TARGET void NAME(const T *logits, long num_rows, long num_columns, T *probs, T *largest, T *total, long part, \
+                     long *next) {                                                                       \
+        for (long first; (first = taken(next, part)) < num_columns;)                                     \
+            for (long i = first; i < smaller(first + part, num_columns); i += 4 * WIDTH) {               \
+                V most[4], sums[4];                                                                      \
+                unsigned inside[4];                                                                      \
+                for (int v = 0; v < 4; v++) {                                                            \
+                    long left = smaller(smaller(first + part, num_columns) - i - v * WIDTH, WIDTH);      \
+                    inside[v] = left > 0 ? (1u << left) - 1 : 0;                                         \
+                    most[v] = OP(set1)(-INFINITY), sums[v] = OP(setzero)();                              \
+                }                                                                                        \
+                for (long k = 0; k < num_rows; k++)                                                      \
+                    for (int v = 0; v < 4; v++)                                                          \
+                        most[v] = OP(max)(OP(maskz_loadu)(inside[v], logits + k * num_columns + i + v * WIDTH), most[v]); \
+                for (long k = 0; k < num_rows; k++)                                                      \
+                    for (int v = 0; v < 4; v++) {                                                        \
+                        long at = k * num_columns + i + v * WIDTH;                                       \
+                        V e = EXP(OP(sub)(OP(maskz_loadu)(inside[v], logits + at), most[v]));            \
+                        OP(mask_storeu)(probs + at, inside[v], e);                                       \
+                        sums[v] = OP(add)(sums[v], e);                                                   \
+                    }                                                                                    \
+                for (int v = 0; v < 4; v++) {                                                            \
+                    OP(mask_storeu)(largest + i + v * WIDTH, inside[v], most[v]);                        \
+                    OP(mask_storeu)(total + i + v * WIDTH, inside[v], sums[v]);                          \
+                    sums[v] = OP(div)(OP(set1)(1), sums[v]);                                             \
+                }                                                                                        \
+                for (long k = 0; k < num_rows; k++)                                                      \
+                    for (int v = 0; v < 4; v++) {                                                        \
+                        long at = k * num_columns + i + v * WIDTH;                                       \
+                        V e = OP(maskz_loadu)(inside[v], probs + at);                                    \
+                        OP(mask_storeu)(probs + at, inside[v], OP(mul)(e, sums[v]));                     \
+                    }                                                                                    \
+            }                                                                                            \
+    }
+#define OF_FLOATS(NAME) _mm512_##NAME##_ps
+#define OF_DOUBLES(NAME) _mm512_##NAME##_pd
+DEFINE_SOFTMAX(widemax_softmax_float, float, __m512, 16, OF_FLOATS, exp_or_zero)
+DEFINE_SOFTMAX(widemax_softmax_double, double, __m512d, 8, OF_DOUBLES, exp_of_double)
 
 /* What answers of a head that counts are made of, and where they go. */
 typedef struct {

@@ -43,7 +43,7 @@ ARROWS = {
     "testing": {*GROUND, "losses", "samplers", "heads", "optim", "numerics"},
     "search": {*GROUND, "kernels", "native", "numerics"},
     "neighbors": {*GROUND, "heads", "kernels", "search"},
-    "solvers": {*GROUND, "losses", "numerics"},
+    "solvers": {*GROUND, "losses", "native", "numerics"},
     "estimators": {
         *GROUND,
         *("heads", "samplers", "solvers", "optim", "search", "evaluation", "numerics", "storage"),

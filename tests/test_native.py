@@ -213,6 +213,25 @@ def test_sparse_products(num_rows, num_inner, num_columns, density, seed):
     assert not native.takes_sparse(left, right.tocsc())
 
 
+@needs_kernels
+@given(
+    *(st.integers(1, 40), st.integers(1, 300), st.sampled_from([np.float32, np.float64])),
+    *(st.floats(0, 200), SEEDS),
+)
+def test_the_softmax_of_columns(num_rows, num_columns, dtype, scale, seed):
+    logits = (scale * np.random.default_rng(seed).standard_normal((num_rows, num_columns))).astype(dtype)
+    wider = np.full((num_rows + 2, num_columns), 7, dtype)
+    assert native.takes_softmax(logits)
+    assert not native.takes_softmax(logits.astype(np.float16))
+    largest, total = native.softmax_into(logits, wider[1:-1])
+    np.testing.assert_array_equal(largest, logits.max(0))
+    terms = np.exp(logits.astype(np.float64) - largest)
+    error = 60 * np.finfo(dtype).eps
+    np.testing.assert_allclose(total, terms.sum(0), rtol=error)
+    np.testing.assert_allclose(wider[1:-1], terms / terms.sum(0), rtol=error, atol=2.0**-125)
+    assert (wider[[0, -1]] == 7).all()
+
+
 def counted(num_classes, rng):
     """A head that counted rows which often say the same, some with many classes."""
     head = CountsHead(num_classes, 12)

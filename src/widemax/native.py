@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from widemax.errors import ConfigError
 
-ABI = 6
+ABI = 7
 BLOCK = 64
 # Rows that share a pass over the weights; torch's products of more are as fast.
 MOST_ROWS = 16
@@ -36,6 +36,7 @@ GROUP, MOST_SLICES = 48, 32
 SPARSE_PARTS = 64
 # Of a head that counts, rows that a thread answers in a row.
 ANSWERED_ROWS = 8
+SOFTMAXES = {np.dtype(np.float32): "widemax_softmax_float", np.dtype(np.float64): "widemax_softmax_double"}
 Sparse: TypeAlias = Any
 """A SciPy array in CSR form."""
 
@@ -61,6 +62,8 @@ def library() -> tuple[ctypes.CDLL | None, str]:
     ]
     found.widemax_sparse_product.argtypes = [*[pointer] * 6, number, *[pointer] * 5, number, pointer]
     found.widemax_count_answers.argtypes = [*[pointer] * 3, number, pointer]
+    for name in SOFTMAXES.values():
+        getattr(found, name).argtypes = [pointer, *[number] * 2, *[pointer] * 3, number, pointer]
     found.widemax_log_sums.argtypes = [pointer] * 4
     found.widemax_loss_gradients.argtypes = [*[pointer] * 7, ctypes.c_int, pointer]
     return found, "used"
@@ -304,6 +307,22 @@ def count_answers(
 def _offsets(rows_P: Tensor, num_rows: int) -> NDArray[np.int64]:
     """[B + 1] where the pairs of each row begin."""
     return nn.functional.pad(torch.bincount(rows_P, minlength=num_rows).cumsum(0), (1, 0)).numpy()
+
+
+def takes_softmax(*arrays: NDArray[Any]) -> bool:
+    """Whether :func:`softmax_into` is there for such arrays."""
+    return _kernels() is not None and all(x.dtype in SOFTMAXES and x.flags.c_contiguous for x in arrays)
+
+
+def softmax_into(logits_KN: NDArray[Any], probs_KN: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
+    """The softmax of each column; returns its largest logit [N], and [N] Σ exp(logit − largest)."""
+    kernel, (num_rows, num_columns) = SOFTMAXES[logits_KN.dtype], logits_KN.shape
+    largest_N, total_N = np.empty((2, num_columns), logits_KN.dtype)
+    arrays = (x.ctypes.data for x in (probs_KN, largest_N, total_N))
+    part = BLOCK * max(1, PART_ELEMENTS // (BLOCK * num_rows))
+    arguments = logits_KN.ctypes.data, num_rows, num_columns, *arrays, part
+    share(lambda place: getattr(_kernels(), kernel)(*arguments, place), logits_KN.size)
+    return largest_N, total_N
 
 
 def loss_pays(num_rows: int, dim: int, num_classes: int) -> bool:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from widemax import native
 from widemax.solvers.penalty import Penalty
 from widemax.solvers.products import Array, Products
 
@@ -104,6 +105,10 @@ class Objective:
     def outputs(self, logits_KN: Array, label_mean: float) -> Outputs:
         """The outputs of logits whose mean at the labels is known."""
         probs_KN = np.empty_like(logits_KN)
+        if not self.is_sigmoid and native.takes_softmax(logits_KN):
+            largest_N, total_N = native.softmax_into(logits_KN, probs_KN)
+            log_partition_N = np.log(total_N) + largest_N
+            return Outputs(logits_KN, probs_KN, float(self.row_weight_N @ log_partition_N) - label_mean)
         log_partition_N = np.empty_like(logits_KN[0])
         normalize = _sigmoid if self.is_sigmoid else _softmax
         size = max(1, _BLOCK_BYTES // logits_KN[:, :1].nbytes)
