@@ -37,6 +37,7 @@ class Counting(Job[int]):
         return {"nll": float(self.progress.step)}
 
     def save(self) -> None:
+        assert self.progress.step not in self.saved, "a checkpoint that is there is not replaced"
         self.saved.append(self.progress.step)
 
 
@@ -52,6 +53,15 @@ def test_patience_ends_it_after_a_hundred_steps(tmp_path: Path) -> None:
     assert job.saved == [*range(10, 101, 10), 120]  # not 110, which is worse
     assert [record["train_loss"] for record in job.progress.history[:2]] == [4.5, 14.5]
     assert len((tmp_path / "metrics.jsonl").read_text().splitlines()) == 12
+
+
+@pytest.mark.parametrize("every_s", [60.0, 1e-9])
+def test_the_end_of_patience_is_saved_once(tmp_path: Path, every_s: float) -> None:
+    job = Counting(tmp_path, checkpoint_every_s=every_s)
+    fit(job, watch(), epochs=30, patient=True)
+    assert job.saved[-1] == 120
+    assert not fit(job, watch(), epochs=30, patient=True)  # as where it was killed while it calibrated
+    assert job.progress.step == 120
 
 
 def test_what_is_not_judged_is_saved_at_the_end(tmp_path: Path) -> None:

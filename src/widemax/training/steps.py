@@ -112,10 +112,13 @@ def fit(job: Job[Batch], watch: Watch, *, epochs: int, patient: bool) -> bool:
     total_steps = epochs * job.steps_per_epoch
     last_save = time.perf_counter()
     steps = range(progress.step - (progress.refit_from or 0), total_steps)
+
+    def is_out_of_patience() -> bool:
+        return patient and progress.bad_evaluations >= config.patience
+
     with closing(job.batches(steps)) as batches:
         for step, batch in zip(steps, batches, strict=True):
-            if patient and step >= FEW_STEPS and progress.bad_evaluations >= config.patience:
-                job.save()
+            if is_out_of_patience():
                 return False
             started = time.perf_counter()
             rate = job.rate(max(step, clock.share * total_steps), total_steps)
@@ -144,7 +147,8 @@ def fit(job: Job[Batch], watch: Watch, *, epochs: int, patient: bool) -> bool:
                 _record(job, watch, (step + 1) / job.steps_per_epoch)
                 is_over = is_over or clock.is_over(step_s)
             stopping = interrupted or is_over
-            is_best, is_last = progress.best_step == progress.step, step + 1 == total_steps
+            is_best = progress.best_step == progress.step
+            is_last = step + 1 == total_steps or is_out_of_patience()
             if is_best or is_last or stopping or is_due:
                 last_save = time.perf_counter()
                 job.save()
