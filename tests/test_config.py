@@ -143,7 +143,10 @@ def test_assignments_are_toml_and_else_text() -> None:
     assert LEAST == {"data": {"train": "rows.csv"}}
 
 
-@pytest.mark.parametrize("assignment", ["epochs=3", "train.epochs", "train.=3", "data.train.x=1"])
+@pytest.mark.parametrize(
+    "assignment",
+    ["epochs=3", "train.epochs", "train.=3", "data.train.x=1", "#epochs=3", "[train]\n[data]\nepochs=3"],
+)
 def test_a_wrong_assignment_says_how(assignment: str) -> None:
     with pytest.raises(ConfigError, match="--set"):
         assign(LEAST, [assignment])

@@ -434,9 +434,9 @@ def _keys(path: str) -> list[str]:
     """A key of TOML at its points, where it is one: those within quotes are part of a name."""
     try:
         tree, keys = tomllib.loads(f"{path} = 0"), []
-    except tomllib.TOMLDecodeError:
+        while isinstance(tree, dict):
+            ((key, tree),) = tree.items()
+            keys.append(key)
+    except ValueError:  # it is no TOML, or says nothing or more than a key
         return path.strip().split(".")
-    while isinstance(tree, dict):
-        ((key, tree),) = tree.items()
-        keys.append(key)
     return keys

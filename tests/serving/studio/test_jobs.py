@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from widemax.config import Config
+from widemax.config import Config, assign
+from widemax.serving.studio.trainings import flat, in_toml
 
 TRAINING = {"name": "third", "data": "drinks.csv", "inputs": ["text"], "target": "drink", "head": "exact"}
 
@@ -40,6 +41,13 @@ def test_the_form_is_the_command_line_and_the_config(studio: Any) -> None:
     config = Config.from_dict(tomllib.loads(told["toml"]))
     assert (config.head.kind, config.train.epochs, config.train.seed) == ("exact", 2, 7)
     assert (config.data.train, config.data.target, config.output.dir) == (("drinks.csv",), "drink", "third")
+
+
+def test_the_form_says_names_in_any_script() -> None:
+    values = {"data": {"kinds": {"größe": "number", "unit.price": "text", "😀": "date"}, "missing": ["🤷"]}}
+    options = [f"{key}={in_toml(value)}" for key, value in flat(values)]
+    assert options[0] == 'data.kinds."größe"=number'
+    assert assign({}, options) == values
 
 
 def test_a_config_fills_the_form_that_says_the_same(studio: Any, folder: Path) -> None:

@@ -192,7 +192,7 @@ def flat(values: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, Any
         {'train.epochs': 3, 'data.kinds."unit.price"': 'number'}
     """
     for key, value in values.items():
-        key = key if WORD.fullmatch(key) else json.dumps(key)
+        key = key if WORD.fullmatch(key) else json.dumps(key, ensure_ascii=False)
         if isinstance(value, Mapping):
             yield from flat(value, f"{before}{key}.")
         else:
@@ -206,7 +206,8 @@ def in_toml(value: Any) -> str:
         >>> [in_toml(value) for value in ("adam", "true", True, 0.5, [2, 4])]
         ['adam', '"true"', 'true', '0.5', '[2, 4]']
     """
-    return value if isinstance(value, str) and WORD.fullmatch(value) else json.dumps(value)
+    is_word = isinstance(value, str) and WORD.fullmatch(value)
+    return value if is_word else json.dumps(value, ensure_ascii=False)
 
 
 def _auto(kind: str, known: list[str], noun: str) -> str | None:
