@@ -24,16 +24,20 @@ def answer_of(function: Callable[..., Any], *arguments: object) -> Any:
 
 
 class Command:
-    """``widemax ARGUMENTS`` with pipes to its standard streams, by the names of :class:`subprocess.Popen`."""
+    """``widemax ARGUMENTS`` with pipes to its standard streams, by the names of :class:`subprocess.Popen`.
 
-    def __init__(self, *arguments: object) -> None:
+    What is added to its environment must not stand in that of this process: the one that all are forked from,
+    which the first of them starts, would keep it.
+    """
+
+    def __init__(self, *arguments: object, **environment: str) -> None:
         (inner_in, stdin), (stdout, inner_out), (stderr, inner_err) = (
             CONTEXT.Pipe(duplex=False) for _ in range(3)
         )
         inner, outer = (inner_in, inner_out, inner_err), (stdin, stdout, stderr)
         self.process = CONTEXT.Process(
             target=be_widemax,
-            args=(inner, list(map(str, arguments)), Path.cwd(), dict(os.environ)),
+            args=(inner, list(map(str, arguments)), Path.cwd(), os.environ | environment),
             daemon=True,
         )
         self.process.start()

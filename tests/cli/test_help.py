@@ -45,11 +45,9 @@ def test_help_ends_with_two_examples_that_parse(
         command.make_context(verb, words[len(verb.split()) :])
 
 
-def told_to_a_shell(monkeypatch: pytest.MonkeyPatch, **environment: str) -> str:
+def told_to_a_shell(**environment: str) -> str:
     """What widemax prints to a shell that says so in its environment what it wants."""
-    for name, value in environment.items():
-        monkeypatch.setenv(name, value)
-    command = Command()
+    command = Command(**environment)
     out, err = command.stdout.read(), command.stderr.read()
     assert (command.wait(), err) == (0, "")
     command.stop()
@@ -64,13 +62,10 @@ def told_to_a_shell(monkeypatch: pytest.MonkeyPatch, **environment: str) -> str:
         ("bash", "widemax data ", "get", "evaluate"),
     ],
 )
-def test_shells_complete(
-    monkeypatch: pytest.MonkeyPatch, shell: str, typed: str, there: str, absent: str
-) -> None:
+def test_shells_complete(shell: str, typed: str, there: str, absent: str) -> None:
     """When a user presses tab."""
     words = typed.split(" ")
     answer = told_to_a_shell(
-        monkeypatch,
         _WIDEMAX_COMPLETE=f"complete_{shell}",
         _TYPER_COMPLETE_ARGS=typed,
         _TYPER_COMPLETE_FISH_ACTION="get-args",
@@ -82,6 +77,6 @@ def test_shells_complete(
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
-def test_shells_are_told_how_to_complete(monkeypatch: pytest.MonkeyPatch, shell: str) -> None:
-    script = told_to_a_shell(monkeypatch, _WIDEMAX_COMPLETE=f"source_{shell}")
+def test_shells_are_told_how_to_complete(shell: str) -> None:
+    script = told_to_a_shell(_WIDEMAX_COMPLETE=f"source_{shell}")
     assert "_WIDEMAX_COMPLETE" in script

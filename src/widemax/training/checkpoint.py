@@ -38,6 +38,8 @@ from widemax.storage import sha256 as digest_of
 
 STATE, ENCODER, OPTIMIZER = "state.json", "encoder.safetensors", "optimizer.safetensors"
 RANDOM = "random.safetensors"
+ALIGNED_BYTES = 64
+"""Where memory that torch allocates begins, a multiple of this."""
 Count = Annotated[int, Field(ge=0, lt=2**63)]
 NOTHING = sha256().hexdigest()
 """The fingerprint of no files."""
@@ -263,7 +265,8 @@ def load_encoder(folder: Path, encoder: Encoder) -> None:
                 saved |= {
                     name: read_shards(folder, placement, into, only="weight", kind=_kind(name))["weight"]
                 }
-        return saved
+        # On some processors products of matrices are rounded by where in memory these begin.
+        return {name: x.clone() if x.data_ptr() % ALIGNED_BYTES else x for name, x in saved.items()}
 
     read_encoder(folder, encoder, copy=False, held=held)
 
