@@ -30,7 +30,7 @@ _ONE_THREAD = 30_000_000
 """With at most so many, starting a second thread costs more than it saves."""
 
 _KEPT_BYTES = 30_000_000
-"""Below 32 MiB, beyond which that library learns no more."""
+"""Below 32 MiB, the largest block whose size the GNU C library learns from."""
 
 _SAMPLE_SHARE = 8
 _SAMPLE_GAIN = 0.02
