@@ -285,8 +285,8 @@ def count_answers(
         *(features.indptr.astype(np.int64), features.indices.astype(np.int32), features.data),
         *(x.numpy() for x in weights),
         *(prior_C, logits_C, parts_C),
-        *(_offsets(label_rows_P, num_rows), label_ids_P.contiguous().numpy()),
-        *(_offsets(barred_E // num_classes, num_rows), (barred_E % num_classes).numpy()),
+        *(x.contiguous().numpy() for x in (_offsets(label_rows_P, num_rows), label_ids_P)),
+        *(x.numpy() for x in (_offsets(barred_E // num_classes, num_rows), barred_E % num_classes)),
     )
     found = (
         *(torch.empty(num_rows, k, dtype=dtype) for dtype in (torch.int64, torch.float32)),
@@ -304,9 +304,9 @@ def count_answers(
     return *found[:4], *(x.float() for x in found[4:])
 
 
-def _offsets(rows_P: Tensor, num_rows: int) -> NDArray[np.int64]:
+def _offsets(rows_P: Tensor, num_rows: int) -> Tensor:
     """[B + 1] where the pairs of each row begin."""
-    return nn.functional.pad(torch.bincount(rows_P, minlength=num_rows).cumsum(0), (1, 0)).numpy()
+    return nn.functional.pad(rows_P.bincount(minlength=num_rows).cumsum(0), (1, 0))
 
 
 def takes_softmax(*arrays: NDArray[Any]) -> bool:
@@ -376,7 +376,7 @@ class LossTiles:
             "columns": hidden_NRD.transpose(1, 2).contiguous(),
             "target_rows": rows_P[order_P],
             "target_ids": ids_P[order_P],
-            "group_starts": nn.functional.pad(group_P.bincount(minlength=num_groups).cumsum(0), (1, 0)),
+            "group_starts": _offsets(group_P, num_groups),
             "kept": kept,
         }
         numbers = len(hidden_NRD), num_classes, dim, GROUP * slice_groups

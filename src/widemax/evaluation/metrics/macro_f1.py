@@ -41,7 +41,7 @@ class MacroF1(Metric):
         counts = np.append(self._counts, np.ones(self._num_fresh, np.int64))
         order = np.argsort(keys, kind="stable")
         keys = keys[order]
-        starts = np.flatnonzero(np.append(True, keys[1:] != keys[:-1])[: len(keys)])
+        starts = _starts(keys)
         self._keys, self._counts = keys[starts], np.add.reduceat(counts[order], starts)
         self._fresh, self._num_fresh = [], 0
 
@@ -50,7 +50,12 @@ class MacroF1(Metric):
         if not len(self._keys):
             return float("nan")
         ids, kinds = np.divmod(self._keys, 3)
-        starts = np.flatnonzero(np.append(True, ids[1:] != ids[:-1]))
+        starts = _starts(ids)
         num_right = np.add.reduceat(np.where(kinds == 0, self._counts, 0), starts)
         occurrences = np.add.reduceat(np.where(kinds == 0, 0, self._counts), starts)
         return float((2 * num_right / occurrences).mean())
+
+
+def _starts(numbers: IntArray) -> IntArray:
+    """Where each number begins of those that ascend."""
+    return np.flatnonzero(np.diff(numbers, prepend=numbers[:1] - 1))
