@@ -6,7 +6,7 @@
    Shapes: B rows, D dimensions, C classes (or vectors), 64 of which are a block. */
 
 /* Raised whenever a function changes what it takes or gives. */
-enum { ABI = 7 };
+enum { ABI = 8 };
 
 #if !defined(__x86_64__)
 
@@ -263,6 +263,13 @@ INLINE __m256i rounded(__m512 x) {
     return _mm512_cvtepi32_epi16(_mm512_srli_epi32(bits, 16));
 }
 
+/* Writes at i of such a row. */
+INLINE void put_at(void *values, int is_bfloat16, long width, long i, __m512 x) {
+    __mmask16 inside = lanes_inside(width, i);
+    if (is_bfloat16) _mm256_mask_storeu_epi16((uint16_t *)values + i, inside, rounded(x));
+    else _mm512_mask_storeu_ps((float *)values + i, inside, x);
+}
+
 INLINE void exponentials(void *values, int is_bfloat16, const float *bias, long width, int looks, float *shift,
                          float *sum) {
     if (looks) {
@@ -276,9 +283,7 @@ INLINE void exponentials(void *values, int is_bfloat16, const float *bias, long 
         __m512 x = logits_at(values, is_bfloat16, bias, width, i);
         __m512 e = exp_or_zero(_mm512_sub_ps(x, _mm512_set1_ps(*shift)));
         sums = added(sums, e);
-        __mmask16 inside = lanes_inside(width, i);
-        if (is_bfloat16) _mm256_mask_storeu_epi16((uint16_t *)values + i, inside, rounded(e));
-        else _mm512_mask_storeu_ps((float *)values + i, inside, e);
+        put_at(values, is_bfloat16, width, i, e);
     }
     *sum = _mm512_reduce_add_pd(sums);
 }
@@ -295,7 +300,45 @@ TARGET void widemax_exponentials(void *values, int is_bfloat16, const float *bia
         }
 }
 
-/* The exact loss of a softmax and its gradient, whose logits exist in tiles of GROUP classes by TILE rows alone. */
+/* log(1 + e^x) within 2^-22 of itself, with e of -|x| as max(x, 0) + e + e^2 q(e) where q is a fitted polynomial, and
+   1 / (1 + e^-x), within 2^-22; both 0 below -log 2^125. NaN stays NaN. */
+INLINE __m512 softplus_of(__m512 x, __m512 *sigmoid) {
+    const float coefficients[] = {2.0203908905e-2f, -5.7663176209e-2f, 1.0680427402e-1f, -1.5355321765e-1f,
+                                  1.9695374370e-1f, -2.4958582222e-1f, 3.3330512047e-1f, -4.9999931455e-1f};
+    const __m512 one = _mm512_set1_ps(1.0f), zero = _mm512_setzero_ps();
+    __m512 e = exp_or_zero(_mm512_or_ps(x, _mm512_set1_ps(-0.0f))), d = _mm512_add_ps(one, e);
+    __m512 n = _mm512_mask_mov_ps(one, _mm512_cmp_ps_mask(x, zero, _CMP_LT_OQ), e);
+    __m512 r = _mm512_rcp14_ps(d), quotient = _mm512_mul_ps(n, r);
+    *sigmoid = _mm512_fmadd_ps(r, _mm512_fnmadd_ps(d, quotient, n), quotient);
+    __m512 q = _mm512_set1_ps(-3.3183225896e-3f);
+#pragma GCC unroll 8
+    for (int i = 0; i < 8; i++) q = _mm512_fmadd_ps(q, e, _mm512_set1_ps(coefficients[i]));
+    return _mm512_add_ps(_mm512_max_ps(zero, x), _mm512_fmadd_ps(_mm512_mul_ps(e, e), q, e));
+}
+
+INLINE void softplus(void *values, int is_bfloat16, const float *bias, const float *factor, long width, float *sum) {
+    __m512d sums = _mm512_setzero_pd();
+    for (long i = 0; i < width; i += LANES) {
+        __m512 sigmoid, terms = softplus_of(logits_at(values, is_bfloat16, bias, width, i), &sigmoid);
+        if (factor) terms = _mm512_mul_ps(terms, _mm512_maskz_loadu_ps(lanes_inside(width, i), factor + i));
+        sums = added(sums, terms);
+        put_at(values, is_bfloat16, width, i, sigmoid);
+    }
+    *sum = _mm512_reduce_add_pd(sums);
+}
+
+/* Logits without their biases become sigmoids, in 32 or, bfloat16, 16 bits; sum = the sum of factor[i] times, or NULL,
+   of log(1 + e^(logit + bias)). */
+TARGET void widemax_softplus(void *values, int is_bfloat16, const float *bias, const float *factor, long num_rows,
+                             long width, float *sum, long part, long *next) {
+    for (long first; (first = taken(next, part)) < num_rows;)
+        for (long row = first; row < smaller(first + part, num_rows); row++) {
+            if (is_bfloat16) softplus((uint16_t *)values + row * width, 1, bias, factor, width, sum + row);
+            else softplus((float *)values + row * width, 0, bias, factor, width, sum + row);
+        }
+}
+
+/* The exact loss of a softmax, or of a sigmoid a class, and its gradient, whose logits exist in tiles of GROUP classes by TILE rows alone. */
 enum { TILE = 64, GROUP = 48, STRIP = 6, VECTORS = TILE / LANES, MOST_ROWS = 2048 };
 
 /* The logits s of all classes for num_blocks blocks of TILE rows, and what has no part in their sums. */
@@ -310,6 +353,8 @@ typedef struct {
     float *kept;
     /* Classes of a slice, a multiple of GROUP: what one thread does, so that threads change no sum. */
     long num_blocks, num_classes, dim, slice;
+    /* Otherwise of sigmoids. */
+    long is_softmax;
 } Logits;
 
 /* sums[r] += sum over k of a[r a_row + k a_step] times the TILE numbers at b + k b_step. */
@@ -376,7 +421,7 @@ INLINE float *kept_tile(const Logits *x, long c, long count, long block) {
 }
 
 /* Of each slice of classes and each row, targets left out: shift = the largest logit, at least what it was, and
-   sum += sum of e^(s - shift). GROUP terms are added in float32, the rest in float64. */
+   sum += sum of e^(s - shift); or, of sigmoids, sum += sum of log(1 + e^s). GROUP terms are added in float32, the rest in float64. */
 TARGET void widemax_log_sums(const Logits *x, float *shift, double *sum, long *next) {
     float own[GROUP * TILE] __attribute__((aligned(64)));
     for (long s, first; (first = (s = taken(next, 1)) * x->slice) < x->num_classes;) {
@@ -389,8 +434,8 @@ TARGET void widemax_log_sums(const Logits *x, float *shift, double *sum, long *n
                 for (long b = 0; b < TILE; b += LANES) {
                     float *shifts = shift + (s * x->num_blocks + block) * TILE + b;
                     double *sums = sum + (s * x->num_blocks + block) * TILE + b;
-                    __m512 before = _mm512_loadu_ps(shifts), largest = before, e = _mm512_setzero_ps();
-                    for (long k = 0; k < count; k++)
+                    __m512 before = _mm512_loadu_ps(shifts), largest = before, e = _mm512_setzero_ps(), sigmoid;
+                    for (long k = 0; k < count && x->is_softmax; k++)
                         largest = _mm512_max_ps(largest, _mm512_loadu_ps(tile + k * TILE + b));
                     __mmask16 larger = _mm512_cmp_ps_mask(largest, before, _CMP_GT_OQ);
                     if (larger) {
@@ -400,7 +445,11 @@ TARGET void widemax_log_sums(const Logits *x, float *shift, double *sum, long *n
                             if (larger >> i & 1) sums[i] *= exp((double)shifts[i] - new[i]);
                         _mm512_mask_storeu_ps(shifts, larger, largest);
                     }
-                    for (long k = 0; k < count; k++) e = _mm512_add_ps(e, exp_of(tile + k * TILE + b, largest));
+                    for (long k = 0; k < count; k++) {
+                        const float *logits = tile + k * TILE + b;
+                        e = _mm512_add_ps(e, x->is_softmax ? exp_of(logits, largest)
+                                                           : softplus_of(_mm512_loadu_ps(logits), &sigmoid));
+                    }
                     __m512d low = _mm512_cvtps_pd(_mm512_castps512_ps256(e));
                     __m512d high = _mm512_cvtps_pd(_mm512_extractf32x8_ps(e, 1));
                     _mm512_storeu_pd(sums, _mm512_add_pd(_mm512_loadu_pd(sums), low));
@@ -411,7 +460,7 @@ TARGET void widemax_log_sums(const Logits *x, float *shift, double *sum, long *n
     }
 }
 
-/* With G[b, c] = slope[b] e^(s - shift[b]), targets left out: hidden_grad += G weight, [slices, blocks, D / TILE,
+/* With G[b, c] = slope[b] e^(s - shift[b]), or slope[b] / (1 + e^-s), targets left out: hidden_grad += G weight, [slices, blocks, D / TILE,
    TILE, TILE]; weight_grad = G^T hidden, and bias_grad = the sums of G over rows, both added to what is there with
    `adds`. NULL is not computed. `hidden` is [blocks, D / TILE, TILE rows, TILE numbers], zeros beyond D. */
 TARGET void widemax_loss_gradients(const Logits *x, const float *hidden, const float *shift, const float *slope,
@@ -433,7 +482,9 @@ TARGET void widemax_loss_gradients(const Logits *x, const float *hidden, const f
                 for (long k = 0; k < count; k++) {
                     __m512 total = _mm512_setzero_ps();
                     for (long b = 0; b < TILE; b += LANES) {
-                        __m512 e = exp_of(tile + k * TILE + b, _mm512_loadu_ps(shift + block * TILE + b));
+                        __m512 e;
+                        if (x->is_softmax) e = exp_of(tile + k * TILE + b, _mm512_loadu_ps(shift + block * TILE + b));
+                        else softplus_of(_mm512_loadu_ps(tile + k * TILE + b), &e);
                         __m512 g = _mm512_mul_ps(e, _mm512_loadu_ps(slope + block * TILE + b));
                         _mm512_storeu_ps(own + k * TILE + b, g);
                         total = _mm512_add_ps(total, g);

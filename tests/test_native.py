@@ -16,7 +16,7 @@ from scipy.sparse import csr_array, random_array
 from widemax import native
 from widemax.errors import ConfigError
 from widemax.heads import CountsHead, ExactHead, SeveralLabels
-from widemax.kernels import Elsewhere, Pairs, Sweep, budget, linear_cross_entropy
+from widemax.kernels import Elsewhere, Pairs, Sweep, budget, linear_cross_entropy, linear_softplus
 from widemax.search import ExactIndex
 
 SEEDS = st.integers(0, 2**32 - 1)
@@ -165,6 +165,60 @@ def test_exponentials(num_rows, width, has_bias, looks, dtype, scale, seed):
 
 
 @needs_kernels
+@given(
+    *(st.integers(1, 3), st.integers(0, 70), st.booleans(), st.booleans()),
+    *(st.sampled_from([torch.float32, torch.bfloat16]), st.floats(0, 200), SEEDS),
+)
+def test_softplus(num_rows, width, has_bias, has_factor, dtype, scale, seed):
+    generator = torch.Generator().manual_seed(seed)
+    logits = (scale * torch.randn(num_rows, width, generator=generator)).to(dtype)
+    logits[0, width // 2 :: 9] = -torch.inf
+    bias, factor = (torch.rand(2, width, generator=generator) + 0.1).unbind()
+    sums = logits.double() + (bias if has_bias else 0)
+    total = native.softplus_(logits, bias if has_bias else None, factor if has_factor else None)
+    terms = torch.where(sums > 0, sums, 0) + (-sums.abs()).exp().log1p()
+    truth = (terms * (factor if has_factor else 1)).sum(1)
+    # The sum of logit and bias is rounded first, which moves e^x by up to 2^-24 x.
+    torch.testing.assert_close(total.double(), truth, rtol=1e-6, atol=1e-36)
+    places = 2.0**-8 if dtype == torch.bfloat16 else 1e-5
+    torch.testing.assert_close(logits.double(), sums.sigmoid(), rtol=places, atol=2.0**-125)
+
+
+@needs_kernels
+def test_softplus_of_numbers_beyond_all_bounds():
+    logits = torch.tensor([torch.inf, -torch.inf, torch.nan, 3e38, -3e38, -80.0, 0.0])[:, None]
+    for dtype in (torch.float32, torch.bfloat16):
+        sigmoids = logits.to(dtype)
+        truth = torch.nn.functional.softplus(sigmoids.float())[:, 0], sigmoids.sigmoid()
+        total = native.softplus_(sigmoids, None)
+        torch.testing.assert_close((total, sigmoids), truth, equal_nan=True, atol=0, rtol=1e-6)
+
+
+@needs_kernels
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("scale", [0.1, 30.0])
+def test_sampled_sigmoids_are_the_same(monkeypatch, dtype, scale):
+    torch.manual_seed(0)
+    hidden, weight = (torch.randn(n, 16, dtype=dtype) for n in (70, 300))
+    shift, factor, grad = scale * torch.randn(300), 10 * torch.rand(300), torch.rand(70)
+    hits = Pairs(torch.arange(70), torch.randint(300, (70,)))
+
+    def found():
+        leaves = [x.clone().requires_grad_() for x in (scale * hidden, weight, shift)]
+        loss = linear_softplus(*leaves, factor, hits)
+        return [loss.detach(), *torch.autograd.grad(loss, leaves, grad)]
+
+    uses = []
+    monkeypatch.setattr(native, "softplus_", spied(native.softplus_, uses))
+    ours = found()
+    assert len(uses) == 1
+    monkeypatch.setenv("WIDEMAX_NATIVE", "0")
+    places = 2.0**-6 if dtype == torch.bfloat16 else 2e-5
+    for one, other in zip(ours, found(), strict=True):
+        torch.testing.assert_close(one, other, rtol=places, atol=places * float(other.abs().amax()))
+
+
+@needs_kernels
 def test_numbers_that_are_none_stay():
     logits = torch.zeros(4, 128)
     logits[0, 70], logits[1, 3], logits[2], logits[3, 5] = torch.nan, torch.inf, -torch.inf, -torch.inf
@@ -289,10 +343,10 @@ def test_what_counts_say_of_numbers_that_are_none(monkeypatch):
     assert_same(found, head.answer(hidden, asked, k=4))
 
 
-def loss_and_gradients(hidden, weight, bias, targets, slope, *, kept, adds=False):
+def loss_and_gradients(hidden, weight, bias, targets, slope, *, kept, adds=False, is_softmax=True):
     """Largest logits, sums, and the gradients of hidden vectors, weights and biases, added to ones."""
     room = torch.full((-(-len(hidden) // 64) * 64 * len(weight),), torch.nan) if kept else None
-    tiles = native.LossTiles(hidden, weight, bias, targets, room)
+    tiles = native.LossTiles(hidden, weight, bias, targets, room, is_softmax=is_softmax)
     largest, total = tiles.log_sums()
     gradients = [torch.ones_like(x) for x in (hidden, weight, weight[:, 0])]
     names = "hidden_grad_BD", "weight_grad_CD", "bias_grad_C"
@@ -303,9 +357,12 @@ def loss_and_gradients(hidden, weight, bias, targets, slope, *, kept, adds=False
 @needs_kernels
 @given(
     *(st.integers(1, 140), st.integers(1, 140), st.integers(1, 140), st.integers(0, 30)),
-    *(st.booleans(), st.booleans(), st.booleans(), st.sampled_from([0.1, 1.0, 30.0]), SEEDS),
+    *(st.booleans(), st.booleans(), st.booleans(), st.booleans()),
+    *(st.sampled_from([0.1, 1.0, 30.0]), SEEDS),
 )
-def test_the_exact_loss(num_rows, num_classes, dim, num_targets, has_bias, kept, adds, scale, seed):
+def test_the_exact_loss(
+    num_rows, num_classes, dim, num_targets, has_bias, kept, adds, is_softmax, scale, seed
+):
     generator = torch.Generator().manual_seed(seed)
     hidden, weight, bias = (
         torch.randn(shape, generator=generator)
@@ -316,17 +373,25 @@ def test_the_exact_loss(num_rows, num_classes, dim, num_targets, has_bias, kept,
     targets = places // num_classes, places % num_classes
     slope = torch.rand(num_rows, generator=generator)
     found = loss_and_gradients(
-        *(hidden, weight, bias if has_bias else None, targets, slope), kept=kept, adds=adds
+        *(hidden, weight, bias if has_bias else None, targets, slope),
+        kept=kept,
+        adds=adds,
+        is_softmax=is_softmax,
     )
     logits = hidden.double() @ weight.double().T + (bias.double() if has_bias else 0)
     logits[targets] = -torch.inf
     error = (dim + 8) * 2.0**-24 * (hidden.abs() @ weight.abs().T + bias.abs()).amax(1) + 3e-7
     largest, total = found[:2]
     some = logits.isfinite().any(1)
-    assert ((largest - logits.amax(1)).abs() <= error)[some].all()
-    truth = (logits - largest.double()[:, None]).exp().sum(1)
-    assert ((total / truth - 1).abs() <= 2 * error + 1e-6)[some].all()
-    grads = slope.double()[:, None] * (logits - largest.double()[:, None] - 1).exp()
+    if is_softmax:
+        assert ((largest - logits.amax(1)).abs() <= error)[some].all()
+        truth = (logits - largest.double()[:, None]).exp().sum(1)
+        values = (logits - largest.double()[:, None] - 1).exp()
+    else:
+        assert (largest == 0).all()
+        truth, values = torch.nn.functional.softplus(logits).sum(1), logits.sigmoid()
+    assert ((total - truth).abs() <= (2 * error + 1e-6) * truth + 1e-35)[some].all()
+    grads = slope.double()[:, None] * values
     truths = grads @ weight.double(), grads.T @ hidden.double(), grads.sum(0)
     sizes = grads @ weight.abs().double(), grads.T @ hidden.abs().double(), grads.sum(0)
     for one, truth, size, before in zip(found[2:], truths, sizes, (1, int(adds), int(adds)), strict=True):
@@ -355,8 +420,11 @@ def test_gradients_that_are_not_asked_for(kept):
 @pytest.mark.parametrize("dim", [64, 128], ids=["anew", "held"])
 @pytest.mark.parametrize(
     "options",
-    [{}, {"label_smoothing": 0.2, "temperature": 0.5}, {"z_loss": 0.1, "sample_weight": torch.rand(170)}],
-    ids=["plain", "smoothed", "weighted"],
+    [
+        *({}, {"label_smoothing": 0.2, "temperature": 0.5}),
+        *({"z_loss": 0.1, "sample_weight": torch.rand(170)}, {"normalizer": "sigmoid", "temperature": 0.5}),
+    ],
+    ids=["plain", "smoothed", "weighted", "sigmoids"],
 )
 def test_the_fused_loss_is_the_plain_one(monkeypatch, dim, options):
     torch.manual_seed(0)
@@ -395,9 +463,9 @@ def test_a_loss_of_no_rows_or_of_another_s_classes(num_rows, num_classes):
 
 
 def spied(function, calls):
-    def noted(self):
-        calls.append(self)
-        return function(self)
+    def noted(*arguments):
+        calls.append(arguments)
+        return function(*arguments)
 
     return noted
 

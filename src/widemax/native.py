@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from widemax.errors import ConfigError
 
-ABI = 7
+ABI = 8
 BLOCK = 64
 # Rows that share a pass over the weights; torch's products of more are as fast.
 MOST_ROWS = 16
@@ -59,6 +59,9 @@ def library() -> tuple[ctypes.CDLL | None, str]:
     found.widemax_blocks.argtypes = [pointer, number, number, ctypes.c_int, *[pointer] * 5]
     found.widemax_exponentials.argtypes = [
         *(pointer, ctypes.c_int, pointer, number, number, ctypes.c_int, pointer, pointer, number, pointer)
+    ]
+    found.widemax_softplus.argtypes = [
+        *(pointer, ctypes.c_int, pointer, pointer, number, number, pointer, number, pointer)
     ]
     found.widemax_sparse_product.argtypes = [*[pointer] * 6, number, *[pointer] * 5, number, pointer]
     found.widemax_count_answers.argtypes = [*[pointer] * 3, number, pointer]
@@ -100,7 +103,7 @@ def takes(*matrices: Tensor, dtype: torch.dtype = torch.float32) -> bool:
 
 
 def takes_logits(logits_BW: Tensor) -> bool:
-    """Whether :func:`exponentials_` is there for these."""
+    """Whether :func:`exponentials_` and :func:`softplus_` are there for these."""
     return logits_BW.dtype in (torch.float32, torch.bfloat16) and takes(logits_BW, dtype=logits_BW.dtype)
 
 
@@ -170,6 +173,26 @@ def exponentials_(logits_BW: Tensor, bias_W: Tensor | None, shift_B: Tensor, *, 
         *(shift_B.data_ptr(), sum_B.data_ptr(), max(1, PART_ELEMENTS // max(width, 1))),
     )
     share(lambda place: kernels.widemax_exponentials(*arguments, place), logits_BW.numel())
+    return sum_B
+
+
+def softplus_(logits_BW: Tensor, bias_W: Tensor | None, factor_W: Tensor | None = None) -> Tensor:
+    """[B] float32 sums of factor · log(1 + e^(logit + bias)) of logits, which become σ(logit + bias).
+
+    Both are 0 below −log 2¹²⁵.
+
+    Args:
+        logits_BW: float32 or bfloat16.
+        bias_W: float32.
+        factor_W: float32, or None for 1.
+    """
+    kernels, (num_rows, width) = _kernels(), logits_BW.shape
+    sum_B = torch.empty(num_rows)
+    arguments = (
+        *(logits_BW.data_ptr(), logits_BW.dtype == torch.bfloat16, _pointer(bias_W), _pointer(factor_W)),
+        *(num_rows, width, sum_B.data_ptr(), max(1, PART_ELEMENTS // max(width, 1))),
+    )
+    share(lambda place: kernels.widemax_softplus(*arguments, place), logits_BW.numel())
     return sum_B
 
 
@@ -337,12 +360,12 @@ class _Logits(ctypes.Structure):
     _fields_ = (
         *((name, ctypes.c_void_p) for name in ("weight", "bias", "columns")),
         *((name, ctypes.c_void_p) for name in ("target_rows", "target_ids", "group_starts", "kept")),
-        *((name, ctypes.c_long) for name in ("num_blocks", "num_classes", "dim", "slice")),
+        *((name, ctypes.c_long) for name in ("num_blocks", "num_classes", "dim", "slice", "is_softmax")),
     )
 
 
 class LossTiles:
-    """The logits of some rows with all classes in tiles, for the exact loss of a softmax and its gradient.
+    """The logits of some rows with all classes in tiles, for the exact loss and its gradient.
 
     The first pass takes one product, the second two, and that of the first again unless logits are kept.
     Targets have no part in either. float32, but sums over more than 48 classes in float64.
@@ -351,6 +374,7 @@ class LossTiles:
         hidden_BD: at most 2,048 rows, of which those up to a multiple of 64 are computed too.
         targets: rows [P] and class ids [P].
         kept: room for B rounded up to a multiple of 64 times C logits, or None.
+        is_softmax: or of a sigmoid a class.
     """
 
     def __init__(
@@ -360,6 +384,8 @@ class LossTiles:
         bias_C: Tensor | None,
         targets: tuple[Tensor, Tensor],
         kept: Tensor | None,
+        *,
+        is_softmax: bool = True,
     ) -> None:
         (num_rows, dim), num_classes = hidden_BD.shape, len(weight_CD)
         rows_P, ids_P = targets
@@ -379,13 +405,13 @@ class LossTiles:
             "group_starts": _offsets(group_P, num_groups),
             "kept": kept,
         }
-        numbers = len(hidden_NRD), num_classes, dim, GROUP * slice_groups
+        numbers = len(hidden_NRD), num_classes, dim, GROUP * slice_groups, is_softmax
         self._logits = _Logits(*(_pointer(x) for x in self._tensors.values()), *numbers)
 
     def log_sums(self) -> tuple[Tensor, Tensor]:
-        """[B] the largest logit, and [B] float64 Σ exp(s − largest)."""
+        """[B] the largest logit, and [B] float64 Σ exp(s − largest); of sigmoids, 0 and Σ log(1 + exp(s))."""
         shape = self._num_slices, len(self._hidden_NRD) * BLOCK
-        shift_SB = torch.full(shape, torch.finfo(torch.float32).min)
+        shift_SB = torch.full(shape, torch.finfo(torch.float32).min if self._logits.is_softmax else 0.0)
         sum_SB = torch.zeros(shape, dtype=torch.float64)
         self._share("widemax_log_sums", shift_SB.data_ptr(), sum_SB.data_ptr())
         shift_SB, sum_SB = (x[:, : self._shape[0]] for x in (shift_SB, sum_SB))
@@ -402,10 +428,10 @@ class LossTiles:
         bias_grad_C: Tensor | None,
         adds: bool,
     ) -> None:
-        """Adds the products of slope exp(s − shift) to what gradients are asked for.
+        """Adds the products of slope exp(s − shift), or of slope σ(s), to what gradients are asked for.
 
         Args:
-            shift_B: no less than the logits.
+            shift_B: no less than the logits; of no matter to sigmoids.
             adds: whether those of weights and biases hold something already.
         """
         num_more = -len(slope_B) % BLOCK

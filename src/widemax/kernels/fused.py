@@ -187,10 +187,7 @@ class Sweep:
             self.chunk_rows -= self.chunk_rows % native.BLOCK
         layer = (x for x in (self.hidden_BD, self.weight_CD, self.bias_C) if x is not None)
         self.is_compiled = (
-            self.is_softmax
-            and not self.allowed_mass
-            and native.loss_pays(num_rows, dim, num_classes)
-            and native.takes(*layer)
+            not self.allowed_mass and native.loss_pays(num_rows, dim, num_classes) and native.takes(*layer)
         )
         self.holds = not self.is_compiled or dim >= budget.HELD_DIM
         if not self.holds and elsewhere is None:
@@ -329,12 +326,17 @@ class Sweep:
         """The same by the compiled kernels."""
         rows_P, ids_P = targets
         kept = self.kept if self.holds else None
-        tiles = native.LossTiles(hidden_bD, self.weight_CD, self.bias_C, targets, kept)
+        tiles = native.LossTiles(
+            *(hidden_bD, self.weight_CD, self.bias_C, targets, kept), is_softmax=bool(self.is_softmax)
+        )
         target_logits_P = (hidden_bD[rows_P] * self.weight_CD[ids_P]).sum(1)
         for shift_P in (None if self.bias_C is None else self.bias_C[ids_P], shifts_P):
             if shift_P is not None:
                 target_logits_P += shift_P
         largest_b, sum_b = tiles.log_sums()
+        if not self.is_softmax:
+            sum_b.index_add_(0, rows_P, softplus(target_logits_P).double())
+            return tiles, target_logits_P, largest_b, sum_b
         max_b = largest_b.scatter_reduce(0, rows_P, target_logits_P, "amax")
         return tiles, target_logits_P, max_b, sum_b * (largest_b - max_b).double().exp()
 
@@ -391,8 +393,10 @@ class Sweep:
             looks: whether it is brought up to the largest logit first.
         """
         num_rows, width = kept_bW.shape
-        if self.is_softmax and native.takes_logits(kept_bW):
+        if native.takes_logits(kept_bW):
             bias_W = None if self.bias_C is None else self.bias_C[start : start + width]
+            if not self.is_softmax:
+                return native.softplus_(kept_bW, bias_W)
             return native.exponentials_(kept_bW, bias_W, larger_b, looks=looks)
         sum_b = torch.empty_like(larger_b)
         for first in range(0, num_rows, self.block_rows):

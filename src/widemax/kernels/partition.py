@@ -143,6 +143,9 @@ def _softplus_sums(
 ) -> tuple[Tensor, Tensor]:
     """[B] Σ_j f_j log(1 + e^s), and σ(s) of all logits, 0 at hits."""
     kept_BS = hidden_BD @ weight_SD.T
+    if native.takes_logits(kept_BS):
+        kept_BS.index_put_(tuple(hits), kept_BS.new_full((), -torch.inf))
+        return native.softplus_(kept_BS, shift_S.float().contiguous(), factor_S.contiguous()), kept_BS
     sum_B = factor_S.new_zeros(len(hidden_BD))
     room_bS = sum_B.new_empty(0)
     for block, logits_bS, _ in _blocks(kept_BS, shift_S, hits):
