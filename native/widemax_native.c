@@ -17,11 +17,12 @@ int widemax_native_abi(void) { return 0; }
 #include <immintrin.h>
 #include <math.h>
 #include <stdint.h>
+#include <string.h>
 
 #define TARGET __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")))
 #define INLINE static inline __attribute__((always_inline)) TARGET
 
-enum { BLOCK = 64, LANES = 16, CODES = 64 };
+enum { BLOCK = 64, LANES = 16 };
 /* Weights are asked for this long before they are needed: the processor's own guess crosses no page. */
 enum { AHEAD_BYTES = 4096 };
 
@@ -41,25 +42,18 @@ int widemax_native_abi(void) {
 /* Sums over the lanes of 16 vectors at once: lane i of the result is the sum of x[i]. Each step adds the halves
    (then quarters, ...) of two vectors and keeps both results in one. All 16 sums take the same tree of
    additions, so that equal vectors have equal sums, bit for bit, wherever they stand. */
-#define DEFINE_LANE_SUMS(NAME, T, ADD, TO_PS, FROM_PS)                                                          \
-    INLINE T NAME(T *x) {                                                                                       \
-        const __m512i quarters = _mm512_setr_epi32(4, 5, 6, 7, 16, 17, 18, 19, 12, 13, 14, 15, 24, 25, 26, 27); \
-        const __m512i singles = _mm512_setr_epi32(1, 16, 3, 18, 5, 20, 7, 22, 9, 24, 11, 26, 13, 28, 15, 30);   \
-        for (int i = 0; i < 8; i++)                                                                             \
-            x[i] = ADD(FROM_PS(_mm512_mask_blend_ps(0xFF00, TO_PS(x[i]), TO_PS(x[i + 8]))),                     \
-                       FROM_PS(_mm512_shuffle_f32x4(TO_PS(x[i]), TO_PS(x[i + 8]), 0x4E)));                      \
-        for (int i = 0; i < 4; i++)                                                                             \
-            x[i] = ADD(FROM_PS(_mm512_mask_blend_ps(0xF0F0, TO_PS(x[i]), TO_PS(x[i + 4]))),                     \
-                       FROM_PS(_mm512_permutex2var_ps(TO_PS(x[i]), quarters, TO_PS(x[i + 4]))));                \
-        for (int i = 0; i < 2; i++)                                                                             \
-            x[i] = ADD(FROM_PS(_mm512_mask_blend_ps(0xCCCC, TO_PS(x[i]), TO_PS(x[i + 2]))),                     \
-                       FROM_PS(_mm512_shuffle_ps(TO_PS(x[i]), TO_PS(x[i + 2]), 0x4E)));                         \
-        return ADD(FROM_PS(_mm512_mask_blend_ps(0xAAAA, TO_PS(x[0]), TO_PS(x[1]))),                             \
-                   FROM_PS(_mm512_permutex2var_ps(TO_PS(x[0]), singles, TO_PS(x[1]))));                         \
-    }
-#define SAME(x) (x)
-DEFINE_LANE_SUMS(float_lane_sums, __m512, _mm512_add_ps, SAME, SAME)
-DEFINE_LANE_SUMS(int_lane_sums, __m512i, _mm512_add_epi32, _mm512_castsi512_ps, _mm512_castps_si512)
+INLINE __m512 float_lane_sums(__m512 *x) {
+    const __m512i quarters = _mm512_setr_epi32(4, 5, 6, 7, 16, 17, 18, 19, 12, 13, 14, 15, 24, 25, 26, 27);
+    const __m512i singles = _mm512_setr_epi32(1, 16, 3, 18, 5, 20, 7, 22, 9, 24, 11, 26, 13, 28, 15, 30);
+    for (int i = 0; i < 8; i++)
+        x[i] = _mm512_add_ps(_mm512_mask_blend_ps(0xFF00, x[i], x[i + 8]), _mm512_shuffle_f32x4(x[i], x[i + 8], 0x4E));
+    for (int i = 0; i < 4; i++)
+        x[i] = _mm512_add_ps(_mm512_mask_blend_ps(0xF0F0, x[i], x[i + 4]),
+                             _mm512_permutex2var_ps(x[i], quarters, x[i + 4]));
+    for (int i = 0; i < 2; i++)
+        x[i] = _mm512_add_ps(_mm512_mask_blend_ps(0xCCCC, x[i], x[i + 2]), _mm512_shuffle_ps(x[i], x[i + 2], 0x4E));
+    return _mm512_add_ps(_mm512_mask_blend_ps(0xAAAA, x[0], x[1]), _mm512_permutex2var_ps(x[0], singles, x[1]));
+}
 
 /* The lanes that hold the products of row r with `count` of the 16 / rows classes. */
 INLINE __mmask16 lanes_of(int r, int count, int rows) { return ((1u << count) - 1) << (r * (LANES / rows)); }
@@ -117,62 +111,94 @@ TARGET void widemax_products(const float *hidden, const float *weight, const flo
     }
 }
 
-/* The same for 8-bit codes, exact: sums are of 32 bits, which the caller's codes fit in. The processor multiplies
-   unsigned by signed numbers, so 128 is added to the codes and offset[b] = 128 sum_d query[b, d] taken away. */
-INLINE __m512i code_products(const int8_t *query, const int8_t *codes, long dim, long padded, int rows) {
-    __m512i sums[LANES];
-    for (int i = 0; i < LANES; i++) sums[i] = _mm512_setzero_si512();
-    for (long d = 0; d < dim; d += CODES) {
-        __mmask64 inside = dim - d >= CODES ? ~0ull : (1ull << (dim - d)) - 1;
-        __m512i q[4];
-        for (int r = 0; r < rows; r++) q[r] = _mm512_loadu_si512(query + r * padded + d);
-        for (int c = 0; c < LANES / rows; c++) {
-            const int8_t *place = codes + c * dim + d;
-            __m512i x = _mm512_xor_si512(_mm512_maskz_loadu_epi8(inside, place), _mm512_set1_epi8(-128));
+/* What both kernels of 4-bit codes read. Codes of -8 to 7, of which 8 is taken away again by the offset, stand in blocks
+   of 64 vectors, then by 8 dimensions, then by 16 vectors: 4 bytes a vector, the lower halves of which are the first 4
+   dimensions. So sums need no adding over lanes. They are of 32 bits and exact. */
+typedef struct {
+    const uint8_t *codes;
+    const int8_t *query;    /* [B, 8 slices] */
+    const int32_t *offset;  /* [B] 8 sum_d query[b, d] */
+    const int8_t *whole;    /* [64 blocks, D] the same vectors by 8 bits */
+    long num_rows, num_blocks, slices, dim;
+} Sketch;
+
+/* The products of a query with the vectors of a block, 16 in each of `sums`. */
+INLINE void sketch_products(const Sketch *x, long row, long block, __m512i *sums) {
+    const uint8_t *codes = x->codes + block * x->slices * 256;
+    const int8_t *query = x->query + row * x->slices * 8;
+    const __m512i low = _mm512_set1_epi8(15);
+    __m512i more[4];
+    for (int i = 0; i < 4; i++) {
+        sums[i] = _mm512_set1_epi32(-x->offset[row]);
+        more[i] = _mm512_setzero_si512();
+    }
+    for (long s = 0; s < x->slices; s++) {
+        int32_t first, second;
+        memcpy(&first, query + s * 8, 4);
+        memcpy(&second, query + s * 8 + 4, 4);
+        for (int i = 0; i < 4; i++) {
+            const uint8_t *place = codes + s * 256 + i * 64;
+            __m512i both = _mm512_loadu_si512(place);
             _mm_prefetch((const char *)place + AHEAD_BYTES, _MM_HINT_T0);
-            for (int r = 0; r < rows; r++) {
-                int i = r * (LANES / rows) + c;
-                sums[i] = _mm512_dpbusd_epi32(sums[i], x, q[r]);
-            }
+            sums[i] = _mm512_dpbusd_epi32(sums[i], _mm512_and_si512(both, low), _mm512_set1_epi32(first));
+            __m512i high = _mm512_and_si512(_mm512_srli_epi16(both, 4), low);
+            more[i] = _mm512_dpbusd_epi32(more[i], high, _mm512_set1_epi32(second));
         }
     }
-    return int_lane_sums(sums);
+    for (int i = 0; i < 4; i++) sums[i] = _mm512_add_epi32(sums[i], more[i]);
 }
 
-INLINE void code_rows(const int8_t *query, const int8_t *codes, const int32_t *offset, long num_rows, long num_codes,
-                      long dim, long stride, int32_t *products, int32_t *maxima, int rows) {
-    long padded = (dim + CODES - 1) / CODES * CODES;
-    for (long block = 0; block < num_codes / BLOCK; block++) {
-        for (long first = 0; first < num_rows; first += rows) {
-            __m512i largest[4];
-            for (int r = 0; r < rows; r++) largest[r] = _mm512_set1_epi32(INT32_MIN);
-            for (long c = block * BLOCK; c < (block + 1) * BLOCK; c += LANES / rows) {
-                __m512i sums = code_products(query + first * padded, codes + c * dim, dim, padded, rows);
-                for (int r = 0; r < rows && first + r < num_rows; r++) {
-                    __mmask16 own = lanes_of(r, LANES / rows, rows);
-                    __m512i exact = _mm512_sub_epi32(sums, _mm512_set1_epi32(offset[first + r]));
-                    largest[r] = _mm512_mask_max_epi32(largest[r], own, largest[r], exact);
-                    _mm512_mask_storeu_epi32(products + (first + r) * stride + c - r * (LANES / rows), own, exact);
-                }
+/* The vectors of a block whose products are at least `least`, one bit each. */
+INLINE uint64_t at_least(const __m512i *sums, int32_t least) {
+    uint64_t found = 0;
+    for (int i = 0; i < 4; i++)
+        found |= (uint64_t)_mm512_cmpge_epi32_mask(sums[i], _mm512_set1_epi32(least)) << 16 * i;
+    return found;
+}
+
+/* maxima[b, g] = the largest product of query b with a vector of block g, and the first vector that has it. */
+TARGET void widemax_sketch_maxima(const Sketch *x, int32_t *maxima, int64_t *places, long part, long *next) {
+    for (long begin; (begin = taken(next, part)) < x->num_blocks;) {
+        long end = smaller(begin + part, x->num_blocks);
+        for (long block = begin; block < end; block++)
+            for (long row = 0; row < x->num_rows; row++) {
+                __m512i sums[4];
+                sketch_products(x, row, block, sums);
+                __m512i pairs[] = {_mm512_max_epi32(sums[0], sums[1]), _mm512_max_epi32(sums[2], sums[3])};
+                int32_t largest = _mm512_reduce_max_epi32(_mm512_max_epi32(pairs[0], pairs[1]));
+                maxima[row * x->num_blocks + block] = largest;
+                places[row * x->num_blocks + block] = block * BLOCK + __builtin_ctzll(at_least(sums, largest));
             }
-            for (int r = 0; r < rows && first + r < num_rows; r++)
-                maxima[(first + r) * (stride / BLOCK) + block] = _mm512_reduce_max_epi32(largest[r]);
-        }
     }
 }
 
-/* products[b, c] = query[b] . codes[c], and the largest of each block. `query` has a multiple of 64 columns, and of
-   4 rows unless it has 1; rows of products are `stride` apart, and those of maxima stride / 64. A part is of whole
-   blocks. */
-TARGET void widemax_code_products(const int8_t *query, const int8_t *codes, const int32_t *offset, long num_rows,
-                                  long num_codes, long dim, long stride, int32_t *products, int32_t *maxima,
-                                  long part, long *next) {
-    for (long c; (c = taken(next, part)) < num_codes;) {
-        const int8_t *x = codes + c * dim;
-        int32_t *largest = maxima + c / BLOCK;
-        long count = smaller(part, num_codes - c);
-        if (num_rows == 1) code_rows(query, x, offset, num_rows, count, dim, stride, products + c, largest, 1);
-        else code_rows(query, x, offset, num_rows, count, dim, stride, products + c, largest, 4);
+/* The product of a query with the 8-bit codes of a vector: the processor multiplies unsigned by signed numbers, so 128
+   is added to codes. */
+INLINE int32_t whole_product(const Sketch *x, long row, long place) {
+    __m512i sums = _mm512_setzero_si512();
+    for (long d = 0; d < x->dim; d += 64) {
+        __mmask64 inside = x->dim - d >= 64 ? ~0ull : (1ull << (x->dim - d)) - 1;
+        __m512i codes = _mm512_maskz_loadu_epi8(inside, x->whole + place * x->dim + d);
+        __m512i query = _mm512_maskz_loadu_epi8(inside, x->query + row * x->slices * 8 + d);
+        sums = _mm512_dpbusd_epi32(sums, _mm512_xor_si512(codes, _mm512_set1_epi8(-128)), query);
+    }
+    return _mm512_reduce_add_epi32(sums) - 16 * x->offset[row];
+}
+
+/* The places of all vectors in some (row, block) pairs whose products are at least `least[pair]`, by 8 bits at least
+   `whole_least[pair]`, pair after pair, and how many each pair has. */
+TARGET void widemax_sketch_open(const Sketch *x, const int64_t *rows, const int64_t *blocks, const int32_t *least,
+                                const int32_t *whole_least, long num_pairs, int64_t *counts, int64_t *places) {
+    for (long pair = 0; pair < num_pairs; pair++) {
+        __m512i sums[4];
+        sketch_products(x, rows[pair], blocks[pair], sums);
+        counts[pair] = 0;
+        for (uint64_t found = at_least(sums, least[pair]); found; found &= found - 1) {
+            long place = blocks[pair] * BLOCK + __builtin_ctzll(found);
+            if (whole_product(x, rows[pair], place) < whole_least[pair]) continue;
+            *places++ = place;
+            counts[pair]++;
+        }
     }
 }
 

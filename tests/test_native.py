@@ -87,18 +87,6 @@ def test_products(num_rows, num_classes, dim, has_bias, seed):
     assert alone == logits[-1, -1]
 
 
-@needs_kernels
-@given(st.integers(1, 16), st.integers(1, 3), st.integers(1, 40), SEEDS)
-def test_products_of_codes(num_rows, num_blocks, fours, seed):
-    rng = np.random.default_rng(seed)
-    queries, codes = (rng.integers(-127, 128, (rows, 4 * fours)) for rows in (num_rows, 64 * num_blocks))
-    queries[0], codes[0] = 127, -127
-    products = torch.empty(num_rows, len(codes), dtype=torch.int32)
-    maxima = native.code_products(*(torch.from_numpy(x.astype(np.int8)) for x in (queries, codes)), products)
-    np.testing.assert_array_equal(products, queries @ codes.T)
-    np.testing.assert_array_equal(maxima, products.view(num_rows, -1, 64).amax(2))
-
-
 def sums_of(logits, powers=2, before=-torch.inf):
     """Maxima, shift, sum and squares of logits, after one that came before."""
     shift, total, squares = (

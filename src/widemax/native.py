@@ -55,7 +55,8 @@ def library() -> tuple[ctypes.CDLL | None, str]:
         return None, "installed in another version than widemax: install both from the same source"
     pointer, number = ctypes.c_void_p, ctypes.c_long
     found.widemax_products.argtypes = [*[pointer] * 3, *[number] * 4, pointer, number, pointer]
-    found.widemax_code_products.argtypes = [*[pointer] * 3, *[number] * 4, *[pointer] * 2, number, pointer]
+    found.widemax_sketch_maxima.argtypes = [*[pointer] * 3, number, pointer]
+    found.widemax_sketch_open.argtypes = [*[pointer] * 5, number, *[pointer] * 2]
     found.widemax_blocks.argtypes = [pointer, number, number, ctypes.c_int, *[pointer] * 5]
     found.widemax_exponentials.argtypes = [
         *(pointer, ctypes.c_int, pointer, number, number, ctypes.c_int, pointer, pointer, number, pointer)
@@ -122,19 +123,57 @@ def products_into(hidden_BD: Tensor, weight_WD: Tensor, bias_W: Tensor | None, o
     share(lambda place: kernels.widemax_products(*arguments, place), weight_WD.numel())
 
 
-def code_products(query_BD: Tensor, codes_WD: Tensor, out_BW: Tensor) -> Tensor:
-    """[B, G] the largest product of each block of codes with at most 16 queries; all into ``out_BW``."""
-    kernels, (num_codes, dim) = _kernels(), codes_WD.shape
-    padded_BD = _padded(query_BD, 64, full_rows=1)
-    offset_B = padded_BD.sum(1, dtype=torch.int32).mul_(128)
-    maxima_BG = out_BW.new_empty(len(query_BD), num_codes // BLOCK)
-    arguments = (
-        *(padded_BD.data_ptr(), codes_WD.data_ptr(), offset_B.data_ptr()),
-        *(len(query_BD), num_codes, dim, out_BW.stride(0)),
-        *(out_BW.data_ptr(), maxima_BG.data_ptr(), _part(dim)),
+class _Sketch(ctypes.Structure):
+    """The struct of that name."""
+
+    _fields_ = (
+        *((name, ctypes.c_void_p) for name in ("codes", "query", "offset", "whole")),
+        *((name, ctypes.c_long) for name in ("num_rows", "num_blocks", "slices", "dim")),
     )
-    share(lambda place: kernels.widemax_code_products(*arguments, place), codes_WD.numel())
-    return maxima_BG
+
+
+class SketchProducts:
+    """The integer products of queries with vectors of 4 bits.
+
+    Args:
+        query_BD: int8.
+        codes_GS: uint8, as :class:`widemax.search.sketch.Sketch` has them.
+        codes_ND: int8 of the same vectors.
+    """
+
+    def __init__(self, query_BD: Tensor, codes_GS: Tensor, codes_ND: Tensor) -> None:
+        query_BD = nn.functional.pad(query_BD, (0, -query_BD.shape[1] % 8))
+        offset_B = query_BD.sum(1, dtype=torch.int32).mul_(8)
+        self._tensors = codes_GS, query_BD, offset_B, codes_ND
+        self._shape = len(query_BD), len(codes_GS)
+        numbers = *self._shape, query_BD.shape[1] // 8, codes_ND.shape[1]
+        self._sketch = _Sketch(*(x.data_ptr() for x in self._tensors), *numbers)
+
+    def maxima(self) -> tuple[Tensor, Tensor]:
+        """[B, G] int32 the largest product of each block, and int64 the first vector that has it."""
+        codes_GS = self._tensors[0]
+        maxima_BG = torch.empty(self._shape, dtype=torch.int32)
+        places_BG = torch.empty(self._shape, dtype=torch.int64)
+        part = max(1, PART_ELEMENTS // codes_GS.shape[1])
+        arguments = ctypes.byref(self._sketch), maxima_BG.data_ptr(), places_BG.data_ptr(), part
+        share(lambda place: _kernels().widemax_sketch_maxima(*arguments, place), codes_GS.numel())
+        return maxima_BG, places_BG
+
+    def at_least(self, pairs: tuple[Tensor, Tensor], least: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+        """Rows and places of vectors whose products are large.
+
+        Args:
+            pairs: rows and blocks, in which to look.
+            least: int32 the least product of each pair, by 4 bits and by 8.
+        """
+        rows_O = pairs[0]
+        counts_O = torch.empty_like(rows_O)
+        places = torch.empty(len(rows_O) * BLOCK, dtype=torch.int64)
+        inputs = (x.data_ptr() for x in (*pairs, *least))
+        outputs = counts_O.data_ptr(), places.data_ptr()
+        _kernels().widemax_sketch_open(ctypes.byref(self._sketch), *inputs, len(rows_O), *outputs)
+        rows_P = rows_O.repeat_interleave(counts_O)
+        return rows_P, places[: len(rows_P)]
 
 
 def block_maxima(

@@ -3,12 +3,14 @@
 Shapes: N vectors, D dimensions, B queries, K wanted, P (query, vector) pairs.
 """
 
+import functools
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from widemax import native
 from widemax.errors import ConfigError, ShapeError
 from widemax.kernels import Pairs
 from widemax.numerics.ids import checked_ids
@@ -17,9 +19,11 @@ from widemax.search.best import Best
 from widemax.search.codes import Codes, quantize, quantize_queries
 from widemax.search.rows import Metric, Numbers, Rows, as_array, as_matrix, check_finite, unit_rows
 from widemax.search.scan import candidates
+from widemax.search.sketch import MOST_QUERIES, Sketch
 
 # Queries that share a pass: enough for the products to be fast, few enough for wide tiles.
 QUERIES_AT_ONCE = 256
+_NO_PAIRS = Pairs(*torch.empty(2, 0, dtype=torch.int64))
 
 
 class Nearest(NamedTuple):
@@ -45,7 +49,8 @@ class ExactIndex:
     vectors lie within it of the k-th best (near copies, say), a search is slower than computing all scores.
 
     The index reads ``vectors`` again at each search: do not change them. Beside them it holds D + 40 bytes a
-    vector. A memory-mapped file is read in tiles, and in single rows when searching.
+    vector, and D / 2 more once up to 8 queries were asked and widemax-native is installed: a copy of 4 bits,
+    which so few read first. A memory-mapped file is read in tiles, and in single rows when searching.
 
     Args:
         vectors: [N, D] NumPy array (also memory-mapped) or CPU tensor of real numbers within float32's range.
@@ -109,13 +114,14 @@ class ExactIndex:
             Nearest(ids=tensor([[1]]), scores=tensor([[0.5000]], dtype=torch.float64))
         """
         queries_BD = self._checked_queries(queries)
-        nothing = torch.empty(0, dtype=torch.int64)
-        excluded = self._checked_pairs(exclude or Pairs(nothing, nothing), len(queries_BD))
-        rows, codes = self._rows, self._codes
+        excluded = self._checked_pairs(exclude, len(queries_BD)) if exclude else _NO_PAIRS
+        rows, codes, sketch = self._rows, self._codes, None
         if only is not None:
             rows = rows.only(torch.unique(checked_ids(only, len(self), "only")))
             codes = quantize(rows) if len(rows) else None
             excluded = _among(excluded, rows.global_ids(slice(None)))
+        elif len(queries_BD) <= MOST_QUERIES and native.takes():
+            sketch = self._sketch
         if codes is None or not len(queries_BD):
             shape = len(queries_BD), k
             return self._nearest(torch.full(shape, -1), torch.full(shape, -torch.inf, dtype=torch.float64))
@@ -123,9 +129,13 @@ class ExactIndex:
         for start in range(0, len(queries_BD), QUERIES_AT_ONCE):
             part_BD = queries_BD[start : start + QUERIES_AT_ONCE]
             its_excluded = excluded.of_rows(start, start + len(part_BD))[1]
-            parts.append(_search(rows, codes, part_BD, its_excluded, k))
+            parts.append(_search(rows, codes, sketch, part_BD, its_excluded, k))
         ids_BK, scores_BK = (torch.cat(columns) for columns in zip(*parts, strict=True))
         return self._nearest(ids_BK, scores_BK)
+
+    @functools.cached_property
+    def _sketch(self) -> Sketch | None:
+        return Sketch(self._codes) if self._codes else None
 
     def _nearest(self, ids_BK: Tensor, scores_BK: Tensor) -> Nearest:
         return Nearest(ids_BK, -scores_BK if self.metric == "euclidean" else scores_BK)
@@ -165,7 +175,9 @@ def _among(pairs: Pairs, ids_N: Tensor) -> Pairs:
     return Pairs(pairs.rows_P[inside_P], torch.searchsorted(ids_N, pairs.ids_P[inside_P]))
 
 
-def _search(rows: Rows, codes: Codes, queries_BD: Tensor, excluded: Pairs, k: int) -> tuple[Tensor, Tensor]:
+def _search(
+    rows: Rows, codes: Codes, sketch: Sketch | None, queries_BD: Tensor, excluded: Pairs, k: int
+) -> tuple[Tensor, Tensor]:
     """Ids and scores of a few queries."""
     best = Best(rows, queries_BD, excluded, k)
     silent_B = torch.zeros(len(queries_BD), dtype=torch.bool)
@@ -178,7 +190,8 @@ def _search(rows: Rows, codes: Codes, queries_BD: Tensor, excluded: Pairs, k: in
         best.add(Pairs(silent.repeat_interleave(len(first_ids)), first_ids.repeat(len(silent))))
     query = quantize_queries(queries_BD, rows.metric, codes.center_D)
     excluded_places = Pairs(excluded.rows_P, codes.places_N[excluded.ids_P])
-    for pairs in candidates(codes, query, excluded_places, silent_B, k=k):
+    few = sketch.candidates(query, excluded_places, silent_B, k=k) if sketch else None
+    for pairs in [few] if few else candidates(codes, query, excluded_places, silent_B, k=k):
         real_P = pairs.ids_P < len(rows)
         best.add(Pairs(pairs.rows_P[real_P], codes.ids_N[pairs.ids_P[real_P]]))
     return best.table()

@@ -8,7 +8,6 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from widemax import native
 from widemax.kernels import Pairs, budget
 from widemax.search.codes import BLOCK, Codes, QueryCodes
 
@@ -16,8 +15,6 @@ from widemax.search.codes import BLOCK, Codes, QueryCodes
 WAITING_TILES = 64
 # Pairs that are handed over at a time, which bounds the memory where bounds rule out little.
 HELD_PAIRS = 2**21
-# Queries whose products the compiled kernels find sooner than torch.
-NATIVE_QUERIES = 8
 
 
 def candidates(
@@ -29,7 +26,7 @@ def candidates(
     lower bounds bounds the k-th best key below; what has a smaller upper bound is not among the k best.
     Excluded (query, place) pairs do not count, and the queries of ``silent_B`` are passed over.
     """
-    num_queries, block = len(silent_B), _block(len(codes), k)
+    num_queries, block = len(silent_B), block_size(len(codes), k)
     width = BLOCK * max(1, budget.TILE_ELEMENTS // (num_queries * BLOCK))
     blocks = _Blocks(codes, block)
     excluded_places = excluded.places_by_tile(width, -(-len(codes) // width))
@@ -37,26 +34,19 @@ def candidates(
     # A block of nothing but padding would count its vector twice.
     codes_ND = codes.codes_ND[: -(-len(codes) // block) * block]
     buffer = torch.empty(num_queries * min(width, len(codes_ND)), dtype=torch.int32)
-    is_native = (
-        num_queries <= NATIVE_QUERIES and block == native.BLOCK and native.takes(codes_ND, dtype=torch.int8)
-    )
     held: list[tuple[Tensor, Tensor, Tensor]] = []
     for tile, places in enumerate(excluded_places):
         start = tile * width
         codes_WD = codes_ND[start : start + width]
         products_BW = buffer[: num_queries * len(codes_WD)].view(num_queries, -1)
-        if is_native:
-            maxima_BG = native.code_products(query.codes_BD, codes_WD, products_BW)
-        elif num_queries == 1:
+        if num_queries == 1:
             # The same numbers in the same order; from this side they are read in half the time.
             torch._int_mm(codes_WD, query.codes_BD.T, out=products_BW.T)
         else:
             torch._int_mm(query.codes_BD, codes_WD.T, out=products_BW)
         products_BGb = products_BW.view(num_queries, -1, block)
         here = slice(start // block, start // block + products_BGb.shape[1])
-        if not is_native:
-            maxima_BG = products_BGb.amax(2)
-        lower_BG = maxima_BG.double().mul_(blocks.scale_G[here])
+        lower_BG = products_BGb.amax(2).double().mul_(blocks.scale_G[here])
         lower_BG.addmm_(query.factors_B4, blocks.lower_4G[:, here])
         with_excluded = excluded.rows_P[places], (excluded.ids_P[places] - start) // block
         lower_BG[with_excluded] = -torch.inf
@@ -70,7 +60,7 @@ def candidates(
             held = []
 
 
-def _block(num_vectors: int, k: int) -> int:
+def block_size(num_vectors: int, k: int) -> int:
     """Vectors whose maximum is taken together: the k best are told apart only where blocks outnumber them."""
     block = BLOCK
     while block > 1 and num_vectors < block * max(16 * k, 1024):
