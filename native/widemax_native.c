@@ -6,7 +6,7 @@
    Shapes: B rows, D dimensions, C classes (or vectors), 64 of which are a block. */
 
 /* Raised whenever a function changes what it takes or gives. */
-enum { ABI = 8 };
+enum { ABI = 9 };
 
 #if !defined(__x86_64__)
 

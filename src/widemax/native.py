@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from widemax.errors import ConfigError
 
-ABI = 8
+ABI = 9
 BLOCK = 64
 # Rows that share a pass over the weights; torch's products of more are as fast.
 MOST_ROWS = 16
