@@ -6,7 +6,7 @@
    Shapes: B rows, D dimensions, C classes (or vectors), 64 of which are a block. */
 
 /* Raised whenever a function changes what it takes or gives. */
-enum { ABI = 9 };
+enum { ABI = 10 };
 
 #if !defined(__x86_64__)
 
@@ -56,6 +56,7 @@ INLINE __m512 float_lane_sums(__m512 *x) {
 }
 
 /* The lanes that hold the products of row r with `count` of the 16 / rows classes. */
+INLINE __mmask16 first_lanes(long num) { return num >= LANES ? 0xFFFF : (1u << num) - 1; }
 INLINE __mmask16 lanes_of(int r, int count, int rows) { return ((1u << count) - 1) << (r * (LANES / rows)); }
 
 /* Lane r * (16 / rows) + c: row r of `hidden` times class c, for up to 16 / rows classes. A product is 16 sums of
@@ -65,7 +66,7 @@ INLINE __m512 float_products(const float *hidden, const float *weight, long dim,
     __m512 sums[LANES];
     for (int i = 0; i < LANES; i++) sums[i] = _mm512_setzero_ps();
     for (long d = 0; d < dim; d += LANES) {
-        __mmask16 inside = dim - d >= LANES ? 0xFFFF : (1u << (dim - d)) - 1;
+        __mmask16 inside = first_lanes(dim - d);
         __m512 h[4];
         for (int r = 0; r < rows; r++) h[r] = _mm512_loadu_ps(hidden + r * padded + d);
         for (int c = 0; c < LANES / rows; c++) {
@@ -950,6 +951,100 @@ TARGET void widemax_count_answers(const Counts *x, const Room *room, const Named
             }
             if (x->k) find_best(x, named, num, num_more, &best);
         }
+}
+
+/* One step of row-wise Adagrad on the rows `ids`, all distinct: sum += |g|^2 / D, w = kept w - rate g / (sqrt(sum) + eps). */
+TARGET void widemax_rowwise_adagrad(float *weight, float *sum, const int64_t *ids, const float *grad, long num_rows,
+                                    long dim, float rate, float eps, float kept, long part, long *next) {
+    for (long begin; (begin = taken(next, part)) < num_rows;) {
+        long end = smaller(begin + part, num_rows);
+        for (long row = begin; row < end; row++) {
+            const float *g = grad + row * dim;
+            float *w = weight + ids[row] * dim;
+            for (long d = 0; d < dim && row + 1 < end; d += LANES)
+                _mm_prefetch((const char *)(weight + ids[row + 1] * dim + d), _MM_HINT_T0);
+            __m512 squares = _mm512_setzero_ps();
+            for (long d = 0; d < dim; d += LANES) {
+                __m512 x = _mm512_maskz_loadu_ps(first_lanes(dim - d), g + d);
+                squares = _mm512_fmadd_ps(x, x, squares);
+            }
+            float *total = sum + ids[row];
+            *total += _mm512_reduce_add_ps(squares) / dim;
+            __m512 step = _mm512_set1_ps(-rate / (sqrtf(*total) + eps));
+            for (long d = 0; d < dim; d += LANES) {
+                __mmask16 own = first_lanes(dim - d);
+                __m512 x = _mm512_mul_ps(_mm512_maskz_loadu_ps(own, w + d), _mm512_set1_ps(kept));
+                x = _mm512_fmadd_ps(_mm512_maskz_loadu_ps(own, g + d), step, x);
+                _mm512_mask_storeu_ps(w + d, own, x);
+            }
+        }
+    }
+}
+
+/* Entries (row, id, value) by rising id, those of an id in their order: `order[p]` is the row of the p-th, `values[p]`
+   its value, `ids[u]` the u-th distinct id, whose entries begin at `starts[u]`. Returns how many ids there are. The
+   second halves of keys and places are room. */
+long widemax_sorted_entries(const int64_t *offsets, const int64_t *entry_ids, const float *entry_values, long num_rows,
+                            long num_ids, uint32_t *keys, uint32_t *places, int64_t *ids, int64_t *starts,
+                            int64_t *order, float *values) {
+    enum { BITS = 11, DIGITS = 1 << BITS };
+    long num = offsets[num_rows];
+    uint32_t *to_keys = keys + num, *to_places = places + num;
+    for (long p = 0; p < num; p++) keys[p] = (uint32_t)entry_ids[p], places[p] = (uint32_t)p;
+    for (int shift = 0; shift < 32 && (num_ids - 1) >> shift; shift += BITS) {
+        uint32_t begins[DIGITS + 1] = {0};
+        for (long p = 0; p < num; p++) begins[(keys[p] >> shift & (DIGITS - 1)) + 1]++;
+        for (int digit = 1; digit < DIGITS; digit++) begins[digit] += begins[digit - 1];
+        for (long p = 0; p < num; p++) {
+            uint32_t to = begins[keys[p] >> shift & (DIGITS - 1)]++;
+            to_keys[to] = keys[p];
+            to_places[to] = places[p];
+        }
+        uint32_t *from_keys = keys, *from_places = places;
+        keys = to_keys, places = to_places, to_keys = from_keys, to_places = from_places;
+    }
+    /* Both rooms of keys have been read: the row of each entry goes where the sorted keys are not. */
+    for (long row = 0; row < num_rows; row++)
+        for (long p = offsets[row]; p < offsets[row + 1]; p++) to_keys[p] = (uint32_t)row;
+    long num_distinct = 0;
+    for (long p = 0; p < num; p++) {
+        if (!p || keys[p] != keys[p - 1]) ids[num_distinct] = keys[p], starts[num_distinct++] = p;
+        order[p] = to_keys[places[p]];
+        values[p] = entry_values[places[p]];
+    }
+    starts[num_distinct] = num;
+    return num_distinct;
+}
+
+/* The weights of n-grams, as widemax.encoders.text has them: idf times counts, of each row's views divided by their
+   lengths times `scales`, the whole by its own, and without those drawn below `dropout`, if there are draws. Returns
+   how many are left. `squares` is room for a number a view. */
+long widemax_bag_weights(const int64_t *entry_ids, const float *counts, const int64_t *lengths, const float *idf,
+                         const float *scales, long num_rows, long num_views, const float *draws, float dropout,
+                         float *squares, int64_t *offsets, int64_t *ids, float *values) {
+    long begin = 0, kept = 0;
+    for (long row = 0; row < num_rows; row++, lengths += num_views) {
+        float total = 0;
+        for (long view = 0, p = begin; view < num_views; view++) {
+            squares[view] = 0;
+            for (long end = p + lengths[view]; p < end; p++) {
+                float weight = counts[p] * idf[entry_ids[p]];
+                squares[view] += weight * weight;
+            }
+            total += squares[view] > 0 ? scales[view] * scales[view] : 0;
+        }
+        offsets[row] = kept;
+        for (long view = 0; view < num_views; view++) {
+            float scale = squares[view] > 0 ? scales[view] / sqrtf(squares[view] * total) / (1 - dropout) : 0;
+            for (long end = begin + lengths[view]; begin < end; begin++) {
+                if (draws && draws[begin] < dropout) continue;
+                ids[kept] = entry_ids[begin];
+                values[kept++] = counts[begin] * idf[entry_ids[begin]] * scale;
+            }
+        }
+    }
+    offsets[num_rows] = kept;
+    return kept;
 }
 
 #endif

@@ -7,6 +7,7 @@ import signal
 from threading import Event, Timer, current_thread, main_thread
 
 import numpy as np
+import pyarrow as pa
 import pytest
 import torch
 from hypothesis import given
@@ -14,9 +15,11 @@ from hypothesis import strategies as st
 from scipy.sparse import csr_array, random_array
 
 from widemax import native
+from widemax.encoders import TextEncoder, to_tensors
 from widemax.errors import ConfigError
 from widemax.heads import CountsHead, ExactHead, SeveralLabels
 from widemax.kernels import Elsewhere, Pairs, Sweep, budget, linear_cross_entropy, linear_softplus
+from widemax.optim import RowwiseAdagrad
 from widemax.search import ExactIndex
 
 SEEDS = st.integers(0, 2**32 - 1)
@@ -235,6 +238,81 @@ def test_a_search_finds_the_same(monkeypatch, metric):
             torch_alone.setenv("WIDEMAX_NATIVE", "0")
             found.append(index.topk(queries[:rows], 10, exclude=exclude.of_rows(0, rows)[1]))
         assert all(map(torch.equal, *found))
+
+
+@needs_kernels
+@given(
+    *(st.integers(1, 40), st.integers(1, 70), st.sampled_from([0.0, 0.1]), st.sampled_from([0, 1, 5]), SEEDS)
+)
+def test_a_step_of_rowwise_adagrad(num_rows, dim, weight_decay, size, seed):
+    generator = torch.Generator().manual_seed(seed)
+    weight = torch.randn(50, dim, generator=generator)
+    ids = torch.randperm(50, generator=generator)[:num_rows]
+    grads = 10.0**size * torch.randn(2, num_rows, dim, generator=generator)
+
+    def moved(kernels):
+        parameter = torch.nn.Parameter(weight.clone())
+        optimizer = RowwiseAdagrad([parameter], lr=0.5, weight_decay=weight_decay)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("WIDEMAX_NATIVE", kernels)
+            for grad in grads:
+                parameter.grad = torch.sparse_coo_tensor(
+                    ids[None], grad, weight.shape, is_coalesced=True, check_invariants=False
+                )
+                optimizer.step()
+        return parameter.detach(), optimizer.state[parameter]["sum"]
+
+    for found, wanted in zip(moved("1"), moved("0"), strict=True):
+        torch.testing.assert_close(found, wanted, rtol=2e-6, atol=2e-6)
+    still = torch.ones(50, dtype=torch.bool).index_fill(0, ids, False)
+    assert torch.equal(moved("1")[0][still], weight[still])
+
+
+@needs_kernels
+@given(
+    st.lists(st.integers(0, 9), max_size=9),
+    st.sampled_from([1, 2, 2048, 2049, 2**31 - 1]),
+    SEEDS,
+)
+def test_entries_by_their_ids(lengths, num_ids, seed):
+    rng = np.random.default_rng(seed)
+    offsets = np.concatenate(([0], np.cumsum(lengths, dtype=np.int64)))
+    few = rng.integers(0, num_ids, 5)
+    ids = rng.choice(few, offsets[-1])
+    values = rng.random(offsets[-1], dtype=np.float32)
+    strided = np.repeat(offsets, 2)[::2]
+    found = native.sorted_entries(*map(torch.from_numpy, (strided, ids, values)), num_ids)
+    order = np.argsort(ids, kind="stable")
+    distinct, counts = np.unique(ids, return_counts=True)
+    rows = np.repeat(np.arange(len(lengths)), lengths)
+    wanted = distinct, np.concatenate(([0], np.cumsum(counts))), rows[order], values[order]
+    for ours, truth in zip(found, wanted, strict=True):
+        np.testing.assert_array_equal(ours, truth)
+
+
+@needs_kernels
+@pytest.mark.parametrize("char_ngrams", [(), (2, 3)])
+def test_weights_of_n_grams(char_ngrams):
+    words = ["to", "be", "or", "not", "that", "is", "the", "question", "whether", "tis", "nobler"]
+    rng = np.random.default_rng(0)
+    texts = [
+        pa.array([" ".join(rng.choice(words, rng.integers(0, 20))) for _ in range(200)]) for _ in range(2)
+    ]
+    columns = dict(zip("ab", texts, strict=True))
+    encoder = TextEncoder(
+        [("a", "text"), ("b", "text")], char_ngrams=char_ngrams, char_weight=0.5, dropout=0.25
+    )
+    encoder.fit([encoder.featurize(columns)], generator=torch.Generator())
+    encoder.idf_F[::7] = 0  # those that no row of a fit had
+    features = to_tensors(encoder.encode(columns))
+    for draws in (None, torch.rand(len(features["bag"].ids))):
+        found = encoder.bag(features, draws)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("WIDEMAX_NATIVE", "0")
+            wanted = encoder.bag(features, draws)
+        assert torch.equal(found.offsets, wanted.offsets)
+        assert torch.equal(found.ids, wanted.ids)
+        torch.testing.assert_close(found.values, wanted.values, rtol=1e-6, atol=0)
 
 
 @needs_kernels

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from widemax.errors import ConfigError
 
-ABI = 9
+ABI = 10
 BLOCK = 64
 # Rows that share a pass over the weights; torch's products of more are as fast.
 MOST_ROWS = 16
@@ -66,6 +66,25 @@ def library() -> tuple[ctypes.CDLL | None, str]:
     ]
     found.widemax_sparse_product.argtypes = [*[pointer] * 6, number, *[pointer] * 5, number, pointer]
     found.widemax_count_answers.argtypes = [*[pointer] * 3, number, pointer]
+    found.widemax_rowwise_adagrad.argtypes = [
+        *([pointer] * 4),
+        number,
+        number,
+        *([ctypes.c_float] * 3),
+        number,
+        pointer,
+    ]
+    found.widemax_sorted_entries.argtypes = [*[pointer] * 3, number, number, *[pointer] * 6]
+    found.widemax_bag_weights.argtypes = [
+        *([pointer] * 5),
+        number,
+        number,
+        pointer,
+        ctypes.c_float,
+        *([pointer] * 4),
+    ]
+    for name in ("widemax_sorted_entries", "widemax_bag_weights"):
+        getattr(found, name).restype = number
     for name in SOFTMAXES.values():
         getattr(found, name).argtypes = [pointer, *[number] * 2, *[pointer] * 3, number, pointer]
     found.widemax_log_sums.argtypes = [pointer] * 4
@@ -369,6 +388,59 @@ def count_answers(
 def _offsets(rows_P: Tensor, num_rows: int) -> Tensor:
     """[B + 1] where the pairs of each row begin."""
     return nn.functional.pad(rows_P.bincount(minlength=num_rows).cumsum(0), (1, 0))
+
+
+def rowwise_adagrad(
+    weight_FD: Tensor, sum_F: Tensor, ids_R: Tensor, grad_RD: Tensor, *, rate: float, eps: float, kept: float
+) -> None:
+    """One step of row-wise Adagrad on distinct rows, in place; ``kept`` of the weights is left by decay."""
+    num_rows, dim = grad_RD.shape
+    tensors = (x.data_ptr() for x in (weight_FD, sum_F, ids_R, grad_RD))
+    arguments = *tensors, num_rows, dim, rate, eps, kept, max(1, PART_ELEMENTS // max(dim, 1))
+    share(lambda place: _kernels().widemax_rowwise_adagrad(*arguments, place), grad_RD.numel())
+
+
+def sorted_entries(
+    offsets_B1: Tensor, ids_P: Tensor, values_P: Tensor, num_ids: int
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """The distinct ids [U], where the entries of each begin [U + 1], and of these rows [P] and values [P]."""
+    num = len(ids_P)
+    room = torch.empty(2, 2 * num, dtype=torch.int32)
+    ids_U, starts_U1, rows_P = (torch.empty(size, dtype=torch.int64) for size in (num, num + 1, num))
+    sorted_values_P = torch.empty_like(values_P)
+    tensors = [x.contiguous() for x in (offsets_B1, ids_P, values_P)]
+    entries = (x.data_ptr() for x in tensors)
+    found = (x.data_ptr() for x in (*room, ids_U, starts_U1, rows_P, sorted_values_P))
+    num_distinct = _kernels().widemax_sorted_entries(*entries, len(offsets_B1) - 1, num_ids, *found)
+    return ids_U[:num_distinct], starts_U1[: num_distinct + 1], rows_P, sorted_values_P
+
+
+def bag_weights(
+    ids_P: Tensor,
+    counts_P: Tensor,
+    lengths_BV: Tensor,
+    idf_F: Tensor,
+    scales_V: Tensor,
+    draws_P: Tensor | None,
+    *,
+    dropout: float,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Offsets [B + 1], ids and weights of the n-grams of rows, as the text encoder has them.
+
+    Args:
+        scales_V: the length of each view, of those that a row has.
+        draws_P: without entries whose draw is below ``dropout``, the others divided by the rest.
+    """
+    (num_rows, num_views), num = lengths_BV.shape, len(ids_P)
+    offsets_B1, left_P = (torch.empty(size, dtype=torch.int64) for size in (num_rows + 1, num))
+    weights_P, room_V = torch.empty_like(counts_P), torch.empty(num_views)
+    tensors = [x.contiguous() for x in (ids_P, counts_P, lengths_BV, idf_F, scales_V)]
+    inputs = (x.data_ptr() for x in tensors)
+    found = (x.data_ptr() for x in (room_V, offsets_B1, left_P, weights_P))
+    num_left = _kernels().widemax_bag_weights(
+        *inputs, num_rows, num_views, _pointer(draws_P), 0 if draws_P is None else dropout, *found
+    )
+    return offsets_B1, left_P[:num_left], weights_P[:num_left]
 
 
 def takes_softmax(*arrays: NDArray[Any]) -> bool:

@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
+from widemax import native
 from widemax.encoders.features import RaggedTensor
 from widemax.encoders.placement import Placement
 
@@ -36,11 +37,15 @@ def _weight_gradient(
     grad_BD: Tensor, offsets_B1: Tensor, ids_P: Tensor, values_P: Tensor, num_ids: int
 ) -> Tensor:
     """The transposed bag: row u of the gradient sums value · grad over the entries with id u."""
-    # Short numbers are sorted in half the time.
-    sorted_ids_P, order_P = torch.sort(ids_P.int() if num_ids < 1 << 31 else ids_P, stable=True)
-    ids_U, counts_U = torch.unique_consecutive(sorted_ids_P, return_counts=True)
-    offsets_U1 = F.pad(counts_U.cumsum(0), (1, 0))
-    grad_UD = _sum(grad_BD, offsets_U1, rows_of(offsets_B1, len(ids_P))[order_P], values_P[order_P])
+    if native.takes(grad_BD) and num_ids < 1 << 31:
+        ids_U, offsets_U1, rows_P, values_P = native.sorted_entries(offsets_B1, ids_P, values_P, num_ids)
+    else:
+        # Short numbers are sorted in half the time.
+        sorted_ids_P, order_P = torch.sort(ids_P.int() if num_ids < 1 << 31 else ids_P, stable=True)
+        ids_U, counts_U = torch.unique_consecutive(sorted_ids_P, return_counts=True)
+        offsets_U1 = F.pad(counts_U.cumsum(0), (1, 0))
+        rows_P, values_P = rows_of(offsets_B1, len(ids_P))[order_P], values_P[order_P]
+    grad_UD = _sum(grad_BD, offsets_U1, rows_P, values_P)
     return torch.sparse_coo_tensor(
         ids_U[None].long(), grad_UD, (num_ids, grad_BD.shape[1]), is_coalesced=True, check_invariants=False
     )

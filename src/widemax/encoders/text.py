@@ -9,6 +9,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
+from widemax import native
 from widemax.encoders.base import Chunks, Dim, Encoder, encoders
 from widemax.encoders.features import (
     Features,
@@ -198,25 +199,32 @@ class TextEncoder(Encoder):
             frequency_F += np.bincount(bag.ids_P, minlength=len(frequency_F))
         self.idf_F = inverse_frequency(frequency_F, num_rows).to(self.idf_F.device)
 
-    def bag(self, features: Tensors) -> RaggedTensor:
-        """The n-grams of each row with their weights w_g."""
+    def bag(self, features: Tensors, draws_P: Tensor | None = None) -> RaggedTensor:
+        """The n-grams of each row with their weights w_g, those alone whose draw is not below ``dropout``."""
         bag, lengths_BV = entry(features, "bag", RaggedTensor), entry(features, "lengths", Tensor)
+        scales_V = torch.ones(lengths_BV.shape[1], device=bag.values.device)
+        if self.char_ngrams:
+            scales_V[1::2] = self.char_weight
+        if native.takes(bag.values, self.idf_F):
+            arrays = bag.ids, bag.values, lengths_BV, self.idf_F, scales_V
+            return RaggedTensor(*native.bag_weights(*arrays, draws_P, dropout=self.dropout))
         weights_P, lengths_V = bag.values * self.idf_F.index_select(0, bag.ids), lengths_BV.ravel()
         squares_V = torch.segment_reduce(weights_P.square(), "sum", lengths=lengths_V, unsafe=True)
         squares_BV = squares_V.view(lengths_BV.shape)
-        scales_BV = (squares_BV > 0).to(squares_BV)  # the length of each view that has anything
-        if self.char_ngrams:
-            scales_BV[:, 1::2] *= self.char_weight
+        scales_BV = (squares_BV > 0) * scales_V  # the length of each view that has anything
         squares_BV *= scales_BV.square().sum(1, keepdim=True)
         scales_BV *= squares_BV.rsqrt().nan_to_num(posinf=0)
         scales_P = scales_BV.ravel().repeat_interleave(lengths_V, output_size=len(bag.ids))
-        return bag._replace(values=weights_P * scales_P)
+        bag = bag._replace(values=weights_P * scales_P)
+        if draws_P is None:
+            return bag
+        bag = bag.where(draws_P >= self.dropout)
+        return bag._replace(values=bag.values / (1 - self.dropout))
 
     def forward(self, features: Tensors) -> Tensor:
-        bag = self.bag(features)
-        if self.training and self.dropout:
-            bag = bag.where(torch.rand(len(bag.ids), device=bag.ids.device) >= self.dropout)
-            bag = bag._replace(values=bag.values / (1 - self.dropout))
+        ids_P = entry(features, "bag", RaggedTensor).ids
+        drops = self.training and self.dropout
+        bag = self.bag(features, torch.rand(len(ids_P), device=ids_P.device) if drops else None)
         hidden_BD = self.rows.bag_sum(self.weight_FD, bag)
         return hidden_BD if self.training or not self.sharpness else self.sharpened(hidden_BD)
 

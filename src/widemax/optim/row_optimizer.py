@@ -101,6 +101,12 @@ class RowOptimizer(torch.optim.Optimizer, ABC):
     def update(self, weight: Tensor, grad: Tensor, state: State, group: Group) -> None:
         """Moves a block of rows in place; ``state`` holds the same rows of the state's tensors."""
 
+    def update_in_place(
+        self, weight: Tensor, rows_R: Tensor, grad_R: Tensor, state: State, group: Group
+    ) -> bool:
+        """Moves these rows of all weights, without copies of them, or answers that it cannot."""
+        return False
+
     def settle(self, weight: Tensor, state: State, group: Group) -> None:
         """Applies to a block of rows, in place, the updates that were deferred while no gradient touched it.
 
@@ -146,6 +152,8 @@ class RowOptimizer(torch.optim.Optimizer, ABC):
                 state.update({key: state_R[key] for key in numbers})
             return
         rows_R, grad_R = touched_rows(widened(grad))
+        if self.update_in_place(weight, rows_R, grad_R, state, group):
+            return
         weight_R = widened(weight.index_select(0, rows_R))
         state_R = {k: v.index_select(0, rows_R) if isinstance(v, Tensor) else v for k, v in state.items()}
         self.update(weight_R, grad_R, state_R, group)

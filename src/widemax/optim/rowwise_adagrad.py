@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 from torch.optim.optimizer import ParamsT
 
+from widemax import native
 from widemax.optim.row_optimizer import AtLeast0, Group, RowOptimizer, Seed, State, optimizers
 from widemax.optim.rows import per_row
 
@@ -77,3 +78,16 @@ class RowwiseAdagrad(RowOptimizer):
             accumulator.addcmul_(grad, grad)
             scale = accumulator.sqrt().add_(group["eps"])
         weight.addcdiv_(grad, scale, value=-group["lr"])
+
+    def update_in_place(
+        self, weight: Tensor, rows_R: Tensor, grad_R: Tensor, state: State, group: Group
+    ) -> bool:
+        accumulator, rate = state["sum"], group["lr"]
+        is_rowwise = accumulator.dim() < weight.dim() == 2
+        if not is_rowwise or not native.takes(weight, accumulator, grad_R):
+            return False
+        kept = 1 - rate * group["weight_decay"]
+        native.rowwise_adagrad(
+            weight.detach(), accumulator, rows_R, grad_R, rate=rate, eps=group["eps"], kept=kept
+        )
+        return True
