@@ -6,7 +6,7 @@
    Shapes: B rows, D dimensions, C classes (or vectors), 64 of which are a block. */
 
 /* Raised whenever a function changes what it takes or gives. */
-enum { ABI = 10 };
+enum { ABI = 11 };
 
 #if !defined(__x86_64__)
 
@@ -19,7 +19,8 @@ int widemax_native_abi(void) { return 0; }
 #include <stdint.h>
 #include <string.h>
 
-#define TARGET __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")))
+/* Instructions of avx512bf16 come of their intrinsics alone, which stand behind widemax_multiplies_bfloat16. */
+#define TARGET __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx512bf16")))
 #define INLINE static inline __attribute__((always_inline)) TARGET
 
 enum { BLOCK = 64, LANES = 16 };
@@ -37,6 +38,12 @@ int widemax_native_abi(void) {
                   __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") &&
                   __builtin_cpu_supports("avx512vnni");
     return can_run ? ABI : 0;
+}
+
+/* Whether the exact loss is there in bfloat16: tiles of AMX, which torch uses, are faster. */
+int widemax_multiplies_bfloat16(void) {
+    __builtin_cpu_init();
+    return __builtin_cpu_supports("avx512bf16") && !__builtin_cpu_supports("amx-bf16");
 }
 
 /* Sums over the lanes of 16 vectors at once: lane i of the result is the sum of x[i]. Each step adds the halves
@@ -220,6 +227,20 @@ INLINE __m512 exp_or_zero(__m512 x) {
     return _mm512_maskz_scalef_ps(is_normal, _mm512_add_ps(p, _mm512_set1_ps(1.0f)), n);
 }
 
+/* e^x within 2^-50 of itself, for x <= 0 and NaN: a Taylor series of e^r as of exp_or_zero. */
+INLINE __m512d exp_of_double(__m512d x) {
+    const double inverse_factorials[] = {1.0 / 479001600, 1.0 / 39916800, 1.0 / 3628800, 1.0 / 362880, 1.0 / 40320,
+                                         1.0 / 5040, 1.0 / 720, 1.0 / 120, 1.0 / 24, 1.0 / 6, 0.5, 1.0, 1.0};
+    x = _mm512_max_pd(_mm512_set1_pd(-1000.0), x); /* NaN stays NaN, and n small */
+    __m512d n = _mm512_roundscale_pd(_mm512_mul_pd(x, _mm512_set1_pd(1.4426950408889634)), 0);
+    __m512d r = _mm512_fnmadd_pd(n, _mm512_set1_pd(6.93147180369123816490e-01), x);
+    r = _mm512_fnmadd_pd(n, _mm512_set1_pd(1.90821492927058770002e-10), r);
+    __m512d p = _mm512_set1_pd(1.0 / 6227020800);
+#pragma GCC unroll 13
+    for (int i = 0; i < 13; i++) p = _mm512_fmadd_pd(p, r, _mm512_set1_pd(inverse_factorials[i]));
+    return _mm512_scalef_pd(p, n);
+}
+
 /* Eight float64 sums, and the 16 lanes of x added to them. */
 INLINE __m512d added(__m512d sums, __m512 x) {
     __m512d low = _mm512_cvtps_pd(_mm512_castps512_ps256(x)), high = _mm512_cvtps_pd(_mm512_extractf32x8_ps(x, 1));
@@ -365,28 +386,32 @@ TARGET void widemax_softplus(void *values, int is_bfloat16, const float *bias, c
         }
 }
 
-/* The exact loss of a softmax, or of a sigmoid a class, and its gradient, whose logits exist in tiles of GROUP classes by TILE rows alone. */
+/* The exact loss of a softmax, or of a sigmoid a class, and its gradient, whose logits exist in tiles of GROUP classes
+   by TILE rows alone. In bfloat16 a word of 32 bits holds two neighbors of a sum, which are multiplied at once. */
 enum { TILE = 64, GROUP = 48, STRIP = 6, VECTORS = TILE / LANES, MOST_ROWS = 2048 };
 
 /* The logits s of all classes for num_blocks blocks of TILE rows, and what has no part in their sums. */
 typedef struct {
-    /* [C, D], and [C] or NULL. */
-    const float *weight, *bias;
-    /* [blocks, D, TILE]: the hidden vectors, those of a block side by side. */
+    /* [C, D] in 32 or 16 bits. */
+    const void *weight;
+    /* [C] or NULL: added to logits, and what the terms of a class are multiplied by. */
+    const float *bias, *factor;
+    /* [blocks, D, TILE], or words [blocks, D / 2, TILE]: the hidden vectors, those of a block side by side. */
     const float *columns;
     /* The row and the class of each target, in the order of group, row; where the targets of a group begin. */
     const int64_t *target_rows, *target_ids, *group_starts;
-    /* NULL, or where the first pass leaves the tiles for the second, which computes them again otherwise. */
-    float *kept;
+    /* NULL, or where the first pass leaves the tiles for the second, which computes them again otherwise; of the width
+       of weights. */
+    void *kept;
     /* Classes of a slice, a multiple of GROUP: what one thread does, so that threads change no sum. */
     long num_blocks, num_classes, dim, slice;
-    /* Otherwise of sigmoids. */
-    long is_softmax;
+    /* Otherwise of sigmoids, in float32. */
+    long is_softmax, is_bfloat16;
 } Logits;
 
-/* sums[r] += sum over k of a[r a_row + k a_step] times the TILE numbers at b + k b_step. */
+/* sums[r] += sum over k of a[r a_row + k a_step] times the TILE numbers at b + k b_step, or of words so many pairs. */
 INLINE void multiply(const float *a, long a_row, long a_step, const float *b, long b_step, long steps,
-                     __m512 (*sums)[VECTORS], int rows) {
+                     __m512 (*sums)[VECTORS], int rows, int words) {
     for (long k = 0; k < steps; k++) {
         __m512 x[VECTORS];
 #pragma GCC unroll 4
@@ -395,32 +420,36 @@ INLINE void multiply(const float *a, long a_row, long a_step, const float *b, lo
         for (int r = 0; r < rows; r++) {
             __m512 y = _mm512_set1_ps(a[r * a_row + k * a_step]);
 #pragma GCC unroll 4
-            for (int i = 0; i < VECTORS; i++) sums[r][i] = _mm512_fmadd_ps(y, x[i], sums[r][i]);
+            for (int i = 0; i < VECTORS; i++)
+                sums[r][i] = words ? _mm512_dpbf16_ps(sums[r][i], (__m512bh)y, (__m512bh)x[i])
+                                   : _mm512_fmadd_ps(y, x[i], sums[r][i]);
         }
     }
 }
 
 /* `rows` rows of TILE numbers += the same product. */
-INLINE void add_product(const float *a, long a_row, long a_step, const float *b, long steps, float *to, int rows) {
+INLINE void add_product(const float *a, long a_row, long a_step, const float *b, long steps, float *to, int rows,
+                        int words) {
     __m512 sums[STRIP][VECTORS];
 #pragma GCC unroll 6
     for (int r = 0; r < rows; r++)
 #pragma GCC unroll 4
         for (int i = 0; i < VECTORS; i++) sums[r][i] = _mm512_loadu_ps(to + r * TILE + i * LANES);
-    multiply(a, a_row, a_step, b, TILE, steps, sums, rows);
+    multiply(a, a_row, a_step, b, TILE, steps, sums, rows, words);
 #pragma GCC unroll 6
     for (int r = 0; r < rows; r++)
 #pragma GCC unroll 4
         for (int i = 0; i < VECTORS; i++) _mm512_storeu_ps(to + r * TILE + i * LANES, sums[r][i]);
 }
 
-INLINE void logits_of(const Logits *x, long c, const float *columns, float *to, int rows) {
+INLINE void logits_of(const Logits *x, long c, const float *columns, float *to, int rows, int words) {
     __m512 sums[STRIP][VECTORS];
+    long steps = words ? x->dim / 2 : x->dim;
 #pragma GCC unroll 6
     for (int r = 0; r < rows; r++)
 #pragma GCC unroll 4
         for (int i = 0; i < VECTORS; i++) sums[r][i] = _mm512_set1_ps(x->bias ? x->bias[c + r] : 0.0f);
-    multiply(x->weight + c * x->dim, x->dim, 1, columns, TILE, x->dim, sums, rows);
+    multiply((const float *)x->weight + c * steps, steps, 1, columns, TILE, steps, sums, rows, words);
 #pragma GCC unroll 6
     for (int r = 0; r < rows; r++)
 #pragma GCC unroll 4
@@ -428,36 +457,56 @@ INLINE void logits_of(const Logits *x, long c, const float *columns, float *to, 
 }
 
 /* tile[k, b] = s of class c + k and row b of a block, -inf for targets. */
-INLINE void compute_tile(const Logits *x, long c, long count, long block, float *tile) {
-    const float *columns = x->columns + block * x->dim * TILE;
+INLINE void compute_tile(const Logits *x, long c, long count, long block, float *tile, int words) {
+    const float *columns = x->columns + block * (words ? x->dim / 2 : x->dim) * TILE;
     long k = 0;
-    for (; k + STRIP <= count; k += STRIP) logits_of(x, c + k, columns, tile + k * TILE, STRIP);
-    for (; k < count; k++) logits_of(x, c + k, columns, tile + k * TILE, 1);
+    for (; k + STRIP <= count; k += STRIP) logits_of(x, c + k, columns, tile + k * TILE, STRIP, words);
+    for (; k < count; k++) logits_of(x, c + k, columns, tile + k * TILE, 1, words);
     for (long p = x->group_starts[c / GROUP]; p < x->group_starts[c / GROUP + 1]; p++)
         if (x->target_rows[p] / TILE == block)
             tile[(x->target_ids[p] - c) * TILE + x->target_rows[p] % TILE] = -INFINITY;
 }
 
+/* The same within 2^-17, by a fitted polynomial of degree 4, which is enough beside logits in bfloat16. */
+INLINE __m512 exp_nearly(__m512 x) {
+    __mmask16 is_normal = _mm512_cmp_ps_mask(x, _mm512_set1_ps(-86.64340f), _CMP_NLE_UQ);
+    __m512 t = _mm512_mul_ps(x, _mm512_set1_ps(1.44269504f)), n = _mm512_roundscale_ps(t, 0), r = _mm512_sub_ps(t, n);
+    __m512 p = _mm512_set1_ps(9.582848288e-03f);
+    p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(5.590642989e-02f));
+    p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(2.402409911e-01f));
+    p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(6.931241751e-01f));
+    return _mm512_maskz_scalef_ps(is_normal, _mm512_fmadd_ps(p, r, _mm512_set1_ps(1.0f)), n);
+}
+
 /* e^(s - shift) of 16 logits. */
-INLINE __m512 exp_of(const float *logits, __m512 shift) {
-    return exp_or_zero(_mm512_sub_ps(_mm512_loadu_ps(logits), shift));
+INLINE __m512 exp_below(__m512 logits, __m512 shift, int words) {
+    __m512 x = _mm512_sub_ps(logits, shift);
+    return words ? exp_nearly(x) : exp_or_zero(x);
 }
 
-INLINE float *kept_tile(const Logits *x, long c, long count, long block) {
-    return x->kept + (c * x->num_blocks + block * count) * TILE;
+/* Where a tile begins in what is kept. */
+INLINE long kept_at(const Logits *x, long c, long count, long block) {
+    return (c * x->num_blocks + block * count) * TILE;
 }
 
-/* Of each slice of classes and each row, targets left out: shift = the largest logit, at least what it was, and
-   sum += sum of e^(s - shift); or, of sigmoids, sum += sum of log(1 + e^s). GROUP terms are added in float32, the rest in float64. */
-TARGET void widemax_log_sums(const Logits *x, float *shift, double *sum, long *next) {
+/* Eight sums times e^x, for x <= 0. */
+INLINE void scale_by_exp(double *sums, __m256 x) {
+    _mm512_storeu_pd(sums, _mm512_mul_pd(_mm512_loadu_pd(sums), exp_of_double(_mm512_cvtps_pd(x))));
+}
+
+INLINE void log_sums(const Logits *x, float *shift, double *sum, long *next, int words) {
     float own[GROUP * TILE] __attribute__((aligned(64)));
     for (long s, first; (first = (s = taken(next, 1)) * x->slice) < x->num_classes;) {
         long end = smaller(first + x->slice, x->num_classes);
         for (long c = first; c < end; c += GROUP) {
             long count = smaller(GROUP, end - c);
             for (long block = 0; block < x->num_blocks; block++) {
-                float *tile = x->kept ? kept_tile(x, c, count, block) : own;
-                compute_tile(x, c, count, block, tile);
+                long at = kept_at(x, c, count, block);
+                float *tile = x->kept && !words ? (float *)x->kept + at : own;
+                compute_tile(x, c, count, block, tile, words);
+                for (long i = 0; i < count * TILE && words && x->kept; i += LANES)
+                    _mm256_storeu_si256((__m256i *)((uint16_t *)x->kept + at + i),
+                                        (__m256i)_mm512_cvtneps_pbh(_mm512_load_ps(own + i)));
                 for (long b = 0; b < TILE; b += LANES) {
                     float *shifts = shift + (s * x->num_blocks + block) * TILE + b;
                     double *sums = sum + (s * x->num_blocks + block) * TILE + b;
@@ -466,16 +515,16 @@ TARGET void widemax_log_sums(const Logits *x, float *shift, double *sum, long *n
                         largest = _mm512_max_ps(largest, _mm512_loadu_ps(tile + k * TILE + b));
                     __mmask16 larger = _mm512_cmp_ps_mask(largest, before, _CMP_GT_OQ);
                     if (larger) {
-                        float new[LANES];
-                        _mm512_storeu_ps(new, largest);
-                        for (int i = 0; i < LANES; i++)
-                            if (larger >> i & 1) sums[i] *= exp((double)shifts[i] - new[i]);
                         _mm512_mask_storeu_ps(shifts, larger, largest);
+                        __m512 fall = _mm512_maskz_sub_ps(larger, before, largest);
+                        scale_by_exp(sums, _mm512_castps512_ps256(fall));
+                        scale_by_exp(sums + 8, _mm512_extractf32x8_ps(fall, 1));
                     }
                     for (long k = 0; k < count; k++) {
-                        const float *logits = tile + k * TILE + b;
-                        e = _mm512_add_ps(e, x->is_softmax ? exp_of(logits, largest)
-                                                           : softplus_of(_mm512_loadu_ps(logits), &sigmoid));
+                        __m512 logits = _mm512_loadu_ps(tile + k * TILE + b);
+                        __m512 factor = _mm512_set1_ps(x->factor ? x->factor[c + k] : 1.0f);
+                        e = _mm512_fmadd_ps(factor, x->is_softmax ? exp_below(logits, largest, words)
+                                                                  : softplus_of(logits, &sigmoid), e);
                     }
                     __m512d low = _mm512_cvtps_pd(_mm512_castps512_ps256(e));
                     __m512d high = _mm512_cvtps_pd(_mm512_extractf32x8_ps(e, 1));
@@ -487,14 +536,104 @@ TARGET void widemax_log_sums(const Logits *x, float *shift, double *sum, long *n
     }
 }
 
-/* With G[b, c] = slope[b] e^(s - shift[b]), or slope[b] / (1 + e^-s), targets left out: hidden_grad += G weight, [slices, blocks, D / TILE,
-   TILE, TILE]; weight_grad = G^T hidden, and bias_grad = the sums of G over rows, both added to what is there with
-   `adds`. NULL is not computed. `hidden` is [blocks, D / TILE, TILE rows, TILE numbers], zeros beyond D. */
-TARGET void widemax_loss_gradients(const Logits *x, const float *hidden, const float *shift, const float *slope,
-                                   float *hidden_grad, float *weight_grad, float *bias_grad, int adds, long *next) {
+/* Of each slice of classes and each row, targets left out: shift = the largest logit, at least what it was, and
+   sum += sum of factor e^(s - shift); or, of sigmoids, sum += sum of factor log(1 + e^s). GROUP terms are added in
+   float32, the rest in float64. */
+TARGET void widemax_log_sums(const Logits *x, float *shift, double *sum, long *next) {
+    if (x->is_bfloat16) log_sums(x, shift, sum, next, 1);
+    else log_sums(x, shift, sum, next, 0);
+}
+
+/* G of class c + k and 16 rows from `row` on, whose logits are given. */
+INLINE __m512 slopes_of(const Logits *x, long k, __m512 logits, const float *shift, const float *slope, long row,
+                        int words) {
+    __m512 e;
+    if (x->is_softmax) e = exp_below(logits, _mm512_loadu_ps(shift + row), words);
+    else softplus_of(logits, &e);
+    e = _mm512_mul_ps(e, _mm512_loadu_ps(slope + row));
+    return x->factor ? _mm512_mul_ps(e, _mm512_set1_ps(x->factor[k])) : e;
+}
+
+/* Two vectors of 16 bits as one of words. */
+INLINE __m512i interleaved(__m512i both) {
+    const __m512i order = _mm512_set_epi16(31, 15, 30, 14, 29, 13, 28, 12, 27, 11, 26, 10, 25, 9, 24, 8, 23, 7, 22, 6, 21,
+                                           5, 20, 4, 19, 3, 18, 2, 17, 1, 16, 0);
+    return _mm512_permutexvar_epi16(order, both);
+}
+
+INLINE __m512 widened(const uint16_t *bits) {
+    __m256i x = _mm256_loadu_si256((const __m256i *)bits);
+    return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(x), 16));
+}
+
+/* G of a tile, in bfloat16: [GROUP, TILE], and words [GROUP / 2, TILE] of two classes each; sums[k] += its rows. */
+INLINE void slope_words(const Logits *x, long c, long count, long block, const float *shift, const float *slope,
+                        uint16_t *rows, float *words, float *sums) {
+    float own[GROUP * TILE] __attribute__((aligned(64)));
+    const uint16_t *kept = (const uint16_t *)x->kept + kept_at(x, c, count, block);
+    if (!x->kept) compute_tile(x, c, count, block, own, 1);
+    for (long k = 0; k < count; k += 2) {
+        __m512 total[2] = {_mm512_setzero_ps(), _mm512_setzero_ps()};
+        for (long b = 0; b < TILE; b += LANES) {
+            __m512 g[2] = {_mm512_setzero_ps(), _mm512_setzero_ps()};
+            for (int i = 0; i < 2 && k + i < count; i++) {
+                long at = (k + i) * TILE + b;
+                if (x->kept) _mm_prefetch((const char *)(kept + at) + AHEAD_BYTES, _MM_HINT_T0);
+                __m512 logits = x->kept ? widened(kept + at) : _mm512_load_ps(own + at);
+                g[i] = slopes_of(x, c + k + i, logits, shift, slope, block * TILE + b, 1);
+                total[i] = _mm512_add_ps(total[i], g[i]);
+            }
+            __m512i both = (__m512i)_mm512_cvtne2ps_pbh(g[1], g[0]);
+            _mm256_store_si256((__m256i *)(rows + k * TILE + b), _mm512_castsi512_si256(both));
+            _mm256_store_si256((__m256i *)(rows + (k + 1) * TILE + b), _mm512_extracti64x4_epi64(both, 1));
+            _mm512_store_si512(words + k / 2 * TILE + b, interleaved(both));
+        }
+        sums[k] += _mm512_reduce_add_ps(total[0]);
+        sums[k + 1] += _mm512_reduce_add_ps(total[1]);
+    }
+}
+
+/* The same in float32, [GROUP, TILE]. */
+INLINE void slope_numbers(const Logits *x, long c, long count, long block, const float *shift, const float *slope,
+                          float *rows, float *sums) {
+    const float *tile = x->kept ? (const float *)x->kept + kept_at(x, c, count, block) : rows;
+    if (!x->kept) compute_tile(x, c, count, block, rows, 0);
+    for (long k = 0; k < count; k++) {
+        __m512 total = _mm512_setzero_ps();
+        for (long b = 0; b < TILE; b += LANES) {
+            __m512 logits = _mm512_loadu_ps(tile + k * TILE + b);
+            __m512 g = slopes_of(x, c + k, logits, shift, slope, block * TILE + b, 0);
+            _mm512_storeu_ps(rows + k * TILE + b, g);
+            total = _mm512_add_ps(total, g);
+        }
+        sums[k] += _mm512_reduce_add_ps(total);
+    }
+}
+
+/* TILE numbers of `width` of each class from `place` on, zeros beyond; in bfloat16 words of two classes each. */
+INLINE void load_weights(const Logits *x, long place, long count, long width, float *to, int words) {
+    const uint16_t *bits = (const uint16_t *)x->weight + place;
+    for (long k = 0; k < count && !words; k++)
+        for (long d = 0; d < TILE; d += LANES) {
+            const float *numbers = (const float *)x->weight + place + k * x->dim + d;
+            _mm512_store_ps(to + k * TILE + d, _mm512_maskz_loadu_ps(lanes_inside(width, d), numbers));
+        }
+    for (long k = 0; k < count && words; k += 2)
+        for (long d = 0; d < TILE; d += LANES) {
+            __mmask16 inside = lanes_inside(width, d), second = k + 1 < count ? inside : 0;
+            __m256i low = _mm256_maskz_loadu_epi16(inside, bits + k * x->dim + d);
+            __m256i high = _mm256_maskz_loadu_epi16(second, bits + (k + 1) * x->dim + d);
+            __m512i both = _mm512_inserti64x4(_mm512_castsi256_si512(low), high, 1);
+            _mm512_store_si512(to + k / 2 * TILE + d, interleaved(both));
+        }
+}
+
+INLINE void loss_gradients(const Logits *x, const float *hidden, const float *shift, const float *slope,
+                           float *hidden_grad, float *weight_grad, float *bias_grad, int adds, long *next, int words) {
+    /* G of all rows: numbers, or of each block 16 bits and words. */
     float tiles[MOST_ROWS * GROUP] __attribute__((aligned(64)));
     float weights[GROUP * TILE] __attribute__((aligned(64))), grads[GROUP * TILE] __attribute__((aligned(64)));
-    long panels = (x->dim + TILE - 1) / TILE;
+    long panels = (x->dim + TILE - 1) / TILE, half = words ? 2 : 1;
     unsigned mode = _mm_getcsr();
     _mm_setcsr(mode | 0x8040); /* numbers below the normal ones are 0: they are slow, and too small to matter */
     for (long s, first; (first = (s = taken(next, 1)) * x->slice) < x->num_classes;) {
@@ -503,46 +642,36 @@ TARGET void widemax_loss_gradients(const Logits *x, const float *hidden, const f
             long count = smaller(GROUP, end - c);
             float sums[GROUP] = {0};
             for (long block = 0; block < x->num_blocks; block++) {
-                float *own = tiles + block * GROUP * TILE;
-                if (!x->kept) compute_tile(x, c, count, block, own);
-                const float *tile = x->kept ? kept_tile(x, c, count, block) : own;
-                for (long k = 0; k < count; k++) {
-                    __m512 total = _mm512_setzero_ps();
-                    for (long b = 0; b < TILE; b += LANES) {
-                        __m512 e;
-                        if (x->is_softmax) e = exp_of(tile + k * TILE + b, _mm512_loadu_ps(shift + block * TILE + b));
-                        else softplus_of(_mm512_loadu_ps(tile + k * TILE + b), &e);
-                        __m512 g = _mm512_mul_ps(e, _mm512_loadu_ps(slope + block * TILE + b));
-                        _mm512_storeu_ps(own + k * TILE + b, g);
-                        total = _mm512_add_ps(total, g);
-                    }
-                    if (bias_grad) sums[k] += _mm512_reduce_add_ps(total);
-                }
+                float *own = tiles + block * GROUP * TILE, *pairs = own + GROUP * TILE / 2;
+                if (words) slope_words(x, c, count, block, shift, slope, (uint16_t *)own, pairs, sums);
+                else slope_numbers(x, c, count, block, shift, slope, own, sums);
             }
             if (bias_grad)
                 for (long k = 0; k < count; k++) bias_grad[c + k] = sums[k] + (adds ? bias_grad[c + k] : 0.0f);
             for (long panel = 0; panel < panels; panel++) {
                 long from = c * x->dim + panel * TILE, width = smaller(TILE, x->dim - panel * TILE);
+                load_weights(x, from, count, width, weights, words);
                 for (long k = 0; k < count; k++)
                     for (long d = 0; d < TILE; d += LANES) {
-                        __mmask16 inside = lanes_inside(width, d), old = adds && weight_grad ? inside : 0;
-                        long place = from + k * x->dim + d;
-                        _mm512_store_ps(weights + k * TILE + d, _mm512_maskz_loadu_ps(inside, x->weight + place));
-                        _mm512_store_ps(grads + k * TILE + d, _mm512_maskz_loadu_ps(old, weight_grad + place));
+                        __mmask16 old = adds && weight_grad ? lanes_inside(width, d) : 0;
+                        const float *before = weight_grad + from + k * x->dim + d;
+                        _mm512_store_ps(grads + k * TILE + d, _mm512_maskz_loadu_ps(old, before));
                     }
                 for (long block = 0; block < x->num_blocks; block++) {
-                    const float *tile = tiles + block * GROUP * TILE;
-                    long at = (block * panels + panel) * TILE * TILE, k = 0;
+                    const float *tile = tiles + block * GROUP * TILE, *pairs = tile + GROUP * TILE / 2;
+                    long at = (block * panels + panel) * TILE * TILE, k = 0, row = TILE / half;
                     if (weight_grad) {
+                        const float *h = hidden + at / half;
                         for (; k + STRIP <= count; k += STRIP)
-                            add_product(tile + k * TILE, TILE, 1, hidden + at, TILE, grads + k * TILE, STRIP);
+                            add_product(tile + k * row, row, 1, h, row, grads + k * TILE, STRIP, words);
                         for (; k < count; k++)
-                            add_product(tile + k * TILE, TILE, 1, hidden + at, TILE, grads + k * TILE, 1);
+                            add_product(tile + k * row, row, 1, h, row, grads + k * TILE, 1, words);
                     }
                     if (hidden_grad) {
                         float *to = hidden_grad + s * x->num_blocks * panels * TILE * TILE + at;
+                        const float *g = words ? pairs : tile;
                         for (long b = 0; b < TILE; b += 4)
-                            add_product(tile + b, 1, TILE, weights, count, to + b * TILE, 4);
+                            add_product(g + b, 1, TILE, weights, (count + half - 1) / half, to + b * TILE, 4, words);
                     }
                 }
                 for (long k = 0; weight_grad && k < count; k++)
@@ -553,6 +682,17 @@ TARGET void widemax_loss_gradients(const Logits *x, const float *hidden, const f
         }
     }
     _mm_setcsr(mode);
+}
+
+/* With G[b, c] = factor[c] slope[b] e^(s - shift[b]), or of sigmoids factor[c] slope[b] / (1 + e^-s), targets left out:
+   hidden_grad += G weight, [slices, blocks, D / TILE, TILE, TILE]; weight_grad = G^T hidden, and bias_grad = the sums
+   of G over rows, both added to what is there with `adds`; all in float32. NULL is not computed. `hidden` is
+   [blocks, D / TILE, TILE rows, TILE numbers], or words of two rows each, zeros beyond D. */
+TARGET void widemax_loss_gradients(const Logits *x, const float *hidden, const float *shift, const float *slope,
+                                   float *hidden_grad, float *weight_grad, float *bias_grad, int adds, long *next) {
+    if (x->is_bfloat16)
+        loss_gradients(x, hidden, shift, slope, hidden_grad, weight_grad, bias_grad, adds, next, 1);
+    else loss_gradients(x, hidden, shift, slope, hidden_grad, weight_grad, bias_grad, adds, next, 0);
 }
 
 /* Room for a row of sums over sparse columns, of which only what was touched is looked at: zeros for each column and
@@ -663,20 +803,6 @@ INLINE __m512d log_of(__m512d x) {
     __m512d rest = _mm512_fmsub_pd(s, _mm512_fmadd_pd(p, z, half), half); /* log m - f */
     rest = _mm512_fmadd_pd(n, _mm512_set1_pd(1.90821492927058770002e-10), rest);
     return _mm512_fmadd_pd(n, _mm512_set1_pd(6.93147180369123816490e-01), _mm512_add_pd(f, rest));
-}
-
-/* e^x within 2^-50 of itself, for x <= 0 and NaN: a Taylor series of e^r as of exp_or_zero. */
-INLINE __m512d exp_of_double(__m512d x) {
-    const double inverse_factorials[] = {1.0 / 479001600, 1.0 / 39916800, 1.0 / 3628800, 1.0 / 362880, 1.0 / 40320,
-                                         1.0 / 5040, 1.0 / 720, 1.0 / 120, 1.0 / 24, 1.0 / 6, 0.5, 1.0, 1.0};
-    x = _mm512_max_pd(_mm512_set1_pd(-1000.0), x); /* NaN stays NaN, and n small */
-    __m512d n = _mm512_roundscale_pd(_mm512_mul_pd(x, _mm512_set1_pd(1.4426950408889634)), 0);
-    __m512d r = _mm512_fnmadd_pd(n, _mm512_set1_pd(6.93147180369123816490e-01), x);
-    r = _mm512_fnmadd_pd(n, _mm512_set1_pd(1.90821492927058770002e-10), r);
-    __m512d p = _mm512_set1_pd(1.0 / 6227020800);
-#pragma GCC unroll 13
-    for (int i = 0; i < 13; i++) p = _mm512_fmadd_pd(p, r, _mm512_set1_pd(inverse_factorials[i]));
-    return _mm512_scalef_pd(p, n);
 }
 
 /* Of N columns of K logits: their largest, the sum of e^(logit - largest), and that divided by the sum. */

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from widemax.errors import ConfigError
 
-ABI = 10
+ABI = 11
 BLOCK = 64
 # Rows that share a pass over the weights; torch's products of more are as fast.
 MOST_ROWS = 16
@@ -29,9 +29,9 @@ MOST_ROWS = 16
 THREAD_ELEMENTS = 2**21
 # So many are a part of the work, which threads take one after another.
 PART_ELEMENTS = 2**18
-# Of the exact loss: classes that are computed together, and the most slices of classes, whose sums are taken
-# apart whatever the number of threads.
-GROUP, MOST_SLICES = 48, 32
+# Of the exact loss: classes that are computed together, and slices of classes, whose sums are taken apart
+# whatever the number of threads.
+GROUP, FEWEST_SLICES, MOST_SLICES = 48, 8, 16
 # Parts of the rows of a sparse product.
 SPARSE_PARTS = 64
 # Of a head that counts, rows that a thread answers in a row.
@@ -459,19 +459,30 @@ def softmax_into(logits_KN: NDArray[Any], probs_KN: NDArray[Any]) -> tuple[NDArr
     return largest_N, total_N
 
 
-def loss_pays(num_rows: int, dim: int, num_classes: int) -> bool:
-    """Whether :class:`LossTiles` computes little more rows and dimensions than are asked for, and some."""
+def loss_pays(hidden_BD: Tensor, weight_CD: Tensor, bias_C: Tensor | None) -> bool:
+    """Whether :class:`LossTiles` is there for such a layer, and computes little more than is asked for."""
+    (num_rows, dim), num_classes, dtype = hidden_BD.shape, len(weight_CD), hidden_BD.dtype
+    if not takes(hidden_BD, weight_CD, dtype=dtype) or not (bias_C is None or takes(bias_C)):
+        return False
+    if dtype != torch.float32 and (dtype != torch.bfloat16 or dim % 2 or not _multiplies_bfloat16()):
+        return False
     rows_pay, dims_pay = (8 * n >= 7 * BLOCK * -(-n // BLOCK) for n in (num_rows, dim))
     return num_rows * num_classes > 0 and rows_pay and (dims_pay or BLOCK // 2 <= dim < BLOCK)
+
+
+@functools.cache
+def _multiplies_bfloat16() -> bool:
+    return bool(_kernels().widemax_multiplies_bfloat16())
 
 
 class _Logits(ctypes.Structure):
     """The struct of that name."""
 
     _fields_ = (
-        *((name, ctypes.c_void_p) for name in ("weight", "bias", "columns")),
+        *((name, ctypes.c_void_p) for name in ("weight", "bias", "factor", "columns")),
         *((name, ctypes.c_void_p) for name in ("target_rows", "target_ids", "group_starts", "kept")),
-        *((name, ctypes.c_long) for name in ("num_blocks", "num_classes", "dim", "slice", "is_softmax")),
+        *((name, ctypes.c_long) for name in ("num_blocks", "num_classes", "dim", "slice")),
+        *((name, ctypes.c_long) for name in ("is_softmax", "is_bfloat16")),
     )
 
 
@@ -479,12 +490,14 @@ class LossTiles:
     """The logits of some rows with all classes in tiles, for the exact loss and its gradient.
 
     The first pass takes one product, the second two, and that of the first again unless logits are kept.
-    Targets have no part in either. float32, but sums over more than 48 classes in float64.
+    Targets have no part in either. Sums are of float32, those over more than 48 classes of float64.
 
     Args:
-        hidden_BD: at most 2,048 rows, of which those up to a multiple of 64 are computed too.
+        hidden_BD: float32 or bfloat16, at most 2,048 rows, of which those up to a multiple of 64 are computed
+            too.
         targets: rows [P] and class ids [P].
         kept: room for B rounded up to a multiple of 64 times C logits, or None.
+        factor_C: what the terms of each class are multiplied by, in all that follows; None is 1.
         is_softmax: or of a sigmoid a class.
     """
 
@@ -496,6 +509,7 @@ class LossTiles:
         targets: tuple[Tensor, Tensor],
         kept: Tensor | None,
         *,
+        factor_C: Tensor | None = None,
         is_softmax: bool = True,
     ) -> None:
         (num_rows, dim), num_classes = hidden_BD.shape, len(weight_CD)
@@ -503,20 +517,25 @@ class LossTiles:
         group_P = ids_P.div(GROUP, rounding_mode="floor")
         order_P = (group_P * num_rows + rows_P).argsort()
         num_groups = -(-num_classes // GROUP)
-        slice_groups = -(-num_groups // MOST_SLICES)
+        # The gradient of the hidden vectors is summed in each apart: not in more room than the weights have.
+        most_slices = min(max(num_classes // max(num_rows, 1), FEWEST_SLICES), MOST_SLICES)
+        slice_groups = -(-num_groups // most_slices)
         self._shape, self._num_slices = hidden_BD.shape, -(-num_groups // slice_groups)
         hidden_NRD = nn.functional.pad(hidden_BD, (0, 0, 0, -num_rows % BLOCK)).view(-1, BLOCK, dim)
         self._hidden_NRD = nn.functional.pad(hidden_NRD, (0, -dim % BLOCK))
+        is_bfloat16 = hidden_BD.dtype == torch.bfloat16
+        words_NRD = hidden_NRD.view(torch.float32) if is_bfloat16 else hidden_NRD
         self._tensors = {
             "weight": weight_CD,
             "bias": bias_C,
-            "columns": hidden_NRD.transpose(1, 2).contiguous(),
+            "factor": factor_C,
+            "columns": words_NRD.transpose(1, 2).contiguous(),
             "target_rows": rows_P[order_P],
             "target_ids": ids_P[order_P],
             "group_starts": _offsets(group_P, num_groups),
             "kept": kept,
         }
-        numbers = len(hidden_NRD), num_classes, dim, GROUP * slice_groups, is_softmax
+        numbers = len(hidden_NRD), num_classes, dim, GROUP * slice_groups, is_softmax, is_bfloat16
         self._logits = _Logits(*(_pointer(x) for x in self._tensors.values()), *numbers)
 
     def log_sums(self) -> tuple[Tensor, Tensor]:
@@ -549,9 +568,12 @@ class LossTiles:
         slope_B = nn.functional.pad(slope_B, (0, num_more))
         shift_B = nn.functional.pad(shift_B, (0, num_more), value=torch.finfo(shift_B.dtype).max)
         hidden_NERD = torch.stack(torch.split(self._hidden_NRD, BLOCK, 2), 1)
+        panels = *hidden_NERD.shape[:2], BLOCK, BLOCK
+        if self._logits.is_bfloat16:  # two rows side by side
+            hidden_NERD = hidden_NERD.view(*panels[:2], -1, 2, BLOCK).transpose(3, 4).contiguous()
         grad_SNERD = None
         if hidden_grad_BD is not None:
-            grad_SNERD = torch.zeros(self._num_slices, *hidden_NERD.shape)
+            grad_SNERD = torch.zeros(self._num_slices, *panels)
         gradients = (_pointer(x) for x in (grad_SNERD, weight_grad_CD, bias_grad_C))
         inputs = (x.data_ptr() for x in (hidden_NERD, shift_B, slope_B))
         self._share("widemax_loss_gradients", *inputs, *gradients, adds)

@@ -27,6 +27,8 @@ MOST_LOSS_ELEMENTS = 2**27
 MOST_LOSS_ROWS = 2048
 # The compiled kernels compute logits of shorter vectors anew, which takes less time than holding them.
 HELD_DIM = 128
+# So many logits in bfloat16 the compiled kernels compute twice, which takes less time than holding them.
+ANEW_ELEMENTS = 2**22
 # Blocks of a window gathered at a time to count the larger logits in them.
 COUNTED_BLOCKS = 2**13
 # Rows of one product: more make it no faster.

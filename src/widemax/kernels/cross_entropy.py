@@ -97,8 +97,9 @@ def linear_cross_entropy(
     - ``"tiled"`` holds one tile of them, and computes them again in the backward pass: four products.
     - ``"fused"`` computes a reduced loss together with its gradients, in three products. It holds the
       gradients and twice as many numbers as there are weights, 64 MB at least and 512 MB at most in float32.
-      Where the compiled kernels take float32, of fewer than 128 dimensions, it holds no logits, and takes a
-      fourth product; of any, up to 32 times the gradients of the hidden vectors of 2,048 rows.
+      Where the compiled kernels take float32 or, without AMX, bfloat16, of fewer than 128 dimensions, it
+      holds no logits, and takes a fourth product; of any, up to 16 times the gradients of the hidden vectors
+      of 2,048 rows.
     - ``"triton"`` computes a reduced loss together with its gradients on a GPU, by kernels of Triton, which
       is an extra (``pip install 'widemax[triton]'``). Tiles of classes whose probabilities are together too
       small for the dtype to show beside 1 have no part in the gradient. It has not been measured, so "auto"

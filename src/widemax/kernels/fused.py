@@ -185,10 +185,8 @@ class Sweep:
         # Whole blocks of the compiled kernels, also without them: processes take as many rows at a time.
         if native.BLOCK < self.chunk_rows < num_rows:
             self.chunk_rows -= self.chunk_rows % native.BLOCK
-        layer = (x for x in (self.hidden_BD, self.weight_CD, self.bias_C) if x is not None)
-        self.is_compiled = (
-            not self.allowed_mass and native.loss_pays(num_rows, dim, num_classes) and native.takes(*layer)
-        )
+        layer = self.hidden_BD, self.weight_CD, self.bias_C
+        self.is_compiled = not self.allowed_mass and native.loss_pays(*layer)
         self.holds = not self.is_compiled or dim >= budget.HELD_DIM
         if not self.holds and elsewhere is None:
             self.chunk_rows = min(num_rows, budget.MOST_LOSS_ROWS)
@@ -329,7 +327,7 @@ class Sweep:
         tiles = native.LossTiles(
             *(hidden_bD, self.weight_CD, self.bias_C, targets, kept), is_softmax=bool(self.is_softmax)
         )
-        target_logits_P = (hidden_bD[rows_P] * self.weight_CD[ids_P]).sum(1)
+        target_logits_P = (hidden_bD[rows_P].to(self.dtype) * self.weight_CD[ids_P]).sum(1)
         for shift_P in (None if self.bias_C is None else self.bias_C[ids_P], shifts_P):
             if shift_P is not None:
                 target_logits_P += shift_P

@@ -24,8 +24,9 @@ def linear_logsumexp(hidden: Tensor, weight: Tensor, shift: Tensor, hits: Pairs)
 
     They come apart because the logarithm of a sum drowns in the rounding of large logits.
 
-    The exponentials are kept for the backward pass, which multiplies them twice and computes none anew. A
-    gradient of the gradient goes through the plain formula.
+    The exponentials are kept for the backward pass, which multiplies them twice and computes none anew,
+    unless compiled kernels compute so many in less time. A gradient of the gradient goes through the plain
+    formula.
 
     Args:
         hidden: [B, D] hidden vectors.
@@ -75,6 +76,13 @@ class _LinearLogsumexp(torch.autograd.Function):
     def forward(
         ctx: Any, hidden_BD: Tensor, weight_SD: Tensor, shift_S: Tensor, rows_H: Tensor, columns_H: Tensor
     ) -> tuple[Tensor, Tensor]:
+        tensors = hidden_BD, weight_SD, shift_S, rows_H, columns_H
+        tiles = ctx.tiles = _compiled(*tensors, is_softmax=True)
+        if tiles is not None:
+            max_B, sum_B = tiles.log_sums()
+            ctx.save_for_backward(*tensors, None, sum_B.float(), max_B)
+            ctx.mark_non_differentiable(max_B)
+            return max_B, sum_B.log().float()
         kept_BS = hidden_BD @ weight_SD.T
         sum_B = kept_BS.new_zeros(len(hidden_BD), dtype=_wide(hidden_BD))
         max_B = torch.full_like(sum_B, torch.finfo(sum_B.dtype).min)
@@ -87,17 +95,19 @@ class _LinearLogsumexp(torch.autograd.Function):
                 max_b = logits_bS.amax(1).clamp_(min=torch.finfo(sum_B.dtype).min)
                 exp_minus(logits_bS, max_b, out=logits_bS).index_put_(tuple(hits), logits_bS.new_zeros(()))
                 max_B[block], sum_B[block] = max_b, logits_bS.sum(1)
-        ctx.save_for_backward(hidden_BD, weight_SD, shift_S, rows_H, columns_H, kept_BS, sum_B)
+        ctx.save_for_backward(*tensors, kept_BS, sum_B, max_B)
         ctx.mark_non_differentiable(max_B)
         return max_B, sum_B.log()
 
     @staticmethod
     def backward(ctx: Any, _: Tensor, grad_B: Tensor) -> tuple[Tensor | None, ...]:
-        *tensors, kept_BS, sum_B = ctx.saved_tensors
+        *tensors, kept_BS, sum_B, max_B = ctx.saved_tensors
         if torch.is_grad_enabled():
             log_partition_B = torch.logsumexp(_plain_logits(*tensors), 1)
             return *_plain_gradients(log_partition_B, tensors, ctx.needs_input_grad, grad_B), None, None
         factor_B = torch.where(sum_B == 0, 0, grad_B / sum_B)
+        if ctx.tiles is not None:
+            return *_tile_gradients(ctx.tiles, tensors, ctx.needs_input_grad, factor_B, max_B), None, None
         return *_gradients(kept_BS, tensors, ctx.needs_input_grad, factor_B), None, None
 
 
@@ -113,6 +123,13 @@ class _LinearSoftplus(torch.autograd.Function):
         factor_S: Tensor,
     ) -> Tensor:
         factor_S = factor_S.to(_wide(hidden_BD))
+        tiles = ctx.tiles = _compiled(
+            *(hidden_BD, weight_SD, shift_S, rows_H, columns_H, factor_S), is_softmax=False
+        )
+        if tiles is not None:
+            zero_B, sum_B = tiles.log_sums()
+            ctx.save_for_backward(hidden_BD, weight_SD, shift_S, rows_H, columns_H, factor_S, zero_B)
+            return sum_B.float()
         tensors = hidden_BD, weight_SD, shift_S, Pairs(rows_H, columns_H), factor_S
         softplus_of = softplus_by_exp if hidden_BD.is_cpu else softplus_and_sigmoid
         sum_B, kept_BS = _softplus_sums(*tensors, softplus_of)
@@ -129,6 +146,9 @@ class _LinearSoftplus(torch.autograd.Function):
         if torch.is_grad_enabled():
             sum_B = softplus(_plain_logits(*tensors)) @ factor_S
             return *_plain_gradients(sum_B, tensors, ctx.needs_input_grad, grad_B), None, None, None
+        if ctx.tiles is not None:
+            found = _tile_gradients(ctx.tiles, tensors, ctx.needs_input_grad, grad_B.contiguous(), kept_BS)
+            return *found, None, None, None
         factors = None if kept_BS.dtype == torch.float16 else factor_S
         return *_gradients(kept_BS, tensors, ctx.needs_input_grad, grad_B, factors), None, None, None
 
@@ -154,6 +174,45 @@ def _softplus_sums(
         # Not `@`, whose sums autocast would round to 16 bits.
         torch.mv(softplus_of(logits_bS, room_bS), factor_S, out=sum_B[block])
     return sum_B, kept_BS
+
+
+def _compiled(
+    hidden_BD: Tensor,
+    weight_SD: Tensor,
+    shift_S: Tensor,
+    rows_H: Tensor,
+    columns_H: Tensor,
+    factor_S: Tensor | None = None,
+    *,
+    is_softmax: bool,
+) -> native.LossTiles | None:
+    """Tiles that are computed in either pass and never held, where that is faster."""
+    layer = hidden_BD, weight_SD, shift_S.float().contiguous()
+    num_rows, dim = hidden_BD.shape
+    is_tall = num_rows <= budget.MOST_LOSS_ROWS and num_rows * len(weight_SD) >= budget.ANEW_ELEMENTS
+    if not is_tall or dim >= budget.HELD_DIM or hidden_BD.dtype != torch.bfloat16:
+        return None
+    if not native.loss_pays(*layer):
+        return None
+    factor_C = None if factor_S is None else factor_S.contiguous()
+    return native.LossTiles(*layer, (rows_H, columns_H), None, factor_C=factor_C, is_softmax=is_softmax)
+
+
+def _tile_gradients(
+    tiles: native.LossTiles,
+    tensors: list[Tensor],
+    needed: tuple[bool, ...],
+    slope_B: Tensor,
+    shift_B: Tensor,
+) -> tuple[Tensor | None, ...]:
+    """Those of hidden vectors, weights and shifts, where they are needed."""
+    inputs = tensors[:3]
+    grads = [
+        torch.zeros(x.shape) if is_needed else None for x, is_needed in zip(inputs, needed, strict=False)
+    ]
+    names = "hidden_grad_BD", "weight_grad_CD", "bias_grad_C"
+    tiles.add_gradients(slope_B, shift_B, **dict(zip(names, grads, strict=True)), adds=False)
+    return tuple(None if grad is None else grad.to(x.dtype) for x, grad in zip(inputs, grads, strict=True))
 
 
 def _wide(tensor: Tensor) -> torch.dtype:
