@@ -112,13 +112,20 @@ def test_loaded_model_gives_the_same_bits(task: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="what is mapped is read from /proc")
-def test_mapped_weights_are_the_files_and_give_the_same_bits(run: Path) -> None:
+def test_mapped_weights_are_the_files_and_give_the_same_bits(
+    run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def mapped() -> set[str]:
         lines = Path("/proc/self/maps").read_text().splitlines()
         return {Path(line.split()[-1].split(".safetensors")[0]).name for line in lines if str(run) in line}
 
     expected = Model.load(run).predict(["a red thing", "a gold thing"], k=8)
     assert mapped() == set()
+    model = Model.load(run, mapped=True)
+    assert all(
+        x.data_ptr() % 64 == 0 for part in (model.encoder, model.head) for x in part.state_dict().values()
+    )
+    monkeypatch.setattr(weights, "COPIED_BYTES", 0)
     model = Model.load(run, mapped=True)
     assert mapped() == {"conformity", "encoder", "head-00000-of-00001"}
     assert model.predict(["a red thing", "a gold thing"], k=8) == expected

@@ -474,9 +474,9 @@ class Model:
         Args:
             folder: the run.
             trusted_key: a file with an Ed25519 public key in PEM; a run not signed by its owner is refused.
-            mapped: whether weights stay in their files, mapped, unless they were packed or a head's take more
-                than one file. It takes less memory, which processes share; but the files may be replaced or
-                removed, not written over, while the model lives.
+            mapped: whether tensors of more than 16 MiB stay in their files, mapped, unless they were packed
+                or a head's take more than one file. It takes less memory, which processes share; but the
+                files may be replaced or removed, not written over, while the model lives.
 
         Raises:
             UsageError: there is no such folder, or no such key.

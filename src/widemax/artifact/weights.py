@@ -14,6 +14,15 @@ from widemax.packing import Precision, pack, unpack
 from widemax.storage import saving, sound, writing_tensors
 
 SHARD_BYTES = 2**31
+ALIGNED_BYTES = 64
+"""Where torch lets memory begin, a multiple of this: some processors round products of matrices by it."""
+COPIED_BYTES = 2**24
+"""Mapped tensors of at most so many bytes are copied where they begin elsewhere."""
+
+
+def aligned(tensor: Tensor, *, most_bytes: int) -> Tensor:
+    """The tensor, or a copy if it is no larger and begins where torch would not let it."""
+    return tensor.clone() if tensor.data_ptr() % ALIGNED_BYTES and tensor.nbytes <= most_bytes else tensor
 
 
 def read_encoder(
@@ -27,9 +36,9 @@ def read_encoder(
     """Fill an encoder, learned or not, from its file.
 
     Args:
-        copy: whether weights are copied from the file. Otherwise they are the file, mapped, until they are
-            changed, and take the place of the old ones before they are read: less memory, but the file must
-            stay as it is.
+        copy: whether weights are copied from the file. Otherwise large ones are the file, mapped, until they
+            are changed, and take the place of the old ones before they are read: less memory, but the file
+            must stay as it is.
         held: from what the file has to what the encoder holds.
 
     Raises:
@@ -37,7 +46,10 @@ def read_encoder(
     """
     path = folder / f"{name}.safetensors"
     with sound(path):
-        encoder.restore(held(unpack(load_file(path))), copy=copy)
+        tensors = held(unpack(load_file(path)))
+        if not copy:
+            tensors = {name: aligned(tensor, most_bytes=COPIED_BYTES) for name, tensor in tensors.items()}
+        encoder.restore(tensors, copy=copy)
         check_finite(encoder.state_dict())
 
 
@@ -129,7 +141,7 @@ def read_head(folder: Path, head: Head, *, copy: bool = True) -> None:
     """Fill a head from its shards, one shard in memory at a time, and what has a learned size whole.
 
     Args:
-        copy: whether weights are copied; otherwise those of a single shard are the file, mapped.
+        copy: whether weights are copied; otherwise those of a single shard are the file, mapped, if large.
 
     Raises:
         CorruptError: shards are missing or their shapes disagree with the head.
@@ -160,7 +172,8 @@ def read_head(folder: Path, head: Head, *, copy: bool = True) -> None:
             if copy or len(paths) > 1:
                 target.copy_(part)
             else:
-                head.load_state_dict({name: part}, strict=False, assign=True)
+                own = aligned(part, most_bytes=COPIED_BYTES)
+                head.load_state_dict({name: own}, strict=False, assign=True)
     for name, tensor in state.items():
         if name not in learned and filled[name] != (tensor.shape[0] if tensor.ndim else 1):
             raise CorruptError(

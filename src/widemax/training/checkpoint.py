@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from widemax.artifact import Model
-from widemax.artifact.weights import read_encoder, read_head, read_tensors, write_head, write_tensors
+from widemax.artifact.weights import aligned, read_encoder, read_head, read_tensors, write_head, write_tensors
 from widemax.devices import CPU, random_states, set_random_states
 from widemax.distributed import (
     ALONE,
@@ -38,8 +38,6 @@ from widemax.storage import sha256 as digest_of
 
 STATE, ENCODER, OPTIMIZER = "state.json", "encoder.safetensors", "optimizer.safetensors"
 RANDOM = "random.safetensors"
-ALIGNED_BYTES = 64
-"""Where memory that torch allocates begins, a multiple of this."""
 Count = Annotated[int, Field(ge=0, lt=2**63)]
 NOTHING = sha256().hexdigest()
 """The fingerprint of no files."""
@@ -265,8 +263,7 @@ def load_encoder(folder: Path, encoder: Encoder) -> None:
                 saved |= {
                     name: read_shards(folder, placement, into, only="weight", kind=_kind(name))["weight"]
                 }
-        # On some processors products of matrices are rounded by where in memory these begin.
-        return {name: x.clone() if x.data_ptr() % ALIGNED_BYTES else x for name, x in saved.items()}
+        return {name: aligned(tensor, most_bytes=tensor.nbytes) for name, tensor in saved.items()}
 
     read_encoder(folder, encoder, copy=False, held=held)
 
