@@ -6,7 +6,7 @@
    Shapes: B rows, D dimensions, C classes (or vectors), 64 of which are a block. */
 
 /* Raised whenever a function changes what it takes or gives. */
-enum { ABI = 11 };
+enum { ABI = 12 };
 
 #if !defined(__x86_64__)
 
@@ -1079,16 +1079,58 @@ TARGET void widemax_count_answers(const Counts *x, const Room *room, const Named
         }
 }
 
-/* One step of row-wise Adagrad on the rows `ids`, all distinct: sum += |g|^2 / D, w = kept w - rate g / (sqrt(sum) + eps). */
-TARGET void widemax_rowwise_adagrad(float *weight, float *sum, const int64_t *ids, const float *grad, long num_rows,
-                                    long dim, float rate, float eps, float kept, long part, long *next) {
+/* Numbers as bfloat16, one of the two neighbors by 16 random bits, those beyond the largest as that one. */
+INLINE __m256i rounded_by_chance(__m512 x, __m512i random) {
+    const __m512 largest = _mm512_castsi512_ps(_mm512_set1_epi32(0x7F7F0000));
+    __m512i kept = _mm512_set1_epi32(0xFFFF0000), bits = _mm512_castps_si512(x);
+    __m512 near = _mm512_castsi512_ps(_mm512_and_si512(_mm512_add_epi32(bits, random), kept));
+    near = _mm512_max_ps(_mm512_min_ps(near, largest), _mm512_sub_ps(_mm512_setzero_ps(), largest));
+    near = _mm512_mask_mov_ps(near, _mm512_fpclass_ps_mask(x, 0x99), x); /* infinite, or none */
+    return _mm512_cvtepi32_epi16(_mm512_srli_epi32(_mm512_castps_si512(near), 16));
+}
+
+/* h of bits_of_rows in stochastic_rounding.py. */
+static inline int32_t hashed(int64_t place) {
+    int64_t mixed = (int64_t)((uint64_t)place * (uint64_t)-0x61C8864680B583EB);
+    return (int32_t)((int64_t)((uint64_t)(mixed ^ (mixed >> 32)) * (uint64_t)-0x40A7B892E31B1A47) >> 32);
+}
+
+/* How rows of bfloat16 are rounded: [D] factors and shifts of the random bits; row r is place first + r every. */
+typedef struct {
+    const int32_t *factors, *shifts;
+    int64_t first, every;
+} Rounding;
+
+INLINE void adagrad_row(void *weight, const float *g, long dim, __m512 step, __m512 kept, const Rounding *rounding,
+                        int64_t row) {
+    __m512i hash = _mm512_set1_epi32(rounding ? hashed(rounding->first + row * rounding->every) : 0);
+    for (long d = 0; d < dim; d += LANES) {
+        __mmask16 own = first_lanes(dim - d);
+        __m512 x = _mm512_mul_ps(logits_at(weight, rounding != 0, 0, dim, d), kept);
+        x = _mm512_fmadd_ps(_mm512_maskz_loadu_ps(own, g + d), step, x);
+        if (rounding) {
+            __m512i random = _mm512_mullo_epi32(hash, _mm512_maskz_loadu_epi32(own, rounding->factors + d));
+            random = _mm512_add_epi32(random, _mm512_maskz_loadu_epi32(own, rounding->shifts + d));
+            __m256i near = rounded_by_chance(x, _mm512_srli_epi32(random, 16));
+            _mm256_mask_storeu_epi16((uint16_t *)weight + d, own, near);
+        } else _mm512_mask_storeu_ps((float *)weight + d, own, x);
+    }
+}
+
+/* One step of row-wise Adagrad on the rows `ids`, all distinct: sum += |g|^2 / D, w = kept w - rate g / (sqrt(sum) + eps).
+   Weights are float32, or bfloat16 with a rounding. */
+TARGET void widemax_rowwise_adagrad(void *weight, float *sum, const int64_t *ids, const float *grad, long num_rows,
+                                    long dim, float rate, float eps, float kept, const Rounding *rounding, long part,
+                                    long *next) {
+    enum { ROWS_AHEAD = 8 };
+    long bytes = dim * (rounding ? sizeof(uint16_t) : sizeof(float));
     for (long begin; (begin = taken(next, part)) < num_rows;) {
         long end = smaller(begin + part, num_rows);
         for (long row = begin; row < end; row++) {
             const float *g = grad + row * dim;
-            float *w = weight + ids[row] * dim;
-            for (long d = 0; d < dim && row + 1 < end; d += LANES)
-                _mm_prefetch((const char *)(weight + ids[row + 1] * dim + d), _MM_HINT_T0);
+            int64_t soon = ids[smaller(row + ROWS_AHEAD, end - 1)];
+            for (long at = 0; at < bytes; at += BLOCK) _mm_prefetch((const char *)weight + soon * bytes + at, _MM_HINT_T0);
+            _mm_prefetch((const char *)(sum + soon), _MM_HINT_T0);
             __m512 squares = _mm512_setzero_ps();
             for (long d = 0; d < dim; d += LANES) {
                 __m512 x = _mm512_maskz_loadu_ps(first_lanes(dim - d), g + d);
@@ -1097,12 +1139,7 @@ TARGET void widemax_rowwise_adagrad(float *weight, float *sum, const int64_t *id
             float *total = sum + ids[row];
             *total += _mm512_reduce_add_ps(squares) / dim;
             __m512 step = _mm512_set1_ps(-rate / (sqrtf(*total) + eps));
-            for (long d = 0; d < dim; d += LANES) {
-                __mmask16 own = first_lanes(dim - d);
-                __m512 x = _mm512_mul_ps(_mm512_maskz_loadu_ps(own, w + d), _mm512_set1_ps(kept));
-                x = _mm512_fmadd_ps(_mm512_maskz_loadu_ps(own, g + d), step, x);
-                _mm512_mask_storeu_ps(w + d, own, x);
-            }
+            adagrad_row((char *)weight + ids[row] * bytes, g, dim, step, _mm512_set1_ps(kept), rounding, ids[row]);
         }
     }
 }

@@ -270,17 +270,23 @@ def test_a_search_finds_the_same(monkeypatch, metric):
 
 @needs_kernels
 @given(
-    *(st.integers(1, 40), st.integers(1, 70), st.sampled_from([0.0, 0.1]), st.sampled_from([0, 1, 5]), SEEDS)
+    *(st.integers(1, 40), st.integers(0, 70), st.sampled_from([0.0, 0.1]), st.sampled_from([0, 1, 5])),
+    *(st.sampled_from([torch.float32, torch.bfloat16]), SEEDS),
 )
-def test_a_step_of_rowwise_adagrad(num_rows, dim, weight_decay, size, seed):
+def test_a_step_of_rowwise_adagrad(num_rows, dim, weight_decay, size, dtype, seed):
     generator = torch.Generator().manual_seed(seed)
-    weight = torch.randn(50, dim, generator=generator)
+    shape = [dim] if dim else []
+    weight = torch.randn(50, *shape, generator=generator).to(dtype)
+    weight[:3] *= 3e38
     ids = torch.randperm(50, generator=generator)[:num_rows]
-    grads = 10.0**size * torch.randn(2, num_rows, dim, generator=generator)
+    grads = 10.0**size * torch.randn(2, num_rows, *shape, generator=generator)
+    grads.view(-1)[-1] = torch.nan
+    grads = grads.to(dtype)
 
     def moved(kernels):
         parameter = torch.nn.Parameter(weight.clone())
         optimizer = RowwiseAdagrad([parameter], lr=0.5, weight_decay=weight_decay)
+        optimizer.split(parameter, 1, 3)
         with pytest.MonkeyPatch.context() as patch:
             patch.setenv("WIDEMAX_NATIVE", kernels)
             for grad in grads:
@@ -291,7 +297,10 @@ def test_a_step_of_rowwise_adagrad(num_rows, dim, weight_decay, size, seed):
         return parameter.detach(), optimizer.state[parameter]["sum"]
 
     for found, wanted in zip(moved("1"), moved("0"), strict=True):
-        torch.testing.assert_close(found, wanted, rtol=2e-6, atol=2e-6)
+        # Sums that differ in the last place may be rounded to the other neighbor.
+        places = 2e-6 if found.dtype == torch.float32 else 2.0**-7
+        torch.testing.assert_close(found, wanted, rtol=places, atol=2e-6, equal_nan=True)
+        assert (~found.isclose(wanted, rtol=2e-6, atol=2e-6, equal_nan=True)).sum() <= 2
     still = torch.ones(50, dtype=torch.bool).index_fill(0, ids, False)
     assert torch.equal(moved("1")[0][still], weight[still])
 

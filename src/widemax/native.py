@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from widemax.errors import ConfigError
 
-ABI = 11
+ABI = 12
 BLOCK = 64
 # Rows that share a pass over the weights; torch's products of more are as fast.
 MOST_ROWS = 16
@@ -71,6 +71,7 @@ def library() -> tuple[ctypes.CDLL | None, str]:
         number,
         number,
         *([ctypes.c_float] * 3),
+        pointer,
         number,
         pointer,
     ]
@@ -390,13 +391,47 @@ def _offsets(rows_P: Tensor, num_rows: int) -> Tensor:
     return nn.functional.pad(rows_P.bincount(minlength=num_rows).cumsum(0), (1, 0))
 
 
+class _Rounding(ctypes.Structure):
+    """The struct of that name."""
+
+    _fields_ = (
+        *((name, ctypes.c_void_p) for name in ("factors", "shifts")),
+        *((name, ctypes.c_int64) for name in ("first", "every")),
+    )
+
+
+def takes_weights(weight_FD: Tensor, sum_F: Tensor, grad_RD: Tensor) -> bool:
+    """Whether :func:`rowwise_adagrad` is there for these, whose rows may be numbers."""
+    is_narrow = (
+        weight_FD.dtype in (torch.float32, torch.bfloat16) and sum_F.dim() == 1 and weight_FD.dim() < 3
+    )
+    return is_narrow and takes(weight_FD, dtype=weight_FD.dtype) and takes(sum_F, grad_RD)
+
+
 def rowwise_adagrad(
-    weight_FD: Tensor, sum_F: Tensor, ids_R: Tensor, grad_RD: Tensor, *, rate: float, eps: float, kept: float
+    weight_FD: Tensor,
+    sum_F: Tensor,
+    ids_R: Tensor,
+    grad_RD: Tensor,
+    rounding: tuple[Tensor, int, int] | None,
+    *,
+    rate: float,
+    eps: float,
+    kept: float,
 ) -> None:
-    """One step of row-wise Adagrad on distinct rows, in place; ``kept`` of the weights is left by decay."""
-    num_rows, dim = grad_RD.shape
+    """One step of row-wise Adagrad on distinct rows, in place; ``kept`` of the weights is left by decay.
+
+    Args:
+        rounding: of weights in bfloat16: [2, D] what random bits follow from, the place of row 0, and how far
+            apart the places of neighbors are.
+    """
+    num_rows, dim = len(grad_RD), grad_RD.shape[1:].numel()
     tensors = (x.data_ptr() for x in (weight_FD, sum_F, ids_R, grad_RD))
-    arguments = *tensors, num_rows, dim, rate, eps, kept, max(1, PART_ELEMENTS // max(dim, 1))
+    struct = None
+    if rounding is not None:
+        (factor_D, shift_D), first, every = rounding
+        struct = ctypes.byref(_Rounding(factor_D.data_ptr(), shift_D.data_ptr(), first, every))
+    arguments = *tensors, num_rows, dim, rate, eps, kept, struct, max(1, PART_ELEMENTS // max(dim, 1))
     share(lambda place: _kernels().widemax_rowwise_adagrad(*arguments, place), grad_RD.numel())
 
 

@@ -176,6 +176,7 @@ def test_bfloat16_moves_as_float32_on_average(
     error = math.sqrt(truth * 2**-8 / rounded.numel())
     assert truth > 20 * error
     assert rounded.mean().item() == pytest.approx(truth, abs=4.5 * error)
+    monkeypatch.setenv("WIDEMAX_NATIVE", "0")
     monkeypatch.setattr(row_optimizer, "stochastic_round", nearest)
     assert (shift(name, torch.bfloat16, sparse=sparse) == 0).all(), "nearest stands still"
 
@@ -314,6 +315,7 @@ def test_training_follows_float32_where_nearest_stalls(monkeypatch: pytest.Monke
         return (inputs @ weight.detach().float() - goal).square().mean().item()
 
     exact, stochastic = loss_after_training(torch.float32), loss_after_training(torch.bfloat16)
+    monkeypatch.setenv("WIDEMAX_NATIVE", "0")
     monkeypatch.setattr(row_optimizer, "stochastic_round", nearest)
     stalled = loss_after_training(torch.bfloat16)
     noise = 16 * (2**-7) ** 2

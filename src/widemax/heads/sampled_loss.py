@@ -16,6 +16,7 @@ from widemax.kernels import Pairs, gather_groups, linear_logsumexp, linear_softp
 from widemax.numerics import log_sigmoid, softplus
 from widemax.numerics.arrays import widened_tensor
 from widemax.numerics.ids import explained
+from widemax.numerics.order import distinct
 from widemax.options import checked
 from widemax.registry import Spec
 from widemax.samplers import Candidates
@@ -205,7 +206,7 @@ def score_candidates(
             f"{len(candidates.label_log_expected_count)}."
         )
     # One gradient for both: a sparse tensor without repeated rows.
-    rows_U, place = torch.unique(torch.cat([candidates.class_ids, pairs.ids_P]), return_inverse=True)
+    rows_U, _, place = distinct(torch.cat([candidates.class_ids, pairs.ids_P]))
     candidate_U, label_U = torch.split(place, [len(candidates.class_ids), len(pairs.ids_P)])
     groups = gather_groups(weight_CD, rows_U, candidate_U, label_U, sparse=sparse)
     weight_SD, label_weight_PD = map(score.scaled, groups)

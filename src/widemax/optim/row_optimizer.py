@@ -5,6 +5,7 @@ Shape letters: R rows of a block: those touched by a step, or all C rows of a pa
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
+from functools import partial
 from inspect import unwrap
 from itertools import chain
 from types import MappingProxyType
@@ -17,7 +18,7 @@ from torch.optim.optimizer import ParamsT, StateDict
 
 from widemax.errors import ConfigError, ShapeError, UsageError
 from widemax.optim.rows import as_rows, touched_rows, widened
-from widemax.optim.stochastic_rounding import mixed_seed, stochastic_round
+from widemax.optim.stochastic_rounding import column_numbers, mixed_seed, stochastic_round
 from widemax.options import checked
 from widemax.registry import Registry
 
@@ -102,9 +103,19 @@ class RowOptimizer(torch.optim.Optimizer, ABC):
         """Moves a block of rows in place; ``state`` holds the same rows of the state's tensors."""
 
     def update_in_place(
-        self, weight: Tensor, rows_R: Tensor, grad_R: Tensor, state: State, group: Group
+        self,
+        weight: Tensor,
+        rows_R: Tensor,
+        grad_R: Tensor,
+        state: State,
+        group: Group,
+        rounding: Callable[[], tuple[Tensor, int, int] | None],
     ) -> bool:
-        """Moves these rows of all weights, without copies of them, or answers that it cannot."""
+        """Moves these rows of all weights, without copies of them, or answers that it cannot.
+
+        ``rounding`` begins the rounding of a step that is taken: what random bits of columns follow from, the
+        place of row 0 and the distance of places; None for weights that are not rounded.
+        """
         return False
 
     def settle(self, weight: Tensor, state: State, group: Group) -> None:
@@ -152,7 +163,8 @@ class RowOptimizer(torch.optim.Optimizer, ABC):
                 state.update({key: state_R[key] for key in numbers})
             return
         rows_R, grad_R = touched_rows(widened(grad))
-        if self.update_in_place(weight, rows_R, grad_R, state, group):
+        rounding = partial(self._rounding, parameter)
+        if self.update_in_place(weight, rows_R, grad_R, state, group, rounding):
             return
         weight_R = widened(weight.index_select(0, rows_R))
         state_R = {k: v.index_select(0, rows_R) if isinstance(v, Tensor) else v for k, v in state.items()}
@@ -182,6 +194,13 @@ class RowOptimizer(torch.optim.Optimizer, ABC):
             state["rounding_seed"] = mixed_seed(group["seed"], index)
         state["rounding_seed"] += 1
         return mixed_seed(state["rounding_seed"] - 1)
+
+    def _rounding(self, parameter: Tensor) -> tuple[Tensor, int, int] | None:
+        if parameter.dtype != torch.bfloat16:
+            return None
+        generator = torch.Generator(parameter.device).manual_seed(self._next_seed(parameter))
+        numbers = column_numbers(parameter.shape[1:].numel(), generator)
+        return numbers, *self._shards.get(self._place(parameter)[0], (0, 1))
 
     def _rounded(
         self, weight_R: Tensor, parameter: Tensor, seed: int, rows_R: Tensor | None = None, start: int = 0

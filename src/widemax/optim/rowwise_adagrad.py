@@ -1,5 +1,7 @@
 """Adagrad with one accumulator a row."""
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 from torch.optim.optimizer import ParamsT
@@ -80,14 +82,22 @@ class RowwiseAdagrad(RowOptimizer):
         weight.addcdiv_(grad, scale, value=-group["lr"])
 
     def update_in_place(
-        self, weight: Tensor, rows_R: Tensor, grad_R: Tensor, state: State, group: Group
+        self,
+        weight: Tensor,
+        rows_R: Tensor,
+        grad_R: Tensor,
+        state: State,
+        group: Group,
+        rounding: Callable[[], tuple[Tensor, int, int] | None],
     ) -> bool:
         accumulator, rate = state["sum"], group["lr"]
-        is_rowwise = accumulator.dim() < weight.dim() == 2
-        if not is_rowwise or not native.takes(weight, accumulator, grad_R):
+        if not native.takes_weights(weight, accumulator, grad_R):
             return False
         kept = 1 - rate * group["weight_decay"]
         native.rowwise_adagrad(
-            weight.detach(), accumulator, rows_R, grad_R, rate=rate, eps=group["eps"], kept=kept
+            *(weight.detach(), accumulator, rows_R, grad_R, rounding()),
+            rate=rate,
+            eps=group["eps"],
+            kept=kept,
         )
         return True

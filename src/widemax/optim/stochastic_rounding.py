@@ -76,13 +76,17 @@ def bits_of_rows(places_R: Tensor, num_columns: int, generator: torch.Generator)
     Source: Dietzfelbinger, "Universal hashing and k-wise independent random variables via integer arithmetic
         without primes" (STACS 1996), and the multipliers of SplitMix64 for h.
     """
-    factor_K, shift_K = torch.empty(2, num_columns, dtype=torch.int32, device=generator.device).random_(
-        -(2**31), 2**31, generator=generator
-    )
+    factor_K, shift_K = column_numbers(num_columns, generator)
     mixed_R = places_R * -0x61C8864680B583EB
     mixed_R = (mixed_R ^ (mixed_R >> 32)) * -0x40A7B892E31B1A47
     hashed_R1 = (mixed_R >> 32).to(torch.int32)[:, None]
     return torch.addcmul(shift_K, hashed_R1, factor_K).bitwise_right_shift_(16).bitwise_and_(2**16 - 1)
+
+
+def column_numbers(num_columns: int, generator: torch.Generator) -> Tensor:
+    """[2, K] the random a and b of :func:`bits_of_rows`."""
+    numbers = torch.empty(2, num_columns, dtype=torch.int32, device=generator.device)
+    return numbers.random_(-(2**31), 2**31, generator=generator)
 
 
 def mixed_seed(*numbers: int) -> int:

@@ -11,6 +11,7 @@ from torch import Tensor
 from widemax.classes import MOVED, Classes
 from widemax.errors import ArgumentError, ConfigError, OptionError, ShapeError, UsageError
 from widemax.numerics.ids import checked_ids
+from widemax.numerics.order import ascending
 from widemax.options import AtLeast1, checked
 from widemax.registry import Described, Registry, Spec
 
@@ -149,7 +150,7 @@ class Sampler(Described, ABC):
         """
         labels = checked_ids(labels, self.num_classes, "labels")
         ids_S, log_expected_count = self.propose(labels, num_sampled, generator=generator, query=query)
-        ids_S = ids_S.sort().values
+        ids_S = ascending(ids_S)
         return Candidates(ids_S, log_expected_count(ids_S), log_expected_count(labels))
 
     def state(self) -> dict[str, Tensor]:

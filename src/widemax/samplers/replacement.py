@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from widemax.classes import Classes
+from widemax.numerics.order import distinct
 from widemax.samplers.base import Proposal, Query, Sampler
 
 Duplicates = Literal["drop", "keep", "redraw"]
@@ -80,6 +81,8 @@ class ReplacementSampler(Sampler):
         drawn_S = ids_N[is_drawn_N]
 
         def log_expected_count(ids: Tensor) -> Tensor:
+            if ids is drawn_S:
+                return log_at_least_once(self.probs(ids) * latest[0])
             place = torch.searchsorted(drawn_S, ids).clamp_(max=num_sampled - 1)
             limit = torch.where(drawn_S[place] == ids, latest[0], latest[1])
             return log_at_least_once(self.probs(ids) * limit)
@@ -99,9 +102,9 @@ class ReplacementSampler(Sampler):
             ids_S = self.draw_ids(2 * num_distinct, generator=generator)
             times_S = now + waiting_times(len(ids_S), generator).cumsum(0)
             now = times_S[-1]
-            seen_N, place = torch.unique(torch.cat([seen_N, ids_S]), return_inverse=True)
-            times = torch.cat([first_N, times_S])
-            first_N = times.new_full((len(seen_N),), torch.inf).scatter_reduce(0, place, times, "amin")
+            # A class first came where it first stands: those seen before are earlier, then times ascend.
+            seen_N, place_N, _ = distinct(torch.cat([seen_N, ids_S]))
+            first_N = torch.cat([first_N, times_S])[place_N]
         return seen_N, first_N
 
 
