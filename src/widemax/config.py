@@ -249,10 +249,10 @@ class TrainConfig(Section):
             end of which the learning rate is zero; "auto" does so where rows were held out of ``train``.
         neighbors: the most nearest training rows that have a part in each answer, where there are numbers,
             one label a row and a gain on the held-out rows; 0 for none.
-        separators: whether linear separators have a part in the answers about texts, unless held-out rows
-            lose by it; hidden vectors must be as wide as there are classes, and time not limited. Texts with
-            several labels are learned by separators alone, in the head "label_tree", or by "counts", where
-            no head is named.
+        separators: whether linear separators and the log odds of counts have a part in the answers about
+            texts, as large as held-out rows gain by it; hidden vectors must be as wide as there are classes,
+            and time not limited. Texts with several labels are learned by separators alone, in the head
+            "label_tree", or by "counts", where no head is named.
         checkpoint_every_s: seconds between checkpoints.
         device: what training computes on: "cpu", "cuda" (a GPU of NVIDIA or AMD) or "mps" (that of a Mac);
             "auto" takes the GPU that is "cuda" where there is one, else the CPU. Heads that count use that.

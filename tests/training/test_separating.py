@@ -1,4 +1,4 @@
-"""Separators have a part in the answers about texts unless held-out rows lose by it."""
+"""Separators and log odds have a part in the answers about texts unless held-out rows lose by it."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -19,7 +19,15 @@ from widemax.training import separating
 from widemax.training.feed import Feed
 from widemax.training.loop import resume, train
 from widemax.training.runs import Outcome
-from widemax.training.separating import SHARPNESS, Separation, add_separators, sharpness_of
+from widemax.training.separating import (
+    SHARES,
+    SHARPNESS,
+    Separation,
+    add_separators,
+    shares_of,
+    sharpness_of,
+    to_log_odds,
+)
 
 NUM_CLASSES = 6
 
@@ -95,18 +103,16 @@ def test_no_part_where_they_cannot_be_added(fitted: Callable[..., Outcome], sect
 def test_no_part_where_held_out_rows_lose(
     fitted: Callable[..., Outcome], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    scale = 1.0
-
-    def noise(model: Model, _: Feed) -> torch.Tensor:
+    def noise(model: Model, _: Feed) -> tuple[torch.Tensor, torch.Tensor]:
         generator = torch.Generator().manual_seed(0)
-        weight_FD = torch.randn(model.encoder.state_dict()["weight_FD"].shape, generator=generator)
-        return scale * weight_FD[:, :NUM_CLASSES]
+        shape = 2, len(model.encoder.state_dict()["weight_FD"]), NUM_CLASSES
+        separators, odds = scale * torch.randn(shape, generator=generator)
+        return separators, odds
 
-    monkeypatch.setattr(separating, "separators_of", noise)
     alone = fitted("alone", train={"separators": False}).metrics["nll"]
-    assert fitted("noise").metrics["nll"] == pytest.approx(alone, abs=0.02)  # made small by its temperature
-    scale = 100.0  # for which the largest temperature is too low
-    assert not has_separators(fitted("loud").model)
+    monkeypatch.setattr(separating, "linear_parts", noise)
+    for scale in (1.0, 100.0):  # for the second of which the largest temperature is too low
+        assert fitted(f"noise {scale}").metrics["nll"] == pytest.approx(alone, abs=0.03)
 
 
 @pytest.mark.parametrize("sharpness", [0.0, 0.3])
@@ -118,16 +124,53 @@ def test_the_sum_of_both_logits_is_what_the_model_answers(
     assert isinstance(model.encoder, TextEncoder)
     assert model.head.bias is not None
     features = to_tensors(model.encoder.encode({"text": pa.array(texts(20, 1)["text"])}))
-    weight_FC = torch.randn(len(model.encoder.weight_FD), NUM_CLASSES)
-    hidden_BD, bias_C = model.encoder(features).detach(), model.head.bias.detach() / 3
-    sums_BC = (hidden_BD @ model.head.weight.T + 0.3 * bag_sum(weight_FC, model.encoder.bag(features))) / 3
+    weights = torch.randn(2, len(model.encoder.weight_FD), NUM_CLASSES)
+    hidden_BD, bias_C = model.encoder(features).detach(), 0.6 * model.head.bias.detach()
+    both_BC = bag_sum(0.3 * weights[0] + 0.2 * weights[1], model.encoder.bag(features))
+    sums_BC = 0.6 * (hidden_BD @ model.head.weight.T) + both_BC
     entropy_B = Categorical(logits=sums_BC + bias_C).entropy()
     expected_BC = sums_BC * (sharpness * entropy_B).exp()[:, None] + bias_C
-    add_separators(model, weight_FC, Separation(0.3, 3.0, sharpness))
+    add_separators(model, list(weights), Separation((0.6, 0.3, 0.2), sharpness))
     model.head.calibration_temperature.fill_(1 / 0.5)
     np.testing.assert_allclose(
         model.head.logits(model.encoder(features)).detach(), expected_BC.detach(), atol=1e-4
     )
+
+
+def test_log_odds_are_those_of_a_class_and_of_the_others_with_ten_usual_rows_each() -> None:
+    rng = np.random.default_rng(0)
+    rows_NF = rng.random((40, 7)) * (rng.random((40, 7)) < 0.5)
+    classes = rng.integers(0, 3, 40)
+    rows_NF[:, 6] = 0
+    usual_F = 10 * rows_NF.mean(0)
+
+    def log_probs(rows: np.ndarray) -> np.ndarray:
+        sums_F = rows.sum(0) + usual_F
+        return np.log(sums_F[:6] / sums_F.sum())
+
+    odds_FC = np.stack(
+        [log_probs(rows_NF[classes == c]) - log_probs(rows_NF[classes != c]) for c in range(3)], 1
+    )
+    sums_FC = torch.tensor(np.stack([rows_NF[classes == c].sum(0) for c in range(3)], 1), dtype=torch.float32)
+    found_FC = to_log_odds(sums_FC, 40)
+    np.testing.assert_allclose(found_FC[:6], odds_FC - odds_FC.mean(1, keepdims=True), atol=1e-5)
+    assert not found_FC[6].any()
+
+
+def test_shares_of_many_rows_are_those_that_drew_the_labels_and_a_part_that_misleads_has_none() -> None:
+    parts = [*torch.randn(3, 20_000, 5, generator=torch.Generator().manual_seed(0))]
+    true = 1.5 * parts[0] + 0.4 * parts[1] - 0.5 * parts[2]
+    torch.manual_seed(0)
+    labels_B = Categorical(logits=true).sample()
+    shares = shares_of(parts, labels_B)
+    assert shares[2] == 0
+    assert shares[0] / shares[1] == pytest.approx(1.5 / 0.4, rel=0.1)
+
+
+def test_shares_of_few_rows_stay_near_the_usual_ones() -> None:
+    parts = [*torch.randn(3, 8, 5, generator=torch.Generator().manual_seed(0))]
+    shares = shares_of(parts, torch.arange(8) % 5)
+    np.testing.assert_allclose(shares / shares[0], np.array(SHARES) / SHARES[0], atol=0.3)
 
 
 def test_answers_that_many_classes_share_are_made_sharper() -> None:

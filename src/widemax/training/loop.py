@@ -60,7 +60,7 @@ from widemax.training.runs import (
     take_best,
     watching,
 )
-from widemax.training.separating import add_separators, fit_separators, separators_of
+from widemax.training.separating import add_separators, fit_separators, linear_parts
 from widemax.training.steps import Job, Watch, fit, set_rates, shuffled
 from widemax.training.system import SystemJob
 from widemax.training.together import together, was_begun
@@ -524,7 +524,7 @@ def _finish(job: _Fit, target: Path, reporter: Reporter, interrupted: bool) -> O
             temperature = float(model.head.calibration_temperature)
             reporter.say(f"calibrated: temperature {temperature:.3f}")
             if separation:
-                reporter.say("linear separators have a part in the answers")
+                reporter.say("linear separators and log odds have a part in the answers")
             if model.neighbors is not None:
                 reporter.say(str(model.neighbors))
         whole = answering(session, model)
@@ -546,7 +546,7 @@ def _finish(job: _Fit, target: Path, reporter: Reporter, interrupted: bool) -> O
             widen(model.head)
             model.head.calibration_temperature.fill_(temperature)
             if separation:
-                add_separators(model, separators_of(model, session.everything), separation)
+                add_separators(model, linear_parts(model, session.everything), separation)
             if model.neighbors is not None:
                 rows, labels = numbers_of(model, session.everything)
                 model = replace(model, neighbors=replace(model.neighbors, rows=rows, labels=labels))

@@ -1,9 +1,9 @@
-"""The part that linear separators have in the answers about texts.
+"""The part that linear separators and log odds have in the answers about texts.
 
 Shapes: N training rows, B rows held out, F features, C classes, D hidden.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from math import exp, log
 from typing import Any
@@ -18,7 +18,6 @@ from widemax.artifact import Model
 from widemax.encoders import TextEncoder, bag_sum
 from widemax.encoders.text import has_room_for_logits
 from widemax.evaluation import fit_temperature
-from widemax.evaluation.metrics.brier import brier_scores
 from widemax.evaluation.rows import FloatArray
 from widemax.heads import ExactHead
 from widemax.solvers import Separators
@@ -27,9 +26,12 @@ from widemax.training.feed import Feed
 
 BLOCK_ROWS = 128
 SWEEPS = 3
-SHARE = 0.7
-OTHER_SHARES = 0.0, 0.35, 1.4
+USUAL_ROWS = 10.0
+"""How many rows as they are on average a class has besides its own before log odds are taken."""
+SHARES, SHARES_STRENGTH = (1.0, 1.0, 0.5), 10.0
+"""The mean and the inverse variance of the shares of gradients, separators and log odds."""
 ROWS_AT_ONCE = 4096
+TINY = 1e-30
 NO_CLASS = -1e4
 """A logit that has no part in a softmax; half precision can tell it."""
 SHARPNESS, SHARPNESS_STRENGTH = 0.5, 20.0
@@ -51,52 +53,76 @@ def can_separate(model: Model, num_rows: int) -> bool:
     )
 
 
-def separators_of(model: Model, feed: Feed) -> Tensor:
-    """The linear separators of a feed's bags, [F, C]."""
+def linear_parts(model: Model, feed: Feed) -> tuple[Tensor, Tensor]:
+    """The linear separators of a feed's bags, and the log odds of what it counts of them, each [F, C]."""
     num_features, num_classes = len(table_of(model)), model.head.num_classes
     seed, encoder = model.config.train.seed, model.encoder
     assert isinstance(encoder, TextEncoder)
+    sums_FC = torch.zeros(num_features, num_classes)
 
     def blocks() -> Iterator[tuple[Any, Any]]:
         order_N = np.random.default_rng(seed).permutation(len(feed))
         for rows in feed.ahead(np.array_split(order_N, -(-len(feed) // BLOCK_ROWS))):
             bag = encoder.bag(rows.features)
-            parts = (bag.values.numpy(), bag.ids.numpy(), bag.offsets.numpy())
             assert isinstance(rows.labels, Tensor)
+            labels_P = rows.labels.repeat_interleave(bag.offsets.diff(), output_size=len(bag.ids))
+            sums_FC.view(-1).index_add_(0, bag.ids * num_classes + labels_P, bag.values)
+            parts = (bag.values.numpy(), bag.ids.numpy(), bag.offsets.numpy())
             is_own_BC = rows.labels.numpy()[:, None] == np.arange(num_classes)
             yield csr_matrix(parts, (len(rows.labels), num_features)), is_own_BC
 
     separators = Separators(blocks(), seed=seed)
     for _ in range(SWEEPS):
         separators.sweep()
-    return separators.weight_FC
+    return separators.weight_FC, to_log_odds(sums_FC, len(feed))
+
+
+def to_log_odds(sums_FC: Tensor, num_rows: int) -> Tensor:
+    """How much likelier a feature is in a class than in the others, in place of the sums of its weights.
+
+    w_fc = log(s_fc + m_f) − log(s_f − s_fc + m_f), less what it is of a whole row of class c, and then less
+    the mean over classes. s_f is the sum over all classes and m_f = 10 s_f / N: a class and the others each
+    have ten rows more, which are as rows are on average. So a feature of few rows says little.
+
+    Source: Rennie et al., "Tackling the poor assumptions of naive Bayes text classifiers", ICML 2003, with
+    another prior.
+    """
+    usual = USUAL_ROWS / num_rows
+    sums_C = sums_FC.sum(0)
+    row_C = log_odds(sums_C, sums_C.sum(), usual)
+    for rows_FC in torch.split(sums_FC, ROWS_AT_ONCE):
+        odds_FC = log_odds(rows_FC, rows_FC.sum(1, keepdim=True), usual) - row_C
+        odds_FC -= odds_FC.mean(1, keepdim=True)
+        rows_FC.copy_(odds_FC.nan_to_num_(0, 0, 0))  # n-grams that only held-out rows have
+    return sums_FC
+
+
+def log_odds(sums: Tensor, total: Tensor, usual: float) -> Tensor:
+    """Of a class against the others, which make up the total; each gets a usual part of it besides."""
+    return (sums + usual * total).log() - ((total - sums).clamp_min(0) + usual * total).log()
 
 
 @dataclass(frozen=True)
 class Separation:
-    """What held-out rows have said of the separators beside a model.
+    """What held-out rows have said of the linear parts beside a model.
 
     Attributes:
-        scale: what the weights of the separators are multiplied by.
-        divisor: what makes the sum of all weights calibrated logits.
+        scales: what the weights of the model, of the separators and of the log odds are multiplied by.
         sharpness: by how much logits grow with each nat of their entropy, as a logarithm.
     """
 
-    scale: float
-    divisor: float
+    scales: tuple[float, float, float]
     sharpness: float
 
 
 @torch.no_grad()
 def fit_separators(model: Model, train: Feed, rows: CalibrationRows) -> Separation | None:
-    """Give separators their part in the answers of a calibrated model.
+    """Give separators and log odds their part in the answers of a calibrated model.
 
-    To its logits come those of the separators, calibrated too and times a share, and the sum is calibrated.
-    Few held-out rows tell shares apart badly, so it is the one that was best over many sets of texts, unless
-    another has a Brier score less by two standard errors. The nll would be ruled by a few rows far off.
+    Its logits become a sum of all three, each calibrated and times a share.
 
     Returns:
-        None where they have no part.
+        None where they cannot be added, or no rows are held out.
     """
     head, labels_B = model.head, rows.labels_B
     if not len(labels_B) or not can_separate(model, len(train)):
@@ -104,32 +130,59 @@ def fit_separators(model: Model, train: Feed, rows: CalibrationRows) -> Separati
     assert isinstance(head, ExactHead)
     assert isinstance(model.encoder, TextEncoder)
     assert rows.logits_BC is not None
-    weight_FC = separators_of(model, train)
-    own_temperature = float(head.calibration_temperature)
-    own_BC = rows.logits_BC / own_temperature
-    others_BC = bag_sum(weight_FC, model.encoder.bag(rows.features))[rows.known_B]
-    others_temperature = temperature_of(others_BC, labels_B)
-
-    def told_by(share: float) -> tuple[Tensor, float, FloatArray]:
-        logits_BC = own_BC + share / others_temperature * others_BC
-        temperature = temperature_of(logits_BC, labels_B)
-        return logits_BC / temperature, temperature, brier_of(logits_BC / temperature, labels_B)
-
-    share, (logits_BC, temperature, usual_B) = SHARE, told_by(SHARE)
-    most = 0.0
-    for other in OTHER_SHARES:
-        other_BC, other_temperature, other_B = told_by(other)
-        gain_B = usual_B - other_B
-        if gain_B.sum() > max(most, 2 * np.linalg.norm(gain_B)):
-            share, logits_BC, temperature, most = other, other_BC, other_temperature, gain_B.sum()
-    if not share:
-        return None
-    scale = share / others_temperature * head.temperature * own_temperature
-    sharpness, last_temperature = sharpness_of(logits_BC, labels_B)
-    separation = Separation(scale, head.temperature * own_temperature * temperature, sharpness)
-    add_separators(model, weight_FC, separation)
-    head.calibration_temperature.fill_(last_temperature / head.temperature)
+    weights = linear_parts(model, train)
+    bag = model.encoder.bag(rows.features)
+    factors, parts = [1 / float(head.calibration_temperature)], [rows.logits_BC]
+    for weight_FC in weights:
+        parts.append(bag_sum(weight_FC, bag)[rows.known_B])
+        spread = max(float(parts[-1].std(1, correction=0).mean()), TINY)
+        factors.append(1 / spread / temperature_of(parts[-1] / spread, labels_B))
+    parts = [part_BC * factor for part_BC, factor in zip(parts, factors, strict=True)]
+    shares = shares_of(parts, labels_B)
+    own, *others = shares * factors
+    sharpness, temperature = sharpness_of(weighted(parts, shares), labels_B)
+    separation = Separation((own / head.temperature, *others), sharpness)
+    add_separators(model, weights, separation)
+    head.calibration_temperature.fill_(temperature / head.temperature)
     return separation
+
+
+def shares_of(parts: Sequence[Tensor], labels_B: Tensor) -> FloatArray:
+    """What calibrated logits of several parts are multiplied by, so that their sum is calibrated too.
+
+    The held-out Brier score Σ_c p_c² − 2 p_y is minimized over shares ≥ 0; the nll would be ruled by a few
+    rows far off. Few rows tell shares apart badly, so these are drawn to those that were best over many sets
+    of texts.
+    """
+    from scipy.optimize import minimize
+
+    usual = np.array(SHARES)
+    factor = 1 / temperature_of(weighted(parts, usual), labels_B)
+    labels_B1 = labels_B[:, None]
+
+    def loss(shares: FloatArray) -> tuple[float, FloatArray]:
+        probs_BC = weighted(parts, factor * shares).softmax(1)
+        squares_B1, own_B1 = probs_BC.square().sum(1, keepdim=True), probs_BC.gather(1, labels_B1)
+        slope_BC = probs_BC * (probs_BC - squares_B1 + own_B1)
+        slope_BC.scatter_add_(1, labels_B1, -own_B1)
+        slope = [float((slope_BC * part_BC).sum(dtype=torch.float64)) for part_BC in parts]
+        away = shares - usual
+        brier = float((squares_B1 - 2 * own_B1).sum(dtype=torch.float64))
+        return brier + SHARES_STRENGTH / 2 * away @ away, 2 * factor * np.array(
+            slope
+        ) + SHARES_STRENGTH * away
+
+    bounds = [(0, None)] * len(parts)
+    shares: FloatArray = factor * minimize(loss, usual, jac=True, method="L-BFGS-B", bounds=bounds).x
+    return shares
+
+
+def weighted(parts: Sequence[Tensor], factors: Iterable[float]) -> Tensor:
+    """The sum of logits, each times its factor."""
+    total_BC = torch.zeros_like(parts[0])
+    for part_BC, factor in zip(parts, factors, strict=True):
+        total_BC.add_(part_BC, alpha=float(factor))
+    return total_BC
 
 
 def sharpness_of(logits_BC: Tensor, labels_B: Tensor) -> tuple[float, float]:
@@ -157,18 +210,17 @@ def sharpness_of(logits_BC: Tensor, labels_B: Tensor) -> tuple[float, float]:
 
 
 @torch.no_grad()
-def add_separators(model: Model, weight_FC: Tensor, separation: Separation) -> None:
-    """Let hidden vectors be logits, those of the model and of separators together."""
+def add_separators(model: Model, weights: Sequence[Tensor], separation: Separation) -> None:
+    """Let hidden vectors be logits, those of the model and of the linear parts together."""
     encoder, head = model.encoder, model.head
     assert isinstance(encoder, TextEncoder)
     assert isinstance(head, ExactHead)
     padding = 0, head.dim - head.num_classes
-    parts = (torch.split(each, ROWS_AT_ONCE) for each in (table_of(model), weight_FC))
-    for rows_FD, others_FC in zip(*parts, strict=True):
-        logits_FC = rows_FD @ head.weight.T + separation.scale * others_FC
-        rows_FD.copy_(pad(logits_FC / separation.divisor, padding))
+    parts = (torch.split(each, ROWS_AT_ONCE) for each in (table_of(model), *weights))
+    for rows_FD, *others in zip(*parts, strict=True):
+        rows_FD.copy_(pad(weighted([rows_FD @ head.weight.T, *others], separation.scales), padding))
     head.weight.copy_(torch.eye(head.num_classes, head.dim))
-    bias_C = torch.zeros(head.num_classes) if head.bias is None else head.bias.div_(separation.divisor)
+    bias_C = torch.zeros(head.num_classes) if head.bias is None else head.bias.mul_(separation.scales[0])
     encoder.bias_D.copy_(pad(bias_C, padding, value=NO_CLASS))
     encoder.sharpness.fill_(separation.sharpness)
 
@@ -184,10 +236,3 @@ def temperature_of(logits_BC: Tensor, labels_B: Tensor) -> float:
     return fit_temperature(
         lambda temperature: float(cross_entropy(logits_BC / temperature, labels_B)), num_rows=len(labels_B)
     )
-
-
-def brier_of(logits_BC: Tensor, labels_B: Tensor) -> FloatArray:
-    """The Brier score of each row, [B]."""
-    probs_BC = logits_BC.double().softmax(1)
-    label_probs_B = probs_BC.gather(1, labels_B[:, None])[:, 0]
-    return brier_scores(label_probs_B.numpy(), probs_BC.square().sum(1).numpy())
