@@ -494,6 +494,11 @@ INLINE void scale_by_exp(double *sums, __m256 x) {
     _mm512_storeu_pd(sums, _mm512_mul_pd(_mm512_loadu_pd(sums), exp_of_double(_mm512_cvtps_pd(x))));
 }
 
+INLINE __m512 widened(const uint16_t *bits) {
+    __m256i x = _mm256_loadu_si256((const __m256i *)bits);
+    return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(x), 16));
+}
+
 INLINE void log_sums(const Logits *x, float *shift, double *sum, long *next, int words) {
     float own[GROUP * TILE] __attribute__((aligned(64)));
     for (long s, first; (first = (s = taken(next, 1)) * x->slice) < x->num_classes;) {
@@ -504,9 +509,12 @@ INLINE void log_sums(const Logits *x, float *shift, double *sum, long *next, int
                 long at = kept_at(x, c, count, block);
                 float *tile = x->kept && !words ? (float *)x->kept + at : own;
                 compute_tile(x, c, count, block, tile, words);
-                for (long i = 0; i < count * TILE && words && x->kept; i += LANES)
-                    _mm256_storeu_si256((__m256i *)((uint16_t *)x->kept + at + i),
-                                        (__m256i)_mm512_cvtneps_pbh(_mm512_load_ps(own + i)));
+                /* The second pass has to see the logits whose sum this one takes: those that are kept are rounded. */
+                for (long i = 0; i < count * TILE && words && x->kept; i += LANES) {
+                    uint16_t *bits = (uint16_t *)x->kept + at + i;
+                    _mm256_storeu_si256((__m256i *)bits, (__m256i)_mm512_cvtneps_pbh(_mm512_load_ps(own + i)));
+                    _mm512_store_ps(own + i, widened(bits));
+                }
                 for (long b = 0; b < TILE; b += LANES) {
                     float *shifts = shift + (s * x->num_blocks + block) * TILE + b;
                     double *sums = sum + (s * x->num_blocks + block) * TILE + b;
@@ -559,11 +567,6 @@ INLINE __m512i interleaved(__m512i both) {
     const __m512i order = _mm512_set_epi16(31, 15, 30, 14, 29, 13, 28, 12, 27, 11, 26, 10, 25, 9, 24, 8, 23, 7, 22, 6, 21,
                                            5, 20, 4, 19, 3, 18, 2, 17, 1, 16, 0);
     return _mm512_permutexvar_epi16(order, both);
-}
-
-INLINE __m512 widened(const uint16_t *bits) {
-    __m256i x = _mm256_loadu_si256((const __m256i *)bits);
-    return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(x), 16));
 }
 
 /* G of a tile, in bfloat16: [GROUP, TILE], and words [GROUP / 2, TILE] of two classes each; sums[k] += its rows. */
