@@ -162,7 +162,7 @@ class SketchProducts:
     """
 
     def __init__(self, query_BD: Tensor, codes_GS: Tensor, codes_ND: Tensor) -> None:
-        query_BD = nn.functional.pad(query_BD, (0, -query_BD.shape[1] % 8))
+        query_BD = nn.functional.pad(query_BD, (0, -query_BD.shape[1] % 8)).contiguous()
         offset_B = query_BD.sum(1, dtype=torch.int32).mul_(8)
         self._tensors = codes_GS, query_BD, offset_B, codes_ND
         self._shape = len(query_BD), len(codes_GS)

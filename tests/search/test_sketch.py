@@ -62,6 +62,13 @@ def test_answers_are_those_of_all_codes(metric, dim, num_queries, k, seed):
     assert torch.equal(found.scores, wanted.scores)
 
 
+def test_queries_may_lie_in_columns():
+    its_index = ExactIndex(gaussian(NUM_VECTORS, 16))
+    queries = gaussian(5, 16, seed=1)
+    found = [candidates(its_index, x) for x in (queries, queries.T.contiguous().T)]
+    assert all(map(torch.equal, *found))
+
+
 def candidates(its_index, query_BD, k=10):
     """Of a query by the sketch."""
     found = []
