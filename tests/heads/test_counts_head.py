@@ -225,6 +225,33 @@ def test_held_out_rows_choose_the_powers():
         assert given.powers.tolist()[1:] == pytest.approx([0.7, 0.1])
 
 
+def test_no_powers_beside_those_chosen_are_better():
+    rng = np.random.default_rng(2)
+    probs = rng.dirichlet(np.full(C, 0.1), F)
+
+    def rows(number):
+        features = torch.from_numpy((rng.random((number, F)) < 0.3) * rng.random((number, F))).float()
+        weights = features.double().numpy() @ probs + 1e-3
+        drawn = [rng.choice(C, 2, replace=False, p=row / row.sum()).tolist() for row in weights]
+        return features, several(drawn)
+
+    known, asked = rows(400), rows(600)
+
+    def ndcg(head):
+        head.finish(*asked)
+        head.smoothing.fill_(1e-9)
+        return held_out_ndcg(head, *asked)
+
+    head = counted(*known)
+    reached = ndcg(head)
+    p, a, b = head.powers.tolist()
+    steps = [(at, bt) for at in (-0.05, 0, 0.05) for bt in (-0.05, 0, 0.05) if a + at <= 1 and b + bt >= 0]
+    beside = [
+        ndcg(counted(*known, value_power=p, feature_power=a + at, class_power=b + bt)) for at, bt in steps
+    ]
+    assert min(beside) < reached == pytest.approx(max(beside), abs=1e-4)
+
+
 def test_excluded_classes_do_not_decide():
     features, labels = popular_rows(300, 0)
     hidden, asked = popular_rows(200, 1)
@@ -252,6 +279,19 @@ def test_smoothing_and_temperature_make_held_out_rows_likelier():
     entropy = -float((probs * np.log(probs)).sum(1).mean())
     assert entropy < after < before - 0.02
     assert head.smoothing != pytest.approx(0.1)
+
+
+def test_a_row_that_says_nothing_is_answered_by_the_frequencies_of_the_classes():
+    features, labels = popular_rows(300, 0)
+    head = counted(features, several(labels))
+    hidden, asked = popular_rows(200, 1)
+    head.finish(hidden, several(asked))
+    assert head.calibration_temperature != 1
+    counts_C = torch.bincount(several(labels).ids_P, minlength=C) + 1.0
+    for _ in range(2):  # the second fit keeps what the first one chose
+        found = head.log_probs(torch.zeros(1, F), torch.arange(C)).exp()
+        torch.testing.assert_close(found[0], counts_C / counts_C.sum())
+        head.finish()
 
 
 def test_smoothing_and_temperature_are_those_of_the_least_nll():
@@ -390,7 +430,7 @@ def broken(name, change):
         ("prior", lambda prior: prior * 0, "a prior"),
         ("prior", lambda prior: prior * 2, "a prior"),
         ("smoothing", lambda smoothing: smoothing * 0, "a smoothing"),
-        ("smoothing", lambda smoothing: smoothing + 10, "a smoothing"),
+        ("smoothing", lambda smoothing: smoothing + 100, "a smoothing"),
         ("powers", lambda powers: powers - 2, "powers within"),
         ("powers", lambda powers: powers + 1, "powers within"),
         ("calibration_temperature", lambda temperature: -temperature, "a calibration temperature"),

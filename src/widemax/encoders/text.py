@@ -85,6 +85,7 @@ class TextEncoder(Encoder):
         "dim": "features",
         "char_ngrams": (5, 5),
         "char_weight": 0.5,
+        "max_features": 1 << 22,
     }
 
     buckets_F: Tensor

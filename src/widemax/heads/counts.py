@@ -51,17 +51,17 @@ ValuePower = Annotated[float, Field(ge=0, le=LARGEST_VALUE_POWER)]
 
 USUAL_POWERS = 1.0, 0.4, 0.2
 USUAL_SMOOTHING = 0.1
-SMOOTHING, TEMPERATURE = (1e-4, 10.0), (0.1, 10.0)
+SMOOTHING, TEMPERATURE = (1e-4, 100.0), (0.1, 10.0)
 # What held-out rows choose from, how many are asked, at first and in the end, and how many places count.
 VALUE_POWERS = 0.0, 0.5, 1.0, 2.0
-FEATURE_POWERS = 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8
-CLASS_POWERS = 0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6
-FIRST_ROWS, CHOICE_ROWS = 500, 1500
+FEATURE_POWERS, CLASS_POWERS = (tuple(n / 20 for n in range(*ends)) for ends in ((4, 17), (0, 13)))
+FIRST_ROWS, CHOICE_ROWS = 500, 2500
 PLACES = 20
 DISCOUNTS = 1 / np.log2(np.arange(2, PLACES + 2))
 # Scores that smoothing and temperature are fitted to, trials, how far their logarithms go in the first ones,
 # and how near these and the nll come to the best.
 CALIBRATION_WORK, CALIBRATION_TRIALS, FIRST_STEPS = 2**24, 60, (1.0, 0.2)
+LEAST_PRIOR = float(torch.finfo(torch.float32).tiny)
 PRECISION = {"xatol": 0.02, "fatol": 1e-5}
 # Of how many times as many classes a feature they choose, the best for this class power.
 CANDIDATES, MIDDLE_POWER = 2, 0.3
@@ -77,8 +77,9 @@ class CountsHead(SparseRowsHead):
     W = D_f^-a (Xᵀ D_row Y) D_c^-b: X [rows, F] holds the features of the training rows to the power p, D_row
     divides each by its Euclidean length, Y [rows, C] holds the labels, and D_f and D_c are the sums of what
     stands between them over the classes and over the features. Of each feature the best classes are kept. π
-    are the frequencies of the classes, each with one more row. Where features are the items of a history that
-    fade with their distance, counts are directed and decayed, and p changes the decay.
+    are the frequencies of the classes, each with one more row, to the power of the temperature that held-out
+    rows choose, so that they are the answer where no feature says anything. Where features are the items of a
+    history that fade with their distance, counts are directed and decayed, and p changes the decay.
 
     No gradient trains it: :meth:`partial_fit` counts rows, :meth:`merge` adds what another head has counted,
     and :meth:`finish` makes the weights, for which held-out rows choose p, a, b, smoothing and temperature.
@@ -216,6 +217,7 @@ class CountsHead(SparseRowsHead):
         self.prior = _prior(torch.from_numpy(pairs.labels.sum(axis=0)).double())
         if held is not None and held[1].nnz:
             self._calibrate(held[0], held[1])
+        self.prior = _tempered(self.prior.double(), float(self.calibration_temperature)).float()
 
     def _held_out(
         self, hidden: Tensor, labels: Labels, exclude: SeveralLabels | None
@@ -244,12 +246,12 @@ class CountsHead(SparseRowsHead):
         rows_P = np.repeat(np.arange(num_rows), np.diff(labels.indptr))
         label_shares_P = shares[rows_P, labels.indices]
         part_P = 1 / np.diff(labels.indptr)[rows_P]
-        prior_C = self.prior.double()
+        counted_C = self.prior.double()
         shares_S, ids_S = torch.from_numpy(shares.data), torch.from_numpy(shares.indices)
 
         def nll(logs: Any) -> float:
             smoothing, temperature = np.exp(logs)
-            base_C, power = smoothing * prior_C, 1 / temperature
+            base_C, power = smoothing * _tempered(counted_C, temperature), 1 / temperature
             parts_C = base_C**power
             gained_S = (base_C.to(shares_S)[ids_S] + shares_S) ** power - parts_C.to(shares_S)[ids_S]
             total_B = float(parts_C.sum()) + np.bincount(rows_S, gained_S, num_rows)
@@ -544,23 +546,34 @@ class _Choice:
         powers = tuple(
             usual if own == "auto" else own for own, usual in zip(given, USUAL_POWERS, strict=True)
         )
-        before = None if self.labels.nnz else powers
+        if not self.labels.nnz:
+            return list(powers)
+        axes = [axis for axis, own in enumerate(given) if own == "auto"]
+        if not any(map(_has_unlike, (self.rows[0], self.held_out))):  # without, powers change nothing
+            axes = [axis for axis in axes if axis]
         grids = VALUE_POWERS, FEATURE_POWERS, CLASS_POWERS
-        has_powers = any(map(_has_unlike, (self.rows[0], self.held_out)))  # without, powers change nothing
+
+        def beside(*moved: int, near: bool = True) -> tuple[float, ...]:
+            """The best powers that differ in these at most."""
+            choices: list[tuple[float, ...]] = [(power,) for power in powers]
+            for axis in {*moved} & {*axes}:
+                at = grids[axis].index(powers[axis])
+                # Of a and b every second one at first.
+                every = grids[axis][:: 1 + (axis > 0)]
+                choices[axis] = grids[axis][max(at - 1, 0) : at + 2] if near else every
+            return max(product(*choices), key=self.gain)
+
+        # All of them at first, by some rows; afterwards by all rows those beside the best so far, a and b
+        # together, since one makes up for the other. Another p is dear, as all is counted again for it.
+        for axis in (0, 2, 1):
+            powers = beside(axis, near=False)
+        if self.every > 1:
+            self.every, self.gains, self.scores = 1, {}, {}
+        before: tuple[float, ...] = ()
         while powers != before:
-            # All of them at first, by some rows; afterwards by all rows those beside the best so far, a and b
-            # together, since one makes up for the other.
-            is_first, before = before is None, powers
-            for axes in [(0,)] * has_powers + ([(2,), (1,)] if is_first else [(1, 2)]):
-                near: list[tuple[float, ...]] = [(power,) for power in powers]
-                for axis in axes:
-                    if given[axis] == "auto":
-                        at = grids[axis].index(powers[axis])
-                        near[axis] = grids[axis] if is_first else grids[axis][max(at - 1, 0) : at + 2]
-                powers = max(product(*near), key=self.gain)
-            if self.every > 1:
-                self.every, before = 1, ()
-                self.gains, self.scores = {}, {}
+            while powers != before:
+                before, powers = powers, beside(1, 2)
+            powers = beside(0)
         return list(powers)
 
     def gain(self, powers: tuple[float, ...]) -> float:
@@ -631,6 +644,12 @@ def _has_unlike(rows: Sparse) -> bool:
 def _prior(class_counts: Tensor) -> Tensor:
     """[C] the shares of classes with one more row each."""
     return ((class_counts + 1) / (class_counts.sum() + len(class_counts))).float()
+
+
+def _tempered(prior_C: Tensor, temperature: float) -> Tensor:
+    """What becomes the prior, where nothing else is known, once it is raised to the power 1 / temperature."""
+    powered_C = prior_C**temperature
+    return (powered_C / powered_C.sum()).clamp(min=LEAST_PRIOR)
 
 
 def _factors(sums: NDArray[np.float64], power: float) -> NDArray[np.float32]:
