@@ -328,6 +328,44 @@ def test_entries_by_their_ids(lengths, num_ids, seed):
 
 
 @needs_kernels
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_default_of_float64_is_not_theirs(monkeypatch, dtype):
+    skip_unless_multiplied(dtype)
+    monkeypatch.setattr(budget, "ANEW_ELEMENTS", 1)
+    generator = torch.Generator().manual_seed(0)
+    layer = [torch.randn(n, 64, generator=generator).to(dtype) for n in (64, 130)]
+    numbers = [torch.rand(130, generator=generator) for _ in range(2)]
+    labels = Pairs(torch.arange(64), torch.arange(64))
+    encoder = TextEncoder([("a", "text")], dim=4)
+    columns = {"a": pa.array(["to be or not to be", "that is the question"])}
+    encoder.fit([encoder.featurize(columns)], generator=torch.Generator())
+    features = to_tensors(encoder.encode(columns))
+
+    def found():
+        torch.manual_seed(0)
+        yield encoder(features)
+        leaves = [x.clone().requires_grad_() for x in layer]
+        for loss in (
+            *(
+                linear_cross_entropy(*leaves, None, labels, impl="fused", reduction="sum", normalizer=name)
+                for name in ("softmax", "sigmoid")
+            ),
+            linear_logsumexp(*leaves, numbers[0], labels)[1].sum(),
+            linear_softplus(*leaves, *numbers, labels).sum(),
+        ):
+            yield loss
+            yield from torch.autograd.grad(loss, leaves)
+
+    ours = list(found())
+    try:
+        torch.set_default_dtype(torch.float64)
+        alike = list(found())
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert all(map(torch.equal, ours, alike))
+
+
+@needs_kernels
 @pytest.mark.parametrize("char_ngrams", [(), (2, 3)])
 def test_weights_of_n_grams(char_ngrams):
     words = ["to", "be", "or", "not", "that", "is", "the", "question", "whether", "tis", "nobler"]

@@ -246,7 +246,7 @@ def softplus_(logits_BW: Tensor, bias_W: Tensor | None, factor_W: Tensor | None 
         factor_W: float32, or None for 1.
     """
     kernels, (num_rows, width) = _kernels(), logits_BW.shape
-    sum_B = torch.empty(num_rows)
+    sum_B = torch.empty(num_rows, dtype=torch.float32)
     arguments = (
         *(logits_BW.data_ptr(), logits_BW.dtype == torch.bfloat16, _pointer(bias_W), _pointer(factor_W)),
         *(num_rows, width, sum_B.data_ptr(), max(1, PART_ELEMENTS // max(width, 1))),
@@ -468,7 +468,7 @@ def bag_weights(
     """
     (num_rows, num_views), num = lengths_BV.shape, len(ids_P)
     offsets_B1, left_P = (torch.empty(size, dtype=torch.int64) for size in (num_rows + 1, num))
-    weights_P, room_V = torch.empty_like(counts_P), torch.empty(num_views)
+    weights_P, room_V = torch.empty_like(counts_P), counts_P.new_empty(num_views)
     tensors = [x.contiguous() for x in (ids_P, counts_P, lengths_BV, idf_F, scales_V)]
     inputs = (x.data_ptr() for x in tensors)
     found = (x.data_ptr() for x in (room_V, offsets_B1, left_P, weights_P))
@@ -576,7 +576,8 @@ class LossTiles:
     def log_sums(self) -> tuple[Tensor, Tensor]:
         """[B] the largest logit, and [B] float64 Σ exp(s − largest); of sigmoids, 0 and Σ log(1 + exp(s))."""
         shape = self._num_slices, len(self._hidden_NRD) * BLOCK
-        shift_SB = torch.full(shape, torch.finfo(torch.float32).min if self._logits.is_softmax else 0.0)
+        least = torch.finfo(torch.float32).min if self._logits.is_softmax else 0.0
+        shift_SB = torch.full(shape, least, dtype=torch.float32)
         sum_SB = torch.zeros(shape, dtype=torch.float64)
         self._share("widemax_log_sums", shift_SB.data_ptr(), sum_SB.data_ptr())
         shift_SB, sum_SB = (x[:, : self._shape[0]] for x in (shift_SB, sum_SB))
@@ -608,7 +609,7 @@ class LossTiles:
             hidden_NERD = hidden_NERD.view(*panels[:2], -1, 2, BLOCK).transpose(3, 4).contiguous()
         grad_SNERD = None
         if hidden_grad_BD is not None:
-            grad_SNERD = torch.zeros(self._num_slices, *panels)
+            grad_SNERD = torch.zeros(self._num_slices, *panels, dtype=torch.float32)
         gradients = (_pointer(x) for x in (grad_SNERD, weight_grad_CD, bias_grad_C))
         inputs = (x.data_ptr() for x in (hidden_NERD, shift_B, slope_B))
         self._share("widemax_loss_gradients", *inputs, *gradients, adds)

@@ -203,7 +203,7 @@ class TextEncoder(Encoder):
     def bag(self, features: Tensors, draws_P: Tensor | None = None) -> RaggedTensor:
         """The n-grams of each row with their weights w_g, those alone whose draw is not below ``dropout``."""
         bag, lengths_BV = entry(features, "bag", RaggedTensor), entry(features, "lengths", Tensor)
-        scales_V = torch.ones(lengths_BV.shape[1], device=bag.values.device)
+        scales_V = bag.values.new_ones(lengths_BV.shape[1])
         if self.char_ngrams:
             scales_V[1::2] = self.char_weight
         if native.takes(bag.values, self.idf_F):
@@ -223,9 +223,9 @@ class TextEncoder(Encoder):
         return bag._replace(values=bag.values / (1 - self.dropout))
 
     def forward(self, features: Tensors) -> Tensor:
-        ids_P = entry(features, "bag", RaggedTensor).ids
+        values_P = entry(features, "bag", RaggedTensor).values
         drops = self.training and self.dropout
-        bag = self.bag(features, torch.rand(len(ids_P), device=ids_P.device) if drops else None)
+        bag = self.bag(features, torch.rand_like(values_P) if drops else None)
         hidden_BD = self.rows.bag_sum(self.weight_FD, bag)
         return hidden_BD if self.training or not self.sharpness else self.sharpened(hidden_BD)
 

@@ -208,7 +208,8 @@ def _tile_gradients(
     """Those of hidden vectors, weights and shifts, where they are needed."""
     inputs = tensors[:3]
     grads = [
-        torch.zeros(x.shape) if is_needed else None for x, is_needed in zip(inputs, needed, strict=False)
+        x.new_zeros(x.shape, dtype=torch.float32) if is_needed else None
+        for x, is_needed in zip(inputs, needed, strict=False)
     ]
     names = "hidden_grad_BD", "weight_grad_CD", "bias_grad_C"
     tiles.add_gradients(slope_B, shift_B, **dict(zip(names, grads, strict=True)), adds=False)
