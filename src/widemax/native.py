@@ -29,6 +29,8 @@ MOST_ROWS = 16
 THREAD_ELEMENTS = 2**21
 # So many are a part of the work, which threads take one after another.
 PART_ELEMENTS = 2**18
+# Rows that lie anywhere take so many times as long as those that follow one another.
+SCATTERED = 8
 # Of the exact loss: classes that are computed together, and slices of classes, whose sums are taken apart
 # whatever the number of threads.
 GROUP, FEWEST_SLICES, MOST_SLICES = 48, 8, 16
@@ -431,8 +433,9 @@ def rowwise_adagrad(
     if rounding is not None:
         (factor_D, shift_D), first, every = rounding
         struct = ctypes.byref(_Rounding(factor_D.data_ptr(), shift_D.data_ptr(), first, every))
-    arguments = *tensors, num_rows, dim, rate, eps, kept, struct, max(1, PART_ELEMENTS // max(dim, 1))
-    share(lambda place: _kernels().widemax_rowwise_adagrad(*arguments, place), grad_RD.numel())
+    part = max(1, PART_ELEMENTS // (SCATTERED * max(dim, 1)))
+    arguments = *tensors, num_rows, dim, rate, eps, kept, struct, part
+    share(lambda place: _kernels().widemax_rowwise_adagrad(*arguments, place), SCATTERED * grad_RD.numel())
 
 
 def sorted_entries(
