@@ -446,7 +446,7 @@ def sorted_entries(
     room = torch.empty(2, 2 * num, dtype=torch.int32)
     ids_U, starts_U1, rows_P = (torch.empty(size, dtype=torch.int64) for size in (num, num + 1, num))
     sorted_values_P = torch.empty_like(values_P)
-    tensors = [x.contiguous() for x in (offsets_B1, ids_P, values_P)]
+    tensors = [x.contiguous() for x in (offsets_B1.long(), ids_P.long(), values_P)]
     entries = (x.data_ptr() for x in tensors)
     found = (x.data_ptr() for x in (*room, ids_U, starts_U1, rows_P, sorted_values_P))
     num_distinct = _kernels().widemax_sorted_entries(*entries, len(offsets_B1) - 1, num_ids, *found)

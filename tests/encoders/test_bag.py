@@ -48,6 +48,17 @@ def test_equals_dense_autograd(seed):
         torch.testing.assert_close(ours, theirs, rtol=1e-12, atol=1e-12)
 
 
+@pytest.mark.parametrize("dtype", [torch.int32, torch.int64])
+def test_offsets_and_ids_may_be_short(dtype):
+    weight, ragged, direction = (x if isinstance(x, RaggedTensor) else x.float() for x in example(1))
+    ragged = RaggedTensor(ragged.offsets.to(dtype), ragged.ids.to(dtype), ragged.values.float())
+    weight.requires_grad_()
+    (bag_sum(weight, ragged) * direction).sum().backward()
+    truth = weight.detach().requires_grad_()
+    (dense(truth, ragged) * direction).sum().backward()
+    torch.testing.assert_close(weight.grad.to_dense(), truth.grad)
+
+
 def test_gradient_is_coalesced_over_the_distinct_ids():
     weight, ragged, direction = example(1)
     weight.requires_grad_()
