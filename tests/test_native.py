@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from scipy.sparse import csr_array, random_array
 
@@ -484,8 +484,12 @@ def test_what_counts_say_of_numbers_that_are_none(monkeypatch):
     assert_same(found, head.answer(hidden, asked, k=4))
 
 
+def is_multiplied(dtype):
+    return native.loss_pays(*(torch.ones(64, 64, dtype=dtype) for _ in range(2)), None)
+
+
 def skip_unless_multiplied(dtype):
-    if not native.loss_pays(*(torch.ones(64, 64, dtype=dtype) for _ in range(2)), None):
+    if not is_multiplied(dtype):
         pytest.skip(f"the compiled kernels multiply no {dtype} on this processor")
 
 
@@ -511,7 +515,7 @@ def loss_and_gradients(
 def test_the_exact_loss(
     num_rows, num_classes, dim, num_targets, has_bias, has_factor, kept, adds, is_softmax, dtype, scale, seed
 ):
-    skip_unless_multiplied(dtype)
+    assume(is_multiplied(dtype))  # a skip would leave out the other dtype too
     dim += dim % 2 if dtype == torch.bfloat16 else 0
     generator = torch.Generator().manual_seed(seed)
     hidden, weight, bias = (
