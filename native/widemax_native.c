@@ -6,7 +6,7 @@
    Shapes: B rows, D dimensions, C classes (or vectors), 64 of which are a block. */
 
 /* Raised whenever a function changes what it takes or gives. */
-enum { ABI = 12 };
+enum { ABI = 13 };
 
 #if !defined(__x86_64__)
 
@@ -1143,6 +1143,42 @@ TARGET void widemax_rowwise_adagrad(void *weight, float *sum, const int64_t *ids
             *total += _mm512_reduce_add_ps(squares) / dim;
             __m512 step = _mm512_set1_ps(-rate / (sqrtf(*total) + eps));
             adagrad_row((char *)weight + ids[row] * bytes, g, dim, step, _mm512_set1_ps(kept), rounding, ids[row]);
+        }
+    }
+}
+
+/* One step of Adam on the rows `ids`, all distinct, each of which counts its own steps. */
+TARGET void widemax_lazy_adam(float *weight, float *mean, float *square, int32_t *touches, const int64_t *ids,
+                              const float *grad, long num_rows, long dim, double rate, double beta1, double beta2,
+                              double eps, long part, long *next) {
+    enum { ROWS_AHEAD = 4 };
+    const __m512 new1 = _mm512_set1_ps(1 - beta1), old2 = _mm512_set1_ps(beta2), new2 = _mm512_set1_ps(1 - beta2);
+    for (long begin; (begin = taken(next, part)) < num_rows;) {
+        long end = smaller(begin + part, num_rows);
+        for (long row = begin; row < end; row++) {
+            const float *g = grad + row * dim;
+            float *w = weight + ids[row] * dim, *m = mean + ids[row] * dim, *v = square + ids[row] * dim;
+            long soon = ids[smaller(row + ROWS_AHEAD, end - 1)] * dim;
+            for (long d = 0; d < dim; d += LANES) {
+                _mm_prefetch((const char *)(weight + soon + d), _MM_HINT_T0);
+                _mm_prefetch((const char *)(mean + soon + d), _MM_HINT_T0);
+                _mm_prefetch((const char *)(square + soon + d), _MM_HINT_T0);
+            }
+            int32_t count = ++touches[ids[row]];
+            double first = -expm1(count * log(beta1)), second = -expm1(count * log(beta2));
+            __m512 root = _mm512_set1_ps(first / sqrt(second)), least = _mm512_set1_ps(first * eps);
+            for (long d = 0; d < dim; d += LANES) {
+                __mmask16 own = first_lanes(dim - d);
+                __m512 x = _mm512_maskz_loadu_ps(own, g + d), old = _mm512_maskz_loadu_ps(own, m + d);
+                __m512 moment = _mm512_fmadd_ps(new1, _mm512_sub_ps(x, old), old);
+                __m512 mean_square = _mm512_mul_ps(old2, _mm512_maskz_loadu_ps(own, v + d));
+                mean_square = _mm512_fmadd_ps(_mm512_mul_ps(new2, x), x, mean_square);
+                __m512 scale = _mm512_fmadd_ps(_mm512_sqrt_ps(mean_square), root, least);
+                __m512 step = _mm512_div_ps(_mm512_mul_ps(_mm512_set1_ps(rate), moment), scale);
+                _mm512_mask_storeu_ps(m + d, own, moment);
+                _mm512_mask_storeu_ps(v + d, own, mean_square);
+                _mm512_mask_storeu_ps(w + d, own, _mm512_sub_ps(_mm512_maskz_loadu_ps(own, w + d), step));
+            }
         }
     }
 }

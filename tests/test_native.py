@@ -27,7 +27,7 @@ from widemax.kernels import (
     linear_logsumexp,
     linear_softplus,
 )
-from widemax.optim import RowwiseAdagrad
+from widemax.optim import LazyAdam, RowwiseAdagrad
 from widemax.search import ExactIndex
 
 SEEDS = st.integers(0, 2**32 - 1)
@@ -303,6 +303,40 @@ def test_a_step_of_rowwise_adagrad(num_rows, dim, weight_decay, size, dtype, see
         assert (~found.isclose(wanted, rtol=2e-6, atol=2e-6, equal_nan=True)).sum() <= 2
     still = torch.ones(50, dtype=torch.bool).index_fill(0, ids, False)
     assert torch.equal(moved("1")[0][still], weight[still])
+
+
+@needs_kernels
+@given(
+    *(st.integers(1, 40), st.integers(1, 70), st.sampled_from([0.0, 0.9]), st.sampled_from([-9, 0, 5])), SEEDS
+)
+def test_steps_of_lazy_adam(num_rows, dim, beta1, size, seed):
+    generator = torch.Generator().manual_seed(seed)
+    weight = torch.randn(50, dim, generator=generator)
+    steps = [
+        (
+            torch.randperm(50, generator=generator)[:num_rows],
+            10.0**size * torch.randn(num_rows, dim, generator=generator),
+        )
+        for _ in range(4)
+    ]
+    steps[-1][1].view(-1)[-1] = torch.nan
+
+    def moved(kernels):
+        parameter = torch.nn.Parameter(weight.clone())
+        optimizer = LazyAdam([parameter], lr=0.1, beta1=beta1)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("WIDEMAX_NATIVE", kernels)
+            for ids, grad in steps:
+                parameter.grad = torch.sparse_coo_tensor(
+                    ids[None], grad, weight.shape, is_coalesced=True, check_invariants=False
+                )
+                optimizer.step()
+        state = optimizer.state[parameter]
+        return parameter.detach(), *(state[name] for name in ("exp_avg", "exp_avg_sq", "touches"))
+
+    for found, wanted in zip(moved("1"), moved("0"), strict=True):
+        least = float(wanted.nan_to_num().abs().max()) if found.is_floating_point() else 0
+        torch.testing.assert_close(found, wanted, rtol=3e-6, atol=1e-6 * least, equal_nan=True)
 
 
 @needs_kernels

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from widemax.errors import ConfigError
 
-ABI = 12
+ABI = 13
 BLOCK = 64
 # Rows that share a pass over the weights; torch's products of more are as fast.
 MOST_ROWS = 16
@@ -74,6 +74,14 @@ def library() -> tuple[ctypes.CDLL | None, str]:
         number,
         *([ctypes.c_float] * 3),
         pointer,
+        number,
+        pointer,
+    ]
+    found.widemax_lazy_adam.argtypes = [
+        *([pointer] * 6),
+        number,
+        number,
+        *([ctypes.c_double] * 4),
         number,
         pointer,
     ]
@@ -436,6 +444,24 @@ def rowwise_adagrad(
     part = max(1, PART_ELEMENTS // (SCATTERED * max(dim, 1)))
     arguments = *tensors, num_rows, dim, rate, eps, kept, struct, part
     share(lambda place: _kernels().widemax_rowwise_adagrad(*arguments, place), SCATTERED * grad_RD.numel())
+
+
+def lazy_adam(
+    weight_FD: Tensor,
+    moments: tuple[Tensor, Tensor],
+    touches_F: Tensor,
+    ids_R: Tensor,
+    grad_RD: Tensor,
+    *,
+    rate: float,
+    betas: tuple[float, float],
+    eps: float,
+) -> None:
+    """One step of Adam on distinct rows, in place: on their weights, two moments and counts of steps."""
+    num_rows, dim = grad_RD.shape
+    tensors = (x.data_ptr() for x in (weight_FD, *moments, touches_F, ids_R, grad_RD))
+    arguments = *tensors, num_rows, dim, rate, *betas, eps, max(1, PART_ELEMENTS // (SCATTERED * max(dim, 1)))
+    share(lambda place: _kernels().widemax_lazy_adam(*arguments, place), SCATTERED * grad_RD.numel())
 
 
 def sorted_entries(

@@ -225,10 +225,10 @@ def test_how_much_is_trained_where_no_head_is_named(monkeypatch: pytest.MonkeyPa
         completed, _, _ = of_events(Config(**section), events, [])
         return completed.head.kind, completed.train.epochs
 
-    assert chosen() == ("blend", 2)
+    assert chosen() == ("blend", 4)
     assert chosen(train={"epochs": 5}) == ("blend", 5)
     assert chosen(head={"kind": "counts"}) == ("counts", 8)
-    assert chosen(data={"user": "who", "item": "what"}) == ("blend", 2)
+    assert chosen(data={"user": "who", "item": "what"}) == ("blend", 4)
     monkeypatch.setattr(prepare, "TRAINED_EVENTS", 100)
     assert chosen() == ("blend", 1)
     monkeypatch.setattr(prepare, "BLENDED_EVENTS", 200)

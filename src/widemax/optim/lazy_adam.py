@@ -1,11 +1,13 @@
 """Adam that updates a row lazily, when a gradient touches it."""
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
 from torch.optim.optimizer import ParamsT
 
+from widemax import native
 from widemax.optim.row_optimizer import AtLeast0, Group, RowOptimizer, Seed, Share, State, optimizers
 from widemax.optim.rows import per_row
 
@@ -118,6 +120,27 @@ class LazyAdam(RowOptimizer):
         scale = square.sqrt().div_(per_row(root_R, weight)).add_(group["eps"])
         scale.mul_(per_row(_bias_correction(beta1, touches), weight))
         weight.addcdiv_(moment, scale, value=-group["lr"])
+
+    def update_in_place(
+        self,
+        weight: Tensor,
+        rows_R: Tensor,
+        grad_R: Tensor,
+        state: State,
+        group: Group,
+        rounding: Callable[[], tuple[Tensor, int, int] | None],
+    ) -> bool:
+        moments = state["exp_avg"], state["exp_avg_sq"]
+        decays = group["weight_decay"] or state["log_decay"]
+        if decays or weight.dim() != 2 or not native.takes(weight, *moments, grad_R):
+            return False
+        native.lazy_adam(
+            *(weight.detach(), moments, state["touches"], rows_R, grad_R),
+            rate=group["lr"],
+            betas=(group["beta1"], group["beta2"]),
+            eps=group["eps"],
+        )
+        return True
 
     def settle(self, weight: Tensor, state: State, group: Group) -> None:
         if state["log_decay"]:

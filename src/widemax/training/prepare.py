@@ -71,8 +71,8 @@ from widemax.training.defaults import (
 from widemax.training.feed import Feed, HistoryFeed, hold_out, read_encoded, read_training
 from widemax.training.progress import Reporter
 
-TRAINED_EVENTS, BLENDED_EVENTS = 1_000_000, 2_000_000
-"""Where no head is named, a blend is trained for an epoch of so many events; of more it is only begun,
+TRAINED_EVENTS, BLENDED_EVENTS, TRAINED_EPOCHS = 1_000_000, 2_000_000, 3
+"""Where no head is named, a blend is trained for some epochs of so many events; of more it is only begun,
 which takes no step; beyond the second number counts stand alone."""
 WHOLE_NUMEL = ELEMENTWISE_NUMEL
 """Of several processes each has a copy of an encoder's table of at most so many numbers."""
@@ -155,7 +155,7 @@ def of_events(
             "blend" if rows.num_events <= BLENDED_EVENTS else "counts", {}
         )
         if "epochs" not in config.train.model_fields_set:
-            epochs = 1 + (rows.num_events <= TRAINED_EVENTS)
+            epochs = 1 + TRAINED_EPOCHS * (rows.num_events <= TRAINED_EVENTS)
             updates["train"] = config.train.model_copy(update={"epochs": epochs})
     recency = {} if rows.ordered else {"recency": 1.0}
     if config.encoder.kind in ("auto", "history"):
