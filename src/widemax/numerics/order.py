@@ -45,8 +45,12 @@ def distinct(numbers: Tensor) -> Distinct:
         >>> distinct(torch.tensor([7, 2, 7])).first_U
         tensor([1, 0])
     """
-    num_bits = len(numbers).bit_length()
     places_N = torch.arange(len(numbers), device=numbers.device)
+    if not numbers.is_cpu:  # where one wait is better than two
+        numbers_U, which_N = torch.unique(numbers, return_inverse=True)
+        first_U = torch.full_like(numbers_U, len(numbers)).scatter_reduce(0, which_N, places_N, "amin")
+        return Distinct(numbers_U, first_U, which_N)
+    num_bits = len(numbers).bit_length()
     keys_N = ascending(numbers << num_bits | places_N)
     ordered_N, order_N = keys_N >> num_bits, keys_N & 2**num_bits - 1
     is_first_N = torch.ones_like(ordered_N, dtype=torch.bool)
