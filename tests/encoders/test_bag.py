@@ -48,6 +48,7 @@ def test_equals_dense_autograd(seed):
         torch.testing.assert_close(ours, theirs, rtol=1e-12, atol=1e-12)
 
 
+@pytest.mark.usefixtures("kernels")
 @pytest.mark.parametrize("dtype", [torch.int32, torch.int64])
 def test_offsets_and_ids_may_be_short(dtype):
     weight, ragged, direction = (x if isinstance(x, RaggedTensor) else x.float() for x in example(1))
