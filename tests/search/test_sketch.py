@@ -97,6 +97,8 @@ def test_all_codes_are_read_where_the_bound_tells_little():
     its_index = an_index("dot", 5)
     exclude = Pairs(torch.zeros(NUM_VECTORS, dtype=torch.int64), torch.arange(NUM_VECTORS))
     assert (its_index.topk(torch.ones(1, 5), 3, exclude=exclude).ids == -1).all()
+    # Which says nothing of other queries.
+    assert candidates(its_index, torch.ones(1, 5)) is not None
 
 
 @pytest.mark.parametrize(("factor", "right"), [(1.0, True), (0.25, False)])

@@ -78,8 +78,9 @@ class Sketch:
         floor_B1[silent_B] = torch.inf
         open_BG = upper_BG >= floor_B1
         rows_O, blocks_O = open_BG.nonzero(as_tuple=True)
-        self.pays = len(rows_O) <= _MOST_OPEN * open_BG.numel()
-        if not self.pays:
+        if len(rows_O) > _MOST_OPEN * open_BG.numel():
+            # Where exclusions left a query no bound, others may have one.
+            self.pays = bool((floor_B1 == -torch.inf).any())
             return None
         whole_4O = codes.lower_4G[:, blocks_O] + codes.gap_4G[:, blocks_O]
         whole_O = torch.linalg.vecdot(query.factors_B4[rows_O], whole_4O.T)
