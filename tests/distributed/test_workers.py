@@ -57,7 +57,8 @@ def worker(parent: subprocess.Popen[str], rank: int, restart: int = 0) -> psutil
 
 def await_step(training: subprocess.Popen[str], run: Path, step: int) -> None:
     """Until a checkpoint of this step, or a later one, is there."""
-    while not (latest := latest_checkpoint(run)) or read_progress(latest).step < step:
+    # Told by its name: the training may remove it at any moment.
+    while not (latest := latest_checkpoint(run)) or int(latest.name.removeprefix("step-")) < step:
         assert training.poll() is None, training.communicate()[1]
         time.sleep(0.02)
 

@@ -307,4 +307,5 @@ def test_the_page_stands_beside_the_routes(server: Server) -> None:
     wrong = server.get("/v1/predict")
     assert (wrong.status_code, wrong.headers["allow"]) == (405, "POST")
     assert wrong.json() == {"error": "/v1/predict takes POST; got GET."}
+    assert server.get("/v1/session").headers["allow"] == "POST, DELETE"
     assert server.get("/nowhere").json() == {"error": "there is no /nowhere; /docs lists what there is."}

@@ -25,7 +25,7 @@ def killed(ground: Ground, operations: dict[str, int], name: str, *arguments: ob
         child.signal(signal.SIGKILL)
         ended = child.wait()
         ground.log.append(f"killed after {delay_s:.3f} s: {ended.code}")
-        if ended.code == 0:
+        if ended.code == 0 and seen():  # a run that had ended is resumed by none
             operations[name] = seen()
         return f"{name} killed after {delay_s:.2f} s"
     number = ground.random.randint(1, operations[name])

@@ -414,6 +414,7 @@ def test_a_terminal_that_closes_saves_and_stops(make_config: MakeConfig, tmp_pat
     path.write_text(make_config(train=LONG).to_toml(), encoding="utf-8")
     pid, terminal = pty.fork()
     if not pid:
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)  # which nohup lets children ignore
         os.execv(sys.executable, [sys.executable, "-m", "widemax", "train", str(path)])
     while not (tmp_path / "run" / "metrics.jsonl").exists():
         os.read(terminal, 65_536)

@@ -8,6 +8,7 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
+from starlette.routing import Match
 
 from widemax.errors import (
     CorruptError,
@@ -21,6 +22,7 @@ from widemax.errors import (
 from widemax.serving.batches import GoneError, QueueFullError, TooLateError
 
 RETRY_AFTER_S = 1
+METHODS = "GET", "POST", "PUT", "PATCH", "DELETE"
 
 
 class ForbiddenError(UsageError):
@@ -102,7 +104,15 @@ async def refuse(request: Request, error: Exception) -> Response:
     if isinstance(error, HTTPException) and error.status_code == 404:
         return refusal(404, f"there is no {request.url.path}; /docs lists what there is.")
     if isinstance(error, HTTPException) and error.status_code == 405:
-        allowed = (error.headers or {}).get("Allow", "GET")
+        # The error names the methods of the first function at the path alone.
+        allowed = ", ".join(
+            method
+            for method in METHODS
+            if any(
+                route.matches({**request.scope, "method": method})[0] is Match.FULL
+                for route in request.app.routes
+            )
+        )
         return refusal(405, f"{request.url.path} takes {allowed}; got {request.method}.", Allow=allowed)
     if isinstance(error, HTTPException):
         return refusal(error.status_code, error.detail, **(error.headers or {}))

@@ -237,5 +237,5 @@ def _remove_unfinished(run: Path) -> None:
             return
         for name in (METRICS, "config.toml"):
             (run / name).unlink(missing_ok=True)
-        if run.parent.name == WORK:
+        if run.parent.name == WORK and run.exists():  # it has not become the run
             run.rmdir()

@@ -38,6 +38,6 @@ class WN18RR(PublicSet):
             for split in self.splits:
                 member = archive.extractfile(f"{split}.txt")
                 assert member is not None
-                rows = csv.reader(io.TextIOWrapper(member, "utf-8"), delimiter="\t")
-                columns = map(list, zip(*rows, strict=True))
+                with io.TextIOWrapper(member, "utf-8") as lines:
+                    columns = map(list, zip(*csv.reader(lines, delimiter="\t"), strict=True))
                 self.write(into, split, dict(zip(_COLUMNS, columns, strict=True)))
