@@ -6,14 +6,15 @@ from typing import Any
 
 import pytest
 
+from widemax.storage import replacing
 from widemax.training.progress import PlainReporter
 from widemax.training.runs import begin
 
 
 def test_a_run_that_was_put_in_place_is_not_removed_again_by_a_late_signal(tmp_path: Path) -> None:
     run = tmp_path / "run"
-    run.mkdir()
-    (run / "config.toml").write_text("")
+    with replacing(run, {}, overwrite=False) as folder:
+        (folder / "config.toml").touch()
 
     def train(workspace: Path, scratch: Path, checkpoint: Path | None) -> Any:
         assert workspace != run
