@@ -34,13 +34,14 @@ CAMPAIGNS: dict[str, tuple[str, Campaign]] = {
 
 def work(home: Path, names: list[str], *, seed: int, until: float, kept: Path, notes: Path) -> None:
     """Attempts of the campaigns in turn, each with the same share of the time, noted line by line."""
-    ground = Ground(home, random.Random(seed))
+    ground, cache = Ground(home, random.Random(seed)), os.environ["WIDEMAX_CACHE"]
     running = {name: CAMPAIGNS[name][1](ground) for name in names}
     spent_s = dict.fromkeys(names, 0.0)
     with notes.open("a", encoding="utf-8") as file:
         while time.monotonic() < until:
             name = min(spent_s, key=spent_s.__getitem__)
             begun = time.monotonic()
+            os.environ["WIDEMAX_CACHE"] = cache  # of which some attempts take one of their own
             attempt = next(running[name])
             spent_s[name] += time.monotonic() - begun
             if attempt.wrong:
