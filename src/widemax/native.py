@@ -10,7 +10,7 @@ import ctypes
 import functools
 import importlib.util
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from typing import Any, TypeAlias
 
@@ -68,32 +68,11 @@ def library() -> tuple[ctypes.CDLL | None, str]:
     ]
     found.widemax_sparse_product.argtypes = [*[pointer] * 6, number, *[pointer] * 5, number, pointer]
     found.widemax_count_answers.argtypes = [*[pointer] * 3, number, pointer]
-    found.widemax_rowwise_adagrad.argtypes = [
-        *([pointer] * 4),
-        number,
-        number,
-        *([ctypes.c_float] * 3),
-        pointer,
-        number,
-        pointer,
-    ]
-    found.widemax_lazy_adam.argtypes = [
-        *([pointer] * 6),
-        number,
-        number,
-        *([ctypes.c_double] * 4),
-        number,
-        pointer,
-    ]
+    shape, single, double = [number] * 2, ctypes.c_float, ctypes.c_double
+    found.widemax_rowwise_adagrad.argtypes = [*[pointer] * 4, *shape, *[single] * 3, pointer, number, pointer]
+    found.widemax_lazy_adam.argtypes = [*[pointer] * 6, *shape, *[double] * 4, number, pointer]
     found.widemax_sorted_entries.argtypes = [*[pointer] * 3, number, number, *[pointer] * 6]
-    found.widemax_bag_weights.argtypes = [
-        *([pointer] * 5),
-        number,
-        number,
-        pointer,
-        ctypes.c_float,
-        *([pointer] * 4),
-    ]
+    found.widemax_bag_weights.argtypes = [*[pointer] * 5, *shape, pointer, single, *[pointer] * 4]
     for name in ("widemax_sorted_entries", "widemax_bag_weights"):
         getattr(found, name).restype = number
     for name in SOFTMAXES.values():
@@ -435,15 +414,11 @@ def rowwise_adagrad(
         rounding: of weights in bfloat16: [2, D] what random bits follow from, the place of row 0, and how far
             apart the places of neighbors are.
     """
-    num_rows, dim = len(grad_RD), grad_RD.shape[1:].numel()
-    tensors = (x.data_ptr() for x in (weight_FD, sum_F, ids_R, grad_RD))
-    struct = None
+    shape, struct = (len(grad_RD), grad_RD.shape[1:].numel()), None
     if rounding is not None:
         (factor_D, shift_D), first, every = rounding
         struct = ctypes.byref(_Rounding(factor_D.data_ptr(), shift_D.data_ptr(), first, every))
-    part = max(1, PART_ELEMENTS // (SCATTERED * max(dim, 1)))
-    arguments = *tensors, num_rows, dim, rate, eps, kept, struct, part
-    share(lambda place: _kernels().widemax_rowwise_adagrad(*arguments, place), SCATTERED * grad_RD.numel())
+    _share_rows("widemax_rowwise_adagrad", (weight_FD, sum_F, ids_R, grad_RD), shape, rate, eps, kept, struct)
 
 
 def lazy_adam(
@@ -458,10 +433,16 @@ def lazy_adam(
     eps: float,
 ) -> None:
     """One step of Adam on distinct rows, in place: on their weights, two moments and counts of steps."""
-    num_rows, dim = grad_RD.shape
-    tensors = (x.data_ptr() for x in (weight_FD, *moments, touches_F, ids_R, grad_RD))
-    arguments = *tensors, num_rows, dim, rate, *betas, eps, max(1, PART_ELEMENTS // (SCATTERED * max(dim, 1)))
-    share(lambda place: _kernels().widemax_lazy_adam(*arguments, place), SCATTERED * grad_RD.numel())
+    tensors = weight_FD, *moments, touches_F, ids_R, grad_RD
+    _share_rows("widemax_lazy_adam", tensors, grad_RD.shape, rate, *betas, eps)
+
+
+def _share_rows(name: str, tensors: Iterable[Tensor], shape: Sequence[int], *numbers: Any) -> None:
+    """Shares a kernel's work on so many rows of so many numbers, which lie anywhere."""
+    num_elements = SCATTERED * shape[0] * shape[1]
+    part = max(1, PART_ELEMENTS // (SCATTERED * max(shape[1], 1)))
+    arguments = *(x.data_ptr() for x in tensors), *shape, *numbers, part
+    share(lambda place: getattr(_kernels(), name)(*arguments, place), num_elements)
 
 
 def sorted_entries(

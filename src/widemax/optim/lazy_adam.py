@@ -1,7 +1,6 @@
 """Adam that updates a row lazily, when a gradient touches it."""
 
 import math
-from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -121,21 +120,14 @@ class LazyAdam(RowOptimizer):
         scale.mul_(per_row(_bias_correction(beta1, touches), weight))
         weight.addcdiv_(moment, scale, value=-group["lr"])
 
-    def update_in_place(
-        self,
-        weight: Tensor,
-        rows_R: Tensor,
-        grad_R: Tensor,
-        state: State,
-        group: Group,
-        rounding: Callable[[], tuple[Tensor, int, int] | None],
-    ) -> bool:
+    def update_in_place(self, parameter: Tensor, rows_R: Tensor, grad_R: Tensor, group: Group) -> bool:
+        state = self.state[parameter]
         moments = state["exp_avg"], state["exp_avg_sq"]
         decays = group["weight_decay"] or state["log_decay"]
-        if decays or weight.dim() != 2 or not native.takes(weight, *moments, grad_R):
+        if decays or parameter.dim() != 2 or not native.takes(parameter, *moments, grad_R):
             return False
         native.lazy_adam(
-            *(weight.detach(), moments, state["touches"], rows_R, grad_R),
+            *(parameter, moments, state["touches"], rows_R, grad_R),
             rate=group["lr"],
             betas=(group["beta1"], group["beta2"]),
             eps=group["eps"],

@@ -5,7 +5,6 @@ Shape letters: R rows of a block: those touched by a step, or all C rows of a pa
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from functools import partial
 from inspect import unwrap
 from itertools import chain
 from types import MappingProxyType
@@ -102,20 +101,8 @@ class RowOptimizer(torch.optim.Optimizer, ABC):
     def update(self, weight: Tensor, grad: Tensor, state: State, group: Group) -> None:
         """Moves a block of rows in place; ``state`` holds the same rows of the state's tensors."""
 
-    def update_in_place(
-        self,
-        weight: Tensor,
-        rows_R: Tensor,
-        grad_R: Tensor,
-        state: State,
-        group: Group,
-        rounding: Callable[[], tuple[Tensor, int, int] | None],
-    ) -> bool:
-        """Moves these rows of all weights, without copies of them, or answers that it cannot.
-
-        ``rounding`` begins the rounding of a step that is taken: what random bits of columns follow from, the
-        place of row 0 and the distance of places; None for weights that are not rounded.
-        """
+    def update_in_place(self, parameter: Tensor, rows_R: Tensor, grad_R: Tensor, group: Group) -> bool:
+        """Moves these rows of a parameter and its state without copies, or answers that it cannot."""
         return False
 
     def settle(self, weight: Tensor, state: State, group: Group) -> None:
@@ -163,8 +150,7 @@ class RowOptimizer(torch.optim.Optimizer, ABC):
                 state.update({key: state_R[key] for key in numbers})
             return
         rows_R, grad_R = touched_rows(widened(grad))
-        rounding = partial(self._rounding, parameter)
-        if self.update_in_place(weight, rows_R, grad_R, state, group, rounding):
+        if self.update_in_place(parameter, rows_R, grad_R, group):
             return
         weight_R = widened(weight.index_select(0, rows_R))
         state_R = {k: v.index_select(0, rows_R) if isinstance(v, Tensor) else v for k, v in state.items()}
@@ -196,6 +182,10 @@ class RowOptimizer(torch.optim.Optimizer, ABC):
         return mixed_seed(state["rounding_seed"] - 1)
 
     def _rounding(self, parameter: Tensor) -> tuple[Tensor, int, int] | None:
+        """Of a step: what random bits of columns follow from, the place of row 0, the distance of places.
+
+        None for weights that are not rounded.
+        """
         if parameter.dtype != torch.bfloat16:
             return None
         generator = torch.Generator(parameter.device).manual_seed(self._next_seed(parameter))

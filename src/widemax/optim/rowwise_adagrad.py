@@ -1,7 +1,5 @@
 """Adagrad with one accumulator a row."""
 
-from collections.abc import Callable
-
 import torch
 from torch import Tensor
 from torch.optim.optimizer import ParamsT
@@ -81,21 +79,13 @@ class RowwiseAdagrad(RowOptimizer):
             scale = accumulator.sqrt().add_(group["eps"])
         weight.addcdiv_(grad, scale, value=-group["lr"])
 
-    def update_in_place(
-        self,
-        weight: Tensor,
-        rows_R: Tensor,
-        grad_R: Tensor,
-        state: State,
-        group: Group,
-        rounding: Callable[[], tuple[Tensor, int, int] | None],
-    ) -> bool:
-        accumulator, rate = state["sum"], group["lr"]
-        if not native.takes_weights(weight, accumulator, grad_R):
+    def update_in_place(self, parameter: Tensor, rows_R: Tensor, grad_R: Tensor, group: Group) -> bool:
+        accumulator, rate = self.state[parameter]["sum"], group["lr"]
+        if not native.takes_weights(parameter, accumulator, grad_R):
             return False
         kept = 1 - rate * group["weight_decay"]
         native.rowwise_adagrad(
-            *(weight.detach(), accumulator, rows_R, grad_R, rounding()),
+            *(parameter, accumulator, rows_R, grad_R, self._rounding(parameter)),
             rate=rate,
             eps=group["eps"],
             kept=kept,
