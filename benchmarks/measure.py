@@ -23,6 +23,9 @@ import psutil
 ROOT = Path(__file__).parents[1]
 RESULTS = Path(__file__).parent / "results"
 
+# As in an installed package, and in those of the peers, a process does not compile the modules it loads.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+
 
 def machine() -> dict[str, Any]:
     """Columns that every result row carries: date, machine and versions."""
