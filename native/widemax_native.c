@@ -130,9 +130,10 @@ typedef struct {
     long num_rows, num_blocks, slices, dim;
 } Sketch;
 
-/* The products of a query with the vectors of a block, 16 in each of `sums`. */
-INLINE void sketch_products(const Sketch *x, long row, long block, __m512i *sums) {
-    const uint8_t *codes = x->codes + block * x->slices * 256;
+/* The products of a query with the vectors of a block, 16 in each of `sums`; `ahead` is how many blocks further on are
+   read next. */
+INLINE void sketch_products(const Sketch *x, long row, long block, long ahead, __m512i *sums) {
+    const uint8_t *codes = x->codes + block * x->slices * 256, *next = codes + ahead * x->slices * 256;
     const int8_t *query = x->query + row * x->slices * 8;
     const __m512i low = _mm512_set1_epi8(15);
     __m512i more[4];
@@ -145,9 +146,8 @@ INLINE void sketch_products(const Sketch *x, long row, long block, __m512i *sums
         memcpy(&first, query + s * 8, 4);
         memcpy(&second, query + s * 8 + 4, 4);
         for (int i = 0; i < 4; i++) {
-            const uint8_t *place = codes + s * 256 + i * 64;
-            __m512i both = _mm512_loadu_si512(place);
-            _mm_prefetch((const char *)place + AHEAD_BYTES, _MM_HINT_T0);
+            __m512i both = _mm512_loadu_si512(codes + s * 256 + i * 64);
+            _mm_prefetch((const char *)next + s * 256 + i * 64, _MM_HINT_T0);
             sums[i] = _mm512_dpbusd_epi32(sums[i], _mm512_and_si512(both, low), _mm512_set1_epi32(first));
             __m512i high = _mm512_and_si512(_mm512_srli_epi16(both, 4), low);
             more[i] = _mm512_dpbusd_epi32(more[i], high, _mm512_set1_epi32(second));
@@ -171,7 +171,7 @@ TARGET void widemax_sketch_maxima(const Sketch *x, int32_t *maxima, int64_t *pla
         for (long block = begin; block < end; block++)
             for (long row = 0; row < x->num_rows; row++) {
                 __m512i sums[4];
-                sketch_products(x, row, block, sums);
+                sketch_products(x, row, block, 2, sums);
                 __m512i pairs[] = {_mm512_max_epi32(sums[0], sums[1]), _mm512_max_epi32(sums[2], sums[3])};
                 int32_t largest = _mm512_reduce_max_epi32(_mm512_max_epi32(pairs[0], pairs[1]));
                 maxima[row * x->num_blocks + block] = largest;
@@ -194,18 +194,29 @@ INLINE int32_t whole_product(const Sketch *x, long row, long place) {
 }
 
 /* The places of all vectors in some (row, block) pairs whose products are at least `least[pair]`, by 8 bits at least
-   `whole_least[pair]`, pair after pair, and how many each pair has. */
+   `whole_least[pair]`, pair after pair, and how many each pair has. Blocks and vectors lie far apart, so they are asked
+   for before they are read. */
 TARGET void widemax_sketch_open(const Sketch *x, const int64_t *rows, const int64_t *blocks, const int32_t *least,
                                 const int32_t *whole_least, long num_pairs, int64_t *counts, int64_t *places) {
-    for (long pair = 0; pair < num_pairs; pair++) {
-        __m512i sums[4];
-        sketch_products(x, rows[pair], blocks[pair], sums);
-        counts[pair] = 0;
-        for (uint64_t found = at_least(sums, least[pair]); found; found &= found - 1) {
-            long place = blocks[pair] * BLOCK + __builtin_ctzll(found);
-            if (whole_product(x, rows[pair], place) < whole_least[pair]) continue;
-            *places++ = place;
-            counts[pair]++;
+    enum { TOGETHER = 16 };
+    for (long begin = 0; begin < num_pairs; begin += TOGETHER) {
+        long end = smaller(begin + TOGETHER, num_pairs);
+        uint64_t found[TOGETHER];
+        for (long pair = begin; pair < end; pair++) {
+            __m512i sums[4];
+            sketch_products(x, rows[pair], blocks[pair], blocks[smaller(pair + 2, num_pairs - 1)] - blocks[pair], sums);
+            found[pair - begin] = at_least(sums, least[pair]);
+            for (uint64_t left = found[pair - begin]; left; left &= left - 1)
+                _mm_prefetch((const char *)x->whole + (blocks[pair] * BLOCK + __builtin_ctzll(left)) * x->dim,
+                             _MM_HINT_T0);
+        }
+        for (long pair = begin; pair < end; pair++) {
+            int64_t *first = places;
+            for (uint64_t left = found[pair - begin]; left; left &= left - 1) {
+                long place = blocks[pair] * BLOCK + __builtin_ctzll(left);
+                if (whole_product(x, rows[pair], place) >= whole_least[pair]) *places++ = place;
+            }
+            counts[pair] = places - first;
         }
     }
 }

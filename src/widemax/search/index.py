@@ -180,10 +180,11 @@ def _search(
 ) -> tuple[Tensor, Tensor]:
     """Ids and scores of a few queries."""
     best = Best(rows, queries_BD, excluded, k)
-    silent_B = torch.zeros(len(queries_BD), dtype=torch.bool)
-    if rows.metric != "euclidean" and rows.bias is None:
+    silent_B = ~queries_BD.any(1)
+    if rows.metric == "euclidean" or rows.bias is not None:
+        silent_B.zero_()
+    elif silent_B.any():
         # To a zero query all vectors are alike: the first ids are the best, and bounds would rule out none.
-        silent_B = ~queries_BD.any(1)
         silent = silent_B.nonzero().squeeze(1)
         most_excluded = int(excluded.rows_P.bincount(minlength=1).amax())
         first_ids = torch.arange(min(k + most_excluded, len(rows)))
