@@ -33,7 +33,7 @@ ARROWS = {
     "auxiliaries": {*GROUND, "losses", "numerics"},
     "encoders": {*GROUND, "native", "numerics", "sequences", "storage"},
     "sequences": {*GROUND, "numerics"},
-    "native": {"errors"},
+    "native": {"errors", "threads"},
     "kernels": {*GROUND, "losses", "native", "numerics"},
     "heads": {*GROUND, "losses", "samplers", "kernels", "native", "numerics", "solvers"},
     "distributed": {

@@ -14,7 +14,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from scipy.sparse import csr_array, random_array
 
-from widemax import native
+from widemax import native, threads
 from widemax.encoders import TextEncoder, to_tensors
 from widemax.errors import ConfigError
 from widemax.heads import CountsHead, ExactHead, SeveralLabels
@@ -709,14 +709,14 @@ def test_nothing_works_on_once_a_thread_was_interrupted(monkeypatch):
         ended.append(True)
 
     with pytest.raises(KeyboardInterrupt):
-        native.share(work, 2 * native.THREAD_ELEMENTS)
+        threads.share(work, 2 * threads.THREAD_ELEMENTS)
     assert ended
 
 
 @needs_kernels
 def test_threads_change_nothing(monkeypatch):
     monkeypatch.setattr(native, "PART_ELEMENTS", 1000)
-    monkeypatch.setattr(native, "THREAD_ELEMENTS", 10)
+    monkeypatch.setattr(threads, "THREAD_ELEMENTS", 10)
     torch.manual_seed(0)
     head, index = ExactHead(1000, 16), ExactIndex(torch.randn(70_000, 8))
     hidden, queries = torch.randn(5, 16), torch.randn(3, 8)
@@ -734,6 +734,7 @@ def test_threads_change_nothing(monkeypatch):
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="processes cannot be forked here")
 def test_a_forked_process_has_threads_of_its_own(monkeypatch):
     monkeypatch.setattr(native, "PART_ELEMENTS", 1000)
+    monkeypatch.setattr(threads, "THREAD_ELEMENTS", 10)
     monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
     hidden, weight = torch.randn(2, 16), torch.randn(1000, 16)
     here, there = torch.empty(2, 1000), torch.zeros(2, 1000).share_memory_()

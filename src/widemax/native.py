@@ -10,8 +10,7 @@ import ctypes
 import functools
 import importlib.util
 import os
-from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor, wait
+from collections.abc import Iterable, Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -20,13 +19,12 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from widemax.errors import ConfigError
+from widemax.threads import share
 
 ABI = 13
 BLOCK = 64
 # Rows that share a pass over the weights; torch's products of more are as fast.
 MOST_ROWS = 16
-# So many numbers of weights take half a millisecond, for which a further thread is worth waking.
-THREAD_ELEMENTS = 2**21
 # So many are a part of the work, which threads take one after another.
 PART_ELEMENTS = 2**18
 # Rows that lie anywhere take so many times as long as those that follow one another.
@@ -648,31 +646,3 @@ def _padded(rows_BD: Tensor, columns: int, *, full_rows: int) -> Tensor:
 def _part(dim: int) -> int:
     """Classes of a part: whole blocks."""
     return BLOCK * max(1, PART_ELEMENTS // (BLOCK * dim))
-
-
-def share(work: Callable[[Any], None], num_elements: int) -> None:
-    """Does a work in as many threads as torch may use and it is worth, this one among them.
-
-    Args:
-        work: takes the place of the next part.
-    """
-    place = ctypes.byref(ctypes.c_long(0))
-    num_more = min(torch.get_num_threads(), num_elements // THREAD_ELEMENTS) - 1
-    more = [_threads(num_more).submit(work, place) for _ in range(num_more)]
-    try:
-        work(place)
-    finally:  # even if this thread was interrupted, no other may be left to write into memory that is freed
-        wait([each for each in more if not each.cancel()])  # one that has not begun has nothing left to do
-    for each in more:
-        if not each.cancelled():
-            each.result()
-
-
-@functools.cache
-def _threads(num: int) -> ThreadPoolExecutor:
-    """Threads that wait for work: new ones begin on the core of their parent, and often end there."""
-    return ThreadPoolExecutor(num, thread_name_prefix="widemax-native")
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_threads.cache_clear)  # a child has no threads of its parent

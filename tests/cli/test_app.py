@@ -18,13 +18,16 @@ def test_version(widemax) -> None:
     assert widemax("--version") == (0, f"widemax {doctor.installed_version('widemax')}\n", "")
 
 
-def test_waiting_threads_do_not_spin_unless_told_to(widemax, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_waiting_threads_hardly_spin_unless_told_to(widemax, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("GOMP_SPINCOUNT")
     monkeypatch.setenv("OMP_WAIT_POLICY", "ACTIVE")
     widemax("--version")
     assert os.environ["OMP_WAIT_POLICY"] == "ACTIVE"
+    assert "GOMP_SPINCOUNT" not in os.environ
     monkeypatch.delenv("OMP_WAIT_POLICY")
     widemax("--version")
     assert os.environ["OMP_WAIT_POLICY"] == "PASSIVE"
+    assert os.environ["GOMP_SPINCOUNT"] == "1000"
 
 
 def test_a_reader_that_has_seen_enough_is_no_failure(fruit_run: Path, fruit_csv: Path) -> None:

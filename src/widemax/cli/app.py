@@ -109,8 +109,11 @@ app.add_typer(recipe.app, name="recipe")
 
 def main() -> None:
     """Run the command line; the exit code says what went wrong: see ``widemax.errors``."""
-    # Read once, when torch is loaded: waiting threads would spin on cores that other processes need.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    # Read once, when torch is loaded: waiting threads would spin on cores that other processes need. For some
+    # 20 µs they may, as libgomp lets them where they outnumber the cores: waking one takes longer.
+    if "OMP_WAIT_POLICY" not in os.environ:
+        os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
+        os.environ.setdefault("GOMP_SPINCOUNT", "1000")
     # Loading torch makes a million objects that stay; searching them for garbage takes .3 s.
     gc.set_threshold(100_000)
     atexit.register(_skip_last_search)
