@@ -328,14 +328,14 @@ def count_answers(
     excluded: tuple[Tensor, Tensor],
     k: int,
 ) -> tuple[Tensor, ...]:
-    """Exact answers about rows whose logits are power · log(share + smoothing · prior).
+    """Exact answers about rows whose logits are power · log(share + smoothing · prior), or others.
 
     A share is what a class has of a row's sum of features @ weights.
 
     Args:
         features: in CSR form and float32, none below 0.
         weights: offsets [F + 1], class ids and float32 values above 0 of a matrix [F, C] in CSR form.
-        smoothed: prior [C], smoothing, power · log(smoothing · prior) [C], power.
+        smoothed: prior [C], smoothing, others [C] for classes beside no feature of a row, power.
         labels: rows [P], ascending, and class ids [P]; -1 is none.
         excluded: rows and class ids that are not among the best, nor before a label.
 

@@ -50,7 +50,7 @@ def of_length_1(features, power):
 
 
 def expected_log_probs(
-    features, labels, hidden, *, p=1.0, a=0.4, b=0.2, keep=400, smoothing=0.1, temperature=1.0
+    features, labels, hidden, *, p=1.0, a=0.4, b=0.2, q=1.0, keep=400, smoothing=0.1, temperature=1.0
 ):
     """The formula of the class, with dense matrices."""
     X, Y = of_length_1(features.double().numpy(), p), indicator(labels)
@@ -58,16 +58,17 @@ def expected_log_probs(
     W = N * np.maximum(N.sum(0), 1e-300) ** -b
     for row in W:
         row[np.argsort(-row, kind="stable")[keep:]] = 0
-    W = W * np.maximum(N.sum(1, keepdims=True), 1e-300) ** -a
+    W = (W * np.maximum(N.sum(1, keepdims=True), 1e-300) ** -a) ** q
     scores = of_length_1(hidden.double().numpy(), p) @ W
     shares = scores / np.where((total := scores.sum(1, keepdims=True)) > 0, total, 1)
     prior = (Y.sum(0) + 1) / (Y.sum() + C)
-    logits = np.log(shares + smoothing * prior) / temperature
+    logits = np.log(shares + smoothing * np.where(scores > 0, np.sqrt(prior / C), prior)) / temperature
     return torch.from_numpy(logits).log_softmax(1)
 
 
 @pytest.mark.parametrize(
-    "options", [{}, {"p": 0.0, "a": 0.0, "b": 0.0}, {"p": 2.0, "a": 0.9, "b": 0.6, "keep": 3}]
+    "options",
+    [{}, {"p": 0.0, "a": 0.0, "b": 0.0, "q": 0.8}, {"p": 2.0, "a": 0.9, "b": 0.6, "q": 0.5, "keep": 3}],
 )
 @pytest.mark.parametrize("sparse", [False, True])
 def test_the_formula(options, sparse, monkeypatch):
@@ -76,7 +77,7 @@ def test_the_formula(options, sparse, monkeypatch):
     monkeypatch.setattr(module.budget, "CHUNK_ELEMENTS", 10)
     features, labels = some_rows()
     hidden = torch.cat([some_rows(1)[0], torch.zeros(1, F)])
-    names = {"p": "value_power", "a": "feature_power", "b": "class_power", "keep": "keep"}
+    names = {"p": "value_power", "a": "feature_power", "b": "class_power", "q": "count_power", "keep": "keep"}
     head = CountsHead(C, F, **{names[name]: value for name, value in options.items()})
     for rows in torch.arange(B).split(11):
         part = features[rows]
@@ -220,9 +221,9 @@ def test_held_out_rows_choose_the_powers():
         head.finish(hidden, several(wanted))
         found = head.powers.tolist()
         assert (found[2] == power) if power is not None else found[2] > 0.3
-        given = counted(features, several(labels), class_power=0.1, feature_power=0.7)
+        given = counted(features, several(labels), class_power=0.1, feature_power=0.7, count_power=0.55)
         given.finish(hidden, several(wanted))
-        assert given.powers.tolist()[1:] == pytest.approx([0.7, 0.1])
+        assert given.powers.tolist()[1:] == pytest.approx([0.7, 0.1, 0.55])
 
 
 def test_no_powers_beside_those_chosen_are_better():
@@ -244,10 +245,12 @@ def test_no_powers_beside_those_chosen_are_better():
 
     head = counted(*known)
     reached = ndcg(head)
-    p, a, b = head.powers.tolist()
-    steps = [(at, bt) for at in (-0.05, 0, 0.05) for bt in (-0.05, 0, 0.05) if a + at <= 1 and b + bt >= 0]
+    p, a, b, q = head.powers.tolist()
+    steps = [(at, bt, 0) for at in (-0.05, 0, 0.05) for bt in (-0.05, 0, 0.05)] + [(0, 0, -0.1), (0, 0, 0.1)]
     beside = [
-        ndcg(counted(*known, value_power=p, feature_power=a + at, class_power=b + bt)) for at, bt in steps
+        ndcg(counted(*known, value_power=p, feature_power=a + at, class_power=b + bt, count_power=q + qt))
+        for at, bt, qt in steps
+        if a + at <= 1 and b + bt >= 0 and q + qt <= 1
     ]
     assert min(beside) < reached == pytest.approx(max(beside), abs=1e-4)
 
@@ -433,6 +436,7 @@ def broken(name, change):
         ("smoothing", lambda smoothing: smoothing + 100, "a smoothing"),
         ("powers", lambda powers: powers - 2, "powers within"),
         ("powers", lambda powers: powers + 1, "powers within"),
+        ("powers", lambda powers: powers * 0, "the last one above 0"),
         ("calibration_temperature", lambda temperature: -temperature, "a calibration temperature"),
     ],
 )

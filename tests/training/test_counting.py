@@ -79,8 +79,8 @@ def test_all_rows_are_counted_with_the_powers_that_held_out_rows_chose(
     outcome = train(make_config(**TEXT))
     model = outcome.model
     assert isinstance(model.head, CountsHead)
-    value_power, feature_power, class_power = model.head.powers.tolist()
-    options = {"value_power": value_power, "feature_power": feature_power, "class_power": class_power}
+    names = "value_power", "feature_power", "class_power", "count_power"
+    options = dict(zip(names, model.head.powers.tolist(), strict=True))
     again = CountsHead(model.head.num_classes, model.head.dim, **options)
     for batch in Dataset(resolve(rows_file), model.schema).batches(64):
         hidden = model.encoder(to_tensors(model.encoder.encode(batch.columns)))

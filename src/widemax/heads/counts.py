@@ -48,13 +48,15 @@ Auto = Literal["auto"]
 Power = Annotated[float, Field(ge=0, le=1)]
 LARGEST_VALUE_POWER = 8.0
 ValuePower = Annotated[float, Field(ge=0, le=LARGEST_VALUE_POWER)]
+CountPower = Annotated[float, Field(gt=0, le=1)]
 
-USUAL_POWERS = 1.0, 0.4, 0.2
+USUAL_POWERS = 1.0, 0.4, 0.2, 1.0
 USUAL_SMOOTHING = 0.1
 SMOOTHING, TEMPERATURE = (1e-4, 100.0), (0.1, 10.0)
 # What held-out rows choose from, how many are asked, at first and in the end, and how many places count.
 VALUE_POWERS = 0.0, 0.5, 1.0, 2.0
 FEATURE_POWERS, CLASS_POWERS = (tuple(n / 20 for n in range(*ends)) for ends in ((4, 17), (0, 13)))
+COUNT_POWERS = tuple(n / 10 for n in range(4, 11))
 FIRST_ROWS, CHOICE_ROWS = 500, 2500
 PLACES = 20
 DISCOUNTS = 1 / np.log2(np.arange(2, PLACES + 2))
@@ -72,19 +74,21 @@ MORE_VECTORS, ROUNDS = 8, 2
 @final
 @heads.register("counts")
 class CountsHead(SparseRowsHead):
-    """P(c | x) ∝ (s_c / Σ_j s_j + smoothing · π_c)^(1 / temperature) with s = x W, where W is counted.
+    """P(c | x) ∝ (s_c / Σ_j s_j + smoothing · μ_c)^(1 / temperature) with s = x W, where W is counted.
 
-    W = D_f^-a (Xᵀ D_row Y) D_c^-b: X [rows, F] holds the features of the training rows to the power p, D_row
-    divides each by its Euclidean length, Y [rows, C] holds the labels, and D_f and D_c are the sums of what
-    stands between them over the classes and over the features. Of each feature the best classes are kept. π
-    are the frequencies of the classes, each with one more row, to the power of the temperature that held-out
-    rows choose, so that they are the answer where no feature says anything. Where features are the items of a
-    history that fade with their distance, counts are directed and decayed, and p changes the decay.
+    W = (D_f^-a (Xᵀ D_row Y) D_c^-b)^q, entry by entry: X [rows, F] holds the features of the training rows to
+    the power p, D_row divides each by its Euclidean length, Y [rows, C] holds the labels, and D_f and D_c are
+    the sums of what stands between them over the classes and over the features. Of each feature the best
+    classes are kept. Below 1, q lets what several features say weigh more than what one says often. μ_c is
+    the frequency π_c of the class, with one more row, to the power of the temperature that held-out rows
+    choose: the frequencies are the answer where no feature says anything. Where s_c > 0 it is √(π_c / C),
+    which disturbs the order of the scores less. Where features are the items of a history that fade with
+    their distance, counts are directed and decayed, and p changes the decay.
 
     No gradient trains it: :meth:`partial_fit` counts rows, :meth:`merge` adds what another head has counted,
-    and :meth:`finish` makes the weights, for which held-out rows choose p, a, b, smoothing and temperature.
-    Hidden vectors are the features themselves, dense, or sparse as an encoder whose ``dim`` is "features"
-    gives them. In answers, which are exact over all classes, what is below 0 counts as 0.
+    and :meth:`finish` makes the weights, for which held-out rows choose p, a, b, q, smoothing and
+    temperature. Hidden vectors are the features themselves, dense, or sparse as an encoder whose ``dim`` is
+    "features" gives them. In answers, which are exact over all classes, what is below 0 counts as 0.
 
     Use: for histories of items and for texts with many labels. One pass over the data takes seconds, and what
     is rare is remembered; nothing is said about features that met no class.
@@ -95,6 +99,7 @@ class CountsHead(SparseRowsHead):
         value_power: p; 0 only asks which features there are. "auto" is what held-out rows choose.
         feature_power: a, likewise.
         class_power: b, likewise; 0 favors frequent classes.
+        count_power: q, likewise.
         keep: the most classes that are kept of a feature.
 
     Source: Deshpande and Karypis 2004, "Item-based top-N recommendation algorithms", section 4.2, where a
@@ -125,12 +130,13 @@ class CountsHead(SparseRowsHead):
         value_power: ValuePower | Auto = "auto",
         feature_power: Power | Auto = "auto",
         class_power: Power | Auto = "auto",
+        count_power: CountPower | Auto = "auto",
         keep: AtLeast1 = 400,
     ) -> None:
         classes = Classes.of(num_classes)
         super().__init__(classes, dim)
         self.normalizer = "softmax"
-        self.given_powers = value_power, feature_power, class_power
+        self.given_powers = value_power, feature_power, class_power, count_power
         self.keep = keep
         self.register_buffer("offsets", torch.zeros(dim + 1, dtype=torch.int64))
         self.register_buffer("class_ids", torch.empty(0, dtype=torch.int32))
@@ -149,8 +155,9 @@ class CountsHead(SparseRowsHead):
         is_share = bool((self.prior > 0).all()) and abs(float(self.prior.double().sum()) - 1) < 1e-3
         yield is_share, "a prior above 0 that sums to 1"
         yield bool(0 < self.smoothing <= SMOOTHING[1]), f"a smoothing in (0, {SMOOTHING[1]}]"
-        limits = torch.tensor([LARGEST_VALUE_POWER, 1.0, 1.0])
-        yield bool(((self.powers >= 0) & (self.powers <= limits)).all()), f"powers within {limits.tolist()}"
+        limits = torch.tensor([LARGEST_VALUE_POWER, 1.0, 1.0, 1.0])
+        are_powers = bool(((self.powers >= 0) & (self.powers <= limits)).all() and self.powers[3] > 0)
+        yield are_powers, f"powers within {limits.tolist()}, the last one above 0"
 
     @property
     def num_parameters(self) -> int:
@@ -205,10 +212,11 @@ class CountsHead(SparseRowsHead):
         if held_out is not None and labels is not None:
             held = self._held_out(held_out, labels, exclude)
             self.powers.copy_(torch.tensor(_Choice(*rows, self.keep, *held).best(self.given_powers)))
-        value_power, feature_power, class_power = self.powers.tolist()
+        value_power, feature_power, class_power, count_power = self.powers.tolist()
         pairs = _Pairs(powered(rows[0], value_power), rows[1])
         weights = pairs.best(class_power, self.keep)
         weights.data *= np.repeat(_factors(pairs.sums_F, feature_power), np.diff(weights.indptr))
+        weights.data **= np.float32(count_power)
         weights.sort_indices()
         weights.eliminate_zeros()  # what is less than float32 can hold
         self.offsets = torch.from_numpy(weights.indptr.astype(np.int64))
@@ -246,16 +254,19 @@ class CountsHead(SparseRowsHead):
         rows_P = np.repeat(np.arange(num_rows), np.diff(labels.indptr))
         label_shares_P = shares[rows_P, labels.indices]
         part_P = 1 / np.diff(labels.indptr)[rows_P]
-        counted_C = self.prior.double()
+        counted_C, is_counted_P = self.prior.double(), torch.from_numpy(label_shares_P > 0)
         shares_S, ids_S = torch.from_numpy(shares.data), torch.from_numpy(shares.indices)
+        ids_P = torch.from_numpy(labels.indices)
 
         def nll(logs: Any) -> float:
             smoothing, temperature = np.exp(logs)
-            base_C, power = smoothing * _tempered(counted_C, temperature), 1 / temperature
+            prior_C, power = _tempered(counted_C, temperature), 1 / temperature
+            base_C, more_C = smoothing * prior_C, smoothing * _between(prior_C)
             parts_C = base_C**power
-            gained_S = (base_C.to(shares_S)[ids_S] + shares_S) ** power - parts_C.to(shares_S)[ids_S]
+            gained_S = (more_C.to(shares_S)[ids_S] + shares_S) ** power - parts_C.to(shares_S)[ids_S]
             total_B = float(parts_C.sum()) + np.bincount(rows_S, gained_S, num_rows)
-            logits_P = power * np.log(label_shares_P + base_C.numpy()[labels.indices])
+            more_P = torch.where(is_counted_P, more_C[ids_P], base_C[ids_P]).numpy()
+            logits_P = power * np.log(label_shares_P + more_P)
             return float(part_P @ (np.log(total_B)[rows_P] - logits_P) / num_rows)
 
         found = minimize(
@@ -312,11 +323,11 @@ class CountsHead(SparseRowsHead):
         self, hidden: Tensor, labels: Pairs, excluded: Pairs, k: int, temperature: Tensor | float
     ) -> Answers:
         if native.takes(self.weight):
-            _, others_C, power = self._smoothed(temperature)
+            others_C, power = self._smoothed(temperature)
             found = native.count_answers(
                 self._powered_rows(hidden),
                 (self.offsets, self.class_ids, self.weight),
-                (self.prior.numpy(), float(self.smoothing), others_C, power),
+                (_between(self.prior).numpy(), float(self.smoothing), others_C, power),
                 labels,
                 excluded,
                 k,
@@ -353,16 +364,14 @@ class CountsHead(SparseRowsHead):
             *map(self.weight.new_tensor, (partitions, squares)),
         )
 
-    def _smoothed(
-        self, temperature: Tensor | float
-    ) -> tuple[NDArray[np.float64], NDArray[np.float64], float]:
-        """[C] what shares are smoothed by, [C] the logits of that, and the power of shares."""
-        base_C, power = self._base(), 1 / float(temperature)
-        return base_C, power * np.log(base_C), power
+    def _smoothed(self, temperature: Tensor | float) -> tuple[NDArray[np.float64], float]:
+        """[C] the logits of classes that stand beside no feature of a row, and the power of shares."""
+        power = 1 / float(temperature)
+        return power * np.log(self._base()), power
 
     def _others(self, temperature: Tensor | float) -> NDArray[Any]:
         """[C] the logits of classes that stand beside no feature of a row."""
-        return self._smoothed(temperature)[1].astype(self.weight.numpy().dtype)
+        return self._smoothed(temperature)[0].astype(self.weight.numpy().dtype)
 
     def _shares(self, features: Sparse, work: int) -> Iterator[tuple[Sparse, NDArray[np.int64]]]:
         """s_c / Σ_j s_j of the classes that stand beside some feature, and their rows, chunk by chunk."""
@@ -385,22 +394,27 @@ class CountsHead(SparseRowsHead):
             hidden: [B, F] features.
 
         Returns:
-            [C] the logits of classes that stand beside no feature of a row; and what they are more, above 0,
+            [C] the logits of classes that stand beside no feature of a row; and what they are more or less
             for those that do: some rows [b, C] at a time as SciPy arrays in CSR form.
         """
 
         def parts() -> Iterator[Sparse]:
-            base_C, temperature = self._base(), float(self.calibration_temperature)
+            base_C, more_C, temperature = self._base(), self._more(), float(self.calibration_temperature)
             for shares, _ in self._shares(self._powered_rows(hidden), budget.CHUNK_ELEMENTS):
-                gains = np.log1p(shares.data / base_C[shares.indices]) / temperature
+                sums = shares.data + more_C[shares.indices]
+                gains = np.log(sums / base_C[shares.indices]) / temperature
                 shares.data = gains.astype(shares.dtype)
                 yield shares
 
         return torch.from_numpy(self._others(self.calibration_temperature)), parts()
 
     def _base(self) -> NDArray[np.float64]:
-        """[C] what the share of each class is smoothed by."""
+        """[C] what stands in place of the share of each class that is beside no feature of a row."""
         return float(self.smoothing) * self.prior.double().numpy()
+
+    def _more(self) -> NDArray[np.float64]:
+        """[C] what is added to the share of each class that is beside a feature."""
+        return float(self.smoothing) * _between(self.prior).double().numpy()
 
     def _powered_rows(self, hidden: Tensor) -> Sparse:
         """D_row X^p of rows that the head can answer."""
@@ -410,13 +424,13 @@ class CountsHead(SparseRowsHead):
 
     def _rows(self, hidden: Tensor, temperature: Tensor | float) -> Iterator["_Row"]:
         """Of each row the logits that differ from those of :meth:`_others`."""
-        base_C, others_C, power = self._smoothed(temperature)
+        more_C, (others_C, power) = self._more(), self._smoothed(temperature)
         largest = others_C.max()
         parts_C = np.exp(others_C - largest)
         sum_C, squares_C = parts_C.sum(), parts_C @ parts_C
         for shares, rows_S in self._shares(self._powered_rows(hidden), budget.CHUNK_ELEMENTS):
             ids_S, num_rows = shares.indices, shares.shape[0]
-            logits_S = np.log(shares.data + base_C[ids_S]) * power
+            logits_S = np.log(shares.data + more_C[ids_S]) * power
             shift_b = np.full(num_rows, largest)
             with np.errstate(invalid="ignore"):  # what is infinite has no answer
                 np.maximum.at(shift_b, rows_S, logits_S)
@@ -537,12 +551,12 @@ class _Choice:
         self.held_out, self.labels, self.excluded = (m[asked_B] for m in (held_out, held_labels, excluded))
         self.every = max(1, len(asked_B) // FIRST_ROWS)
         self.gains: dict[tuple[float, ...], float] = {}
-        # Of one value power and one feature power at a time, as they are large.
+        # Of one of each power but that of the classes at a time, as they are large.
         self.counted: dict[float, tuple[Sparse, NDArray[Any], NDArray[Any], Sparse]] = {}
-        self.scores: dict[tuple[float, float], Sparse] = {}
+        self.scores: dict[tuple[float, ...], Sparse] = {}
 
     def best(self, given: tuple[float | Auto, ...]) -> list[float]:
-        """p, a and b, each the best there is beside the others; those given stay as they are."""
+        """p, a, b and q, each the best there is beside the others; those given stay as they are."""
         powers = tuple(
             usual if own == "auto" else own for own, usual in zip(given, USUAL_POWERS, strict=True)
         )
@@ -551,43 +565,47 @@ class _Choice:
         axes = [axis for axis, own in enumerate(given) if own == "auto"]
         if not any(map(_has_unlike, (self.rows[0], self.held_out))):  # without, powers change nothing
             axes = [axis for axis in axes if axis]
-        grids = VALUE_POWERS, FEATURE_POWERS, CLASS_POWERS
+        grids = VALUE_POWERS, FEATURE_POWERS, CLASS_POWERS, COUNT_POWERS
 
         def beside(*moved: int, near: bool = True) -> tuple[float, ...]:
             """The best powers that differ in these at most."""
             choices: list[tuple[float, ...]] = [(power,) for power in powers]
             for axis in {*moved} & {*axes}:
                 at = grids[axis].index(powers[axis])
-                # Of a and b every second one at first.
+                # Of all but p every second one at first.
                 every = grids[axis][:: 1 + (axis > 0)]
                 choices[axis] = grids[axis][max(at - 1, 0) : at + 2] if near else every
             return max(product(*choices), key=self.gain)
 
-        # All of them at first, by some rows; afterwards by all rows those beside the best so far, a and b
-        # together, since one makes up for the other. Another p is dear, as all is counted again for it.
+        # All p, b and a at first, by some rows, and all q by all rows; afterwards those beside the best so
+        # far, a and b together, since one makes up for the other. Another p is dear, as all is counted again.
         for axis in (0, 2, 1):
             powers = beside(axis, near=False)
         if self.every > 1:
             self.every, self.gains, self.scores = 1, {}, {}
         before: tuple[float, ...] = ()
+        powers = beside(3, near=False)
         while powers != before:
             while powers != before:
                 before, powers = powers, beside(1, 2)
+                powers = beside(3)
             powers = beside(0)
         return list(powers)
 
     def gain(self, powers: tuple[float, ...]) -> float:
-        """The mean NDCG of p, a and b, kept for when it is asked again."""
+        """The mean NDCG of p, a, b and q, kept for when it is asked again."""
         if powers not in self.gains:
-            value_power, feature_power, class_power = powers
-            sums_C, scores = self._scored(value_power, feature_power)
-            scores = _scaled(scores, sums_C, class_power - MIDDLE_POWER)
+            value_power, feature_power, class_power, count_power = powers
+            sums_C, scores = self._scored(value_power, feature_power, count_power)
+            scores = _scaled(scores, sums_C, (class_power - MIDDLE_POWER) * count_power)
             labels = self.labels[:: self.every]
             gains = [_gain(_row(scores, row), _row(labels, row)[0]) for row in range(labels.shape[0])]
             self.gains[powers] = float(np.mean(gains))
         return self.gains[powers]
 
-    def _scored(self, value_power: float, feature_power: float) -> tuple[NDArray[np.float64], Sparse]:
+    def _scored(
+        self, value_power: float, feature_power: float, count_power: float
+    ) -> tuple[NDArray[np.float64], Sparse]:
         """The scores of the middle class power, and what to scale them by for another one."""
         if value_power not in self.counted:
             self.counted, self.scores = {}, {}
@@ -600,12 +618,15 @@ class _Choice:
             candidates = pairs.best(MIDDLE_POWER, CANDIDATES * self.keep, used_U)
             self.counted[value_power] = features, pairs.sums_F[used_U], pairs.sums_C, candidates
         features, sums_U, sums_C, candidates = self.counted[value_power]
-        if (value_power, feature_power) not in self.scores:
-            scores = sparse_product(_scaled(features[:: self.every], sums_U, feature_power), candidates)
+        powers = value_power, feature_power, count_power
+        if powers not in self.scores:
+            features = _scaled(features[:: self.every], sums_U, feature_power * count_power)
+            counts = candidates.data ** np.float32(count_power), candidates.indices, candidates.indptr
+            scores = sparse_product(features, scipy_sparse().csr_array(counts, candidates.shape))
             if self.excluded.nnz:
                 scores -= scores.multiply(self.excluded[:: self.every])
-            self.scores = {(value_power, feature_power): scores}
-        return sums_C, self.scores[value_power, feature_power]
+            self.scores = {powers: scores}
+        return sums_C, self.scores[powers]
 
 
 def _gain(scores: tuple[NDArray[Any], NDArray[Any]], labels: NDArray[Any]) -> float:
@@ -650,6 +671,11 @@ def _tempered(prior_C: Tensor, temperature: float) -> Tensor:
     """What becomes the prior, where nothing else is known, once it is raised to the power 1 / temperature."""
     powered_C = prior_C**temperature
     return (powered_C / powered_C.sum()).clamp(min=LEAST_PRIOR)
+
+
+def _between(prior_C: Tensor) -> Tensor:
+    """The geometric mean of a prior and 1 / C."""
+    return (prior_C / len(prior_C)).sqrt()
 
 
 def _factors(sums: NDArray[np.float64], power: float) -> NDArray[np.float32]:
