@@ -222,9 +222,13 @@ def plan(
 
     def peak_of(drawn: int | None, workers: int) -> int:
         weights_bytes = parameter_bytes(-(-num_classes // workers), dim, dtype)
-        trained_bytes = weights_bytes + state_bytes // workers + round(work_of(drawn, workers).held_bytes)
+        held_bytes = round(work_of(drawn, workers).held_bytes)
+        trained_bytes = weights_bytes + state_bytes // workers + held_bytes
         if is_narrow and workers == 1:  # of several, the saved ones are read in float32
-            trained_bytes = max(trained_bytes, weights_bytes + parameter_bytes(num_classes, dim))
+            # The many small tensors of sampled steps leave room that the wide weights do not fit into.
+            left_bytes = 0 if drawn is None else held_bytes
+            widened_bytes = weights_bytes + left_bytes + parameter_bytes(num_classes, dim)
+            trained_bytes = max(trained_bytes, widened_bytes)
         return base_bytes + encoder_bytes + trained_bytes
 
     def fits(drawn: int | None, workers: int) -> bool:
