@@ -31,6 +31,18 @@ def test_one_label(counts, shares_BC):
     assert found == pytest.approx(wanted)
 
 
+def test_classes_without_rows_share_one_row_with_all():
+    counts = np.array([6, 0, 3])
+    shares = np.tile((counts + 1 / 3) / 10, (3, 1))
+    others = one_label_rows(np.full((3, 3), 1 / 3), [0, 1, 2])
+    found, wanted = (
+        evaluate_rows("one", [rows], class_counts=counts, num_rows_train=9)
+        for rows in (Baseline(counts).one(others), one_label_rows(shares, [0, 1, 2]))
+    )
+    assert found == pytest.approx(wanted)
+    assert np.isfinite(found["nll"])
+
+
 def test_several_labels(counts, shares_BC):
     lists = random_label_lists(3, B, C)
     expected = several_label_rows(shares_BC, lists)

@@ -10,6 +10,8 @@ from widemax.options import checked
 class Baseline:
     """The most frequent classes first, the same ones for every row, each with its share as probability.
 
+    Where a class has no row, as those that a table names alone, all classes share one row more.
+
     Args:
         class_counts_C: training rows of each class.
 
@@ -20,12 +22,14 @@ class Baseline:
     """
 
     def __init__(self, class_counts_C: IntArray) -> None:
-        self._counts_C, self._total = class_counts_C, class_counts_C.sum()
+        self._counts_C = class_counts_C
+        self._more = 0.0 if class_counts_C.all() else 1 / len(class_counts_C)
         self._order_C = self._rank_C = None
         if (class_counts_C[:-1] < class_counts_C[1:]).any():  # those of a vocabulary are in order
             self._order_C = np.argsort(-class_counts_C, kind="stable")
             self._rank_C = np.argsort(self._order_C) + 1
-        squares_C = class_counts_C / self._total
+        self._total = class_counts_C.sum() + (self._more > 0)
+        squares_C = (class_counts_C + self._more) / self._total
         squares_C **= 2
         self._square_sum = float(squares_C.sum())
 
@@ -36,8 +40,7 @@ class Baseline:
         return places if self._order_C is None else self._order_C[places]
 
     def _log_probs(self, ids: IntArray) -> FloatArray:
-        with np.errstate(divide="ignore"):
-            return np.asarray(np.log(self._counts_C[ids] / self._total))
+        return np.asarray(np.log((self._counts_C[ids] + self._more) / self._total))
 
     def one(self, rows: OneLabelRows) -> OneLabelRows:
         """Its answers to the same rows."""
