@@ -22,6 +22,8 @@ from benchmarks.measure import is_quick, report, run_fresh, script
 SEED = 0
 ROWS, SAMPLED, DIM = 1024, 8192, 64
 STEPS, WARM_UP = 15, 3
+# So long at the most do threads of the step before, of another process perhaps, still spin.
+SPINNING_S = 0.05
 # Adagrad of torch and TensorFlow keeps another matrix of the weights' size.
 PEERS_AT_MOST = 10_000_000
 FLOAT32_AT_MOST = 10_000_000
@@ -155,6 +157,7 @@ def measure(num_classes: int, tensorflow: str | None, num_steps: int) -> dict[st
     times: dict[str, list[float]] = {name: [] for name in steps}
     for repetition in range(WARM_UP + num_steps):
         for name, step in steps.items():
+            time.sleep(SPINNING_S)
             seconds = step()
             if repetition >= WARM_UP:
                 times[name].append(seconds)

@@ -34,4 +34,4 @@ class LogUniform(ReplacementSampler):
 
     def probs(self, class_ids: Tensor) -> Tensor:
         # log(k + 2) − log(k + 1) would cancel for large k.
-        return torch.log1p(1 / (class_ids.double() + 1)) / math.log(self.num_classes + 1)
+        return class_ids.double().add_(1).reciprocal_().log1p_().div_(math.log(self.num_classes + 1))

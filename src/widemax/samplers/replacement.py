@@ -94,7 +94,7 @@ class ReplacementSampler(Sampler):
         device = generator.device
         if num_distinct * _DENSE_RATIO > self.num_classes:
             ids_C = torch.arange(self.num_classes, device=device)
-            return ids_C, waiting_times(self.num_classes, generator) / self.probs(ids_C)
+            return ids_C, waiting_times(self.num_classes, generator).div_(self.probs(ids_C))
         seen_N = torch.empty(0, dtype=torch.int64, device=device)
         first_N = torch.empty(0, dtype=torch.float64, device=device)
         now = torch.zeros((), dtype=torch.float64, device=device)
