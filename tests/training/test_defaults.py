@@ -281,6 +281,10 @@ def test_heads_that_count_learn_texts_with_several_labels(
         sections: dict[str, Any] = {"data": {"train": str(path), "target": "animals"}}
         outcomes.append(train(Config.from_dict({**sections, "output": {"dir": str(path.parent / name)}})))
     assert [outcome.model.config.head.kind for outcome in outcomes] == ["label_tree", "counts", "exact"]
+    named = Config.from_dict(
+        {**sections, "head": {"kind": "label_tree"}, "output": {"dir": str(path.parent / "named")}}
+    )
+    assert train(named).model.config.encoder == outcomes[0].model.config.encoder
     for outcome, dim in zip(outcomes, ("features", "features", 32), strict=True):
         model = Model.load(outcome.run)
         assert model.config.encoder.options["dim"] == dim

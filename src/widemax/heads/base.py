@@ -312,9 +312,14 @@ class CountingHead(Head):
     """A head that counts rows in one pass, of which held-out rows then choose what to make.
 
     Its hidden vectors are features. One that learns by gradients too does so in the passes after the first.
+
+    Attributes:
+        separates: whether it weighs each feature beside the others, for which an encoder has its usual ones,
+            rather than alone, for which it has ``counted_options``.
     """
 
     learns_by_gradients = False
+    separates: ClassVar[bool] = False
 
     @abstractmethod
     def partial_fit(self, hidden: Tensor, labels: Labels) -> None:

@@ -102,6 +102,7 @@ class LabelTreeHead(SparseRowsHead):
         tensor([2, 1])
     """
 
+    separates = True
     learned_sizes = frozenset(f"{level}{name}" for level in LEVELS for name in ("ids", "weight"))
 
     group_of_leaf: Tensor

@@ -78,9 +78,11 @@ def complete_encoder(config: Config, schema: Schema) -> Config:
                 f"Set encoder.kind = {default_encoder(kinds)!r} or name other input columns."
             )
     given = config.encoder.options
-    counts = config.head.kind != "auto" and issubclass(heads[config.head.kind], CountingHead)
-    if counts:
-        given = {**encoders[kind].counted_options, **given}
+    head = None if config.head.kind == "auto" else heads[config.head.kind]
+    if counts := head is not None and issubclass(head, CountingHead):
+        usual = encoders[kind].counted_options
+        own = usual.keys() & {"dim"} if head.separates else usual.keys()
+        given = {**{name: usual[name] for name in own}, **given}
     options = encoders.options(kind).complete(given)
     if (options["dim"] == "features") != counts:
         counting = [name for name in heads if issubclass(heads[name], CountingHead)]
