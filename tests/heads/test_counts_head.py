@@ -50,7 +50,7 @@ def of_length_1(features, power):
 
 
 def expected_log_probs(
-    features, labels, hidden, *, p=1.0, a=0.4, b=0.2, q=1.0, keep=400, smoothing=0.1, temperature=1.0
+    features, labels, hidden, *, p=1.0, a=0.4, b=0.2, q=1.0, r=1.0, keep=400, smoothing=0.1, temperature=1.0
 ):
     """The formula of the class, with dense matrices."""
     X, Y = of_length_1(features.double().numpy(), p), indicator(labels)
@@ -62,7 +62,8 @@ def expected_log_probs(
     scores = of_length_1(hidden.double().numpy(), p) @ W
     shares = scores / np.where((total := scores.sum(1, keepdims=True)) > 0, total, 1)
     prior = (Y.sum(0) + 1) / (Y.sum() + C)
-    logits = np.log(shares + smoothing * np.where(scores > 0, np.sqrt(prior / C), prior)) / temperature
+    beside = np.where(scores > 0, prior**r * C ** (r - 1), prior)
+    logits = np.log(shares + smoothing * beside) / temperature
     return torch.from_numpy(logits).log_softmax(1)
 
 
@@ -71,7 +72,8 @@ def expected_log_probs(
     [{}, {"p": 0.0, "a": 0.0, "b": 0.0, "q": 0.8}, {"p": 2.0, "a": 0.9, "b": 0.6, "q": 0.5, "keep": 3}],
 )
 @pytest.mark.parametrize("sparse", [False, True])
-def test_the_formula(options, sparse, monkeypatch):
+@pytest.mark.parametrize("r", [1.0, 0.5])
+def test_the_formula(options, r, sparse, monkeypatch):
     # Products of a few rows at a time.
     monkeypatch.setattr(module.budget, "HELD_ELEMENTS", 20)
     monkeypatch.setattr(module.budget, "CHUNK_ELEMENTS", 10)
@@ -84,13 +86,14 @@ def test_the_formula(options, sparse, monkeypatch):
         head.partial_fit(part.to_sparse() if sparse else part, labels.take(rows))
     head.finish()
     head.smoothing.fill_(0.3)
+    head.prior_power.fill_(r)
     head.calibration_temperature.fill_(0.7)
-    expected = expected_log_probs(features, labels, hidden, smoothing=0.3, temperature=0.7, **options)
+    expected = expected_log_probs(features, labels, hidden, smoothing=0.3, temperature=0.7, r=r, **options)
     found = head.log_probs(hidden.to_sparse() if sparse else hidden, torch.arange(C))
     torch.testing.assert_close(found.double(), expected, rtol=1e-5, atol=1e-5)
     # The loss does not follow the calibration.
     one_label = torch.arange(len(hidden)) % C
-    nll = -expected_log_probs(features, labels, hidden, smoothing=0.3, **options).gather(
+    nll = -expected_log_probs(features, labels, hidden, smoothing=0.3, r=r, **options).gather(
         1, one_label[:, None]
     )
     found = head(hidden, one_label, reduction="none")
@@ -253,6 +256,54 @@ def test_no_powers_beside_those_chosen_are_better():
         if a + at <= 1 and b + bt >= 0 and q + qt <= 1
     ]
     assert min(beside) < reached == pytest.approx(max(beside), abs=1e-4)
+
+
+def test_counts_are_raised_to_a_power_only_where_more_than_chance_gains_by_it(monkeypatch):
+    rng = np.random.default_rng(3)
+
+    def by_chance(count):
+        features = torch.from_numpy(rng.random((count, F)) < 0.3).float()
+        return features, torch.from_numpy(rng.integers(0, C, count))
+
+    known, asked = by_chance(200), by_chance(300)
+
+    def power():
+        head = CountsHead(C, F)
+        head.partial_fit(*known)
+        head.finish(*asked)
+        return float(head.powers[3])
+
+    assert power() == 1
+    monkeypatch.setattr(module, "BEYOND_NOISE", -1e9)
+    assert power() < 1
+
+
+@pytest.mark.parametrize(("untold", "num_rows", "power"), [(0.2, 300, 0.5), (0.5, 3000, 1.0)])
+def test_the_prior_is_flatter_where_held_out_rows_are_ranked_better(untold, num_rows, power, monkeypatch):
+    """Of some rows the label is a popular class whatever their feature, of others one of its five."""
+    popular = 1 / np.arange(1, 61) ** 1.2
+
+    def rows(count, seed):
+        rng = np.random.default_rng(seed)
+        feature = rng.integers(0, 10, count)
+        own = 59 - 5 * feature - rng.integers(0, 5, count)
+        drawn = rng.choice(60, count, p=popular / popular.sum())
+        labels = np.where(rng.random(count) < untold, drawn, own)
+        return torch.eye(10)[torch.from_numpy(feature)], torch.from_numpy(labels)
+
+    def fitted():
+        head = CountsHead(60, 10)
+        head.partial_fit(*rows(num_rows, 0))
+        head.finish(*asked)
+        return head
+
+    asked = rows(2000, 1)
+    head = fitted()
+    assert head.prior_power == power
+    monkeypatch.setattr(module, "FLATTER", 1.0)
+    several_labels = several([[label] for label in asked[1].tolist()])
+    reached, usual = (held_out_ndcg(each, asked[0], several_labels) for each in (head, fitted()))
+    assert reached > usual if power < 1 else reached == usual
 
 
 def test_excluded_classes_do_not_decide():

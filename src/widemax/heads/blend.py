@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from widemax.classes import Classes
 from widemax.heads.answers import Answers, TopK
 from widemax.heads.base import CountingHead, Dim, Head, heads
-from widemax.heads.counts import DISCOUNTS, CountsHead
+from widemax.heads.counts import BEYOND_NOISE, DISCOUNTS, CountsHead
 from widemax.heads.dense import excluded_pairs
 from widemax.heads.exact import ExactHead
 from widemax.heads.labels import Labels, SeveralLabels, known_pairs, label_pairs, no_pairs, target_shares
@@ -35,9 +35,8 @@ PROPORTIONS = (
     *((1.0, 1.0), (0.5, 1.0), (0.2, 1.0), (0.0, 1.0)),
 )
 CANDIDATES = 100
-# So many held-out rows decide, and by so many standard errors the trained part must gain: what is worth
-# nothing is kept one time in twenty.
-CHOICE_ROWS, BEYOND_NOISE = 5000, 1.645
+# So many held-out rows decide.
+CHOICE_ROWS = 5000
 # Rows whose logits are so many numbers are asked at a time, and decide about the scale; finer steps cost more
 # than they gain.
 FITTED_LOGITS, PRECISION, LEAST_SCALE = 2**23, 1e-6, 1e-3

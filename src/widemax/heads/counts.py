@@ -58,6 +58,10 @@ VALUE_POWERS = 0.0, 0.5, 1.0, 2.0
 FEATURE_POWERS, CLASS_POWERS = (tuple(n / 20 for n in range(*ends)) for ends in ((4, 17), (0, 13)))
 COUNT_POWERS = tuple(n / 10 for n in range(4, 11))
 FIRST_ROWS, CHOICE_ROWS = 500, 2500
+# By so many standard errors a choice must gain over the usual: one worth nothing is made one time in twenty.
+BEYOND_NOISE = 1.645
+# The power of the prior beside a feature that held-out rows may prefer to 1.
+FLATTER = 0.5
 PLACES = 20
 DISCOUNTS = 1 / np.log2(np.arange(2, PLACES + 2))
 # Scores that smoothing and temperature are fitted to, trials, how far their logarithms go in the first ones,
@@ -81,9 +85,10 @@ class CountsHead(SparseRowsHead):
     the sums of what stands between them over the classes and over the features. Of each feature the best
     classes are kept. Below 1, q lets what several features say weigh more than what one says often. μ_c is
     the frequency π_c of the class, with one more row, to the power of the temperature that held-out rows
-    choose: the frequencies are the answer where no feature says anything. Where s_c > 0 it is √(π_c / C),
-    which disturbs the order of the scores less. Where features are the items of a history that fade with
-    their distance, counts are directed and decayed, and p changes the decay.
+    choose: the frequencies are the answer where no feature says anything. Where s_c > 0 it may be √(π_c / C),
+    which disturbs the order of the scores less, if held-out rows are ranked better by it. Where features are
+    the items of a history that fade with their distance, counts are directed and decayed, and p changes the
+    decay.
 
     No gradient trains it: :meth:`partial_fit` counts rows, :meth:`merge` adds what another head has counted,
     and :meth:`finish` makes the weights, for which held-out rows choose p, a, b, q, smoothing and
@@ -120,6 +125,7 @@ class CountsHead(SparseRowsHead):
     weight: Tensor
     prior: Tensor
     smoothing: Tensor
+    prior_power: Tensor
     powers: Tensor
 
     def __init__(
@@ -144,6 +150,7 @@ class CountsHead(SparseRowsHead):
         counts = torch.zeros(classes.num) if classes.counts is None else classes.counts
         self.register_buffer("prior", _prior(counts.double()))
         self.register_buffer("smoothing", torch.tensor(USUAL_SMOOTHING))
+        self.register_buffer("prior_power", torch.tensor(1.0))
         powers = [u if g == "auto" else g for g, u in zip(self.given_powers, USUAL_POWERS, strict=True)]
         self.register_buffer("powers", torch.tensor(powers))
 
@@ -155,6 +162,7 @@ class CountsHead(SparseRowsHead):
         is_share = bool((self.prior > 0).all()) and abs(float(self.prior.double().sum()) - 1) < 1e-3
         yield is_share, "a prior above 0 that sums to 1"
         yield bool(0 < self.smoothing <= SMOOTHING[1]), f"a smoothing in (0, {SMOOTHING[1]}]"
+        yield bool(0 < self.prior_power <= 1), "a power of the prior in (0, 1]"
         limits = torch.tensor([LARGEST_VALUE_POWER, 1.0, 1.0, 1.0])
         are_powers = bool(((self.powers >= 0) & (self.powers <= limits)).all() and self.powers[3] > 0)
         yield are_powers, f"powers within {limits.tolist()}, the last one above 0"
@@ -223,14 +231,37 @@ class CountsHead(SparseRowsHead):
         self.class_ids = torch.from_numpy(weights.indices.astype(np.int32))
         self.weight = torch.from_numpy(weights.data)
         self.prior = _prior(torch.from_numpy(pairs.labels.sum(axis=0)).double())
-        if held is not None and held[1].nnz:
-            self._calibrate(held[0], held[1])
-        self.prior = _tempered(self.prior.double(), float(self.calibration_temperature)).float()
+        counted_C = self.prior.double()
+        if held is None or not held[1].nnz:
+            self.prior = _tempered(counted_C, float(self.calibration_temperature)).float()
+            return
+        usual = self._smooth(counted_C, *held, prior_power=1.0)
+        numbers = self.prior, self.smoothing.clone(), self.calibration_temperature.clone()
+        if not _is_beyond_noise(self._smooth(counted_C, *held, prior_power=FLATTER) - usual):
+            self.prior_power.fill_(1.0)
+            self.prior, self.smoothing, self.calibration_temperature = numbers
+
+    def _smooth(
+        self, counted_C: Tensor, features: Sparse, labels: Sparse, excluded: Sparse, *, prior_power: float
+    ) -> NDArray[np.float64]:
+        """Fits everything beside the weights, for this power of the prior: the NDCG of each row then."""
+        self.prior_power.fill_(prior_power)
+        self._calibrate(counted_C, features, labels)
+        self.prior = _tempered(counted_C, float(self.calibration_temperature)).float()
+        more_C = self._more()
+        gains: list[float] = []
+        for scores, _ in self._shares(powered(features, float(self.powers[0])), budget.CHUNK_ELEMENTS):
+            scores.data += more_C[scores.indices]
+            rows = range(len(gains), len(gains) + scores.shape[0])
+            if excluded.nnz:
+                scores -= scores.multiply(excluded[rows.start : rows.stop])
+            gains += [_gain(_row(scores, at), _row(labels, row)[0]) for at, row in enumerate(rows)]
+        return np.array(gains)
 
     def _held_out(
         self, hidden: Tensor, labels: Labels, exclude: SeveralLabels | None
     ) -> tuple[Sparse, Sparse, Sparse]:
-        """Features, known labels and excluded classes of as many rows as decide."""
+        """Features, known labels and excluded classes of as many rows with a known label as decide."""
         pairs = label_pairs(labels, hidden)
         excluded = excluded_pairs(exclude, hidden, pairs, self.num_classes)
         shape = len(hidden), self.num_classes
@@ -240,10 +271,11 @@ class CountsHead(SparseRowsHead):
             csr_of_pairs(excluded, shape),
         )
         rows = np.unique(np.linspace(0, len(hidden) - 1, CHOICE_ROWS).astype(np.int64))
+        rows = rows[np.diff(matrices[1].indptr)[rows] > 0]
         features, known, no_answer = (matrix[rows] for matrix in matrices)
         return features, known, no_answer
 
-    def _calibrate(self, features: Sparse, labels: Sparse) -> None:
+    def _calibrate(self, counted_C: Tensor, features: Sparse, labels: Sparse) -> None:
         """Fits smoothing and temperature to the labels of held-out rows, by the mean of nll over rows."""
         from scipy.optimize import minimize
 
@@ -254,14 +286,14 @@ class CountsHead(SparseRowsHead):
         rows_P = np.repeat(np.arange(num_rows), np.diff(labels.indptr))
         label_shares_P = shares[rows_P, labels.indices]
         part_P = 1 / np.diff(labels.indptr)[rows_P]
-        counted_C, is_counted_P = self.prior.double(), torch.from_numpy(label_shares_P > 0)
+        is_counted_P = torch.from_numpy(label_shares_P > 0)
         shares_S, ids_S = torch.from_numpy(shares.data), torch.from_numpy(shares.indices)
         ids_P = torch.from_numpy(labels.indices)
 
         def nll(logs: Any) -> float:
             smoothing, temperature = np.exp(logs)
             prior_C, power = _tempered(counted_C, temperature), 1 / temperature
-            base_C, more_C = smoothing * prior_C, smoothing * _between(prior_C)
+            base_C, more_C = smoothing * prior_C, smoothing * self._flattened(prior_C)
             parts_C = base_C**power
             gained_S = (more_C.to(shares_S)[ids_S] + shares_S) ** power - parts_C.to(shares_S)[ids_S]
             total_B = float(parts_C.sum()) + np.bincount(rows_S, gained_S, num_rows)
@@ -327,7 +359,7 @@ class CountsHead(SparseRowsHead):
             found = native.count_answers(
                 self._powered_rows(hidden),
                 (self.offsets, self.class_ids, self.weight),
-                (_between(self.prior).numpy(), float(self.smoothing), others_C, power),
+                (self._flattened(self.prior).numpy(), float(self.smoothing), others_C, power),
                 labels,
                 excluded,
                 k,
@@ -414,7 +446,15 @@ class CountsHead(SparseRowsHead):
 
     def _more(self) -> NDArray[np.float64]:
         """[C] what is added to the share of each class that is beside a feature."""
-        return float(self.smoothing) * _between(self.prior).double().numpy()
+        return float(self.smoothing) * self._flattened(self.prior).double().numpy()
+
+    def _flattened(self, prior_C: Tensor) -> Tensor:
+        """π_c^r C^(r - 1)."""
+        if self.prior_power == 1:
+            return prior_C
+        power = float(self.prior_power)
+        flattened_C: Tensor = prior_C**power * self.num_classes ** (power - 1)
+        return flattened_C
 
     def _powered_rows(self, hidden: Tensor) -> Sparse:
         """D_row X^p of rows that the head can answer."""
@@ -550,7 +590,7 @@ class _Choice:
         asked_B = np.flatnonzero(np.diff(held_labels.indptr))
         self.held_out, self.labels, self.excluded = (m[asked_B] for m in (held_out, held_labels, excluded))
         self.every = max(1, len(asked_B) // FIRST_ROWS)
-        self.gains: dict[tuple[float, ...], float] = {}
+        self.gains: dict[tuple[float, ...], NDArray[np.float64]] = {}
         # Of one of each power but that of the classes at a time, as they are large.
         self.counted: dict[float, tuple[Sparse, NDArray[Any], NDArray[Any], Sparse]] = {}
         self.scores: dict[tuple[float, ...], Sparse] = {}
@@ -577,31 +617,41 @@ class _Choice:
                 choices[axis] = grids[axis][max(at - 1, 0) : at + 2] if near else every
             return max(product(*choices), key=self.gain)
 
-        # All p, b and a at first, by some rows, and all q by all rows; afterwards those beside the best so
-        # far, a and b together, since one makes up for the other. Another p is dear, as all is counted again.
+        def settle(*moved: int) -> None:
+            """Goes on to the best powers beside, a and b together, since one makes up for the other."""
+            nonlocal powers
+            before: tuple[float, ...] = ()
+            while powers != before:
+                while powers != before:
+                    before, powers = powers, beside(1, 2)
+                    powers = beside(*moved)
+                powers = beside(0)  # another one is dear, as all is counted again for it
+
+        # All p, b and a at first, by some rows, afterwards by all rows those beside the best so far. Then all
+        # q, of which another one than the usual must gain more than chance would.
         for axis in (0, 2, 1):
             powers = beside(axis, near=False)
         if self.every > 1:
             self.every, self.gains, self.scores = 1, {}, {}
-        before: tuple[float, ...] = ()
-        powers = beside(3, near=False)
-        while powers != before:
-            while powers != before:
-                before, powers = powers, beside(1, 2)
-                powers = beside(3)
-            powers = beside(0)
+        settle()
+        if 3 in axes:
+            usual = powers
+            powers = beside(3, near=False)
+            settle(3)
+            if not _is_beyond_noise(self.gains[powers] - self.gains[usual]):
+                powers = usual
         return list(powers)
 
     def gain(self, powers: tuple[float, ...]) -> float:
-        """The mean NDCG of p, a, b and q, kept for when it is asked again."""
+        """The mean NDCG of p, a, b and q; those of the rows are kept for when it is asked again."""
         if powers not in self.gains:
             value_power, feature_power, class_power, count_power = powers
             sums_C, scores = self._scored(value_power, feature_power, count_power)
             scores = _scaled(scores, sums_C, (class_power - MIDDLE_POWER) * count_power)
             labels = self.labels[:: self.every]
             gains = [_gain(_row(scores, row), _row(labels, row)[0]) for row in range(labels.shape[0])]
-            self.gains[powers] = float(np.mean(gains))
-        return self.gains[powers]
+            self.gains[powers] = np.array(gains)
+        return float(self.gains[powers].mean())
 
     def _scored(
         self, value_power: float, feature_power: float, count_power: float
@@ -627,6 +677,11 @@ class _Choice:
                 scores -= scores.multiply(self.excluded[:: self.every])
             self.scores = {powers: scores}
         return sums_C, self.scores[powers]
+
+
+def _is_beyond_noise(more_B: NDArray[np.float64]) -> bool:
+    """Whether a choice gains so much on held-out rows that chance would not."""
+    return bool(more_B.mean() > BEYOND_NOISE * more_B.std() / len(more_B) ** 0.5)
 
 
 def _gain(scores: tuple[NDArray[Any], NDArray[Any]], labels: NDArray[Any]) -> float:
@@ -671,11 +726,6 @@ def _tempered(prior_C: Tensor, temperature: float) -> Tensor:
     """What becomes the prior, where nothing else is known, once it is raised to the power 1 / temperature."""
     powered_C = prior_C**temperature
     return (powered_C / powered_C.sum()).clamp(min=LEAST_PRIOR)
-
-
-def _between(prior_C: Tensor) -> Tensor:
-    """The geometric mean of a prior and 1 / C."""
-    return (prior_C / len(prior_C)).sqrt()
 
 
 def _factors(sums: NDArray[np.float64], power: float) -> NDArray[np.float32]:
