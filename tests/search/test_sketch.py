@@ -86,7 +86,8 @@ def candidates(its_index, query_BD, k=10):
 
 def test_few_vectors_are_left_open():
     query_BD = gaussian(1, 12, seed=7)
-    pairs = candidates(an_index("dot", 12), query_BD)
+    index = an_index.__wrapped__("dot", 12)  # of the shared one, other questions may have left too much open
+    pairs = candidates(index, query_BD)
     assert 10 <= len(pairs.ids_P) < 100
 
 
