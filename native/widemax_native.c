@@ -6,7 +6,7 @@
    Shapes: B rows, D dimensions, C classes (or vectors), 64 of which are a block. */
 
 /* Raised whenever a function changes what it takes or gives. */
-enum { ABI = 13 };
+enum { ABI = 14 };
 
 #if !defined(__x86_64__)
 
@@ -1154,6 +1154,31 @@ TARGET void widemax_rowwise_adagrad(void *weight, float *sum, const int64_t *ids
             *total += _mm512_reduce_add_ps(squares) / dim;
             __m512 step = _mm512_set1_ps(-rate / (sqrtf(*total) + eps));
             adagrad_row((char *)weight + ids[row] * bytes, g, dim, step, _mm512_set1_ps(kept), rounding, ids[row]);
+        }
+    }
+}
+
+/* One step of Adagrad on the rows `ids`, all distinct, with a sum an entry: sum += g^2, and w as above. */
+TARGET void widemax_adagrad(float *weight, float *sum, const int64_t *ids, const float *grad, long num_rows, long dim,
+                            float rate, float eps, float kept, long part, long *next) {
+    enum { ROWS_AHEAD = 4 };
+    const __m512 step = _mm512_set1_ps(-rate), least = _mm512_set1_ps(eps), left = _mm512_set1_ps(kept);
+    for (long begin; (begin = taken(next, part)) < num_rows;) {
+        long end = smaller(begin + part, num_rows);
+        for (long row = begin; row < end; row++) {
+            const float *g = grad + row * dim;
+            float *w = weight + ids[row] * dim, *total = sum + ids[row] * dim;
+            long soon = ids[smaller(row + ROWS_AHEAD, end - 1)] * dim;
+            for (long d = 0; d < dim; d += LANES) {
+                _mm_prefetch((const char *)(weight + soon + d), _MM_HINT_T0);
+                _mm_prefetch((const char *)(sum + soon + d), _MM_HINT_T0);
+                __mmask16 own = first_lanes(dim - d);
+                __m512 x = _mm512_maskz_loadu_ps(own, g + d);
+                __m512 squares = _mm512_fmadd_ps(x, x, _mm512_maskz_loadu_ps(own, total + d));
+                __m512 change = _mm512_div_ps(_mm512_mul_ps(x, step), _mm512_add_ps(_mm512_sqrt_ps(squares), least));
+                _mm512_mask_storeu_ps(total + d, own, squares);
+                _mm512_mask_storeu_ps(w + d, own, _mm512_fmadd_ps(_mm512_maskz_loadu_ps(own, w + d), left, change));
+            }
         }
     }
 }

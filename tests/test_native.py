@@ -271,9 +271,10 @@ def test_a_search_finds_the_same(monkeypatch, metric):
 @needs_kernels
 @given(
     *(st.integers(1, 40), st.integers(0, 70), st.sampled_from([0.0, 0.1]), st.sampled_from([0, 1, 5])),
-    *(st.sampled_from([torch.float32, torch.bfloat16]), SEEDS),
+    *(st.sampled_from([(torch.float32, True), (torch.float32, False), (torch.bfloat16, True)]), SEEDS),
 )
-def test_a_step_of_rowwise_adagrad(num_rows, dim, weight_decay, size, dtype, seed):
+def test_a_step_of_adagrad(num_rows, dim, weight_decay, size, kind, seed):
+    dtype, rowwise = kind
     generator = torch.Generator().manual_seed(seed)
     shape = [dim] if dim else []
     weight = torch.randn(50, *shape, generator=generator).to(dtype)
@@ -285,7 +286,7 @@ def test_a_step_of_rowwise_adagrad(num_rows, dim, weight_decay, size, dtype, see
 
     def moved(kernels):
         parameter = torch.nn.Parameter(weight.clone())
-        optimizer = RowwiseAdagrad([parameter], lr=0.5, weight_decay=weight_decay)
+        optimizer = RowwiseAdagrad([parameter], lr=0.5, weight_decay=weight_decay, rowwise=rowwise)
         optimizer.split(parameter, 1, 3)
         with pytest.MonkeyPatch.context() as patch:
             patch.setenv("WIDEMAX_NATIVE", kernels)

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from widemax.errors import ConfigError
 from widemax.threads import share
 
-ABI = 13
+ABI = 14
 BLOCK = 64
 # Rows that share a pass over the weights; torch's products of more are as fast.
 MOST_ROWS = 16
@@ -68,6 +68,7 @@ def library() -> tuple[ctypes.CDLL | None, str]:
     found.widemax_count_answers.argtypes = [*[pointer] * 3, number, pointer]
     shape, single, double = [number] * 2, ctypes.c_float, ctypes.c_double
     found.widemax_rowwise_adagrad.argtypes = [*[pointer] * 4, *shape, *[single] * 3, pointer, number, pointer]
+    found.widemax_adagrad.argtypes = [*[pointer] * 4, *shape, *[single] * 3, number, pointer]
     found.widemax_lazy_adam.argtypes = [*[pointer] * 6, *shape, *[double] * 4, number, pointer]
     found.widemax_sorted_entries.argtypes = [*[pointer] * 3, number, number, *[pointer] * 6]
     found.widemax_bag_weights.argtypes = [*[pointer] * 5, *shape, pointer, single, *[pointer] * 4]
@@ -387,17 +388,16 @@ class _Rounding(ctypes.Structure):
     )
 
 
-def takes_weights(weight_FD: Tensor, sum_F: Tensor, grad_RD: Tensor) -> bool:
-    """Whether :func:`rowwise_adagrad` is there for these, whose rows may be numbers."""
-    is_narrow = (
-        weight_FD.dtype in (torch.float32, torch.bfloat16) and sum_F.dim() == 1 and weight_FD.dim() < 3
-    )
-    return is_narrow and takes(weight_FD, dtype=weight_FD.dtype) and takes(sum_F, grad_RD)
+def takes_weights(weight_FD: Tensor, sums: Tensor, grad_RD: Tensor) -> bool:
+    """Whether :func:`adagrad` is there for these, whose rows may be numbers."""
+    dtypes = (torch.float32, torch.bfloat16) if sums.dim() == 1 else (torch.float32,)
+    is_narrow = weight_FD.dtype in dtypes and sums.dim() in (1, 2) and weight_FD.dim() < 3
+    return is_narrow and takes(weight_FD, dtype=weight_FD.dtype) and takes(sums, grad_RD)
 
 
-def rowwise_adagrad(
+def adagrad(
     weight_FD: Tensor,
-    sum_F: Tensor,
+    sums: Tensor,
     ids_R: Tensor,
     grad_RD: Tensor,
     rounding: tuple[Tensor, int, int] | None,
@@ -406,17 +406,22 @@ def rowwise_adagrad(
     eps: float,
     kept: float,
 ) -> None:
-    """One step of row-wise Adagrad on distinct rows, in place; ``kept`` of the weights is left by decay.
+    """One step of Adagrad on distinct rows, in place; ``kept`` of the weights is left by decay.
 
     Args:
+        sums: one a row [F], or one an entry [F, D] of weights in float32.
         rounding: of weights in bfloat16: [2, D] what random bits follow from, the place of row 0, and how far
             apart the places of neighbors are.
     """
     shape, struct = (len(grad_RD), grad_RD.shape[1:].numel()), None
+    tensors = weight_FD, sums, ids_R, grad_RD
+    if sums.dim() == 2:
+        _share_rows("widemax_adagrad", tensors, shape, rate, eps, kept)
+        return
     if rounding is not None:
         (factor_D, shift_D), first, every = rounding
         struct = ctypes.byref(_Rounding(factor_D.data_ptr(), shift_D.data_ptr(), first, every))
-    _share_rows("widemax_rowwise_adagrad", (weight_FD, sum_F, ids_R, grad_RD), shape, rate, eps, kept, struct)
+    _share_rows("widemax_rowwise_adagrad", tensors, shape, rate, eps, kept, struct)
 
 
 def lazy_adam(

@@ -84,7 +84,7 @@ class RowwiseAdagrad(RowOptimizer):
         if not native.takes_weights(parameter, accumulator, grad_R):
             return False
         kept = 1 - rate * group["weight_decay"]
-        native.rowwise_adagrad(
+        native.adagrad(
             *(parameter, accumulator, rows_R, grad_R, self._rounding(parameter)),
             rate=rate,
             eps=group["eps"],
