@@ -1257,32 +1257,152 @@ long widemax_sorted_entries(const int64_t *offsets, const int64_t *entry_ids, co
 /* The weights of n-grams, as widemax.encoders.text has them: idf times counts, of each row's views divided by their
    lengths times `scales`, the whole by its own, and without those drawn below `dropout`, if there are draws. Returns
    how many are left. `squares` is room for a number a view. */
-long widemax_bag_weights(const int64_t *entry_ids, const float *counts, const int64_t *lengths, const float *idf,
-                         const float *scales, long num_rows, long num_views, const float *draws, float dropout,
-                         float *squares, int64_t *offsets, int64_t *ids, float *values) {
+TARGET long widemax_bag_weights(const int64_t *entry_ids, const float *counts, const int64_t *lengths, const float *idf,
+                                const float *scales, long num_rows, long num_views, const float *draws, float dropout,
+                                float *squares, int64_t *offsets, int64_t *ids, float *values) {
+    enum { HALF = LANES / 2 };
     long begin = 0, kept = 0;
     for (long row = 0; row < num_rows; row++, lengths += num_views) {
         float total = 0;
         for (long view = 0, p = begin; view < num_views; view++) {
-            squares[view] = 0;
-            for (long end = p + lengths[view]; p < end; p++) {
-                float weight = counts[p] * idf[entry_ids[p]];
-                squares[view] += weight * weight;
+            __m512 sums = _mm512_setzero_ps();
+            for (long end = p + lengths[view]; p < end; p += smaller(LANES, end - p)) {
+                /* Before they are divided they stand where no later entry is read from: kept <= p. */
+                __mmask16 own = first_lanes(end - p);
+                __m512i low = _mm512_maskz_loadu_epi64(own, entry_ids + p);
+                __m512i high = _mm512_maskz_loadu_epi64(own >> HALF, entry_ids + p + HALF);
+                __m512 found = _mm512_insertf32x8(_mm512_castps256_ps512(_mm512_i64gather_ps(low, idf, 4)),
+                                                  _mm512_i64gather_ps(high, idf, 4), 1);
+                __m512 weight = _mm512_mul_ps(_mm512_maskz_loadu_ps(own, counts + p), found);
+                sums = _mm512_fmadd_ps(weight, weight, sums);
+                _mm512_mask_storeu_ps(values + p, own, weight);
             }
+            squares[view] = _mm512_reduce_add_ps(sums);
             total += squares[view] > 0 ? scales[view] * scales[view] : 0;
         }
         offsets[row] = kept;
         for (long view = 0; view < num_views; view++) {
             float scale = squares[view] > 0 ? scales[view] / sqrtf(squares[view] * total) / (1 - dropout) : 0;
-            for (long end = begin + lengths[view]; begin < end; begin++) {
-                if (draws && draws[begin] < dropout) continue;
-                ids[kept] = entry_ids[begin];
-                values[kept++] = counts[begin] * idf[entry_ids[begin]] * scale;
+            for (long end = begin + lengths[view]; begin < end; begin += smaller(LANES, end - begin)) {
+                __mmask16 left = first_lanes(end - begin);
+                if (draws)
+                    left = _mm512_mask_cmp_ps_mask(left, _mm512_maskz_loadu_ps(left, draws + begin),
+                                                   _mm512_set1_ps(dropout), _CMP_NLT_UQ);
+                __m512i low = _mm512_maskz_loadu_epi64(left, entry_ids + begin);
+                __m512i high = _mm512_maskz_loadu_epi64(left >> HALF, entry_ids + begin + HALF);
+                __m512 weight = _mm512_mul_ps(_mm512_maskz_loadu_ps(left, values + begin), _mm512_set1_ps(scale));
+                int num_low = __builtin_popcount(left & 0xFF), num = __builtin_popcount(left);
+                _mm512_mask_storeu_epi64(ids + kept, first_lanes(num_low), _mm512_maskz_compress_epi64(left, low));
+                _mm512_mask_storeu_epi64(ids + kept + num_low, first_lanes(num - num_low),
+                                         _mm512_maskz_compress_epi64(left >> HALF, high));
+                _mm512_mask_storeu_ps(values + kept, first_lanes(num), _mm512_maskz_compress_ps(left, weight));
+                kept += num;
             }
         }
     }
     offsets[num_rows] = kept;
     return kept;
+}
+
+/* CSR rows of which each `group` in turn are near: sums[i] = sum of |x_i . x_j| over the rows j of its group. `room`, a
+   number a feature, is zeros and stays so. */
+TARGET void widemax_group_products(const int64_t *offsets, const int32_t *ids, const float *values, long num_rows,
+                                   long group, float *room, float *sums) {
+    for (long begin = 0; begin < num_rows; begin += group) {
+        long end = smaller(begin + group, num_rows);
+        for (long i = begin; i < end; i++) sums[i] = 0;
+        for (long i = begin; i < end; i++) {
+            for (long p = offsets[i]; p < offsets[i + 1]; p++) room[ids[p]] += values[p];
+            for (long j = i; j < end; j++) {
+                __m512 products = _mm512_setzero_ps();
+                for (long p = offsets[j]; p < offsets[j + 1]; p += LANES) {
+                    __mmask16 own = first_lanes(offsets[j + 1] - p);
+                    __m512i places = _mm512_maskz_loadu_epi32(own, ids + p);
+                    __m512 found = _mm512_mask_i32gather_ps(products, own, places, room, 4);
+                    products = _mm512_mask3_fmadd_ps(found, _mm512_maskz_loadu_ps(own, values + p), products, own);
+                }
+                float product = fabsf(_mm512_reduce_add_ps(products));
+                sums[i] += product;
+                if (j > i) sums[j] += product;
+            }
+            for (long p = offsets[i]; p < offsets[i + 1]; p++) room[ids[p]] = 0;
+        }
+    }
+}
+
+typedef struct {
+    const int64_t *offsets;
+    const int32_t *ids;
+    const float *values;
+    const uint8_t *is_own;
+    const float *sums;
+    float *dual, *weight;
+    long num_rows, num_classes, group;
+    float ridge;
+} Separation;
+
+enum { MOST_VECTORS = 8, MOST_GROUP = 16 };
+
+/* The rows from `begin` on, of `vectors` times 16 classes from `first` on. */
+INLINE void separate_rows(const Separation *x, long begin, long first, const int vectors) {
+    enum { ENTRIES_AHEAD = 4 };
+    float changes[MOST_GROUP][MOST_VECTORS * LANES];
+    long end = smaller(begin + x->group, x->num_rows), num_entries = x->offsets[end];
+    __mmask16 own[MOST_VECTORS];
+    for (int v = 0; v < vectors; v++) own[v] = first_lanes(x->num_classes - first - v * LANES);
+    for (long row = begin; row < end; row++) {
+        __m512 margins[MOST_VECTORS];
+        for (int v = 0; v < vectors; v++) margins[v] = _mm512_setzero_ps();
+        for (long p = x->offsets[row]; p < x->offsets[row + 1]; p++) {
+            const float *soon = x->weight + x->ids[smaller(p + ENTRIES_AHEAD, num_entries - 1)] * x->num_classes + first;
+            const float *w = x->weight + x->ids[p] * x->num_classes + first;
+            __m512 value = _mm512_set1_ps(x->values[p]);
+            for (int v = 0; v < vectors; v++) {
+                _mm_prefetch((const char *)(soon + v * LANES), _MM_HINT_T0);
+                margins[v] = _mm512_fnmadd_ps(value, _mm512_maskz_loadu_ps(own[v], w + v * LANES), margins[v]);
+            }
+        }
+        __m512 ridge = _mm512_set1_ps(x->ridge), step = _mm512_set1_ps(1 / (x->sums[row] + x->ridge));
+        for (int v = 0; v < vectors; v++) {
+            long at = row * x->num_classes + first + v * LANES;
+            __m128i flags = _mm_maskz_loadu_epi8(own[v], x->is_own + at);
+            __mmask16 wanted = _mm_test_epi8_mask(flags, flags);
+            __m512 old = _mm512_maskz_loadu_ps(own[v], x->dual + at), zero = _mm512_setzero_ps();
+            __m512 margin = _mm512_mask_add_ps(margins[v], wanted, margins[v], _mm512_set1_ps(2));
+            __m512 new = _mm512_fmadd_ps(step, _mm512_fnmadd_ps(ridge, old, margin), old);
+            new = _mm512_mask_max_ps(_mm512_min_ps(new, zero), wanted, new, zero);
+            _mm512_mask_storeu_ps(x->dual + at, own[v], new);
+            _mm512_storeu_ps(changes[row - begin] + v * LANES, _mm512_sub_ps(new, old));
+        }
+    }
+    for (long row = begin; row < end; row++)
+        for (long p = x->offsets[row]; p < x->offsets[row + 1]; p++) {
+            float *w = x->weight + x->ids[p] * x->num_classes + first;
+            __m512 value = _mm512_set1_ps(x->values[p]);
+            for (int v = 0; v < vectors; v++) {
+                __m512 change = _mm512_loadu_ps(changes[row - begin] + v * LANES);
+                __m512 old = _mm512_maskz_loadu_ps(own[v], w + v * LANES);
+                _mm512_mask_storeu_ps(w + v * LANES, own[v], _mm512_fmadd_ps(value, change, old));
+            }
+        }
+}
+
+/* The sweep of widemax.solvers.separators over the groups of at most 16 rows that begin at `starts`, one after another;
+   threads share classes, `part` vectors of 16 at a time. */
+TARGET void widemax_separate(const Separation *x, const int64_t *starts, long num_starts, long part, long *next) {
+    for (long first; (first = taken(next, part) * LANES) < x->num_classes;) {
+        long vectors = smaller(part, (x->num_classes - first + LANES - 1) / LANES);
+        for (long s = 0; s < num_starts; s++) switch (vectors) {
+            case 1: separate_rows(x, starts[s], first, 1); break;
+            case 2: separate_rows(x, starts[s], first, 2); break;
+            case 3: separate_rows(x, starts[s], first, 3); break;
+            case 4: separate_rows(x, starts[s], first, 4); break;
+            case 5: separate_rows(x, starts[s], first, 5); break;
+            case 6: separate_rows(x, starts[s], first, 6); break;
+            case 7: separate_rows(x, starts[s], first, 7); break;
+            default: separate_rows(x, starts[s], first, MOST_VECTORS);
+        }
+    }
 }
 
 #endif

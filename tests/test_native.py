@@ -29,6 +29,7 @@ from widemax.kernels import (
 )
 from widemax.optim import LazyAdam, RowwiseAdagrad
 from widemax.search import ExactIndex
+from widemax.solvers import Separators
 
 SEEDS = st.integers(0, 2**32 - 1)
 needs_kernels = pytest.mark.skipif(
@@ -271,14 +272,19 @@ def test_a_search_finds_the_same(monkeypatch, metric):
 @needs_kernels
 @given(
     *(st.integers(1, 40), st.integers(0, 70), st.sampled_from([0.0, 0.1]), st.sampled_from([0, 1, 5])),
-    *(st.sampled_from([(torch.float32, True), (torch.float32, False), (torch.bfloat16, True)]), SEEDS),
+    *(
+        st.sampled_from([(torch.float32, True), (torch.float32, False), (torch.bfloat16, True)]),
+        st.booleans(),
+    ),
+    SEEDS,
 )
-def test_a_step_of_adagrad(num_rows, dim, weight_decay, size, kind, seed):
+def test_a_step_of_adagrad(num_rows, dim, weight_decay, size, kind, is_sparse, seed):
     dtype, rowwise = kind
     generator = torch.Generator().manual_seed(seed)
     shape = [dim] if dim else []
     weight = torch.randn(50, *shape, generator=generator).to(dtype)
     weight[:3] *= 3e38
+    num_rows = num_rows if is_sparse else 50
     ids = torch.randperm(50, generator=generator)[:num_rows]
     grads = 10.0**size * torch.randn(2, num_rows, *shape, generator=generator)
     grads.view(-1)[-1] = torch.nan
@@ -291,9 +297,10 @@ def test_a_step_of_adagrad(num_rows, dim, weight_decay, size, kind, seed):
         with pytest.MonkeyPatch.context() as patch:
             patch.setenv("WIDEMAX_NATIVE", kernels)
             for grad in grads:
-                parameter.grad = torch.sparse_coo_tensor(
+                sparse = torch.sparse_coo_tensor(
                     ids[None], grad, weight.shape, is_coalesced=True, check_invariants=False
                 )
+                parameter.grad = sparse if is_sparse else grad
                 optimizer.step()
         return parameter.detach(), optimizer.state[parameter]["sum"]
 
@@ -338,6 +345,29 @@ def test_steps_of_lazy_adam(num_rows, dim, beta1, size, seed):
     for found, wanted in zip(moved("1"), moved("0"), strict=True):
         least = float(wanted.nan_to_num().abs().max()) if found.is_floating_point() else 0
         torch.testing.assert_close(found, wanted, rtol=3e-6, atol=1e-6 * least, equal_nan=True)
+
+
+@needs_kernels
+@given(*(st.integers(1, 40), st.integers(1, 300), st.integers(1, 60)), st.booleans(), SEEDS)
+def test_sweeps_of_separators(num_rows, num_classes, num_features, is_shared, seed):
+    rng = np.random.default_rng(seed)
+    offsets = np.cumsum([0, *rng.integers(0, 40, num_rows)])
+    ids, values = rng.integers(0, num_features, offsets[-1]), rng.normal(size=offsets[-1]).astype(np.float32)
+    rows = csr_array((values, ids, offsets), (num_rows, num_features))  # which name an id more than once
+    own = rng.random((num_rows, num_classes)) < 0.3
+
+    def weights(kernels):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("WIDEMAX_NATIVE", kernels)
+            patch.setattr(threads, "THREAD_ELEMENTS", 1 if is_shared else threads.THREAD_ELEMENTS)
+            patch.setattr(torch, "get_num_threads", lambda: 3)
+            separators = Separators([(rows, own), (rows[:17], own[:17])], seed=0)
+            for _ in range(3):
+                separators.sweep()
+        return separators.weight_FC
+
+    found, wanted = weights("1"), weights("0")
+    torch.testing.assert_close(found, wanted, rtol=0, atol=1e-5 * float(wanted.abs().max()))
 
 
 @needs_kernels

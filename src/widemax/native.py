@@ -76,6 +76,8 @@ def library() -> tuple[ctypes.CDLL | None, str]:
         getattr(found, name).restype = number
     for name in SOFTMAXES.values():
         getattr(found, name).argtypes = [pointer, *[number] * 2, *[pointer] * 3, number, pointer]
+    found.widemax_group_products.argtypes = [*[pointer] * 3, *shape, *[pointer] * 2]
+    found.widemax_separate.argtypes = [pointer, pointer, *shape, pointer]
     found.widemax_log_sums.argtypes = [pointer] * 4
     found.widemax_loss_gradients.argtypes = [*[pointer] * 7, ctypes.c_int, pointer]
     return found, "used"
@@ -489,6 +491,53 @@ def bag_weights(
         *inputs, num_rows, num_views, _pointer(draws_P), 0 if draws_P is None else dropout, *found
     )
     return offsets_B1, left_P[:num_left], weights_P[:num_left]
+
+
+class _Separation(ctypes.Structure):
+    """The struct of that name."""
+
+    _fields_ = (
+        *(
+            (name, ctypes.c_void_p)
+            for name in ("offsets", "ids", "values", "is_own", "sums", "dual", "weight")
+        ),
+        *((name, ctypes.c_long) for name in ("num_rows", "num_classes", "group")),
+        ("ridge", ctypes.c_float),
+    )
+
+
+class SeparatedRows:
+    """Rows and their dual coordinates, with the sweep of :mod:`widemax.solvers.separators`.
+
+    Args:
+        rows: [B, F], that :func:`takes_sparse` takes.
+        is_own_BC: bool, whether a class is the row's own.
+        ridge: what is added to a row's product with itself.
+        group: how many rows move at once, at most 16.
+    """
+
+    def __init__(self, rows: Sparse, is_own_BC: NDArray[Any], ridge: float, group: int) -> None:
+        self.is_own_BC, self.num_features = np.ascontiguousarray(is_own_BC), rows.shape[1]
+        (num_rows, self._num_classes), sums_B = is_own_BC.shape, np.empty(len(is_own_BC), np.float32)
+        dual_BC = np.zeros(is_own_BC.shape, np.float32)
+        parts = rows.indptr.astype(np.int64), rows.indices.astype(np.int32, copy=False), rows.data
+        entries = tuple(map(np.ascontiguousarray, parts))
+        pointers = [x.ctypes.data for x in (*entries, self.is_own_BC, sums_B, dual_BC)]
+        room_F = np.zeros(self.num_features, np.float32)
+        _kernels().widemax_group_products(
+            *pointers[:3], num_rows, group, room_F.ctypes.data, sums_B.ctypes.data
+        )
+        self._arrays = *entries, sums_B, dual_BC
+        self._struct = _Separation(*pointers, None, num_rows, self._num_classes, group, ridge)
+
+    def sweep(self, weight_FC: Tensor, starts: NDArray[np.int64]) -> None:
+        """Minimize over the coordinates of the groups that begin at ``starts`` once, in that order."""
+        num_vectors = -(-self._num_classes // 16)
+        part = -(-num_vectors // -(-num_vectors // 8))
+        self._struct.weight = weight_FC.data_ptr()
+        arguments = ctypes.byref(self._struct), starts.ctypes.data, len(starts), part
+        num_elements = 2 * len(self._arrays[1]) * self._num_classes
+        share(lambda place: _kernels().widemax_separate(*arguments, place), num_elements)
 
 
 def takes_softmax(*arrays: NDArray[Any]) -> bool:

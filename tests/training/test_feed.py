@@ -255,10 +255,13 @@ def test_an_error_in_a_thread_is_raised_in_its_turn() -> None:
         next(results)
 
 
-def test_batches_taken_ahead_are_in_order_and_an_error_in_one_is_raised_in_its_turn(tmp_path: Path) -> None:
+def test_batches_taken_ahead_are_in_order_and_an_error_in_one_is_raised(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     feed, _, _, _ = read(tmp_path, "one")
-    ahead = feed.ahead(np.array(positions) for positions in ([3, 1], [2], [ROWS + 5]))
-    for positions in ([3, 1], [2]):
+    monkeypatch.setattr(feed_module, "ROWS_AHEAD", 3)
+    ahead = feed.ahead(np.array(positions) for positions in ([3, 1], [2], [0, 1, 2, 3], [ROWS + 5]))
+    for positions in ([3, 1], [2], [0, 1, 2, 3]):
         taken, expected = next(ahead), feed.take(np.array(positions))
         assert torch.equal(taken.labels, expected.labels)
         assert_same_features(taken.features, expected.features)

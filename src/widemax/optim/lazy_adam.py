@@ -120,11 +120,11 @@ class LazyAdam(RowOptimizer):
         scale.mul_(per_row(_bias_correction(beta1, touches), weight))
         weight.addcdiv_(moment, scale, value=-group["lr"])
 
-    def update_in_place(self, parameter: Tensor, rows_R: Tensor, grad_R: Tensor, group: Group) -> bool:
+    def update_in_place(self, parameter: Tensor, rows_R: Tensor | None, grad_R: Tensor, group: Group) -> bool:
         state = self.state[parameter]
         moments = state["exp_avg"], state["exp_avg_sq"]
         decays = group["weight_decay"] or state["log_decay"]
-        if decays or parameter.dim() != 2 or not native.takes(parameter, *moments, grad_R):
+        if rows_R is None or decays or parameter.dim() != 2 or not native.takes(parameter, *moments, grad_R):
             return False
         native.lazy_adam(
             *(parameter, moments, state["touches"], rows_R, grad_R),

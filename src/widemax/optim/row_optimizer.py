@@ -101,8 +101,8 @@ class RowOptimizer(torch.optim.Optimizer, ABC):
     def update(self, weight: Tensor, grad: Tensor, state: State, group: Group) -> None:
         """Moves a block of rows in place; ``state`` holds the same rows of the state's tensors."""
 
-    def update_in_place(self, parameter: Tensor, rows_R: Tensor, grad_R: Tensor, group: Group) -> bool:
-        """Moves these rows of a parameter and its state without copies, or answers that it cannot."""
+    def update_in_place(self, parameter: Tensor, rows_R: Tensor | None, grad_R: Tensor, group: Group) -> bool:
+        """Moves these rows of a parameter, or all, and its state without copies; whether it can."""
         return False
 
     def settle(self, weight: Tensor, state: State, group: Group) -> None:
@@ -135,7 +135,10 @@ class RowOptimizer(torch.optim.Optimizer, ABC):
         state = self.state[parameter]
         if not state:
             state.update(self.new_state(_template(parameter, len(weight)), group))
-        if not grad.is_sparse:
+        rows_R, grad_R = touched_rows(widened(grad)) if grad.is_sparse else (None, grad)
+        if self.update_in_place(parameter, rows_R, grad_R, group):
+            return
+        if rows_R is None:
             seed = self._next_seed(parameter)
             numbers = {key: value for key, value in state.items() if not isinstance(value, Tensor)}
             size = SETTLED_ROWS if parameter.dtype == torch.bfloat16 else len(weight)
@@ -148,9 +151,6 @@ class RowOptimizer(torch.optim.Optimizer, ABC):
                 self.update(moved_R, widened(grad[block]), state_R, group)
                 weight_R.copy_(self._rounded(moved_R, parameter, seed, start=start))
                 state.update({key: state_R[key] for key in numbers})
-            return
-        rows_R, grad_R = touched_rows(widened(grad))
-        if self.update_in_place(parameter, rows_R, grad_R, group):
             return
         weight_R = widened(weight.index_select(0, rows_R))
         state_R = {k: v.index_select(0, rows_R) if isinstance(v, Tensor) else v for k, v in state.items()}

@@ -79,10 +79,12 @@ class RowwiseAdagrad(RowOptimizer):
             scale = accumulator.sqrt().add_(group["eps"])
         weight.addcdiv_(grad, scale, value=-group["lr"])
 
-    def update_in_place(self, parameter: Tensor, rows_R: Tensor, grad_R: Tensor, group: Group) -> bool:
+    def update_in_place(self, parameter: Tensor, rows_R: Tensor | None, grad_R: Tensor, group: Group) -> bool:
         accumulator, rate = self.state[parameter]["sum"], group["lr"]
         if not native.takes_weights(parameter, accumulator, grad_R):
             return False
+        if rows_R is None:
+            rows_R = torch.arange(len(parameter))
         kept = 1 - rate * group["weight_decay"]
         native.adagrad(
             *(parameter, accumulator, rows_R, grad_R, self._rounding(parameter)),

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from widemax import native
 from widemax.options import checked
 from widemax.solvers.products import Array
 
@@ -51,7 +52,7 @@ class Separators:
     def __init__(self, blocks: Iterable[tuple[Any, Array]], *, penalty: float = 1.0, seed: int) -> None:
         self._random = np.random.default_rng(seed)
         ridge = np.float32(1 / (2 * penalty))
-        self._blocks = [_Block(rows, is_own_BC, ridge) for rows, is_own_BC in blocks]
+        self._blocks = [_block(rows, is_own_BC, ridge) for rows, is_own_BC in blocks]
         first = self._blocks[0]
         self.weight_FC = torch.zeros(first.num_features, first.is_own_BC.shape[1])
 
@@ -59,6 +60,12 @@ class Separators:
         """Minimize over the coordinates of all rows once."""
         for block in self._random.permutation(np.array(self._blocks, dtype=object)):
             block.sweep(self.weight_FC, self._random.permutation(range(0, len(block.is_own_BC), ROWS)))
+
+
+def _block(rows: Any, is_own_BC: Array, ridge: np.float32) -> "_Block | native.SeparatedRows":
+    if native.takes_sparse(rows):
+        return native.SeparatedRows(rows, is_own_BC, float(ridge), ROWS)
+    return _Block(rows, is_own_BC, ridge)
 
 
 class _Block:

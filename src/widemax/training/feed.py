@@ -30,6 +30,8 @@ CHUNK_ROWS = 1024
 CHUNK_BYTES = 1 << 19
 # Rows whose ids are looked up together: few enough for a processor's cache.
 INDEX_ROWS = 256
+# Rows taken ahead at a time: threads that call each other at each small step wait for one another.
+ROWS_AHEAD = 256
 # More would wait for the one thread that writes, and hold more chunks in memory.
 MAX_THREADS = 4
 
@@ -51,6 +53,8 @@ class EncodedRows:
 
     def to(self, device: torch.device) -> "EncodedRows":
         """What a step computes with, on a device."""
+        if device.type == "cpu":  # where rows are encoded
+            return self
         return replace(self, features=moved(self.features, device), labels=self.labels.to(device))
 
 
@@ -109,7 +113,24 @@ class Feed:
 
     def ahead(self, positions: Iterable[np.ndarray]) -> Generator[EncodedRows, None, None]:
         """The rows at each of these positions; a thread takes the next ones while these are worked on."""
-        return (rows for _, rows in in_threads(self.take, positions, num_threads=1))
+
+        def take_all(several: list[np.ndarray]) -> list[EncodedRows]:
+            return [*map(self.take, several)]
+
+        taken = in_threads(take_all, _together(positions), num_threads=1)
+        return (rows for _, several in taken for rows in several)
+
+
+def _together(positions: Iterable[np.ndarray]) -> Iterator[list[np.ndarray]]:
+    """Positions of few rows, several at a time."""
+    several: list[np.ndarray] = []
+    for each in positions:
+        several.append(each)
+        if sum(map(len, several)) >= ROWS_AHEAD:
+            yield several
+            several = []
+    if several:
+        yield several
 
 
 @dataclass(frozen=True)
