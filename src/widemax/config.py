@@ -152,7 +152,7 @@ class DataConfig(Section):
         repeat: whether the next item may be one that already stands in the history; left out otherwise.
         drop_bad: count and drop rows that cannot be read instead of stopping at the first.
         valid_fraction: the part of the training rows that is held out when there is no ``valid``; 0 holds out
-            none.
+            none. Of a text that stands in several rows, each with another label, all rows or none are.
         max_valid_rows: the most rows that are held out.
     """
 

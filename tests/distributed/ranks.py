@@ -388,6 +388,7 @@ def read_rows(world: World, paths: list[Path], scratch: Path) -> dict[str, Any]:
         "seen": (rows.seen.ids_P.tolist(), rows.seen.offsets_B1.tolist()),
         "keys": sorted(found.row_keys.to_pylist()) if world.is_first else None,
         "num_bad": num_bad,
+        "first": None if found.first_N is None else found.first_N.tolist(),
         # A file that is mapped to be read cannot be changed, unlike a copy in memory.
         "copies": [part.is_mutable for part in vocabulary.labels.buffers() if part and world.size > 1],
         "hidden": encoder.eval()(rows.features).detach(),

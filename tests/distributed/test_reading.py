@@ -16,7 +16,7 @@ from widemax.distributed import World
 def rows(count: int, seed: int) -> list[dict[str, object]]:
     words = random.Random(seed)
     items = [f"item{number}" for number in range(9)]
-    return [
+    made: list[dict[str, object]] = [
         {
             "text": " ".join(words.choices(["red", "green", "blue", "tea"], k=words.randint(0, 5))),
             "number": words.random(),
@@ -24,8 +24,9 @@ def rows(count: int, seed: int) -> list[dict[str, object]]:
             "history": words.sample(items, words.randint(0, 4)),
             "label": words.choice(items),
         }
-        for _ in range(count)
+        for _ in range(count - 1)
     ]
+    return [*made, {**made[0], "label": "another"}]
 
 
 def parquet(path: Path, count: int, seed: int) -> Path:
@@ -50,6 +51,7 @@ def test_rows_and_classes_are_those_of_one_process(worlds, tmp_path, which):
         "one piece": lambda: [lines(tmp_path / "a.json", 40, 0)],
     }[which]()
     expected = ranks.read_rows(World(), paths, tmp_path)
+    assert expected["first"] is not None
     for size in (2, 3):
         found = worlds(size).run(ranks.read_rows, paths, tmp_path)
         for of_rank in found:

@@ -28,6 +28,7 @@ from widemax.training.feed import (
     encode_labels,
     hold_out,
     in_threads,
+    lists_taken_apart,
     read_encoded,
     read_training,
 )
@@ -212,7 +213,7 @@ def test_fewer_rows_are_featurized_together_where_they_are_long(
 def test_held_out_rows_are_disjoint_and_seeded(
     tmp_path: Path, fraction: float, max_rows: int, num_valid: int
 ) -> None:
-    feed, _, _, _ = read(tmp_path, "one", ("text",))
+    feed, _, _, _ = read(tmp_path, "one", ("number",))
     train, valid = hold_out(feed, fraction, max_rows, seed=4)
     assert (len(train), len(valid)) == (ROWS - num_valid, num_valid)
     assert sorted([*train.rows_N, *valid.rows_N]) == list(range(ROWS))
@@ -221,6 +222,56 @@ def test_held_out_rows_are_disjoint_and_seeded(
     np.testing.assert_array_equal(again[1].rows_N, valid.rows_N)
     if num_valid:
         assert set(hold_out(feed, fraction, max_rows, seed=5)[1].rows_N) != set(valid.rows_N)
+
+
+def test_rows_of_one_text_with_labels_that_differ_are_one_list() -> None:
+    keys, labels = [7, 5, 7, 9, 5, 8, 9, 7], [0, 1, 2, 3, 1, 0, 0, 1]
+    first = lists_taken_apart(np.array(keys), np.array(labels))
+    assert first is not None
+    together: dict[int, list[int]] = {}
+    for row, of in enumerate(first.tolist()):
+        together.setdefault(of, []).append(row)
+    # The text 5 comes with the same label twice: it may come again.
+    assert sorted(together.values()) == [[0, 2, 7], [1], [3, 6], [4], [5]]
+    assert all(of in rows for of, rows in together.items())
+    assert lists_taken_apart(np.array([4, 2, 3]), np.array([1, 1, 1])) is None
+
+
+def feed_of_lists(tmp_path: Path, text_of_row: list[Any], labels: list[str], *, kind: str = "text") -> Feed:
+    tmp_path.mkdir(exist_ok=True)
+    path = tmp_path / "lists.parquet"
+    pq.write_table(pa.table({"x": text_of_row, "y": labels}), path)
+    dataset = Dataset([path], infer_schema([path], inputs=["x"], target="y", kinds={"x": kind}))
+    encoder = encoders["mixed"]([("x", kind)], dim=4)
+    return read_training(dataset, encoder, tmp_path / "lists", seed=0, fitted=False)[0]
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_all_rows_of_a_list_taken_apart_are_held_out_or_none(tmp_path: Path, seed: int) -> None:
+    of_row = np.random.default_rng(seed).integers(0, 60, 200)
+    labels = [f"word {row}" for row in range(200)]
+    feed = feed_of_lists(tmp_path, [f"text {of}" for of in of_row], labels)
+    train, valid = hold_out(feed, 0.2, 99, seed=seed)
+    assert sorted([*train.rows_N, *valid.rows_N]) == list(range(200))
+    assert not {*of_row[train.rows_N]} & {*of_row[valid.rows_N]}
+    assert 40 - np.bincount(of_row).max() < len(valid) <= 40
+    np.testing.assert_array_equal(hold_out(feed, 0.2, 99, seed=seed)[1].rows_N, valid.rows_N)
+    alone = hold_out(replace(feed, first_N=None), 0.2, 99, seed=seed)
+    assert {*of_row[alone[0].rows_N]} & {*of_row[alone[1].rows_N]}
+
+
+def test_longer_lists_than_half_of_what_is_held_out_are_no_obstacle(tmp_path: Path) -> None:
+    feed = feed_of_lists(
+        tmp_path, ["the same text"] * 50 + ["another"] * 50, [f"word {n}" for n in range(100)]
+    )
+    assert len(hold_out(feed, 0.2, 99, seed=0)[1]) == 20
+
+
+def test_rows_of_one_name_are_held_out_one_by_one(tmp_path: Path) -> None:
+    names = [f"user {row % 20}" for row in range(100)]  # without its rows in training, nothing is known of it
+    labels = [f"item {row}" for row in range(100)]
+    assert feed_of_lists(tmp_path, names, labels, kind="category").first_N is None
+    assert feed_of_lists(tmp_path, names, labels).first_N is not None
 
 
 def test_something_must_be_left_to_train_on(tmp_path: Path) -> None:

@@ -68,6 +68,7 @@ class Feed:
         seen: classes already in each row's history, or None.
         rows_N: the rows of the store that belong to this feed.
         row_keys: the distinct keys of all training rows read, by which they are found again.
+        first_N: for each row of the store a row of those it is held out with; None: each alone.
     """
 
     store: FeatureStore
@@ -75,6 +76,7 @@ class Feed:
     seen: SeveralLabels | None
     rows_N: np.ndarray
     row_keys: Any = None
+    first_N: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.rows_N)
@@ -347,18 +349,24 @@ def read_training(
         writer.append(indexed)
     writer.finish()
     labels, seen = encode_spools(spools, vocabulary, world)
-    distinct_keys = None
+    distinct_keys = first_N = None
     if world.is_first:  # which saves them
-        all_keys = [keys_B.view(pa.int64()).to_numpy() for *_, keys_B in _records(spools)]
-        distinct_keys = pa.array(distinct(np.concatenate(all_keys))).view(pa.binary(STORED_BYTES))
-        del all_keys
+        keys_N = np.concatenate([keys_B.view(pa.int64()).to_numpy() for *_, keys_B in _records(spools)])
+        if isinstance(labels, Tensor) and any(column.kind == "text" for column in dataset.schema.inputs):
+            first_N = lists_taken_apart(keys_N, labels.numpy())
+        distinct_keys = pa.array(distinct(keys_N)).view(pa.binary(STORED_BYTES))
+        del keys_N
+        if world.size > 1 and first_N is not None:
+            _write_numbers(shared / "first", first_N)
     world.wait()
+    if world.size > 1 and (shared / "first").exists():
+        first_N = _mapped_numbers(shared / "first")
     shutil.rmtree(raw[world.rank])
     pa.default_memory_pool().release_unused()  # as much again as what is kept of the rows
     store = FeatureStore.open(*encoded)
     if world.size > 1:  # let go of the keys by which the first has found labels
         vocabulary = LabelVocabulary(vocabulary.labels, vocabulary.counts)
-    return Feed(store, labels, seen, np.arange(len(store)), distinct_keys), vocabulary
+    return Feed(store, labels, seen, np.arange(len(store)), distinct_keys, first_N), vocabulary
 
 
 def _records(spools: Iterable[TargetSpool]) -> Iterator[list[pa.Array]]:
@@ -419,10 +427,46 @@ def read_encoded(dataset: Dataset, encoder: Encoder, vocabulary: LabelVocabulary
     return Feed(store, labels, seen, np.arange(len(store)))
 
 
+def lists_taken_apart(keys_N: np.ndarray, labels_N: np.ndarray) -> np.ndarray | None:
+    """Which rows are one input with several labels, a row each: for every row one of those, or itself.
+
+    No two of them have the same label: what comes with the same label again comes again in rows to come too.
+
+    Args:
+        keys_N: of the inputs of each row.
+        labels_N: their classes.
+
+    Returns:
+        [N] row numbers, None where all rows are alone.
+    """
+    order_N = np.lexsort((labels_N, keys_N))
+    is_same_N = np.append(False, np.diff(keys_N[order_N]) == 0)
+    if not is_same_N.any():
+        return None
+    is_again_N = is_same_N & np.append(False, np.diff(labels_N[order_N]) == 0)
+    inputs_N = np.cumsum(~is_same_N) - 1
+    is_list_N = np.bincount(inputs_N, is_again_N)[inputs_N] == 0
+    first_N = np.empty_like(order_N)
+    first_N[order_N] = np.where(is_list_N, order_N[~is_same_N][inputs_N], order_N)
+    return first_N
+
+
 def hold_out(feed: Feed, fraction: float, max_rows: int, *, seed: int) -> tuple[Feed, Feed]:
-    """Split off a seeded random part for validation, at most ``max_rows`` rows of it."""
+    """Split off a seeded random part for validation, at most ``max_rows`` rows of it.
+
+    Rows that are to be held out together are, and so it may be fewer: not those of which there are more than
+    half as many as asked for, since without them little would be held out.
+    """
     num_valid = min(max_rows, round(fraction * len(feed)))
     shuffled_N = np.random.default_rng(seed).permutation(feed.rows_N)
+    if feed.first_N is not None:
+        are_few_N = 2 * np.bincount(feed.first_N, minlength=len(feed))[feed.first_N] <= num_valid
+        first_N = np.where(are_few_N, feed.first_N, feed.rows_N)
+        place_N = np.argsort(shuffled_N)
+        shuffled_N = shuffled_N[np.argsort(place_N[first_N[shuffled_N]], kind="stable")]
+        groups_N = first_N[shuffled_N]
+        while 0 < num_valid < len(feed) and groups_N[num_valid] == groups_N[num_valid - 1]:
+            num_valid -= 1
     valid_N, train_N = shuffled_N[:num_valid], np.sort(shuffled_N[num_valid:])
     if not len(train_N):
         raise DataError("no rows are left for training; lower data.valid_fraction or give more data.")
