@@ -222,10 +222,13 @@ class TextEncoder(Encoder):
         bag = bag.where(draws_P >= self.dropout)
         return bag._replace(values=bag.values / (1 - self.dropout))
 
-    def forward(self, features: Tensors) -> Tensor:
+    def training_bag(self, features: Tensors) -> RaggedTensor:
+        """:meth:`bag` of a training step, which leaves n-grams out by chance."""
         values_P = entry(features, "bag", RaggedTensor).values
-        drops = self.training and self.dropout
-        bag = self.bag(features, torch.rand_like(values_P) if drops else None)
+        return self.bag(features, torch.rand_like(values_P) if self.dropout else None)
+
+    def forward(self, features: Tensors) -> Tensor:
+        bag = self.training_bag(features) if self.training else self.bag(features)
         hidden_BD = self.rows.bag_sum(self.weight_FD, bag)
         return hidden_BD if self.training or not self.sharpness else self.sharpened(hidden_BD)
 

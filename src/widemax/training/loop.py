@@ -39,6 +39,7 @@ from widemax.training.checkpoint import (
 )
 from widemax.training.counting import finish_counts
 from widemax.training.defaults import training_device
+from widemax.training.direct import direct_loss
 from widemax.training.evaluate import (
     Metrics,
     calibrate,
@@ -378,15 +379,18 @@ def take_step(
         with autocast(model.device, model.config.train.precision):
             if session.world.size == 1:
                 num_rows = len(rows.labels)
-                options = {"every_position": True} if rows.every_position else {}
-                loss = model.head(model.encoder(rows.features, **options), rows.labels)
+                loss = direct_loss(model, rows)
+                if loss is None:
+                    options = {"every_position": True} if rows.every_position else {}
+                    loss = model.head(model.encoder(rows.features, **options), rows.labels)
             else:
                 assert num_rows is not None
                 # Each leaves out something else, and again the same after a restart.
                 train = model.config.train
                 torch.manual_seed(mixed_seed(train.seed, session.progress.step, session.world.rank))
                 loss = _share_of_loss(session, model.encoder(rows.features), rows.labels, num_rows)
-        loss.backward()
+        if loss.requires_grad:
+            loss.backward()
         if session.world.size > 1:
             is_split = isinstance(model.head, ShardedHead)
             apart = placed(model.encoder, model.head)
