@@ -69,6 +69,15 @@ class Section(BaseModel):
         except RecursionError:
             raise ConfigError("the tables of the config are nested too deep; flatten them.") from None
 
+    def updated(self, **values: Any) -> Self:
+        """The same with some other values; of a section, given as a mapping, some of its own."""
+        sections = {
+            key: getattr(self, key).updated(**value)
+            for key, value in values.items()
+            if isinstance(value, Mapping) and isinstance(getattr(self, key), Section)
+        }
+        return self.model_copy(update=values | sections)
+
     @classmethod
     def _sentence(cls, error: Any, values: Mapping[str, Any]) -> str:
         """A problem of the table as one sentence."""

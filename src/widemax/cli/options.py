@@ -235,7 +235,7 @@ def recognize_events(config: "Config") -> tuple["Config", list[str]]:
     options = f"{columns.options} {shlex.join(tables)}".rstrip()
     command = f"widemax train {shlex.join(data.train)} {options} --out run"
     named = {key: value for key, value in vars(columns).items() if value}
-    return config.model_copy(update={"data": data.model_copy(update=named)}), [
+    return config.updated(data=named), [
         f"these look like events of users and items; to learn what users take next: {command}"
     ]
 
