@@ -17,7 +17,7 @@ from widemax.errors import UsageError, WidemaxError
 from widemax.evaluation.headlines import HEADLINES, called
 from widemax.serving import explanations
 from widemax.serving.models import Served
-from widemax.serving.predictions import BODY, question
+from widemax.serving.predictions import read
 from widemax.serving.replies import Reply
 from widemax.serving.routes import ask, ask_system
 from widemax.serving.studio.library import OWN, Library
@@ -113,7 +113,7 @@ async def predict(name: Name, body: dict[str, Any], request: Request, library: L
                     " ".join(row["words"])
                 )
         return Reply({**served.said, "rows": found})
-    asked, sets = question(served.model, **BODY.complete(body)), served.sets
+    asked, sets = read(served.model, body), served.sets
     answers = await ask(request, served, asked if sets is None else asked.listing(sets.k))
     rows = [[ranked._asdict() for ranked in answer[: asked.k]] for answer in answers]
     sizes = {} if sets is None else {"set_sizes": sets.sizes(answers)}
