@@ -30,7 +30,7 @@ FILES = "train", "valid", "classes", "items", "users", "target_lines", "valid_ta
 
 # Keys that did nothing; runs saved with them still load.
 FORMER_KEYS: dict[tuple[str, str], tuple[Any, str]] = {
-    ("data", "test"): ([], "leave it out, and give the test data to `widemax evaluate`."),
+    ("data", "test"): ([], "leave it out, and give the test data to `widemax evaluate`.")
 }
 
 

@@ -40,8 +40,7 @@ Json = Annotated[
     bool, typer.Option("--json", help="Print one JSON object on stdout, and everything else on stderr.")
 ]
 Workers = Annotated[
-    int | None,
-    typer.Option(min=1, help="How many processes work together on this machine. Default: one."),
+    int | None, typer.Option(min=1, help="How many processes work together on this machine. Default: one.")
 ]
 Input = Annotated[
     list[str] | None,

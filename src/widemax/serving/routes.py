@@ -15,14 +15,7 @@ from widemax.serving import explanations, feedback, predictions
 from widemax.serving.batches import Result
 from widemax.serving.bodies import disconnected, read_body, read_object
 from widemax.serving.guard import check_may_order
-from widemax.serving.inference import (
-    EXTENSIONS,
-    HEADER_LENGTH,
-    infer_reply,
-    metadata,
-    read_infer,
-    version_of,
-)
+from widemax.serving.inference import EXTENSIONS, HEADER_LENGTH, infer_reply, metadata, read_infer, version_of
 from widemax.serving.models import Models, Served, classifier
 from widemax.serving.predictions import MAX_K, Question, Ranked
 from widemax.serving.replies import Reply

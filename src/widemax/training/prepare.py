@@ -342,13 +342,7 @@ def prepare(
             return prepare(config, *sources, run, scratch / kind, checkpoint, reporter, world)
         config = separating(config)
     asked = config.head.options
-    agree(
-        world,
-        {
-            "number of classes": len(vocabulary),
-            "length of a hidden vector": encoder.dim,
-        },
-    )
+    agree(world, {"number of classes": len(vocabulary), "length of a hidden vector": encoder.dim})
     head_plan = None
     if world.is_first:
         config, head_plan = complete_rest(

@@ -21,13 +21,7 @@ from torch import Tensor, nn
 from widemax.auxiliaries import CenterLoss
 from widemax.classes import Classes
 from widemax.errors import UsageError
-from widemax.heads import (
-    CORRECTIONS,
-    Correction,
-    ExactHead,
-    exact_softmax_loss,
-    sampled_softmax_loss,
-)
+from widemax.heads import CORRECTIONS, Correction, ExactHead, exact_softmax_loss, sampled_softmax_loss
 from widemax.losses import crammer_singer, cross_entropy, weston_watkins
 from widemax.numerics import log_softmax, sigmoid, softmax
 from widemax.optim import LazyAdam

@@ -60,10 +60,7 @@ def describe(name: Name, library: Library) -> Any:
 
 @runs.get("/runs/{name}/events")
 async def events(
-    name: Name,
-    request: Request,
-    library: Library,
-    last_event_id: Annotated[str, Header(max_length=20)] = "",
+    name: Name, request: Request, library: Library, last_event_id: Annotated[str, Header(max_length=20)] = ""
 ) -> Any:
     """The records of training as Server-Sent Events, from the one after ``Last-Event-ID`` on.
 
