@@ -50,12 +50,16 @@ def sigmoid(x):
 def test_the_formula(groups, trees, sparse, monkeypatch):
     monkeypatch.setattr(module.budget, "CHUNK_ELEMENTS", 3 * C)
     monkeypatch.setattr(module, "CLASSES_AT_ONCE", 9)
-    head = learned(*some_rows(), groups=groups, trees=trees)
+    features, labels = some_rows()
+    head = learned(features, labels, groups=groups, trees=trees)
     head.scales.copy_(torch.tensor([[2.0, 0.3], [1.5, -0.2]]))
+    head.rarity.fill_(0.1)
     hidden = torch.cat([some_rows(1, 20)[0], torch.zeros(1, F)])
     rows = hidden.double().numpy()
     rows /= np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-9)
-    probs = sigmoid(1.5 * (rows @ dense(head, "", trees * C) - 1) - 0.2)
+    rareness = np.log(N / np.bincount(labels.ids_P, minlength=C))
+    raised = np.where(rows.any(axis=1, keepdims=True), 0.1 * np.tile(rareness, trees), 0)
+    probs = sigmoid(1.5 * (rows @ dense(head, "", trees * C) + raised - 1) - 0.2)
     if groups > 1:
         of_groups = sigmoid(2.0 * (rows @ dense(head, "group_", trees * groups) - 1) + 0.3)
         probs *= of_groups[:, head.group_of_leaf]
@@ -123,6 +127,35 @@ def test_held_out_rows_calibrate():
     before = fitted.scales.clone()
     fitted.finish()
     assert torch.equal(fitted.scales, before)
+
+
+@pytest.mark.parametrize("groups", [1, 4])
+def test_rare_classes_are_raised_where_held_out_rows_are_ranked_better(groups):
+    """A row has one of two frequent classes and a rare one, which alone counts in rows to come."""
+    rng = np.random.default_rng(0)
+    rare, frequent, rows = np.arange(N) % (C - 2) + 2, rng.integers(0, 2, N), np.arange(N)
+    features = rng.random((N, F), dtype=np.float32) / 4
+    features[rows, frequent] = 2
+    features[rows, rare] = 2
+    to_come = features.copy()
+    to_come[rows, rare] = 2.5
+    features, to_come = torch.from_numpy(features), torch.from_numpy(to_come)
+    both = SeveralLabels(torch.from_numpy(np.stack([frequent, rare], 1).ravel()), 2 * torch.arange(N + 1))
+    only_rare = SeveralLabels(torch.from_numpy(rare), torch.arange(N + 1))
+    assert learned(features, both, groups=groups).rarity == 0
+    assert learned(features, both, features, both, groups=groups).rarity == 0  # they are found as it is
+    head = learned(features, both, to_come, only_rare, groups=groups)
+    rarity = head.rarity.clone()
+    assert rarity > 0
+    head.finish()
+    assert head.rarity == rarity
+
+    def hits():
+        return (head.topk(to_come, 1).class_ids[:, 0].numpy() == rare).mean()
+
+    raised = hits()
+    head.rarity.zero_()
+    assert raised > hits()
 
 
 def test_it_learns_what_stands_in_one_row_and_merges_parts(monkeypatch):

@@ -237,7 +237,7 @@ class CountsHead(SparseRowsHead):
             return
         usual = self._smooth(counted_C, *held, prior_power=1.0)
         numbers = self.prior, self.smoothing.clone(), self.calibration_temperature.clone()
-        if not _is_beyond_noise(self._smooth(counted_C, *held, prior_power=FLATTER) - usual):
+        if not is_beyond_noise(self._smooth(counted_C, *held, prior_power=FLATTER) - usual):
             self.prior_power.fill_(1.0)
             self.prior, self.smoothing, self.calibration_temperature = numbers
 
@@ -638,7 +638,7 @@ class _Choice:
             usual = powers
             powers = beside(3, near=False)
             settle(3)
-            if not _is_beyond_noise(self.gains[powers] - self.gains[usual]):
+            if not is_beyond_noise(self.gains[powers] - self.gains[usual]):
                 powers = usual
         return list(powers)
 
@@ -679,7 +679,7 @@ class _Choice:
         return sums_C, self.scores[powers]
 
 
-def _is_beyond_noise(more_B: NDArray[np.float64]) -> bool:
+def is_beyond_noise(more_B: NDArray[np.float64]) -> bool:
     """Whether a choice gains so much on held-out rows that chance would not."""
     return bool(more_B.mean() > BEYOND_NOISE * more_B.std() / len(more_B) ** 0.5)
 

@@ -19,6 +19,7 @@ from widemax.classes import Classes
 from widemax.errors import ConfigError
 from widemax.heads.answers import Answers, TopK
 from widemax.heads.base import Dim, heads
+from widemax.heads.counts import DISCOUNTS, is_beyond_noise
 from widemax.heads.dense import answer_rows, excluded_pairs
 from widemax.heads.labels import Labels, SeveralLabels, known_pairs, label_pairs, training_pairs
 from widemax.heads.sparse_rows import (
@@ -55,8 +56,11 @@ VECTOR_LENGTH, ROUNDS = 64, 3
 CALIBRATION_ROWS, CALIBRATION_NUMBERS = 500, 2**24
 USUAL_SCALES = (3.0, 0.0), (3.0, 0.0)
 LARGEST_SCALE = 30.0
+RARITIES, PLACES = (0.0, 0.025, 0.05, 0.1, 0.15), 5
+"""r, what held-out rows choose from by their NDCG at so many places."""
 LIKELY, LEAST_LEFT = -1.0, float(torch.finfo(torch.float32).tiny)
 """Log-probabilities above the first leave too little to be computed from them, at least the second."""
+_LARGEST_RARENESS = 44  # ln 2^63 is less
 LEVELS = "group_", ""
 """What the names of their tensors begin with."""
 
@@ -64,14 +68,16 @@ LEVELS = "group_", ""
 @final
 @heads.register("label_tree")
 class LabelTreeHead(SparseRowsHead):
-    """P(c | x) = σ(a x·v_g + b) · σ(a' x·w_c + b') for a class c of group g, with sparse v and w.
+    """P(c | x) = σ(a x·v_g + b) · σ(a' (x·w_c + r L_c) + b') for a class c of group g, with sparse v and w.
 
     Similar classes stand in one of about √C groups of equal size, and each group's v separates the rows with
     a class of the group from all others; each w_c separates the rows of the class from those with another
     class of the group, which are the hard ones. Both are support vector machines with a squared hinge, one
-    against the rest, and weights below 0.1 are dropped. Held-out rows choose a, b, a', b'. Several trees, of
-    other groups each, answer by the mean of their probabilities. Up to 2,048 classes make no groups: then
-    P(c | x) = σ(a' x·w_c + b'), with weights from 0.02 on, more nearly solved.
+    against the rest, and weights below 0.1 are dropped. Rows to come score less than those learned from, the
+    more so the fewer rows a class has; L_c = -ln of its share of the rows makes up for it, where x has
+    features. Held-out rows choose a, b, a', b', and r where they are ranked better than by chance. Several
+    trees, of other groups each, answer by the mean of their probabilities. Up to 2,048 classes make no
+    groups: then P(c | x) = σ(a' (x·w_c + r L_c) + b'), with weights from 0.02 on, more nearly solved.
 
     No gradient trains it: :meth:`partial_fit` keeps rows, :meth:`merge` adds those of another head, and
     :meth:`finish` learns from all of them. Hidden vectors are the features themselves, dense, or sparse as an
@@ -107,6 +113,8 @@ class LabelTreeHead(SparseRowsHead):
 
     group_of_leaf: Tensor
     scales: Tensor
+    rarity: Tensor
+    rareness_C: Tensor
     weight: Tensor
 
     def __init__(
@@ -131,6 +139,8 @@ class LabelTreeHead(SparseRowsHead):
         groups_TC = first_T1 + torch.arange(self.num_classes) % self.num_groups
         self.register_buffer("group_of_leaf", groups_TC.flatten())
         self.register_buffer("scales", torch.tensor(USUAL_SCALES))
+        self.register_buffer("rarity", torch.zeros(()))
+        self.register_buffer("rareness_C", torch.zeros(self.num_classes))
         for level in LEVELS:
             self.register_buffer(f"{level}offsets", torch.zeros(dim + 1, dtype=torch.int64))
             self.register_buffer(f"{level}ids", torch.empty(0, dtype=torch.int32))
@@ -149,6 +159,9 @@ class LabelTreeHead(SparseRowsHead):
             yield len(weight) == len(ids) and bool(weight.isfinite().all()), "a finite weight an id"
         in_range = self.scales.abs() <= LARGEST_SCALE
         yield bool(in_range.all() and (self.scales[:, 0] > 0).all()), f"scales within {LARGEST_SCALE}"
+        yield 0 <= float(self.rarity) <= RARITIES[-1], f"a rarity within {RARITIES[-1]}"
+        in_range = (self.rareness_C >= 0) & (self.rareness_C < _LARGEST_RARENESS)
+        yield bool(in_range.all()), f"rareness within {_LARGEST_RARENESS}"
 
     @property
     def adds_features(self) -> bool:
@@ -197,6 +210,8 @@ class LabelTreeHead(SparseRowsHead):
                 of_groups.append(_separators(features, own_NG, ids_G, random, WITHIN_GROUPS))
             self._keep("group_", of_groups)
         self._keep("", found)
+        counts_C = torch.from_numpy(own.sum(axis=0))
+        self.rareness_C = torch.where(counts_C > 0, -(counts_C / own.shape[0]).log(), 0)
         if held_out is not None and labels is not None:
             pairs = label_pairs(labels, held_out)
             most = min(CALIBRATION_ROWS, 1 + CALIBRATION_NUMBERS // self.num_leaves)
@@ -219,15 +234,29 @@ class LabelTreeHead(SparseRowsHead):
         setattr(self, f"{level}weight", torch.from_numpy(matrix.data.astype(np.float32)))
 
     def _calibrate(self, features: Sparse, own: Sparse) -> None:
-        """Fits a and b of both levels to held-out rows; classes count in the groups of the row's own."""
+        """Fits a and b of both levels to held-out rows, which choose r between them."""
+        self.rarity.zero_()
+        if self.num_groups > 1:  # of one level the order is the same however it is scaled
+            self._scale(features, own)
+        gains, own_BC = [], torch.from_numpy(own.toarray() > 0)
+        for rarity in RARITIES:
+            self.rarity.fill_(rarity)
+            gains.append(_gains(self._logits(features, 1.0), own_BC))
+        best = int(np.argmax([gains_B.sum() for gains_B in gains]))
+        is_better = len(gains[0]) and is_beyond_noise(gains[best] - gains[0])
+        self.rarity.fill_(RARITIES[best] if is_better else 0.0)
+        self._scale(features, own)
+
+    def _scale(self, features: Sparse, own: Sparse) -> None:
+        """Fits a and b of both levels; classes count in the groups of the row's own."""
         own_BL = np.tile(own.toarray() > 0, self.num_trees)
         own_BM = (own @ self._members()).toarray() > 0
         is_asked_BL = own_BM[:, self.group_of_leaf.numpy()] if self.num_groups > 1 else np.ones_like(own_BL)
         asked = (own_BM, np.full_like(own_BM, self.num_groups > 1)), (own_BL, is_asked_BL)
         for row, (level, (is_own, is_asked)) in enumerate(zip(LEVELS, asked, strict=True)):
-            gains_P, is_own_P = self._gained(features, level).toarray()[is_asked], is_own[is_asked]
+            scores_BL = self._gained(features, level).toarray() + self._biases(level).numpy()
+            scores_P, is_own_P = scores_BL[is_asked].astype(np.float64), is_own[is_asked]
             if is_own_P.any() and not is_own_P.all():
-                scores_P = gains_P.astype(np.float64) + BIAS
                 self.scales[row] = torch.tensor(_fitted_scale(scores_P, is_own_P))
 
     # Answers.
@@ -238,15 +267,22 @@ class LabelTreeHead(SparseRowsHead):
         weights = scipy_sparse().csr_array((weight, ids, offsets), shape=self._shape(level))
         return features.astype(weight.dtype) @ weights
 
+    def _biases(self, level: str) -> Tensor:
+        """What the separators of one level say of a row before its features do."""
+        biases = self.weight.new_full(self._shape(level)[1:], BIAS)
+        return biases if level else biases + (self.rarity * self.rareness_C).repeat(self.num_trees)
+
     def _log_sigmoids(self, features: Sparse, level: str) -> Tensor:
         """[b, groups or leaves] log-probabilities of one level, most of which are those of no features."""
         gained = self._gained(features, level)
         scale = self.scales[LEVELS.index(level)].to(self.weight.dtype)
-        gains_P = torch.from_numpy(np.append(gained.data, gained.dtype.type(0)))
-        log_probs_P = logsigmoid((gains_P + BIAS) * scale[0] + scale[1])
-        log_probs_bL = log_probs_P[-1].repeat(gained.shape)
+        biases_L, gains_P = self._biases(level), torch.from_numpy(gained.data)
+        ids_P = torch.from_numpy(gained.indices)
+        log_probs_P = logsigmoid((gains_P + biases_L.index_select(0, ids_P)) * scale[0] + scale[1])
+        log_probs_bL = logsigmoid(biases_L * scale[0] + scale[1]).repeat(gained.shape[0], 1)
+        log_probs_bL[np.diff(features.indptr) == 0] = logsigmoid(BIAS * scale[0] + scale[1])
         rows_P = np.repeat(np.arange(gained.shape[0]), np.diff(gained.indptr))
-        log_probs_bL.numpy()[rows_P, gained.indices] = log_probs_P[:-1].numpy()
+        log_probs_bL.numpy()[rows_P, gained.indices] = log_probs_P.numpy()
         return log_probs_bL
 
     def _sparse(self, level: str) -> list[Tensor]:
@@ -369,6 +405,17 @@ def _separators(
     weight_Uc = separators.weight_FC.numpy()
     features_P, classes_P = np.nonzero(np.abs(weight_Uc) >= effort.least_weight)
     return used_U[features_P], ids_c[classes_P], weight_Uc[features_P, classes_P]
+
+
+def _gains(logits_BC: Tensor, own_BC: Tensor) -> NDArray[np.float64]:
+    """The NDCG at a few places of each row that has labels."""
+    own_BC, logits_BC = (rows[own_BC.any(1)] for rows in (own_BC, logits_BC))
+    places_BK = logits_BC.topk(min(PLACES, logits_BC.shape[1])).indices
+    discounts_K = torch.from_numpy(DISCOUNTS)[: places_BK.shape[1]]
+    most_B = discounts_K.cumsum(0)[own_BC.sum(1).clamp(max=len(discounts_K)) - 1]
+    gains_BK = own_BC.gather(1, places_BK) * discounts_K
+    gains_B: NDArray[np.float64] = (gains_BK.sum(1) / most_B).numpy()
+    return gains_B
 
 
 def _fitted_scale(scores_P: NDArray[np.float64], is_own_P: NDArray[np.bool_]) -> list[float]:
