@@ -33,10 +33,10 @@ def _sum(weight_FD: Tensor, offsets_B1: Tensor, ids_P: Tensor, values_P: Tensor)
     )
 
 
-def _weight_gradient(
+def weight_gradient(
     grad_BD: Tensor, offsets_B1: Tensor, ids_P: Tensor, values_P: Tensor, num_ids: int
 ) -> Tensor:
-    """The transposed bag: row u of the gradient sums value · grad over the entries with id u."""
+    """The gradient of a table by that of a bag's sums: row u sums value · grad over its entries."""
     if native.takes(grad_BD) and num_ids < 1 << 31:
         ids_U, offsets_U1, rows_P, values_P = native.sorted_entries(offsets_B1, ids_P, values_P, num_ids)
     else:
@@ -73,7 +73,7 @@ class _BagSum(Function):
         grad_BD = grad_BD.contiguous()
         weight_grad = values_grad = None
         if need_weight:
-            weight_grad = _weight_gradient(grad_BD, offsets_B1, ids_P, values_P, len(weight_FD))
+            weight_grad = weight_gradient(grad_BD, offsets_B1, ids_P, values_P, len(weight_FD))
             # autograd moves a sparse gradient that nobody else holds into .grad and forgets that it is
             # coalesced; one that is held here is cloned, which remembers it.
             ctx.weight_grad = weight_grad

@@ -109,13 +109,8 @@ class TextEncoder(Encoder):
         super().__init__(columns, dim=dim)
         if char_ngrams and char_ngrams[0] > char_ngrams[1]:
             raise ConfigError(f"char_ngrams must be the shortest, then the longest; got {char_ngrams}.")
-        self.word_ngrams = word_ngrams
-        self.char_ngrams = char_ngrams
-        self.char_weight = char_weight
-        self.buckets = buckets
-        self.min_df = min_df
-        self.max_features = max_features
-        self.dropout = dropout
+        self.word_ngrams, self.char_ngrams, self.char_weight = word_ngrams, char_ngrams, char_weight
+        self.buckets, self.min_df, self.max_features, self.dropout = buckets, min_df, max_features, dropout
         self._rows, self._document_frequency = 0, np.zeros(0, dtype=np.int64)
         self.weight_FD = nn.Parameter(torch.empty(0, self.dim))
         self.register_buffer("buckets_F", torch.empty(0, dtype=torch.int64))
@@ -222,10 +217,13 @@ class TextEncoder(Encoder):
         bag = bag.where(draws_P >= self.dropout)
         return bag._replace(values=bag.values / (1 - self.dropout))
 
-    def forward(self, features: Tensors) -> Tensor:
+    def training_bag(self, features: Tensors) -> RaggedTensor:
+        """:meth:`bag` of a training step, which leaves n-grams out by chance."""
         values_P = entry(features, "bag", RaggedTensor).values
-        drops = self.training and self.dropout
-        bag = self.bag(features, torch.rand_like(values_P) if drops else None)
+        return self.bag(features, torch.rand_like(values_P) if self.dropout else None)
+
+    def forward(self, features: Tensors) -> Tensor:
+        bag = self.training_bag(features) if self.training else self.bag(features)
         hidden_BD = self.rows.bag_sum(self.weight_FD, bag)
         return hidden_BD if self.training or not self.sharpness else self.sharpened(hidden_BD)
 

@@ -1,7 +1,7 @@
 """The head that trains on all classes. Shapes: B rows, b rows of one chunk, D hidden, C classes, P labels."""
 
 from collections.abc import Callable, Mapping
-from typing import Annotated, Any, ClassVar, final
+from typing import Annotated, Any, ClassVar, TypeGuard, final
 
 import torch
 from pydantic import Field
@@ -123,21 +123,10 @@ class ExactHead(LinearHead):
         sample_weight: Tensor | None = None,
         reduction: Reduction = "mean",
     ) -> Tensor:
-        # What exact_loss comes to where calls take more time than arithmetic; so do attributes of modules.
-        weight = self._parameters.get("weight")
-        if (
-            self.is_small
-            and weight is not None
-            and sample_weight is None
-            and isinstance(labels, Tensor)
-            and labels.is_cpu
-            and hidden.is_cpu
-            and labels.dtype == torch.int64
-            and labels.ndim == 1
-            and 0 < labels.numel() == hidden.shape[0] <= budget.PLAIN_ELEMENTS // self.num_classes
-        ):
+        if sample_weight is None and hidden.is_cpu and self.takes_few(labels, hidden.shape[0]):
             return small_cross_entropy(
-                *(hidden, weight, self.bias, labels, self.temperature, self.label_smoothing, reduction)
+                *(hidden, self.weight, self.bias, labels),
+                *(self.temperature, self.label_smoothing, reduction),
             )
         if self.is_streamed:
             return exact_loss(
@@ -153,6 +142,18 @@ class ExactHead(LinearHead):
                 **self.wide_options,
             )
         return super().forward(hidden, labels, sample_weight=sample_weight, reduction=reduction)
+
+    def takes_few(self, labels: Labels, num_rows: int) -> TypeGuard[Tensor]:
+        """Whether the loss of so many rows takes less time than the calls of what it comes to otherwise."""
+        return (
+            self.is_small
+            and self._parameters.get("weight") is not None
+            and isinstance(labels, Tensor)
+            and labels.is_cpu
+            and labels.dtype == torch.int64
+            and labels.ndim == 1
+            and 0 < labels.numel() == num_rows <= budget.PLAIN_ELEMENTS // self.num_classes
+        )
 
     def row_losses(self, hidden: Tensor, labels: Labels) -> Tensor:
         """[B] losses from the logits of a few rows at a time, computed again in the backward pass."""
