@@ -24,8 +24,10 @@ from widemax.training.separating import (
     SHARPNESS,
     Separation,
     add_separators,
+    confidence_of,
     shares_of,
     sharpness_of,
+    sureness,
     to_log_odds,
 )
 
@@ -179,8 +181,9 @@ def test_answers_that_many_classes_share_are_made_sharper() -> None:
     labels_B = Categorical(logits=logits_BC).sample()
     entropy_B1 = Categorical(logits=logits_BC).entropy()[:, None]
     blurred_BC = logits_BC * (-0.3 * (entropy_B1 - entropy_B1.mean())).exp()
-    assert sharpness_of(logits_BC, labels_B)[0] == pytest.approx(0, abs=0.1)
-    sharpness, temperature = sharpness_of(blurred_BC, labels_B)
+    assert sharpness_of(logits_BC, labels_B) == pytest.approx(0, abs=0.1)
+    sharpness, temperature = confidence_of(blurred_BC, labels_B, blurred_BC, labels_B)
+    assert sharpness == pytest.approx(sharpness_of(blurred_BC, labels_B), abs=0.02)
     entropy_B1 = Categorical(logits=blurred_BC).entropy()[:, None]
     mended_BC = blurred_BC * (sharpness * entropy_B1).exp() / temperature
     before, after, true = (cross_entropy(each, labels_B) for each in (blurred_BC, mended_BC, logits_BC))
@@ -188,5 +191,74 @@ def test_answers_that_many_classes_share_are_made_sharper() -> None:
 
 
 def test_few_rows_do_not_move_sharpness_far() -> None:
-    sharpness, _ = sharpness_of(torch.eye(4), torch.arange(4))
+    sharpness = sharpness_of(torch.eye(4), torch.arange(4))
     assert sharpness * np.log(4) == pytest.approx(SHARPNESS, abs=0.05)
+
+
+def drawn(num_rows: int, *, wrong: float, seed: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Logits, those of their linear parts, and labels of which a share is any class."""
+    torch.manual_seed(seed)
+    true_BC = 2 * torch.randn(num_rows, 10)
+    labels_B = Categorical(logits=true_BC).sample()
+    labels_B = torch.where(torch.rand(num_rows) < wrong, torch.randint(10, (num_rows,)), labels_B)
+    return true_BC, true_BC + 0.5 * torch.randn(num_rows, 10), labels_B
+
+
+def too_sure(logits_BC: torch.Tensor, labels_B: torch.Tensor, found: tuple[float, float]) -> float:
+    """The mean confidence less the accuracy of logits as the model would answer them."""
+    entropy_B1 = Categorical(logits=logits_BC).entropy()[:, None]
+    sharpness, temperature = found
+    return float(sureness(logits_BC * (sharpness * entropy_B1).exp() / temperature, labels_B)[1].mean())
+
+
+def test_answers_are_as_sure_as_they_are_right(monkeypatch: pytest.MonkeyPatch) -> None:
+    logits_BC, linear_BC, labels_B = drawn(20_000, wrong=0.2, seed=0)
+    rows = logits_BC, labels_B, linear_BC, labels_B
+    assert abs(too_sure(logits_BC, labels_B, confidence_of(*rows))) < 0.002
+    monkeypatch.setattr(separating, "SURENESS_VARIANCE", 0.0)  # as the nll has it
+    assert abs(too_sure(logits_BC, labels_B, confidence_of(*rows))) > 0.005
+
+
+def test_linear_parts_of_more_rows_say_how_sure_the_answers_about_few_should_be() -> None:
+    new_BC, _, new_B = drawn(20_000, wrong=0, seed=1000)
+    with_more, alone = [], []
+    for seed in range(20):
+        logits_NC, linear_NC, labels_N = drawn(3000, wrong=0, seed=seed)
+        few_BC, few_B, linear_BC = (each[:300] for each in (logits_NC, labels_N, linear_NC))
+        with_more.append(too_sure(new_BC, new_B, confidence_of(few_BC, few_B, linear_NC, labels_N)))
+        alone.append(too_sure(new_BC, new_B, confidence_of(few_BC, few_B, linear_BC, few_B)))
+    assert np.square(with_more).mean() < 0.75 * np.square(alone).mean()
+
+
+@pytest.mark.parametrize("num_rows", [5, 20, 100])
+def test_confidence_from_few_rows_is_no_worse_than_none_in_expectation(num_rows: int) -> None:
+    """Where nothing is to be mended but the sharpness that most texts have."""
+    costs = []
+    for seed in range(50):
+        true_BC, linear_BC, labels_B = drawn(num_rows + 1000, wrong=0, seed=seed)
+        entropy_B1 = Categorical(logits=true_BC).entropy()[:, None]
+        blurred_BC = true_BC * (-SHARPNESS / np.log(10) * (entropy_B1 - entropy_B1.mean())).exp()
+        few, new = slice(num_rows), slice(num_rows, None)
+        sharpness, temperature = confidence_of(blurred_BC[few], labels_B[few], linear_BC[few], labels_B[few])
+        entropy_B1 = Categorical(logits=blurred_BC).entropy()[:, None]
+        found_BC = blurred_BC * (sharpness * entropy_B1).exp() / temperature
+        found, without = (cross_entropy(each[new], labels_B[new]) for each in (found_BC, blurred_BC))
+        costs.append(float(found - without))
+    assert np.mean(costs) < 0.01
+
+
+def test_more_rows_are_held_out_where_those_at_hand_are_few(
+    fitted: Callable[..., Outcome], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes = []
+
+    def seen(*rows: torch.Tensor) -> tuple[float, float]:
+        sizes.append([len(each) for each in rows])
+        return confidence_of(*rows)
+
+    monkeypatch.setattr(separating, "confidence_of", seen)
+    few = fitted("few", train={"refit": False})
+    monkeypatch.setattr(separating, "ENOUGH_ROWS", 90)
+    enough = fitted("enough", train={"refit": False})
+    assert torch.equal(*(each.model.encoder.state_dict()["idf_F"] for each in (few, enough)))
+    assert sizes == [[90, 90, 270, 270], [90, 90, 90, 90]]

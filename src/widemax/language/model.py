@@ -109,9 +109,13 @@ class LanguageModel(SavedSystem):
         assert isinstance(head, LinearHead | AdaptiveHead)
         if head.normalizer != "softmax":
             raise ConfigError("one token follows another: head.loss must be that of a softmax.")
-        own = decoders.options(decoder_kind).complete(config.encoder.options)
-        config = config.updated(
-            encoder=config.encoder.completed(decoder_kind, own), head=config.head.completed(kind, options)
+        config = config.model_copy(
+            update={
+                "encoder": config.encoder.completed(
+                    decoder_kind, decoders.options(decoder_kind).complete(config.encoder.options)
+                ),
+                "head": config.head.completed(kind, options),
+            }
         )
         return cls(config, vocabulary, counts, decoder, head)
 

@@ -17,7 +17,7 @@ class Metrics:
         models: what is served.
     """
 
-    def __init__(self, batches: Batches, models: Models) -> None:
+    def __init__(self, batches: Batches, models: Models | None) -> None:
         self.registry = CollectorRegistry()
         self._models = models
         registry = self.registry
@@ -44,8 +44,8 @@ class Metrics:
     def text(self) -> bytes:
         """All numbers in Prometheus's text format."""
         self._info.clear()
-        for name in self._models:
-            served = self._models.served.get(name)
+        for name in self._models or ():
+            served = self._models.served.get(name) if self._models else None
             self._info.labels(name, served.sha256 if served else "").set(served is not None)
         return generate_latest(self.registry)
 

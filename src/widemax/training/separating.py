@@ -5,6 +5,7 @@ Shapes: N training rows, B rows held out, F features, C classes, D hidden.
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from math import exp, log
 from typing import Any
 
@@ -16,6 +17,7 @@ from torch.nn.functional import cross_entropy, pad
 
 from widemax.artifact import Model
 from widemax.encoders import TextEncoder, bag_sum
+from widemax.encoders.features import Tensors
 from widemax.encoders.text import has_room_for_logits
 from widemax.evaluation import fit_temperature
 from widemax.evaluation.rows import FloatArray
@@ -36,6 +38,12 @@ NO_CLASS = -1e4
 """A logit that has no part in a softmax; half precision can tell it."""
 SHARPNESS, SHARPNESS_STRENGTH = 0.5, 20.0
 """The mean and the inverse variance of β in a prior that was best over many sets of texts."""
+SURENESS_VARIANCE = 0.02**2
+"""Of what the mean confidence is above the accuracy where the nll is smallest, over many sets of texts."""
+MOST_NATS = 0.7
+"""How far from the temperature of the smallest nll another is looked for."""
+ENOUGH_ROWS, MOST_FOLDS = 2000, 2
+"""Held-out rows that tell sharpness and confidence well; how often more are held out to have as many."""
 
 
 def can_separate(model: Model, num_rows: int) -> bool:
@@ -116,10 +124,20 @@ class Separation:
 
 
 @torch.no_grad()
-def fit_separators(model: Model, train: Feed, rows: CalibrationRows) -> Separation | None:
+def fit_separators(
+    model: Model, train: Feed, rows: CalibrationRows, folds: Iterable[tuple[Feed, Feed]] = ()
+) -> Separation | None:
     """Give separators and log odds their part in the answers of a calibrated model.
 
-    Its logits become a sum of all three, each calibrated and times a share.
+    Its logits become a sum of all three, each calibrated and times a share. Where the rows are few, linear
+    parts learned anew from other training rows, in an instant, say of other held-out rows how sharp they are
+    and how sure.
+
+    Args:
+        model: calibrated; changed in place.
+        train: the rows it was trained on.
+        rows: held-out rows.
+        folds: other training and held-out rows; those read of which there is need.
 
     Returns:
         None where they cannot be added, or no rows are held out.
@@ -131,20 +149,51 @@ def fit_separators(model: Model, train: Feed, rows: CalibrationRows) -> Separati
     assert isinstance(model.encoder, TextEncoder)
     assert rows.logits_BC is not None
     weights = linear_parts(model, train)
-    bag = model.encoder.bag(rows.features)
+    scores = linear_scores(model, weights, rows.features)
     factors, parts = [1 / float(head.calibration_temperature)], [rows.logits_BC]
-    for weight_FC in weights:
-        parts.append(bag_sum(weight_FC, bag)[rows.known_B])
+    for score_BC in scores:
+        parts.append(score_BC[rows.known_B])
         spread = max(float(parts[-1].std(1, correction=0).mean()), TINY)
         factors.append(1 / spread / temperature_of(parts[-1] / spread, labels_B))
     parts = [part_BC * factor for part_BC, factor in zip(parts, factors, strict=True)]
     shares = shares_of(parts, labels_B)
     own, *others = shares * factors
-    sharpness, temperature = sharpness_of(weighted(parts, shares), labels_B)
+    linear, labels = [weighted(parts[1:], shares[1:])], [labels_B]
+    for scores, fold_labels in scores_of_folds(model, folds, len(labels_B)):
+        linear.append(weighted(scores, others))
+        labels.append(fold_labels)
+    sharpness, temperature = confidence_of(
+        weighted(parts, shares), labels_B, torch.cat(linear), torch.cat(labels)
+    )
     separation = Separation((own / head.temperature, *others), sharpness)
     add_separators(model, weights, separation)
     head.calibration_temperature.fill_(temperature / head.temperature)
     return separation
+
+
+def linear_scores(model: Model, weights: Iterable[Tensor], features: Tensors) -> list[Tensor]:
+    """What linear parts say of rows, each [B, C]."""
+    assert isinstance(model.encoder, TextEncoder)
+    bag = model.encoder.bag(features)
+    return [bag_sum(weight_FC, bag) for weight_FC in weights]
+
+
+def scores_of_folds(
+    model: Model, folds: Iterable[tuple[Feed, Feed]], num_rows: int
+) -> Iterator[tuple[list[Tensor], Tensor]]:
+    """What linear parts learned of the first of two feeds say of the second, and its labels; of a few folds.
+
+    n-grams that only the held-out rows have are as strange to the encoder as those of rows to come.
+    """
+    encoder = model.encoder
+    assert isinstance(encoder, TextEncoder)
+    idf_F = encoder.idf_F
+    for train, held_out in islice(folds, max(0, min(MOST_FOLDS, ENOUGH_ROWS // num_rows - 1))):
+        encoder.weigh(train.chunks)
+        rows = held_out.take(np.arange(len(held_out)))
+        assert isinstance(rows.labels, Tensor)
+        yield linear_scores(model, linear_parts(model, train), rows.features), rows.labels
+    encoder.idf_F = idf_F
 
 
 def shares_of(parts: Sequence[Tensor], labels_B: Tensor) -> FloatArray:
@@ -185,28 +234,81 @@ def weighted(parts: Sequence[Tensor], factors: Iterable[float]) -> Tensor:
     return total_BC
 
 
-def sharpness_of(logits_BC: Tensor, labels_B: Tensor) -> tuple[float, float]:
-    """The sharpness of calibrated logits, and the temperature that then makes them calibrated again.
+def sharpness_of(logits_BC: Tensor, labels_B: Tensor) -> float:
+    """The sharpness of calibrated logits.
 
     Sums of what n-grams say are too sure where a class stands out and not sure enough where many share the
     answer. β, the sharpness times the largest entropy, is fitted with the prior that many sets of texts gave.
     """
     from scipy.optimize import minimize_scalar
 
-    logits_BC = logits_BC.double()
-    entropy_B1: Tensor = torch.special.entr(logits_BC.softmax(1)).sum(1, keepdim=True)
-    mean, largest = float(entropy_B1.mean()), log(max(2, logits_BC.shape[1]))
-
-    def sharpened(beta: float) -> Tensor:
-        return logits_BC * (beta / largest * (entropy_B1 - mean)).exp()
+    around_B1, _ = entropies(logits_BC)
+    largest = log(max(2, logits_BC.shape[1]))
 
     def nll(beta: float) -> float:
         prior = SHARPNESS_STRENGTH / 2 * (beta - SHARPNESS) ** 2
-        return float(cross_entropy(sharpened(beta), labels_B)) + prior / len(labels_B)
+        sharpened_BC = logits_BC * (beta / largest * around_B1).exp()
+        return float(cross_entropy(sharpened_BC, labels_B)) + prior / len(labels_B)
 
-    beta = float(minimize_scalar(nll, bounds=(-2, 2), method="bounded", options={"xatol": 1e-3}).x)
-    temperature = temperature_of(sharpened(beta), labels_B)
-    return beta / largest, temperature * exp(beta / largest * mean)
+    return float(minimize_scalar(nll, bounds=(-2, 2), method="bounded", options={"xatol": 1e-3}).x) / largest
+
+
+def entropies(logits_BC: Tensor) -> tuple[Tensor, float]:
+    """How much more than in the mean the entropy of each row is, and the mean, in nats."""
+    entropy_B1: Tensor = torch.special.entr(logits_BC.softmax(1)).sum(1, keepdim=True)
+    mean = float(entropy_B1.mean())
+    return entropy_B1 - mean, mean
+
+
+def sharpened(logits_BC: Tensor, sharpness: float) -> tuple[Tensor, float]:
+    """Logits that are sharper where classes share the answer, and what the encoder makes them larger by."""
+    around_B1, mean = entropies(logits_BC)
+    return logits_BC * (sharpness * around_B1).exp(), exp(sharpness * mean)
+
+
+def confidence_of(
+    logits_BC: Tensor, labels_B: Tensor, linear_NC: Tensor, linear_labels_N: Tensor
+) -> tuple[float, float]:
+    """The sharpness of logits, and the temperature by which they are as sure as they are right.
+
+    The linear parts of them are known of N rows, of which the B are the first, so these say how sharp logits
+    are. The temperature that minimizes the nll leaves the mean confidence above the accuracy by some δ. It is
+    that of the linear parts on N rows plus what the B rows say it is more of the logits, since the two rise
+    and fall together. Of δ the share is taken away that is no chance.
+    """
+    from scipy.optimize import minimize_scalar
+
+    linear_NC = calibrated(linear_NC.double(), linear_labels_N)[0]
+    sharpness = sharpness_of(linear_NC, linear_labels_N)
+    logits_BC, scale = sharpened(logits_BC.double(), sharpness)
+    logits_BC, temperature = calibrated(logits_BC, labels_B)
+    linear_NC = calibrated(sharpened(linear_NC, sharpness)[0], linear_labels_N)[0]
+    surest_B, excess_B = sureness(logits_BC, labels_B)
+    _, excess_N = sureness(linear_NC, linear_labels_N)
+    more_B = excess_B - excess_N[: len(excess_B)]
+    chance = float((surest_B * (1 - surest_B)).mean()) / len(excess_N)
+    chance += float(more_B.var(correction=0)) * (1 / len(more_B) - 1 / len(excess_N))
+    share = SURENESS_VARIANCE / (SURENESS_VARIANCE + chance)
+    aim = float(surest_B.mean()) - share * float(excess_N.mean() + more_B.mean())
+
+    def miss(log_temperature: float) -> float:
+        return float(sureness(logits_BC / exp(log_temperature), labels_B)[0].mean() - aim) ** 2
+
+    bounds, options = (-MOST_NATS, MOST_NATS), {"xatol": 1e-3}
+    found = minimize_scalar(miss, bounds=bounds, method="bounded", options=options)
+    return sharpness, scale * temperature * exp(found.x)
+
+
+def sureness(logits_BC: Tensor, labels_B: Tensor) -> tuple[Tensor, Tensor]:
+    """The probability of each row's likeliest class, and that less 1 where it is right."""
+    probs_B, classes_B = logits_BC.softmax(1).max(1)
+    return probs_B, probs_B - (classes_B == labels_B).double()
+
+
+def calibrated(logits_BC: Tensor, labels_B: Tensor) -> tuple[Tensor, float]:
+    """Logits by the temperature that makes them calibrated, and this."""
+    temperature = temperature_of(logits_BC, labels_B)
+    return logits_BC / temperature, temperature
 
 
 @torch.no_grad()
