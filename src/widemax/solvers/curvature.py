@@ -27,6 +27,9 @@ _ALWAYS_FLOPS = 1_000_000_000
 _MANY, _MOST_CURVED = 10_000, 256
 """From the first number of features on, the second number of largest curvature share a block."""
 
+_GATHERED = 2_000_000
+"""Numbers of rows drawn for several blocks that are multiplied together."""
+
 _STALE = 0.3
 """The share of the curvature that may change before it is computed again."""
 
@@ -52,15 +55,11 @@ class InverseHessian:
         objective = self._objective
         if self._is_stale(point.outputs.probs_KN):
             self._probs_KN = point.outputs.probs_KN
-            curvature_KN = 1 - self._probs_KN
-            curvature_KN *= self._probs_KN
-            curvature_KN *= objective.row_weight_N.astype(curvature_KN.dtype)
-            if _blocks_pay(*objective.shape, objective.products.num_rows):
-                # At weights of 0 all classes have the same curvature: one block is enough.
-                blocks_KN = curvature_KN if point.weight_FK.any() else curvature_KN[:1]
-                precondition = _block_preconditioner(objective, blocks_KN, self._generator)
-            else:
-                precondition = _sparse_preconditioner(objective, curvature_KN, self._generator)
+            # At weights of 0 all classes have the same curvature: one block is enough.
+            blocks_pay = _blocks_pay(*objective.shape, objective.products.num_rows)
+            probs_KN = self._probs_KN[: None if point.weight_FK.any() or not blocks_pay else 1]
+            make = _block_preconditioner if blocks_pay else _sparse_preconditioner
+            precondition = make(objective, probs_KN, self._generator)
             # A constant added to every class changes no probability: optimal weights sum to 0 over classes.
             self._preconditioner = (
                 precondition
@@ -93,10 +92,18 @@ def _blocks_pay(dim: int, num_vectors: int, num_rows: int) -> bool:
     return dim**2 <= 16 * num_rows or num_vectors * dim**3 <= _ALWAYS_FLOPS
 
 
+def _curvature(objective: Objective, probs_KN: Array) -> Array:
+    curvature_KN = 1 - probs_KN
+    curvature_KN *= probs_KN
+    curvature_KN *= objective.row_weight_N.astype(curvature_KN.dtype)
+    return curvature_KN
+
+
 def _sparse_preconditioner(
-    objective: Objective, curvature_KN: Array, generator: np.random.Generator
+    objective: Objective, probs_KN: Array, generator: np.random.Generator
 ) -> Preconditioner:
     """The diagonal; of many features, those of most curvature have a block of the classes' mean curvature."""
+    curvature_KN = _curvature(objective, probs_KN)
     num_features = objective.products.num_features
     diagonal_FK = objective.products.squares(curvature_KN)
     if objective.has_bias:
@@ -105,7 +112,8 @@ def _sparse_preconditioner(
     if num_features < _MANY:
         return lambda gradient_FK: gradient_FK / diagonal_FK
     ids_T = np.argsort(diagonal_FK[:num_features].sum(axis=1))[-_MOST_CURVED:]
-    inverse_TT = _inverse_block(objective, ids_T, curvature_KN.mean(axis=0), generator)
+    mean_1N = curvature_KN.mean(axis=0, keepdims=True)
+    inverse_TT = _inverse_blocks(objective, ids_T, mean_1N, generator)[0]
     if objective.has_bias:
         ids_T = np.append(ids_T, num_features)
 
@@ -128,12 +136,14 @@ def _ridge(objective: Objective, dim: int) -> Array:
 
 
 def _block_preconditioner(
-    objective: Objective, curvature_KN: Array, generator: np.random.Generator
+    objective: Objective, probs_KN: Array, generator: np.random.Generator
 ) -> Preconditioner:
-    dim = objective.shape[0]
-    inverse_KFF = np.empty((len(curvature_KN), dim, dim), objective.products.dtype)
-    for inverse_FF, curvature_N in zip(inverse_KFF, curvature_KN, strict=True):
-        inverse_FF[:] = _inverse_block(objective, slice(None), curvature_N, generator)
+    num_numbers = len(probs_KN) * _num_sampled(objective.products.num_features) * objective.shape[0]
+    num_parts = min(len(probs_KN), -(-num_numbers // _GATHERED))
+    curvatures = (_curvature(objective, part_kN) for part_kN in np.array_split(probs_KN, num_parts))
+    inverse_KFF = np.concatenate(
+        [_inverse_blocks(objective, slice(None), part_kN, generator) for part_kN in curvatures]
+    )
 
     def precondition(gradient_FK: Array) -> Array:
         gradient_KF1 = gradient_FK.T[:, :, None].astype(inverse_KFF.dtype)
@@ -142,45 +152,54 @@ def _block_preconditioner(
     return precondition
 
 
-def _inverse_block(
-    objective: Objective, features: Features, curvature_N: Array, generator: np.random.Generator
+def _inverse_blocks(
+    objective: Objective, features: Features, curvature_KN: Array, generator: np.random.Generator
 ) -> Array:
-    """The inverse of the Hessian's block of these features and the bias."""
-    rows_MF, scale = _weighted_rows(objective, features, curvature_N, generator)
-    hessian_FF = (rows_MF.T @ rows_MF) * rows_MF.dtype.type(scale)
-    root_F = np.sqrt(hessian_FF.diagonal() + _ridge(objective, len(hessian_FF))[:, 0])
+    """[K, F, F]: inverses of the Hessian's blocks of these features and the bias."""
+    rows_KMF, scale_K = _weighted_rows(objective, features, curvature_KN, generator)
+    hessian_KFF = rows_KMF.transpose(0, 2, 1) @ rows_KMF
+    hessian_KFF *= scale_K[:, None, None]
+    dim = hessian_KFF.shape[1]
+    root_KF = np.sqrt(hessian_KFF.diagonal(axis1=1, axis2=2) + _ridge(objective, dim)[:, 0])
     # Scaled to a unit diagonal, so that the rounding of the product is alike for features of any unit.
-    hessian_FF /= root_F
-    hessian_FF /= root_F[:, None]
-    np.fill_diagonal(hessian_FF, 1 + len(root_F) * np.finfo(hessian_FF.dtype).eps)
-    factorize, invert = get_lapack_funcs(("potrf", "potri"), (hessian_FF,))
+    for each_KF in root_KF[:, None], root_KF[:, :, None]:
+        hessian_KFF /= each_KF
+    hessian_KFF[:, range(dim), range(dim)] = 1 + dim * np.finfo(hessian_KFF.dtype).eps
+    factorize, invert = get_lapack_funcs(("potrf", "potri"), (hessian_KFF,))
     # Both see the transpose, as LAPACK counts columns first: the upper triangle there is the lower here.
-    factor_FF, failed = factorize(hessian_FF.T, lower=0, overwrite_a=True)
-    if failed:
-        return np.diag(1 / np.square(root_F))
-    inverse_FF = invert(factor_FF, lower=0, overwrite_c=True)[0]
-    upper_FF = np.triu(inverse_FF)
-    whole_FF: Array = upper_FF + np.triu(inverse_FF, 1).T
-    whole_FF /= root_F
-    whole_FF /= root_F[:, None]
-    return whole_FF
+    for matrix_FF in hessian_KFF.transpose(0, 2, 1):
+        factor_FF, failed = factorize(matrix_FF, lower=0, overwrite_a=True)
+        matrix_FF[:] = np.eye(dim) if failed else invert(factor_FF, lower=0, overwrite_c=True)[0]
+    lower_KFF = np.tril(hessian_KFF)
+    inverse_KFF: Array = lower_KFF + np.tril(hessian_KFF, -1).transpose(0, 2, 1)
+    for each_KF in root_KF[:, None], root_KF[:, :, None]:
+        inverse_KFF /= each_KF
+    return inverse_KFF
+
+
+def _num_sampled(num_features: int) -> int:
+    return 3 * num_features + 256
 
 
 def _weighted_rows(
-    objective: Objective, features: Features, curvature_N: Array, generator: np.random.Generator
-) -> tuple[Array, float]:
-    """Rows R and a scale such that scale·RᵀR estimates Σ_i c_i x_i x_iᵀ, exactly where there are few rows."""
-    products = objective.products
-    num_sampled = 3 * (products.num_features if isinstance(features, slice) else len(features)) + 256
-    if products.num_rows <= num_sampled:
-        rows_MD = products.rows(slice(None), features)
-        root_M = np.sqrt(curvature_N).astype(products.dtype)
-        return _with_ones(objective, rows_MD) * root_M[:, None], 1.0
-    cumulative_N = np.cumsum(curvature_N, dtype=np.float64)
-    # Systematic sampling: every row is drawn as often as expected, give or take one.
-    positions_M = (np.arange(num_sampled) + generator.random()) * (cumulative_N[-1] / num_sampled)
-    ids_M = np.minimum(np.searchsorted(cumulative_N, positions_M), products.num_rows - 1)
-    return _with_ones(objective, products.rows(ids_M, features)), float(cumulative_N[-1]) / num_sampled
+    objective: Objective, features: Features, curvature_KN: Array, generator: np.random.Generator
+) -> tuple[Array, Array]:
+    """[K, M, F] rows R and scales such that scale·RᵀR estimates Σ_i c_i x_i x_iᵀ, exactly for few rows."""
+    products, (num_blocks, num_rows) = objective.products, curvature_KN.shape
+    num_sampled = _num_sampled(products.num_features if isinstance(features, slice) else len(features))
+    if num_rows <= num_sampled:
+        rows_NF = _with_ones(objective, products.rows(slice(None), features))
+        roots_KN = np.sqrt(curvature_KN).astype(products.dtype)
+        return rows_NF * roots_KN[:, :, None], np.ones(num_blocks, products.dtype)
+    ids_KM, scale_K = np.empty((num_blocks, num_sampled), np.int64), np.empty(num_blocks, products.dtype)
+    for block, curvature_N in enumerate(curvature_KN):
+        cumulative_N = np.cumsum(curvature_N, dtype=np.float64)
+        distance = cumulative_N[-1] / num_sampled
+        # Systematic sampling: every row is drawn as often as expected, give or take one.
+        positions_M = (np.arange(num_sampled) + generator.random()) * distance
+        ids_KM[block], scale_K[block] = np.searchsorted(cumulative_N, positions_M), distance
+    rows_PF = products.rows(np.minimum(ids_KM, num_rows - 1).ravel(), features)
+    return _with_ones(objective, rows_PF).reshape(num_blocks, num_sampled, -1), scale_K
 
 
 def _with_ones(objective: Objective, rows_MD: Array) -> Array:
