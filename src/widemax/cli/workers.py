@@ -54,11 +54,6 @@ def run_workers(arguments: Sequence[str], *, workers: int, max_restarts: int) ->
 
     When one dies, the others are ended, and all are started again: training goes on from its last checkpoint.
     An error with a sentence of its own, which would only be met again, ends all at once.
-
-    Args:
-        arguments: of the command line.
-        workers: how many processes.
-        max_restarts: how often they are started again.
     """
     stopped: list[int] = []
     for name in ("SIGINT", "SIGTERM", "SIGHUP"):

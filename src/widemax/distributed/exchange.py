@@ -76,9 +76,6 @@ class Messages:
 class Exchange:
     """Hidden vectors and labels of all processes.
 
-    Args:
-        world: the processes.
-
     Example:
         >>> _, labels, counts = Exchange(World())(torch.zeros(2, 3), Pairs.of(torch.tensor([5, 7])))
         >>> labels.ids_P, counts

@@ -20,10 +20,7 @@ def rise(keys_F: Tensor) -> bool:
 
 
 class KeyIndex:
-    """Finds the position of keys among the known ones.
-
-    Args:
-        keys_F: the known keys, int64, rising, distinct.
+    """Finds the position of keys among the known ones, which are int64, rising and distinct.
 
     Example:
         >>> KeyIndex(np.array([3, 8])).find(np.array([8, 5, 3])).tolist()

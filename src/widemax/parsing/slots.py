@@ -25,9 +25,6 @@ class Slots:
     """Words by their place: ``s1`` second on the stack, ``b0`` first in the buffer, ``s0l`` the leftmost
     dependent of s0 so far, ``s0r2`` its second from the right, ``s0ll`` the leftmost one's leftmost.
 
-    Args:
-        names: S places.
-
     Raises:
         OptionError: a name that is none of these, or none at all.
     """

@@ -20,12 +20,7 @@ from widemax.recipes.base import Array
 
 @dataclass(frozen=True)
 class Images:
-    """Some gray images and their classes.
-
-    Attributes:
-        pixels_NHW: bytes, 0 for black.
-        labels_N: class ids.
-    """
+    """Some gray images, in bytes, 0 for black, and their class ids."""
 
     pixels_NHW: Tensor
     labels_N: Tensor

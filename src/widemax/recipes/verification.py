@@ -47,14 +47,7 @@ class Alike:
 
 
 def compare(features: Tensor, labels: Tensor, *, num_pairs: int, seed: int) -> dict[str, Alike]:
-    """Random pairs of different rows, compared in both ways.
-
-    Args:
-        features: [B, D].
-        labels: [B] class ids.
-        num_pairs: drawn; pairs of a row with itself are left out.
-        seed: of the draw.
-    """
+    """Pairs of rows [B, D] drawn at random and compared in both ways, those of a row with itself left out."""
     generator = torch.Generator().manual_seed(seed)
     ones, others = torch.randint(len(labels), (2, num_pairs), generator=generator)
     ones, others = ones[ones != others], others[ones != others]

@@ -22,9 +22,6 @@ class LabelSearch:
     Labels of like length are kept side by side, first bytes beside first bytes, so that a part is looked for
     in thousands of them by one comparison of arrays, which takes the same time whether few hold it or all.
 
-    Args:
-        vocabulary: the labels.
-
     Example:
         >>> search = LabelSearch(LabelVocabulary.build([pa.array(["Green tea", "tea", "ink", "tea"])]))
         >>> [hit["label"] for hit in search.page("TEA", offset=0, limit=9)["labels"]]
@@ -35,13 +32,7 @@ class LabelSearch:
         self.vocabulary = vocabulary
 
     def page(self, query: str, *, offset: int, limit: int) -> dict[str, Any]:
-        """Some of the labels that hold the query: those that begin with it first, frequent ones before rare.
-
-        Args:
-            query: a part of a label; all labels hold the empty one.
-            offset: how many of them are passed over.
-            limit: how many are given.
-        """
+        """Some of the labels that hold the query: those that begin with it first, then by frequency."""
         ids_N = self._found(query)
         part = ids_N[offset : offset + limit]
         labels, counts = self.vocabulary.decode(part), self.vocabulary.counts[part].tolist()

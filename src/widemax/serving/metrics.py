@@ -10,12 +10,7 @@ from widemax.serving.models import Models
 
 
 class Metrics:
-    """The counters of one server.
-
-    Args:
-        batches: whose queue and batches are observed.
-        models: what is served.
-    """
+    """The counters of one server, its queue and its batches."""
 
     def __init__(self, batches: Batches, models: Models | None) -> None:
         self.registry = CollectorRegistry()

@@ -31,13 +31,7 @@ class Ranked(NamedTuple):
 
 @dataclass(frozen=True)
 class Question:
-    """What a request asks about some rows.
-
-    Attributes:
-        rows: column name → value.
-        k: how many labels.
-        least: the least probability of labels that are given.
-    """
+    """What a request asks about some rows: the k best labels, of those of the least probability or more."""
 
     rows: Sequence[Mapping[str, Any]]
     k: int

@@ -22,11 +22,7 @@ NUM_NEIGHBORS, LATEST_ITEMS = 100, 500
 
 
 class Beside:
-    """Takes each chunk that is evaluated once more.
-
-    Args:
-        model: of a run on events.
-    """
+    """Takes each chunk once more that is evaluated of a run on events."""
 
     def __init__(self, model: Model) -> None:
         counts_C = model.vocabulary.counts

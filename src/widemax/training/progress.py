@@ -30,12 +30,7 @@ class Reporter(Protocol):
 
 
 class PlainReporter(Reporter):
-    """One plain line every few seconds.
-
-    Args:
-        stream: where to write; stderr by default.
-        quiet: say nothing at all.
-    """
+    """One plain line every few seconds, to stderr by default, or nothing at all."""
 
     def __init__(self, stream: TextIO | None = None, *, quiet: bool = False) -> None:
         self.stream = stream or sys.stderr

@@ -62,13 +62,7 @@ class Pieces:
     def padded(
         self, lines: np.ndarray, *, first: int | None = None, last: int | None = None, most: int | None = None
     ) -> Tensor:
-        """[B, T] the pieces of these lines, after and before a piece of their own, filled up with padding.
-
-        Args:
-            lines: their numbers.
-            first, last: stands before or after the pieces of a line.
-            most: so many pieces of a line are taken.
-        """
+        """[B, T] at ``most`` so many pieces of each line, between ``first`` and ``last``, then padding."""
         begin, starts = first is not None, self.offsets_N1[lines]
         lengths = np.minimum(self.lengths[lines], most) if most else self.lengths[lines]
         made = np.full((len(lines), int(lengths.max()) + begin + (last is not None)), PADDING, np.int64)

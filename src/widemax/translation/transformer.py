@@ -73,15 +73,7 @@ class EncoderDecoder(nn.Module):
                 nn.init.xavier_uniform_(parameter)
 
     def encode(self, source: Tensor, table: Tensor) -> tuple[Tensor, Tensor]:
-        """What the encoder makes of sources.
-
-        Args:
-            source: [B, S] ids of pieces.
-            table: [V, D] the vectors of pieces.
-
-        Returns:
-            [B, S, D], and [B, S] where there is no padding.
-        """
+        """[B, S, D] what the encoder makes of sources [B, S], and [B, S] where there is no padding."""
         where = source != PADDING
         return self.encoder(self._embedded(source, table), where=where), where
 
@@ -92,7 +84,6 @@ class EncoderDecoder(nn.Module):
 
         Args:
             target: [B, T] ids of pieces, those after the ones that the caches hold.
-            table: [V, D] the vectors of pieces.
             memory, where: of :meth:`encode`.
             caches: of the pieces before these; they are extended.
         """

@@ -165,12 +165,7 @@ def share_by_frequency(
 
 
 def audit_chart(audit: Mapping[str, Any], heading: str = "") -> Drawing:
-    """Bias against cost, each sampler with its better correction, and the recommended one named.
-
-    Args:
-        audit: what ``widemax audit --json`` prints.
-        heading: above the chart.
-    """
+    """Bias against cost of samplers as ``widemax audit --json`` gives them, the recommended one named."""
     best = {row["sampler"]: row for row in reversed(audit["rows"])}
     axes = "time of a step, the exact loss = 1", "bias, exact gradient = 1"
     panel = Panel(heading, *axes, width=640, log_x=True, log_y=True)
