@@ -25,7 +25,8 @@ def rows_of(offsets_B1: Tensor, num_entries: int) -> Tensor:
     return rows_B.repeat_interleave(offsets_B1.diff(), output_size=num_entries)
 
 
-def _sum(weight_FD: Tensor, offsets_B1: Tensor, ids_P: Tensor, values_P: Tensor) -> Tensor:
+def weighted_sums(weight_FD: Tensor, offsets_B1: Tensor, ids_P: Tensor, values_P: Tensor) -> Tensor:
+    """[B, D] sums of rows of a table, without a gradient."""
     if len(ids_P) == 0:
         return weight_FD.new_zeros(len(offsets_B1) - 1, weight_FD.shape[1])
     return F.embedding_bag(
@@ -45,7 +46,7 @@ def weight_gradient(
         ids_U, counts_U = torch.unique_consecutive(sorted_ids_P, return_counts=True)
         offsets_U1 = F.pad(counts_U.cumsum(0), (1, 0))
         rows_P, values_P = rows_of(offsets_B1, len(ids_P))[order_P], values_P[order_P]
-    grad_UD = _sum(grad_BD, offsets_U1, rows_P, values_P)
+    grad_UD = weighted_sums(grad_BD, offsets_U1, rows_P, values_P)
     return torch.sparse_coo_tensor(
         ids_U[None].long(), grad_UD, (num_ids, grad_BD.shape[1]), is_coalesced=True, check_invariants=False
     )
@@ -63,7 +64,7 @@ class _BagSum(Function):
     @staticmethod
     def forward(ctx: Any, weight_FD: Tensor, offsets_B1: Tensor, ids_P: Tensor, values_P: Tensor) -> Tensor:
         ctx.save_for_backward(weight_FD, offsets_B1, ids_P, values_P)
-        return _sum(weight_FD, offsets_B1, ids_P, values_P)
+        return weighted_sums(weight_FD, offsets_B1, ids_P, values_P)
 
     @staticmethod
     @once_differentiable
