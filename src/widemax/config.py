@@ -30,7 +30,7 @@ FILES = "train", "valid", "classes", "items", "users", "target_lines", "valid_ta
 
 # Keys that did nothing; runs saved with them still load.
 FORMER_KEYS: dict[tuple[str, str], tuple[Any, str]] = {
-    ("data", "test"): ([], "leave it out, and give the test data to `widemax evaluate`."),
+    ("data", "test"): ([], "leave it out, and give the test data to `widemax evaluate`.")
 }
 
 
@@ -68,6 +68,15 @@ class Section(BaseModel):
             raise ConfigError(self._sentence(error.errors()[0], values)) from None
         except RecursionError:
             raise ConfigError("the tables of the config are nested too deep; flatten them.") from None
+
+    def updated(self, **values: Any) -> Self:
+        """The same with some other values; of a section, given as a mapping, some of its own."""
+        sections = {
+            key: getattr(self, key).updated(**value)
+            for key, value in values.items()
+            if isinstance(value, Mapping) and isinstance(getattr(self, key), Section)
+        }
+        return self.model_copy(update=values | sections)
 
     @classmethod
     def _sentence(cls, error: Any, values: Mapping[str, Any]) -> str:

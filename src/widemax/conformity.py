@@ -64,12 +64,7 @@ class Conformity:
         )
 
     @checked
-    def covering(
-        self,
-        coverage: Annotated[float, Field(gt=0, lt=1)],
-        *,
-        k: AtLeast1 | None = None,
-    ) -> float:
+    def covering(self, coverage: Annotated[float, Field(gt=0, lt=1)], *, k: AtLeast1 | None = None) -> float:
         """The highest threshold whose labels hold, in the mean of new rows, such a share of the right ones.
 
         The promise is of rows as these, which training has not seen; the mean counts each row that has labels

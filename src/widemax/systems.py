@@ -127,7 +127,7 @@ def with_task(config: "Config") -> "Config":
         other = data.train[named.index(False)]
         raise UsageError(f"{other} is no CoNLL-U file, as others are. Give them apart.")
     task = System.PARSING if any(named) else System.TRANSLATE if data.target_lines else "auto"
-    return config.model_copy(update={"data": data.model_copy(update={"task": task})})
+    return config.updated(data={"task": task})
 
 
 def refuse_keys(config: "Config") -> None:

@@ -26,13 +26,7 @@ from torch import Tensor, nn
 
 from widemax.artifact.facts import CONFIG, ENCODER, LABELS, Facts, Probability, agree, said_in
 from widemax.artifact.tables import read_histories, read_labels, read_row_keys, seen_labels
-from widemax.artifact.weights import (
-    read_encoder,
-    read_head,
-    read_tensors,
-    write_head,
-    write_tensors,
-)
+from widemax.artifact.weights import read_encoder, read_head, read_tensors, write_head, write_tensors
 from widemax.classes import Classes, inverse_propensity
 from widemax.config import Config, EncoderConfig
 from widemax.conformity import Conformity

@@ -74,11 +74,7 @@ def command(
     config, sources, *_ = sources_of(config, None, None)
     section = config.data
     schema = infer_schema(
-        sources,
-        inputs=section.input,
-        target=section.target,
-        kinds=section.kinds,
-        format=Reading.of(section),
+        sources, inputs=section.input, target=section.target, kinds=section.kinds, format=Reading.of(section)
     )
     keys = ("delimiter", "encoding", "label_separator", "user", "item", "time", "weight", "items", "users")
     given = {key: getattr(section, key) for key in keys}

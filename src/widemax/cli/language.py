@@ -1,6 +1,7 @@
 """What the verbs do with texts and with runs of language models."""
 
 from collections.abc import Iterator, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -86,12 +87,10 @@ def predict(
 
 def _texts(data: Sequence[str], encoding: str | None) -> Iterator[str]:
     """The lines of stdin as they arrive, or the text of files as one."""
-    from widemax.cli.predict import stdin_lines
-    from widemax.data.formats.text import text_of
+    from widemax.cli.predict import stdin_texts
     from widemax.language import read_lines
 
-    if list(data) != ["-"]:
+    if list(data) == ["-"]:
+        yield from chain.from_iterable(stdin_texts(encoding))
+    else:
         yield "".join(read_lines(data, encoding=encoding))
-        return
-    for part in stdin_lines(encoding):
-        yield from (text_of(line, f"stdin:{number}").removesuffix("\r") for number, line in part)

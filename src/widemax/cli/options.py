@@ -40,8 +40,7 @@ Json = Annotated[
     bool, typer.Option("--json", help="Print one JSON object on stdout, and everything else on stderr.")
 ]
 Workers = Annotated[
-    int | None,
-    typer.Option(min=1, help="How many processes work together on this machine. Default: one."),
+    int | None, typer.Option(min=1, help="How many processes work together on this machine. Default: one.")
 ]
 Input = Annotated[
     list[str] | None,
@@ -235,7 +234,7 @@ def recognize_events(config: "Config") -> tuple["Config", list[str]]:
     options = f"{columns.options} {shlex.join(tables)}".rstrip()
     command = f"widemax train {shlex.join(data.train)} {options} --out run"
     named = {key: value for key, value in vars(columns).items() if value}
-    return config.model_copy(update={"data": data.model_copy(update=named)}), [
+    return config.updated(data=named), [
         f"these look like events of users and items; to learn what users take next: {command}"
     ]
 

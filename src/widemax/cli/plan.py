@@ -111,7 +111,7 @@ def sizes_of(config: "Config", dim: int | None) -> tuple[dict[str, Any], str]:
     if config.head.kind != "auto" and issubclass(heads[config.head.kind], CountingHead):
         options = {name: value for name, value in config.encoder.options.items() if name != "dim"}
         encoding = config.encoder.completed(config.encoder.kind, options)
-        config = config.model_copy(update={"encoder": encoding, "head": HeadConfig()})
+        config = config.updated(encoder=encoding, head=HeadConfig())
     data, reading = config.data, Reading.of(config.data)
     schema = infer_schema(sources, inputs=data.input, target=data.target, kinds=data.kinds, format=reading)
     dataset = Dataset(sources, schema, format=reading, drop_bad=data.drop_bad)

@@ -482,6 +482,14 @@ def stdin_lines(encoding: str | None) -> Iterator[list[tuple[int, bytes]]]:
         yield [(number, rest)]
 
 
+def stdin_texts(encoding: str | None) -> Iterator[list[str]]:
+    """Lines as texts, as many as have arrived."""
+    from widemax.data.formats.text import text_of
+
+    for part in stdin_lines(encoding):
+        yield [text_of(line, f"stdin:{number}").removesuffix("\r") for number, line in part]
+
+
 def parse_rows(
     model: "Model", lines: Iterable[tuple[int, bytes]]
 ) -> Iterator[tuple[int, dict[str, Any] | str]]:

@@ -9,16 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from widemax.cli.options import Delimiter, DropBad, Encoding, Json, Run, TrustedKey
-from widemax.cli.predict import (
-    ROWS_AT_ONCE,
-    Answers,
-    Form,
-    Safe,
-    kept,
-    print_answers,
-    stdin_lines,
-    tell_bad,
-)
+from widemax.cli.predict import ROWS_AT_ONCE, Answers, Form, Safe, kept, print_answers, stdin_lines, tell_bad
 from widemax.errors import DataError, UsageError, counted, visible
 
 if TYPE_CHECKING:
@@ -54,8 +45,7 @@ def command(
         list[str] | None, typer.Option(help="A file with a column of items, or items as a,b: not these.")
     ] = None,
     ranker: Annotated[
-        Path | None,
-        typer.Option(help="What `widemax rank` wrote, to order the best items of the run anew."),
+        Path | None, typer.Option(help="What `widemax rank` wrote, to order the best items of the run anew.")
     ] = None,
     format: Form = None,  # noqa: A002 - the name users type
     drop_bad: DropBad = False,

@@ -70,8 +70,7 @@ def command(
         ),
     ] = None,
     mmap: Annotated[
-        bool,
-        typer.Option("--mmap", help="Leave weights in their files: less memory, which processes share."),
+        bool, typer.Option("--mmap", help="Leave weights in their files: less memory, which processes share.")
     ] = False,
     json: Json = False,
 ) -> None:

@@ -72,23 +72,15 @@ def print_translations(
     json: bool,
 ) -> None:
     """The translation of each line, a line each, or as JSON with its score."""
+    from widemax.cli.predict import stdin_texts
     from widemax.translation import Translator, read_lines
 
     if form not in (None, "jsonl"):
         raise UsageError(f"--format {form} is of labels; translations are lines, or jsonl. Leave it out.")
     translator = Translator.load(run, trusted_key=trusted_key)
-    parts = _stdin(encoding) if data == ["-"] else iter([read_lines(data, encoding=encoding)])
+    parts = stdin_texts(encoding) if data == ["-"] else iter([read_lines(data, encoding=encoding)])
     answers = (found for part in parts for found in translator.translate(part, beam=beam or USUAL_BEAM))
     rows: Iterator[dict[str, Any]] = (
         {"row": row, "translation": found.text, "score": found.score} for row, found in enumerate(answers)
     )
     print_texts(rows, itemgetter("translation"), form, json=json)
-
-
-def _stdin(encoding: str | None) -> Iterator[list[str]]:
-    """Lines as they arrive."""
-    from widemax.cli.predict import stdin_lines
-    from widemax.data.formats.text import text_of
-
-    for part in stdin_lines(encoding):
-        yield [text_of(line, f"stdin:{number}").rstrip("\r") for number, line in part]

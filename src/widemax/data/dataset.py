@@ -104,12 +104,8 @@ class Dataset:
         on_bad: Callable[[int, str], object] | None = None,
         part: tuple[int, int] = (0, 1),
     ) -> None:
-        self.sources = list(sources)
-        self.schema = schema
-        self.format = format
-        self.drop_bad = drop_bad
-        self.on_bad = on_bad
-        self.part = part
+        self.sources, self.schema, self.format = list(sources), schema, format
+        self.drop_bad, self.on_bad, self.part = drop_bad, on_bad, part
         self.num_bad_rows = 0
         self.bad_rows: list[str] = []
 

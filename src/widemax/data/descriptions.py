@@ -77,24 +77,14 @@ def _of_numbers(values: Any) -> list[list[str]]:
     ]
 
 
-def _of_values(values: Any) -> list[list[str]]:
-    return [[] if value is None else [str(value)] for value in values.to_pylist()]
-
-
-def _of_lists(values: Any) -> list[list[str]]:
-    return [[str(item) for item in row or () if item is not None] for row in values.to_pylist()]
-
-
-def _of_texts(values: Any) -> list[list[str]]:
-    return [_WORD.findall((text or "").lower()) for text in values.to_pylist()]
-
-
 _TOKENS: dict[str, Callable[[Any], list[list[str]]]] = {
     "number": _of_numbers,
     "date": _of_numbers,
-    "category": _of_values,
-    "ids": _of_lists,
-    "text": _of_texts,
+    "category": lambda values: [[] if each is None else [str(each)] for each in values.to_pylist()],
+    "ids": lambda values: [
+        [str(each) for each in row or () if each is not None] for row in values.to_pylist()
+    ],
+    "text": lambda values: [_WORD.findall((text or "").lower()) for text in values.to_pylist()],
 }
 
 

@@ -353,7 +353,10 @@ def history_rows(
     """
     events, num_bad = _events_of(sources, section, time=section.time)
     split, repeat = None if section.split == GIVEN else section.split, section.repeat
-    part, told = events, [f"{_amount(events)}{f', {num_bad:,} bad ones dropped' * bool(num_bad)}"]
+    amounts = (int((amount > 0).sum()) for amount in events.amounts)
+    of_whom = " and ".join(map(counted, amounts, ("user", "item")))
+    bad = f", {num_bad:,} bad ones dropped" * bool(num_bad)
+    part, told = events, [f"{counted(len(events), 'event')} of {of_whom}{bad}"]
     if split is not None:
         held_out_N = events.held_out(split, seed=seed)
         part = events.take(~held_out_N)
@@ -504,8 +507,3 @@ def _among(keys_N: np.ndarray, known_P: np.ndarray) -> np.ndarray:
     """[N] which keys are among those known. NumPy's isin hashes, and such keys collide."""
     known_P = np.append(np.sort(known_P), -1)
     return np.asarray(known_P[np.searchsorted(known_P[:-1], keys_N)] == keys_N)
-
-
-def _amount(events: Events) -> str:
-    users, items = (int((amounts > 0).sum()) for amounts in events.amounts)
-    return f"{counted(len(events), 'event')} of {counted(users, 'user')} and {counted(items, 'item')}"

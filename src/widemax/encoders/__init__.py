@@ -2,15 +2,7 @@
 
 from widemax.encoders.bag import TableRows, bag_sum
 from widemax.encoders.base import Encoder, encoders
-from widemax.encoders.features import (
-    Features,
-    Ragged,
-    RaggedTensor,
-    concatenate,
-    num_rows,
-    take,
-    to_tensors,
-)
+from widemax.encoders.features import Features, Ragged, RaggedTensor, concatenate, num_rows, take, to_tensors
 from widemax.encoders.history import HistoryEncoder
 from widemax.encoders.image import ImageEncoder
 from widemax.encoders.mixed import MixedEncoder, default_encoder

@@ -61,10 +61,7 @@ class HistoryEncoder(KeyedEncoder):
         max_length: AtLeast1 | None = None,
     ) -> None:
         super().__init__(columns, dim=dim)
-        self.pooling = pooling
-        self.recency = recency
-        self.dropout = dropout
-        self.max_length = max_length
+        self.pooling, self.recency, self.dropout, self.max_length = pooling, recency, dropout, max_length
 
     def _bag(self, histories: pa.Array, *, column: str) -> Ragged:
         keys_P = stable_keys(histories.flatten(), salt=salt(column, "item"))

@@ -106,12 +106,8 @@ class ImageEncoder(Encoder):
         shift: Annotated[int, Field(ge=0)] = 0,
     ) -> None:
         super().__init__(columns, dim=dim)
-        self.channels = channels
-        self.kernel = kernel
-        self.hidden = hidden
-        self.dropout = dropout
-        self.flip = flip
-        self.shift = shift
+        self.channels, self.kernel, self.hidden = channels, kernel, hidden
+        self.dropout, self.flip, self.shift = dropout, flip, shift
         fan_ins = (0, *channels[:-1])  # the channels of the images are not known yet
         self.filters = nn.ParameterList(
             nn.Parameter(torch.empty(width, fan_in, kernel, kernel))

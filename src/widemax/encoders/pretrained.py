@@ -79,10 +79,7 @@ class PretrainedEncoder(Encoder):
         dropout: Annotated[float, Field(ge=0, lt=1)] = 0.5,
     ) -> None:
         super().__init__(columns, dim=dim)
-        self.model = model
-        self.revision = revision
-        self.hidden = hidden
-        self.dropout = dropout
+        self.model, self.revision, self.hidden, self.dropout = model, revision, hidden, dropout
         self.mlp = MLP((*hidden, dim), dropout=dropout)
         self.register_buffer("sha256_H", torch.zeros(32, dtype=torch.uint8))
 

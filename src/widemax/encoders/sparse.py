@@ -9,15 +9,7 @@ import pyarrow.compute as pc
 from torch import Tensor
 
 from widemax.encoders.base import Dim, encoders
-from widemax.encoders.features import (
-    Features,
-    Ragged,
-    RaggedTensor,
-    Tensors,
-    beside,
-    entry,
-    list_offsets,
-)
+from widemax.encoders.features import Features, Ragged, RaggedTensor, Tensors, beside, entry, list_offsets
 from widemax.encoders.keyed import KeyedEncoder
 from widemax.errors import DataError
 
@@ -69,13 +61,7 @@ class SparseEncoder(KeyedEncoder):
     operations = 0  # rows of a table are summed
     counted_options: ClassVar[Mapping[str, Any]] = {"dim": "features"}
 
-    def __init__(
-        self,
-        columns: Sequence[tuple[str, str]],
-        *,
-        dim: Dim = 256,
-        normalize: bool = True,
-    ) -> None:
+    def __init__(self, columns: Sequence[tuple[str, str]], *, dim: Dim = 256, normalize: bool = True) -> None:
         super().__init__(columns, dim=dim)
         self.normalize = normalize
 

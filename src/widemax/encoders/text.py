@@ -109,13 +109,8 @@ class TextEncoder(Encoder):
         super().__init__(columns, dim=dim)
         if char_ngrams and char_ngrams[0] > char_ngrams[1]:
             raise ConfigError(f"char_ngrams must be the shortest, then the longest; got {char_ngrams}.")
-        self.word_ngrams = word_ngrams
-        self.char_ngrams = char_ngrams
-        self.char_weight = char_weight
-        self.buckets = buckets
-        self.min_df = min_df
-        self.max_features = max_features
-        self.dropout = dropout
+        self.word_ngrams, self.char_ngrams, self.char_weight = word_ngrams, char_ngrams, char_weight
+        self.buckets, self.min_df, self.max_features, self.dropout = buckets, min_df, max_features, dropout
         self._rows, self._document_frequency = 0, np.zeros(0, dtype=np.int64)
         self.weight_FD = nn.Parameter(torch.empty(0, self.dim))
         self.register_buffer("buckets_F", torch.empty(0, dtype=torch.int64))

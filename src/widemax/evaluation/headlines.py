@@ -25,19 +25,8 @@ GUESSED: dict[Task | System, str] = {
 """What the baseline of a task answers; nobody guesses translations or texts."""
 
 CONTEXT = (
-    *(
-        "rows",
-        "skipped",
-        "num_classes",
-        "task",
-        "overlap_rows",
-        "seconds",
-        "rows_per_s",
-        "tokens_per_s",
-        "baseline",
-        "threshold",
-    ),
-    *("item_knn", "by_history", "by_popularity", "signature", "beam"),
+    *("rows", "skipped", "num_classes", "task", "overlap_rows", "seconds", "rows_per_s", "tokens_per_s"),
+    *("baseline", "threshold", "item_knn", "by_history", "by_popularity", "signature", "beam"),
 )
 """What stands beside the metrics in ``evaluate --json``."""
 
@@ -77,23 +66,8 @@ _NAMES = {
     "mlas": "MLAS",
 }
 _SHARES = {
-    "accuracy",
-    "top5",
-    "top10",
-    "macro_f1",
-    "ece",
-    "adaptive_ece",
-    "p",
-    "r",
-    "recall",
-    "hr",
-    "psp",
-    "f1",
-    "coverage",
-    "uas",
-    "las",
-    "clas",
-    "mlas",
+    *("accuracy", "top5", "top10", "macro_f1", "ece", "adaptive_ece", "p", "r", "recall", "hr", "psp", "f1"),
+    *("coverage", "uas", "las", "clas", "mlas"),
 }
 
 

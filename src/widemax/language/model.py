@@ -109,13 +109,9 @@ class LanguageModel(SavedSystem):
         assert isinstance(head, LinearHead | AdaptiveHead)
         if head.normalizer != "softmax":
             raise ConfigError("one token follows another: head.loss must be that of a softmax.")
-        config = config.model_copy(
-            update={
-                "encoder": config.encoder.completed(
-                    decoder_kind, decoders.options(decoder_kind).complete(config.encoder.options)
-                ),
-                "head": config.head.completed(kind, options),
-            }
+        own = decoders.options(decoder_kind).complete(config.encoder.options)
+        config = config.updated(
+            encoder=config.encoder.completed(decoder_kind, own), head=config.head.completed(kind, options)
         )
         return cls(config, vocabulary, counts, decoder, head)
 

@@ -36,11 +36,7 @@ def gbce_beta(*, calibration: Calibration, sampling_rate: SamplingRate) -> float
 
 @losses.register("gbce", takes="targets", answers="sigmoid")
 def gbce(
-    logits: Tensor,
-    targets: Tensor,
-    *,
-    calibration: Calibration = 0.75,
-    sampling_rate: SamplingRate = 1.0,
+    logits: Tensor, targets: Tensor, *, calibration: Calibration = 0.75, sampling_rate: SamplingRate = 1.0
 ) -> Tensor:
     """Binary cross-entropy whose positive term is weighted as if all negatives had been there.
 

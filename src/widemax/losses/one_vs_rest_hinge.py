@@ -12,11 +12,7 @@ from widemax.losses.terms import weigh
 
 @losses.register("one_vs_rest_hinge", takes="targets", answers="sigmoid")
 def one_vs_rest_hinge(
-    logits: Tensor,
-    targets: Tensor,
-    *,
-    margin: Annotated[float, Field(ge=0.0)] = 1.0,
-    squared: bool = False,
+    logits: Tensor, targets: Tensor, *, margin: Annotated[float, Field(ge=0.0)] = 1.0, squared: bool = False
 ) -> Tensor:
     """A yes-or-no question a class, each to be answered with a margin, summed over the classes of a row.
 

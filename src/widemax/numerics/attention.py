@@ -9,14 +9,7 @@ import numpy as np
 import torch
 
 from widemax.errors import ShapeError
-from widemax.numerics.arrays import (
-    Array,
-    check_same_kind,
-    given_as,
-    mask_of,
-    tensor_of,
-    widened_tensor,
-)
+from widemax.numerics.arrays import Array, check_same_kind, given_as, mask_of, tensor_of, widened_tensor
 from widemax.numerics.softmax import softmax
 from widemax.options import checked
 

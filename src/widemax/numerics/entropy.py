@@ -3,14 +3,7 @@
 import torch
 
 from widemax.errors import ShapeError
-from widemax.numerics.arrays import (
-    Array,
-    check_axis,
-    check_same_kind,
-    given_as,
-    tensor_of,
-    widened_tensor,
-)
+from widemax.numerics.arrays import Array, check_axis, check_same_kind, given_as, tensor_of, widened_tensor
 from widemax.numerics.softmax import log_softmax
 from widemax.options import checked
 

@@ -7,14 +7,7 @@ from typing import NamedTuple
 
 import torch
 
-from widemax.numerics.arrays import (
-    Array,
-    check_axis,
-    given_as,
-    mask_of,
-    tensor_of,
-    widened_tensor,
-)
+from widemax.numerics.arrays import Array, check_axis, given_as, mask_of, tensor_of, widened_tensor
 
 
 class Rows(NamedTuple):

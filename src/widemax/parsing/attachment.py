@@ -8,33 +8,9 @@ from widemax.parsing.conllu import Sentence
 
 CONTENT = frozenset(
     [
-        *(
-            "nsubj",
-            "obj",
-            "iobj",
-            "csubj",
-            "ccomp",
-            "xcomp",
-            "obl",
-            "vocative",
-            "expl",
-            "dislocated",
-            "advcl",
-        ),
-        *(
-            "advmod",
-            "discourse",
-            "nmod",
-            "appos",
-            "nummod",
-            "acl",
-            "amod",
-            "conj",
-            "fixed",
-            "flat",
-            "compound",
-        ),
-        *("list", "parataxis", "orphan", "goeswith", "reparandum", "root", "dep"),
+        *("nsubj", "obj", "iobj", "csubj", "ccomp", "xcomp", "obl", "vocative", "expl", "dislocated"),
+        *("advcl", "advmod", "discourse", "nmod", "appos", "nummod", "acl", "amod", "conj", "fixed"),
+        *("flat", "compound", "list", "parataxis", "orphan", "goeswith", "reparandum", "root", "dep"),
     ]
 )
 FUNCTIONAL = frozenset(["aux", "cop", "mark", "det", "clf", "case", "cc"])

@@ -195,7 +195,8 @@ class Parser(SavedSystem):
         Raises:
             DataError: a sentence has no word, or lacks the tags that the parser reads.
         """
-        return [tree for _, tree in self.parsed(map(_as_sentence, sentences), beam=beam)]
+        whole = (words if isinstance(words, Sentence) else sentence_of(words) for words in sentences)
+        return [tree for _, tree in self.parsed(whole, beam=beam)]
 
     def parsed(
         self, sentences: Iterable[Sentence], *, beam: int | None = None
@@ -396,7 +397,3 @@ def in_batches(ids: Sequence[int], lengths: Sequence[int], size: int) -> Iterato
             batch, total = [], 0
     if batch:
         yield batch
-
-
-def _as_sentence(words: Sentence | Sequence[str]) -> Sentence:
-    return words if isinstance(words, Sentence) else sentence_of(words)

@@ -91,13 +91,9 @@ class Training(SystemJob[list[int], Parser]):
                 near = did_you_mean(column, list(TAG_COLUMNS))
                 raise ConfigError(f"data.input of a parser names columns of tags, not {column!r}; {near}")
         own = ParserConfig(**config.parser.options)
-        updates = {
-            "parser": FreeSection(**own.model_dump()),
-            "output": config.output.model_copy(update={"dir": "."}),
-        }
         if own.encoder == "transformer" and config.train.learning_rate == "auto":
-            updates["train"] = config.train.model_copy(update={"learning_rate": TRANSFORMER_RATE})
-        return super().completed(config.model_copy(update=updates))
+            config = config.updated(train={"learning_rate": TRANSFORMER_RATE})
+        return super().completed(config.updated(parser=FreeSection(**own.model_dump()), output={"dir": "."}))
 
     def told(self) -> Iterator[str]:
         yield (

@@ -57,10 +57,7 @@ class CenterLossMnist(Recipe):
         train = read_digits("train", 4_000 if quick else None)
         test = read_digits("test", 1_000 if quick else None)
         widths, epochs, rate = (QUICK_WIDTHS, 10, 4e-3) if quick else (WIDTHS, 6, 2e-3)
-        models = {
-            SOFTMAX: Net(widths, seed=seed),
-            CONTRASTIVE: Net(widths, seed=seed, contrastive=1.0),
-        } | {
+        models = {SOFTMAX: Net(widths, seed=seed), CONTRASTIVE: Net(widths, seed=seed, contrastive=1.0)} | {
             CENTER[strength]: Net(widths, seed=seed, center=strength)
             for strength in (STRENGTHS[-1:] if quick else STRENGTHS)
         }

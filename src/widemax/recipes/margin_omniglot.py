@@ -387,10 +387,7 @@ def _draw_cosines(results: Results, trials: Mapping[str, Trial]) -> None:
     panels = [Panel(name, width=384, height=310, x="cosine", y="density") for name in trials]
     middles_N = (EDGES_N[:-1] + EDGES_N[1:]) / 2
     for panel, trial in zip(panels, trials.values(), strict=True):
-        series = {
-            "same character": trial.alike.same_P,
-            "different characters": trial.alike.different_Q,
-        }
+        series = {"same character": trial.alike.same_P, "different characters": trial.alike.different_Q}
         curves = {
             name: (middles_N, np.histogram(cosines, EDGES_N, density=True)[0])
             for name, cosines in series.items()

@@ -84,12 +84,7 @@ class ExactIndex:
 
     @checked
     def topk(
-        self,
-        queries: Numbers,
-        k: AtLeast1,
-        *,
-        exclude: Pairs | None = None,
-        only: Tensor | None = None,
+        self, queries: Numbers, k: AtLeast1, *, exclude: Pairs | None = None, only: Tensor | None = None
     ) -> Nearest:
         """The k best vectors of each query.
 

@@ -149,18 +149,11 @@ class Transformer(nn.Module):
         tokens: Tensor,
         memory: Tensor | None = None,
         *,
-        where: Tensor | None = None,
-        memory_where: Tensor | None = None,
-        is_causal: bool = False,
         caches: list[tuple[KeyValueCache, KeyValueCache]] | None = None,
+        **options: Any,
     ) -> Tensor:
-        """[B, T, D] of [B, T, D]; the arguments are those of :class:`MultiHeadAttention`."""
+        """[B, T, D] of [B, T, D]; the arguments are those of :class:`TransformerLayer`."""
         for number, layer in enumerate(self.layers):
-            tokens = layer(
-                *(tokens, memory),
-                where=where,
-                memory_where=memory_where,
-                is_causal=is_causal,
-                caches=None if caches is None else caches[number],
-            )
+            own = None if caches is None else caches[number]
+            tokens = layer(tokens, memory, caches=own, **options)
         return self.norm(tokens)  # type: ignore[no-any-return]

@@ -72,7 +72,7 @@ def create_app(
     Example:
         >>> app = create_app(Models(["run"]))  # doctest: +SKIP
     """
-    settings = settings or Settings()
+    settings, models = settings or Settings(), models or Models()
     batches = Batches(settings)
     metrics = Metrics(batches, models)
 
@@ -97,8 +97,7 @@ def create_app(
     for error in (WidemaxError, HTTPException, RequestValidationError, ClientDisconnect, MemoryError):
         app.add_exception_handler(error, refuse)
     app.state.runs = runs or Runs(fixed=models)
-    names = {"/v1": models.default, **{f"/v1/models/{name}": name for name in models}} if models else {}
-    of_models = [model_routes(name, prefix=prefix) for prefix, name in names.items()]
+    of_models = [model_routes(name, prefix=prefix) for prefix, name in models.prefixes.items()]
     for router in (*of_models, listing, inference, session, studio):
         app.include_router(router, dependencies=[Depends(check_parameters)])
     add_pages(app, metrics)

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import math
+from collections.abc import Mapping
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, model_validator
@@ -28,6 +29,18 @@ class Body(BaseModel):
             key: int(value) if isinstance(value, float) and value.is_integer() else value
             for key, value in given.items()
         }
+
+
+WHOLE = frozenset({"beam", "k", "tokens", "top_k", "seed"})
+"""The keys of bodies whose values are whole numbers."""
+
+
+def whole(body: Mapping[str, Any]) -> dict[str, Any]:
+    """A body whose whole numbers are such also where they are written 5.0, as JSON allows."""
+    return {
+        key: int(value) if isinstance(value, float) and value.is_integer() and key in WHOLE else value
+        for key, value in body.items()
+    }
 
 
 async def read_body(request: Request) -> bytes:

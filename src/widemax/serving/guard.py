@@ -119,16 +119,17 @@ class Guard:
         return bounded
 
 
-def check_may_order(request: Request, settings: Settings) -> None:
+def check_may_order(request: Request) -> None:
     """Let orders pass that come from this machine or bring the token, itself or as the cookie of a session.
 
     Raises:
         UnauthorizedError: neither, though there is a token; or another was brought.
         ForbiddenError: they come from elsewhere, and there is no token to bring.
     """
+    token: str | None = request.app.state.settings.token
     host = request.client.host if request.client else ""
     is_local = is_address(host) and ipaddress.ip_address(host).is_loopback
-    if settings.token is None:
+    if token is None:
         if is_local:
             return
         raise ForbiddenError(
@@ -137,10 +138,8 @@ def check_may_order(request: Request, settings: Settings) -> None:
         )
     scheme, _, given = request.headers.get("authorization", "").partition(" ")
     if scheme.lower() == "bearer":
-        check_token(given, settings.token)
-    elif not is_local and not _is_same(
-        request.cookies.get(cookie_name(request), ""), cookie_of(settings.token)
-    ):
+        check_token(given, token)
+    elif not is_local and not _is_same(request.cookies.get(cookie_name(request), ""), cookie_of(token)):
         raise UnauthorizedError(
             "this may be asked from the server's own machine, or with the token of --token-file: as "
             "'Authorization: Bearer TOKEN', or by signing in to Studio."

@@ -12,7 +12,7 @@ from widemax.serving.models import Models
 class Metrics:
     """The counters of one server, its queue and its batches."""
 
-    def __init__(self, batches: Batches, models: Models | None) -> None:
+    def __init__(self, batches: Batches, models: Models) -> None:
         self.registry = CollectorRegistry()
         self._models = models
         registry = self.registry
@@ -39,8 +39,8 @@ class Metrics:
     def text(self) -> bytes:
         """All numbers in Prometheus's text format."""
         self._info.clear()
-        for name in self._models or ():
-            served = self._models.served.get(name) if self._models else None
+        for name in self._models:
+            served = self._models.served.get(name)
             self._info.labels(name, served.sha256 if served else "").set(served is not None)
         return generate_latest(self.registry)
 

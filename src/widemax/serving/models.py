@@ -27,11 +27,7 @@ class Served:
     """A run as it answers requests.
 
     Attributes:
-        name: what it is called in addresses.
-        folder: where it was read.
-        model: what answers.
-        sha256: of its manifest, which holds the hashes of all its files.
-        facts: what its manifest says.
+        name, folder, model, sha256, facts: as of :class:`~widemax.serving.systems.ServedSystem`.
         sets: sets of classes that hold the right one with a chosen probability, where they were asked for.
     """
 
@@ -164,7 +160,7 @@ class Models(Mapping[str, Served | ServedSystem]):
     """
 
     def __init__(
-        self, folders: Sequence[Path | str], *, coverage: Coverage | None = None, mapped: bool = False
+        self, folders: Sequence[Path | str] = (), *, coverage: Coverage | None = None, mapped: bool = False
     ) -> None:
         self._serve = partial(serve, coverage=coverage, mapped=mapped)
         self.folders: dict[str, Path] = {}
@@ -176,8 +172,6 @@ class Models(Mapping[str, Served | ServedSystem]):
                     "the folders."
                 )
             self.folders[name] = folder
-        if not self.folders:
-            raise UsageError("name at least one run to serve.")
         self.served: dict[str, Served | ServedSystem] = {}
         self.problems: dict[str, str] = {}
         self._reloading = Lock()
@@ -204,9 +198,10 @@ class Models(Mapping[str, Served | ServedSystem]):
             return self.served[name]
 
     @property
-    def default(self) -> str:
-        """The name of the first run."""
-        return next(iter(self.folders))
+    def prefixes(self) -> dict[str, str]:
+        """Which run answers at each address: the first one at two."""
+        own = {f"/v1/models/{name}": name for name in self}
+        return {"/v1": next(iter(self)), **own} if own else {}
 
     def __getitem__(self, name: str) -> Served | ServedSystem:
         if name not in self.served and name in self.problems:

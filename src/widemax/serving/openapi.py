@@ -86,13 +86,9 @@ OF_CLASSES = "/explain", "/feedback", "/labels", "/neighbors/{label}"
 def document(app: FastAPI) -> dict[str, Any]:
     """The whole document, as the runs are now."""
     found = get_openapi(title=app.title, version=app.version, description=app.description, routes=app.routes)
-    models: Models | None = app.state.models
-    prefixes = (
-        {} if models is None else {"/v1": models.default, **{f"/v1/models/{name}": name for name in models}}
-    )
-    for prefix, name in prefixes.items():
-        served = models.served.get(name) if models is not None else None
-        if served is None:
+    models: Models = app.state.models
+    for prefix, name in models.prefixes.items():
+        if (served := models.served.get(name)) is None:
             continue
         answers = ANSWERS
         if isinstance(served, ServedSystem):
@@ -105,8 +101,7 @@ def document(app: FastAPI) -> dict[str, Any]:
             operation = found["paths"][f"{prefix}/{verb}"]["post"]
             operation["requestBody"] = {"required": True, "content": {"application/json": {"schema": body}}}
             operation["responses"]["200"]["content"]["application/json"]["schema"] = answers[verb]
-    served_names = {} if models is None else models.served
-    classifiers = [name for name in models or () if not isinstance(served_names.get(name), ServedSystem)]
+    classifiers = [name for name in models if not isinstance(models.served.get(name), ServedSystem)]
     schemas = found.setdefault("components", {}).setdefault("schemas", {})
     for unused in ("HTTPValidationError", "ValidationError"):
         schemas.pop(unused, None)
@@ -114,7 +109,7 @@ def document(app: FastAPI) -> dict[str, Any]:
     schemas |= tensors.pop("$defs")
     infer = found["paths"]["/v2/models/{name}/infer"]["post"]
     infer["requestBody"] = {"required": True, "content": {"application/json": {"schema": tensors}}}
-    if models is not None and not classifiers:
+    if models and not classifiers:
         for address in [path for path in found["paths"] if path.startswith("/v2/models/")]:
             del found["paths"][address]
     for address, path in found["paths"].items():

@@ -14,6 +14,7 @@ from widemax.data import good_rows
 from widemax.data.convert import Reasons
 from widemax.errors import DataError, UsageError
 from widemax.options import Options
+from widemax.serving.bodies import whole
 from widemax.serving.rows import rows_of
 
 MAX_ROWS = 1024
@@ -60,14 +61,17 @@ def question(
     return Question(rows, *model.limits(k, threshold))
 
 
-def whole(body: Mapping[str, Any]) -> dict[str, Any]:
-    """A body whose k is a whole number also where it is written 5.0, as JSON allows."""
-    k = body.get("k")
-    return {**body, "k": int(k)} if isinstance(k, float) and k.is_integer() else dict(body)
-
-
 BODY = Options(question, of="the body")
 """Its keywords are the keys of a body."""
+
+
+def read(model: Model, body: Mapping[str, Any]) -> Question:
+    """What a body asks that is a JSON object.
+
+    Raises:
+        UsageError: an unknown key, a value out of range, or as of :func:`question`.
+    """
+    return question(model, **BODY.complete(whole(body)))
 
 
 def predict(model: Model, questions: Sequence[Question]) -> list[list[list[Ranked]] | Exception]:

@@ -83,11 +83,6 @@ def refusal(status: int, sentence: str, **headers: str) -> Reply:
     return Reply({"error": visible(sentence)}, status, headers)
 
 
-def status_of(error: WidemaxError) -> int:
-    """The status that says what kind of error it is."""
-    return next(status for kind, status in STATUS.items() if isinstance(error, kind))
-
-
 async def refuse(request: Request, error: Exception) -> Response:
     """Answer an error by its sentence."""
     if isinstance(error, ClientDisconnect):
@@ -95,7 +90,8 @@ async def refuse(request: Request, error: Exception) -> Response:
     if isinstance(error, MemoryError):
         return refusal(503, "memory ran out; ask for fewer rows.")
     if isinstance(error, WidemaxError):
-        return refusal(status_of(error), str(error))
+        status = next(status for kind, status in STATUS.items() if isinstance(error, kind))
+        return refusal(status, str(error))
     if isinstance(error, RequestValidationError):
         (first, *_) = error.errors()
         if first["type"] in ("model_attributes_type", "dict_type") and first["loc"] == ("body",):

@@ -15,14 +15,7 @@ from widemax.serving import explanations, feedback, predictions
 from widemax.serving.batches import Result
 from widemax.serving.bodies import disconnected, read_body, read_object
 from widemax.serving.guard import check_may_order
-from widemax.serving.inference import (
-    EXTENSIONS,
-    HEADER_LENGTH,
-    infer_reply,
-    metadata,
-    read_infer,
-    version_of,
-)
+from widemax.serving.inference import EXTENSIONS, HEADER_LENGTH, infer_reply, metadata, read_infer, version_of
 from widemax.serving.models import Models, Served, classifier
 from widemax.serving.predictions import MAX_K, Question, Ranked
 from widemax.serving.replies import Reply
@@ -104,9 +97,7 @@ def model_routes(name: str, *, prefix: str) -> APIRouter:
         if isinstance(served, ServedSystem):
             asked = served.read(await read_object(request))
             return Reply({**served.said, "rows": await ask_system(request, served, asked)})
-        given = predictions.BODY.complete(predictions.whole(await read_object(request)))
-        question = predictions.question(served.model, **given)
-        sets = served.sets
+        question, sets = predictions.read(served.model, await read_object(request)), served.sets
         wanted = question if sets is None else question.listing(sets.k)
         answers = await ask(request, served, wanted)
         rows: list[dict[str, Any]] = [
@@ -156,7 +147,7 @@ def model_routes(name: str, *, prefix: str) -> APIRouter:
 
     async def reload(request: Request) -> Response:
         """Read the run's folder again; where that fails the old model stays."""
-        check_may_order(request, request.app.state.settings)
+        check_may_order(request)
         served = await run_in_threadpool(request.app.state.models.load, name)
         return Reply({**served.description, "problem": None})
 
@@ -180,9 +171,7 @@ listing = APIRouter(prefix="/v1", tags=["models"])
 @listing.get("/models")
 async def list_models(request: Request) -> Response:
     """The models by name, the first of them that of ``/v1``, and whether each is ready or what is wrong."""
-    models: Models | None = request.app.state.models
-    if models is None:
-        return Reply({"models": []})
+    models: Models = request.app.state.models
     told = [
         {
             "name": name,
@@ -205,10 +194,9 @@ def named(request: Request, name: str) -> Served | ServedSystem:
         UnknownNameError: there is none.
         CorruptError: it could not be read.
     """
-    models: Models | None = request.app.state.models
-    names = list(models or ())
-    if models is None or name not in models.folders:
-        hint = did_you_mean(name, names) if names else "this server has none."
+    models: Models = request.app.state.models
+    if name not in models.folders:
+        hint = did_you_mean(name, list(models)) if models else "this server has none."
         raise UnknownNameError(f"there is no model {name!r}; {hint}")
     served = models[name]
     own = version_of(served)
@@ -233,7 +221,7 @@ async def live() -> Response:
 async def ready(request: Request) -> Response:
     """Whether requests may be sent: some model answers, and the server is not stopping."""
     state = request.app.state
-    is_ready = not state.is_stopping and (state.models is None or bool(state.models.served))
+    is_ready = not state.is_stopping and bool(state.models.served or not state.models)
     return Reply({"ready": is_ready}, 200 if is_ready else 503)
 
 

@@ -16,6 +16,7 @@ from pydantic import Field, TypeAdapter
 from widemax.errors import DataError, UsageError, shown
 from widemax.options import Options
 from widemax.serving.batches import GoneError
+from widemax.serving.bodies import whole
 from widemax.task import System
 
 MAX_ROWS = 64
@@ -25,7 +26,6 @@ MAX_WORDS = 1_000
 MAX_BEAM = 16
 MAX_TOKENS = 1_000
 
-WHOLE = frozenset({"beam", "k", "tokens", "top_k", "seed"})
 Beam = Annotated[int, Field(ge=1, le=MAX_BEAM)]
 
 
@@ -90,12 +90,7 @@ class ServedSystem(ABC):
             DataError: a row is none.
             UsageError: an unknown key, a value out of range, or too many rows.
         """
-        # JSON may write whole numbers as 5.0.
-        given = {
-            key: int(value) if isinstance(value, float) and value.is_integer() and key in WHOLE else value
-            for key, value in body.items()
-        }
-        return self.question(**self._keys().complete(given))
+        return self.question(**self._keys().complete(whole(body)))
 
     @classmethod
     def _keys(cls) -> Options:

@@ -92,8 +92,7 @@ def complete_encoder(config: Config, schema: Schema) -> Config:
             f"{counted} have it; got head {config.head.kind!r} and encoder {kind!r} of dim "
             f"{options['dim']!r}. Choose another head or encoder, or leave encoder.dim out."
         )
-    section = config.encoder.completed(kind, from_root(options))
-    return config.model_copy(update={"encoder": section})
+    return config.updated(encoder=config.encoder.completed(kind, from_root(options)))
 
 
 def complete_weight(config: Config, schema: Schema, *, dim: int) -> Config:
@@ -109,8 +108,7 @@ def complete_weight(config: Config, schema: Schema, *, dim: int) -> Config:
     options = encoders.options(kind).complete({"dim": dim, **own.options})
     if options["dim"] != dim:
         raise ConfigError(f"head.weight.encoder.dim must equal the encoder's dim {dim}; leave it out.")
-    weight = config.head.weight.model_copy(update={"encoder": own.completed(kind, from_root(options))})
-    return config.model_copy(update={"head": config.head.model_copy(update={"weight": weight})})
+    return config.updated(head={"weight": {"encoder": own.completed(kind, from_root(options))}})
 
 
 def from_root(options: Mapping[str, Any]) -> dict[str, Any]:
@@ -154,7 +152,7 @@ def separating(config: Config) -> Config:
     """The config that names the head "label_tree", whose hidden vectors are the features."""
     encoding = config.encoder.completed(config.encoder.kind, {**config.encoder.options, "dim": "features"})
     head = config.head.completed("label_tree", {})
-    return config.model_copy(update={"encoder": encoding, "head": head})
+    return config.updated(encoder=encoding, head=head)
 
 
 def width_needed(config: Config) -> Callable[[int], int] | None:
@@ -250,8 +248,7 @@ def complete_rest(
     if not issubclass(heads[kind], CountingHead):
         encoder_options["dim"] = dim
     encoding = config.encoder.completed(config.encoder.kind, encoder_options)
-    updates = {"encoder": encoding, "head": section, "train": train.model_copy(update=values)}
-    return config.model_copy(update=updates), head_plan
+    return config.updated(encoder=encoding, head=section, train=values), head_plan
 
 
 def training_device(config: Config) -> torch.device:
@@ -351,12 +348,7 @@ def complete_data(config: Config, schema: Schema) -> Config:
         "target": schema.target,
         "kinds": {column.name: column.kind for column in schema.inputs},
     }
-    return config.model_copy(
-        update={
-            "data": config.data.model_copy(update=data),
-            "output": config.output.model_copy(update={"dir": "."}),
-        }
-    )
+    return config.updated(data=data, output={"dir": "."})
 
 
 def absolute(name: str) -> str:

@@ -271,7 +271,7 @@ def held_out_of(model: Model, sources: Sequence[Source], **given: Any) -> Frame:
     section = model.config.data
     trained_on = [str(Path(name).resolve()) for name in section.train]
     same = [str(source.resolve()) for source in sources if isinstance(source, Path)] == trained_on
-    section = section.model_copy(update={name: value for name, value in given.items() if value})
+    section = section.updated(**{name: value for name, value in given.items() if value})
     return held_out_rows(sources, section, model.user_histories, seed=model.config.train.seed, same=same)
 
 

@@ -32,11 +32,7 @@ from widemax.storage import NEW, WORK, saving
 from widemax.systems import about, load, refuse_keys, with_task
 from widemax.task import Task
 from widemax.threads import threads_for, using_threads
-from widemax.training.checkpoint import (
-    folder_of,
-    load_weights,
-    save_checkpoint,
-)
+from widemax.training.checkpoint import folder_of, load_weights, save_checkpoint
 from widemax.training.counting import finish_counts
 from widemax.training.defaults import training_device
 from widemax.training.direct import direct_loss
@@ -51,16 +47,7 @@ from widemax.training.evaluate import (
 from widemax.training.feed import EncodedRows, Feed
 from widemax.training.prepare import Session, in_several, narrow, prepare, restart, sources_of, widen
 from widemax.training.progress import PlainReporter, Reporter
-from widemax.training.runs import (
-    Outcome,
-    Trained,
-    begin,
-    finish,
-    go_on,
-    home_of,
-    take_best,
-    watching,
-)
+from widemax.training.runs import Outcome, Trained, begin, finish, go_on, home_of, take_best, watching
 from widemax.training.separating import add_separators, fit_separators, linear_parts
 from widemax.training.steps import Job, Watch, fit, set_rates, shuffled
 from widemax.training.system import SystemJob
@@ -137,21 +124,7 @@ def train(
             f"distributed.workers is {several.workers}: several processes are started by `widemax train` or "
             "torchrun, each of which then calls train(config)."
         )
-    with joined(several.timeout_s) as world:
-        told = reporter if world.is_first else PlainReporter(quiet=True)
-
-        def trained(workspace: Path, scratch: Path, checkpoint: Path | None) -> Outcome[Model]:
-            read, path = sources, workspace / "config.toml"
-            if checkpoint is not None or path.is_file():  # of processes that have died
-                read = sources_of(Config.load(path), *rows.values())
-            return _train(*read, workspace, run, scratch, checkpoint, told, world)
-
-        def lead(train: Trained[Model]) -> Outcome[Model]:
-            if was_begun(run):
-                return go_on(run, train, load=Model.load, reporter=told)
-            return begin(run, train, overwrite=overwrite, reporter=told)
-
-        return together(world, lead, trained, Model.load)
+    return _in_world(several.timeout_s, run, rows, reporter, sources, overwrite=overwrite)
 
 
 @checked
@@ -189,16 +162,32 @@ def resume(
     rows = {"train": data, "valid": valid, "classes": classes, "items": items, "users": users}
     if system := _system(config, rows):
         return go_on(run, _trained_by(system, None, run, reporter), load=load, reporter=reporter)
+    return _in_world(config.distributed.timeout_s, run, rows, reporter)
 
-    with joined(config.distributed.timeout_s) as world:
+
+def _in_world(
+    timeout_s: float,
+    run: Path,
+    rows: dict[str, Any],
+    reporter: Reporter,
+    sources: tuple[Config, list[Source], list[Source], list[Source]] | None = None,
+    *,
+    overwrite: bool = False,
+) -> Outcome[Model]:
+    """Begin a run with its config and sources, or go on in one with those that its config names."""
+    with joined(timeout_s) as world:
         told = reporter if world.is_first else PlainReporter(quiet=True)
 
         def trained(workspace: Path, scratch: Path, checkpoint: Path | None) -> Outcome[Model]:
-            sources = sources_of(Config.load(workspace / "config.toml"), *rows.values())
-            return _train(*sources, workspace, run, scratch, checkpoint, told, world)
+            read, path = sources, workspace / "config.toml"
+            if read is None or checkpoint is not None or path.is_file():  # the last of processes that died
+                read = sources_of(Config.load(path), *rows.values())
+            return _train(*read, workspace, run, scratch, checkpoint, told, world)
 
         def lead(train: Trained[Model]) -> Outcome[Model]:
-            return go_on(run, train, load=Model.load, reporter=told)
+            if sources is None or was_begun(run):
+                return go_on(run, train, load=Model.load, reporter=told)
+            return begin(run, train, overwrite=overwrite, reporter=told)
 
         return together(world, lead, trained, Model.load)
 

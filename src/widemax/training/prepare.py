@@ -97,16 +97,15 @@ def sources_of(
         )
     has_table = config.data.classes or classes is not None
     if has_table and config.head.weight is None and not counts_rows(config):
-        head = config.head.model_copy(update={"weight": WeightConfig()})
-        config = config.model_copy(update={"head": head})
+        config = config.updated(head={"weight": WeightConfig()})
     check_words(config)
     given = {"train": data, "valid": valid, "classes": classes, "items": items, "users": users}
     sources = {
         key: resolve(getattr(config.data, key) if rows is None else rows) for key, rows in given.items()
     }
     names = {key: tuple(map(str, sources[key])) for key, rows in given.items() if rows is not None}
-    section = config.data.model_copy(update=names)
-    config = config.model_copy(update={"data": section})
+    config = config.updated(data=names)
+    section = config.data
     if not section.user or not section.item:
         for key in ("user", "item", "time", "weight", "split", "items", "users"):
             if getattr(section, key):
@@ -135,9 +134,14 @@ def of_events(
         )
     rows = history_rows(train, data, seed=config.train.seed, items=items, users=users)
     inputs = tuple(rows.table.column_names[1:])
-    columns = {"input": inputs, "target": NEXT, "kinds": dict.fromkeys(inputs, "ids"), "task": Task.NEXT}
-    split = None if data.split == GIVEN else data.split
-    updates: dict[str, Any] = {"data": data.model_copy(update=columns | {"split": split})}
+    columns: dict[str, Any] = {
+        "input": inputs,
+        "target": NEXT,
+        "kinds": dict.fromkeys(inputs, "ids"),
+        "task": Task.NEXT,
+    }
+    columns["split"] = None if data.split == GIVEN else data.split
+    updates: dict[str, Any] = {"data": columns}
     if config.encoder.kind == "sequence":
         if not rows.ordered:
             raise ConfigError(
@@ -157,11 +161,11 @@ def of_events(
         )
         if "epochs" not in config.train.model_fields_set:
             epochs = 1 + TRAINED_EPOCHS * (rows.num_events <= TRAINED_EVENTS)
-            updates["train"] = config.train.model_copy(update={"epochs": epochs})
+            updates["train"] = {"epochs": epochs}
     recency = {} if rows.ordered else {"recency": 1.0}
     if config.encoder.kind in ("auto", "history"):
         updates["encoder"] = config.encoder.completed("history", {**recency, **config.encoder.options})
-    return config.model_copy(update=updates), [rows], []
+    return config.updated(**updates), [rows], []
 
 
 @dataclass(frozen=True)
@@ -343,18 +347,12 @@ def prepare(
             "sigmoid for each label by gradients"
         )
         if kind == "counts":
-            config = given.model_copy(update={"head": given.head.completed(kind, {})})
+            config = given.updated(head=given.head.completed(kind, {}))
             sources = train_sources, valid_sources, class_sources
             return prepare(config, *sources, run, scratch / kind, checkpoint, reporter, world)
         config = separating(config)
     asked = config.head.options
-    agree(
-        world,
-        {
-            "number of classes": len(vocabulary),
-            "length of a hidden vector": encoder.dim,
-        },
-    )
+    agree(world, {"number of classes": len(vocabulary), "length of a hidden vector": encoder.dim})
     head_plan = None
     if world.is_first:
         config, head_plan = complete_rest(
@@ -446,11 +444,7 @@ def in_several(config: Config, workers: int) -> Config:
         reason = f"several processes compute on the CPU (train.device is {train.device!r})"
     if reason:
         raise ConfigError(f"{reason}; leave that out, or train in one process (distributed.workers = 1).")
-    updates = {
-        "train": train.model_copy(update={"device": "cpu"}),
-        "distributed": config.distributed.model_copy(update={"workers": workers}),
-    }
-    return config.model_copy(update=updates)
+    return config.updated(train={"device": "cpu"}, distributed={"workers": workers})
 
 
 def refuse_copies(head: Head) -> None:

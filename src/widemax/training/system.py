@@ -75,12 +75,7 @@ class SystemJob(Job[Batch], Generic[Batch, S]):
         updates = {key: value for key, value in cls.defaults.items() if key not in named}
         plural = f"{noun.partition(' ')[2]}s"
         updates |= on_the_cpu(train.device, train.precision, plural, precisions=cls.precisions)
-        return config.model_copy(
-            update={
-                "data": config.data.model_copy(update={"task": cls.trains.task}),
-                "train": train.model_copy(update=updates),
-            }
-        )
+        return config.updated(data={"task": cls.trains.task}, train=updates)
 
     @classmethod
     def train_in(

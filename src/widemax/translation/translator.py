@@ -104,11 +104,9 @@ class Translator(SavedSystem):
         head = member(Classes(len(subwords), torch.from_numpy(counts)), encoder.dim, **head_options)
         if head.normalizer != "softmax":
             raise ConfigError("one piece follows another: head.loss must be that of a softmax to translate.")
-        config = config.model_copy(
-            update={
-                "encoder": config.encoder.completed("transformer", options),
-                "head": config.head.completed(kind, head_options),
-            }
+        config = config.updated(
+            encoder=config.encoder.completed("transformer", options),
+            head=config.head.completed(kind, head_options),
         )
         return cls(config, subwords, counts, encoder, head)
 

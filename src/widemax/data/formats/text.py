@@ -104,11 +104,7 @@ def whole_lines(text: bytes) -> int:
 
 
 def blocks(
-    path: Path,
-    *,
-    block_bytes: int,
-    encoding: str | None = None,
-    whole: Callable[[bytes], int] = whole_lines,
+    path: Path, *, block_bytes: int, encoding: str | None = None, whole: Callable[[bytes], int] = whole_lines
 ) -> Iterator[bytes]:
     """Blocks that consist of whole records and end in a line end.
 

@@ -22,10 +22,5 @@ class Brier(MeanMetric):
 
     def values(self, rows: OneLabelRows) -> FloatArray:
         label_probs_B = np.where(rows.labels_B < 0, 0.0, np.exp(rows.log_probs_B))
-        return brier_scores(label_probs_B, rows.square_sums_B)
-
-
-def brier_scores(label_probs_B: FloatArray, square_sums_B: FloatArray) -> FloatArray:
-    """The score of each row from p_y and Σ_j p_j²."""
-    # Probabilities are rounded; a perfect prediction must not score below 0.
-    return np.asarray(np.maximum(square_sums_B - 2 * label_probs_B + 1, 0.0), np.float64)
+        # Probabilities are rounded; a perfect prediction must not score below 0.
+        return np.asarray(np.maximum(rows.square_sums_B - 2 * label_probs_B + 1, 0.0), np.float64)

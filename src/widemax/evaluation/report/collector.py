@@ -10,14 +10,7 @@ import numpy as np
 from widemax.errors import UsageError
 from widemax.evaluation.calibration.bins import ConfidenceBins
 from widemax.evaluation.report.confusions import ConfusionCounter
-from widemax.evaluation.report.findings import (
-    ClassResult,
-    Confusion,
-    Findings,
-    Group,
-    Mistake,
-    Reliability,
-)
+from widemax.evaluation.report.findings import ClassResult, Confusion, Findings, Group, Mistake, Reliability
 from widemax.evaluation.rows import IntArray, OneLabelRows, SeveralLabelRows
 from widemax.task import Task
 

@@ -233,15 +233,7 @@ def _finding_tables(findings: Findings) -> str:
         f"Every class that was a label or was predicted{within}. A click on a heading sorts.",
         ("class", "precision", "recall", "F1", "labels", "predicted", "training rows"),
         [
-            (
-                one.label,
-                one.precision,
-                one.recall,
-                one.f1,
-                one.num_labels,
-                one.num_predicted,
-                one.num_train,
-            )
+            (one.label, one.precision, one.recall, one.f1, one.num_labels, one.num_predicted, one.num_train)
             for one in findings.classes
         ],
         sortable=True,

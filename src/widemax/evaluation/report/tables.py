@@ -23,17 +23,14 @@ def table(
     if not rows:
         return ""
     kept = [i for i in range(len(columns)) if any(row[i] != "" for row in rows)]
-    head = "".join(f'<th scope="col"{_side(rows[0][i])}>{escape(columns[i])}</th>' for i in kept)
+    sides = ["" if isinstance(value, str) else ' class="n"' for value in rows[0]]
+    head = "".join(f'<th scope="col"{sides[i]}>{escape(columns[i])}</th>' for i in kept)
     body = "".join("<tr>" + "".join(_cell(row[i]) for i in kept) + "</tr>" for row in rows)
     kind = ' class="sortable"' * sortable
     return (
         f'<section><h2>{escape(heading)}</h2><p class="note">{escape(note)}</p><div class="card">'
         f"<table{kind}><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div></section>"
     )
-
-
-def _side(value: str | int | float) -> str:
-    return "" if isinstance(value, str) else ' class="n"'
 
 
 def _cell(value: str | int | float) -> str:

@@ -125,11 +125,7 @@ Work = Annotated[Jobs, Depends(jobs_of)]
 def choices(library: Library) -> Any:
     """What a training can be made of."""
     return Reply(
-        {
-            "can_train": library.folder is not None,
-            "encoders": ["auto", *encoders],
-            "heads": ["auto", *heads],
-        }
+        {"can_train": library.folder is not None, "encoders": ["auto", *encoders], "heads": ["auto", *heads]}
     )
 
 

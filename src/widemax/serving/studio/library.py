@@ -140,15 +140,6 @@ def runs_of(request: Request) -> Runs:
     return found
 
 
-def may_order(request: Request) -> None:
-    """Let those pass who may see rows of data and have the machine work.
-
-    Raises:
-        ForbiddenError: who asks is on another machine and brings no token.
-    """
-    check_may_order(request, request.app.state.settings)
-
-
-OWN = [Depends(may_order)]
+OWN = [Depends(check_may_order)]
 """What routes depend on that show rows, configs and paths, or start work: not every client may ask them."""
 Library = Annotated[Runs, Depends(runs_of)]

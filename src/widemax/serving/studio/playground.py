@@ -8,6 +8,7 @@ Shapes: C classes, N places of a grid, B points, S draws.
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import pairwise
 from typing import Annotated, Any, Literal
 
@@ -20,17 +21,11 @@ from torch import Tensor, nn
 from widemax.auxiliaries import CenterLoss
 from widemax.classes import Classes
 from widemax.errors import UsageError
-from widemax.heads import (
-    CORRECTIONS,
-    Correction,
-    ExactHead,
-    exact_softmax_loss,
-    sampled_softmax_loss,
-)
+from widemax.heads import CORRECTIONS, Correction, ExactHead, exact_softmax_loss, sampled_softmax_loss
 from widemax.losses import crammer_singer, cross_entropy, weston_watkins
 from widemax.numerics import log_softmax, sigmoid, softmax
 from widemax.optim import LazyAdam
-from widemax.samplers import Candidates, Query, build_sampler, samplers
+from widemax.samplers import Query, build_sampler, samplers
 from widemax.serving.bodies import Body
 
 playground = APIRouter(prefix="/playground", tags=["studio"])
@@ -188,11 +183,8 @@ def sampled(question: Sampled) -> dict[str, Any]:
                 sampler.draw(others_P, question.num_sampled, generator=generator, query=query)
         candidates = sampler.draw(labels_P, question.num_sampled, generator=generator, query=query)
         if sampler.uses_labels:
-            candidates = Candidates(
-                candidates.class_ids,
-                candidates.log_expected_count,
-                candidates.label_log_expected_count[:1],
-            )
+            own_1 = candidates.label_log_expected_count[:1]
+            candidates = replace(candidates, label_log_expected_count=own_1)
         loss_1 = sampled_softmax_loss(
             hidden_12, weight_C2, label_1, candidates, bias=bias_C, correction=question.correction
         )

@@ -17,7 +17,7 @@ from widemax.errors import UsageError, WidemaxError
 from widemax.evaluation.headlines import HEADLINES, called
 from widemax.serving import explanations
 from widemax.serving.models import Served
-from widemax.serving.predictions import BODY, question
+from widemax.serving.predictions import read
 from widemax.serving.replies import Reply
 from widemax.serving.routes import ask, ask_system
 from widemax.serving.studio.library import OWN, Library
@@ -60,10 +60,7 @@ def describe(name: Name, library: Library) -> Any:
 
 @runs.get("/runs/{name}/events")
 async def events(
-    name: Name,
-    request: Request,
-    library: Library,
-    last_event_id: Annotated[str, Header(max_length=20)] = "",
+    name: Name, request: Request, library: Library, last_event_id: Annotated[str, Header(max_length=20)] = ""
 ) -> Any:
     """The records of training as Server-Sent Events, from the one after ``Last-Event-ID`` on.
 
@@ -113,7 +110,7 @@ async def predict(name: Name, body: dict[str, Any], request: Request, library: L
                     " ".join(row["words"])
                 )
         return Reply({**served.said, "rows": found})
-    asked, sets = question(served.model, **BODY.complete(body)), served.sets
+    asked, sets = read(served.model, body), served.sets
     answers = await ask(request, served, asked if sets is None else asked.listing(sets.k))
     rows = [[ranked._asdict() for ranked in answer[: asked.k]] for answer in answers]
     sizes = {} if sets is None else {"set_sizes": sets.sizes(answers)}
