@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from widemax import Config, Model
-from widemax.encoders import to_tensors
+from widemax.encoders import TextEncoder, to_tensors
+from widemax.heads import ExactHead
 from widemax.training.direct import direct_loss
 from widemax.training.feed import EncodedRows
 from widemax.training.loop import train
@@ -84,6 +85,21 @@ def test_they_are_those_of_autograd(make_model: Any, bias: bool, dropout: float)
 def test_another_head_is_left_to_autograd(make_model: Any, head: dict[str, Any]) -> None:
     model = make_model(head=head)
     assert direct_loss(model, rows_of(model)) is None
+    assert not gradients(model)
+
+
+def test_an_encoder_or_head_of_one_s_own_is_left_to_autograd(make_model: Any) -> None:
+    class Own(TextEncoder):
+        pass
+
+    class OwnHead(ExactHead):
+        pass
+
+    model = make_model(head={"kind": "exact"})
+    for part, kind in ((model.encoder, Own), (model.head, OwnHead)):
+        before, part.__class__ = part.__class__, kind
+        assert direct_loss(model, rows_of(model)) is None
+        part.__class__ = before
     assert not gradients(model)
 
 
