@@ -363,17 +363,18 @@ def take_step(
     model.head.train()
     set_rates(optimizer, model.config.train, rate)
     with using_threads(threads_for(session.step_operations)):
-        optimizer.zero_grad(set_to_none=True)
         rows = rows.to(model.device)
         with autocast(model.device, model.config.train.precision):
             if session.world.size == 1:
                 num_rows = len(rows.labels)
                 loss = direct_loss(model, rows)
                 if loss is None:
+                    optimizer.zero_grad(set_to_none=True)
                     options = {"every_position": True} if rows.every_position else {}
                     loss = model.head(model.encoder(rows.features, **options), rows.labels)
             else:
                 assert num_rows is not None
+                optimizer.zero_grad(set_to_none=True)
                 # Each leaves out something else, and again the same after a restart.
                 train = model.config.train
                 torch.manual_seed(mixed_seed(train.seed, session.progress.step, session.world.rank))
