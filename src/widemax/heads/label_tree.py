@@ -36,11 +36,11 @@ from widemax.kernels import Pairs, budget
 from widemax.numerics.ids import checked_ids
 from widemax.options import AtLeast1, checked
 
-FEW_CLASSES, CLASSES_AT_ONCE, TREES = 2048, 256, 3
+FEW_CLASSES, CLASSES_AT_ONCE, TREES = 2048, 128, 3
 """So many are separated from all rows, without groups, these at a time; more make so many trees."""
 BIAS = -1.0
 """What a separator says of a row without features."""
-BLOCK_ROWS = 128
+BLOCK_ROWS, WEIGHTS_AT_ONCE = 128, 1 << 16
 
 
 class Effort(NamedTuple):
@@ -56,7 +56,7 @@ VECTOR_LENGTH, ROUNDS = 64, 3
 CALIBRATION_ROWS, CALIBRATION_NUMBERS = 500, 2**24
 USUAL_SCALES = (3.0, 0.0), (3.0, 0.0)
 LARGEST_SCALE = 30.0
-RARITIES, PLACES = (0.0, 0.025, 0.05, 0.1, 0.15), 5
+RARITIES, PLACES = (0.0, 0.025, 0.05, 0.075, 0.1, 0.15), 5
 """r, what held-out rows choose from by their NDCG at so many places."""
 LIKELY, LEAST_LEFT = -1.0, float(torch.finfo(torch.float32).tiny)
 """Log-probabilities above the first leave too little to be computed from them, at least the second."""
@@ -402,9 +402,19 @@ def _separators(
     separators = Separators(blocks, seed=int(random.integers(2**31)))
     for _ in range(effort.sweeps):
         separators.sweep()
-    weight_Uc = separators.weight_FC.numpy()
-    features_P, classes_P = np.nonzero(np.abs(weight_Uc) >= effort.least_weight)
-    return used_U[features_P], ids_c[classes_P], weight_Uc[features_P, classes_P]
+    weights = separators.weight_FC.numpy().ravel()
+    kept_P = _large(weights, effort.least_weight)
+    features_P, classes_P = np.divmod(kept_P, len(ids_c))
+    return used_U[features_P], ids_c[classes_P], weights[kept_P]
+
+
+def _large(weights: NDArray[np.float32], least: float) -> NDArray[np.int64]:
+    """Where weights are at least so far from 0; some are asked at a time, in memory that is used again."""
+    starts = range(0, len(weights) or 1, WEIGHTS_AT_ONCE)
+    parts = [
+        start + np.flatnonzero(np.abs(weights[start : start + WEIGHTS_AT_ONCE]) >= least) for start in starts
+    ]
+    return np.concatenate(parts)
 
 
 def _gains(logits_BC: Tensor, own_BC: Tensor) -> NDArray[np.float64]:
