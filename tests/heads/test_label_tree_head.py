@@ -158,6 +158,23 @@ def test_rare_classes_are_raised_where_held_out_rows_are_ranked_better(groups):
     assert raised > hits()
 
 
+def test_how_rare_a_class_is_counts_held_out_rows_too():
+    """Else classes of few rows would seem rarer just where a held-out row has them."""
+    features, labels = some_rows()
+    held_out, known = some_rows(1, 60)
+    unlearned = labels.ids_P.bincount(minlength=C).argmin()
+    rows = torch.tensor([row for row in range(N) if unlearned not in labels.take(torch.tensor([row])).ids_P])
+    features, labels = features[rows], labels.take(rows)
+    head = learned(features, labels, held_out, known)
+    counts_C = torch.cat([labels.ids_P, known.ids_P]).bincount(minlength=C)
+    expected_C = -(counts_C / (len(rows) + 60)).log()
+    expected_C[unlearned] = 0
+    torch.testing.assert_close(head.rareness_C, expected_C)
+    head.partial_fit(held_out, known)
+    head.finish()
+    torch.testing.assert_close(head.rareness_C, -(counts_C / (len(rows) + 60)).log())
+
+
 def test_it_learns_what_stands_in_one_row_and_merges_parts(monkeypatch):
     monkeypatch.setattr(module, "WITHIN_GROUPS", module.Effort(20, 0.1))  # rows of a topic are nearly alike
     features, labels = some_rows()

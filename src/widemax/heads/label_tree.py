@@ -210,14 +210,17 @@ class LabelTreeHead(SparseRowsHead):
                 of_groups.append(_separators(features, own_NG, ids_G, random, WITHIN_GROUPS))
             self._keep("group_", of_groups)
         self._keep("", found)
-        counts_C = torch.from_numpy(own.sum(axis=0))
-        self.rareness_C = torch.where(counts_C > 0, -(counts_C / own.shape[0]).log(), 0)
+        learned_C = torch.from_numpy(own.sum(axis=0))
+        self.rareness_C = _rareness(learned_C, learned_C, own.shape[0])
         if held_out is not None and labels is not None:
-            pairs = label_pairs(labels, held_out)
+            known = known_pairs(label_pairs(labels, held_out))
+            # Counted without these rows, a class would seem rare just where they have it.
+            counts_C = learned_C + known.ids_P.bincount(minlength=self.num_classes)
+            self.rareness_C = _rareness(learned_C, counts_C, own.shape[0] + len(held_out))
             most = min(CALIBRATION_ROWS, 1 + CALIBRATION_NUMBERS // self.num_leaves)
-            known = known_pairs(pairs).of_rows(0, most)[1]
             rows = powered(csr_of_rows(held_out)[:most], 1.0)
-            self._calibrate(rows, csr_of_pairs(known, (rows.shape[0], self.num_classes)))
+            shape = rows.shape[0], self.num_classes
+            self._calibrate(rows, csr_of_pairs(known.of_rows(0, most)[1], shape))
 
     def _members(self) -> Sparse:
         """[C, M] a 1 at the groups of each class."""
@@ -415,6 +418,11 @@ def _large(weights: NDArray[np.float32], least: float) -> NDArray[np.int64]:
         start + np.flatnonzero(np.abs(weights[start : start + WEIGHTS_AT_ONCE]) >= least) for start in starts
     ]
     return np.concatenate(parts)
+
+
+def _rareness(learned_C: Tensor, counts_C: Tensor, num_rows: int) -> Tensor:
+    """L_c of the classes that were learned, 0 of others."""
+    return torch.where(learned_C > 0, -(counts_C / num_rows).log(), 0).float()
 
 
 def _gains(logits_BC: Tensor, own_BC: Tensor) -> NDArray[np.float64]:
