@@ -535,11 +535,15 @@ def test_rows_of_any_size_of_values_are_counted():
     np.testing.assert_allclose(tiny.counts().toarray(), usual.counts().toarray(), rtol=1e-6)
 
 
-def test_the_factors_are_those_of_dense_matrices():
+@pytest.mark.parametrize("both_ways", [False, True])
+def test_the_factors_are_those_of_dense_matrices(both_ways):
     features, labels = some_rows(rows=200)
     head = counted(features, labels, value_power=1.0)
-    left, right = head.factors(3, generator=torch.Generator().manual_seed(0))
+    classes_CF = torch.from_numpy(np.random.default_rng(1).random((C, F), np.float32)) if both_ways else None
+    left, right = head.factors(3, generator=torch.Generator().manual_seed(0), classes=classes_CF)
     counts = of_length_1(features.double().numpy(), 1).T @ indicator(labels)
+    if classes_CF is not None:
+        counts = counts + classes_CF.T.double().numpy() @ counts.T @ classes_CF.T.double().numpy()
     scale_F, scale_C = counts.sum(1) ** -0.5, counts.sum(0) ** -0.5
     U, S, V = np.linalg.svd(scale_F[:, None] * counts * scale_C, full_matrices=False)
     expected = scale_F[:, None] * (U[:, :3] * S[:3]) @ V[:3]

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 import torch
 
@@ -154,6 +155,24 @@ def test_counts_and_a_softmax_are_blended(tmp_path: Path) -> None:
     assert loaded.predict(history, k=1)[0][0].label == 10
     assert f"{head.num_parameters:,} parameters" in repr(loaded)
     assert head.num_parameters > len(head.counts.weight) + head.weight.numel()
+
+
+def test_items_in_order_begin_with_what_stands_on_either_side(tmp_path: Path) -> None:
+    """What follows an item of one user alone may be held out, but not what it follows."""
+    path, group = tmp_path / "events.csv", "abc"
+    items = [
+        [*(f"{group[user % 3]}{n}" for n in range(3)), f"{group[user % 3]}-{user}"] for user in range(60)
+    ]
+    lines = [f"u{user},{item}" for user, own in enumerate(items) for item in [*own, "last", "test"]]
+    path.write_text("\n".join(["user,item", *lines]), encoding="utf-8")
+    data = {"train": str(path), "user": "user", "item": "item", "split": "last-one"}
+    few_steps = {"epochs": 2, "learning_rate": 1e-9}
+    config = Config(data=data, train=few_steps, head={"kind": "blend"}, output={"dir": str(tmp_path / "run")})
+    model = train(config).model
+    assert isinstance(model.head, BlendHead)
+    encoded = model.encoder.encode({"history": pa.array([[own[i]] for own in items for i in (3, 2)])})
+    rows = model.head.weight[encoded["history"].ids_P].reshape(60, 2, -1)
+    assert (torch.cosine_similarity(*rows.unbind(1)) > 0.2).all()
 
 
 # 11 steps of the first fit, or thrice as many of a blend, and 2 of the second.

@@ -352,8 +352,20 @@ class CountingHead(Head):
             exclude: classes of each of these rows that may not be ranked.
         """
 
-    def begin(self, held_out: Tensor, labels: Labels, *, exclude: SeveralLabels | None = None) -> None:
-        """As :meth:`finish`, where gradients go on to train it: nothing that they train is chosen yet."""
+    def begin(
+        self,
+        held_out: Tensor,
+        labels: Labels,
+        *,
+        exclude: SeveralLabels | None = None,
+        classes: Tensor | None = None,
+    ) -> None:
+        """As :meth:`finish`, where gradients go on to train it: nothing that they train is chosen yet.
+
+        Args:
+            classes: [C, F] the features of a row that holds a class alone, where classes stand in rows too,
+                such as items in histories, and only before those that follow them.
+        """
         self.finish(held_out, labels, exclude=exclude)
 
     def told(self) -> str:

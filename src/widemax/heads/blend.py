@@ -27,8 +27,6 @@ from widemax.options import AtLeast1, checked
 
 # All classes are trained at each step as long as they are so many times those drawn.
 EXACT_TIMES = 8
-# Of embeddings, about: cosines do not see it, but steps turn longer vectors less.
-START_LENGTH = 1.0
 # What the weights may be to one another, and how many classes of each part may take the first places.
 PROPORTIONS = (
     *((1.0, 0.0), (1.0, 0.05), (1.0, 0.1), (1.0, 0.2), (1.0, 0.3), (1.0, 0.5)),
@@ -203,13 +201,18 @@ class BlendHead(CountingHead):
             self._choose(held_out, pairs, excluded)
 
     def begin(
-        self, held_out: Tensor | None, labels: Labels | None, *, exclude: SeveralLabels | None = None
+        self,
+        held_out: Tensor | None,
+        labels: Labels | None,
+        *,
+        exclude: SeveralLabels | None = None,
+        classes: Tensor | None = None,
     ) -> None:
         if self._has_new_rows:
             self.counts.finish(held_out, labels, exclude=exclude)
             self._has_new_rows = False
             if not self._is_trained:
-                self._start()
+                self._start(classes)
 
     def training_state(self) -> dict[str, Tensor]:
         stage = torch.tensor([self._has_new_rows, self._is_trained])
@@ -227,14 +230,14 @@ class BlendHead(CountingHead):
             part.load_training_state(own)
 
     @torch.no_grad()
-    def _start(self) -> None:
+    def _start(self, classes: Tensor | None) -> None:
         """Begin with the factors of what was counted; rows without any stay as they are."""
         rank = min(self.softmax.dim, self.dim, self.num_classes)
-        tables = self.counts.factors(rank, generator=self.softmax.generator.clone_state())
+        tables = self.counts.factors(rank, classes=classes, generator=self.softmax.generator.clone_state())
         for weight, factors in zip((self.weight, self.softmax.weight), tables, strict=True):
             counted = factors.any(1).nonzero().squeeze(1)
-            scale = START_LENGTH * len(counted) ** 0.5 / factors.norm()
-            weight[counted, :rank] = (factors * scale).to(weight)[counted]
+            # Of one length: the factors of what is rare are short, and steps would turn them at once.
+            weight[counted, :rank] = nn.functional.normalize(factors[counted]).to(weight)
         self.weight[:, rank:] = 0
 
     @torch.no_grad()

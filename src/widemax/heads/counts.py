@@ -177,12 +177,16 @@ class CountsHead(SparseRowsHead):
         features, labels = self.rows_so_far()
         return powered(features, float(self.powers[0])).T.tocsr() @ labels
 
-    def factors(self, rank: int, *, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    def factors(
+        self, rank: int, *, generator: torch.Generator, classes: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
         """The best two tables of a rank for D_f^-½ Xᵀ D_row Y D_c^-½ of all rows so far, about.
 
         Args:
             rank: how many numbers a feature and a class have, F and C at most.
             generator: of the vectors that the search begins with.
+            classes: [C, F] features P of each class, as of :meth:`begin`: rows also count the other way
+                round, Y P in place of X and X Pᵀ in place of Y.
 
         Returns:
             D_f^-½ U √S [F, rank] and V √S [C, rank], for singular values S and vectors U and V.
@@ -190,7 +194,14 @@ class CountsHead(SparseRowsHead):
         Source: Halko, Martinsson and Tropp 2011, "Finding structure with randomness", algorithm 4.4.
         """
         features, labels = self.rows_so_far()
-        pairs = _Pairs(powered(features, float(self.powers[0])), labels)
+        features = powered(features, float(self.powers[0]))
+        if classes is not None:
+            of_CF, vstack = csr_of_rows(classes), scipy_sparse().vstack
+            features, labels = (
+                vstack([features, labels @ of_CF], format="csr"),
+                vstack([labels, features @ of_CF.T], format="csr"),
+            )
+        pairs = _Pairs(features, labels)
         scale_F1 = _factors(pairs.sums_F, 0.5)[:, None]
         features_FN, labels_NC = (
             pairs.rows_of_features.multiply(scale_F1).tocsr(),
@@ -560,7 +571,7 @@ class _Pairs:
 
     def __init__(self, features: Sparse, labels: Sparse) -> None:
         self.rows_of_features, self.labels = features.T.tocsr(), labels
-        self.sums_F = self.rows_of_features @ np.diff(labels.indptr).astype(np.float64)
+        self.sums_F = self.rows_of_features @ labels.sum(axis=1, dtype=np.float64)
         self.sums_C = labels.T @ features.sum(axis=1, dtype=np.float64)
 
     def best(self, class_power: float, keep: int, features_U: Any = slice(None)) -> Sparse:

@@ -2,7 +2,12 @@
 
 import numpy as np
 import torch
+from torch import Tensor
 
+from widemax.artifact import Model
+from widemax.data import HISTORY
+from widemax.data.convert import lists
+from widemax.encoders import HistoryEncoder, to_tensors
 from widemax.heads import CountingHead
 from widemax.heads.blend import CHOICE_ROWS
 from widemax.training.feed import EncodedRows, Feed
@@ -24,8 +29,23 @@ def finish_counts(session: Session, valid: Feed | None, *, begins: bool) -> None
         return
     rows = _some(valid, CHOICE_ROWS)
     exclude = rows.seen if model.excludes_seen else None
-    finish = model.head.begin if begins else model.head.finish
-    finish(model.encoder.eval()(rows.features), rows.labels, exclude=exclude)
+    held_out = model.encoder.eval()(rows.features)
+    if begins:
+        model.head.begin(held_out, rows.labels, exclude=exclude, classes=_classes(model))
+    else:
+        model.head.finish(held_out, rows.labels, exclude=exclude)
+
+
+def _classes(model: Model) -> Tensor | None:
+    """[C, F] what each item is in a history that fades; where none does, rows count alike either way."""
+    encoder, size = model.encoder, len(model.vocabulary)
+    if model.histories is None or not isinstance(encoder, HistoryEncoder) or encoder.recency in (None, 1.0):
+        return None
+    alone = lists(np.ones(size, np.int64), model.vocabulary.labels)
+    nothing = lists(np.zeros(size, np.int64), model.vocabulary.labels[:0])
+    columns = {name: alone if name == HISTORY else nothing for name, _ in encoder.columns}
+    hidden: Tensor = encoder(to_tensors(encoder.encode(columns)))
+    return hidden
 
 
 def _some(feed: Feed, num_rows: int) -> EncodedRows:
