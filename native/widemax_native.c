@@ -6,7 +6,7 @@
    Shapes: B rows, D dimensions, C classes (or vectors), 64 of which are a block. */
 
 /* Raised whenever a function changes what it takes or gives. */
-enum { ABI = 14 };
+enum { ABI = 15 };
 
 #if !defined(__x86_64__)
 
@@ -819,26 +819,36 @@ INLINE __m512d log_of(__m512d x) {
     return _mm512_fmadd_pd(n, _mm512_set1_pd(6.93147180369123816490e-01), _mm512_add_pd(f, rest));
 }
 
-/* Of N columns of K logits: their largest, the sum of e^(logit - largest), and that divided by the sum. */
+/* Of N columns of K logits: their largest, the sum of e^(logit - largest), and that divided by the sum. With a
+   direction the logits are those at `length` along it, which are written to `moved`, and `means` are those of the
+   direction under the softmax. */
 #define DEFINE_SOFTMAX(NAME, T, V, WIDTH, OP, EXP)                                                       \
-    TARGET void NAME(const T *logits, long num_rows, long num_columns, T *probs, T *largest, T *total, long part, \
-                     long *next) {                                                                       \
+    TARGET void NAME(const T *logits, const T *direction, T length, T *moved, long num_rows, long num_columns, \
+                     T *probs, T *largest, T *total, T *means, long part, long *next) {                  \
         for (long first; (first = taken(next, part)) < num_columns;)                                     \
             for (long i = first; i < smaller(first + part, num_columns); i += 4 * WIDTH) {               \
-                V most[4], sums[4];                                                                      \
+                V most[4], sums[4], mean[4];                                                             \
                 unsigned inside[4];                                                                      \
                 for (int v = 0; v < 4; v++) {                                                            \
                     long left = smaller(smaller(first + part, num_columns) - i - v * WIDTH, WIDTH);      \
                     inside[v] = left > 0 ? (1u << left) - 1 : 0;                                         \
-                    most[v] = OP(set1)(-INFINITY), sums[v] = OP(setzero)();                              \
+                    most[v] = OP(set1)(-INFINITY), sums[v] = mean[v] = OP(setzero)();                    \
                 }                                                                                        \
-                for (long k = 0; k < num_rows; k++)                                                      \
-                    for (int v = 0; v < 4; v++)                                                          \
-                        most[v] = OP(max)(OP(maskz_loadu)(inside[v], logits + k * num_columns + i + v * WIDTH), most[v]); \
                 for (long k = 0; k < num_rows; k++)                                                      \
                     for (int v = 0; v < 4; v++) {                                                        \
                         long at = k * num_columns + i + v * WIDTH;                                       \
-                        V e = EXP(OP(sub)(OP(maskz_loadu)(inside[v], logits + at), most[v]));            \
+                        V x = OP(maskz_loadu)(inside[v], logits + at);                                   \
+                        if (direction) {                                                                 \
+                            x = OP(fmadd)(OP(set1)(length), OP(maskz_loadu)(inside[v], direction + at), x); \
+                            OP(mask_storeu)(moved + at, inside[v], x);                                   \
+                        }                                                                                \
+                        most[v] = OP(max)(x, most[v]);                                                   \
+                    }                                                                                    \
+                for (long k = 0; k < num_rows; k++)                                                      \
+                    for (int v = 0; v < 4; v++) {                                                        \
+                        long at = k * num_columns + i + v * WIDTH;                                       \
+                        V x = OP(maskz_loadu)(inside[v], (direction ? moved : logits) + at);             \
+                        V e = EXP(OP(sub)(x, most[v]));                                                  \
                         OP(mask_storeu)(probs + at, inside[v], e);                                       \
                         sums[v] = OP(add)(sums[v], e);                                                   \
                     }                                                                                    \
@@ -850,9 +860,13 @@ INLINE __m512d log_of(__m512d x) {
                 for (long k = 0; k < num_rows; k++)                                                      \
                     for (int v = 0; v < 4; v++) {                                                        \
                         long at = k * num_columns + i + v * WIDTH;                                       \
-                        V e = OP(maskz_loadu)(inside[v], probs + at);                                    \
-                        OP(mask_storeu)(probs + at, inside[v], OP(mul)(e, sums[v]));                     \
+                        V e = OP(mul)(OP(maskz_loadu)(inside[v], probs + at), sums[v]);                  \
+                        OP(mask_storeu)(probs + at, inside[v], e);                                       \
+                        if (direction)                                                                   \
+                            mean[v] = OP(fmadd)(e, OP(maskz_loadu)(inside[v], direction + at), mean[v]); \
                     }                                                                                    \
+                for (int v = 0; v < 4 && direction; v++)                                                 \
+                    OP(mask_storeu)(means + i + v * WIDTH, inside[v], mean[v]);                          \
             }                                                                                            \
     }
 #define OF_FLOATS(NAME) _mm512_##NAME##_ps

@@ -476,14 +476,24 @@ def test_sparse_products(num_rows, num_inner, num_columns, density, seed):
 @needs_kernels
 @given(
     *(st.integers(1, 40), st.integers(1, 300), st.sampled_from([np.float32, np.float64])),
-    *(st.floats(0, 200), SEEDS),
+    *(st.floats(0, 200), st.booleans(), SEEDS),
 )
-def test_the_softmax_of_columns(num_rows, num_columns, dtype, scale, seed):
+def test_the_softmax_of_columns(num_rows, num_columns, dtype, scale, is_along, seed):
     logits = (scale * np.random.default_rng(seed).standard_normal((num_rows, num_columns))).astype(dtype)
     wider = np.full((num_rows + 2, num_columns), 7, dtype)
     assert native.takes_softmax(logits)
     assert not native.takes_softmax(logits.astype(np.float16))
-    largest, total = native.softmax_into(logits, wider[1:-1])
+    along = None
+    if is_along:
+        along = np.flip(logits).copy(), 0.5, np.empty_like(logits)
+    largest, total, mean = native.softmax_into(logits, wider[1:-1], along)
+    if along:
+        direction, length, moved = along
+        wanted = logits + length * direction.astype(np.float64)
+        np.testing.assert_allclose(moved, wanted, rtol=0, atol=20 * scale * np.finfo(dtype).eps)
+        logits = moved
+        means, size = (wider[1:-1] * direction.astype(np.float64)).sum(0), np.abs(direction).max()
+        np.testing.assert_allclose(mean, means, rtol=0, atol=float(60 * np.finfo(dtype).eps * size))
     np.testing.assert_array_equal(largest, logits.max(0))
     terms = np.exp(logits.astype(np.float64) - largest)
     error = 60 * np.finfo(dtype).eps

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from widemax.errors import ConfigError
 from widemax.threads import share
 
-ABI = 14
+ABI = 15
 BLOCK = 64
 # Rows that share a pass over the weights; torch's products of more are as fast.
 MOST_ROWS = 16
@@ -36,7 +36,10 @@ GROUP, FEWEST_SLICES, MOST_SLICES = 48, 8, 16
 SPARSE_PARTS = 64
 # Of a head that counts, rows that a thread answers in a row.
 ANSWERED_ROWS = 8
-SOFTMAXES = {np.dtype(np.float32): "widemax_softmax_float", np.dtype(np.float64): "widemax_softmax_double"}
+SOFTMAXES = {
+    np.dtype(np.float32): ("widemax_softmax_float", ctypes.c_float),
+    np.dtype(np.float64): ("widemax_softmax_double", ctypes.c_double),
+}
 Sparse: TypeAlias = Any
 """A SciPy array in CSR form."""
 
@@ -74,8 +77,10 @@ def library() -> tuple[ctypes.CDLL | None, str]:
     found.widemax_bag_weights.argtypes = [*[pointer] * 5, *shape, pointer, single, *[pointer] * 4]
     for name in ("widemax_sorted_entries", "widemax_bag_weights"):
         getattr(found, name).restype = number
-    for name in SOFTMAXES.values():
-        getattr(found, name).argtypes = [pointer, *[number] * 2, *[pointer] * 3, number, pointer]
+    for name, length in SOFTMAXES.values():
+        getattr(found, name).argtypes = [
+            *(pointer, pointer, length, pointer, *shape, *[pointer] * 4, number, pointer)
+        ]
     found.widemax_group_products.argtypes = [*[pointer] * 3, *shape, *[pointer] * 2]
     found.widemax_separate.argtypes = [pointer, pointer, *shape, pointer]
     found.widemax_log_sums.argtypes = [pointer] * 4
@@ -545,15 +550,28 @@ def takes_softmax(*arrays: NDArray[Any]) -> bool:
     return _kernels() is not None and all(x.dtype in SOFTMAXES and x.flags.c_contiguous for x in arrays)
 
 
-def softmax_into(logits_KN: NDArray[Any], probs_KN: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
-    """The softmax of each column; returns its largest logit [N], and [N] Σ exp(logit − largest)."""
-    kernel, (num_rows, num_columns) = SOFTMAXES[logits_KN.dtype], logits_KN.shape
-    largest_N, total_N = np.empty((2, num_columns), logits_KN.dtype)
-    arrays = (x.ctypes.data for x in (probs_KN, largest_N, total_N))
+def softmax_into(
+    logits_KN: NDArray[Any],
+    probs_KN: NDArray[Any],
+    along: tuple[NDArray[Any], float, NDArray[Any]] | None = None,
+) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
+    """The softmax of each column, or of the logits at a length along a direction.
+
+    Args:
+        along: the direction, [K, N], the length, and room for those logits, which are written there.
+
+    Returns:
+        Of each column its largest logit, Σ_k exp(logit − largest) and, with a direction, Σ_k p_k direction_k.
+    """
+    (kernel, _), (num_rows, num_columns) = SOFTMAXES[logits_KN.dtype], logits_KN.shape
+    direction_KN, length, moved_KN = along or (None, 0.0, None)
+    direction, moved = (None if x is None else x.ctypes.data for x in (direction_KN, moved_KN))
+    largest_N, total_N, mean_N = np.empty((3, num_columns), logits_KN.dtype)
+    found = (x.ctypes.data for x in (probs_KN, largest_N, total_N, mean_N))
     part = BLOCK * max(1, PART_ELEMENTS // (BLOCK * num_rows))
-    arguments = logits_KN.ctypes.data, num_rows, num_columns, *arrays, part
+    arguments = logits_KN.ctypes.data, direction, length, moved, num_rows, num_columns, *found, part
     share(lambda place: getattr(_kernels(), kernel)(*arguments, place), logits_KN.size)
-    return largest_N, total_N
+    return largest_N, total_N, mean_N
 
 
 def loss_pays(hidden_BD: Tensor, weight_CD: Tensor, bias_C: Tensor | None) -> bool:

@@ -148,13 +148,9 @@ def line_search(objective: Objective, point: Point, gradient_FK: Array, directio
     ridge_curvature = objective.penalty.l2 * float(np.vdot(direction_DK, direction_DK))
     low, high, length = 0.0, math.inf, 1.0
     for _ in range(_TRIALS):
-        outputs = objective.outputs(
-            point.outputs.logits_KN + length * direction_KN, label_mean + length * label_slope
-        )
-        mean_N = (outputs.probs_KN * direction_KN).sum(axis=0)
-        trial_slope = (
-            float(objective.row_weight_N @ mean_N) - label_slope + ridge_slope + length * ridge_curvature
-        )
+        there = label_mean + length * label_slope
+        outputs, log_slope = objective.along(point.outputs, direction_KN, length, there)
+        trial_slope = log_slope - label_slope + ridge_slope + length * ridge_curvature
         gain = outputs.loss - point.outputs.loss + length * ridge_slope + length**2 / 2 * ridge_curvature
         if abs(trial_slope) <= -_SLOPE_SHARE * slope and gain <= 8 * eps * abs(value):
             return Point(point.weight_FK + length * direction_FK, outputs)

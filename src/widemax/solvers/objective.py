@@ -106,16 +106,38 @@ class Objective:
         """The outputs of logits whose mean at the labels is known."""
         probs_KN = np.empty_like(logits_KN)
         if not self.is_sigmoid and native.takes_softmax(logits_KN):
-            largest_N, total_N = native.softmax_into(logits_KN, probs_KN)
-            log_partition_N = np.log(total_N) + largest_N
-            return Outputs(logits_KN, probs_KN, float(self.row_weight_N @ log_partition_N) - label_mean)
+            largest_N, total_N, _ = native.softmax_into(logits_KN, probs_KN)
+            return self._outputs(logits_KN, probs_KN, np.log(total_N) + largest_N, label_mean)
         log_partition_N = np.empty_like(logits_KN[0])
         normalize = _sigmoid if self.is_sigmoid else _softmax
         size = max(1, _BLOCK_BYTES // logits_KN[:, :1].nbytes)
         for start in range(0, logits_KN.shape[1], size):
             block = slice(start, start + size)
             log_partition_N[block] = normalize(logits_KN[:, block], out=probs_KN[:, block])
+        return self._outputs(logits_KN, probs_KN, log_partition_N, label_mean)
+
+    def _outputs(
+        self, logits_KN: Array, probs_KN: Array, log_partition_N: Array, label_mean: float
+    ) -> Outputs:
         return Outputs(logits_KN, probs_KN, float(self.row_weight_N @ log_partition_N) - label_mean)
+
+    def along(
+        self, outputs: Outputs, direction_KN: Array, length: float, label_mean: float
+    ) -> tuple[Outputs, float]:
+        """Outputs at a length along a direction of the logits, whose mean at the labels is known there.
+
+        And Σ_i ω_i times the slope of log Z_i along it.
+        """
+        logits_KN = outputs.logits_KN
+        if not self.is_sigmoid and native.takes_softmax(logits_KN, direction_KN):
+            moved_KN, probs_KN = np.empty((2, *logits_KN.shape), logits_KN.dtype)
+            into = native.softmax_into(logits_KN, probs_KN, (direction_KN, length, moved_KN))
+            largest_N, total_N, mean_N = into
+            moved = self._outputs(moved_KN, probs_KN, np.log(total_N) + largest_N, label_mean)
+        else:
+            moved = self.outputs(logits_KN + length * direction_KN, label_mean)
+            mean_N = (moved.probs_KN * direction_KN).sum(axis=0)
+        return moved, float(self.row_weight_N @ mean_N)
 
     def label_mean(self, values_KN: Array) -> float:
         """Σ_i ω_i v_i,label."""

@@ -359,8 +359,9 @@ def take_step(
     if counts and isinstance(model.head, CountingHead):
         model.head.partial_fit(model.encoder.eval()(rows.features), rows.labels)
         return 0.0, 0
-    model.encoder.train()
-    model.head.train()
+    for part in (model.encoder, model.head):
+        if not part.training:  # which it tells all its parts, at each step
+            part.train()
     set_rates(optimizer, model.config.train, rate)
     with using_threads(threads_for(session.step_operations)):
         rows = rows.to(model.device)
