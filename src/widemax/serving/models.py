@@ -27,7 +27,11 @@ class Served:
     """A run as it answers requests.
 
     Attributes:
-        name, folder, model, sha256, facts: as of :class:`~widemax.serving.systems.ServedSystem`.
+        name: what it is called in addresses.
+        folder: where it was read.
+        model: what answers.
+        sha256: of its manifest, which holds the hashes of all its files.
+        facts: what its manifest says.
         sets: sets of classes that hold the right one with a chosen probability, where they were asked for.
     """
 
