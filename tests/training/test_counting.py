@@ -142,12 +142,19 @@ def test_counts_and_a_softmax_are_blended(tmp_path: Path) -> None:
     assert sentence == head.told()
     assert 0 < head.nlls[2] <= head.nlls[0]
     section = outcome.model.config.train
-    assert (section.optimizer, section.learning_rate) == BlendHead.optimizer
+    optimizer, rate = BlendHead.optimizer
+    assert (section.optimizer, section.learning_rate) == (optimizer, rate / 2)  # items that fade
     assert head.weights[0] > 0
     records = [json.loads(line) for line in (outcome.run / "metrics.jsonl").read_text().splitlines()]
     losses = [record["train_loss"] for record in records]
     assert losses[0] is losses[3] is None
-    assert ["valid_mrr" in record for record in records] == [False, True, True, False]  # what counts, begins
+    assert all(losses[4:6])  # the softmax learns from the rows that were held out, as often
+    assert ["valid_mrr" in record for record in records] == [
+        False,
+        True,
+        True,
+        *[False] * 3,
+    ]  # what counts, begins
     assert losses[2] < losses[1]
     loaded = Model.load(outcome.run)
     history = [{"history": [7, 8, 9]}]
@@ -223,6 +230,37 @@ def test_a_run_goes_on_to_the_same_bits(
             assert Model.load(outcome.run).head.num_parameters
     resumed = resume(Path(config.output.dir))
     assert resumed.steps == whole.steps == (35 if kind == "blend" else 13)
+    assert resumed.metrics == whole.metrics
+    assert state_of(resumed.run) == state_of(whole.run)
+
+
+@pytest.mark.parametrize("before_end", [1, 4])
+def test_a_second_fit_by_gradients_goes_on_to_the_same_bits(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, before_end: int
+) -> None:
+    path = interactions(tmp_path / "rows.jsonl", ordered=True)
+    data = {"train": str(path), "input": "history", "target": "item", "task": "next"}
+
+    def config(name: str) -> Config:
+        fit = {"epochs": 3, "batch_size": 100, "checkpoint_every_s": 1e-9}
+        return Config(data=data, output={"dir": str(tmp_path / name)}, **BLEND | {"train": fit})
+
+    whole = train(config("whole"))
+    step, left = loop.take_step, whole.steps - before_end
+
+    def step_or_end(*arguments: Any, **options: Any) -> tuple[float, int]:
+        nonlocal left
+        left -= 1
+        if left < 0:
+            raise MemoryError
+        return step(*arguments, **options)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(loop, "take_step", step_or_end)
+        with pytest.raises(MemoryError):
+            train(config("ended"))
+    resumed = resume(tmp_path / "ended")
+    assert resumed.steps == whole.steps
     assert resumed.metrics == whole.metrics
     assert state_of(resumed.run) == state_of(whole.run)
 

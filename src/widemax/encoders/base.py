@@ -43,6 +43,7 @@ class Encoder(nn.Module, ABC):
         waits: what a training step of it waits for on an accelerator, in the words of
             :class:`widemax.heads.Head`.
         optimizer: the optimizer that suits it, with its ``learning_rate``, where a config names none.
+        fades: whether what came late says more than what came early.
     """
 
     kinds: ClassVar[frozenset[str]]
@@ -53,6 +54,7 @@ class Encoder(nn.Module, ABC):
     waits: ClassVar[frozenset[str]] = frozenset()
     optimizer: ClassVar[str] = "rowwise_adagrad"
     learning_rate: ClassVar[float] = 0.05
+    fades: bool = False
 
     def __init__(self, columns: Sequence[tuple[str, str]], *, dim: Dim) -> None:
         super().__init__()

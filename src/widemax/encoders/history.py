@@ -62,6 +62,7 @@ class HistoryEncoder(KeyedEncoder):
     ) -> None:
         super().__init__(columns, dim=dim)
         self.pooling, self.recency, self.dropout, self.max_length = pooling, recency, dropout, max_length
+        self.fades = recency not in (None, 1.0)
 
     def _bag(self, histories: pa.Array, *, column: str) -> Ragged:
         keys_P = stable_keys(histories.flatten(), salt=salt(column, "item"))

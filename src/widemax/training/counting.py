@@ -39,7 +39,7 @@ def finish_counts(session: Session, valid: Feed | None, *, begins: bool) -> None
 def _classes(model: Model) -> Tensor | None:
     """[C, F] what each item is in a history that fades; where none does, rows count alike either way."""
     encoder, size = model.encoder, len(model.vocabulary)
-    if model.histories is None or not isinstance(encoder, HistoryEncoder) or encoder.recency in (None, 1.0):
+    if model.histories is None or not isinstance(encoder, HistoryEncoder) or not encoder.fades:
         return None
     alone = lists(np.ones(size, np.int64), model.vocabulary.labels)
     nothing = lists(np.zeros(size, np.int64), model.vocabulary.labels[:0])

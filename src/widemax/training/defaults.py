@@ -310,6 +310,8 @@ def suited(config: Config, encoder: Encoder) -> tuple[str, float]:
     kind, train = config.head.kind, config.train
     of_head = None if kind == "auto" else heads[kind].optimizer
     optimizer, learning_rate = of_head or (encoder.optimizer, encoder.learning_rate)
+    if of_head and encoder.fades:
+        learning_rate /= 2
     return (
         optimizer if train.optimizer == "auto" else train.optimizer,
         learning_rate if train.learning_rate == "auto" else train.learning_rate,

@@ -245,9 +245,14 @@ class Session:
 
     @property
     def best_epochs(self) -> int:
-        """After how many epochs the held-out rows were predicted best; 1 where a head counts them."""
-        if isinstance(self.model.head, CountingHead):
-            return 1
+        """After how many epochs the held-out rows were predicted best.
+
+        1 where a head counts them; where rows fade, those held out are the latest, from which its gradients
+        learn as often as they did from the others.
+        """
+        model = self.model
+        if isinstance(model.head, CountingHead):
+            return model.config.train.epochs if model.encoder.fades and model.head.learns_by_gradients else 1
         return self.progress.best_step // -(-len(self.train) // self.batch_size)
 
 
