@@ -262,3 +262,14 @@ def test_more_rows_are_held_out_where_those_at_hand_are_few(
     enough = fitted("enough", train={"refit": False})
     assert torch.equal(*(each.model.encoder.state_dict()["idf_F"] for each in (few, enough)))
     assert sizes == [[90, 90, 270, 270], [90, 90, 90, 90]]
+
+
+def test_one_class_has_no_separators(tmp_path: Path) -> None:
+    """Of its scores, which no other class is beside, there is no spread to divide by."""
+    rows = texts(100, 0).assign(label="only")
+    config = Config(data={"target": "label"}, output={"dir": str(tmp_path / "run")}, train={"epochs": 1})
+    model = train(config, data=rows).model
+    assert not has_separators(model)
+    (answer,) = model.predict(["w1 w2"])[0]
+    assert (answer.label, answer.probability) == ("only", 1.0)
+    assert abs(answer.logit) < 100

@@ -56,7 +56,7 @@ def can_separate(model: Model, num_rows: int) -> bool:
         and isinstance(head, ExactHead)
         and model.tower is None
         and not (head.score.is_cosine or head.score.has_margin)
-        and num_classes <= encoder.dim
+        and 1 < num_classes <= encoder.dim
         and has_room_for_logits(num_classes, num_rows, len(encoder.weight_FD))
     )
 
@@ -188,12 +188,14 @@ def scores_of_folds(
     encoder = model.encoder
     assert isinstance(encoder, TextEncoder)
     idf_F = encoder.idf_F
-    for train, held_out in islice(folds, max(0, min(MOST_FOLDS, ENOUGH_ROWS // num_rows - 1))):
-        encoder.weigh(train.chunks)
-        rows = held_out.take(np.arange(len(held_out)))
-        assert isinstance(rows.labels, Tensor)
-        yield linear_scores(model, linear_parts(model, train), rows.features), rows.labels
-    encoder.idf_F = idf_F
+    try:
+        for train, held_out in islice(folds, max(0, min(MOST_FOLDS, ENOUGH_ROWS // num_rows - 1))):
+            encoder.weigh(train.chunks)
+            rows = held_out.take(np.arange(len(held_out)))
+            assert isinstance(rows.labels, Tensor)
+            yield linear_scores(model, linear_parts(model, train), rows.features), rows.labels
+    finally:
+        encoder.idf_F = idf_F
 
 
 def shares_of(parts: Sequence[Tensor], labels_B: Tensor) -> FloatArray:
